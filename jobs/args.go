@@ -1,0 +1,99 @@
+package jobs
+
+import "time"
+
+// Args are the arguments of one kind of job: a struct that marshals to JSON.
+// Kind names the kind in the queue, in logs and on the command line; it must be
+// constant, unique in a program, and match [a-zA-Z0-9_.-]{1,127}. Changing it
+// orphans the jobs already enqueued.
+//
+// Arguments travel through the central database as plain JSON: never put a
+// password or a document in them; put a reference.
+type Args interface {
+	Kind() string
+}
+
+// WithKindOpts is implemented by Args whose kind needs other settings than the
+// defaults. Both halves read it: the client for the queue, the priority and the
+// attempts, the worker for the rest.
+type WithKindOpts interface {
+	KindOpts() KindOpts
+}
+
+// KindOpts are the settings of one kind. The zero value is the default of each.
+type KindOpts struct {
+	// Scope says what one job of this kind is about. Default ScopeTenant.
+	Scope Scope
+
+	// Login is the database role that the job runs as. Default LoginJob.
+	Login Login
+
+	// Timeout bounds one attempt, connecting included. 0 means the worker's
+	// default (Config.JobTimeout, 5 minutes); it may not be negative.
+	Timeout time.Duration
+
+	// IdleTimeout is how long the job's transaction may sit idle between two
+	// statements before the tenant's server ends it. It bounds how long a
+	// frozen worker can hold locks there. 0 means 60 seconds.
+	IdleTimeout time.Duration
+
+	// MaxAttempts is how often the job is tried before it is discarded.
+	// 0 means 25 with backoff, which spreads over some three weeks.
+	MaxAttempts int
+
+	// Queue is the queue that jobs of this kind go to. "" means "default".
+	Queue string
+
+	// Priority orders jobs of one queue: 1 (first) to 4. 0 means 1.
+	Priority int
+}
+
+// KindOptsOf returns the settings that args declare, or the zero value.
+func KindOptsOf(args Args) KindOpts {
+	if with, ok := args.(WithKindOpts); ok {
+		return with.KindOpts()
+	}
+	return KindOpts{}
+}
+
+// Scope says what one job is about.
+type Scope int
+
+const (
+	// ScopeTenant jobs act for one tenant, in its database, and in a shared
+	// database see that tenant's rows only.
+	ScopeTenant Scope = iota
+
+	// ScopeDatabase jobs act on one database as a whole, whatever tenants live
+	// in it (ANALYZE, VACUUM): one job per database, organisation 0.
+	ScopeDatabase
+)
+
+// String returns "tenant" or "database".
+func (s Scope) String() string {
+	if s == ScopeDatabase {
+		return "database"
+	}
+	return "tenant"
+}
+
+// Login names one of the two roles that Headgate holds for each database.
+type Login int
+
+const (
+	// LoginJob is the role of ordinary work. It owns nothing, and row-level
+	// security holds it to one organisation.
+	LoginJob Login = iota
+
+	// LoginOwner owns the tables. It is for maintenance that Postgres allows to
+	// owners only; a kind that uses it must never run a user's SQL.
+	LoginOwner
+)
+
+// String returns "job" or "owner".
+func (l Login) String() string {
+	if l == LoginOwner {
+		return "owner"
+	}
+	return "job"
+}

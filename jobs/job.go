@@ -1,0 +1,78 @@
+package jobs
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Job is one attempt at one job, as its handler sees it.
+type Job[A Args] struct {
+	Info
+
+	// Args are the arguments as they were enqueued.
+	Args A
+}
+
+// Info is what a job is, whatever its kind.
+type Info struct {
+	// UID identifies the job for ever: a UUIDv7 minted when it was enqueued. It
+	// keys the ledger; use it as the key of every effect outside Postgres.
+	UID string
+
+	// ID is the row in the central queue. It is for people and logs: after a
+	// failover of the central database the same number may be handed out again.
+	ID int64
+
+	// Kind is the kind's name, Queue the queue it came through.
+	Kind, Queue string
+
+	// Attempt counts from 1 to MaxAttempts. A snoozed attempt does not count.
+	Attempt, MaxAttempts int
+
+	// Tenant is whom the job is for. It is the zero Tenant for a job of scope
+	// database.
+	Tenant Tenant
+
+	// Database is the catalog's name of the database that the job runs in.
+	Database string
+
+	// Schedule is the schedule that enqueued the job, "" if an application did,
+	// and Nominal the time that the schedule named (zero without a schedule).
+	Schedule string
+	Nominal  time.Time
+
+	// EnqueuedAt and ScheduledAt are when the job was accepted and when it was
+	// due, by the central database's clock.
+	EnqueuedAt, ScheduledAt time.Time
+
+	// Tags are the labels given at enqueue.
+	Tags []string
+
+	// Result is what the attempt leaves behind besides its rows in the tenant's
+	// database. The handler fills it; it is kept with the outcome, and in the
+	// ledger, so that a job found done is reported as it was.
+	Result *Result
+}
+
+// Result is what a job reports of its work. Both fields are optional.
+type Result struct {
+	// Rows is the number of rows that the job wrote or exported.
+	Rows int64 `json:"rows,omitempty"`
+
+	// Output is a short text for people: a file's name, a summary. It is cut at
+	// 64 KiB and must hold no secret.
+	Output string `json:"output,omitempty"`
+}
+
+// TxHandler does a job inside one transaction of the tenant's database. The
+// transaction commits when the handler returns nil, together with the ledger
+// row that makes the effect happen exactly once. The handler must not commit or
+// roll back itself; the transaction refuses it. It must give up when ctx ends.
+type TxHandler[A Args] func(ctx context.Context, tx pgx.Tx, job *Job[A]) error
+
+// ConnHandler does a job on a connection of its own, outside any transaction,
+// for statements that Postgres refuses inside one. It may run again after a
+// crash and must bear that.
+type ConnHandler[A Args] func(ctx context.Context, conn *pgx.Conn, job *Job[A]) error

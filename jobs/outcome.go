@@ -1,0 +1,60 @@
+package jobs
+
+import "time"
+
+// Outcome is the record of one ended attempt, as it stands in the history.
+type Outcome struct {
+	ID         string    `json:"id"` // UUIDv7 of the attempt, minted by the worker
+	JobUID     string    `json:"job_uid"`
+	JobID      int64     `json:"job_id"`
+	TenantID   string    `json:"tenant_id,omitempty"`   // "" for a job of scope database
+	DatabaseID string    `json:"database_id,omitempty"` // "" if it never got that far
+	Kind       string    `json:"kind"`
+	Attempt    int       `json:"attempt"`
+	State      State     `json:"state"`
+	Class      Class     `json:"class,omitempty"`    // "" when it succeeded
+	SQLState   string    `json:"sqlstate,omitempty"` // Postgres error code, if there was one
+	Message    string    `json:"message,omitempty"`  // one sentence, no secret
+	Trace      string    `json:"trace,omitempty"`    // the stack, if the handler panicked
+	Recovered  bool      `json:"recovered,omitempty"`
+	StartedAt  time.Time `json:"started_at"`
+	EndedAt    time.Time `json:"ended_at"`
+	Result     Result    `json:"result"`
+	Schedule   string    `json:"schedule,omitempty"`
+	Worker     string    `json:"worker,omitempty"` // the River client that ran it
+}
+
+// State is how an attempt ended.
+type State string
+
+const (
+	Succeeded State = "succeeded" // the effect is committed
+	Failed    State = "failed"    // will be tried again
+	Snoozed   State = "snoozed"   // will be tried again, no attempt used
+	Cancelled State = "cancelled" // never again: cancelled
+	Discarded State = "discarded" // never again: it was the last attempt
+)
+
+// Class says whose fault a failed attempt was, in one word that alerts and
+// filters can use.
+type Class string
+
+const (
+	ClassJobError      Class = "job_error"      // the handler returned an error
+	ClassPanic         Class = "panic"          // the handler panicked
+	ClassTimeout       Class = "timeout"        // the attempt's time was up
+	ClassConflict      Class = "conflict"       // serialisation failure, deadlock, or another attempt holds the key
+	ClassUnreachable   Class = "unreachable"    // the tenant's server does not answer
+	ClassServerFull    Class = "server_full"    // the server has no free connection
+	ClassAuthFailed    Class = "auth_failed"    // the server refuses the login
+	ClassReadOnly      Class = "read_only"      // the server takes no writes
+	ClassDiskFull      Class = "disk_full"      // the server's disk is full
+	ClassWrongDatabase Class = "wrong_database" // the address leads to another database than the catalog says
+	ClassSchemaNewer   Class = "schema_newer"   // the database's Headgate schema is newer than this program
+	ClassSchemaOlder   Class = "schema_older"   // ... or older than this program can use
+	ClassUndecryptable Class = "undecryptable"  // the sealed address cannot be opened
+	ClassTenant        Class = "tenant"         // the tenant is unknown, suspended or being moved
+	ClassBadArgs       Class = "bad_args"       // the stored arguments do not fit the kind
+	ClassTombstone     Class = "tombstone"      // the job was cancelled in the tenant's ledger
+	ClassInterrupted   Class = "interrupted"    // the worker stopped or lost its connection before the end
+)

@@ -1,0 +1,35 @@
+package jobs
+
+import (
+	"fmt"
+	"time"
+)
+
+// CancelError asks that the job ends now and is never tried again.
+type CancelError struct{ Err error }
+
+// Error says why.
+func (e *CancelError) Error() string {
+	if e.Err == nil {
+		return "cancelled by its handler"
+	}
+	return fmt.Sprintf("cancelled by its handler: %v", e.Err)
+}
+
+// Unwrap returns the reason.
+func (e *CancelError) Unwrap() error { return e.Err }
+
+// Cancel returns an error by which a handler ends its job for good: its
+// transaction is rolled back, no further attempt is made, and the outcome says
+// cancelled with err as the reason.
+func Cancel(err error) error { return &CancelError{Err: err} }
+
+// SnoozeError asks that the job is run again later.
+type SnoozeError struct{ For time.Duration }
+
+// Error says for how long.
+func (e *SnoozeError) Error() string { return fmt.Sprintf("snoozed for %s", e.For) }
+
+// Snooze returns an error by which a handler puts its job off for d (0 means as
+// soon as possible). Its transaction is rolled back and no attempt is used.
+func Snooze(d time.Duration) error { return &SnoozeError{For: max(d, 0)} }

@@ -1,0 +1,56 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Tenant is one customer of the SaaS, an organisation, as the catalog knows it.
+type Tenant struct {
+	ID       string            // UUID; never changes
+	Slug     string            // short unique name, [a-z][a-z0-9-]{0,62}; may change
+	OrgID    int64             // the value of the org_id columns in shared tables
+	Name     string            // for people
+	Plan     string            // the pricing plan's name, "freemium" or "enterprise" in the examples
+	Timezone string            // IANA name, "UTC" if not set
+	Labels   map[string]string // free labels, for selectors
+}
+
+// Errors that say why a tenant's work cannot be taken or done. They come
+// wrapped in a sentence that names the tenant; test with errors.Is.
+var (
+	// ErrNoTenant: neither an argument nor the context names a tenant.
+	ErrNoTenant = errors.New("no tenant given")
+
+	// ErrUnknownTenant: no tenant has this slug, UUID or org_id.
+	ErrUnknownTenant = errors.New("unknown tenant")
+
+	// ErrTenantSuspended: the tenant is suspended or archived; no work is
+	// accepted for it.
+	ErrTenantSuspended = errors.New("tenant is suspended")
+
+	// ErrTenantMoving: the tenant's rows are being moved to another database;
+	// its work is accepted and waits.
+	ErrTenantMoving = errors.New("tenant is being moved")
+
+	// ErrUnknownDatabase: no database of the catalog has this name or UUID.
+	ErrUnknownDatabase = errors.New("unknown database")
+)
+
+type tenantKey struct{}
+
+// WithTenant returns a context that carries the name of the tenant (slug, UUID
+// or org_id) on whose behalf the caller acts. orchestrator.Client.Enqueue falls
+// back on it, and a handler's context carries its job's tenant.
+func WithTenant(ctx context.Context, tenant string) context.Context {
+	return context.WithValue(ctx, tenantKey{}, tenant)
+}
+
+// TenantFrom returns the tenant that ctx carries, or [ErrNoTenant].
+func TenantFrom(ctx context.Context) (string, error) {
+	if name, _ := ctx.Value(tenantKey{}).(string); name != "" {
+		return name, nil
+	}
+	return "", fmt.Errorf("%w: pass one, or use a context made by jobs.WithTenant", ErrNoTenant)
+}
