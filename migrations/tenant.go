@@ -1,0 +1,86 @@
+package migrations
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// ServerSQL is what a server's administrator runs once, because an owner of a
+// database may not create roles: the group of all job logins, which owns
+// nothing and may not log in itself. Running it again changes nothing.
+const ServerSQL = `DO $$
+BEGIN
+    CREATE ROLE headgate_job NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN
+    NULL; -- prepared before, or by another at this moment
+END $$;`
+
+// PrepareServer runs [ServerSQL] on an administrator's connection.
+func PrepareServer(ctx context.Context, conn *pgx.Conn) error {
+	if _, err := conn.Exec(ctx, ServerSQL); err != nil {
+		return fmt.Errorf("creating role headgate_job: %w", err)
+	}
+	return nil
+}
+
+// ErrOtherDatabase: the database carries the identity of another catalog entry.
+var ErrOtherDatabase = errors.New("the database belongs to another catalog entry")
+
+const insertIdentity = `
+INSERT INTO headgate.identity (database_id) VALUES ($1) ON CONFLICT DO NOTHING`
+
+const selectIdentity = `SELECT database_id::text FROM headgate.identity`
+
+// UpTenant installs or upgrades Headgate's schema in one tenant database, with
+// the owner's login, in one transaction, and marks the database with its id of
+// the catalog (a UUID). It fails with [ErrOtherDatabase] if the database is
+// marked as another one, and says so if the server was never prepared.
+func UpTenant(ctx context.Context, conn *pgx.Conn, databaseID string) ([]string, error) {
+	var applied []string
+	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lockTx, lockKey); err != nil {
+			return fmt.Errorf("waiting for the migration lock: %w", err)
+		}
+		if _, err := tx.Exec(ctx, createSchema); err != nil {
+			return fmt.Errorf("creating schema headgate: %w", err)
+		}
+		var err error
+		if applied, err = applyAll(ctx, tx, tenant); err != nil {
+			return explainMissingRole(err)
+		}
+		return mark(ctx, tx, databaseID)
+	})
+	return applied, err
+}
+
+func explainMissingRole(err error) error {
+	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && pgErr.Code == "42704" {
+		return fmt.Errorf("%w: the server has no role headgate_job; run `headgate server prepare` once with an administrator's address", err)
+	}
+	return err
+}
+
+func mark(ctx context.Context, tx pgx.Tx, databaseID string) error {
+	if _, err := tx.Exec(ctx, insertIdentity, databaseID); err != nil {
+		return fmt.Errorf("marking the database: %w", err)
+	}
+	var found string
+	if err := tx.QueryRow(ctx, selectIdentity).Scan(&found); err != nil {
+		return fmt.Errorf("reading the database's mark: %w", err)
+	}
+	if found != databaseID {
+		return fmt.Errorf("%w: it is marked %s, not %s; drop its schema headgate if that entry is gone", ErrOtherDatabase, found, databaseID)
+	}
+	return nil
+}
+
+// CheckTenant returns a *VersionError if a tenant database's schema version
+// does not fit this program. A program brings every version up to its own, so
+// the database serves it unless it is behind.
+func CheckTenant(database string, version, serves int) error {
+	return fits("database "+database, version, serves, len(tenant))
+}
