@@ -1,0 +1,26 @@
+package address
+
+import "context"
+
+// Place is where one login of one database is to be found: what the catalog
+// answers to the worker's question, and what package tenantdb turns into a
+// connection. It holds no secret; Open fetches and unseals the address at the
+// moment a connection is made.
+type Place struct {
+	ServerID   string // UUID of the server
+	DatabaseID string // UUID; must equal the identity row in the database itself
+	Database   string // the catalog's name of the database, for people
+	Login      string // "job" or "owner"
+
+	// OrgID and Generation are the tenant's organisation and the generation of
+	// its placement; both are 0 for a job of scope database.
+	OrgID      int64
+	Generation int64
+
+	// Transport says what the server row allows an address to use.
+	Transport Transport
+
+	// Open returns the address. It may fail because the sealed value cannot be
+	// opened (an error that matches ErrUndecryptable). Safe for concurrent use.
+	Open func(ctx context.Context) (Address, error)
+}
