@@ -1,0 +1,80 @@
+package localpg
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Config says how a private server runs. The zero value is a temporary server
+// on a unix socket.
+type Config struct {
+	// Dir keeps the data. It must be empty, new, or one that an earlier server
+	// kept its data in; one server at a time holds it. The data is made with
+	// the first use, and later needs binaries of the same major version. As
+	// root an empty Dir is given to the account that Postgres runs as.
+	// "" means a temporary directory, removed by Stop or by a later Start.
+	Dir string
+
+	// Durable keeps the server's own fsync and full_page_writes. Without it an
+	// acknowledged row survives the server's death but not the machine's.
+	// Always true when Dir is set.
+	Durable bool
+
+	// TCP also listens on a free port of 127.0.0.1. Default: unix socket only.
+	TCP bool
+
+	// MaxConnections bounds the server's connections. 0 means 300.
+	MaxConnections int
+
+	// NoFetch refuses to fetch or install binaries when the machine has none.
+	// The environment variable HEADGATE_NO_FETCH=1 does the same.
+	NoFetch bool
+
+	// Settings are further server settings, by name. They win over this
+	// package's own, except those that say where the server is found.
+	Settings map[string]string
+
+	// Notify is told, in one sentence and before it happens, what is fetched,
+	// from what, and to where. nil means a line on standard error.
+	Notify func(string)
+
+	// StartTimeout bounds making the cluster and waiting until it answers; not
+	// the fetching of binaries. 0 means 30 s.
+	StartTimeout time.Duration
+}
+
+// ownSettings decide where clients find the server and are not for Settings.
+var ownSettings = []string{"data_directory", "listen_addresses", "port", "unix_socket_directories"}
+
+func (cfg Config) withDefaults() (Config, error) {
+	cfg.Durable = cfg.Durable || cfg.Dir != ""
+	cfg.MaxConnections = cmp.Or(cfg.MaxConnections, 300)
+	cfg.StartTimeout = cmp.Or(cfg.StartTimeout, 30*time.Second)
+	cfg.NoFetch = cfg.NoFetch || os.Getenv("HEADGATE_NO_FETCH") == "1"
+	if cfg.Notify == nil {
+		cfg.Notify = func(sentence string) { fmt.Fprintln(os.Stderr, "headgate: "+sentence) }
+	}
+	return cfg, cfg.validate()
+}
+
+func (cfg Config) validate() error {
+	if cfg.MaxConnections < 0 {
+		return fmt.Errorf("localpg: MaxConnections is %d: it may not be negative", cfg.MaxConnections)
+	}
+	if cfg.StartTimeout < 0 {
+		return fmt.Errorf("localpg: StartTimeout is %s: it may not be negative", cfg.StartTimeout)
+	}
+	for name := range cfg.Settings {
+		if slices.Contains(ownSettings, strings.ToLower(name)) {
+			return fmt.Errorf("localpg: the setting %q is chosen by this package: leave it out, use Dir or TCP", name)
+		}
+		if name == "" || strings.ContainsAny(name, "= ") {
+			return fmt.Errorf("localpg: %q is no name of a server setting", name)
+		}
+	}
+	return nil
+}
