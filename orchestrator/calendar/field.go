@@ -1,0 +1,167 @@
+package calendar
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/robfig/cron/v3"
+)
+
+// field is one of the five of an expression: its name for people, the numbers
+// it takes, and the names that may stand for them, from low upwards.
+type field struct {
+	name      string
+	low, high int
+	names     []string
+	days      bool // says which days
+}
+
+// fields are in the order in which they are written.
+var fields = []field{
+	{name: "minute", low: 0, high: 59},
+	{name: "hour", low: 0, high: 23},
+	{name: "day of month", low: 1, high: 31, days: true},
+	{name: "month", low: 1, high: 12, names: []string{"JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"}},
+	{name: "weekday", low: 0, high: 6, names: []string{"SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"}, days: true},
+}
+
+var parser = cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow)
+
+// parseFields checks the five fields of expr and hands them to robfig.
+func (s *Schedule) parseFields(expr string) error {
+	texts := strings.Fields(expr)
+	if len(texts) != len(fields) {
+		return fmt.Errorf("cron expression %s has %d fields, want 5: minute, hour, day of month, month, weekday (no seconds, no year)", quote(expr), len(texts))
+	}
+	for i, text := range texts {
+		if err := fields[i].check(text); err != nil {
+			return err
+		}
+	}
+	parsed, err := parser.Parse(expr)
+	if err != nil { // the grammar above lets nothing through that robfig refuses
+		return fmt.Errorf("cron expression %s: %w", quote(expr), err)
+	}
+	s.spec = parsed.(*cron.SpecSchedule)
+	s.spec.Location = time.UTC
+	s.elapsed = texts[0][0] == '*' || texts[1][0] == '*'
+	return s.checkDays(texts)
+}
+
+// check refuses a field's text unless it is a list of *, numbers and ranges.
+func (f field) check(text string) error {
+	items := strings.Split(text, ",")
+	if slices.Contains(items, "") {
+		return fmt.Errorf("cron %s %s: empty item in the list: remove the extra comma", f.name, quote(text))
+	}
+	for _, item := range items {
+		if item == "*" && len(items) > 1 {
+			return fmt.Errorf("cron %s %s: * already means every value: write it alone", f.name, quote(text))
+		}
+		if err := f.checkItem(item); err != nil {
+			return fmt.Errorf("cron %s %s: %w", f.name, quote(item), err)
+		}
+	}
+	return nil
+}
+
+func (f field) checkItem(item string) error {
+	span, step, hasStep := strings.Cut(item, "/")
+	low, high, err := f.span(span)
+	if err != nil || !hasStep {
+		return err
+	}
+	single := span != "*" && !strings.Contains(span, "-")
+	if single {
+		high = f.high
+	}
+	most := max(high-low, 1)
+	if n, ok := number(step); !ok || n < 1 || n > most {
+		return fmt.Errorf("the step must be 1-%d: to fire at one value only, write that value", most)
+	}
+	if single {
+		return fmt.Errorf("a step needs * or a range before it: write %s-%d/%s", span, f.high, step)
+	}
+	return nil
+}
+
+// span returns the first and last value of *, of a range or of one value.
+func (f field) span(text string) (low, high int, err error) {
+	if text == "*" {
+		return f.low, f.high, nil
+	}
+	first, last, isRange := strings.Cut(text, "-")
+	if low, err = f.value(first); err != nil || !isRange {
+		return low, low, err
+	}
+	if high, err = f.value(last); err != nil {
+		return 0, 0, err
+	}
+	if low > high {
+		return 0, 0, fmt.Errorf("the range %s runs backwards: write %d-%d,%d-%d", text, low, f.high, f.low, high)
+	}
+	return low, high, nil
+}
+
+// value returns the number that text writes in digits or by name.
+func (f field) value(text string) (int, error) {
+	n, ok := number(text)
+	if i := slices.Index(f.names, strings.ToUpper(text)); i >= 0 {
+		n, ok = f.low+i, true
+	}
+	if ok && n >= f.low && n <= f.high {
+		return n, nil
+	}
+	return 0, fmt.Errorf("want %s%s", f.allowed(), f.instead(text))
+}
+
+// allowed says what values the field takes.
+func (f field) allowed() string {
+	if f.names == nil {
+		return fmt.Sprintf("%d-%d", f.low, f.high)
+	}
+	return fmt.Sprintf("%d-%d or %s-%s", f.low, f.high, f.names[0], f.names[len(f.names)-1])
+}
+
+// foreign matches what other crons mean by the last day, the nearest working
+// day and the nth weekday of a month.
+var foreign = regexp.MustCompile(`^([0-9]*|[A-Z]{3})(L|W|LW)$|#`)
+
+// instead says what to write for a value that other crons take, or nothing.
+func (f field) instead(text string) string {
+	upper := strings.ToUpper(text)
+	switch {
+	case f.days && foreign.MatchString(upper):
+		return ": L, W and # are not supported: list the days, or let the job look at the date"
+	case f.name == "weekday" && text == "7":
+		return ": Sunday is 0 or SUN"
+	case text == "?":
+		return ": for any value write *"
+	case strings.HasPrefix(text, "+"):
+		return ", without a sign"
+	}
+	for _, name := range f.names {
+		if strings.HasPrefix(upper, name) {
+			return ": write " + name
+		}
+	}
+	return ""
+}
+
+// number reads one or two digits, which is all that any field takes.
+func number(text string) (int, bool) {
+	for _, c := range []byte(text) {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+	}
+	if len(text) == 0 || len(text) > 2 {
+		return 0, false
+	}
+	n, err := strconv.Atoi(text)
+	return n, err == nil
+}

@@ -1,0 +1,136 @@
+package calendar
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/robfig/cron/v3"
+)
+
+// maxExprBytes bounds an expression. All 60 minutes written out take 169.
+const maxExprBytes = 1024
+
+// lastYear is the last year that a schedule fires in: the last that RFC 3339
+// can write.
+const lastYear = 9999
+
+// Schedule is a checked cron expression in a time zone. It does not change
+// after [Parse] and is safe for concurrent use.
+type Schedule struct {
+	expr     string
+	zone     *time.Location
+	warnings []string
+
+	every   time.Duration      // of "@every"; 0 means that spec counts
+	spec    *cron.SpecSchedule // evaluated on a naive wall clock: Location is UTC
+	elapsed bool               // minute or hour begins with *: follows elapsed time
+}
+
+// Parse checks expr and zone and returns their schedule. The package comment
+// has the grammar; expr may have spaces around it, zone goes through
+// [CheckZone]. An error is one sentence that names the field, quotes what was
+// written in it, cut to a bounded length, and says what is allowed.
+func Parse(expr, zone string) (*Schedule, error) {
+	location, err := CheckZone(zone)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkText(expr); err != nil {
+		return nil, err
+	}
+	s := &Schedule{expr: strings.Trim(expr, " \t"), zone: location}
+	if strings.HasPrefix(s.expr, "@") {
+		err = s.parseDescriptor()
+	} else {
+		err = s.parseFields(s.expr)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Expr returns the expression as it was given to [Parse], without the spaces
+// around it.
+func (s *Schedule) Expr() string { return s.expr }
+
+// Zone returns the name of the schedule's time zone.
+func (s *Schedule) Zone() string { return s.zone.String() }
+
+// Warnings returns a sentence for each thing that is allowed and probably not
+// meant, for people to read before they save the schedule. Usually there is
+// none.
+func (s *Schedule) Warnings() []string { return append([]string(nil), s.warnings...) }
+
+// Next returns the first time strictly after the given one at which the
+// schedule fires, in the schedule's zone and on a whole second. The zero Time
+// means never again, which happens only past the year 9999. It takes a few
+// microseconds.
+func (s *Schedule) Next(after time.Time) time.Time {
+	if after.Year() > lastYear {
+		return time.Time{}
+	}
+	if first := time.Date(2, 1, 1, 0, 0, 0, 0, time.UTC); after.Before(first) {
+		after = first // the year 1 holds the zero Time
+	}
+	next := s.next(after).In(s.zone)
+	if next.Year() > lastYear {
+		return time.Time{}
+	}
+	return next
+}
+
+func (s *Schedule) next(after time.Time) time.Time {
+	switch {
+	case s.every > 0:
+		return nextMultiple(after, s.every)
+	case s.elapsed:
+		return nextElapsed(s.nextWall, after, s.zone)
+	default:
+		return nextFixed(s.nextWall, after, s.zone)
+	}
+}
+
+// nextWall returns the first match after a wall time, as a wall time. robfig
+// gives up after five years; the longest wait that the grammar lets through is
+// eight, from 29 February 2096 to 2104, so asking again from where it gave up
+// ends at the second try.
+func (s *Schedule) nextWall(wall time.Time) time.Time {
+	for {
+		if next := s.spec.Next(wall); !next.IsZero() {
+			return next
+		}
+		wall = time.Date(wall.Year()+5, 12, 31, 23, 59, 59, 0, time.UTC)
+	}
+}
+
+// checkText refuses what no later step should have to think about.
+func checkText(expr string) error {
+	trimmed := strings.Trim(expr, " \t")
+	upper := strings.ToUpper(trimmed[:min(len(trimmed), 16)])
+	switch {
+	case trimmed == "":
+		return fmt.Errorf("cron expression is empty: write five fields, for example \"0 3 * * *\" for 03:00 every day, or @daily")
+	case len(expr) > maxExprBytes:
+		return fmt.Errorf("cron expression is %d bytes long, at most %d are allowed: shorten its lists with ranges and steps", len(expr), maxExprBytes)
+	case strings.HasPrefix(upper, "TZ=") || strings.HasPrefix(upper, "CRON_TZ="):
+		return fmt.Errorf("cron expression %s: the time zone belongs in the zone field, not in the expression", quote(trimmed))
+	}
+	for _, r := range trimmed {
+		if r != '\t' && (r < ' ' || r > '~') {
+			return fmt.Errorf("cron expression %s: the character %+q is not allowed: write plain ASCII digits, letters and * , - / with spaces between the fields", quote(trimmed), r)
+		}
+	}
+	return nil
+}
+
+// quote returns text in quotation marks for an error, escaped to ASCII and cut
+// after 40 bytes.
+func quote(text string) string {
+	const most = 40
+	if len(text) > most {
+		return fmt.Sprintf("%+q...", text[:most])
+	}
+	return fmt.Sprintf("%+q", text)
+}

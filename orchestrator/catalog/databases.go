@@ -1,0 +1,178 @@
+package catalog
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/worker/tenantdb/address"
+)
+
+// Database is where the rows of one or many tenants live. It has no address:
+// those are never given back.
+type Database struct {
+	ID        string    `json:"id"`
+	Name      string    `json:"name"`
+	ServerID  string    `json:"server_id"`
+	Server    string    `json:"server"` // the server's name
+	DBName    string    `json:"dbname"`
+	Kind      string    `json:"kind"`    // KindShared or KindDedicated
+	Tenants   int       `json:"tenants"` // how many live there, whatever their status
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// The kinds of database.
+const (
+	KindShared    = "shared"    // any number of tenants, told apart by org_id
+	KindDedicated = "dedicated" // one tenant
+)
+
+// DatabaseParams describe a new database.
+type DatabaseParams struct {
+	// ID is the database's UUID, for one that carries an identity already. ""
+	// mints one.
+	ID string
+
+	// Name is its name in the catalog: [a-z][a-z0-9-]{0,62}, unique.
+	Name string
+
+	// Server is the name of its server.
+	Server string
+
+	// DBName is its name on the server, unique there. "" means the one in Job.
+	DBName string
+
+	// Kind is KindShared or KindDedicated.
+	Kind string
+
+	// Job and Owner are the addresses of its two logins (see jobs.Login). Both
+	// must lead to DBName on a host of the server, with different users.
+	Job, Owner address.Address
+}
+
+// AddDatabase adds a database and seals its addresses. It connects to nothing.
+// Errors match ErrUnknownServer, ErrExists (the name, the id, or the database
+// of that server is there already), or are an *InputError.
+func (c *Catalog) AddDatabase(ctx context.Context, params DatabaseParams) (Database, error) {
+	return c.addDatabase(ctx, c.pool, params)
+}
+
+// AddDatabaseTx is AddDatabase in the caller's transaction.
+func (c *Catalog) AddDatabaseTx(ctx context.Context, tx pgx.Tx, params DatabaseParams) (Database, error) {
+	return c.addDatabase(ctx, tx, params)
+}
+
+func (c *Catalog) addDatabase(ctx context.Context, db beginner, params DatabaseParams) (Database, error) {
+	id, err := params.check()
+	if err != nil {
+		return Database{}, fmt.Errorf("add database: %w", err)
+	}
+	params.DBName = cmp.Or(params.DBName, params.Job.Database)
+	database, err := within(ctx, db, func(tx pgx.Tx) (Database, error) { return c.insertDatabase(ctx, tx, id, params) })
+	if err != nil {
+		return Database{}, fmt.Errorf("add database: %w", databaseConflict(err, params))
+	}
+	return database, nil
+}
+
+func (p DatabaseParams) check() (id uuid.UUID, err error) {
+	if err := checkName("name", p.Name); err != nil {
+		return id, err
+	}
+	if p.Kind != KindShared && p.Kind != KindDedicated {
+		return id, inputf("kind", "%s is not shared or dedicated", quote(p.Kind))
+	}
+	if p.ID == "" {
+		return newID(), nil
+	}
+	id, ok := parseID(p.ID)
+	if !ok || id == uuid.Nil {
+		return id, inputf("id", "%s is not a UUID", quote(p.ID))
+	}
+	return id, nil
+}
+
+const databaseInsertSQL = `
+INSERT INTO headgate.databases (id, name, server_id, dbname, kind, job_login, job_version, owner_login, owner_version)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $7)
+RETURNING created_at`
+
+func (c *Catalog) insertDatabase(ctx context.Context, tx pgx.Tx, id uuid.UUID, params DatabaseParams) (d Database, err error) {
+	server, err := serverForShare(ctx, tx, params.Server)
+	if err != nil {
+		return d, err
+	}
+	job, err := server.admit("job", params.Job)
+	if err != nil {
+		return d, err
+	}
+	owner, err := server.admit("owner", params.Owner)
+	if err != nil {
+		return d, err
+	}
+	if err := checkLogins(params.DBName, job, owner); err != nil {
+		return d, err
+	}
+	const version = 1
+	err = tx.QueryRow(ctx, databaseInsertSQL, id, params.Name, server.id, params.DBName, params.Kind,
+		c.ring.seal(id, jobColumn, version, address.Encode(job)), version,
+		c.ring.seal(id, ownerColumn, version, address.Encode(owner)),
+	).Scan(&d.CreatedAt)
+	if err != nil {
+		return d, err
+	}
+	return Database{
+		ID: id.String(), Name: params.Name, ServerID: server.id.String(), Server: server.name,
+		DBName: params.DBName, Kind: params.Kind, CreatedAt: d.CreatedAt,
+	}, nil
+}
+
+func checkLogins(dbname string, job, owner address.Address) error {
+	const elsewhere = "the address leads to database %s, not to %s"
+	switch {
+	case job.Database != dbname:
+		return inputf("job", elsewhere, quote(job.Database), quote(dbname))
+	case owner.Database != dbname:
+		return inputf("owner", elsewhere, quote(owner.Database), quote(dbname))
+	case job.User == owner.User:
+		return inputf("owner", "its user %s is the job login's too; jobs must not run as the owner of the tables, so give each its own", quote(owner.User))
+	}
+	return nil
+}
+
+func databaseConflict(err error, params DatabaseParams) error {
+	switch constraint, _ := violation(err); constraint {
+	case "databases_name_key":
+		return existsf(err, "database %q exists already", params.Name)
+	case "databases_pkey":
+		return existsf(err, "a database with id %s exists already", params.ID)
+	case "databases_server_id_dbname_key":
+		return existsf(err, "database %q of server %q is in the catalog already, under another name", params.DBName, params.Server)
+	}
+	return err
+}
+
+const databasesSQL = `
+SELECT d.id::text, d.name, s.id::text, s.name, d.dbname, d.kind, coalesce(t.tenants, 0), d.created_at
+FROM headgate.databases d
+JOIN headgate.servers s ON s.id = d.server_id
+LEFT JOIN (SELECT database_id, count(*) AS tenants FROM headgate.tenants GROUP BY database_id) t ON t.database_id = d.id
+ORDER BY d.name`
+
+// Databases returns all databases by name. It reads the tenants' index once to
+// count them.
+func (c *Catalog) Databases(ctx context.Context) ([]Database, error) {
+	rows, err := c.pool.Query(ctx, databasesSQL)
+	if err != nil {
+		return nil, fmt.Errorf("list databases: %w", err)
+	}
+	databases, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Database])
+	if err != nil {
+		return nil, fmt.Errorf("list databases: %w", err)
+	}
+	return databases, nil
+}

@@ -1,0 +1,87 @@
+package catalog
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+var (
+	// ErrUnknownServer: no server of the catalog has this name.
+	ErrUnknownServer = errors.New("unknown server")
+
+	// ErrExists: a name, number or domain is taken, or a dedicated database has
+	// its tenant already. The error that matches it says which, and unwraps to
+	// the *pgconn.PgError if the database found out.
+	ErrExists = errors.New("exists already")
+)
+
+// InputError is a value that cannot be stored. Nothing was written.
+type InputError struct {
+	Field string // the parameter's name, as in "slug"
+	Err   error  // what is wrong with it and what is allowed; never a secret
+}
+
+// Error returns the field and the problem.
+func (e *InputError) Error() string { return e.Field + ": " + e.Err.Error() }
+
+// Unwrap returns the problem.
+func (e *InputError) Unwrap() error { return e.Err }
+
+func inputf(field, format string, args ...any) error {
+	return &InputError{Field: field, Err: fmt.Errorf(format, args...)}
+}
+
+// existsError is a sentence that matches ErrExists.
+type existsError struct {
+	sentence string
+	cause    error // may be nil
+}
+
+func (e *existsError) Error() string { return e.sentence }
+
+func (e *existsError) Is(target error) bool { return target == ErrExists }
+
+func (e *existsError) Unwrap() error { return e.cause }
+
+func existsf(cause error, format string, args ...any) error {
+	return &existsError{sentence: fmt.Sprintf(format, args...), cause: cause}
+}
+
+// violation returns the name of the unique constraint that err is about, and
+// the value that broke it, or two empty strings. The detail's words depend on
+// the server's language; its parentheses do not.
+func violation(err error) (constraint, value string) {
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) || pgErr.Code != "23505" {
+		return "", ""
+	}
+	_, value, _ = strings.Cut(pgErr.Detail, ")=(")
+	value, _, _ = strings.Cut(value, ")")
+	return pgErr.ConstraintName, value
+}
+
+// someOf quotes up to three names and says how many more there are.
+func someOf(names []string) string {
+	names = slices.Compact(slices.Sorted(slices.Values(names)))
+	quoted := make([]string, 0, 3)
+	for _, name := range names[:min(len(names), 3)] {
+		quoted = append(quoted, quote(name))
+	}
+	if more := len(names) - len(quoted); more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(quoted, ", "), more)
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// quote shows a value that a caller gave, cut to a length that fits a line.
+func quote(value string) string {
+	const most = 80
+	if len(value) > most {
+		return fmt.Sprintf("%q…", strings.ToValidUTF8(value[:most], ""))
+	}
+	return fmt.Sprintf("%q", value)
+}

@@ -1,0 +1,149 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/worker/tenantdb/address"
+)
+
+// The columns of the sealed addresses, as they are bound into the seal.
+const (
+	jobColumn   = "job_login"
+	ownerColumn = "owner_login"
+)
+
+func columnOf(login jobs.Login) string {
+	if login == jobs.LoginOwner {
+		return ownerColumn
+	}
+	return jobColumn
+}
+
+// SetLogin replaces the address of one login, after the same checks as
+// AddDatabase makes. database is a name or UUID. Places resolved afterwards use
+// the new address, those resolved before keep the old one. Of calls at the same
+// time the last one wins, whole.
+//
+// If the other login's address cannot be opened, for want of its key, the two
+// users are not compared: setting both is the way out of a lost key.
+func (c *Catalog) SetLogin(ctx context.Context, database string, login jobs.Login, a address.Address) error {
+	return c.setLogin(ctx, c.pool, database, login, a)
+}
+
+// SetLoginTx is SetLogin in the caller's transaction, which keeps the
+// database's row locked until it ends.
+func (c *Catalog) SetLoginTx(ctx context.Context, tx pgx.Tx, database string, login jobs.Login, a address.Address) error {
+	return c.setLogin(ctx, tx, database, login, a)
+}
+
+func (c *Catalog) setLogin(ctx context.Context, db beginner, database string, login jobs.Login, a address.Address) error {
+	if login != jobs.LoginJob && login != jobs.LoginOwner {
+		return fmt.Errorf("set login of database %s: %w", quote(database), inputf("login", "%d is not a login", int(login)))
+	}
+	_, err := within(ctx, db, func(tx pgx.Tx) (none struct{}, err error) {
+		row, err := loginsForUpdate(ctx, tx, database)
+		if err != nil {
+			return none, err
+		}
+		return none, c.replaceLogin(ctx, tx, row, login, a)
+	})
+	if err != nil {
+		return fmt.Errorf("set the %s login of database %s: %w", login, quote(database), err)
+	}
+	return nil
+}
+
+// loginsRow is a database's row as SetLogin locks it.
+type loginsRow struct {
+	id      uuid.UUID
+	dbname  string
+	sealed  map[jobs.Login][]byte
+	version map[jobs.Login]int
+	server  serverRow
+}
+
+const loginsForUpdateSQL = `
+SELECT d.id, d.dbname, d.job_login, d.job_version, d.owner_login, d.owner_version, s.id, s.name, s.hosts, s.transport
+FROM headgate.databases d
+JOIN headgate.servers s ON s.id = d.server_id
+WHERE d.name = $1 OR d.id = $2
+FOR UPDATE OF d
+FOR SHARE OF s`
+
+func loginsForUpdate(ctx context.Context, tx pgx.Tx, database string) (row loginsRow, err error) {
+	var job, owner []byte
+	var jobVersion, ownerVersion int
+	name, id := nameOrID(database)
+	err = tx.QueryRow(ctx, loginsForUpdateSQL, name, id).Scan(&row.id, &row.dbname, &job, &jobVersion, &owner, &ownerVersion,
+		&row.server.id, &row.server.name, &row.server.hosts, &row.server.transport)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return row, fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, quote(database))
+	}
+	row.sealed = map[jobs.Login][]byte{jobs.LoginJob: job, jobs.LoginOwner: owner}
+	row.version = map[jobs.Login]int{jobs.LoginJob: jobVersion, jobs.LoginOwner: ownerVersion}
+	return row, err
+}
+
+const loginUpdateSQL = `
+UPDATE headgate.databases
+SET job_login     = CASE WHEN $2 THEN job_login ELSE $3 END,
+    job_version   = CASE WHEN $2 THEN job_version ELSE $4 END,
+    owner_login   = CASE WHEN $2 THEN $3 ELSE owner_login END,
+    owner_version = CASE WHEN $2 THEN $4 ELSE owner_version END
+WHERE id = $1`
+
+func (c *Catalog) replaceLogin(ctx context.Context, tx pgx.Tx, row loginsRow, login jobs.Login, a address.Address) error {
+	a, err := row.server.admit(login.String(), a)
+	if err != nil {
+		return err
+	}
+	other, err := c.otherLogin(row, login)
+	if err != nil {
+		return err
+	}
+	job, owner := a, other
+	if login == jobs.LoginOwner {
+		job, owner = other, a
+	}
+	if err := checkLogins(row.dbname, job, owner); err != nil {
+		return err
+	}
+	version := row.version[login] + 1
+	sealed := c.ring.seal(row.id, columnOf(login), version, address.Encode(a))
+	_, err = tx.Exec(ctx, loginUpdateSQL, row.id, login == jobs.LoginOwner, sealed, version)
+	return err
+}
+
+// otherLogin opens the address that stays. One that cannot be opened is
+// answered by an address of the right database and no user.
+func (c *Catalog) otherLogin(row loginsRow, login jobs.Login) (address.Address, error) {
+	other := jobs.LoginOwner
+	if login == jobs.LoginOwner {
+		other = jobs.LoginJob
+	}
+	a, err := c.unseal(row.id, other, row.version[other], row.sealed[other])
+	if errors.Is(err, address.ErrUndecryptable) {
+		return address.Address{Database: row.dbname}, nil
+	}
+	return a, err
+}
+
+// unseal returns the address of one login. Every error matches
+// address.ErrUndecryptable.
+func (c *Catalog) unseal(database uuid.UUID, login jobs.Login, version int, sealed []byte) (address.Address, error) {
+	plain, err := c.ring.open(database, columnOf(login), version, sealed)
+	if err != nil {
+		return address.Address{}, err
+	}
+	a, err := address.Decode(plain)
+	if err != nil {
+		return address.Address{}, fmt.Errorf("%w: %w", address.ErrUndecryptable, err)
+	}
+	return a, nil
+}

@@ -1,0 +1,66 @@
+package catalog
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+)
+
+const namePattern = `[a-z][a-z0-9-]{0,62}`
+
+var namePatternWhole = regexp.MustCompile(`^` + namePattern + `$`)
+
+// reserved slugs would take the place of a host of the SaaS itself, or of a
+// word in a URL.
+var reserved = []string{
+	"admin", "api", "app", "assets", "auth", "billing", "cdn", "dashboard", "headgate", "help", "internal",
+	"localhost", "login", "mail", "root", "static", "status", "support", "system", "www",
+}
+
+// checkName holds the names of servers and databases, and slugs, to one
+// pattern. One that reads as a UUID is refused, since a UUID stands for a row
+// wherever a name may stand.
+func checkName(field, name string) error {
+	if !namePatternWhole.MatchString(name) {
+		return inputf(field, "%s must match %s", quote(name), namePattern)
+	}
+	if _, ok := parseID(name); ok {
+		return inputf(field, "%s reads as a UUID; choose a name", quote(name))
+	}
+	return nil
+}
+
+func checkSlug(slug string) error {
+	if slices.Contains(reserved, slug) {
+		return inputf("slug", "%q is reserved (%s); choose another", slug, strings.Join(reserved, ", "))
+	}
+	return checkName("slug", slug)
+}
+
+// checkText bounds free text.
+func checkText(field, text string, limit int) error {
+	if n := utf8.RuneCountInString(text); n > limit {
+		return inputf(field, "%d characters is too long; at most %d are allowed", n, limit)
+	}
+	if !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
+		return inputf(field, "control characters and invalid UTF-8 are not allowed")
+	}
+	return nil
+}
+
+// parseID reads a UUID in its one usual form of 36 characters.
+func parseID(text string) (uuid.UUID, bool) {
+	if len(text) != 36 {
+		return uuid.UUID{}, false
+	}
+	id, err := uuid.Parse(text)
+	return id, err == nil
+}
+
+// newID mints the id of a new row. Ids rise with time, so that an index grows
+// at its right edge.
+func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) }

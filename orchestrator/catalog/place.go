@@ -1,0 +1,127 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/worker/tenantdb/address"
+)
+
+const resolveTenantSQL = `
+SELECT t.id::text, t.slug, t.org_id, t.name, t.plan, t.timezone, t.labels, t.status, t.generation,
+       d.id, d.name,
+       CASE WHEN $2 THEN d.owner_login ELSE d.job_login END,
+       CASE WHEN $2 THEN d.owner_version ELSE d.job_version END,
+       s.id::text, s.transport, s.hosts
+FROM headgate.tenants t
+JOIN headgate.databases d ON d.id = t.database_id
+JOIN headgate.servers s ON s.id = d.server_id
+WHERE t.id = $1`
+
+// ResolveTenant answers a worker: who the tenant with this UUID is, and where
+// the login of its database is to be found, by one query that reads three rows
+// by primary key. Errors match jobs.ErrUnknownTenant, jobs.ErrTenantMoving, or
+// jobs.ErrTenantSuspended for every other status than active.
+func (c *Catalog) ResolveTenant(ctx context.Context, tenantID string, login jobs.Login) (jobs.Tenant, address.Place, error) {
+	id, ok := parseID(tenantID)
+	if !ok {
+		return jobs.Tenant{}, address.Place{}, fmt.Errorf("%w: %s is not the UUID of one", jobs.ErrUnknownTenant, quote(tenantID))
+	}
+	var t Tenant
+	row := placeRow{login: login}
+	err := c.pool.QueryRow(ctx, resolveTenantSQL, id, login == jobs.LoginOwner).Scan(
+		&t.ID, &t.Slug, &t.OrgID, &t.Name, &t.Plan, &t.Timezone, &t.Labels, &t.Status, &t.Generation,
+		&row.databaseID, &row.database, &row.sealed, &row.version, &row.serverID, &row.transport, &row.hosts)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return jobs.Tenant{}, address.Place{}, fmt.Errorf("%w: no tenant has the UUID %s", jobs.ErrUnknownTenant, id)
+	case err != nil:
+		return jobs.Tenant{}, address.Place{}, fmt.Errorf("resolve tenant %s: %w", id, err)
+	}
+	if err := t.mayWork(); err != nil {
+		return jobs.Tenant{}, address.Place{}, err
+	}
+	place := c.place(row)
+	place.OrgID, place.Generation = t.OrgID, t.Generation
+	return t.Tenant, place, nil
+}
+
+func (t Tenant) mayWork() error {
+	switch t.Status {
+	case Active:
+		return nil
+	case Moving:
+		return fmt.Errorf("%w: %q", jobs.ErrTenantMoving, t.Slug)
+	}
+	return fmt.Errorf("%w: %q has status %s", jobs.ErrTenantSuspended, t.Slug, t.Status)
+}
+
+const resolveDatabaseSQL = `
+SELECT d.id, d.name,
+       CASE WHEN $3 THEN d.owner_login ELSE d.job_login END,
+       CASE WHEN $3 THEN d.owner_version ELSE d.job_version END,
+       s.id::text, s.transport, s.hosts
+FROM headgate.databases d
+JOIN headgate.servers s ON s.id = d.server_id
+WHERE d.name = $1 OR d.id = $2`
+
+// ResolveDatabase says where a login of the database with this name or UUID is
+// to be found, for work on the database as a whole. The error for one that does
+// not exist matches jobs.ErrUnknownDatabase.
+func (c *Catalog) ResolveDatabase(ctx context.Context, nameOrUUID string, login jobs.Login) (address.Place, error) {
+	name, id := nameOrID(nameOrUUID)
+	row := placeRow{login: login}
+	err := c.pool.QueryRow(ctx, resolveDatabaseSQL, name, id, login == jobs.LoginOwner).Scan(
+		&row.databaseID, &row.database, &row.sealed, &row.version, &row.serverID, &row.transport, &row.hosts)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return address.Place{}, fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, quote(nameOrUUID))
+	case err != nil:
+		return address.Place{}, fmt.Errorf("resolve database %s: %w", quote(nameOrUUID), err)
+	}
+	return c.place(row), nil
+}
+
+// placeRow is what a resolving query says of a database: one login, sealed, and
+// the rules of its server.
+type placeRow struct {
+	databaseID uuid.UUID
+	database   string
+	login      jobs.Login
+	sealed     []byte
+	version    int
+	serverID   string
+	transport  address.Transport
+	hosts      []string
+}
+
+func (c *Catalog) place(row placeRow) address.Place {
+	return address.Place{
+		ServerID: row.serverID, DatabaseID: row.databaseID.String(), Database: row.database,
+		Login: row.login.String(), Transport: row.transport,
+		Open: func(ctx context.Context) (address.Address, error) {
+			a, err := c.openAddress(row)
+			if err != nil {
+				return address.Address{}, fmt.Errorf("the %s address of database %q: %w", row.login, row.database, err)
+			}
+			return a, nil
+		},
+	}
+}
+
+// openAddress unseals, and holds the address to what the server's row says now.
+func (c *Catalog) openAddress(row placeRow) (address.Address, error) {
+	a, err := c.unseal(row.databaseID, row.login, row.version, row.sealed)
+	if err != nil {
+		return address.Address{}, err
+	}
+	if err := a.Check(row.transport, row.hosts); err != nil {
+		return address.Address{}, fmt.Errorf("it does not fit its server any more: %w", err)
+	}
+	return a, nil
+}

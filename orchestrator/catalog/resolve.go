@@ -1,0 +1,77 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
+)
+
+// Tenant returns the tenant of that name: a slug, UUID or org_id. The error
+// matches jobs.ErrNoTenant for "", else jobs.ErrUnknownTenant. A tenant that is
+// suspended or moving is returned; its Status says so.
+func (c *Catalog) Tenant(ctx context.Context, name string) (Tenant, error) {
+	return tenantByName(ctx, c.pool, name)
+}
+
+// TenantsByName returns the tenants of all these names (slugs, UUIDs, org_ids),
+// each under the name it was asked for by, with one query. If some do not exist
+// one error names up to three of them; it matches jobs.ErrUnknownTenant.
+func (c *Catalog) TenantsByName(ctx context.Context, names []string) (map[string]Tenant, error) {
+	return tenantsByName(ctx, c.pool, names)
+}
+
+const tenantByDomainSQL = `
+SELECT t.id::text, t.slug, t.org_id, t.name, t.plan, t.timezone, t.labels, t.status, d.id::text, d.name, t.generation
+FROM headgate.tenant_domains n
+JOIN headgate.tenants t ON t.id = n.tenant_id
+JOIN headgate.databases d ON d.id = t.database_id
+WHERE n.domain = $1`
+
+// TenantByDomain returns the tenant that a Host header means. Case, port and a
+// trailing dot do not matter; nothing else is let go, in particular is a host
+// below a tenant's domain not the tenant's. Errors are those of Tenant.
+func (c *Catalog) TenantByDomain(ctx context.Context, host string) (Tenant, error) {
+	if host == "" {
+		return Tenant{}, fmt.Errorf("%w: the host is empty", jobs.ErrNoTenant)
+	}
+	domain, err := canonicalDomain(host)
+	if err != nil {
+		return Tenant{}, fmt.Errorf("%w: host %s %w", jobs.ErrUnknownTenant, quote(host), err)
+	}
+	rows, err := c.pool.Query(ctx, tenantByDomainSQL, domain)
+	if err != nil {
+		return Tenant{}, fmt.Errorf("resolve host %q: %w", domain, err)
+	}
+	tenant, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Tenant])
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return Tenant{}, fmt.Errorf("%w: no tenant has the domain %q", jobs.ErrUnknownTenant, domain)
+	case err != nil:
+		return Tenant{}, fmt.Errorf("resolve host %q: %w", domain, err)
+	}
+	return tenant, nil
+}
+
+const databaseIDSQL = `
+SELECT id::text
+FROM headgate.databases
+WHERE name = $1 OR id = $2`
+
+// DatabaseID returns the UUID of the database with this name or UUID, or an
+// error that matches jobs.ErrUnknownDatabase.
+func (c *Catalog) DatabaseID(ctx context.Context, name string) (string, error) {
+	wanted, wantedID := nameOrID(name)
+	var id string
+	err := c.pool.QueryRow(ctx, databaseIDSQL, wanted, wantedID).Scan(&id)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return "", fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, quote(name))
+	case err != nil:
+		return "", fmt.Errorf("find database %s: %w", quote(name), err)
+	}
+	return id, nil
+}

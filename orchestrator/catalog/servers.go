@@ -1,0 +1,156 @@
+package catalog
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/worker/tenantdb/address"
+)
+
+const maxHosts = 16
+
+// Server is a Postgres server that holds databases.
+type Server struct {
+	ID        string            `json:"id"`
+	Name      string            `json:"name"`
+	Hosts     []string          `json:"hosts"`
+	Transport address.Transport `json:"transport"`
+	State     string            `json:"state"` // open, draining or down
+	CreatedAt time.Time         `json:"created_at"`
+}
+
+// ServerParams describe a new server.
+type ServerParams struct {
+	// Name is the server's name in the catalog: [a-z][a-z0-9-]{0,62}, unique.
+	Name string
+
+	// Hosts are the only hosts that an address on this server may name, 1 to 16
+	// names or IP addresses. For transport socket: directories of the socket.
+	Hosts []string
+
+	// Transport says how the server may be reached. "" means address.TLS.
+	Transport address.Transport
+}
+
+// AddServer adds a server. It connects to nothing. A taken name is an error
+// that matches ErrExists, a wrong parameter is an *InputError.
+func (c *Catalog) AddServer(ctx context.Context, params ServerParams) (Server, error) {
+	return c.addServer(ctx, c.pool, params)
+}
+
+// AddServerTx is AddServer in the caller's transaction.
+func (c *Catalog) AddServerTx(ctx context.Context, tx pgx.Tx, params ServerParams) (Server, error) {
+	return c.addServer(ctx, tx, params)
+}
+
+func (c *Catalog) addServer(ctx context.Context, db beginner, params ServerParams) (Server, error) {
+	params, err := params.checked()
+	if err != nil {
+		return Server{}, fmt.Errorf("add server: %w", err)
+	}
+	server, err := within(ctx, db, func(tx pgx.Tx) (Server, error) { return insertServer(ctx, tx, params) })
+	if err != nil {
+		return Server{}, fmt.Errorf("add server: %w", err)
+	}
+	return server, nil
+}
+
+const serverInsertSQL = `
+INSERT INTO headgate.servers (id, name, hosts, transport)
+VALUES ($1, $2, $3, $4)
+ON CONFLICT (name) DO NOTHING
+RETURNING id::text, name, hosts, transport, state, created_at`
+
+func insertServer(ctx context.Context, tx pgx.Tx, params ServerParams) (Server, error) {
+	rows, err := tx.Query(ctx, serverInsertSQL, newID(), params.Name, params.Hosts, params.Transport)
+	if err != nil {
+		return Server{}, err
+	}
+	server, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Server])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Server{}, existsf(nil, "server %q exists already", params.Name)
+	}
+	return server, err
+}
+
+func (p ServerParams) checked() (ServerParams, error) {
+	if err := checkName("name", p.Name); err != nil {
+		return p, err
+	}
+	p.Transport = cmp.Or(p.Transport, address.TLS)
+	if _, err := address.ParseTransport(string(p.Transport)); err != nil {
+		return p, &InputError{Field: "transport", Err: err}
+	}
+	if len(p.Hosts) < 1 || len(p.Hosts) > maxHosts {
+		return p, inputf("hosts", "%d hosts given; a server has 1 to %d", len(p.Hosts), maxHosts)
+	}
+	p.Hosts = slices.Clone(p.Hosts)
+	for i, host := range p.Hosts {
+		canonical, err := p.Transport.CheckHost(host)
+		if err != nil {
+			return p, &InputError{Field: "hosts", Err: err}
+		}
+		if slices.Contains(p.Hosts[:i], canonical) {
+			return p, inputf("hosts", "%q is given twice", canonical)
+		}
+		p.Hosts[i] = canonical
+	}
+	return p, nil
+}
+
+const serversSQL = `
+SELECT id::text, name, hosts, transport, state, created_at
+FROM headgate.servers
+ORDER BY name`
+
+// Servers returns all servers by name.
+func (c *Catalog) Servers(ctx context.Context) ([]Server, error) {
+	rows, err := c.pool.Query(ctx, serversSQL)
+	if err != nil {
+		return nil, fmt.Errorf("list servers: %w", err)
+	}
+	servers, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Server])
+	if err != nil {
+		return nil, fmt.Errorf("list servers: %w", err)
+	}
+	return servers, nil
+}
+
+// serverRow is what an address on a server is judged by.
+type serverRow struct {
+	id        uuid.UUID
+	name      string
+	hosts     []string
+	transport address.Transport
+}
+
+const serverShareSQL = `
+SELECT id, name, hosts, transport
+FROM headgate.servers
+WHERE name = $1
+FOR SHARE`
+
+// serverForShare keeps the server's rules as they are until tx ends.
+func serverForShare(ctx context.Context, tx pgx.Tx, name string) (s serverRow, err error) {
+	err = tx.QueryRow(ctx, serverShareSQL, name).Scan(&s.id, &s.name, &s.hosts, &s.transport)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return s, fmt.Errorf("%w %s", ErrUnknownServer, quote(name))
+	}
+	return s, err
+}
+
+// admit returns the address in the form that is sealed, or says why it may not
+// be used on this server.
+func (s serverRow) admit(field string, a address.Address) (address.Address, error) {
+	if err := a.Check(s.transport, s.hosts); err != nil {
+		return a, &InputError{Field: field, Err: fmt.Errorf("%w (server %q)", err, s.name)}
+	}
+	return a.Canonical(s.transport), nil
+}

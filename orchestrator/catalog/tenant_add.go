@@ -1,0 +1,171 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
+)
+
+// AddTenant adds an active tenant to a database. Errors match ErrExists (the
+// slug or org_id is taken, or the database is dedicated and has its tenant),
+// jobs.ErrUnknownDatabase, or are an *InputError.
+//
+// Adding tenants takes turns: the next waits until this transaction ends.
+func (c *Catalog) AddTenant(ctx context.Context, params TenantParams) (Tenant, error) {
+	return c.addTenant(ctx, c.pool, params)
+}
+
+// AddTenantTx is AddTenant in the caller's transaction.
+func (c *Catalog) AddTenantTx(ctx context.Context, tx pgx.Tx, params TenantParams) (Tenant, error) {
+	return c.addTenant(ctx, tx, params)
+}
+
+func (c *Catalog) addTenant(ctx context.Context, db beginner, params TenantParams) (Tenant, error) {
+	tenants, err := c.addTenants(ctx, db, []TenantParams{params})
+	if err != nil {
+		return Tenant{}, fmt.Errorf("add tenant: %w", err)
+	}
+	return tenants[0], nil
+}
+
+// AddTenants adds all the tenants or none, in one statement whatever their
+// number, and returns them in order. Errors are those of AddTenant; an
+// *InputError names the tenant.
+func (c *Catalog) AddTenants(ctx context.Context, params []TenantParams) ([]Tenant, error) {
+	tenants, err := c.addTenants(ctx, c.pool, params)
+	if err != nil {
+		return nil, fmt.Errorf("add tenants: %w", err)
+	}
+	return tenants, nil
+}
+
+// AddTenantsTx is AddTenants in the caller's transaction.
+func (c *Catalog) AddTenantsTx(ctx context.Context, tx pgx.Tx, params []TenantParams) ([]Tenant, error) {
+	tenants, err := c.addTenants(ctx, tx, params)
+	if err != nil {
+		return nil, fmt.Errorf("add tenants: %w", err)
+	}
+	return tenants, nil
+}
+
+func (c *Catalog) addTenants(ctx context.Context, db beginner, params []TenantParams) ([]Tenant, error) {
+	if len(params) == 0 {
+		return nil, nil
+	}
+	tenants, err := newTenants(params)
+	if err != nil {
+		return nil, err
+	}
+	return within(ctx, db, func(tx pgx.Tx) ([]Tenant, error) {
+		if err := reserveOrgIDs(ctx, tx, tenants); err != nil {
+			return nil, err
+		}
+		databases, err := databasesOf(ctx, tx, params)
+		if err != nil {
+			return nil, err
+		}
+		for i := range tenants {
+			place := databases[params[i].Database]
+			tenants[i].DatabaseID, tenants[i].Database = place.id.String(), place.name
+		}
+		return tenants, insertTenants(ctx, tx, tenants, databases)
+	})
+}
+
+const orgIDsSQL = `
+UPDATE headgate.org_ids
+SET highest = greatest(highest, $1, (SELECT max(org_id) FROM headgate.tenants)) + $2
+RETURNING highest`
+
+// reserveOrgIDs numbers the tenants that have no org_id yet, above every number
+// given out before or by hand.
+func reserveOrgIDs(ctx context.Context, tx pgx.Tx, tenants []Tenant) error {
+	var given, missing int64
+	for _, t := range tenants {
+		given = max(given, t.OrgID)
+		if t.OrgID == 0 {
+			missing++
+		}
+	}
+	var highest int64
+	if err := tx.QueryRow(ctx, orgIDsSQL, given, missing).Scan(&highest); err != nil {
+		return fmt.Errorf("reserve org_ids: %w", err)
+	}
+	if highest > maxOrgID {
+		return inputf("org_id", "no number is left: the highest would be %d, beyond %d", highest, maxOrgID)
+	}
+	next := highest - missing
+	for i := range tenants {
+		if tenants[i].OrgID == 0 {
+			next++
+			tenants[i].OrgID = next
+		}
+	}
+	return nil
+}
+
+// databaseRow is where a new tenant goes.
+type databaseRow struct {
+	id         uuid.UUID
+	name, kind string
+}
+
+const databasesShareSQL = `
+SELECT id, name, kind
+FROM headgate.databases
+WHERE name = ANY ($1) OR id = ANY ($2)
+FOR KEY SHARE`
+
+// databasesOf returns the databases that params name, by the name or UUID used
+// there, or an error that names those that do not exist.
+func databasesOf(ctx context.Context, tx pgx.Tx, params []TenantParams) (map[string]databaseRow, error) {
+	wanted := map[string]databaseRow{}
+	for _, p := range params {
+		wanted[p.Database] = databaseRow{}
+	}
+	var names []string
+	var ids []uuid.UUID
+	for key := range wanted {
+		if id, ok := parseID(key); ok {
+			ids = append(ids, id)
+		} else {
+			names = append(names, key)
+		}
+	}
+	rows, err := tx.Query(ctx, databasesShareSQL, names, ids)
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]databaseRow{}
+	var d databaseRow
+	if _, err = pgx.ForEachRow(rows, []any{&d.id, &d.name, &d.kind}, func() error {
+		found[d.name], found[d.id.String()] = d, d
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	return wanted, fillDatabases(wanted, found)
+}
+
+func fillDatabases(wanted, found map[string]databaseRow) error {
+	var unknown []string
+	for key := range wanted {
+		name := key
+		if id, ok := parseID(key); ok {
+			name = id.String()
+		}
+		if row, ok := found[name]; ok {
+			wanted[key] = row
+		} else {
+			unknown = append(unknown, key)
+		}
+	}
+	if len(unknown) > 0 {
+		return fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, someOf(unknown))
+	}
+	return nil
+}

@@ -1,0 +1,102 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
+)
+
+// querier reads; a pool and a transaction both do.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// tenantNames are names of tenants sorted by what they can be. The three forms
+// exclude each other: an org_id is digits, a slug begins with a letter and is
+// never shaped like a UUID.
+type tenantNames struct {
+	slugs  []string
+	ids    []uuid.UUID
+	orgIDs []int64
+}
+
+func (n *tenantNames) add(name string) {
+	if id, ok := parseID(name); ok {
+		n.ids = append(n.ids, id)
+	} else if orgID, ok := parseOrgID(name); ok {
+		n.orgIDs = append(n.orgIDs, orgID)
+	} else if namePatternWhole.MatchString(name) {
+		n.slugs = append(n.slugs, name)
+	}
+}
+
+// parseOrgID reads a decimal number without sign, space or leading zero.
+func parseOrgID(text string) (int64, bool) {
+	n, err := strconv.ParseInt(text, 10, 64)
+	return n, err == nil && n > 0 && strconv.FormatInt(n, 10) == text
+}
+
+const tenantsByNameSQL = `
+SELECT t.id::text, t.slug, t.org_id, t.name, t.plan, t.timezone, t.labels, t.status, d.id::text, d.name, t.generation
+FROM headgate.tenants t
+JOIN headgate.databases d ON d.id = t.database_id
+WHERE t.slug = ANY ($1) OR t.id = ANY ($2) OR t.org_id = ANY ($3)`
+
+// tenantsByName walks the three unique indexes, once each.
+func tenantsByName(ctx context.Context, db querier, names []string) (map[string]Tenant, error) {
+	var wanted tenantNames
+	for _, name := range names {
+		if name == "" {
+			return nil, fmt.Errorf("%w: one of the names is empty", jobs.ErrNoTenant)
+		}
+		wanted.add(name)
+	}
+	rows, err := db.Query(ctx, tenantsByNameSQL, wanted.slugs, wanted.ids, wanted.orgIDs)
+	if err != nil {
+		return nil, fmt.Errorf("resolve tenants: %w", err)
+	}
+	tenants, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Tenant])
+	if err != nil {
+		return nil, fmt.Errorf("resolve tenants: %w", err)
+	}
+	return matchNames(names, tenants)
+}
+
+// matchNames puts each tenant under the name it was asked for by.
+func matchNames(names []string, tenants []Tenant) (map[string]Tenant, error) {
+	byName := make(map[string]Tenant, 3*len(tenants))
+	for _, t := range tenants {
+		byName[t.ID], byName[t.Slug], byName[strconv.FormatInt(t.OrgID, 10)] = t, t, t
+	}
+	found := make(map[string]Tenant, len(names))
+	var unknown []string
+	for _, name := range names {
+		key := name
+		if id, ok := parseID(name); ok {
+			key = id.String()
+		}
+		tenant, ok := byName[key]
+		if !ok {
+			unknown = append(unknown, name)
+			continue
+		}
+		found[name] = tenant
+	}
+	if len(unknown) > 0 {
+		return nil, fmt.Errorf("%w: no tenant has the slug, UUID or org_id %s", jobs.ErrUnknownTenant, someOf(unknown))
+	}
+	return found, nil
+}
+
+func tenantByName(ctx context.Context, db querier, name string) (Tenant, error) {
+	found, err := tenantsByName(ctx, db, []string{name})
+	if err != nil {
+		return Tenant{}, err
+	}
+	return found[name], nil
+}

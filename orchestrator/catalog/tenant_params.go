@@ -1,0 +1,117 @@
+package catalog
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"regexp"
+
+	"github.com/headgate/headgate/jobs"
+)
+
+const (
+	// maxOrgID leaves room for org_brand_id = org_id*10000 + brand_id in a bigint.
+	maxOrgID  = (1<<63-1)/10_000 - 1
+	maxLabels = 64
+	maxText   = 200 // characters of a name or a label's value
+	maxPlan   = 63
+)
+
+var labelKey = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
+
+// TenantParams describe a new tenant.
+type TenantParams struct {
+	// Slug is its short unique name: [a-z][a-z0-9-]{0,62}, not a reserved word.
+	Slug string
+
+	// OrgID is its number in the org_id columns of shared tables. 0 means the
+	// next free one, above all that were ever given out.
+	OrgID int64
+
+	// Name is for people, up to 200 characters. "" means the slug.
+	Name string
+
+	// Plan is the pricing plan's name, up to 63 characters. It may be empty.
+	Plan string
+
+	// Timezone is an IANA Area/City name. "" means UTC.
+	Timezone string
+
+	// Labels are free, for selectors: up to 64, keys of letters, digits, _ . -
+	// up to 63 long, values up to 200 characters.
+	Labels map[string]string
+
+	// Database is the name or UUID of the database where it will live.
+	Database string
+}
+
+// newTenants checks the parameters and gives each tenant its id.
+func newTenants(params []TenantParams) ([]Tenant, error) {
+	tenants := make([]Tenant, len(params))
+	slugs, orgIDs := make(map[string]bool, len(params)), map[int64]bool{}
+	for i, p := range params {
+		t, err := p.tenant()
+		switch {
+		case err != nil && len(params) > 1:
+			return nil, fmt.Errorf("tenant %s (number %d): %w", quote(p.Slug), i+1, err)
+		case err != nil:
+			return nil, err
+		case slugs[t.Slug]:
+			return nil, inputf("slug", "%q is given twice", t.Slug)
+		case t.OrgID != 0 && orgIDs[t.OrgID]:
+			return nil, inputf("org_id", "%d is given twice", t.OrgID)
+		}
+		slugs[t.Slug], orgIDs[t.OrgID] = true, true
+		tenants[i] = t
+	}
+	return tenants, nil
+}
+
+// tenant returns the new row, without placement.
+func (p TenantParams) tenant() (Tenant, error) {
+	if err := p.check(); err != nil {
+		return Tenant{}, err
+	}
+	labels := maps.Clone(p.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	return Tenant{
+		Tenant: jobs.Tenant{
+			ID: newID().String(), Slug: p.Slug, OrgID: p.OrgID, Name: cmp.Or(p.Name, p.Slug), Plan: p.Plan,
+			Timezone: cmp.Or(p.Timezone, "UTC"), Labels: labels,
+		},
+		Status: Active, Generation: 1,
+	}, nil
+}
+
+func (p TenantParams) check() error {
+	if p.OrgID < 0 || p.OrgID > maxOrgID {
+		return inputf("org_id", "%d is not 1–%d", p.OrgID, maxOrgID)
+	}
+	if p.Database == "" {
+		return inputf("database", "name the database where the tenant lives")
+	}
+	return cmp.Or(
+		checkSlug(p.Slug),
+		checkText("name", p.Name, maxText),
+		checkText("plan", p.Plan, maxPlan),
+		checkZone(cmp.Or(p.Timezone, "UTC")),
+		checkLabels(p.Labels),
+	)
+}
+
+func checkLabels(labels map[string]string) error {
+	if len(labels) > maxLabels {
+		return inputf("labels", "%d labels is too many; at most %d are allowed", len(labels), maxLabels)
+	}
+	for key, value := range labels {
+		if !labelKey.MatchString(key) {
+			return inputf("labels", "the key %s must have up to 63 letters, digits, _ . or -", quote(key))
+		}
+		if err := checkText("labels."+key, value, maxText); err != nil {
+			return err
+		}
+	}
+	return nil
+}

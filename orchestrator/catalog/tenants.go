@@ -1,0 +1,122 @@
+package catalog
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
+)
+
+// Tenant is a tenant with its status and its placement.
+type Tenant struct {
+	jobs.Tenant
+	Status     Status `json:"status"`
+	DatabaseID string `json:"database_id"`
+	Database   string `json:"database"`   // the database's name
+	Generation int64  `json:"generation"` // rises with every move
+}
+
+// Status says whether a tenant's work is done.
+type Status string
+
+const (
+	Provisioning Status = "provisioning" // not ready yet: no work
+	Active       Status = "active"       // works
+	Suspended    Status = "suspended"    // no work until it is active again
+	Moving       Status = "moving"       // its work waits for the new place
+	Archived     Status = "archived"     // gone; the row stays so that its org_id does
+)
+
+const (
+	defaultLimit = 200
+	maxLimit     = 10_000
+)
+
+// TenantFilter says which tenants to list. The zero value lists the first 200.
+type TenantFilter struct {
+	Database string // name or UUID; "" means any
+	Plan     string // "" means any
+	Status   Status // "" means any
+	After    string // list from behind this slug on; "" means from the start
+	Limit    int    // 1 to 10,000; 0 means 200
+}
+
+const tenantsSQL = `
+SELECT t.id::text, t.slug, t.org_id, t.name, t.plan, t.timezone, t.labels, t.status, d.id::text, d.name, t.generation
+FROM headgate.tenants t
+JOIN headgate.databases d ON d.id = t.database_id
+WHERE ($1 = '' OR d.name = $1)
+  AND ($2::uuid = '00000000-0000-0000-0000-000000000000' OR d.id = $2)
+  AND ($3 = '' OR t.plan = $3)
+  AND ($4 = '' OR t.status = $4)
+  AND t.slug > $5
+ORDER BY t.slug
+LIMIT $6`
+
+// Tenants returns the tenants that filter asks for, by slug. A page that is full
+// may have another behind it: ask again with After set to its last slug.
+func (c *Catalog) Tenants(ctx context.Context, filter TenantFilter) ([]Tenant, error) {
+	limit := cmp.Or(filter.Limit, defaultLimit)
+	if limit < 1 || limit > maxLimit {
+		return nil, fmt.Errorf("list tenants: %w", inputf("limit", "%d is not 1–%d", limit, maxLimit))
+	}
+	name, id := nameOrID(filter.Database)
+	rows, err := c.pool.Query(ctx, tenantsSQL, name, id, filter.Plan, string(filter.Status), filter.After, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list tenants: %w", err)
+	}
+	tenants, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Tenant])
+	if err != nil {
+		return nil, fmt.Errorf("list tenants: %w", err)
+	}
+	return tenants, nil
+}
+
+// SetStatus changes a tenant's status, from any to any. tenant is a slug, UUID
+// or org_id. Places resolved before stay as they were: whoever moves a tenant
+// must fence them off by the generation.
+func (c *Catalog) SetStatus(ctx context.Context, tenant string, status Status) error {
+	return c.setStatus(ctx, c.pool, tenant, status)
+}
+
+// SetStatusTx is SetStatus in the caller's transaction.
+func (c *Catalog) SetStatusTx(ctx context.Context, tx pgx.Tx, tenant string, status Status) error {
+	return c.setStatus(ctx, tx, tenant, status)
+}
+
+const statusUpdateSQL = `
+UPDATE headgate.tenants SET status = $2
+WHERE id = $1`
+
+func (c *Catalog) setStatus(ctx context.Context, db beginner, tenant string, status Status) error {
+	switch status {
+	case Provisioning, Active, Suspended, Moving, Archived:
+	default:
+		return fmt.Errorf("set status: %w", inputf("status", "%s is not provisioning, active, suspended, moving or archived", quote(string(status))))
+	}
+	_, err := within(ctx, db, func(tx pgx.Tx) (none struct{}, err error) {
+		found, err := tenantByName(ctx, tx, tenant)
+		if err != nil {
+			return none, err
+		}
+		_, err = tx.Exec(ctx, statusUpdateSQL, found.ID, status)
+		return none, err
+	})
+	if err != nil {
+		return fmt.Errorf("set status: %w", err)
+	}
+	return nil
+}
+
+// nameOrID sorts a reference to a database into its two forms. The form that it
+// is not is one that no row has.
+func nameOrID(text string) (name string, id uuid.UUID) {
+	if id, ok := parseID(text); ok {
+		return "", id
+	}
+	return text, uuid.Nil
+}

@@ -1,0 +1,52 @@
+package orchestrator
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"github.com/headgate/headgate/orchestrator/catalog"
+)
+
+// Config is what a Client needs. Pool and Catalog are required.
+type Config struct {
+	// Pool is the central database.
+	Pool *pgxpool.Pool
+
+	// Catalog knows the tenants.
+	Catalog *catalog.Catalog
+
+	// Logger is told what the client and its loops do. nil means slog.Default().
+	Logger *slog.Logger
+}
+
+// Client enqueues jobs and keeps schedules. It is safe for concurrent use, holds
+// no connection between calls and needs no closing.
+type Client struct {
+	pool    *pgxpool.Pool
+	catalog *catalog.Catalog
+	log     *slog.Logger
+	river   *river.Client[pgx.Tx] // inserts only
+}
+
+// New returns a client on the central database.
+func New(cfg Config) (*Client, error) {
+	if cfg.Pool == nil {
+		return nil, errors.New("orchestrator.Config.Pool is missing: give the central database's pool")
+	}
+	if cfg.Catalog == nil {
+		return nil, errors.New("orchestrator.Config.Catalog is missing: give a catalog")
+	}
+	log := cmp.Or(cfg.Logger, slog.Default())
+	inserter, err := river.NewClient(riverpgxv5.New(cfg.Pool), &river.Config{Logger: log})
+	if err != nil {
+		return nil, fmt.Errorf("preparing the queue's client: %w", err)
+	}
+	return &Client{pool: cfg.Pool, catalog: cfg.Catalog, log: log, river: inserter}, nil
+}

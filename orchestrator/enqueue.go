@@ -1,0 +1,138 @@
+package orchestrator
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
+)
+
+// EnqueueOpts are the choices for one job. nil, or the zero value of a field,
+// means the kind's own setting (jobs.KindOpts), then the default given here.
+type EnqueueOpts struct {
+	// RunAt is the earliest time to run, at most ten years ahead. A time more
+	// than a minute past is taken for a mistake unless AllowPast. Default: now.
+	RunAt     time.Time
+	AllowPast bool
+
+	// Priority orders jobs of one queue: 1 (first, the default) to 4.
+	Priority int
+
+	// Queue is the queue's name. Default "default".
+	Queue string
+
+	// Tags are at most 16 labels of at most 64 letters, digits, _ . : -
+	Tags []string
+
+	// MaxAttempts is how often the job is tried, 1 to 1000. Default 25.
+	MaxAttempts int
+
+	// Timeout bounds one attempt, 1 s to 24 h. Default: the worker's.
+	Timeout time.Duration
+}
+
+// EnqueueResult names an accepted job.
+type EnqueueResult struct {
+	UID string `json:"uid"`          // for ever; what to keep
+	ID  int64  `json:"id,omitempty"` // the row in the queue; 0 from EnqueueMany
+}
+
+// Enqueue accepts one job for a tenant (its slug, UUID or org_id; "" means the
+// one that ctx carries, see jobs.WithTenant). When it returns nil the job is
+// committed and will run. Otherwise nothing was inserted, and the error says
+// which field is wrong, or matches jobs.ErrNoTenant, jobs.ErrUnknownTenant or
+// jobs.ErrTenantSuspended.
+//
+// A tenant that is being moved is accepted; its jobs wait.
+func (c *Client) Enqueue(ctx context.Context, tenant string, args jobs.Args, opts *EnqueueOpts) (EnqueueResult, error) {
+	return c.enqueueOne(ctx, EnqueueParams{Tenant: tenant, Args: args, Opts: opts})
+}
+
+// EnqueueTx is Enqueue inside the application's own transaction on the central
+// database: the job exists if and when that commits.
+func (c *Client) EnqueueTx(ctx context.Context, tx pgx.Tx, tenant string, args jobs.Args, opts *EnqueueOpts) (EnqueueResult, error) {
+	return c.enqueueOneTx(ctx, tx, EnqueueParams{Tenant: tenant, Args: args, Opts: opts})
+}
+
+// EnqueueDatabase accepts one job of scope database for a database, named as in
+// the catalog. Errors as Enqueue, and jobs.ErrUnknownDatabase.
+func (c *Client) EnqueueDatabase(ctx context.Context, database string, args jobs.Args, opts *EnqueueOpts) (EnqueueResult, error) {
+	return c.enqueueOne(ctx, EnqueueParams{Database: database, Args: args, Opts: opts})
+}
+
+// EnqueueDatabaseTx is EnqueueDatabase inside the application's own transaction
+// on the central database.
+func (c *Client) EnqueueDatabaseTx(ctx context.Context, tx pgx.Tx, database string, args jobs.Args, opts *EnqueueOpts) (EnqueueResult, error) {
+	return c.enqueueOneTx(ctx, tx, EnqueueParams{Database: database, Args: args, Opts: opts})
+}
+
+func (c *Client) enqueueOne(ctx context.Context, params EnqueueParams) (result EnqueueResult, err error) {
+	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+		result, err = c.enqueueOneTx(ctx, tx, params)
+		return err
+	})
+	if err != nil {
+		return EnqueueResult{}, err
+	}
+	return result, nil
+}
+
+func (c *Client) enqueueOneTx(ctx context.Context, tx pgx.Tx, params EnqueueParams) (EnqueueResult, error) {
+	items, err := c.prepare(ctx, tx, []EnqueueParams{params})
+	if err != nil {
+		return EnqueueResult{}, fmt.Errorf("enqueueing a job: %w", err)
+	}
+	return c.insertOne(ctx, tx, items[0])
+}
+
+// EnqueueParams is one job of EnqueueMany: for a Tenant or for a Database,
+// according to the kind's scope.
+type EnqueueParams struct {
+	Tenant   string // slug, UUID or org_id; "" means the context's
+	Database string // for a kind of scope database
+	Args     jobs.Args
+	Opts     *EnqueueOpts
+}
+
+// MaxEnqueueMany bounds one EnqueueMany.
+const MaxEnqueueMany = 100_000
+
+// EnqueueMany accepts up to MaxEnqueueMany jobs in one transaction, all or
+// none, at the speed of COPY. The results are in the order of params. An error
+// names the first wrong item by its index.
+func (c *Client) EnqueueMany(ctx context.Context, params []EnqueueParams) (results []EnqueueResult, err error) {
+	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+		results, err = c.EnqueueManyTx(ctx, tx, params)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return results, nil
+}
+
+// EnqueueManyTx is EnqueueMany inside the application's own transaction on the
+// central database.
+func (c *Client) EnqueueManyTx(ctx context.Context, tx pgx.Tx, params []EnqueueParams) ([]EnqueueResult, error) {
+	if len(params) == 0 {
+		return nil, nil
+	}
+	if len(params) > MaxEnqueueMany {
+		return nil, fmt.Errorf("enqueueing %d jobs: at most %d at once", len(params), MaxEnqueueMany)
+	}
+	items, err := c.prepare(ctx, tx, params)
+	if err != nil {
+		return nil, fmt.Errorf("enqueueing %d jobs: %w", len(params), err)
+	}
+	if err := c.insertMany(ctx, tx, items); err != nil {
+		return nil, err
+	}
+	results := make([]EnqueueResult, len(items))
+	for i, item := range items {
+		results[i].UID = item.meta.UID
+	}
+	return results, nil
+}

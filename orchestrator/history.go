@@ -1,0 +1,152 @@
+package orchestrator
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
+)
+
+// Job is a job as the central database knows it: its row in the queue, and what
+// is known of its attempts.
+type Job struct {
+	UID         string          `json:"uid"`
+	ID          int64           `json:"id"`
+	Kind        string          `json:"kind"`
+	State       string          `json:"state"`              // of the queue: available, scheduled, running, retryable, completed, cancelled, discarded
+	Tenant      string          `json:"tenant,omitempty"`   // slug
+	Database    string          `json:"database,omitempty"` // name; where the tenant's rows live now
+	Queue       string          `json:"queue"`
+	Priority    int             `json:"priority"`
+	Attempt     int             `json:"attempt"`
+	MaxAttempts int             `json:"max_attempts"`
+	Schedule    string          `json:"schedule,omitempty"`
+	Args        json.RawMessage `json:"args"`
+	Tags        []string        `json:"tags"`
+	EnqueuedAt  time.Time       `json:"enqueued_at"`
+	ScheduledAt time.Time       `json:"scheduled_at"`
+	FinishedAt  *time.Time      `json:"finished_at"`
+	Attempts    []jobs.Outcome  `json:"attempts,omitempty"` // ended ones, oldest first; Job only
+}
+
+// ErrUnknownJob: there is no such job, or not any more.
+var ErrUnknownJob = errors.New("unknown job")
+
+// jobColumns reads the names behind the ids in a row's metadata by primary key;
+// another River client may have written something there that is no UUID.
+const jobColumns = `
+SELECT coalesce(j.metadata->>'job_uid', ''), j.id, j.kind, j.state::text, coalesce(t.slug, ''), coalesce(d.name, ''), j.queue, j.priority,
+       j.attempt, j.max_attempts, coalesce(j.metadata->>'schedule', ''), j.args, j.tags, j.created_at, j.scheduled_at, j.finalized_at
+FROM river_job j
+LEFT JOIN headgate.tenants t
+    ON t.id = CASE WHEN j.metadata->>'tenant' ~ '^[0-9a-f-]{36}$' THEN (j.metadata->>'tenant')::uuid END
+LEFT JOIN headgate.databases d
+    ON d.id = coalesce(CASE WHEN j.metadata->>'database' ~ '^[0-9a-f-]{36}$' THEN (j.metadata->>'database')::uuid END, t.database_id)
+`
+
+const selectJobByUID = jobColumns + `WHERE j.metadata ? 'job_uid' AND j.metadata->>'job_uid' = $1`
+
+const selectJobByID = jobColumns + `WHERE j.id = $1`
+
+// Job returns one job by its UID or its id in the queue, with its attempts, or
+// an error that matches ErrUnknownJob.
+func (c *Client) Job(ctx context.Context, uidOrID string) (Job, error) {
+	var rows pgx.Rows
+	var err error
+	if id, numErr := strconv.ParseInt(uidOrID, 10, 64); numErr == nil {
+		rows, err = c.pool.Query(ctx, selectJobByID, id)
+	} else if uid, uuidErr := uuid.Parse(uidOrID); uuidErr == nil {
+		rows, err = c.pool.Query(ctx, selectJobByUID, uid.String())
+	} else {
+		return Job{}, fmt.Errorf("%w: %q is neither a job's UID nor its number", ErrUnknownJob, cut(uidOrID))
+	}
+	if err != nil {
+		return Job{}, fmt.Errorf("reading job %s: %w", cut(uidOrID), err)
+	}
+	job, err := pgx.CollectExactlyOneRow(rows, scanJob)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Job{}, fmt.Errorf("%w: no job has the UID or number %s; finished jobs leave the queue after a day", ErrUnknownJob, uidOrID)
+	}
+	if err != nil {
+		return Job{}, fmt.Errorf("reading job %s: %w", uidOrID, err)
+	}
+	job.Attempts, err = c.Attempts(ctx, job.UID)
+	return job, err
+}
+
+func scanJob(row pgx.CollectableRow) (j Job, err error) {
+	err = row.Scan(&j.UID, &j.ID, &j.Kind, &j.State, &j.Tenant, &j.Database, &j.Queue, &j.Priority,
+		&j.Attempt, &j.MaxAttempts, &j.Schedule, &j.Args, &j.Tags, &j.EnqueuedAt, &j.ScheduledAt, &j.FinishedAt)
+	return j, err
+}
+
+const listJobs = jobColumns + `
+WHERE j.id < $1
+  AND ($2 = '' OR j.state = $2::river_job_state)
+  AND ($3 = '' OR j.kind = $3)
+  AND ($4 = '' OR j.metadata->>'tenant' = $4)
+ORDER BY j.id DESC
+LIMIT $5`
+
+// JobFilter selects jobs, newest first, a page at a time.
+type JobFilter struct {
+	State  string // of the queue; "" means all
+	Kind   string
+	Tenant string // slug, UUID or org_id
+	Before int64  // continue below this number; 0 means from the newest
+	Limit  int    // 0 means 50, at most 1000
+}
+
+// States are the words that JobFilter.State takes.
+var States = []string{"available", "scheduled", "running", "retryable", "completed", "cancelled", "discarded"}
+
+// Jobs lists jobs without their attempts.
+func (c *Client) Jobs(ctx context.Context, f JobFilter) ([]Job, error) {
+	before := cmp.Or(f.Before, int64(1)<<62)
+	if f.Tenant != "" {
+		tenant, err := c.catalog.Tenant(ctx, f.Tenant)
+		if err != nil {
+			return nil, err
+		}
+		f.Tenant = tenant.ID
+	}
+	rows, err := c.pool.Query(ctx, listJobs, before, f.State, f.Kind, f.Tenant, min(cmp.Or(f.Limit, 50), 1000))
+	if err != nil {
+		return nil, fmt.Errorf("listing jobs: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, scanJob)
+	if err != nil {
+		return nil, fmt.Errorf("listing jobs: %w", err)
+	}
+	return list, nil
+}
+
+const selectAttempts = `
+SELECT id::text, job_uid::text, job_id, coalesce(tenant_id::text, ''), coalesce(database_id::text, ''), kind, attempt, state, class,
+       sqlstate, message, trace, recovered, started_at, ended_at, rows, output, schedule, worker
+FROM headgate.outcomes WHERE job_uid = $1 ORDER BY ended_at, id LIMIT 1000`
+
+// Attempts returns the ended attempts of a job, oldest first, from the history,
+// which outlives the queue's row.
+func (c *Client) Attempts(ctx context.Context, uid string) ([]jobs.Outcome, error) {
+	if uid == "" {
+		return nil, nil
+	}
+	rows, err := c.pool.Query(ctx, selectAttempts, uid)
+	if err != nil {
+		return nil, fmt.Errorf("reading the attempts of job %s: %w", uid, err)
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (o jobs.Outcome, err error) {
+		err = row.Scan(&o.ID, &o.JobUID, &o.JobID, &o.TenantID, &o.DatabaseID, &o.Kind, &o.Attempt, &o.State, &o.Class,
+			&o.SQLState, &o.Message, &o.Trace, &o.Recovered, &o.StartedAt, &o.EndedAt, &o.Result.Rows, &o.Result.Output, &o.Schedule, &o.Worker)
+		return o, err
+	})
+}

@@ -1,0 +1,87 @@
+package orchestrator
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+)
+
+// encodedArgs are arguments that are JSON already, in River's shape.
+type encodedArgs struct {
+	kind string
+	json []byte
+}
+
+// Kind is called by River.
+func (a encodedArgs) Kind() string { return a.kind }
+
+// MarshalJSON is called by River.
+func (a encodedArgs) MarshalJSON() ([]byte, error) { return a.json, nil }
+
+func (it *item) river() (river.InsertManyParams, error) {
+	meta, err := json.Marshal(it.meta)
+	if err != nil {
+		return river.InsertManyParams{}, fmt.Errorf("encoding the job's metadata: %w", err)
+	}
+	return river.InsertManyParams{Args: encodedArgs{it.kind, it.args}, InsertOpts: &river.InsertOpts{
+		MaxAttempts: it.maxAttempts, Metadata: meta, Priority: it.priority, Queue: it.queue,
+		ScheduledAt: it.runAt, Tags: it.tags,
+	}}, nil
+}
+
+// insertOne writes one row and wakes the workers of its queue.
+func (c *Client) insertOne(ctx context.Context, tx pgx.Tx, it item) (EnqueueResult, error) {
+	params, err := it.river()
+	if err != nil {
+		return EnqueueResult{}, err
+	}
+	inserted, err := c.river.InsertTx(ctx, tx, params.Args, params.InsertOpts)
+	if err != nil {
+		return EnqueueResult{}, fmt.Errorf("inserting a %s job: %w", it.kind, err)
+	}
+	return EnqueueResult{UID: it.meta.UID, ID: inserted.Job.ID}, wake(ctx, tx, []item{it})
+}
+
+// insertMany writes all rows with one COPY and wakes the workers of each queue.
+func (c *Client) insertMany(ctx context.Context, tx pgx.Tx, items []item) error {
+	params := make([]river.InsertManyParams, len(items))
+	for i := range items {
+		var err error
+		if params[i], err = items[i].river(); err != nil {
+			return err
+		}
+	}
+	if _, err := c.river.InsertManyFastTx(ctx, tx, params); err != nil {
+		return fmt.Errorf("inserting %d jobs: %w", len(items), err)
+	}
+	return wake(ctx, tx, items)
+}
+
+// River notifies on insert as well, but at most once in its fetch cooldown and
+// without a trailing one: of two inserts close together the second would wait
+// for the next poll. Ours rides in the inserting transaction, one for each
+// queue; Postgres drops the double ones.
+const notifyQueues = `
+SELECT pg_notify(current_schema() || '.river_insert', json_build_object('queue', queue)::text)
+FROM unnest($1::text[]) AS queue`
+
+func wake(ctx context.Context, tx pgx.Tx, items []item) error {
+	var queues []string
+	seen := map[string]bool{}
+	for _, it := range items {
+		if it.runAt.IsZero() && !seen[it.queue] { // River's scheduler wakes them for the others
+			seen[it.queue] = true
+			queues = append(queues, it.queue)
+		}
+	}
+	if len(queues) == 0 {
+		return nil
+	}
+	if _, err := tx.Exec(ctx, notifyQueues, queues); err != nil {
+		return fmt.Errorf("waking the workers: %w", err)
+	}
+	return nil
+}
