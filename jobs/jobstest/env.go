@@ -1,0 +1,259 @@
+package jobstest
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator"
+	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/worker"
+	"github.com/headgate/headgate/worker/tenantdb/address"
+)
+
+// Env is one test's own Headgate.
+type Env struct {
+	URL     string        // of the central database; holds a password
+	Pool    *pgxpool.Pool // to it
+	Key     string        // what HEADGATE_KEY must be for another process to read the catalog
+	Catalog *catalog.Catalog
+	Client  *orchestrator.Client
+	Log     *slog.Logger
+
+	t         testing.TB
+	databases map[string]*Database
+}
+
+// Server is the name under which the catalog knows the test server.
+const Server = "testserver"
+
+// New makes a fresh central database and what stands around it. All of it is
+// gone when the test ends.
+func New(t testing.TB) *Env {
+	t.Helper()
+	name := "hg_" + random(6)
+	clone(t, centralTemplate(t), name)
+	e := &Env{URL: ServerURL(t, name), Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)), t: t, databases: map[string]*Database{}}
+	ctx, cancel := deadline()
+	defer cancel()
+	e.Pool = e.pool(e.URL)
+	key := catalog.NewKey("test")
+	ring, err := catalog.NewKeyRing(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Key, e.Catalog = key.Reveal(), catalog.New(e.Pool, ring)
+	if e.Client, err = orchestrator.New(orchestrator.Config{Pool: e.Pool, Catalog: e.Catalog, Logger: e.Log}); err != nil {
+		t.Fatal(err)
+	}
+	host, _, transport := serverAddress(t)
+	if _, err := e.Catalog.AddServer(ctx, catalog.ServerParams{Name: Server, Hosts: []string{host}, Transport: transport}); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func (e *Env) pool(connString string) *pgxpool.Pool {
+	e.t.Helper()
+	ctx, cancel := deadline()
+	defer cancel()
+	pool, err := pgxpool.New(ctx, connString)
+	if err != nil {
+		e.t.Fatalf("opening a pool: %v", err)
+	}
+	e.t.Cleanup(pool.Close)
+	return pool
+}
+
+// serverAddress reads where the test server listens from its URL.
+func serverAddress(t testing.TB) (host string, port int, transport address.Transport) {
+	t.Helper()
+	u, err := url.Parse(ServerURL(t, "postgres"))
+	if err != nil {
+		t.Fatal("the test server's address is not a URL")
+	}
+	host, port, transport = u.Hostname(), 5432, address.PlainLoopback
+	if dir := u.Query().Get("host"); dir != "" {
+		host, transport = dir, address.Socket
+	}
+	for _, text := range []string{u.Port(), u.Query().Get("port")} {
+		if n, err := strconv.Atoi(text); err == nil {
+			port = n
+		}
+	}
+	return host, port, transport
+}
+
+// DatabaseOpts says what a tenant database is to be.
+type DatabaseOpts struct {
+	Kind   string // "shared" (the default) or "dedicated"
+	Schema string // the SaaS's own schema: SQL that the owner runs; databases with the same are clones
+}
+
+// Database is one tenant database of the test.
+type Database struct {
+	ID    string
+	Name  string // in the catalog and on the server
+	Owner address.Address
+	Job   address.Address
+	Pool  *pgxpool.Pool // the superuser's, for looking at what jobs did
+}
+
+// Database makes a tenant database with two roles of its own and enters it in
+// the catalog. The name is made unique on the server by a suffix.
+func (e *Env) Database(name string, opts DatabaseOpts) *Database {
+	e.t.Helper()
+	suffix := random(4)
+	dbname := "hg_" + suffix
+	host, port, transport := serverAddress(e.t)
+	sslmode := ""
+	if transport != address.TLS {
+		sslmode = "disable"
+	}
+	login := func(role string) address.Address {
+		return address.Address{
+			Host: host, Port: port, Database: dbname, User: dbname + "_" + role,
+			Password: address.NewSecret("planted-" + role + "-" + random(8)), SSLMode: sslmode,
+		}
+	}
+	db := &Database{ID: uuid.NewString(), Name: name, Owner: login("owner"), Job: login("job")}
+	e.t.Cleanup(func() { // registered first, so run after the database is gone
+		if !keep(e.t) {
+			admin(e.t, "postgres", "DROP ROLE IF EXISTS "+db.Owner.User, "DROP ROLE IF EXISTS "+db.Job.User)
+		}
+	})
+	clone(e.t, tenantTemplate(e.t, opts.Schema), dbname)
+	admin(e.t, dbname,
+		fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD '%s'`, db.Owner.User, db.Owner.Password.Reveal()),
+		fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD '%s' IN ROLE headgate_job`, db.Job.User, db.Job.Password.Reveal()),
+		fmt.Sprintf(`GRANT ALL ON DATABASE %s TO %s`, dbname, db.Owner.User),
+		fmt.Sprintf(`REASSIGN OWNED BY %s TO %s`, templateOwner, db.Owner.User),
+		fmt.Sprintf(`UPDATE headgate.identity SET database_id = '%s'`, db.ID),
+	)
+	db.Pool = e.pool(ServerURL(e.t, dbname))
+	ctx, cancel := deadline()
+	defer cancel()
+	kind := opts.Kind
+	if kind == "" {
+		kind = "shared"
+	}
+	_, err := e.Catalog.AddDatabase(ctx, catalog.DatabaseParams{
+		ID: db.ID, Name: name, Server: Server, DBName: dbname, Kind: kind, Job: db.Job, Owner: db.Owner,
+	})
+	if err != nil {
+		e.t.Fatalf("adding database %s to the catalog: %v", name, err)
+	}
+	e.databases[name] = db
+	return db
+}
+
+// Tenant places a new tenant in a database of the test.
+func (e *Env) Tenant(slug, database string) catalog.Tenant {
+	e.t.Helper()
+	ctx, cancel := deadline()
+	defer cancel()
+	tenant, err := e.Catalog.AddTenant(ctx, catalog.TenantParams{Slug: slug, Name: slug, Database: database})
+	if err != nil {
+		e.t.Fatalf("adding tenant %s: %v", slug, err)
+	}
+	return tenant
+}
+
+// Config is a worker's configuration for a test: this environment's databases,
+// and times that suit a test. Change what the test is about.
+func (e *Env) Config() worker.Config {
+	return worker.Config{
+		Pool: e.Pool, Resolver: e.Catalog, Logger: e.Log,
+		FetchCooldown: 5 * time.Millisecond, PollInterval: 50 * time.Millisecond,
+		HoldFor: 100 * time.Millisecond, StopTimeout: 5 * time.Second,
+		RetryDelay: func(int) time.Duration { return 10 * time.Millisecond },
+	}
+}
+
+// Work starts a worker that stops with the test. A nil cfg means Config().
+func (e *Env) Work(cfg *worker.Config, register func(*worker.Worker)) *worker.Worker {
+	e.t.Helper()
+	if cfg == nil {
+		own := e.Config()
+		cfg = &own
+	}
+	w, err := worker.New(*cfg)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	register(w)
+	ctx, cancel := deadline()
+	defer cancel()
+	if err := w.Start(ctx); err != nil {
+		e.t.Fatal(err)
+	}
+	e.t.Cleanup(func() {
+		ctx, cancel := deadline()
+		defer cancel()
+		if err := w.Stop(ctx); err != nil {
+			e.t.Errorf("stopping the worker: %v", err)
+		}
+	})
+	return w
+}
+
+// Run enqueues a job for a tenant and waits for its last outcome.
+func (e *Env) Run(tenant string, args jobs.Args) jobs.Outcome {
+	e.t.Helper()
+	result, err := e.Client.Enqueue(context.Background(), tenant, args, nil)
+	if err != nil {
+		e.t.Fatalf("enqueueing: %v", err)
+	}
+	return e.Wait(result.UID)
+}
+
+// Wait waits up to 30 seconds until a job has ended for good and returns its
+// last outcome.
+func (e *Env) Wait(uid string) jobs.Outcome {
+	e.t.Helper()
+	return e.WaitFor(uid, func(o jobs.Outcome) bool {
+		return o.State == jobs.Succeeded || o.State == jobs.Cancelled || o.State == jobs.Discarded
+	})
+}
+
+// WaitFor waits up to 30 seconds for an outcome of a job that fits, and returns
+// the first.
+func (e *Env) WaitFor(uid string, fits func(jobs.Outcome) bool) jobs.Outcome {
+	e.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		attempts, err := e.Client.Attempts(ctx, uid)
+		for _, o := range attempts {
+			if fits(o) {
+				return o
+			}
+		}
+		select {
+		case <-ctx.Done():
+			e.t.Fatalf("job %s has no such outcome after 30 seconds: %v (%+v)", uid, err, attempts)
+		case <-tick.C:
+		}
+	}
+}
+
+func keep(t testing.TB) bool { return t.Failed() && os.Getenv("KEEP_DB") == "1" }
+
+// testWriter sends log lines to the test that they belong to.
+type testWriter struct{ t testing.TB }
+
+func (w testWriter) Write(line []byte) (int, error) {
+	w.t.Logf("%s", line)
+	return len(line), nil
+}

@@ -1,0 +1,104 @@
+package jobstest
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net/url"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/orchestrator/localpg"
+)
+
+// EnvServer names the environment variable with the test server's address.
+const EnvServer = "HEADGATE_TEST_SERVER"
+
+// own is the server that this process started, if it did.
+var own struct {
+	sync.Mutex
+	server *localpg.Server
+}
+
+// Main runs a package's tests and stops the server that they started. A package
+// without it works too: the server ends with the process.
+//
+//	func TestMain(m *testing.M) { jobstest.Main(m) }
+func Main(m *testing.M) {
+	code := m.Run()
+	own.Lock()
+	defer own.Unlock()
+	if own.server != nil {
+		if err := own.server.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "stopping the test server:", err)
+		}
+	}
+	os.Exit(code)
+}
+
+// ServerURL is the superuser's connection string to a database of the test
+// server, which is started if need be.
+func ServerURL(t testing.TB, dbname string) string {
+	t.Helper()
+	if given := os.Getenv(EnvServer); given != "" {
+		u, err := url.Parse(given)
+		if err != nil {
+			t.Fatalf("%s is not a connection URL", EnvServer)
+		}
+		u.Path = "/" + dbname
+		return u.String()
+	}
+	own.Lock()
+	defer own.Unlock()
+	if own.server == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		server, err := localpg.Start(ctx, localpg.Config{})
+		if err != nil {
+			t.Fatalf("starting a Postgres for the tests: %v", err)
+		}
+		own.server = server
+	}
+	return own.server.URL(dbname)
+}
+
+// connect opens a superuser's connection that the caller closes.
+func connect(ctx context.Context, t testing.TB, dbname string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(ctx, ServerURL(t, dbname))
+	if err != nil {
+		t.Fatalf("connecting to the test server: %v", err)
+	}
+	return conn
+}
+
+// admin runs statements on a connection of its own to dbname.
+func admin(t testing.TB, dbname string, statements ...string) {
+	t.Helper()
+	ctx, cancel := deadline()
+	defer cancel()
+	conn := connect(ctx, t, dbname)
+	defer func() { _ = conn.Close(ctx) }()
+	for _, sql := range statements {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			t.Fatalf("preparing a test database: %v\n%s", err, sql)
+		}
+	}
+}
+
+// deadline bounds what the kit itself does; a test's own waits are its own.
+func deadline() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), 60*time.Second)
+}
+
+// random returns n bytes as hex.
+func random(n int) string {
+	raw := make([]byte, n)
+	_, _ = rand.Read(raw) // never fails
+	return hex.EncodeToString(raw)
+}

@@ -1,0 +1,92 @@
+package jobstest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/migrations"
+)
+
+// zeroID marks a template's identity row until a clone gets its own.
+const zeroID = "00000000-0000-0000-0000-000000000000"
+
+// templateOwner owns everything in tenant templates; a clone's owner takes over.
+const templateOwner = "headgate_template_owner"
+
+func centralTemplate(t testing.TB) string {
+	return template(t, "hgt_central_"+migrations.Fingerprint(), func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := migrations.Up(ctx, conn)
+		return err
+	})
+}
+
+func tenantTemplate(t testing.TB, schema string) string {
+	sum := sha256.Sum256([]byte(schema))
+	name := fmt.Sprintf("hgt_tenant_%s_%s", migrations.Fingerprint(), hex.EncodeToString(sum[:6]))
+	return template(t, name, func(ctx context.Context, conn *pgx.Conn) error {
+		if err := migrations.PrepareServer(ctx, conn); err != nil {
+			return err
+		}
+		if _, err := conn.Exec(ctx, becomeTemplateOwner); err != nil {
+			return err
+		}
+		if _, err := migrations.UpTenant(ctx, conn, zeroID); err != nil {
+			return err
+		}
+		_, err := conn.Exec(ctx, schema)
+		return err
+	})
+}
+
+const becomeTemplateOwner = `
+DO $$ BEGIN CREATE ROLE ` + templateOwner + ` NOLOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO ` + templateOwner + `', current_database()); END $$;
+GRANT ALL ON SCHEMA public TO ` + templateOwner + `;
+SET ROLE ` + templateOwner
+
+// template returns the name of a template database, made by fill if it is not
+// there yet. Tests and processes that want the same one wait for each other.
+func template(t testing.TB, name string, fill func(context.Context, *pgx.Conn) error) string {
+	t.Helper()
+	ctx, cancel := deadline()
+	defer cancel()
+	root := connect(ctx, t, "postgres")
+	defer func() { _ = root.Close(ctx) }()
+	must := func(_ any, err error) {
+		if err != nil {
+			t.Fatalf("making template %s: %v", name, err)
+		}
+	}
+	must(root.Exec(ctx, `SELECT pg_advisory_lock(hashtextextended($1, 0))`, name)) // ends with the connection
+	var there bool
+	must(nil, root.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)`, name).Scan(&there))
+	if there {
+		return name
+	}
+	draft := name + "_draft"
+	must(root.Exec(ctx, `DROP DATABASE IF EXISTS `+draft+` WITH (FORCE)`))
+	must(root.Exec(ctx, `CREATE DATABASE `+draft))
+	conn := connect(ctx, t, draft)
+	err := fill(ctx, conn)
+	must(nil, conn.Close(ctx))
+	must(nil, err)
+	must(root.Exec(ctx, `ALTER DATABASE `+draft+` IS_TEMPLATE true ALLOW_CONNECTIONS false`))
+	must(root.Exec(ctx, `ALTER DATABASE `+draft+` RENAME TO `+name))
+	return name
+}
+
+// clone copies a template and drops the copy when the test ends.
+func clone(t testing.TB, template, name string) {
+	t.Helper()
+	admin(t, "postgres", fmt.Sprintf(`CREATE DATABASE %s TEMPLATE %s STRATEGY file_copy`, name, template))
+	t.Cleanup(func() {
+		if !keep(t) {
+			admin(t, "postgres", `DROP DATABASE IF EXISTS `+name+` WITH (FORCE)`)
+		}
+	})
+}

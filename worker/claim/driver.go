@@ -1,0 +1,44 @@
+// Package claim is the one place that touches River's unstable API: the driver
+// (this file) and the pilot behind it. Every statement that moves a running row
+// of the queue belongs here.
+//
+// River asks its driver for a pilot by a type assertion on two methods that it
+// does not promise to keep. If they were renamed, River would fall back to its
+// own pilot without a word: [AssertPilot] makes that a start-up error.
+package claim
+
+import (
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivershared/baseservice"
+	"github.com/riverqueue/river/rivershared/riverpilot"
+)
+
+// Driver is River's pgx driver with our pilot.
+type Driver struct {
+	*riverpgxv5.Driver
+	pilot *pilot
+}
+
+// NewDriver returns a driver on the central database.
+func NewDriver(pool *pgxpool.Pool) *Driver {
+	return &Driver{Driver: riverpgxv5.New(pool), pilot: &pilot{}}
+}
+
+// PluginInit is called by River.
+func (d *Driver) PluginInit(*baseservice.Archetype) {}
+
+// PluginPilot is called by River.
+func (d *Driver) PluginPilot() riverpilot.Pilot { return d.pilot }
+
+// AssertPilot fails if client does not use our pilot.
+func AssertPilot(client *river.Client[pgx.Tx]) error {
+	if _, ok := client.Pilot().(*pilot); !ok {
+		return fmt.Errorf("this version of River ignores Headgate's pilot (it uses %T): build with the River version that go.mod pins", client.Pilot())
+	}
+	return nil
+}

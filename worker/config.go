@@ -1,0 +1,122 @@
+package worker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/worker/tenantdb"
+	"github.com/headgate/headgate/worker/tenantdb/address"
+)
+
+// Resolver says where a job is to run. The catalog satisfies it.
+//
+// Both methods are called once for each attempt, by many goroutines at once.
+// They answer errors that match jobs.ErrUnknownTenant, jobs.ErrUnknownDatabase,
+// jobs.ErrTenantSuspended or jobs.ErrTenantMoving where that is the case; any
+// other error means that the catalog could not be asked.
+type Resolver interface {
+	ResolveTenant(ctx context.Context, tenantID string, login jobs.Login) (jobs.Tenant, address.Place, error)
+	ResolveDatabase(ctx context.Context, databaseID string, login jobs.Login) (address.Place, error)
+}
+
+// Config is what a Worker needs. Pool and Resolver are required.
+type Config struct {
+	// Pool is the central database. The worker uses some ten connections of it.
+	Pool *pgxpool.Pool
+
+	// Resolver finds a tenant's database.
+	Resolver Resolver
+
+	// Queues names the queues to work and how many jobs of each may run at
+	// once in this process. nil means {"default": 20}.
+	Queues map[string]int
+
+	// JobTimeout bounds an attempt whose kind names no timeout. 0 means 5 minutes.
+	JobTimeout time.Duration
+
+	// LockTimeout is how long a statement of a job waits for a lock, and so
+	// how long an attempt waits for another one of the same job to end before it
+	// steps back. 0 means 5 seconds.
+	LockTimeout time.Duration
+
+	// HoldFor is how long a job waits that cannot run for a reason that is not
+	// its own (its server is down, its tenant is being moved). 0 means 30 seconds.
+	HoldFor time.Duration
+
+	// RescueAfter is how long after its claim a job is taken to be lost with its
+	// process. It must exceed every kind's timeout. 0 means an hour more than
+	// the longest of them.
+	RescueAfter time.Duration
+
+	// StopTimeout is how long Stop lets running jobs go on before it cancels
+	// them; they go back without using an attempt. 0 means 30 seconds.
+	StopTimeout time.Duration
+
+	// RetryDelay is how long a job waits after its nth failed attempt. nil means
+	// n to the fourth power in seconds, give or take a tenth (1 s, 16 s, 81 s, …).
+	RetryDelay func(attempt int) time.Duration
+
+	// FetchCooldown is the least time between two claims of one queue, and
+	// PollInterval the longest while nothing is heard of new work. 0 means 100
+	// milliseconds and 1 second.
+	FetchCooldown, PollInterval time.Duration
+
+	// Tenants configures the connections to tenant databases. Its MaxConns of 0
+	// is set to the sum of Queues.
+	Tenants tenantdb.Config
+
+	// ID names this worker in outcomes and in the queue; it must be unique among
+	// running processes. "" means the host's name and a random part.
+	ID string
+
+	// Logger is told what happens to jobs. nil means slog.Default().
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Pool == nil {
+		return c, errors.New("worker.Config.Pool is missing: give the central database's pool")
+	}
+	if c.Resolver == nil {
+		return c, errors.New("worker.Config.Resolver is missing: give a catalog")
+	}
+	if c.Queues == nil {
+		c.Queues = map[string]int{"default": 20}
+	}
+	slots := 0
+	for name, n := range c.Queues {
+		if n < 1 || n > 10_000 {
+			return c, fmt.Errorf("worker.Config.Queues[%q] is %d: give 1 to 10000 slots", name, n)
+		}
+		slots += n
+	}
+	c.JobTimeout = cmp.Or(c.JobTimeout, 5*time.Minute)
+	c.LockTimeout = cmp.Or(c.LockTimeout, 5*time.Second)
+	c.HoldFor = cmp.Or(c.HoldFor, 30*time.Second)
+	c.StopTimeout = cmp.Or(c.StopTimeout, 30*time.Second)
+	c.FetchCooldown = cmp.Or(c.FetchCooldown, 100*time.Millisecond)
+	c.PollInterval = max(cmp.Or(c.PollInterval, time.Second), c.FetchCooldown)
+	c.Tenants.MaxConns = cmp.Or(c.Tenants.MaxConns, slots)
+	c.Logger = cmp.Or(c.Logger, slog.Default())
+	c.Tenants.Logger = cmp.Or(c.Tenants.Logger, c.Logger)
+	if c.RetryDelay == nil {
+		c.RetryDelay = retryDelay
+	}
+	return c, nil
+}
+
+// retryDelay is the usual backoff: it spreads 25 attempts over three weeks, and
+// its jitter keeps jobs that failed together from coming back together.
+func retryDelay(attempt int) time.Duration {
+	n := float64(min(max(attempt, 1), 40))
+	seconds := n * n * n * n * (0.9 + 0.2*rand.Float64()) //nolint:gosec // jitter needs no secrecy
+	return time.Duration(seconds * float64(time.Second))
+}

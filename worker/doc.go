@@ -1,0 +1,27 @@
+// Package worker is the tenant side of Headgate: it claims jobs from the
+// central queue, finds where their tenants live, and runs each once in that
+// tenant's own database.
+//
+// A program registers its kinds and runs:
+//
+//	w, err := worker.New(worker.Config{Pool: central, Resolver: catalog})
+//	worker.InTx(w, Transfer) // func(ctx, pgx.Tx, *jobs.Job[TransferArgs]) error
+//	err = w.Run(ctx)
+//
+// One attempt, from left to right (the file that does it below):
+//
+//	claim ─▶ resolve ─▶ connect ─▶ begin_job ─▶ handler ─▶ finish_job ─▶ COMMIT ─▶ outcome + completion
+//	claim/   handle.go   tenantdb/   ledger.go   execute.go  ledger.go              claim/pilot.go
+//
+// The ledger row that begin_job writes and the handler's own rows commit in one
+// transaction of the tenant's database. So the effect happens once, whoever
+// dies when: an attempt that finds its row done reports success and does
+// nothing.
+//
+// Three forms of work: [InTx] as above; [ReadOnly], a transaction that cannot
+// write and needs no ledger; [OnConn], outside a transaction, for statements
+// that refuse one, which may therefore run twice after a crash.
+//
+// Its weakness, for now: the work of a killed process starts again only after
+// Config.RescueAfter, and every attempt that dies so is counted.
+package worker

@@ -1,0 +1,188 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/worker/claim"
+	"github.com/headgate/headgate/worker/tenantdb/address"
+)
+
+// attempt is one attempt at one job, from its claim to its outcome.
+type attempt struct {
+	w       *Worker
+	kind    *kind
+	row     *rivertype.JobRow
+	meta    jobs.Meta
+	info    jobs.Info
+	place   address.Place
+	timeout time.Duration
+
+	recovered bool   // the ledger said that it was done before
+	trace     string // of a panic
+	started   time.Time
+}
+
+// handle makes one attempt and leaves its outcome for the completion. What it
+// returns tells River what becomes of the row.
+func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) error {
+	a := &attempt{w: w, kind: k, row: row, started: time.Now()}
+	err := a.make(ctx)
+	end := a.verdict(ctx, err)
+	outcome := a.outcome(end)
+	a.log(ctx, outcome)
+	if err := river.MetadataSet(ctx, claim.OutcomeKey, outcome); err != nil {
+		return err
+	}
+	return end.toRiver()
+}
+
+// make does the attempt: read the row, resolve, execute.
+func (a *attempt) make(ctx context.Context) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			a.trace = string(debug.Stack())
+			err = &panicError{value: v}
+		}
+	}()
+	if err := a.read(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, a.timeout, &timeoutError{after: a.timeout})
+	defer cancel()
+	if err := a.resolve(ctx); err != nil {
+		return err
+	}
+	ctx = jobs.WithTraceParent(ctx, a.meta.TraceParent)
+	if a.info.Tenant.ID != "" {
+		ctx = jobs.WithTenant(ctx, a.info.Tenant.ID)
+	}
+	return a.execute(ctx)
+}
+
+// read takes from the row what the handler and the outcome need.
+func (a *attempt) read() error {
+	a.info = jobs.Info{
+		ID: a.row.ID, Kind: a.row.Kind, Queue: a.row.Queue,
+		Attempt: a.row.Attempt, MaxAttempts: a.row.MaxAttempts,
+		EnqueuedAt: a.row.CreatedAt, ScheduledAt: a.row.ScheduledAt, Tags: a.row.Tags,
+		Result: &jobs.Result{},
+	}
+	err := json.Unmarshal(a.row.Metadata, &a.meta)
+	if a.meta.UID == "" {
+		a.meta.UID = uidOfRow(a.row)
+	}
+	a.info.UID, a.info.Schedule = a.meta.UID, a.meta.Schedule
+	if a.meta.Nominal != nil {
+		a.info.Nominal = *a.meta.Nominal
+	}
+	a.timeout = a.kind.timeout(a.w.cfg.JobTimeout)
+	if a.meta.TimeoutMS > 0 {
+		a.timeout = time.Duration(a.meta.TimeoutMS) * time.Millisecond
+	}
+	if err != nil {
+		return &badArgsError{kind: a.row.Kind, err: fmt.Errorf("metadata: %w", err)}
+	}
+	if _, err := uuid.Parse(a.meta.UID); err != nil {
+		a.meta.UID = uidOfRow(a.row)
+		return &badArgsError{kind: a.row.Kind, err: errors.New("metadata: job_uid is not a UUID")}
+	}
+	return nil
+}
+
+// uidOfRow is the UID of a job that another River client inserted without one.
+// Its creation time tells it from a row that gets the same id after a failover.
+func uidOfRow(row *rivertype.JobRow) string {
+	return uuid.NewSHA1(uuid.NameSpaceOID, fmt.Appendf(nil, "river_job %d %d", row.ID, row.CreatedAt.UnixMicro())).String()
+}
+
+// resolve asks the catalog where the job runs.
+func (a *attempt) resolve(ctx context.Context) (err error) {
+	login := a.kind.opts.Login
+	if a.kind.opts.Scope == jobs.ScopeDatabase {
+		if a.meta.Database == "" {
+			return jobs.Cancel(fmt.Errorf("%w: a %s job needs metadata.database", jobs.ErrUnknownDatabase, a.row.Kind))
+		}
+		a.place, err = a.w.cfg.Resolver.ResolveDatabase(ctx, a.meta.Database, login)
+	} else {
+		if a.meta.Tenant == "" {
+			return jobs.Cancel(fmt.Errorf("%w: a %s job needs metadata.tenant", jobs.ErrNoTenant, a.row.Kind))
+		}
+		a.info.Tenant, a.place, err = a.w.cfg.Resolver.ResolveTenant(ctx, a.meta.Tenant, login)
+	}
+	a.info.Database = a.place.Database
+	if err != nil {
+		return &resolveError{err}
+	}
+	return nil
+}
+
+// outcome is the history's record of how the attempt ended.
+func (a *attempt) outcome(end verdict) jobs.Outcome {
+	o := jobs.Outcome{
+		ID: newUID(), JobUID: a.meta.UID, JobID: a.row.ID,
+		TenantID: a.meta.Tenant, DatabaseID: a.place.DatabaseID, Kind: a.row.Kind, Attempt: a.row.Attempt,
+		State: end.state, Class: end.class, SQLState: end.sqlstate, Message: end.message(), Trace: clean(a.trace, 8<<10),
+		Recovered: a.recovered, StartedAt: a.started.UTC(), EndedAt: time.Now().UTC(),
+		Schedule: a.meta.Schedule, Worker: a.workerID(),
+	}
+	if o.State == jobs.Succeeded && a.info.Result != nil {
+		o.Result = *a.info.Result
+		o.Result.Output = clean(o.Result.Output, 64<<10)
+	}
+	if _, err := uuid.Parse(o.TenantID); err != nil {
+		o.TenantID = ""
+	}
+	return o
+}
+
+// workerID is the last of the row's claimants: this process.
+func (a *attempt) workerID() string {
+	if n := len(a.row.AttemptedBy); n > 0 {
+		return a.row.AttemptedBy[n-1]
+	}
+	return ""
+}
+
+func newUID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// clean makes text fit for a Postgres column: valid UTF-8, no NUL, bounded.
+// One bad byte would otherwise keep the outcomes of a whole group from being
+// written.
+func clean(s string, limit int) string {
+	const mark = "…[cut]"
+	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+	if len(s) > limit {
+		s = strings.ToValidUTF8(s[:limit-len(mark)], "") + mark
+	}
+	return s
+}
+
+func (a *attempt) log(ctx context.Context, o jobs.Outcome) {
+	attrs := []any{
+		"tenant", a.info.Tenant.Slug, "database", a.info.Database, "kind", o.Kind, "job_uid", o.JobUID, "job_id", o.JobID,
+		"attempt", o.Attempt, "took", o.EndedAt.Sub(o.StartedAt).Round(time.Microsecond).String(),
+	}
+	if a.meta.Schedule != "" {
+		attrs = append(attrs, "schedule", a.meta.Schedule)
+	}
+	if parts := strings.Split(a.meta.TraceParent, "-"); len(parts) == 4 {
+		attrs = append(attrs, "trace_id", parts[1])
+	}
+	log := a.w.cfg.Logger
+	if o.State == jobs.Succeeded {
+		log.DebugContext(ctx, "job succeeded", attrs...)
+		return
+	}
+	log.WarnContext(ctx, "job "+string(o.State), append(attrs, "class", o.Class, "error", o.Message)...)
+}

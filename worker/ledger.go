@@ -1,0 +1,169 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/headgate/headgate/jobs"
+)
+
+// The ledger is one row in the tenant's own database for each job that has had
+// its effect there. The functions are in migrations/tenant.
+
+var (
+	// errTombstone: the job was cancelled in the tenant's ledger.
+	errTombstone = errors.New("the job was cancelled")
+
+	// errBusy: another attempt of the job, alive or not yet cleaned up by the
+	// server, holds the ledger's key.
+	errBusy = errors.New("another attempt of this job has not ended yet")
+
+	// errInterrupted: the connection was lost before the job was done.
+	errInterrupted = errors.New("the connection to the tenant's database was lost before the job was done")
+)
+
+// found is the state of a ledger row.
+type found string
+
+const (
+	begun     found = "begun"     // by us, just now
+	absent    found = "absent"    // the probe's word for "nobody has"
+	done      found = "done"      // the effect is committed
+	tombstone found = "tombstone" // it must never happen
+	claimed   found = "claimed"   // a committed claim without an end
+)
+
+const beginJob = `
+SELECT state, result FROM headgate.begin_job($1, $2, '', $3, $4, $5, $6, $7)`
+
+// begin opens the job inside tx. It returns true if the job's work is to be
+// done now, false if the ledger says that it was done before; the stored result
+// is then the attempt's.
+func (a *attempt) begin(ctx context.Context, tx pgx.Tx) (bool, error) {
+	var state found
+	var result []byte
+	err := tx.QueryRow(ctx, beginJob, a.place.OrgID, a.meta.UID, a.place.Generation, a.appName(),
+		a.timeout.Milliseconds(), a.w.cfg.LockTimeout.Milliseconds(), a.idleTimeout().Milliseconds()).Scan(&state, &result)
+	switch {
+	case sqlstate(err) == "55P03":
+		return false, errBusy
+	case sqlstate(err) == "55000":
+		return false, fmt.Errorf("%w: %w", jobs.ErrTenantMoving, err)
+	case err != nil:
+		return false, fmt.Errorf("opening the job in the tenant's database: %w", err)
+	}
+	switch state {
+	case begun:
+		return true, nil
+	case done:
+		return false, a.recover(result)
+	case tombstone:
+		return false, errTombstone
+	default:
+		return false, fmt.Errorf("the ledger holds this job in state %q, which a transactional kind never leaves behind", state)
+	}
+}
+
+// recover takes the result of the attempt that did the work.
+func (a *attempt) recover(result []byte) error {
+	a.recovered = true
+	if len(result) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(result, a.info.Result); err != nil {
+		return fmt.Errorf("reading the stored result: %w", err)
+	}
+	return nil
+}
+
+const enterJob = `SELECT headgate.enter_job($1, $2, $3, $4, $5, $6)`
+
+// enter opens a read-only job: the same context and limits, no ledger row.
+func (a *attempt) enter(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, enterJob, a.place.OrgID, a.place.Generation, a.appName(),
+		a.timeout.Milliseconds(), a.w.cfg.LockTimeout.Milliseconds(), a.idleTimeout().Milliseconds())
+	if sqlstate(err) == "55000" {
+		return fmt.Errorf("%w: %w", jobs.ErrTenantMoving, err)
+	}
+	if err != nil {
+		return fmt.Errorf("opening the job in the tenant's database: %w", err)
+	}
+	return nil
+}
+
+const finishJob = `SELECT headgate.finish_job($1, $2, '', $3)`
+
+// finish marks the job done inside tx, as its last statement.
+func (a *attempt) finish(ctx context.Context, tx pgx.Tx) error {
+	a.info.Result.Output = clean(a.info.Result.Output, 64<<10)
+	result, err := json.Marshal(a.info.Result)
+	if err != nil {
+		return fmt.Errorf("encoding the job's result: %w", err)
+	}
+	var ours bool
+	if err := tx.QueryRow(ctx, finishJob, a.place.OrgID, a.meta.UID, result).Scan(&ours); err != nil {
+		return fmt.Errorf("marking the job done: %w", err)
+	}
+	if !ours {
+		return errors.New("the job's ledger row is gone from its own transaction; nothing is committed")
+	}
+	return nil
+}
+
+const probe = `SELECT state, result FROM headgate.probe($1, $2, '', $3)`
+
+// ask learns what became of a COMMIT that was never answered. The answer is nil
+// if it happened, errInterrupted if it did not, errBusy if that is not decided
+// yet; the job is then tried again later, and the ledger decides.
+func (a *attempt) ask(ctx context.Context) error {
+	// The attempt's own time may be up; the question is worth a little more.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*a.w.cfg.LockTimeout)
+	defer cancel()
+	var state found
+	var result []byte
+	err := a.w.pools.With(ctx, a.place, func(conn *pgx.Conn) error {
+		tx, err := conn.Begin(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback(ctx) }() // the probe's row must not stay
+		return tx.QueryRow(ctx, probe, a.place.OrgID, a.meta.UID, a.w.cfg.LockTimeout.Milliseconds()).Scan(&state, &result)
+	})
+	switch {
+	case sqlstate(err) == "55P03":
+		return errBusy
+	case err != nil:
+		return fmt.Errorf("%w, and asking its ledger failed: %w", errInterrupted, err)
+	case state == done:
+		return a.recover(result)
+	case state == tombstone:
+		return errTombstone
+	default:
+		return errInterrupted
+	}
+}
+
+// appName names the job in the server's pg_stat_activity.
+func (a *attempt) appName() string {
+	return "headgate/" + a.row.Kind[:min(len(a.row.Kind), 40)] + "/" + a.meta.UID[max(len(a.meta.UID)-12, 0):]
+}
+
+func (a *attempt) idleTimeout() time.Duration {
+	if a.kind.opts.IdleTimeout > 0 {
+		return a.kind.opts.IdleTimeout
+	}
+	return 60 * time.Second
+}
+
+func sqlstate(err error) string {
+	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) {
+		return pgErr.Code
+	}
+	return ""
+}

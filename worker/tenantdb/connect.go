@@ -1,0 +1,173 @@
+package tenantdb
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/headgate/headgate/migrations"
+	"github.com/headgate/headgate/worker/tenantdb/address"
+)
+
+type placeHolder = atomic.Pointer[address.Place]
+
+// neutral names every setting that pgx would otherwise take from this
+// process's PG* variables, home directory or password file. The placeholders
+// are replaced by address before each connection.
+const neutral = `host=/nowhere port=5432 dbname=none user=none password=none passfile='' ` +
+	`sslmode=disable sslkey='' sslcert='' sslcertmode=allow sslrootcert='' sslpassword='' sslsni=1 sslnegotiation=postgres ` +
+	`target_session_attrs=any application_name=headgate timezone=UTC options='' connect_timeout=5 ` +
+	`min_protocol_version=3.0 max_protocol_version=3.0 channel_binding=prefer require_auth=''`
+
+func neutralConfig() (*pgxpool.Config, error) {
+	cfg, err := pgxpool.ParseConfig(neutral)
+	if err != nil {
+		return nil, fmt.Errorf("the environment names a Postgres service that cannot be read (unset PGSERVICE and PGSERVICEFILE): %w", err)
+	}
+	clear(cfg.ConnConfig.RuntimeParams)
+	cfg.ConnConfig.RuntimeParams["application_name"] = "headgate"
+	cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	return cfg, nil
+}
+
+// Connect opens one connection to an address outside any pool, under the same
+// policy: for installing the tenant schema and for a server's administrator,
+// where there is no identity to compare yet. The caller closes it.
+func Connect(ctx context.Context, cfg Config, transport address.Transport, a address.Address) (*pgx.Conn, error) {
+	cfg = cfg.withDefaults()
+	pool, err := neutralConfig()
+	if err != nil {
+		return nil, err
+	}
+	conn := pool.ConnConfig
+	if err := apply(cfg, transport, a, conn); err != nil {
+		return nil, err
+	}
+	c, err := pgx.ConnectConfig(ctx, conn)
+	if err != nil {
+		return nil, connectError(ctx, address.Place{Database: a.Database, Login: a.User}, err)
+	}
+	return c, nil
+}
+
+// address opens the sealed address and puts it into conn.
+func (p *Pools) address(ctx context.Context, place address.Place, conn *pgx.ConnConfig) error {
+	a, err := place.Open(ctx)
+	if err != nil {
+		return err
+	}
+	return apply(p.cfg, place.Transport, a, conn)
+}
+
+func apply(cfg Config, transport address.Transport, a address.Address, conn *pgx.ConnConfig) error {
+	a = a.Canonical(transport)
+	conn.Host, conn.Port = a.Host, uint16(a.Port)
+	conn.Database, conn.User, conn.Password = a.Database, a.User, a.Password.Reveal()
+	conn.Fallbacks = nil
+	conn.ConnectTimeout = cmp.Or(a.ConnectTimeout, cfg.ConnectTimeout)
+	conn.DialFunc = dialer(transport, conn.ConnectTimeout)
+	conn.OnNotice = collectNotice
+	conn.TLSConfig, conn.ValidateConnect = nil, sessionAttrs[a.TargetSessionAttrs]
+	if transport != address.TLS {
+		return nil
+	}
+	var err error
+	conn.TLSConfig, err = tlsConfig(cfg.RootCerts, a)
+	return err
+}
+
+// sessionAttrs are the checks behind target_session_attrs; none for "any".
+var sessionAttrs = map[string]pgconn.ValidateConnectFunc{
+	"read-write":     pgconn.ValidateConnectTargetSessionAttrsReadWrite,
+	"read-only":      pgconn.ValidateConnectTargetSessionAttrsReadOnly,
+	"primary":        pgconn.ValidateConnectTargetSessionAttrsPrimary,
+	"standby":        pgconn.ValidateConnectTargetSessionAttrsStandby,
+	"prefer-standby": pgconn.ValidateConnectTargetSessionAttrsPreferStandby,
+}
+
+// dialer refuses, at the moment of connecting, an IP that the server's
+// transport does not allow: what a name resolves to can change after the
+// address was accepted.
+func dialer(transport address.Transport, timeout time.Duration) pgconn.DialFunc {
+	d := net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}
+	d.Control = func(network, addr string, _ syscall.RawConn) error {
+		if network == "unix" {
+			return nil
+		}
+		ip, err := netip.ParseAddrPort(addr)
+		if err != nil {
+			return fmt.Errorf("reading the resolved address: %w", err)
+		}
+		return transport.CheckIP(ip.Addr())
+	}
+	return d.DialContext
+}
+
+// tlsConfig verifies the server's certificate: its chain always, its name
+// unless the address says verify-ca.
+func tlsConfig(dir string, a address.Address) (*tls.Config, error) {
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: a.Host}
+	if a.RootCert != "" {
+		pem, err := os.ReadFile(filepath.Join(dir, a.RootCert+".crt"))
+		if err != nil {
+			return nil, fmt.Errorf("reading root certificate %q: %w", a.RootCert, err)
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("root certificate %q holds no PEM certificate", a.RootCert)
+		}
+	}
+	if a.SSLMode == "verify-ca" {
+		roots := cfg.RootCAs
+		cfg.InsecureSkipVerify = true //nolint:gosec // the chain is verified below; only the name is not
+		cfg.VerifyConnection = func(state tls.ConnectionState) error { return verifyChain(state, roots) }
+	}
+	return cfg, nil
+}
+
+func verifyChain(state tls.ConnectionState, roots *x509.CertPool) error {
+	if len(state.PeerCertificates) == 0 {
+		return errors.New("the server sent no certificate")
+	}
+	opts := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
+	for _, cert := range state.PeerCertificates[1:] {
+		opts.Intermediates.AddCert(cert)
+	}
+	_, err := state.PeerCertificates[0].Verify(opts)
+	return err
+}
+
+const whoami = `SELECT database_id::text, version, serves FROM headgate.whoami()`
+
+// checkIdentity asks a new connection whose database it reached. A dropped and
+// re-created database, or an address that was swapped, answers differently.
+func checkIdentity(ctx context.Context, place address.Place, conn *pgx.Conn) error {
+	var found string
+	var version, serves int
+	err := conn.QueryRow(ctx, whoami).Scan(&found, &version, &serves)
+	switch pgErr := (*pgconn.PgError)(nil); {
+	case errors.As(err, &pgErr) && (pgErr.Code == "42883" || pgErr.Code == "3F000" || pgErr.Code == "42501"):
+		return fmt.Errorf("%w: it has no Headgate schema", ErrWrongDatabase)
+	case errors.Is(err, pgx.ErrNoRows):
+		return fmt.Errorf("%w: it has no identity", ErrWrongDatabase)
+	case err != nil:
+		return fmt.Errorf("asking the database whose it is: %w", err)
+	case found != place.DatabaseID:
+		return fmt.Errorf("%w: it says that it is %s, the catalog expects %s", ErrWrongDatabase, found, place.DatabaseID)
+	}
+	return migrations.CheckTenant(place.Database, version, serves)
+}

@@ -1,0 +1,118 @@
+package tenantdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/migrations"
+	"github.com/headgate/headgate/worker/tenantdb/address"
+)
+
+// ErrWrongDatabase: the address led to a database that is not the one the
+// catalog means.
+var ErrWrongDatabase = errors.New("this is another database than the catalog says")
+
+// ConnectError says that no connection could be had, to which database, as
+// whom, whose fault it is, and the cause.
+type ConnectError struct {
+	Database string
+	Login    string
+	Class    jobs.Class
+	Err      error
+}
+
+// Error is one sentence with the cause and the next step.
+func (e *ConnectError) Error() string {
+	return fmt.Sprintf("connecting to database %s as its %s login: %v%s", e.Database, e.Login, e.Err, nextStep[e.Class])
+}
+
+// Unwrap returns the cause.
+func (e *ConnectError) Unwrap() error { return e.Err }
+
+// nextStep is what an operator does about a class.
+var nextStep = map[jobs.Class]string{
+	jobs.ClassAuthFailed:    "; give the catalog the right password with `headgate database login`",
+	jobs.ClassUnreachable:   "; the job waits and is tried again",
+	jobs.ClassServerFull:    "; the job waits and is tried again",
+	jobs.ClassUndecryptable: "; start the worker with the key that sealed it, or store the address again",
+	jobs.ClassWrongDatabase: "; correct the address, or remove the database from the catalog",
+	jobs.ClassSchemaNewer:   "",
+	jobs.ClassSchemaOlder:   "",
+}
+
+func connectError(ctx context.Context, place address.Place, err error) error {
+	class, _ := classifyCause(err)
+	if class == "" && ctx.Err() == nil {
+		class = jobs.ClassUnreachable
+	}
+	if class == "" {
+		class = jobs.ClassTimeout
+		err = fmt.Errorf("no connection in time: %w", err)
+	}
+	return &ConnectError{Database: place.Database, Login: place.Login, Class: class, Err: err}
+}
+
+// Classify says whose fault an error of a connection or a statement is, and
+// its SQLSTATE if Postgres sent one. The class is "" where the error says
+// nothing about the server: then it is the job's own.
+func Classify(err error) (class jobs.Class, sqlstate string) {
+	var connect *ConnectError
+	if errors.As(err, &connect) {
+		_, sqlstate = classifyCause(connect.Err)
+		return connect.Class, sqlstate
+	}
+	class, sqlstate = classifyCause(err)
+	if class == jobs.ClassAuthFailed {
+		class = "" // only a login can fail so; a statement that raises 28000 is the job's own
+	}
+	return class, sqlstate
+}
+
+func classifyCause(err error) (jobs.Class, string) {
+	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) {
+		return byState(pgErr.Code), pgErr.Code
+	}
+	var version *migrations.VersionError
+	var network net.Error
+	var dial *net.OpError
+	switch {
+	case errors.Is(err, address.ErrUndecryptable):
+		return jobs.ClassUndecryptable, ""
+	case errors.Is(err, ErrWrongDatabase):
+		return jobs.ClassWrongDatabase, ""
+	case errors.As(err, &version) && version.Newer():
+		return jobs.ClassSchemaNewer, ""
+	case errors.As(err, &version):
+		return jobs.ClassSchemaOlder, ""
+	case errors.As(err, &dial) && dial.Op == "dial", errors.As(err, &network) && !errors.Is(err, context.DeadlineExceeded):
+		return jobs.ClassUnreachable, ""
+	}
+	return "", ""
+}
+
+// byState maps a SQLSTATE to the class of server-side faults, "" for all that
+// a job's own SQL can cause.
+func byState(code string) jobs.Class {
+	switch code {
+	case "28P01", "28000":
+		return jobs.ClassAuthFailed
+	case "53300":
+		return jobs.ClassServerFull
+	case "57P01", "57P02", "57P03", "08000", "08001", "08003", "08004", "08006", "3D000":
+		return jobs.ClassUnreachable
+	case "25006":
+		return jobs.ClassReadOnly
+	case "53100":
+		return jobs.ClassDiskFull
+	case "40001", "40P01":
+		return jobs.ClassConflict
+	case "57014":
+		return jobs.ClassTimeout
+	}
+	return ""
+}

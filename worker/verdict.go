@@ -1,0 +1,153 @@
+package worker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/worker/tenantdb"
+)
+
+// verdict is what becomes of a job after an attempt, and why.
+type verdict struct {
+	state    jobs.State
+	class    jobs.Class
+	sqlstate string
+	wait     time.Duration // for Snoozed
+	err      error
+}
+
+// verdict decides, from the attempt's error, whether the job succeeded, is
+// tried again (using an attempt only where the fault is its own), or ends.
+func (a *attempt) verdict(ctx context.Context, err error) verdict {
+	if err == nil {
+		return verdict{state: jobs.Succeeded}
+	}
+	var snooze *jobs.SnoozeError
+	var cancel *jobs.CancelError
+	switch {
+	case errors.As(err, &snooze):
+		return verdict{state: jobs.Snoozed, wait: snooze.For, err: err}
+	case errors.As(err, &cancel):
+		return verdict{state: jobs.Cancelled, class: classOf(err), err: err}
+	case errors.Is(context.Cause(ctx), rivertype.ErrJobCancelledRemotely):
+		return verdict{state: jobs.Cancelled, err: errors.New("cancelled while it ran")}
+	case a.w.stopping.Load() && ctx.Err() != nil:
+		return verdict{state: jobs.Snoozed, class: jobs.ClassInterrupted, err: errors.New("the worker was stopped; the job goes on elsewhere")}
+	}
+	v := verdict{state: jobs.Failed, err: err}
+	v.class, v.sqlstate = tenantdb.Classify(err)
+	if own := classOf(err); own != "" {
+		v.class = own
+	}
+	if v.class == jobs.ClassReadOnly && a.kind.form == readOnly {
+		v.class = jobs.ClassJobError // it asked for a transaction that cannot write
+	}
+	switch {
+	case endsForGood[v.class]:
+		v.state = jobs.Cancelled
+	case notItsFault[v.class]:
+		v.state, v.wait = jobs.Snoozed, a.w.cfg.HoldFor
+	case a.row.Attempt >= a.row.MaxAttempts:
+		v.state = jobs.Discarded
+	}
+	if public, ok := publicClass[v.class]; ok {
+		v.class = public
+	}
+	v.class = cmp.Or(v.class, jobs.ClassJobError)
+	return v
+}
+
+// notItsFault are the classes that a job cannot help: it waits, and no attempt
+// is used.
+var notItsFault = map[jobs.Class]bool{
+	jobs.ClassUnreachable: true, jobs.ClassServerFull: true, jobs.ClassAuthFailed: true, jobs.ClassReadOnly: true,
+	jobs.ClassDiskFull: true, jobs.ClassWrongDatabase: true, jobs.ClassSchemaNewer: true, jobs.ClassSchemaOlder: true,
+	jobs.ClassUndecryptable: true, jobs.ClassTenant: true, jobs.ClassInterrupted: true, classBusy: true,
+}
+
+// endsForGood are the classes that no further attempt can mend.
+var endsForGood = map[jobs.Class]bool{jobs.ClassTombstone: true, classGone: true}
+
+// Classes that this file alone tells from others; the history calls them by the
+// wider word.
+const (
+	classBusy jobs.Class = "conflict/busy" // another attempt of the same job holds the ledger's key
+	classGone jobs.Class = "tenant/gone"   // the tenant or database is not in the catalog any more
+)
+
+var publicClass = map[jobs.Class]jobs.Class{classBusy: jobs.ClassConflict, classGone: jobs.ClassTenant}
+
+// classOf finds the classes that this package gives.
+func classOf(err error) jobs.Class {
+	var (
+		panicked *panicError
+		late     *timeoutError
+		args     *badArgsError
+		resolve  *resolveError
+	)
+	switch {
+	case errors.As(err, &panicked):
+		return jobs.ClassPanic
+	case errors.As(err, &args):
+		return jobs.ClassBadArgs
+	case errors.Is(err, errTombstone):
+		return jobs.ClassTombstone
+	case errors.Is(err, errBusy):
+		return classBusy
+	case errors.Is(err, errInterrupted):
+		return jobs.ClassInterrupted
+	case errors.Is(err, jobs.ErrUnknownTenant), errors.Is(err, jobs.ErrUnknownDatabase), errors.Is(err, jobs.ErrNoTenant):
+		return classGone
+	case errors.Is(err, jobs.ErrTenantSuspended), errors.Is(err, jobs.ErrTenantMoving), errors.As(err, &resolve):
+		return jobs.ClassTenant
+	case errors.As(err, &late):
+		return jobs.ClassTimeout
+	}
+	return ""
+}
+
+// message is the verdict's reason as a sentence fit for a column.
+func (v verdict) message() string {
+	if v.err == nil {
+		return ""
+	}
+	return clean(v.err.Error(), 8<<10)
+}
+
+// toRiver says the verdict in River's words.
+func (v verdict) toRiver() error {
+	switch v.state {
+	case jobs.Succeeded:
+		return nil
+	case jobs.Snoozed:
+		return river.JobSnooze(v.wait)
+	case jobs.Cancelled:
+		return river.JobCancel(errors.New(v.message()))
+	default:
+		return errors.New(v.message())
+	}
+}
+
+// panicError is a handler's panic.
+type panicError struct{ value any }
+
+func (e *panicError) Error() string { return fmt.Sprintf("the handler panicked: %v", e.value) }
+
+// timeoutError is the cause of a context whose attempt's time was up.
+type timeoutError struct{ after time.Duration }
+
+func (e *timeoutError) Error() string {
+	return fmt.Sprintf("the attempt's time was up after %s", e.after)
+}
+
+// resolveError is a failure to learn where the job runs.
+type resolveError struct{ error }
+
+func (e *resolveError) Unwrap() error { return e.error }
