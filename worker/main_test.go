@@ -3,6 +3,8 @@ package worker_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
 	"testing"
 
@@ -91,4 +93,9 @@ func open(t *testing.T, db *jobstest.Database, orgID int64, n int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// lockedLogger writes debug lines to w, one at a time.
+func lockedLogger(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }

@@ -12,14 +12,16 @@
 // made, and is checked once more against the server's hosts and transport as
 // they are then.
 //
-// A tenant's status decides what is answered:
+// A tenant's status decides what a worker is told:
 //
-//	provisioning ──▶ active ──▶ suspended ──▶ archived
-//	      │            │ ▲          │             │
-//	      │            ▼ │          └─────────────┤
-//	      │          moving                       ▼
-//	      └───────────────────────────▶ jobs.ErrTenantSuspended
-//	active: its place        moving: jobs.ErrTenantMoving
+//	provisioning ──▶ active ◀──▶ suspended ──▶ archived
+//	                  ▲  │
+//	                  │  ▼
+//	                 moving
+//
+//	active                            its place
+//	moving                            jobs.ErrTenantMoving: the work waits
+//	provisioning, suspended, archived jobs.ErrTenantSuspended: no work
 //
 // The package refuses to give an address back: logins go in through AddDatabase
 // and SetLogin, and come out as connections only. It refuses an address whose

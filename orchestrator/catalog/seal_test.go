@@ -65,7 +65,7 @@ func TestSealEveryBit(t *testing.T) {
 	t.Parallel()
 	ring := newRing(t, "k1", "k2", "k3") // ids one bit apart
 	owner := newID()
-	sealed := ring.seal(owner, jobColumn, 1, address.Encode(login("u", "d")))
+	sealed := ring.seal(owner, jobColumn, 1, plainAddress)
 	for bit := range 8 * len(sealed) {
 		flipped := bytes.Clone(sealed)
 		flipped[bit/8] ^= 1 << (bit % 8)
@@ -107,8 +107,22 @@ func TestSealAfterPromotion(t *testing.T) {
 }
 
 func BenchmarkSeal(b *testing.B) {
-	ring, owner, plain := newRing(b, "k1"), newID(), address.Encode(login("u", "d"))
+	ring, owner, plain := newRing(b, "k1"), newID(), plainAddress
 	for b.Loop() {
 		ring.seal(owner, jobColumn, 1, plain)
 	}
+}
+
+const planted = "S3cret-planted"
+
+var plainAddress = address.Encode(address.Address{Host: "h", Database: "d", User: "u", Password: address.NewSecret(planted)})
+
+func newRing(t require.TestingT, ids ...string) *KeyRing {
+	var keys string
+	for _, id := range ids {
+		keys += NewKey(id).Reveal() + "\n"
+	}
+	ring, err := NewKeyRing(address.NewSecret(keys))
+	require.NoError(t, err)
+	return ring
 }

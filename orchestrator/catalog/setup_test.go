@@ -1,4 +1,4 @@
-package catalog
+package catalog_test
 
 import (
 	"context"
@@ -15,6 +15,8 @@ import (
 
 	"github.com/headgate/headgate/orchestrator/localpg"
 	"github.com/headgate/headgate/worker/tenantdb/address"
+
+	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
 // One server for the package, made when the first test asks for it.
@@ -79,8 +81,8 @@ func execute(ctx context.Context, dbname string, statements ...string) error {
 
 // bundle is a catalog on a central database of its own.
 type bundle struct {
-	*Catalog
-	ring *KeyRing
+	*catalog.Catalog
+	pool *pgxpool.Pool
 }
 
 func setup(t *testing.T) bundle {
@@ -88,23 +90,23 @@ func setup(t *testing.T) bundle {
 	require.NoError(t, startServer())
 	ctx := t.Context()
 	dbname := fmt.Sprintf("central_%d", databaseNumber.Add(1))
-	require.NoError(t, execute(ctx, "", "CREATE DATABASE "+dbname+" TEMPLATE "+template+" STRATEGY file_copy"))
+	require.NoError(t, execute(ctx, "", "CREATE DATABASE "+dbname+" TEMPLATE "+template))
 	pool, err := pgxpool.New(ctx, server.URL(dbname))
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		pool.Close()
 		_ = execute(context.Background(), "", "DROP DATABASE "+dbname+" WITH (FORCE)")
 	})
-	ring := newRing(t, "k1")
-	return bundle{Catalog: New(pool, ring), ring: ring}
+	return bundle{Catalog: catalog.New(pool, ringOf(t, "k1")), pool: pool}
 }
 
-func newRing(t require.TestingT, ids ...string) *KeyRing {
+// ringOf has a new key for each id.
+func ringOf(t require.TestingT, ids ...string) *catalog.KeyRing {
 	var keys string
 	for _, id := range ids {
-		keys += NewKey(id).Reveal() + "\n"
+		keys += catalog.NewKey(id).Reveal() + "\n"
 	}
-	ring, err := NewKeyRing(address.NewSecret(keys))
+	ring, err := catalog.NewKeyRing(address.NewSecret(keys))
 	require.NoError(t, err)
 	return ring
 }
@@ -116,18 +118,18 @@ func login(user, dbname string) address.Address {
 	return address.Address{Host: "db1.example.com", Port: 5432, Database: dbname, User: user, Password: address.NewSecret(planted + "-" + user)}
 }
 
-func (b bundle) addServer(t *testing.T) Server {
+func (b bundle) addServer(t *testing.T) catalog.Server {
 	t.Helper()
-	s, err := b.AddServer(t.Context(), ServerParams{Name: "main", Hosts: []string{"db1.example.com", "db1-standby.example.com"}})
+	s, err := b.AddServer(t.Context(), catalog.ServerParams{Name: "main", Hosts: []string{"db1.example.com", "db1-standby.example.com"}})
 	require.NoError(t, err)
 	return s
 }
 
-func databaseParams(name, kind string) DatabaseParams {
-	return DatabaseParams{Name: name, Server: "main", Kind: kind, Job: login(name+"_job", name), Owner: login(name+"_owner", name)}
+func databaseParams(name, kind string) catalog.DatabaseParams {
+	return catalog.DatabaseParams{Name: name, Server: "main", Kind: kind, Job: login(name+"_job", name), Owner: login(name+"_owner", name)}
 }
 
-func (b bundle) addDatabase(t *testing.T, name, kind string) Database {
+func (b bundle) addDatabase(t *testing.T, name, kind string) catalog.Database {
 	t.Helper()
 	d, err := b.AddDatabase(t.Context(), databaseParams(name, kind))
 	require.NoError(t, err)
@@ -135,10 +137,10 @@ func (b bundle) addDatabase(t *testing.T, name, kind string) Database {
 }
 
 // addTenant adds a tenant to a shared database of its name.
-func (b bundle) addTenant(t *testing.T, slug string) Tenant {
+func (b bundle) addTenant(t *testing.T, slug string) catalog.Tenant {
 	t.Helper()
-	b.addDatabase(t, slug, KindShared)
-	tenant, err := b.AddTenant(t.Context(), TenantParams{Slug: slug, Database: slug})
+	b.addDatabase(t, slug, catalog.KindShared)
+	tenant, err := b.AddTenant(t.Context(), catalog.TenantParams{Slug: slug, Database: slug})
 	require.NoError(t, err)
 	return tenant
 }

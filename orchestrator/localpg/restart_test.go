@@ -15,7 +15,7 @@ func TestRestartImmediateKeepsAcknowledgedRows(t *testing.T) {
 	execute(t, s.URL(""), "CREATE TABLE acknowledged (n int)")
 	conn, err := pgx.Connect(t.Context(), s.URL(""))
 	require.NoError(t, err)
-	defer conn.Close(t.Context())
+	defer func() { _ = conn.Close(t.Context()) }()
 	for n := range 20 {
 		_, err := conn.Exec(t.Context(), "INSERT INTO acknowledged VALUES ($1)", n)
 		require.NoError(t, err)

@@ -81,7 +81,7 @@ func (s *Server) bringUp(ctx context.Context) (err error) {
 		return err
 	}
 	for range 5 {
-		if s.port, err = s.choosePort(); err != nil {
+		if s.port, err = s.choosePort(ctx); err != nil {
 			return err
 		}
 		if err = s.launch(ctx); err == nil || !s.portTaken(err) {
@@ -91,11 +91,11 @@ func (s *Server) bringUp(ctx context.Context) (err error) {
 	return err
 }
 
-func (s *Server) choosePort() (int, error) {
+func (s *Server) choosePort(ctx context.Context) (int, error) {
 	if !s.cfg.TCP {
 		return socketPort, nil
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, fmt.Errorf("localpg: looking for a free port: %w", err)
 	}
@@ -113,7 +113,7 @@ func (s *Server) launch(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("localpg: opening the server's log: %w", err)
 	}
-	defer log.Close() // the server has its own copy
+	defer func() { _ = log.Close() }() // the server has its own copy
 	cmd := exec.Command(filepath.Join(s.bin, "postgres"), s.args()...)
 	cmd.Dir, cmd.Env = s.dir.path, childEnv()
 	cmd.Stdout, cmd.Stderr = log, log

@@ -103,7 +103,7 @@ func TestStopWithOpenSession(t *testing.T) {
 	s := start(t, Config{})
 	conn, err := pgx.Connect(t.Context(), s.URL(""))
 	require.NoError(t, err)
-	defer conn.Close(context.Background())
+	defer func() { _ = conn.Close(context.Background()) }()
 	require.NoError(t, s.Stop())
 	require.Error(t, conn.Ping(t.Context()))
 }

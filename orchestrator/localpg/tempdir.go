@@ -51,7 +51,7 @@ func claimTemp(a account, made, dir string) (*os.File, error) {
 		err = os.Rename(made, dir)
 	}
 	if err != nil {
-		lock.Close()
+		_ = lock.Close()
 		return nil, err
 	}
 	return lock, nil
@@ -97,7 +97,7 @@ func sweepOne(dir string) {
 	if err != nil {
 		return
 	}
-	defer lock.Close()
+	defer func() { _ = lock.Close() }()
 	if !readPostmaster(filepath.Join(dir, "data")).answers() {
 		_ = os.RemoveAll(dir)
 	}

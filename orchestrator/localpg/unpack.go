@@ -31,7 +31,7 @@ func unpack(archive io.Reader, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	if err := unpackFiles(tar.NewReader(plain), root); err != nil {
 		return err
 	}

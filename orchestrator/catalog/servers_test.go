@@ -1,0 +1,100 @@
+package catalog_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/worker/tenantdb/address"
+
+	"github.com/headgate/headgate/orchestrator/catalog"
+)
+
+func TestAddServer(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx := t.Context()
+
+	main, err := b.AddServer(ctx, catalog.ServerParams{Name: "main", Hosts: []string{"DB1.Example.com.", "10.0.0.7"}})
+	require.NoError(t, err)
+	require.Equal(t, catalog.Server{
+		ID: main.ID, Name: "main", Hosts: []string{"db1.example.com", "10.0.0.7"}, Transport: address.TLS, State: "open", CreatedAt: main.CreatedAt,
+	}, main)
+	local, err := b.AddServer(ctx, catalog.ServerParams{Name: "local", Hosts: []string{"/tmp/pg"}, Transport: address.Socket})
+	require.NoError(t, err)
+
+	servers, err := b.Servers(ctx)
+	require.NoError(t, err)
+	require.Equal(t, []catalog.Server{local, main}, servers)
+}
+
+func TestAddServerRefuses(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.addServer(t)
+	for name, test := range map[string]struct {
+		params catalog.ServerParams
+		want   string
+	}{
+		"taken":     {catalog.ServerParams{Name: "main", Hosts: []string{"db"}}, `add server: server "main" exists already`},
+		"name":      {catalog.ServerParams{Name: "A_B", Hosts: []string{"db"}}, `add server: name: "A_B" must match [a-z][a-z0-9-]{0,62}`},
+		"no name":   {catalog.ServerParams{Hosts: []string{"db"}}, `add server: name: "" must match [a-z][a-z0-9-]{0,62}`},
+		"uuid name": {catalog.ServerParams{Name: "abcdef01-0000-7000-8000-000000000001", Hosts: []string{"db"}}, `add server: name: "abcdef01-0000-7000-8000-000000000001" reads as a UUID; choose a name`},
+		"no host":   {catalog.ServerParams{Name: "x"}, `add server: hosts: 0 hosts given; a server has 1 to 16`},
+		"hosts":     {catalog.ServerParams{Name: "x", Hosts: strings.Split(strings.Repeat("h,", 16)+"h", ",")}, `add server: hosts: 17 hosts given; a server has 1 to 16`},
+		"twice":     {catalog.ServerParams{Name: "x", Hosts: []string{"db", "DB."}}, `add server: hosts: "db" is given twice`},
+		"metadata":  {catalog.ServerParams{Name: "x", Hosts: []string{"169.254.169.254"}}, `add server: hosts: host: address 169.254.169.254 is refused: it is a cloud's metadata service`},
+		"loopback":  {catalog.ServerParams{Name: "x", Hosts: []string{"localhost"}}, `add server: hosts: host: localhost is not allowed with transport tls; use a server with transport plain-loopback or socket`},
+		"far":       {catalog.ServerParams{Name: "x", Hosts: []string{"db"}, Transport: address.PlainLoopback}, `add server: hosts: host: transport plain-loopback allows localhost, 127.0.0.0/8 and ::1 only (got "db")`},
+		"transport": {catalog.ServerParams{Name: "x", Hosts: []string{"db"}, Transport: "udp"}, `add server: transport: transport "udp" is unknown: use tls, plain-loopback or socket`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := b.AddServer(t.Context(), test.params)
+			require.EqualError(t, err, test.want)
+			var input *catalog.InputError
+			require.True(t, errors.Is(err, catalog.ErrExists) != errors.As(err, &input))
+		})
+	}
+}
+
+// A failed write leaves the caller's transaction usable, and a rolled back one
+// leaves nothing.
+func TestWritesInTheCallersTransaction(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx := t.Context()
+	write := func(tx pgx.Tx) {
+		_, err := b.AddServerTx(ctx, tx, catalog.ServerParams{Name: "main", Hosts: []string{"db1.example.com"}})
+		require.NoError(t, err)
+		_, err = b.AddDatabaseTx(ctx, tx, databaseParams("one", catalog.KindDedicated))
+		require.NoError(t, err)
+		_, err = b.AddTenantTx(ctx, tx, catalog.TenantParams{Slug: "acme", Database: "one"})
+		require.NoError(t, err)
+		_, err = b.AddTenantTx(ctx, tx, catalog.TenantParams{Slug: "second", Database: "one"})
+		require.ErrorIs(t, err, catalog.ErrExists)
+		_, err = b.AddTenantsTx(ctx, tx, []catalog.TenantParams{{Slug: "third", Database: "one"}})
+		require.ErrorIs(t, err, catalog.ErrExists)
+		require.NoError(t, b.AddDomainTx(ctx, tx, "acme", "acme.example.com", catalog.DomainCustom))
+		require.NoError(t, b.SetStatusTx(ctx, tx, "acme", catalog.Suspended))
+		require.NoError(t, b.SetLoginTx(ctx, tx, "one", 0, login("new", "one")))
+	}
+
+	tx, err := b.pool.Begin(ctx)
+	require.NoError(t, err)
+	write(tx)
+	require.NoError(t, tx.Rollback(ctx))
+	servers, err := b.Servers(ctx)
+	require.NoError(t, err)
+	require.Empty(t, servers)
+
+	tx, err = b.pool.Begin(ctx)
+	require.NoError(t, err)
+	write(tx)
+	require.NoError(t, tx.Commit(ctx))
+	tenant, err := b.TenantByDomain(ctx, "acme.example.com")
+	require.NoError(t, err)
+	require.Equal(t, catalog.Suspended, tenant.Status)
+}

@@ -1,0 +1,265 @@
+package catalog_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/jobs"
+
+	"github.com/headgate/headgate/orchestrator/catalog"
+)
+
+func TestAddTenant(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx := t.Context()
+	b.addServer(t)
+	shared := b.addDatabase(t, "shared-1", catalog.KindShared)
+
+	acme, err := b.AddTenant(ctx, catalog.TenantParams{
+		Slug: "acme", OrgID: 1041, Name: "Acme, Inc.", Plan: "enterprise", Timezone: "Europe/Paris",
+		Labels: map[string]string{"tier": "gold", "region": "eu <&>"}, Database: "shared-1",
+	})
+	require.NoError(t, err)
+	require.Equal(t, catalog.Tenant{
+		Tenant: jobs.Tenant{
+			ID: acme.ID, Slug: "acme", OrgID: 1041, Name: "Acme, Inc.", Plan: "enterprise", Timezone: "Europe/Paris",
+			Labels: map[string]string{"tier": "gold", "region": "eu <&>"},
+		},
+		Status: catalog.Active, DatabaseID: shared.ID, Database: "shared-1", Generation: 1,
+	}, acme)
+	got, err := b.Tenant(ctx, "acme")
+	require.NoError(t, err)
+	require.Equal(t, acme, got)
+
+	least, err := b.AddTenant(ctx, catalog.TenantParams{Slug: "least", Database: strings.ToUpper(shared.ID)})
+	require.NoError(t, err)
+	require.Equal(t, int64(1042), least.OrgID, "above the highest")
+	require.Equal(t, "least", least.Name)
+	require.Equal(t, "UTC", least.Timezone)
+	got, err = b.Tenant(ctx, "1042")
+	require.NoError(t, err)
+	require.Equal(t, least, got)
+}
+
+// The number of a tenant that is gone marks its rows in shared tables still: it
+// is not given out again. Nor is one that came in past this package.
+func TestOrgIDsAreNotGivenTwice(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx := t.Context()
+	b.addServer(t)
+	first := b.addTenant(t, "first")
+	_, err := b.pool.Exec(ctx, "DELETE FROM headgate.tenants")
+	require.NoError(t, err)
+	second, err := b.AddTenant(ctx, catalog.TenantParams{Slug: "second", Database: "first"})
+	require.NoError(t, err)
+	require.Equal(t, first.OrgID+1, second.OrgID)
+
+	_, err = b.pool.Exec(ctx, "UPDATE headgate.tenants SET org_id = 500")
+	require.NoError(t, err)
+	mixed, err := b.AddTenants(ctx, []catalog.TenantParams{{Slug: "a", Database: "first"}, {Slug: "b", Database: "first", OrgID: 700}, {Slug: "c", Database: "first"}, {Slug: "d", Database: "first", OrgID: 3}})
+	require.NoError(t, err)
+	require.Equal(t, []int64{701, 700, 702, 3}, []int64{mixed[0].OrgID, mixed[1].OrgID, mixed[2].OrgID, mixed[3].OrgID})
+
+	_, err = b.AddTenant(ctx, catalog.TenantParams{Slug: "last", Database: "first", OrgID: catalog.MaxOrgID})
+	require.NoError(t, err)
+	_, err = b.AddTenant(ctx, catalog.TenantParams{Slug: "none-left", Database: "first"})
+	require.EqualError(t, err, fmt.Sprintf("add tenant: org_id: no number is left: the highest would be %d, beyond %d", int64(catalog.MaxOrgID+1), int64(catalog.MaxOrgID)))
+}
+
+func TestAddTenantRefuses(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.addServer(t)
+	b.addTenant(t, "taken")
+	pattern := " must match [a-z][a-z0-9-]{0,62}"
+	for name, test := range map[string]struct {
+		change func(p *catalog.TenantParams)
+		want   string
+	}{
+		"injection":   {func(p *catalog.TenantParams) { p.Slug = "a'; drop table x--" }, `slug: "a'; drop table x--"` + pattern},
+		"path":        {func(p *catalog.TenantParams) { p.Slug = "../x" }, `slug: "../x"` + pattern},
+		"case":        {func(p *catalog.TenantParams) { p.Slug = "A_B" }, `slug: "A_B"` + pattern},
+		"long":        {func(p *catalog.TenantParams) { p.Slug = strings.Repeat("a", 64) }, `slug: "` + strings.Repeat("a", 64) + `"` + pattern},
+		"very long":   {func(p *catalog.TenantParams) { p.Slug = strings.Repeat("a", 9999) }, `slug: "` + strings.Repeat("a", 80) + `"…` + pattern},
+		"emoji":       {func(p *catalog.TenantParams) { p.Slug = "🙂" }, `slug: "🙂"` + pattern},
+		"NUL":         {func(p *catalog.TenantParams) { p.Slug = "a\x00" }, `slug: "a\x00"` + pattern},
+		"newline":     {func(p *catalog.TenantParams) { p.Slug = "a\n" }, `slug: "a\n"` + pattern},
+		"empty":       {func(p *catalog.TenantParams) { p.Slug = "" }, `slug: ""` + pattern},
+		"digits":      {func(p *catalog.TenantParams) { p.Slug = "17" }, `slug: "17"` + pattern},
+		"uuid":        {func(p *catalog.TenantParams) { p.Slug = "abcdef01-0000-7000-8000-000000000001" }, `slug: "abcdef01-0000-7000-8000-000000000001" reads as a UUID; choose a name`},
+		"reserved":    {func(p *catalog.TenantParams) { p.Slug = "admin" }, `slug: "admin" is reserved (` + strings.Join(catalog.Reserved, ", ") + `); choose another`},
+		"taken":       {func(p *catalog.TenantParams) { p.Slug = "taken" }, `slug "taken" is taken already`},
+		"org taken":   {func(p *catalog.TenantParams) { p.OrgID = 1 }, `org_id 1 is taken already; leave it out to get the next free one`},
+		"org":         {func(p *catalog.TenantParams) { p.OrgID = -1 }, `org_id: -1 is not 1–922337203685476`},
+		"org too big": {func(p *catalog.TenantParams) { p.OrgID = 1 << 60 }, `org_id: 1152921504606846976 is not 1–922337203685476`},
+		"name":        {func(p *catalog.TenantParams) { p.Name = "a\x00b" }, `name: control characters and invalid UTF-8 are not allowed`},
+		"long name":   {func(p *catalog.TenantParams) { p.Name = strings.Repeat("é", 201) }, `name: 201 characters is too long; at most 200 are allowed`},
+		"plan":        {func(p *catalog.TenantParams) { p.Plan = strings.Repeat("x", 64) }, `plan: 64 characters is too long; at most 63 are allowed`},
+		"label":       {func(p *catalog.TenantParams) { p.Labels = map[string]string{"a b": ""} }, `labels: the key "a b" must have up to 63 letters, digits, _ . or -`},
+		"label value": {func(p *catalog.TenantParams) { p.Labels = map[string]string{"a": "\n"} }, `labels.a: control characters and invalid UTF-8 are not allowed`},
+		"zone":        {func(p *catalog.TenantParams) { p.Timezone = "Mars/Phobos" }, `timezone: unknown IANA zone "Mars/Phobos": write an IANA name such as "Europe/Berlin" or "UTC"`},
+		"no database": {func(p *catalog.TenantParams) { p.Database = "" }, `database: name the database where the tenant lives`},
+		"database":    {func(p *catalog.TenantParams) { p.Database = "nope" }, `unknown database "nope"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			params := catalog.TenantParams{Slug: "new", Database: "taken"}
+			test.change(&params)
+			_, err := b.AddTenant(t.Context(), params)
+			require.EqualError(t, err, "add tenant: "+test.want)
+		})
+	}
+	tenants, err := b.Tenants(t.Context(), catalog.TenantFilter{})
+	require.NoError(t, err)
+	require.Len(t, tenants, 1, "nothing was written")
+}
+
+func TestDedicatedDatabaseRefusesASecondTenant(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx := t.Context()
+	b.addServer(t)
+	b.addDatabase(t, "acme", catalog.KindDedicated)
+
+	const rivals = 8
+	errs := make([]error, rivals)
+	var group sync.WaitGroup
+	for i := range rivals {
+		group.Go(func() {
+			_, errs[i] = b.AddTenant(ctx, catalog.TenantParams{Slug: fmt.Sprintf("rival-%d", i), Database: "acme"})
+		})
+	}
+	group.Wait()
+	won := 0
+	for _, err := range errs {
+		if err == nil {
+			won++
+			continue
+		}
+		require.ErrorIs(t, err, catalog.ErrExists)
+		require.EqualError(t, err, `add tenant: database "acme" is dedicated and has its tenant already; use a shared database, or add another`)
+		var pgErr *pgconn.PgError
+		require.True(t, errors.As(err, &pgErr))
+		require.Equal(t, "23505", pgErr.Code)
+		require.Equal(t, "tenants_dedicated", pgErr.ConstraintName)
+	}
+	require.Equal(t, 1, won)
+}
+
+func TestAddTenantsInBulk(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx := t.Context()
+	b.addServer(t)
+	b.addDatabase(t, "shared-1", catalog.KindShared)
+	b.addDatabase(t, "shared-2", catalog.KindShared)
+
+	const count = 10_000
+	params := make([]catalog.TenantParams, count)
+	names := make([]string, count)
+	for i := range params {
+		names[i] = fmt.Sprintf("tenant-%05d", i)
+		params[i] = catalog.TenantParams{
+			Slug: names[i], Plan: "freemium", Timezone: "America/New_York",
+			Labels: map[string]string{"n": fmt.Sprint(i)}, Database: fmt.Sprintf("shared-%d", 1+i%2),
+		}
+	}
+	start := time.Now()
+	tenants, err := b.AddTenants(ctx, params)
+	require.NoError(t, err)
+	t.Logf("%d tenants in %s", count, time.Since(start))
+	require.Len(t, tenants, count)
+	require.Equal(t, int64(count), tenants[count-1].OrgID)
+
+	start = time.Now()
+	found, err := b.TenantsByName(ctx, names)
+	require.NoError(t, err)
+	t.Logf("%d tenants resolved in %s", count, time.Since(start))
+	for i, name := range names {
+		require.Equal(t, tenants[i], found[name])
+	}
+
+	params[count-1].Slug = "fresh"
+	params[0].Slug = "fresh-too"
+	_, err = b.AddTenants(ctx, params)
+	require.ErrorIs(t, err, catalog.ErrExists)
+	require.EqualError(t, err, `add tenants: slug "tenant-00001" is taken already`)
+	_, err = b.Tenant(ctx, "fresh")
+	require.ErrorIs(t, err, jobs.ErrUnknownTenant, "all or none")
+}
+
+func TestAddTenantsRefuses(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx := t.Context()
+	b.addServer(t)
+	b.addDatabase(t, "shared", catalog.KindShared)
+
+	none, err := b.AddTenants(ctx, nil)
+	require.NoError(t, err)
+	require.Empty(t, none)
+	for want, params := range map[string][]catalog.TenantParams{
+		`slug: "a" is given twice`:             {{Slug: "a", Database: "shared"}, {Slug: "a", Database: "shared"}},
+		`org_id: 5 is given twice`:             {{Slug: "a", OrgID: 5, Database: "shared"}, {Slug: "b", OrgID: 5, Database: "shared"}},
+		`unknown database "x1", "x2", "x3"`:    {{Slug: "a", Database: "x1"}, {Slug: "b", Database: "x3"}, {Slug: "c", Database: "x2"}, {Slug: "d", Database: "shared"}},
+		`unknown database "x1", "x2", "x3" an`: {{Slug: "a", Database: "x1"}, {Slug: "b", Database: "x3"}, {Slug: "c", Database: "x2"}, {Slug: "d", Database: "x4"}},
+		`tenant "B" (number 2): slug: "B" mus`: {{Slug: "a", Database: "shared"}, {Slug: "B", Database: "shared"}},
+	} {
+		_, err := b.AddTenants(ctx, params)
+		require.ErrorContains(t, err, "add tenants: "+want)
+	}
+}
+
+func TestTenants(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx := t.Context()
+	b.addServer(t)
+	one, two := b.addDatabase(t, "one", catalog.KindShared), b.addDatabase(t, "two", catalog.KindShared)
+	_, err := b.AddTenants(ctx, []catalog.TenantParams{
+		{Slug: "a", Plan: "free", Database: "one"}, {Slug: "b", Plan: "pro", Database: "two"},
+		{Slug: "c", Plan: "pro", Database: "one"}, {Slug: "d", Plan: "free", Database: "two"},
+	})
+	require.NoError(t, err)
+	require.NoError(t, b.SetStatus(ctx, "d", catalog.Archived))
+
+	for want, filter := range map[string]catalog.TenantFilter{
+		"abcd": {}, "ac": {Database: "one"}, "bd": {Database: two.ID}, "bc": {Plan: "pro"}, "d": {Status: catalog.Archived},
+		"c": {Database: one.ID, Plan: "pro"}, "ab": {Limit: 2}, "cd": {After: "b", Limit: 2}, "": {Database: "nope"},
+	} {
+		tenants, err := b.Tenants(ctx, filter)
+		require.NoError(t, err)
+		var got string
+		for _, tenant := range tenants {
+			got += tenant.Slug
+		}
+		require.Equal(t, want, got, "%+v", filter)
+	}
+	_, err = b.Tenants(ctx, catalog.TenantFilter{Limit: -1})
+	require.EqualError(t, err, "list tenants: limit: -1 is not 1–10000")
+}
+
+func TestSetStatus(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx := t.Context()
+	b.addServer(t)
+	acme := b.addTenant(t, "acme")
+	for i, status := range []catalog.Status{catalog.Suspended, catalog.Moving, catalog.Archived, catalog.Provisioning, catalog.Active} {
+		name := []string{"acme", acme.ID, "1"}[i%3]
+		require.NoError(t, b.SetStatus(ctx, name, status))
+		got, err := b.Tenant(ctx, "acme")
+		require.NoError(t, err)
+		require.Equal(t, status, got.Status)
+	}
+	require.EqualError(t, b.SetStatus(ctx, "acme", "x"), `set status: status: "x" is not provisioning, active, suspended, moving or archived`)
+	require.ErrorIs(t, b.SetStatus(ctx, "nope", catalog.Active), jobs.ErrUnknownTenant)
+}

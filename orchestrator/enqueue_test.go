@@ -1,0 +1,251 @@
+package orchestrator_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator"
+	"github.com/headgate/headgate/orchestrator/catalog"
+)
+
+// A tenant is found by each of its names, or in the context.
+func TestEnqueueNamesTheTenant(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	ctx := context.Background()
+	acme, err := env.Catalog.Tenant(ctx, "acme")
+	require.NoError(t, err)
+	for _, name := range []string{"acme", acme.ID, fmt.Sprint(acme.OrgID)} {
+		result, err := env.Client.Enqueue(ctx, name, Note{"x"}, nil)
+		require.NoError(t, err, name)
+		job, err := env.Client.Job(ctx, result.UID)
+		require.NoError(t, err)
+		require.Equal(t, "acme", job.Tenant)
+		require.Equal(t, "shared", job.Database)
+		require.Equal(t, result.ID, job.ID)
+		byNumber, err := env.Client.Job(ctx, fmt.Sprint(result.ID))
+		require.NoError(t, err)
+		require.Equal(t, job, byNumber)
+		uid, err := uuid.Parse(result.UID)
+		require.NoError(t, err)
+		require.EqualValues(t, 7, uid.Version())
+	}
+	_, err = env.Client.Enqueue(jobs.WithTenant(ctx, "brick"), "", Note{"x"}, nil)
+	require.NoError(t, err)
+	_, err = env.Client.EnqueueDatabase(ctx, "shared", Tidy{}, nil)
+	require.NoError(t, err)
+	require.Equal(t, 5, count(t, env, `SELECT count(*) FROM river_job`))
+}
+
+// What is refused is refused with a sentence, and nothing is inserted.
+func TestEnqueueRefuses(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	ctx := context.Background()
+	_, err := env.Catalog.AddTenant(ctx, catalog.TenantParams{Slug: "gone", Name: "gone", Database: "shared"})
+	require.NoError(t, err)
+	require.NoError(t, env.Catalog.SetStatus(ctx, "gone", catalog.Suspended))
+
+	type opts = orchestrator.EnqueueOpts
+	big := func(n int) Note { return Note{strings.Repeat("x", n-len(`{"text":""}`))} }
+	for name, c := range map[string]struct {
+		tenant, database string
+		args             jobs.Args
+		opts             *opts
+		is               error
+		says             string
+	}{
+		"no tenant":          {"", "", Note{}, nil, jobs.ErrNoTenant, "no tenant given"},
+		"unknown tenant":     {"nobody", "", Note{}, nil, jobs.ErrUnknownTenant, "nobody"},
+		"injection":          {"a'; drop table x--", "", Note{}, nil, jobs.ErrUnknownTenant, "unknown tenant"},
+		"suspended":          {"gone", "", Note{}, nil, jobs.ErrTenantSuspended, `tenant "gone" is suspended`},
+		"args too large":     {"acme", "", big(256<<10 + 1), nil, nil, "args are 262145 bytes of JSON: at most 262144"},
+		"args not object":    {"acme", "", rawNote(`[1]`), nil, nil, "an array"},
+		"args NUL":           {"acme", "", Note{"a\x00b"}, nil, nil, "U+0000"},
+		"args missing":       {"acme", "", nil, nil, nil, "args are missing"},
+		"args do not encode": {"acme", "", badNote{}, nil, nil, "do not encode"},
+		"kind":               {"acme", "", oddKind{}, nil, nil, "kind \"a b\""},
+		"run at 9999":        {"acme", "", Note{}, &opts{RunAt: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, nil, "at most ten years"},
+		"run at 1970":        {"acme", "", Note{}, &opts{RunAt: time.Unix(1, 0)}, nil, "is past"},
+		"run at 1970, past":  {"acme", "", Note{}, &opts{RunAt: time.Unix(1, 0), AllowPast: true}, nil, "after 2000"},
+		"priority":           {"acme", "", Note{}, &opts{Priority: 5}, nil, "priority is 5: give 1 (first) to 4"},
+		"queue":              {"acme", "", Note{}, &opts{Queue: "No Good"}, nil, `queue "No Good"`},
+		"tag":                {"acme", "", Note{}, &opts{Tags: []string{"a,b"}}, nil, `tag "a,b"`},
+		"tags":               {"acme", "", Note{}, &opts{Tags: make([]string, 17)}, nil, "17 tags: at most 16"},
+		"attempts":           {"acme", "", Note{}, &opts{MaxAttempts: -1}, nil, "give 1 to 1000"},
+		"timeout":            {"acme", "", Note{}, &opts{Timeout: time.Millisecond}, nil, "give 1s to 24h"},
+		"scope, tenant":      {"acme", "", Tidy{}, nil, nil, "works on a whole database"},
+		"scope, database":    {"", "shared", Note{}, nil, nil, "works for one tenant"},
+		"unknown database":   {"", "nowhere", Tidy{}, nil, jobs.ErrUnknownDatabase, "nowhere"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var err error
+			if c.database != "" {
+				_, err = env.Client.EnqueueDatabase(ctx, c.database, c.args, c.opts)
+			} else {
+				_, err = env.Client.Enqueue(ctx, c.tenant, c.args, c.opts)
+			}
+			require.Error(t, err)
+			if c.is != nil {
+				require.ErrorIs(t, err, c.is)
+			}
+			require.Contains(t, err.Error(), c.says)
+		})
+	}
+	require.Zero(t, count(t, env, `SELECT count(*) FROM river_job`))
+	_, err = env.Client.Enqueue(ctx, "acme", big(256<<10), nil)
+	require.NoError(t, err, "the limit itself is allowed")
+	_, err = env.Client.Enqueue(ctx, "acme", Note{`a backslash before u0000: \u0000`}, nil)
+	require.NoError(t, err, "text that only looks like an escape is allowed")
+}
+
+type rawNote string
+
+func (rawNote) Kind() string                   { return "note" }
+func (n rawNote) MarshalJSON() ([]byte, error) { return []byte(n), nil }
+
+type badNote struct{}
+
+func (badNote) Kind() string                 { return "note" }
+func (badNote) MarshalJSON() ([]byte, error) { return nil, errors.New("no") }
+
+type oddKind struct{}
+
+func (oddKind) Kind() string { return "a b" }
+
+// A job enqueued in a transaction exists if that commits, and not otherwise.
+func TestEnqueueTx(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	ctx := context.Background()
+	undone := errors.New("undone")
+	err := pgx.BeginFunc(ctx, env.Pool, func(tx pgx.Tx) error {
+		_, err := env.Client.EnqueueTx(ctx, tx, "acme", Note{"never"}, nil)
+		require.NoError(t, err)
+		_, err = env.Client.EnqueueTx(ctx, tx, "nobody", Note{"refused"}, nil)
+		require.ErrorIs(t, err, jobs.ErrUnknownTenant)
+		return undone
+	})
+	require.ErrorIs(t, err, undone)
+	require.Zero(t, count(t, env, `SELECT count(*) FROM river_job`))
+
+	require.NoError(t, pgx.BeginFunc(ctx, env.Pool, func(tx pgx.Tx) error {
+		// The tenant is as new as the job.
+		_, err := env.Catalog.AddTenantTx(ctx, tx, catalog.TenantParams{Slug: "fresh", Name: "Fresh", Database: "shared"})
+		require.NoError(t, err)
+		_, err = env.Client.EnqueueTx(ctx, tx, "fresh", Note{"first"}, nil)
+		return err
+	}))
+	require.Equal(t, 1, count(t, env, `SELECT count(*) FROM river_job`))
+}
+
+// Many jobs go in at once, in order, all or none.
+func TestEnqueueMany(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	ctx := context.Background()
+	params := make([]orchestrator.EnqueueParams, 10_000)
+	for i := range params {
+		params[i] = orchestrator.EnqueueParams{Tenant: []string{"acme", "brick"}[i%2], Args: Note{fmt.Sprint(i)}}
+	}
+	params[1234] = orchestrator.EnqueueParams{Database: "shared", Args: Tidy{}}
+	start := time.Now()
+	results, err := env.Client.EnqueueMany(ctx, params)
+	require.NoError(t, err)
+	t.Logf("%d jobs in %s", len(results), time.Since(start))
+	require.Len(t, results, len(params))
+	require.Equal(t, len(params), count(t, env, `SELECT count(DISTINCT metadata->>'job_uid') FROM river_job`))
+	for _, i := range []int{0, 1, 9999} {
+		job, err := env.Client.Job(ctx, results[i].UID)
+		require.NoError(t, err)
+		var note Note
+		require.NoError(t, json.Unmarshal(job.Args, &note))
+		require.Equal(t, fmt.Sprint(i), note.Text)
+	}
+
+	params[7].Tenant = "nobody"
+	_, err = env.Client.EnqueueMany(ctx, params)
+	require.ErrorIs(t, err, jobs.ErrUnknownTenant)
+	params[7] = orchestrator.EnqueueParams{Tenant: "acme", Args: Note{"a\x00"}}
+	_, err = env.Client.EnqueueMany(ctx, params)
+	require.ErrorContains(t, err, "item 7: ")
+	require.Equal(t, len(params), count(t, env, `SELECT count(*) FROM river_job`))
+}
+
+// Every accepted job that can run now is told of in its own transaction, however
+// soon after another one: River alone keeps quiet about the second.
+func TestEveryInsertWakesItsQueue(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	listener, err := pgx.Connect(ctx, env.URL)
+	require.NoError(t, err)
+	defer func() { _ = listener.Close(context.Background()) }()
+	_, err = listener.Exec(ctx, `LISTEN "public.river_insert"`)
+	require.NoError(t, err)
+
+	const inserts = 50
+	for range inserts {
+		_, err := env.Client.Enqueue(ctx, "acme", Note{}, &orchestrator.EnqueueOpts{Queue: "quick"})
+		require.NoError(t, err)
+	}
+	_, err = env.Client.Enqueue(ctx, "acme", Note{}, &orchestrator.EnqueueOpts{RunAt: time.Now().Add(time.Hour)})
+	require.NoError(t, err, "this one wakes nobody yet")
+	_, err = env.Client.Enqueue(ctx, "acme", Note{}, &orchestrator.EnqueueOpts{Queue: "last"})
+	require.NoError(t, err)
+
+	backends := map[uint32]int{} // a transaction's double notifications arrive as one
+	heard := 0
+	for {
+		n, err := listener.WaitForNotification(ctx)
+		require.NoError(t, err)
+		if n.Payload == `{"queue": "last"}` || n.Payload == `{"queue" : "last"}` {
+			break
+		}
+		require.Contains(t, n.Payload, "quick")
+		if n.Payload == `{"queue" : "quick"}` { // ours
+			heard++
+		}
+		backends[n.PID]++
+	}
+	require.Equal(t, inserts, heard)
+}
+
+func TestJobNotFound(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	for _, name := range []string{"77", uuid.NewString(), "x", ""} {
+		_, err := env.Client.Job(context.Background(), name)
+		require.ErrorIs(t, err, orchestrator.ErrUnknownJob, name)
+	}
+}
+
+func TestJobsFilters(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	ctx := context.Background()
+	for i := range 10 {
+		_, err := env.Client.Enqueue(ctx, []string{"acme", "brick"}[i%2], Note{}, nil)
+		require.NoError(t, err)
+	}
+	list, err := env.Client.Jobs(ctx, orchestrator.JobFilter{Tenant: "brick", State: "available", Kind: "note", Limit: 3})
+	require.NoError(t, err)
+	require.Len(t, list, 3)
+	rest, err := env.Client.Jobs(ctx, orchestrator.JobFilter{Tenant: "brick", Before: list[2].ID})
+	require.NoError(t, err)
+	require.Len(t, rest, 2)
+	none, err := env.Client.Jobs(ctx, orchestrator.JobFilter{State: "running"})
+	require.NoError(t, err)
+	require.Empty(t, none)
+}
