@@ -43,13 +43,16 @@ func (e *VersionError) Error() string {
 // upgrade of the program helps.
 func (e *VersionError) Newer() bool { return e.Schema >= e.Program }
 
+// Versions returns the versions of the two schemas that this program brings.
+func Versions() (centralSchema, tenantSchema int) { return len(central), len(tenant) }
+
 // Querier is what reading the status needs: a connection, pool or transaction.
 type Querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
 const selectStatus = `
-SELECT max(version), max(serves), max(applied_at) FROM headgate.migrations`
+SELECT coalesce(max(version), 0), coalesce(max(serves), 0), coalesce(max(applied_at), '0001-01-01 00:00:00+00') FROM headgate.migrations`
 
 // ReadStatus reads the status of the central schema. A database without one
 // gives version 0 and no error.

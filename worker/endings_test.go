@@ -23,7 +23,9 @@ type Ending struct {
 
 func (Ending) Kind() string { return "ending" }
 
-func (Ending) KindOpts() jobs.KindOpts { return jobs.KindOpts{MaxAttempts: 3, Timeout: 2 * time.Second} }
+func (Ending) KindOpts() jobs.KindOpts {
+	return jobs.KindOpts{MaxAttempts: 3, Timeout: 2 * time.Second}
+}
 
 func end(ctx context.Context, tx pgx.Tx, job *jobs.Job[Ending]) error {
 	// Whatever the end, this row must stand only if the job succeeded.

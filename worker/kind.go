@@ -45,7 +45,9 @@ func InTx[A jobs.Args](w *Worker, handler jobs.TxHandler[A]) { register(w, inTx,
 // ReadOnly registers a kind that only reads the tenant's database: its
 // transaction is READ ONLY and leaves no ledger row. What it makes elsewhere, it
 // makes under a name that comes from the job's UID, since it may run again.
-func ReadOnly[A jobs.Args](w *Worker, handler jobs.TxHandler[A]) { register(w, readOnly, txRun(handler)) }
+func ReadOnly[A jobs.Args](w *Worker, handler jobs.TxHandler[A]) {
+	register(w, readOnly, txRun(handler))
+}
 
 // OnConn registers a kind that works on a connection of its own, outside a
 // transaction. It may run again after a crash and must bear that.

@@ -34,7 +34,9 @@ func withQueue(cfg worker.Config, name string) worker.Config {
 	return cfg
 }
 
-func enqueueTo(queue string) *orchestrator.EnqueueOpts { return &orchestrator.EnqueueOpts{Queue: queue} }
+func enqueueTo(queue string) *orchestrator.EnqueueOpts {
+	return &orchestrator.EnqueueOpts{Queue: queue}
+}
 
 // schema is a bank in miniature, as a SaaS might have it in a shared database:
 // rows of all organisations in one table, held apart by row-level security.

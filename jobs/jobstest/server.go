@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
 
 	"github.com/headgate/headgate/orchestrator/localpg"
 )
@@ -25,20 +26,29 @@ var own struct {
 	server *localpg.Server
 }
 
-// Main runs a package's tests and stops the server that they started. A package
-// without it works too: the server ends with the process.
+// Main runs a package's tests, stops the server that they started, and fails if
+// a goroutine is left. A package without it works too: the server ends with the
+// process.
 //
 //	func TestMain(m *testing.M) { jobstest.Main(m) }
 func Main(m *testing.M) {
 	code := m.Run()
+	if err := finish(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func finish() error {
 	own.Lock()
 	defer own.Unlock()
 	if own.server != nil {
 		if err := own.server.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, "stopping the test server:", err)
+			return fmt.Errorf("stopping the test server: %w", err)
 		}
 	}
-	os.Exit(code)
+	return goleak.Find()
 }
 
 // ServerURL is the superuser's connection string to a database of the test

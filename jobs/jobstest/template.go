@@ -80,6 +80,15 @@ func template(t testing.TB, name string, fill func(context.Context, *pgx.Conn) e
 	return name
 }
 
+// EmptyDatabase makes an empty database that is dropped when the test ends, and
+// returns its name; see [ServerURL].
+func EmptyDatabase(t testing.TB) string {
+	t.Helper()
+	name := "hg_" + random(6)
+	clone(t, "template0", name)
+	return name
+}
+
 // clone copies a template and drops the copy when the test ends.
 func clone(t testing.TB, template, name string) {
 	t.Helper()

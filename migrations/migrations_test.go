@@ -1,0 +1,134 @@
+package migrations_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/migrations"
+	"github.com/headgate/headgate/orchestrator/localpg"
+)
+
+func TestMain(m *testing.M) { jobstest.Main(m) }
+
+// empty makes an empty database and returns connections to it.
+func empty(t *testing.T) func() *pgx.Conn {
+	t.Helper()
+	ctx := context.Background()
+	name := jobstest.EmptyDatabase(t)
+	return func() *pgx.Conn {
+		conn, err := pgx.Connect(ctx, jobstest.ServerURL(t, name))
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close(ctx) })
+		return conn
+	}
+}
+
+// Eight migrators at once: all succeed, one applies.
+func TestEightAtOnce(t *testing.T) {
+	t.Parallel()
+	connect := empty(t)
+	conns := make([]*pgx.Conn, 8)
+	for i := range conns {
+		conns[i] = connect()
+	}
+	applied := make([]int, len(conns))
+	var wg sync.WaitGroup
+	for i, conn := range conns {
+		wg.Go(func() {
+			names, err := migrations.Up(context.Background(), conn)
+			if err != nil {
+				t.Errorf("migrator %d: %v", i, err)
+			}
+			applied[i] = len(names)
+		})
+	}
+	wg.Wait()
+	did := 0
+	for _, n := range applied {
+		if n > 0 {
+			did++
+		}
+	}
+	require.Equal(t, 1, did, "applied by each: %v", applied)
+	require.NoError(t, migrations.Check(context.Background(), conns[0]))
+}
+
+// A schema and a program that do not fit say which of the two is behind.
+func TestVersions(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	conn := empty(t)()
+	var version *migrations.VersionError
+
+	err := migrations.Check(ctx, conn)
+	require.ErrorAs(t, err, &version)
+	require.False(t, version.Newer())
+	require.ErrorContains(t, err, "has no Headgate schema: run `headgate migrate up`")
+
+	_, err = migrations.Up(ctx, conn)
+	require.NoError(t, err)
+	status, err := migrations.ReadStatus(ctx, conn)
+	require.NoError(t, err)
+	require.Equal(t, status.Program, status.Version)
+	require.Empty(t, status.Pending)
+
+	_, err = conn.Exec(ctx, `INSERT INTO headgate.migrations (version, name, serves) VALUES ($1, 'expand', 1)`, status.Program+1)
+	require.NoError(t, err)
+	require.NoError(t, migrations.Check(ctx, conn), "a newer schema that still serves this program")
+	_, err = migrations.Up(ctx, conn)
+	require.NoError(t, err, "and migrating does nothing to it")
+
+	_, err = conn.Exec(ctx, `INSERT INTO headgate.migrations (version, name, serves) VALUES ($1, 'contract', $2)`, status.Program+2, status.Program+1)
+	require.NoError(t, err)
+	err = migrations.Check(ctx, conn)
+	require.ErrorAs(t, err, &version)
+	require.True(t, version.Newer())
+	require.ErrorContains(t, err, fmt.Sprintf("serves programs from schema %d on, and this program is of schema %d: upgrade headgate", status.Program+1, status.Program))
+
+	_, err = conn.Exec(ctx, `DELETE FROM headgate.migrations WHERE version >= $1`, status.Program)
+	require.NoError(t, err)
+	err = migrations.Check(ctx, conn)
+	require.ErrorAs(t, err, &version)
+	require.False(t, version.Newer())
+}
+
+// A tenant database is marked once, and belongs to one catalog entry.
+func TestUpTenant(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	conn := empty(t)()
+	require.NoError(t, migrations.PrepareServer(ctx, conn))
+	require.NoError(t, migrations.PrepareServer(ctx, conn), "preparing twice changes nothing")
+	const one, two = "0190aaaa-0000-7000-8000-000000000001", "0190aaaa-0000-7000-8000-000000000002"
+	names, err := migrations.UpTenant(ctx, conn, one)
+	require.NoError(t, err)
+	require.NotEmpty(t, names)
+	names, err = migrations.UpTenant(ctx, conn, one)
+	require.NoError(t, err)
+	require.Empty(t, names)
+	_, err = migrations.UpTenant(ctx, conn, two)
+	require.ErrorIs(t, err, migrations.ErrOtherDatabase)
+}
+
+// Without the server's role the tenant side is not half installed.
+func TestUpTenantOnAnUnpreparedServer(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	server, err := localpg.Start(ctx, localpg.Config{MaxConnections: 10})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, server.Stop()) }()
+	conn, err := pgx.Connect(ctx, server.URL("postgres"))
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(ctx) }()
+	_, err = migrations.UpTenant(ctx, conn, "0190aaaa-0000-7000-8000-000000000003")
+	require.ErrorContains(t, err, "headgate server prepare")
+	var there bool
+	require.NoError(t, conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'headgate')`).Scan(&there))
+	require.False(t, there)
+}

@@ -1,0 +1,71 @@
+package tenantdb_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/worker/tenantdb"
+	"github.com/headgate/headgate/worker/tenantdb/address"
+)
+
+const envAddress = "HEADGATE_TEST_ADDRESS" // an encoded address; makes this binary connect to it
+
+// connectOnce is a process that connects with the environment it was given and
+// says what the session looks like.
+func connectOnce() error {
+	ctx := context.Background()
+	a, err := address.Decode([]byte(os.Getenv(envAddress)))
+	if err != nil {
+		return err
+	}
+	conn, err := tenantdb.Connect(ctx, tenantdb.Config{}, address.Socket, a)
+	if err != nil {
+		return err
+	}
+	var session string
+	err = conn.QueryRow(ctx, `SELECT concat_ws(' | ', current_user, current_setting('search_path'), current_setting('application_name'), current_setting('timezone'))`).Scan(&session)
+	if err != nil {
+		return err
+	}
+	_, _ = fmt.Fprint(os.Stdout, session)
+	return conn.Close(ctx)
+}
+
+// A stranger's environment changes nothing about a tenant's connection. It is
+// tried in another process, since an environment belongs to a whole process.
+func TestTheEnvironmentIsIgnored(t *testing.T) {
+	t.Parallel()
+	_, db, _, _ := setup(t, tenantdb.Config{})
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), envAddress+"="+string(address.Encode(db.Owner)),
+		"PGHOST=/nowhere", "PGPORT=1", "PGUSER=mallory", "PGPASSWORD=wrong", "PGDATABASE=nowhere", "PGPASSFILE=/etc/passwd",
+		"PGSSLMODE=verify-full", "PGSSLROOTCERT=/etc/passwd", "PGSSLCERT=/etc/passwd", "PGSSLKEY=/etc/shadow", "PGOPTIONS=-c search_path=evil",
+		"PGTARGETSESSIONATTRS=standby", "PGAPPNAME=mallory", "PGTZ=Mars/Phobos", "PGREQUIREAUTH=none", "PGCHANNELBINDING=require",
+		"PGMINPROTOCOLVERSION=9", "PGCONNECT_TIMEOUT=x")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Equal(t, db.Owner.User+` | "$user", public | headgate | UTC`, string(out))
+}
+
+// An address is refused when its name resolves to what its transport forbids.
+func TestTheResolvedIPIsChecked(t *testing.T) {
+	t.Parallel()
+	for host, transport := range map[string]address.Transport{
+		"localhost":       address.TLS, // loopback, over the transport for other machines
+		"169.254.169.254": address.TLS, // a cloud's metadata
+		"0.0.0.0":         address.PlainLoopback,
+	} {
+		_, err := tenantdb.Connect(context.Background(), tenantdb.Config{}, transport, address.Address{
+			Host: host, Port: 5432, Database: "d", User: "u", Password: address.NewSecret("planted"),
+		})
+		require.Error(t, err, host)
+		require.NotContains(t, err.Error(), "planted")
+		require.NotContains(t, err.Error(), "refused\n", host)
+		require.Regexp(t, `loopback|link-local|metadata|unspecified|not allowed|may not`, err.Error(), host)
+	}
+}
