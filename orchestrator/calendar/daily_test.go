@@ -38,7 +38,7 @@ func checkDaily(t *testing.T, s *calendar.Schedule, first, last time.Time) {
 	fire := at(t, first.Format(time.DateTime), s.Zone()).Add(-time.Second)
 	for day := first; day.Before(last); day = day.AddDate(0, 0, 1) {
 		fire = s.Next(fire)
-		if date(fire.Date()) == day {
+		if date(fire.Date()).Equal(day) {
 			continue
 		}
 		start, _ := fire.ZoneBounds()

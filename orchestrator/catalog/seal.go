@@ -99,7 +99,7 @@ func sealedWith(sealed []byte) (id string, rest []byte, err error) {
 func binding(keyID string, owner uuid.UUID, column string, version int) []byte {
 	b := append([]byte("headgate"), sealVersion, byte(len(keyID)))
 	b = append(b, keyID...)
-	
+	b = append(b, owner[:]...)
 	b = append(b, byte(len(column)))
 	b = append(b, column...)
 	return binary.BigEndian.AppendUint64(b, uint64(version))

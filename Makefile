@@ -1,0 +1,42 @@
+# Every target says what it does: `make help` prints the lines behind ##.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+# The race detector needs a C compiler; without one the tests run without it,
+# and say so.
+CC_FOUND := $(shell command -v $$(go env CC) 2>/dev/null)
+RACE := $(if $(CC_FOUND),-race,)
+LINT := go tool -modfile=.ci/go.mod golangci-lint
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: demo
+demo: ## The main job on a private Postgres: 29 tenants, 11 databases, their reports (ARGS="--once -o json")
+	@go run ./cmd/demo $(ARGS)
+
+.PHONY: test
+test: ## All tests on a private Postgres, nothing else needed (ARGS="-run TestOneJob")
+	@$(if $(RACE),,echo "no C compiler found: testing without the race detector";) \
+	go run ./cmd/headgate dev --bare -- go test $(RACE) $(ARGS) ./...
+
+.PHONY: build
+build: ## The binary, as bin/headgate
+	CGO_ENABLED=0 go build -trimpath -o bin/headgate ./cmd/headgate
+
+.PHONY: check
+check: ## Formatting, vet, lint, module files, and the doors between rooms
+	@test -z "$$(gofmt -l .)" || { echo "not formatted, run gofmt -w:"; gofmt -l .; exit 1; }
+	go vet ./...
+	$(LINT) run ./...
+	go mod tidy -diff
+	go test ./cmd/headgate -run 'TestRooms' -count=1
+
+.PHONY: faults
+faults: ## Longer fault tests (root, needs what a test may install); the plan is in docs/notes.md
+	go run ./cmd/headgate dev --bare -- go test $(RACE) -tags faults -run 'Kill' -count=1 -v ./worker
+
+.PHONY: clean
+clean: ## Remove what the other targets made
+	rm -rf bin reports
