@@ -27,6 +27,7 @@ type Outcome struct {
 // State is how an attempt ended.
 type State string
 
+// The states of an ended attempt.
 const (
 	Succeeded State = "succeeded" // the effect is committed
 	Failed    State = "failed"    // will be tried again
@@ -39,6 +40,7 @@ const (
 // filters can use.
 type Class string
 
+// The classes; docs/concepts.md says which of them use an attempt.
 const (
 	ClassJobError      Class = "job_error"      // the handler returned an error
 	ClassPanic         Class = "panic"          // the handler panicked

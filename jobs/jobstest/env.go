@@ -40,9 +40,7 @@ const Server = "testserver"
 // gone when the test ends.
 func New(t testing.TB) *Env {
 	t.Helper()
-	name := "hg_" + random(6)
-	clone(t, centralTemplate(t), name)
-	e := &Env{URL: ServerURL(t, name), Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)), t: t, databases: map[string]*Database{}}
+	e := &Env{URL: Central(t), Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)), t: t, databases: map[string]*Database{}}
 	ctx, cancel := deadline()
 	defer cancel()
 	e.Pool = e.pool(e.URL)
@@ -60,6 +58,15 @@ func New(t testing.TB) *Env {
 		t.Fatal(err)
 	}
 	return e
+}
+
+// Central makes a fresh central database, migrated and empty, and returns its
+// URL. New does it too.
+func Central(t testing.TB) string {
+	t.Helper()
+	name := "hg_" + random(6)
+	clone(t, centralTemplate(t), name)
+	return ServerURL(t, name)
 }
 
 func (e *Env) pool(connString string) *pgxpool.Pool {

@@ -80,7 +80,6 @@ func apply(cfg Config, transport address.Transport, a address.Address, conn *pgx
 	conn.Fallbacks = nil
 	conn.ConnectTimeout = cmp.Or(a.ConnectTimeout, cfg.ConnectTimeout)
 	conn.DialFunc = dialer(transport, conn.ConnectTimeout)
-	conn.OnNotice = collectNotice
 	conn.TLSConfig, conn.ValidateConnect = nil, sessionAttrs[a.TargetSessionAttrs]
 	if transport != address.TLS {
 		return nil
@@ -122,7 +121,7 @@ func dialer(transport address.Transport, timeout time.Duration) pgconn.DialFunc 
 func tlsConfig(dir string, a address.Address) (*tls.Config, error) {
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: a.Host}
 	if a.RootCert != "" {
-		pem, err := os.ReadFile(filepath.Join(dir, a.RootCert+".crt"))
+		pem, err := os.ReadFile(filepath.Join(dir, a.RootCert+".crt")) //nolint:gosec // a bare name, by the address policy
 		if err != nil {
 			return nil, fmt.Errorf("reading root certificate %q: %w", a.RootCert, err)
 		}
@@ -133,7 +132,7 @@ func tlsConfig(dir string, a address.Address) (*tls.Config, error) {
 	}
 	if a.SSLMode == "verify-ca" {
 		roots := cfg.RootCAs
-		cfg.InsecureSkipVerify = true //nolint:gosec // the chain is verified below; only the name is not
+		cfg.InsecureSkipVerify = true // the chain is verified below; only the name is not
 		cfg.VerifyConnection = func(state tls.ConnectionState) error { return verifyChain(state, roots) }
 	}
 	return cfg, nil

@@ -1,0 +1,192 @@
+package maintenance_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/maintenance"
+)
+
+var _ jobs.TxHandler[maintenance.Purge] = maintenance.RunPurge
+
+// purge does a purge as a worker would: in one transaction of the job login,
+// after the given statements.
+func (b *bundle) purge(args maintenance.Purge, first ...string) (jobs.Result, error) {
+	b.t.Helper()
+	ctx := context.Background()
+	job := newJob(args)
+	err := pgx.BeginFunc(ctx, b.login, func(tx pgx.Tx) error {
+		for _, statement := range first {
+			_, err := tx.Exec(ctx, statement)
+			require.NoError(b.t, err)
+		}
+		return maintenance.RunPurge(ctx, tx, job)
+	})
+	return *job.Result, err
+}
+
+// events makes a table of rows that are 1 to n hours old.
+func (b *bundle) events(n int) {
+	b.t.Helper()
+	b.exec(b.owner, "CREATE TABLE events (id bigint, at timestamptz, note text)")
+	b.exec(b.owner, "GRANT SELECT, DELETE ON events TO "+b.jobRole)
+	b.exec(b.owner, "INSERT INTO events SELECT n, now() - n * interval '1 hour' + interval '1 minute' FROM generate_series(1, $1) AS n", n)
+	b.exec(b.owner, "INSERT INTO events VALUES (0, NULL)")
+}
+
+func TestPurgeDeletesWhatIsOld(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.events(100)
+	result, err := b.purge(maintenance.Purge{Table: "events", Column: "at", OlderThan: "48h", Batch: 10})
+	require.NoError(t, err)
+	require.Equal(t, jobs.Result{Rows: 52, Output: "deleted 52 rows of events older than 48h"}, result)
+	require.Equal(t, 49, b.count("SELECT count(*) FROM events WHERE id <= 48"), "and the row without a time")
+	require.Equal(t, 49, b.count("SELECT count(*) FROM events"))
+
+	result, err = b.purge(maintenance.Purge{Table: "public.events", Column: "at", OlderThan: "2d"})
+	require.NoError(t, err)
+	require.Zero(t, result.Rows)
+	require.Equal(t, "deleted 0 rows of public.events older than 2d", result.Output)
+}
+
+func TestPurgeStopsAtMaxRows(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.events(100)
+	args := maintenance.Purge{Table: "events", Column: "at", OlderThan: "1d", Batch: 30, MaxRows: 70}
+	result, err := b.purge(args)
+	require.NoError(t, err)
+	require.Equal(t, jobs.Result{Rows: 70, Output: "deleted 70 rows of events older than 1d; more remain: run it again"}, result)
+	result, err = b.purge(args)
+	require.NoError(t, err)
+	require.Equal(t, jobs.Result{Rows: 6, Output: "deleted 6 rows of events older than 1d"}, result)
+
+	b.exec(b.owner, "INSERT INTO events SELECT n, now() - interval '2 days' FROM generate_series(1, 70) AS n")
+	result, err = b.purge(args)
+	require.NoError(t, err)
+	require.Equal(t, jobs.Result{Rows: 70, Output: "deleted 70 rows of events older than 1d"}, result, "exactly the limit, and nothing left")
+}
+
+// TestPurgeStaysInItsTenant: two organisations in one table under row-level
+// security, and a job login that owns nothing.
+func TestPurgeStaysInItsTenant(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.exec(b.owner, "CREATE TABLE events (org_id bigint, at timestamptz)")
+	b.exec(b.owner, "INSERT INTO events SELECT 1 + n % 2, now() - interval '100 days' FROM generate_series(1, 200) AS n")
+	b.exec(b.owner, "ALTER TABLE events ENABLE ROW LEVEL SECURITY")
+	b.exec(b.owner, "CREATE POLICY tenant ON events TO "+b.jobRole+" USING (org_id = current_setting('app.org')::bigint)")
+	b.exec(b.owner, "GRANT SELECT, DELETE ON events TO "+b.jobRole)
+
+	args := maintenance.Purge{Table: "events", Column: "at", OlderThan: "90d", Batch: 30}
+	result, err := b.purge(args, "SET LOCAL app.org = '2'")
+	require.NoError(t, err)
+	require.EqualValues(t, 100, result.Rows)
+	require.Equal(t, 100, b.count("SELECT count(*) FROM events WHERE org_id = 1"))
+	require.Zero(t, b.count("SELECT count(*) FROM events WHERE org_id = 2"))
+
+	_, err = b.purge(args)
+	require.Error(t, err, "no tenant in the context")
+	require.Equal(t, 100, b.count("SELECT count(*) FROM events"))
+}
+
+// TestPurgeOfPartitionsSparesTheYoung: old and young rows in two partitions have
+// the same ctids.
+func TestPurgeOfPartitionsSparesTheYoung(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.exec(b.owner, "CREATE TABLE events (part int, at date) PARTITION BY LIST (part)")
+	b.exec(b.owner, "CREATE TABLE events_1 PARTITION OF events FOR VALUES IN (1)")
+	b.exec(b.owner, "CREATE TABLE events_2 PARTITION OF events FOR VALUES IN (2)")
+	b.exec(b.owner, "CREATE TABLE events_3 PARTITION OF events FOR VALUES IN (3)")
+	b.exec(b.owner, "INSERT INTO events SELECT 1 + n % 3, CASE n % 3 WHEN 1 THEN now() ELSE now() - interval '30 days' END FROM generate_series(0, 299) AS n")
+	b.exec(b.owner, "GRANT SELECT, DELETE ON events TO "+b.jobRole)
+	result, err := b.purge(maintenance.Purge{Table: "events", Column: "at", OlderThan: "7d", Batch: 7})
+	require.NoError(t, err)
+	require.EqualValues(t, 200, result.Rows)
+	require.Equal(t, 100, b.count("SELECT count(*) FROM events WHERE part = 2"))
+	require.Equal(t, 100, b.count("SELECT count(*) FROM events"))
+}
+
+// TestPurgeEndsWhenATriggerKeepsRows: the same rows would be found for ever.
+func TestPurgeEndsWhenATriggerKeepsRows(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.events(50)
+	b.exec(b.owner, "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
+	b.exec(b.owner, "CREATE TRIGGER keep BEFORE DELETE ON events FOR EACH ROW EXECUTE FUNCTION keep()")
+	result, err := b.purge(maintenance.Purge{Table: "events", Column: "at", OlderThan: "1h", Batch: 10})
+	require.NoError(t, err)
+	require.Zero(t, result.Rows)
+}
+
+func TestPurgeQuotesNames(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.exec(b.admin, "CREATE SCHEMA \"Sales\" AUTHORIZATION "+b.ownerRole)
+	b.exec(b.owner, `CREATE TABLE "Sales"."Order$" ("At" timestamp)`)
+	b.exec(b.owner, `INSERT INTO "Sales"."Order$" VALUES (now() - interval '1 year')`)
+	b.exec(b.owner, `GRANT USAGE ON SCHEMA "Sales" TO `+b.jobRole)
+	b.exec(b.owner, `GRANT SELECT, DELETE ON "Sales"."Order$" TO `+b.jobRole)
+	result, err := b.purge(maintenance.Purge{Table: "Sales.Order$", Column: "At", OlderThan: "30d"})
+	require.NoError(t, err)
+	require.EqualValues(t, 1, result.Rows)
+}
+
+func TestPurgeRefusesArguments(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	good := maintenance.Purge{Table: "events", Column: "at", OlderThan: "1h"}
+	for want, change := range map[string]func(*maintenance.Purge){
+		`table "": want name or schema.name`:                  func(p *maintenance.Purge) { p.Table = "" },
+		`table "a.b.c": want name or schema.name`:             func(p *maintenance.Purge) { p.Table = "a.b.c" },
+		`table "a; DROP TABLE b": want name`:                  func(p *maintenance.Purge) { p.Table = "a; DROP TABLE b" },
+		`table "\"a\"": want name`:                            func(p *maintenance.Purge) { p.Table = `"a"` },
+		`table "1a": want name`:                               func(p *maintenance.Purge) { p.Table = "1a" },
+		`table ".a": want name`:                               func(p *maintenance.Purge) { p.Table = ".a" },
+		`column "at)": want 1 to 63`:                          func(p *maintenance.Purge) { p.Column = "at)" },
+		`column "": want 1 to 63`:                             func(p *maintenance.Purge) { p.Column = "" },
+		`older_than "": write a whole number with its unit`:   func(p *maintenance.Purge) { p.OlderThan = "" },
+		`older_than "30": write a whole number with its unit`: func(p *maintenance.Purge) { p.OlderThan = "30" },
+		`older_than "30m": write a whole number`:              func(p *maintenance.Purge) { p.OlderThan = "30m" },
+		`older_than "-1d": write a whole number`:              func(p *maintenance.Purge) { p.OlderThan = "-1d" },
+		`older_than "999999d": write a whole number`:          func(p *maintenance.Purge) { p.OlderThan = "999999d" },
+		`older_than must be at least "1h"`:                    func(p *maintenance.Purge) { p.OlderThan = "0d" },
+		`batch is -1, want 1 to 50000`:                        func(p *maintenance.Purge) { p.Batch = -1 },
+		`batch is 50001, want 1 to 50000`:                     func(p *maintenance.Purge) { p.Batch = 50_001 },
+		`max_rows is 1000001, want 1 to 1000000`:              func(p *maintenance.Purge) { p.MaxRows = 1_000_001 },
+	} {
+		args := good
+		change(&args)
+		_, err := b.purge(args)
+		require.ErrorContains(t, err, "purge: "+want)
+		var cancel *jobs.CancelError
+		require.ErrorAs(t, err, &cancel, "it can never work")
+	}
+}
+
+func TestPurgeTellsWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.exec(b.owner, "CREATE TABLE events (id bigint, at timestamptz)")
+	b.exec(b.owner, "CREATE VIEW recent AS SELECT * FROM events")
+	for want, args := range map[string]maintenance.Purge{
+		`table "missing" does not exist`:                       {Table: "missing", Column: "at"},
+		`table "nowhere"."events" does not exist`:              {Table: "nowhere.events", Column: "at"},
+		`table "Events" does not exist`:                        {Table: "Events", Column: "at"},
+		`"recent" is not a table`:                              {Table: "recent", Column: "at"},
+		`table "events" has no column "made_at"`:               {Table: "events", Column: "made_at"},
+		`table "events" has no column "ctid"`:                  {Table: "events", Column: "ctid"},
+		`column "id" of "events" is of type bigint, want date`: {Table: "events", Column: "id"},
+		`permission denied for table events`:                   {Table: "events", Column: "at"},
+	} {
+		args.OlderThan = "1d"
+		_, err := b.purge(args)
+		require.ErrorContains(t, err, want)
+	}
+}
