@@ -18,7 +18,9 @@ func (plain) Kind() string { return "plain" }
 
 type tuned struct{ plain }
 
-func (tuned) KindOpts() jobs.KindOpts { return jobs.KindOpts{Scope: jobs.ScopeDatabase, Timeout: time.Minute} }
+func (tuned) KindOpts() jobs.KindOpts {
+	return jobs.KindOpts{Scope: jobs.ScopeDatabase, Timeout: time.Minute}
+}
 
 func TestKindOptsOf(t *testing.T) {
 	t.Parallel()

@@ -8,13 +8,13 @@ import (
 
 // Tenant is one customer of the SaaS, an organisation, as the catalog knows it.
 type Tenant struct {
-	ID       string            // UUID; never changes
-	Slug     string            // short unique name, [a-z][a-z0-9-]{0,62}; may change
-	OrgID    int64             // the value of the org_id columns in shared tables
-	Name     string            // for people
-	Plan     string            // the pricing plan's name, "freemium" or "enterprise" in the examples
-	Timezone string            // IANA name, "UTC" if not set
-	Labels   map[string]string // free labels, for selectors
+	ID       string            `json:"id"`       // UUID; never changes
+	Slug     string            `json:"slug"`     // short unique name, [a-z][a-z0-9-]{0,62}; may change
+	OrgID    int64             `json:"org_id"`   // the value of the org_id columns in shared tables
+	Name     string            `json:"name"`     // for people
+	Plan     string            `json:"plan"`     // the pricing plan's name, "freemium" or "enterprise" in the examples
+	Timezone string            `json:"timezone"` // IANA name, "UTC" if not set
+	Labels   map[string]string `json:"labels"`   // free labels, for selectors
 }
 
 // Errors that say why a tenant's work cannot be taken or done. They come

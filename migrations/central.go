@@ -60,6 +60,7 @@ func upRiver(ctx context.Context, conn *pgx.Conn) ([]string, error) {
 	for {
 		var done int
 		err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+			//nolint:staticcheck // deprecated for batches; one step a transaction on our locked connection is what we need
 			result, err := migrator.MigrateTx(ctx, tx, rivermigrate.DirectionUp, &rivermigrate.MigrateOpts{MaxSteps: 1})
 			if err != nil {
 				return err

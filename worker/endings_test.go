@@ -249,6 +249,10 @@ func TestStartRefuses(t *testing.T) {
 	require.Contains(t, start(cfg, func(w *worker.Worker) { worker.InTx(w, end); worker.InTx(w, end) }), "kind ending is registered twice")
 	cfg.RescueAfter = time.Minute
 	require.Contains(t, start(cfg, func(w *worker.Worker) { worker.InTx(w, end) }), "RescueAfter is 1m0s, but a job may run for 5m0s")
+	cfg.RescueAfter = 0
+	_, err := env.Pool.Exec(context.Background(), `INSERT INTO headgate.migrations (version, name, serves) VALUES (99, 'far ahead', 99)`)
+	require.NoError(t, err)
+	require.Contains(t, start(cfg, func(w *worker.Worker) { worker.InTx(w, end) }), "upgrade headgate")
 	cfg.Pool = nil
 	require.Contains(t, start(cfg, nil), "Config.Pool is missing")
 	cfg = env.Config()

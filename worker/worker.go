@@ -14,6 +14,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
 
+	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/worker/claim"
 	"github.com/headgate/headgate/worker/tenantdb"
 )
@@ -62,7 +63,8 @@ func (w *Worker) Run(ctx context.Context) error {
 }
 
 // Start begins to claim and run jobs and returns. ctx is for starting only: the
-// worker goes on until Stop.
+// worker goes on until Stop. It refuses a central schema that does not fit this
+// program (*migrations.VersionError).
 func (w *Worker) Start(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -71,6 +73,9 @@ func (w *Worker) Start(ctx context.Context) error {
 	}
 	client, err := w.newClient()
 	if err != nil {
+		return fmt.Errorf("starting the worker: %w", err)
+	}
+	if err := migrations.Check(ctx, w.cfg.Pool); err != nil {
 		return fmt.Errorf("starting the worker: %w", err)
 	}
 	w.pools = tenantdb.New(w.cfg.Tenants)

@@ -43,7 +43,6 @@ type beginner interface {
 // within runs work in a transaction or savepoint that db begins, and undoes it
 // if work fails.
 func within[T any](ctx context.Context, db beginner, work func(tx pgx.Tx) (T, error)) (result T, err error) {
-	if tx, ok := db.(pgx.Tx); ok { return work(tx) }
 	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		result, err = work(tx)
 		return err

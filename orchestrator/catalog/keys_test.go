@@ -172,4 +172,4 @@ func reversedWords(key []byte) []byte {
 // dump keeps what a failed assertion prints.
 type dump struct{ *bytes.Buffer }
 
-func (d dump) Errorf(format string, args ...any) { fmt.Fprintf(d, format, args...) }
+func (d dump) Errorf(format string, args ...any) { _, _ = fmt.Fprintf(d, format, args...) }

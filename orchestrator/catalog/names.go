@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+
+	"github.com/headgate/headgate/orchestrator/calendar"
 )
 
 const namePattern = `[a-z][a-z0-9-]{0,62}`
@@ -64,3 +66,10 @@ func parseID(text string) (uuid.UUID, bool) {
 // newID mints the id of a new row. Ids rise with time, so that an index grows
 // at its right edge.
 func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
+
+func checkZone(zone string) error {
+	if _, err := calendar.CheckZone(zone); err != nil {
+		return &InputError{Field: "timezone", Err: err}
+	}
+	return nil
+}

@@ -24,6 +24,12 @@ func (c *Catalog) TenantsByName(ctx context.Context, names []string) (map[string
 	return tenantsByName(ctx, c.pool, names)
 }
 
+// TenantsByNameTx is TenantsByName inside the caller's transaction: it sees the
+// tenants that the transaction has added, and needs no second connection.
+func (c *Catalog) TenantsByNameTx(ctx context.Context, tx pgx.Tx, names []string) (map[string]Tenant, error) {
+	return tenantsByName(ctx, tx, names)
+}
+
 const tenantByDomainSQL = `
 SELECT t.id::text, t.slug, t.org_id, t.name, t.plan, t.timezone, t.labels, t.status, d.id::text, d.name, t.generation
 FROM headgate.tenant_domains n
@@ -56,17 +62,29 @@ func (c *Catalog) TenantByDomain(ctx context.Context, host string) (Tenant, erro
 	return tenant, nil
 }
 
+// DatabaseID returns the UUID of the database with this name or UUID, or an
+// error that matches jobs.ErrUnknownDatabase.
+func (c *Catalog) DatabaseID(ctx context.Context, name string) (string, error) {
+	return databaseID(ctx, c.pool, name)
+}
+
+// DatabaseIDTx is DatabaseID inside the caller's transaction.
+func (c *Catalog) DatabaseIDTx(ctx context.Context, tx pgx.Tx, name string) (string, error) {
+	return databaseID(ctx, tx, name)
+}
+
 const databaseIDSQL = `
 SELECT id::text
 FROM headgate.databases
 WHERE name = $1 OR id = $2`
 
-// DatabaseID returns the UUID of the database with this name or UUID, or an
-// error that matches jobs.ErrUnknownDatabase.
-func (c *Catalog) DatabaseID(ctx context.Context, name string) (string, error) {
+func databaseID(ctx context.Context, db querier, name string) (string, error) {
 	wanted, wantedID := nameOrID(name)
-	var id string
-	err := c.pool.QueryRow(ctx, databaseIDSQL, wanted, wantedID).Scan(&id)
+	rows, err := db.Query(ctx, databaseIDSQL, wanted, wantedID)
+	if err != nil {
+		return "", fmt.Errorf("find database %s: %w", quote(name), err)
+	}
+	id, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[string])
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return "", fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, quote(name))

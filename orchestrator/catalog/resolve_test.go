@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 
 	"github.com/headgate/headgate/orchestrator/catalog"
@@ -133,28 +134,19 @@ func TestPlaceFollowsTheServersRules(t *testing.T) {
 // What was sealed is what the server wants: each login connects as itself.
 func TestAPlaceLeadsThere(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	env := jobstest.New(t)
 	ctx := t.Context()
-	name := fmt.Sprintf("place_%d", databaseNumber.Add(1))
-	here, err := address.Parse(server.URL(name))
-	require.NoError(t, err)
-	require.NoError(t, execute(ctx, "",
-		"CREATE ROLE "+name+"_job LOGIN PASSWORD 'one'", "CREATE ROLE "+name+"_owner LOGIN PASSWORD 'two'",
-		"CREATE DATABASE "+name+" OWNER "+name+"_owner"))
-	job, owner := here, here
-	job.User, job.Password = name+"_job", address.NewSecret("one")
-	owner.User, owner.Password = name+"_owner", address.NewSecret("two")
-
-	_, err = b.AddServer(ctx, catalog.ServerParams{Name: "local", Hosts: []string{server.SocketDir()}, Transport: address.Socket})
-	require.NoError(t, err)
-	_, err = b.AddDatabase(ctx, catalog.DatabaseParams{Name: "there", Server: "local", Kind: catalog.KindShared, Job: job, Owner: owner})
-	require.NoError(t, err)
-	for _, which := range []jobs.Login{jobs.LoginJob, jobs.LoginOwner} {
-		conn := connect(t, b.open(t, "there", which))
+	there := env.Database("there", jobstest.DatabaseOpts{})
+	for login, want := range map[jobs.Login]address.Address{jobs.LoginJob: there.Job, jobs.LoginOwner: there.Owner} {
+		place, err := env.Catalog.ResolveDatabase(ctx, "there", login)
+		require.NoError(t, err)
+		a, err := place.Open(ctx)
+		require.NoError(t, err)
+		conn := connect(t, a)
 		var user, database string
 		require.NoError(t, conn.QueryRow(ctx, "SELECT current_user, current_database()").Scan(&user, &database))
-		require.Equal(t, name+"_"+which.String(), user)
-		require.Equal(t, name, database)
+		require.Equal(t, want.User, user)
+		require.Equal(t, want.Database, database)
 		require.NoError(t, conn.Close(ctx))
 	}
 }

@@ -52,6 +52,7 @@ func TestSealOpensNothingElse(t *testing.T) {
 		refuse(t, owner, column, version, sealed[:rapid.IntRange(0, len(sealed)-1).Draw(t, "cut")])
 		refuse(t, owner, column, version, append(bytes.Clone(sealed), rapid.Byte().Draw(t, "more")))
 		refuse(t, owner, ownerColumn, version, sealed)
+		refuse(t, owner, "job_logon", version, sealed)
 		refuse(t, owner, column, version+rapid.IntRange(1, 1<<40).Draw(t, "later"), sealed)
 		refuse(t, owner, column, version-rapid.IntRange(1, 1000).Draw(t, "earlier"), sealed)
 

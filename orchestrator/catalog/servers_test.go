@@ -84,6 +84,7 @@ func TestWritesInTheCallersTransaction(t *testing.T) {
 
 	tx, err := b.pool.Begin(ctx)
 	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(ctx) }()
 	write(tx)
 	require.NoError(t, tx.Rollback(ctx))
 	servers, err := b.Servers(ctx)

@@ -1,83 +1,17 @@
 package catalog_test
 
 import (
-	"context"
-	"fmt"
-	"os"
-	"path/filepath"
-	"sync"
-	"sync/atomic"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"github.com/headgate/headgate/orchestrator/localpg"
-	"github.com/headgate/headgate/worker/tenantdb/address"
-
+	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
-// One server for the package, made when the first test asks for it.
-var (
-	server      *localpg.Server
-	startServer = sync.OnceValue(func() (err error) {
-		server, err = localpg.Start(context.Background(), localpg.Config{})
-		if err != nil {
-			return err
-		}
-		return makeTemplate(context.Background())
-	})
-	databaseNumber atomic.Int64
-)
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if server != nil {
-		_ = server.Stop()
-	}
-	os.Exit(code)
-}
-
-const template = "central_template"
-
-// makeTemplate migrates the database that every test gets a copy of.
-func makeTemplate(ctx context.Context) error {
-	if err := execute(ctx, "", "CREATE DATABASE "+template); err != nil {
-		return err
-	}
-	files, err := filepath.Glob("../../migrations/central/*.sql")
-	if err != nil {
-		return err
-	}
-	statements := []string{"CREATE SCHEMA headgate"}
-	for _, file := range files {
-		if filepath.Base(file) == "0004_job_lookup.sql" {
-			continue // River's own table is not here
-		}
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		statements = append(statements, string(text))
-	}
-	return execute(ctx, template, statements...)
-}
-
-func execute(ctx context.Context, dbname string, statements ...string) error {
-	conn, err := pgx.Connect(ctx, server.URL(dbname))
-	if err != nil {
-		return err
-	}
-	defer conn.Close(ctx)
-	for _, statement := range statements {
-		if _, err := conn.PgConn().Exec(ctx, statement).ReadAll(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func TestMain(m *testing.M) { jobstest.Main(m) }
 
 // bundle is a catalog on a central database of its own.
 type bundle struct {
@@ -87,16 +21,9 @@ type bundle struct {
 
 func setup(t *testing.T) bundle {
 	t.Helper()
-	require.NoError(t, startServer())
-	ctx := t.Context()
-	dbname := fmt.Sprintf("central_%d", databaseNumber.Add(1))
-	require.NoError(t, execute(ctx, "", "CREATE DATABASE "+dbname+" TEMPLATE "+template))
-	pool, err := pgxpool.New(ctx, server.URL(dbname))
+	pool, err := pgxpool.New(t.Context(), jobstest.Central(t))
 	require.NoError(t, err)
-	t.Cleanup(func() {
-		pool.Close()
-		_ = execute(context.Background(), "", "DROP DATABASE "+dbname+" WITH (FORCE)")
-	})
+	t.Cleanup(pool.Close)
 	return bundle{Catalog: catalog.New(pool, ringOf(t, "k1")), pool: pool}
 }
 

@@ -106,7 +106,7 @@ func TestAddTenantRefuses(t *testing.T) {
 		"plan":        {func(p *catalog.TenantParams) { p.Plan = strings.Repeat("x", 64) }, `plan: 64 characters is too long; at most 63 are allowed`},
 		"label":       {func(p *catalog.TenantParams) { p.Labels = map[string]string{"a b": ""} }, `labels: the key "a b" must have up to 63 letters, digits, _ . or -`},
 		"label value": {func(p *catalog.TenantParams) { p.Labels = map[string]string{"a": "\n"} }, `labels.a: control characters and invalid UTF-8 are not allowed`},
-		"zone":        {func(p *catalog.TenantParams) { p.Timezone = "Mars/Phobos" }, `timezone: unknown IANA zone "Mars/Phobos": write an IANA name such as "Europe/Berlin" or "UTC"`},
+		"zone":        {func(p *catalog.TenantParams) { p.Timezone = "Mars/Phobos" }, `timezone: unknown IANA time zone "Mars/Phobos": write an IANA name such as "Europe/Berlin" or "UTC"`},
 		"no database": {func(p *catalog.TenantParams) { p.Database = "" }, `database: name the database where the tenant lives`},
 		"database":    {func(p *catalog.TenantParams) { p.Database = "nope" }, `unknown database "nope"`},
 	} {

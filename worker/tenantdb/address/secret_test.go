@@ -81,4 +81,4 @@ func TestSecretSaysRedacted(t *testing.T) {
 // dump keeps what a failed assertion prints.
 type dump struct{ *bytes.Buffer }
 
-func (d dump) Errorf(format string, args ...any) { fmt.Fprintf(d, format, args...) }
+func (d dump) Errorf(format string, args ...any) { _, _ = fmt.Fprintf(d, format, args...) }
