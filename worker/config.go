@@ -51,10 +51,15 @@ type Config struct {
 	// its own (its server is down, its tenant is being moved). 0 means 30 seconds.
 	HoldFor time.Duration
 
-	// RescueAfter is how long after its claim a job is taken to be lost with its
-	// process. It must exceed every kind's timeout. 0 means an hour more than
-	// the longest of them.
-	RescueAfter time.Duration
+	// HeartbeatEvery is the time between two signs of life, and DeadAfter how
+	// long another worker's may fail to come before its jobs are given to others.
+	// 0 means 10 and 30 seconds: work of a dead process starts again within a
+	// minute. DeadAfter must be at least three times HeartbeatEvery.
+	HeartbeatEvery, DeadAfter time.Duration
+
+	// BlameWindow is how long after a worker's unexplained death no other death
+	// is blamed on a job. 0 means five times DeadAfter.
+	BlameWindow time.Duration
 
 	// StopTimeout is how long Stop lets running jobs go on before it cancels
 	// them; they go back without using an attempt. 0 means 30 seconds.
@@ -101,6 +106,11 @@ func (c Config) withDefaults() (Config, error) {
 	c.JobTimeout = cmp.Or(c.JobTimeout, 5*time.Minute)
 	c.LockTimeout = cmp.Or(c.LockTimeout, 5*time.Second)
 	c.HoldFor = cmp.Or(c.HoldFor, 30*time.Second)
+	c.HeartbeatEvery = cmp.Or(c.HeartbeatEvery, 10*time.Second)
+	c.DeadAfter = cmp.Or(c.DeadAfter, 3*c.HeartbeatEvery)
+	if c.DeadAfter < 3*c.HeartbeatEvery {
+		return c, fmt.Errorf("worker.Config.DeadAfter is %s: give at least three heartbeats (%s)", c.DeadAfter, 3*c.HeartbeatEvery)
+	}
 	c.StopTimeout = cmp.Or(c.StopTimeout, 30*time.Second)
 	c.FetchCooldown = cmp.Or(c.FetchCooldown, 100*time.Millisecond)
 	c.PollInterval = max(cmp.Or(c.PollInterval, time.Second), c.FetchCooldown)

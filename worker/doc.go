@@ -22,6 +22,9 @@
 // write and needs no ledger; [OnConn], outside a transaction, for statements
 // that refuse one, which may therefore run twice after a crash.
 //
-// Its weakness, for now: the work of a killed process starts again only after
-// Config.RescueAfter, and every attempt that dies so is counted.
+// Workers watch each other: the jobs of one that died start again elsewhere
+// after Config.DeadAfter and have used no attempt (claim/keeper.go,
+// claim/reaper.go). One that was only asleep finds this out at its next
+// heartbeat, cancels what it was running, and goes on as another incarnation;
+// what it still tries to end is refused by its old lease.
 package worker

@@ -247,9 +247,9 @@ func TestStartRefuses(t *testing.T) {
 	cfg := env.Config()
 	require.Contains(t, start(cfg, func(*worker.Worker) {}), "no kind is registered")
 	require.Contains(t, start(cfg, func(w *worker.Worker) { worker.InTx(w, end); worker.InTx(w, end) }), "kind ending is registered twice")
-	cfg.RescueAfter = time.Minute
-	require.Contains(t, start(cfg, func(w *worker.Worker) { worker.InTx(w, end) }), "RescueAfter is 1m0s, but a job may run for 5m0s")
-	cfg.RescueAfter = 0
+	cfg.DeadAfter = time.Millisecond
+	require.Contains(t, start(cfg, nil), "DeadAfter is 1ms: give at least three heartbeats")
+	cfg.DeadAfter = 0
 	_, err := env.Pool.Exec(context.Background(), `INSERT INTO headgate.migrations (version, name, serves) VALUES (99, 'far ahead', 99)`)
 	require.NoError(t, err)
 	require.Contains(t, start(cfg, func(w *worker.Worker) { worker.InTx(w, end) }), "upgrade headgate")

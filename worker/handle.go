@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,6 +29,8 @@ type attempt struct {
 	place   address.Place
 	timeout time.Duration
 
+	cancelWanted bool // it was cancelled while its worker could not be reached
+
 	recovered bool   // the ledger said that it was done before
 	trace     string // of a panic
 	started   time.Time
@@ -37,6 +40,11 @@ type attempt struct {
 // returns tells River what becomes of the row.
 func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) error {
 	a := &attempt{w: w, kind: k, row: row, started: time.Now()}
+	if err := river.MetadataSet(ctx, claim.LeaseKey, claim.Token(row.AttemptedBy)); err != nil {
+		return err
+	}
+	ctx, cancel := w.within(ctx)
+	defer cancel()
 	err := a.make(ctx)
 	end := a.verdict(ctx, err)
 	outcome := a.outcome(end)
@@ -67,6 +75,13 @@ func (a *attempt) make(ctx context.Context) (err error) {
 	if a.info.Tenant.ID != "" {
 		ctx = jobs.WithTenant(ctx, a.info.Tenant.ID)
 	}
+	if a.cancelWanted {
+		return a.settle(ctx)
+	}
+	err = a.execute(ctx)
+	if again, err := a.upgradeIfOlder(ctx, err); !again {
+		return err
+	}
 	return a.execute(ctx)
 }
 
@@ -79,6 +94,7 @@ func (a *attempt) read() error {
 		Result: &jobs.Result{},
 	}
 	err := json.Unmarshal(a.row.Metadata, &a.meta)
+	a.cancelWanted = bytes.Contains(a.row.Metadata, []byte(`"cancel_attempted_at"`))
 	if a.meta.UID == "" {
 		a.meta.UID = uidOfRow(a.row)
 	}
@@ -134,7 +150,7 @@ func (a *attempt) outcome(end verdict) jobs.Outcome {
 		TenantID: a.meta.Tenant, DatabaseID: a.place.DatabaseID, Kind: a.row.Kind, Attempt: a.row.Attempt,
 		State: end.state, Class: end.class, SQLState: end.sqlstate, Message: end.message(), Trace: clean(a.trace, 8<<10),
 		Recovered: a.recovered, StartedAt: a.started.UTC(), EndedAt: time.Now().UTC(),
-		Schedule: a.meta.Schedule, Worker: a.workerID(),
+		Schedule: a.meta.Schedule, Worker: a.w.id,
 	}
 	if o.State == jobs.Succeeded && a.info.Result != nil {
 		o.Result = *a.info.Result
@@ -144,14 +160,6 @@ func (a *attempt) outcome(end verdict) jobs.Outcome {
 		o.TenantID = ""
 	}
 	return o
-}
-
-// workerID is the last of the row's claimants: this process.
-func (a *attempt) workerID() string {
-	if n := len(a.row.AttemptedBy); n > 0 {
-		return a.row.AttemptedBy[n-1]
-	}
-	return ""
 }
 
 func newUID() string { return uuid.Must(uuid.NewV7()).String() }

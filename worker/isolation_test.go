@@ -135,6 +135,7 @@ FROM (
 		"function enter_job: EXECUTE as definer",
 		"function finish_job: EXECUTE as definer",
 		"function probe: EXECUTE as definer",
+		"function tombstone: EXECUTE as definer",
 		"function whoami: EXECUTE as definer",
 		"table fence: nothing",
 		"table identity: nothing",

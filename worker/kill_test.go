@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,6 +39,11 @@ type BareTransfer SlowTransfer
 
 func (BareTransfer) Kind() string { return "bare-transfer" }
 
+// Poison kills the process that runs it.
+type Poison struct{}
+
+func (Poison) Kind() string { return "poison" }
+
 const (
 	kills       = 50
 	killEvery   = 800 * time.Millisecond
@@ -55,6 +61,9 @@ func registerKillKinds(w *worker.Worker, began func(uid string)) {
 		}
 		return transfer(ctx, tx, &jobs.Job[Transfer]{Info: job.Info, Args: job.Args.Transfer})
 	})
+	worker.InTx(w, func(context.Context, pgx.Tx, *jobs.Job[Poison]) error {
+		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	})
 	worker.OnConn(w, func(ctx context.Context, conn *pgx.Conn, job *jobs.Job[BareTransfer]) error {
 		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, `SELECT set_config('headgate.org', $1, true), pg_sleep($2)`,
@@ -67,7 +76,8 @@ func registerKillKinds(w *worker.Worker, began func(uid string)) {
 }
 
 func killConfig(cfg worker.Config) worker.Config {
-	cfg.JobTimeout, cfg.RescueAfter = 2500*time.Millisecond, 3*time.Second
+	cfg.JobTimeout = 2500 * time.Millisecond
+	cfg.HeartbeatEvery, cfg.DeadAfter = 500*time.Millisecond, 2*time.Second
 	cfg.LockTimeout = time.Second
 	return cfg
 }
@@ -131,6 +141,14 @@ func newVictim(t *testing.T, env *jobstest.Env, key, id string) *victim {
 	return v
 }
 
+// sleepThenWake stops the process as if its machine were suspended, and wakes it
+// later unless it was killed meanwhile.
+func (v *victim) sleepThenWake(t *testing.T, d time.Duration) {
+	t.Helper()
+	require.NoError(t, v.cmd.Process.Signal(syscall.SIGSTOP))
+	time.AfterFunc(d, func() { _ = v.cmd.Process.Signal(syscall.SIGCONT) })
+}
+
 // kill ends the process with SIGKILL and returns how many of its jobs had begun
 // and were not completed.
 func (v *victim) kill(t *testing.T, env *jobstest.Env) int {
@@ -165,12 +183,17 @@ func TestKilledWorkersDoubleNothing(t *testing.T) {
 	for i := range victims {
 		victims[i] = newVictim(t, env, key, fmt.Sprintf("victim-%d", i))
 	}
-	inWindow, jobsInWindow := 0, 0
+	inWindow, jobsInWindow, stops := 0, 0, 0
 	tick := time.NewTicker(killEvery)
 	defer tick.Stop()
 	for n := range kills {
 		<-tick.C
 		i := n % killWorkers
+		if n%5 == 4 { // one of five is put to sleep first, long enough to be taken for dead
+			stops++
+			victims[i].sleepThenWake(t, 3*time.Second)
+			i = (i + 1) % killWorkers
+		}
 		if hit := victims[i].kill(t, env); hit > 0 {
 			inWindow++
 			jobsInWindow += hit
@@ -183,16 +206,80 @@ func TestKilledWorkersDoubleNothing(t *testing.T) {
 		v.kill(t, env)
 	}
 
-	t.Logf("%d kills, %d of them between begin_job and completion, with %d jobs", kills, inWindow, jobsInWindow)
+	t.Logf("%d kills, %d of them between begin_job and completion, with %d jobs; %d processes stopped for 3 s and woken", kills, inWindow, jobsInWindow, stops)
 	require.GreaterOrEqual(t, inWindow, 10, "too few kills fell between begin_job and completion to prove anything")
 	doubled, missing := audit(t, env, tenants, list, "slow-transfer")
 	require.Zero(t, doubled, "transfers whose effect happened twice")
 	require.Zero(t, missing, "transfers whose effect never happened")
 	replay(t, tenants, list)
+	var attempts, quarantined, lost int
+	require.NoError(t, env.Pool.QueryRow(context.Background(), `
+SELECT max(attempt), count(*) FILTER (WHERE class = 'quarantined'), count(*) FILTER (WHERE class = 'lost_worker')
+FROM headgate.outcomes WHERE kind = 'slow-transfer'`).Scan(&attempts, &quarantined, &lost))
+	t.Logf("%d attempts were lost with their workers", lost)
+	require.Equal(t, 1, attempts, "a death used an attempt")
+	require.Zero(t, quarantined, "an innocent job was put in quarantine")
 
 	bareDoubled, _ := audit(t, env, tenants, list, "bare-transfer")
 	t.Logf("without the ledger: %d of %d doubled", bareDoubled, bares)
 	require.NotZero(t, bareDoubled, "the control did not double, so these kills prove nothing")
+}
+
+// A job that kills its worker is put in quarantine after it has done so twice
+// alone; fifty neighbours, whose workers it took with it, lose no attempt.
+func TestAPoisonedJobIsQuarantined(t *testing.T) {
+	t.Parallel()
+	env, tenants, key := newBank(t)
+	ctx := context.Background()
+	env.Work(ptr(killConfig(withQueue(env.Config(), "survivor"))), func(w *worker.Worker) {
+		registerKillKinds(w, func(string) {})
+	})
+	var neighbours []string
+	enqueue := func(args jobs.Args) string {
+		result, err := env.Client.Enqueue(ctx, tenants[len(neighbours)%len(tenants)].tenant.Slug, args, enqueueTo("killed"))
+		require.NoError(t, err)
+		return result.UID
+	}
+	for range 25 {
+		neighbours = append(neighbours, enqueue(SlowTransfer{Transfer: Transfer{From: 1, To: 2, Amount: 1}, MS: 400}))
+	}
+	poison := enqueue(Poison{})
+	for range 25 {
+		neighbours = append(neighbours, enqueue(SlowTransfer{Transfer: Transfer{From: 1, To: 2, Amount: 1}, MS: 400}))
+	}
+	supervising, stop := context.WithCancel(ctx)
+	deaths := make(chan int, 2)
+	for i := range 2 {
+		go func() { deaths <- supervise(supervising, env, key, fmt.Sprintf("supervised-%d", i)) }()
+	}
+	got := env.WaitFor(poison, func(o jobs.Outcome) bool { return o.State == jobs.Discarded })
+	require.Equal(t, jobs.Class("quarantined"), got.Class)
+	for _, uid := range neighbours {
+		done := env.Wait(uid)
+		require.Equal(t, jobs.Succeeded, done.State, done.Message)
+		require.Equal(t, 1, done.Attempt)
+	}
+	stop()
+	t.Logf("quarantined after %d deaths in all", <-deaths+<-deaths)
+	var together, alone int
+	require.NoError(t, env.Pool.QueryRow(ctx, `SELECT deaths, alone FROM headgate.suspects WHERE quarantined_at IS NOT NULL`).Scan(&together, &alone))
+	require.Equal(t, 2, alone)
+	// The first death makes it a suspect; one more may have had another suspect in hand.
+	require.LessOrEqual(t, together, 5)
+}
+
+// supervise keeps one worker process running, as a service manager would, until
+// ctx ends, and returns how often it died.
+func supervise(ctx context.Context, env *jobstest.Env, key, name string) (deaths int) {
+	for {
+		cmd := exec.CommandContext(ctx, os.Args[0])
+		cmd.Env = append(os.Environ(), envKilled+"="+fmt.Sprintf("%s-%d", name, deaths), envKilledURL+"="+env.URL, "HEADGATE_KEY="+key)
+		_ = cmd.Run()
+		if ctx.Err() != nil {
+			return deaths
+		}
+		deaths++
+	}
 }
 
 // bankTenant is a tenant, where it lives, and its accounts: 1 to 5 for transfers

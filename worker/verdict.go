@@ -38,6 +38,8 @@ func (a *attempt) verdict(ctx context.Context, err error) verdict {
 		return verdict{state: jobs.Cancelled, class: classOf(err), err: err}
 	case errors.Is(context.Cause(ctx), rivertype.ErrJobCancelledRemotely):
 		return verdict{state: jobs.Cancelled, err: errors.New("cancelled while it ran")}
+	case errors.Is(context.Cause(ctx), errFenced):
+		return verdict{state: jobs.Snoozed, class: jobs.ClassInterrupted, err: errFenced}
 	case a.w.stopping.Load() && ctx.Err() != nil:
 		return verdict{state: jobs.Snoozed, class: jobs.ClassInterrupted, err: errors.New("the worker was stopped; the job goes on elsewhere")}
 	}

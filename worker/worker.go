@@ -1,11 +1,12 @@
 package worker
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,12 +24,20 @@ import (
 // and Stop it. All methods are safe for concurrent use; registering is not.
 type Worker struct {
 	cfg   Config
+	id    string // the name in outcomes
 	pools *tenantdb.Pools
 	kinds map[string]*kind
 	wrong []error // what registering found, reported by Start
 
+	lease *claim.Lease
+
+	lifeMu sync.Mutex      // guards life and end
+	life   context.Context // ends when this incarnation is found to have been declared dead
+	end    context.CancelCauseFunc
+
 	mu       sync.Mutex // guards what Start and Stop change
 	client   *river.Client[pgx.Tx]
+	keeper   *claim.Keeper
 	stopped  bool
 	stopping atomic.Bool // tells a job that was cancelled by Stop from one that was cancelled itself
 }
@@ -39,7 +48,9 @@ func New(cfg Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Worker{cfg: cfg, kinds: map[string]*kind{}}, nil
+	w := &Worker{cfg: cfg, kinds: map[string]*kind{}, lease: claim.NewLease()}
+	w.life, w.end = context.WithCancelCause(context.Background())
+	return w, nil
 }
 
 func (w *Worker) add(k *kind) {
@@ -78,12 +89,17 @@ func (w *Worker) Start(ctx context.Context) error {
 	if err := migrations.Check(ctx, w.cfg.Pool); err != nil {
 		return fmt.Errorf("starting the worker: %w", err)
 	}
+	w.id = client.ID()
+	keeper := w.newKeeper(w.id)
+	if err := keeper.Start(ctx); err != nil {
+		return fmt.Errorf("starting the worker: %w", err)
+	}
 	w.pools = tenantdb.New(w.cfg.Tenants)
 	if err := client.Start(context.WithoutCancel(ctx)); err != nil {
 		w.pools.Close()
-		return fmt.Errorf("starting the worker: %w", err)
+		return errors.Join(fmt.Errorf("starting the worker: %w", err), keeper.Stop(ctx))
 	}
-	w.client = client
+	w.client, w.keeper = client, keeper
 	w.cfg.Logger.Info("worker started", "worker", client.ID(), "kinds", len(w.kinds))
 	return nil
 }
@@ -99,11 +115,43 @@ func (w *Worker) Stop(ctx context.Context) error {
 		return nil
 	}
 	w.stopping.Store(true)
-	err := w.client.Stop(ctx)
-	if err == nil { // otherwise jobs may still be using the connections
-		w.pools.Close()
+	if err := w.keeper.Drain(ctx); err != nil {
+		w.cfg.Logger.WarnContext(ctx, "could not say that this worker is draining", "error", err)
 	}
-	return err
+	if err := w.client.Stop(ctx); err != nil {
+		return err // jobs may still be using the connections, and their rows are still this worker's
+	}
+	w.pools.Close()
+	return w.keeper.Stop(ctx)
+}
+
+func (w *Worker) newKeeper(id string) *claim.Keeper {
+	return claim.NewKeeper(claim.KeeperConfig{
+		Pool: w.cfg.Pool, Lease: w.lease, Worker: id, Logger: w.cfg.Logger, Fenced: w.fenced,
+		Kinds: slices.Sorted(maps.Keys(w.kinds)), Queues: slices.Sorted(maps.Keys(w.cfg.Queues)),
+		Every: w.cfg.HeartbeatEvery, DeadAfter: w.cfg.DeadAfter, BlameWindow: w.cfg.BlameWindow,
+	})
+}
+
+var errFenced = errors.New("this worker was declared dead while it slept; the job went to another")
+
+// fenced cancels all that runs under the old incarnation and begins a new life.
+func (w *Worker) fenced() {
+	w.lifeMu.Lock()
+	defer w.lifeMu.Unlock()
+	w.end(errFenced)
+	w.life, w.end = context.WithCancelCause(context.Background())
+}
+
+// within derives a job's context from the worker's present life as well: it
+// ends with whichever ends first.
+func (w *Worker) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	w.lifeMu.Lock()
+	life := w.life
+	w.lifeMu.Unlock()
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(life, func() { cancel(context.Cause(life)) })
+	return ctx, func() { stop(); cancel(nil) }
 }
 
 // newClient makes the River client: stock but for the pilot.
@@ -114,10 +162,6 @@ func (w *Worker) newClient() (*river.Client[pgx.Tx], error) {
 	if len(w.kinds) == 0 {
 		return nil, errors.New("no kind is registered: call InTx, ReadOnly or OnConn first")
 	}
-	rescueAfter, err := w.rescueAfter()
-	if err != nil {
-		return nil, err
-	}
 	workers := river.NewWorkers()
 	for _, k := range w.kinds {
 		river.AddWorkerArgs(workers, rawArgs{kind: k.name}, &riverWorker{w: w, kind: k})
@@ -126,35 +170,21 @@ func (w *Worker) newClient() (*river.Client[pgx.Tx], error) {
 	for name, slots := range w.cfg.Queues {
 		queues[name] = river.QueueConfig{MaxWorkers: slots}
 	}
-	client, err := river.NewClient(claim.NewDriver(w.cfg.Pool), &river.Config{
-		ID:                   w.cfg.ID,
-		Queues:               queues,
-		Workers:              workers,
-		Logger:               quiet(w.cfg.Logger),
-		FetchCooldown:        w.cfg.FetchCooldown,
-		FetchPollInterval:    w.cfg.PollInterval,
-		FetchOnlyKnownKinds:  true,
-		JobTimeout:           rescueAfter, // a backstop only: execute.go has the kind's own
-		RescueStuckJobsAfter: rescueAfter,
-		SoftStopTimeout:      w.cfg.StopTimeout,
+	client, err := river.NewClient(claim.NewDriver(w.cfg.Pool, w.lease), &river.Config{
+		ID:                  w.cfg.ID,
+		Queues:              queues,
+		Workers:             workers,
+		Logger:              quiet(w.cfg.Logger),
+		FetchCooldown:       w.cfg.FetchCooldown,
+		FetchPollInterval:   w.cfg.PollInterval,
+		FetchOnlyKnownKinds: true,
+		JobTimeout:          -1, // execute.go has the kind's own
+		SoftStopTimeout:     w.cfg.StopTimeout,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return client, claim.AssertPilot(client)
-}
-
-// rescueAfter is Config.RescueAfter or its default, checked against the kinds.
-func (w *Worker) rescueAfter() (time.Duration, error) {
-	longest := w.cfg.JobTimeout
-	for _, k := range w.kinds {
-		longest = max(longest, k.timeout(w.cfg.JobTimeout))
-	}
-	after := cmp.Or(w.cfg.RescueAfter, longest+time.Hour)
-	if after <= longest {
-		return 0, fmt.Errorf("worker.Config.RescueAfter is %s, but a job may run for %s: give more than that", after, longest)
-	}
-	return after, nil
 }
 
 // rawArgs leaves the arguments as they are: they are read in kind.run, where a

@@ -1,6 +1,13 @@
 // Package claim is the one place that touches River's unstable API: the driver
-// (this file) and the pilot behind it. Every statement that moves a running row
-// of the queue belongs here.
+// (this file) and the pilot behind it (pilot.go). Every statement that moves a
+// running row of the queue belongs here.
+//
+// A row moves so; beside each arrow, what must be true of it:
+//
+//	available ──claim, a new token──▶ running ──end, under that token──▶ completed, retryable, scheduled,
+//	    ▲                                │                               available, cancelled, discarded
+//	    └──── reap: its incarnation ◀────┘
+//	          is dead; no attempt used
 //
 // River asks its driver for a pilot by a type assertion on two methods that it
 // does not promise to keep. If they were renamed, River would fall back to its
@@ -24,9 +31,12 @@ type Driver struct {
 	pilot *pilot
 }
 
-// NewDriver returns a driver on the central database.
-func NewDriver(pool *pgxpool.Pool) *Driver {
-	return &Driver{Driver: riverpgxv5.New(pool), pilot: &pilot{}}
+// NewDriver returns a driver on the central database that claims under lease.
+func NewDriver(pool *pgxpool.Pool, lease *Lease) *Driver {
+	driver := riverpgxv5.New(pool)
+	return &Driver{Driver: driver, pilot: &pilot{
+		lease: lease, unwrap: driver.UnwrapTx, sus: lease.suspects, undecodable: map[int64]string{},
+	}}
 }
 
 // PluginInit is called by River.

@@ -4,8 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"time"
+	"sync"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river/riverdriver"
 	"github.com/riverqueue/river/rivershared/riverpilot"
 	"github.com/riverqueue/river/rivertype"
@@ -17,123 +18,190 @@ import (
 // [jobs.Outcome] to the completion. It never reaches the row.
 const OutcomeKey = "headgate:outcome"
 
-// pilot writes the history in the transaction that moves the rows.
+// SettlingKey marks the completion of an attempt that settles a cancelled job:
+// if it could not, the job goes back instead of counting as cancelled. It never
+// reaches the row.
+const SettlingKey = "headgate:settling"
+
+// pilot is where River's fetch and completion become ours. What it does itself
+// is to translate; the statements are in complete.go.
 type pilot struct {
 	riverpilot.StandardPilot
+	unwrap func(riverdriver.ExecutorTx) pgx.Tx
+	lease  *Lease
+	sus    *suspects
+
+	mu          sync.Mutex
+	undecodable map[int64]string // guarded by mu: rows that River fails without running them, and the tokens of their claims
 }
 
-// JobSetStateIfRunningMany ends attempts: River hands over what finished in the
-// last moments as one group, whatever the end state. The outcomes and the rows
-// are written in one transaction; if its reply is lost River repeats the whole
-// group, and an outcome that is there already is left as it is.
-func (p *pilot) JobSetStateIfRunningMany(ctx context.Context, exec riverdriver.Executor, params *riverdriver.JobSetStateIfRunningManyParams) ([]*rivertype.JobRow, error) {
-	outcomes, params, err := takeOutcomes(params)
-	if err != nil {
-		return nil, err
+// JobGetAvailable claims. River writes the name it is given as the last element
+// of attempted_by; we give it the lease's next token.
+func (p *pilot) JobGetAvailable(ctx context.Context, exec riverdriver.Executor, state riverpilot.ProducerState, params *riverdriver.JobGetAvailableParams) (*riverdriver.JobGetAvailableResult, error) {
+	ours := *params
+	ours.ClientID = p.lease.next()
+	result, err := p.claim(ctx, exec, state, &ours)
+	if err == nil && len(result.DecodeErrors) > 0 {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for id := range result.DecodeErrors {
+			p.undecodable[id] = ours.ClientID
+		}
 	}
-	if len(outcomes) == 0 {
-		return p.StandardPilot.JobSetStateIfRunningMany(ctx, exec, params)
+	return result, err
+}
+
+// claim is River's own statement, alone or, while there are suspects, in a
+// transaction that puts back those which may not run here now.
+func (p *pilot) claim(ctx context.Context, exec riverdriver.Executor, state riverpilot.ProducerState, params *riverdriver.JobGetAvailableParams) (*riverdriver.JobGetAvailableResult, error) {
+	if !p.sus.any.Load() {
+		return p.StandardPilot.JobGetAvailable(ctx, exec, state, params)
 	}
 	tx, err := exec.Begin(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("beginning the completion of %d jobs: %w", len(params.ID), err)
+		return nil, fmt.Errorf("beginning a claim: %w", err)
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // after a commit this does nothing
-	rows, err := p.StandardPilot.JobSetStateIfRunningMany(ctx, tx, params)
+	result, err := p.StandardPilot.JobGetAvailable(ctx, tx, state, params)
 	if err != nil {
 		return nil, err
 	}
-	if err := insertOutcomes(ctx, tx, outcomes); err != nil {
+	if err := p.sus.sift(ctx, p.unwrap(tx), result); err != nil {
 		return nil, err
 	}
-	return rows, tx.Commit(ctx)
+	return result, tx.Commit(ctx)
 }
 
-// takeOutcomes takes the outcomes out of the metadata updates and returns them
-// with a copy of params that no longer holds them. The original stays whole,
-// for River may hand it over again.
-func takeOutcomes(params *riverdriver.JobSetStateIfRunningManyParams) ([]jobs.Outcome, *riverdriver.JobSetStateIfRunningManyParams, error) {
+// JobGetStuck finds nothing: River's rescuer, whose clock is its own and which
+// discards kinds that it does not know, has nothing to do here. The reaper does
+// that work.
+func (p *pilot) JobGetStuck(context.Context, riverdriver.Executor, *riverdriver.JobGetStuckParams) ([]*rivertype.JobRow, error) {
+	return nil, nil
+}
+
+// JobSetStateIfRunningMany ends attempts, in whatever state, as one group. River
+// hands over what finished in the last moments, or one job in a transaction of
+// its caller's (JobCompleteTx), and repeats a group whose reply was lost: then
+// the rows are no longer running under their tokens, and the outcomes are there
+// already.
+//
+// Rows that are not the caller's any more are left out of the result.
+func (p *pilot) JobSetStateIfRunningMany(ctx context.Context, exec riverdriver.Executor, params *riverdriver.JobSetStateIfRunningManyParams) ([]*rivertype.JobRow, error) {
+	ends, outcomes, err := p.take(params)
+	if err != nil {
+		return nil, err
+	}
+	if tx, ok := exec.(riverdriver.ExecutorTx); ok {
+		return p.endWithin(ctx, tx, ends, outcomes)
+	}
+	tx, err := exec.Begin(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("beginning the completion of %d jobs: %w", len(ends), err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // after a commit this does nothing
+	ended, err := endAttempts(ctx, p.unwrap(tx), ends, outcomes)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.sus.survived(ctx, p.unwrap(tx), ends); err != nil {
+		return nil, err
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return nil, fmt.Errorf("committing the completion of %d jobs: %w", len(ends), err)
+	}
+	p.sus.forget(ends)
+	rows := make([]*rivertype.JobRow, 0, len(ended))
+	for id, state := range ended { // River wants to know what became of them, no more
+		rows = append(rows, &rivertype.JobRow{ID: id, State: rivertype.JobState(state)})
+	}
+	return rows, nil
+}
+
+// endWithin ends attempts in the caller's transaction, and answers with whole
+// rows, which that caller reads.
+func (p *pilot) endWithin(ctx context.Context, tx riverdriver.ExecutorTx, ends []end, outcomes []jobs.Outcome) ([]*rivertype.JobRow, error) {
+	ended, err := endAttempts(ctx, p.unwrap(tx), ends, outcomes)
+	if err != nil || len(ended) == 0 {
+		return nil, err
+	}
+	ids := make([]int64, 0, len(ended))
+	for id := range ended {
+		ids = append(ids, id)
+	}
+	return tx.JobGetByIDMany(ctx, &riverdriver.JobGetByIDManyParams{ID: ids})
+}
+
+// take turns River's parameters into ends and outcomes. The parameters stay as
+// they are, for River may hand them over again.
+func (p *pilot) take(params *riverdriver.JobSetStateIfRunningManyParams) ([]end, []jobs.Outcome, error) {
+	ends := make([]end, 0, len(params.ID))
 	var outcomes []jobs.Outcome
-	rest := *params
-	rest.MetadataDoMerge = append([]bool(nil), params.MetadataDoMerge...)
-	rest.MetadataUpdates = append([][]byte(nil), params.MetadataUpdates...)
-	for i, update := range params.MetadataUpdates {
-		if len(update) == 0 {
-			continue
+	for i, id := range params.ID {
+		e := end{
+			id: id, state: string(params.State[i]), attempt: params.Attempt[i],
+			finalizedAt: params.FinalizedAt[i], scheduledAt: params.ScheduledAt[i], now: params.Now,
 		}
-		var keys map[string]json.RawMessage
-		if err := json.Unmarshal(update, &keys); err != nil {
-			return nil, nil, fmt.Errorf("reading the metadata update of job %d: %w", params.ID[i], err)
+		if params.ErrData[i] != nil {
+			e.err = ptr(string(params.ErrData[i]))
 		}
-		raw, ok := keys[OutcomeKey]
-		if !ok {
-			continue
+		outcome, err := e.takeMetadata(params.MetadataUpdates[i])
+		if err != nil {
+			return nil, nil, fmt.Errorf("reading the metadata update of job %d: %w", id, err)
 		}
-		var outcome jobs.Outcome
+		if outcome != nil {
+			outcomes = append(outcomes, *outcome)
+		}
+		if e.token == "" {
+			e.token = p.tokenOfUndecodable(id)
+		}
+		if e.token == "" {
+			return nil, nil, fmt.Errorf("job %d was ended without its lease token: only Headgate's worker may run jobs through this driver", id)
+		}
+		ends = append(ends, e)
+	}
+	return ends, outcomes, nil
+}
+
+// takeMetadata takes our keys out of a metadata update and keeps the rest.
+func (e *end) takeMetadata(update []byte) (*jobs.Outcome, error) {
+	if len(update) == 0 {
+		return nil, nil
+	}
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(update, &keys); err != nil {
+		return nil, err
+	}
+	if raw, ok := keys[LeaseKey]; ok {
+		if err := json.Unmarshal(raw, &e.token); err != nil {
+			return nil, fmt.Errorf("lease: %w", err)
+		}
+		delete(keys, LeaseKey)
+	}
+	_, e.settling = keys[SettlingKey]
+	delete(keys, SettlingKey)
+	var outcome *jobs.Outcome
+	if raw, ok := keys[OutcomeKey]; ok {
 		if err := json.Unmarshal(raw, &outcome); err != nil {
-			return nil, nil, fmt.Errorf("reading the outcome of job %d: %w", params.ID[i], err)
+			return nil, fmt.Errorf("outcome: %w", err)
 		}
-		outcomes = append(outcomes, outcome)
 		delete(keys, OutcomeKey)
-		rest.MetadataUpdates[i], rest.MetadataDoMerge[i] = nil, false
-		if len(keys) > 0 {
-			update, err := json.Marshal(keys)
-			if err != nil {
-				return nil, nil, err
-			}
-			rest.MetadataUpdates[i], rest.MetadataDoMerge[i] = update, true
-		}
 	}
-	return outcomes, &rest, nil
+	if len(keys) == 0 {
+		return outcome, nil
+	}
+	rest, err := json.Marshal(keys)
+	e.metadata = ptr(string(rest))
+	return outcome, err
 }
 
-// insertOutcomes writes a group of outcomes in one statement, one array a
-// column.
-const insertOutcomesSQL = `
-INSERT INTO headgate.outcomes
-    (id, job_uid, job_id, tenant_id, database_id, kind, attempt, state, class, sqlstate, message, trace,
-     recovered, started_at, ended_at, rows, output, schedule, worker)
-SELECT id, job_uid, job_id, nullif(tenant_id, '')::uuid, nullif(database_id, '')::uuid, kind, attempt, state, class, sqlstate, message, trace,
-     recovered, started_at, ended_at, rows, output, schedule, worker
-FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::int[], $8::text[], $9::text[],
-     $10::text[], $11::text[], $12::text[], $13::boolean[], $14::timestamptz[], $15::timestamptz[], $16::bigint[],
-     $17::text[], $18::text[], $19::text[])
-     AS o (id, job_uid, job_id, tenant_id, database_id, kind, attempt, state, class, sqlstate, message, trace,
-     recovered, started_at, ended_at, rows, output, schedule, worker)
-ON CONFLICT (id) DO NOTHING`
-
-func insertOutcomes(ctx context.Context, tx riverdriver.ExecutorTx, outcomes []jobs.Outcome) error {
-	err := tx.Exec(ctx, insertOutcomesSQL,
-		column(outcomes, func(o jobs.Outcome) string { return o.ID }),
-		column(outcomes, func(o jobs.Outcome) string { return o.JobUID }),
-		column(outcomes, func(o jobs.Outcome) int64 { return o.JobID }),
-		column(outcomes, func(o jobs.Outcome) string { return o.TenantID }),
-		column(outcomes, func(o jobs.Outcome) string { return o.DatabaseID }),
-		column(outcomes, func(o jobs.Outcome) string { return o.Kind }),
-		column(outcomes, func(o jobs.Outcome) int { return o.Attempt }),
-		column(outcomes, func(o jobs.Outcome) string { return string(o.State) }),
-		column(outcomes, func(o jobs.Outcome) string { return string(o.Class) }),
-		column(outcomes, func(o jobs.Outcome) string { return o.SQLState }),
-		column(outcomes, func(o jobs.Outcome) string { return o.Message }),
-		column(outcomes, func(o jobs.Outcome) string { return o.Trace }),
-		column(outcomes, func(o jobs.Outcome) bool { return o.Recovered }),
-		column(outcomes, func(o jobs.Outcome) time.Time { return o.StartedAt }),
-		column(outcomes, func(o jobs.Outcome) time.Time { return o.EndedAt }),
-		column(outcomes, func(o jobs.Outcome) int64 { return o.Result.Rows }),
-		column(outcomes, func(o jobs.Outcome) string { return o.Result.Output }),
-		column(outcomes, func(o jobs.Outcome) string { return o.Schedule }),
-		column(outcomes, func(o jobs.Outcome) string { return o.Worker }),
-	)
-	if err != nil {
-		return fmt.Errorf("writing %d outcomes: %w", len(outcomes), err)
-	}
-	return nil
+// tokenOfUndecodable forgets the token as it gives it: River ends such a row
+// once.
+func (p *pilot) tokenOfUndecodable(id int64) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	token := p.undecodable[id]
+	delete(p.undecodable, id)
+	return token
 }
 
-func column[T any](outcomes []jobs.Outcome, of func(jobs.Outcome) T) []T {
-	values := make([]T, len(outcomes))
-	for i, o := range outcomes {
-		values[i] = of(o)
-	}
-	return values
-}
+func ptr[T any](v T) *T { return &v }

@@ -23,7 +23,7 @@ func TestQueriesPrepare(t *testing.T) {
 func TestAssertPilot(t *testing.T) {
 	t.Parallel()
 	env := jobstest.New(t)
-	ours, err := river.NewClient(claim.NewDriver(env.Pool), &river.Config{Logger: env.Log})
+	ours, err := river.NewClient(claim.NewDriver(env.Pool, claim.NewLease()), &river.Config{Logger: env.Log})
 	require.NoError(t, err)
 	require.NoError(t, claim.AssertPilot(ours))
 	stock, err := river.NewClient(riverpgxv5.New(env.Pool), &river.Config{Logger: env.Log})
@@ -41,12 +41,15 @@ func TestOutcomesLeaveTheMetadata(t *testing.T) {
 		if err := river.MetadataSet(ctx, "theirs", 7); err != nil {
 			return err
 		}
+		if err := river.MetadataSet(ctx, claim.LeaseKey, claim.Token(job.AttemptedBy)); err != nil {
+			return err
+		}
 		return river.MetadataSet(ctx, claim.OutcomeKey, map[string]any{
 			"id": job.Args.ID, "job_uid": job.Args.ID, "job_id": job.ID, "kind": "note", "attempt": 1, "state": "succeeded",
 			"started_at": "2026-01-02T03:04:05Z", "ended_at": "2026-01-02T03:04:06Z",
 		})
 	}))
-	client, err := river.NewClient(claim.NewDriver(env.Pool), &river.Config{
+	client, err := river.NewClient(claim.NewDriver(env.Pool, claim.NewLease()), &river.Config{
 		Logger: env.Log, Workers: workers, Queues: map[string]river.QueueConfig{"default": {MaxWorkers: 2}},
 	})
 	require.NoError(t, err)

@@ -59,7 +59,10 @@ type Pools struct {
 	done chan struct{}
 }
 
-type key struct{ server, database, login string }
+type key struct {
+	server, database, login string
+	upgrading               bool // its connections may be to an older schema: kept apart
+}
 
 // pool is one pgxpool and what it takes to know that nobody needs it.
 type pool struct {
@@ -117,7 +120,7 @@ func (p *Pools) use(place address.Place) (*pool, error) {
 	if p.closed {
 		return nil, ErrClosed
 	}
-	k := key{place.ServerID, place.DatabaseID, place.Login}
+	k := key{place.ServerID, place.DatabaseID, place.Login, place.Upgrading}
 	pl := p.open[k]
 	if pl == nil {
 		var err error

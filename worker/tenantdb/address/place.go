@@ -17,6 +17,10 @@ type Place struct {
 	OrgID      int64
 	Generation int64
 
+	// Upgrading lets a connection to an older Headgate schema through, for the
+	// owner's login to bring it up to date.
+	Upgrading bool
+
 	// Transport says what the server row allows an address to use.
 	Transport Transport
 

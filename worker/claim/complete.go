@@ -1,0 +1,106 @@
+package claim
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
+)
+
+// end is what becomes of one running row: nil leaves a column as it is.
+type end struct {
+	id          int64
+	token       string // of the claim that the row must still be running under
+	state       string
+	attempt     *int
+	err         *string // JSON, appended to the row's errors
+	finalizedAt *time.Time
+	scheduledAt *time.Time
+	metadata    *string // JSON, merged into the row's metadata
+	now         *time.Time
+	settling    bool // a cancelled job that is not settled yet goes back all the same
+}
+
+// endAttempts ends a group of attempts and writes their outcomes, in tx, and
+// returns the states of the rows that were the callers' own. An outcome is
+// written only with its row: an attempt that lost its lease leaves none, for
+// the history would then tell of it twice.
+func endAttempts(ctx context.Context, tx pgx.Tx, ends []end, outcomes []jobs.Outcome) (map[int64]string, error) {
+	ended, err := updateEnded(ctx, tx, ends)
+	if err != nil {
+		return nil, err
+	}
+	owned := outcomes[:0:0]
+	for _, o := range outcomes {
+		if _, ok := ended[o.JobID]; ok {
+			owned = append(owned, o)
+		}
+	}
+	if len(owned) == 0 {
+		return ended, nil
+	}
+	return ended, insertOutcomes(ctx, tx, owned)
+}
+
+// endSQL is the fenced completion. It finds each row by primary key and changes
+// it only while it is running under the token in hand; a zombie's token is not
+// the row's last any more. The second part answers for rows that this token has
+// ended before: by JobCompleteTx, or by this same group, whose reply was lost.
+//
+// A job that somebody asked to cancel while it ran ends as cancelled instead of
+// being tried again, as in River's own statement.
+const endSQL = `
+WITH e AS (
+    SELECT *, state IN ('available', 'retryable', 'scheduled') AND NOT settling AS again
+    FROM unnest($1::bigint[], $2::text[], $3::text[], $4::int[], $5::jsonb[], $6::timestamptz[], $7::timestamptz[], $8::jsonb[], $10::boolean[])
+         AS e (id, token, state, attempt, err, finalized_at, scheduled_at, metadata, settling)
+), ended AS (
+    UPDATE river_job j
+    SET state = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN 'cancelled' ELSE e.state::river_job_state END,
+        attempt = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN j.attempt ELSE coalesce(e.attempt, j.attempt) END,
+        errors = CASE WHEN e.err IS NULL THEN j.errors ELSE array_append(j.errors, e.err) END,
+        finalized_at = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN coalesce($9::timestamptz, now())
+                            ELSE coalesce(e.finalized_at, j.finalized_at) END,
+        scheduled_at = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN j.scheduled_at
+                            ELSE coalesce(e.scheduled_at, j.scheduled_at) END,
+        metadata = CASE WHEN e.metadata IS NULL THEN j.metadata ELSE j.metadata || e.metadata END
+    FROM e
+    WHERE j.id = e.id AND j.state = 'running' AND j.attempted_by[array_upper(j.attempted_by, 1)] = e.token
+    RETURNING j.id, j.state::text
+)
+SELECT id, state FROM ended
+UNION ALL
+SELECT j.id, j.state::text
+FROM e JOIN river_job j ON j.id = e.id
+WHERE j.state <> 'running' AND j.attempted_by[array_upper(j.attempted_by, 1)] = e.token
+  AND NOT EXISTS (SELECT FROM ended WHERE ended.id = j.id)`
+
+func updateEnded(ctx context.Context, tx pgx.Tx, ends []end) (map[int64]string, error) {
+	var now *time.Time
+	if len(ends) > 0 {
+		now = ends[0].now
+	}
+	rows, err := tx.Query(ctx, endSQL,
+		column(ends, func(e end) int64 { return e.id }),
+		column(ends, func(e end) string { return e.token }),
+		column(ends, func(e end) string { return e.state }),
+		column(ends, func(e end) *int { return e.attempt }),
+		column(ends, func(e end) *string { return e.err }),
+		column(ends, func(e end) *time.Time { return e.finalizedAt }),
+		column(ends, func(e end) *time.Time { return e.scheduledAt }),
+		column(ends, func(e end) *string { return e.metadata }),
+		now, column(ends, func(e end) bool { return e.settling }))
+	if err != nil {
+		return nil, fmt.Errorf("ending %d attempts: %w", len(ends), err)
+	}
+	ended := make(map[int64]string, len(ends))
+	var id int64
+	var state string
+	if _, err := pgx.ForEachRow(rows, []any{&id, &state}, func() error { ended[id] = state; return nil }); err != nil {
+		return nil, fmt.Errorf("ending %d attempts: %w", len(ends), err)
+	}
+	return ended, nil
+}

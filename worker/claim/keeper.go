@@ -1,0 +1,250 @@
+package claim
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// KeeperConfig is what a Keeper needs. Pool, Lease and Worker are required.
+type KeeperConfig struct {
+	Pool   *pgxpool.Pool
+	Lease  *Lease
+	Worker string // the process's name in outcomes
+	Kinds  []string
+	Queues []string
+
+	// Every is the time between two heartbeats and looks at the others. 0 means
+	// 10 seconds.
+	Every time.Duration
+
+	// DeadAfter is how long a worker's heartbeat must stand still, under our
+	// eyes, before its jobs are given to others. 0 means 30 seconds.
+	DeadAfter time.Duration
+
+	// BlameWindow is how long after a death that no suspect explains no other
+	// death is blamed on a job: something else is killing workers. 0 means
+	// five times DeadAfter.
+	BlameWindow time.Duration
+
+	// Fenced is called when this process finds that it was declared dead: it
+	// must cancel all that is running. It returns when that is under way; then
+	// a new incarnation begins.
+	Fenced func()
+
+	Logger *slog.Logger // nil means slog.Default()
+}
+
+// Keeper keeps one process's incarnation alive and buries others'. It is one
+// goroutine: a beat, then a look at all living incarnations, then the reaping
+// of those whose heartbeat has stood still too long.
+//
+// No clock but this process's own monotonic one decides that a worker is dead,
+// and only while this process itself has been awake: the database's clock may
+// jump, and a process that was stopped knows nothing of the others.
+type Keeper struct {
+	cfg KeeperConfig
+
+	lastPass time.Time
+	seen     map[string]sighting // by incarnation
+	former   string              // this process's last incarnation, whose rows it ends itself
+	orphans  map[string]bool     // incarnations that are over and had running rows at the last pass
+
+	mu   sync.Mutex
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+// sighting is what a keeper knows of another's heartbeat.
+type sighting struct {
+	beats int64
+	since time.Time // when we first saw that count
+}
+
+// NewKeeper returns a keeper that does nothing until Start.
+func NewKeeper(cfg KeeperConfig) *Keeper {
+	cfg.Every = cmp.Or(cfg.Every, 10*time.Second)
+	cfg.DeadAfter = cmp.Or(cfg.DeadAfter, 30*time.Second)
+	cfg.BlameWindow = cmp.Or(cfg.BlameWindow, 5*cfg.DeadAfter)
+	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
+	return &Keeper{cfg: cfg, seen: map[string]sighting{}}
+}
+
+// Start registers the incarnation, so that nothing is ever claimed by one that
+// nobody watches, and begins to beat. A second Start is an error.
+func (k *Keeper) Start(ctx context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.stop != nil {
+		return fmt.Errorf("the keeper of worker %s was started before", k.cfg.Worker)
+	}
+	if err := k.register(ctx); err != nil {
+		return err
+	}
+	loop, stop := context.WithCancel(context.Background())
+	k.stop, k.done = stop, make(chan struct{})
+	go k.loop(loop, k.done)
+	return nil
+}
+
+// Drain says that this process claims nothing more: if it dies now, no job is
+// blamed.
+func (k *Keeper) Drain(ctx context.Context) error {
+	_, err := k.cfg.Pool.Exec(ctx, drainSQL, k.cfg.Lease.Incarnation())
+	return err
+}
+
+// Stop ends the loop and the incarnation. Call it when nothing of the process
+// is running any more. It may be called twice, or without a Start.
+func (k *Keeper) Stop(ctx context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.stop == nil {
+		return nil
+	}
+	k.stop()
+	<-k.done
+	if _, err := k.cfg.Pool.Exec(ctx, endIncarnationSQL, k.cfg.Lease.Incarnation()); err != nil {
+		return fmt.Errorf("signing worker %s off: %w", k.cfg.Worker, err)
+	}
+	return nil
+}
+
+func (k *Keeper) loop(ctx context.Context, done chan<- struct{}) {
+	defer close(done)
+	tick := time.NewTicker(k.cfg.Every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if _, err := k.runOnce(ctx, time.Now()); err != nil && ctx.Err() == nil {
+				k.cfg.Logger.ErrorContext(ctx, "heartbeat failed; trying again", "worker", k.cfg.Worker, "error", err)
+			}
+		}
+	}
+}
+
+// runOnce is one pass: beat, look, reap. It returns the incarnations that it
+// declared dead.
+func (k *Keeper) runOnce(ctx context.Context, now time.Time) (reaped []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, max(k.cfg.Every, time.Second))
+	defer cancel()
+	alive, err := k.beat(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !alive {
+		return nil, k.fence(ctx)
+	}
+	if err := k.cfg.Lease.suspects.refresh(ctx, k.cfg.Pool); err != nil {
+		return nil, err
+	}
+	others, err := k.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, other := range k.judge(now, others) {
+		ok, err := k.reap(ctx, other)
+		if err != nil {
+			return reaped, err
+		}
+		if ok {
+			reaped = append(reaped, other.incarnation)
+		}
+	}
+	return reaped, k.sweep(ctx)
+}
+
+// living is another incarnation, as its row stands.
+type living struct {
+	incarnation string
+	worker      string
+	beats       int64
+}
+
+// judge returns those whose heartbeat has stood still for DeadAfter while this
+// process was watching. It forgets all it saw if it has itself been away.
+func (k *Keeper) judge(now time.Time, others []living) (dead []living) {
+	if now.Sub(k.lastPass) > 2*k.cfg.Every+time.Second {
+		clear(k.seen)
+	}
+	k.lastPass = now
+	seen := make(map[string]sighting, len(others))
+	for _, other := range others {
+		s, known := k.seen[other.incarnation]
+		if !known || s.beats != other.beats {
+			s = sighting{beats: other.beats, since: now}
+		}
+		seen[other.incarnation] = s
+		if now.Sub(s.since) >= k.cfg.DeadAfter {
+			dead = append(dead, other)
+		}
+	}
+	k.seen = seen
+	return dead
+}
+
+const registerSQL = `
+INSERT INTO headgate.workers (incarnation, worker, host, pid, kinds, queues) VALUES ($1, $2, $3, $4, $5, $6)`
+
+func (k *Keeper) register(ctx context.Context) error {
+	host, _ := os.Hostname() // "" where there is none
+	_, err := k.cfg.Pool.Exec(ctx, registerSQL, k.cfg.Lease.Incarnation(), k.cfg.Worker, host, os.Getpid(), k.cfg.Kinds, k.cfg.Queues)
+	if err != nil {
+		return fmt.Errorf("registering worker %s: %w", k.cfg.Worker, err)
+	}
+	return nil
+}
+
+// beatSQL finds no row if the incarnation was declared dead.
+const beatSQL = `
+UPDATE headgate.workers SET beats = beats + 1, beat_at = now() WHERE incarnation = $1 AND reaped_at IS NULL`
+
+func (k *Keeper) beat(ctx context.Context) (alive bool, err error) {
+	done, err := k.cfg.Pool.Exec(ctx, beatSQL, k.cfg.Lease.Incarnation())
+	if err != nil {
+		return false, fmt.Errorf("beating: %w", err)
+	}
+	return done.RowsAffected() == 1, nil
+}
+
+// fence ends what was running under an incarnation that others have declared
+// dead, and begins a new one. What still comes from the old one is refused by
+// its token.
+func (k *Keeper) fence(ctx context.Context) error {
+	old := k.cfg.Lease.Incarnation()
+	k.former = old
+	k.cfg.Fenced()
+	k.cfg.Lease.Renew()
+	k.cfg.Logger.WarnContext(ctx, "this worker was declared dead while it slept; its jobs went to others and were cancelled here",
+		"worker", k.cfg.Worker, "incarnation", old)
+	return k.register(ctx)
+}
+
+const lookSQL = `
+SELECT incarnation::text, worker, beats FROM headgate.workers
+WHERE reaped_at IS NULL AND ended_at IS NULL AND incarnation <> $1`
+
+func (k *Keeper) look(ctx context.Context) ([]living, error) {
+	rows, err := k.cfg.Pool.Query(ctx, lookSQL, k.cfg.Lease.Incarnation())
+	if err != nil {
+		return nil, fmt.Errorf("looking at the other workers: %w", err)
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (l living, err error) {
+		err = row.Scan(&l.incarnation, &l.worker, &l.beats)
+		return l, err
+	})
+}
+
+const drainSQL = `UPDATE headgate.workers SET draining = true WHERE incarnation = $1`
+
+const endIncarnationSQL = `UPDATE headgate.workers SET ended_at = now() WHERE incarnation = $1 AND reaped_at IS NULL`

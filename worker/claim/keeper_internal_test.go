@@ -1,0 +1,69 @@
+package claim
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A heartbeat must stand still for DeadAfter under a watcher's eyes.
+func TestJudge(t *testing.T) {
+	t.Parallel()
+	start := time.Now()
+	at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
+	names := func(dead []living) (list []string) {
+		for _, d := range dead {
+			list = append(list, d.incarnation)
+		}
+		return list
+	}
+	k := NewKeeper(KeeperConfig{Lease: NewLease(), Every: 10 * time.Second, DeadAfter: 30 * time.Second})
+	still, lively := living{incarnation: "still", beats: 7}, living{incarnation: "lively", beats: 1}
+	see := func(seconds int) []string {
+		lively.beats++
+		return names(k.judge(at(seconds), []living{still, lively}))
+	}
+	require.Empty(t, see(0))
+	require.Empty(t, see(10))
+	require.Empty(t, see(20))
+	require.Equal(t, []string{"still"}, see(30))
+	still.beats++ // it was only slow
+	require.Empty(t, see(40))
+	require.Empty(t, see(60))
+
+	// The watcher itself was away: what it remembers says nothing.
+	require.Empty(t, see(1000))
+	require.Empty(t, see(1020))
+	require.Equal(t, []string{"still"}, see(1030))
+	// One that is no longer listed is forgotten.
+	require.Empty(t, names(k.judge(at(1040), nil)))
+	require.Empty(t, see(1050))
+}
+
+func TestSoleSuspect(t *testing.T) {
+	t.Parallel()
+	id := func(p *int64) int64 {
+		if p == nil {
+			return 0
+		}
+		return *p
+	}
+	require.Zero(t, id(soleSuspect(nil)))
+	require.Zero(t, id(soleSuspect([]inHand{{id: 1}, {id: 2}})))
+	require.EqualValues(t, 2, id(soleSuspect([]inHand{{id: 1}, {id: 2, suspect: true}})))
+	require.Zero(t, id(soleSuspect([]inHand{{id: 1, suspect: true}, {id: 2, suspect: true}})))
+}
+
+func TestTokens(t *testing.T) {
+	t.Parallel()
+	l := NewLease()
+	first, second := l.next(), l.next()
+	require.NotEqual(t, first, second)
+	require.Equal(t, IncarnationOf(first), l.Incarnation())
+	old := l.Incarnation()
+	l.Renew()
+	require.NotEqual(t, old, l.Incarnation())
+	require.Equal(t, second, Token([]string{first, second}))
+	require.Empty(t, Token(nil))
+}

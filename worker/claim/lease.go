@@ -1,0 +1,72 @@
+package claim
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/google/uuid"
+)
+
+// LeaseKey is the metadata key under which the worker hands an attempt's lease
+// token to the completion. It never reaches the row.
+const LeaseKey = "headgate:lease"
+
+// Lease makes the tokens by which a process proves that a running row is its
+// own: "incarnation:n", where the incarnation is one life of one worker process
+// and n counts its claims. Every claim takes a new token and writes it as the
+// last element of the row's attempted_by; every statement that ends an attempt
+// has it in its WHERE.
+//
+// Attempt numbers could not do this: a snooze, a stop and a reaped job all hand
+// the same number out again. Neither could the process's name: a process that
+// was stopped, taken for dead and woken may claim the same job twice.
+type Lease struct {
+	mu          sync.Mutex
+	incarnation string
+	claims      atomic.Int64
+	suspects    *suspects // what of this incarnation's claims is under suspicion
+}
+
+// NewLease begins a first incarnation.
+func NewLease() *Lease {
+	l := &Lease{suspects: &suspects{running: map[int64]bool{}}}
+	l.Renew()
+	return l
+}
+
+// Renew begins a new incarnation and returns it. What was claimed under the old
+// one can no longer be completed once the reaper has given it away.
+func (l *Lease) Renew() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.incarnation = uuid.Must(uuid.NewV7()).String()
+	l.suspects.forgetAll()
+	return l.incarnation
+}
+
+// Incarnation is the present one, a UUID.
+func (l *Lease) Incarnation() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.incarnation
+}
+
+func (l *Lease) next() string {
+	return fmt.Sprintf("%s:%d", l.Incarnation(), l.claims.Add(1))
+}
+
+// Token returns the token of the claim that a row is running under.
+func Token(attemptedBy []string) string {
+	if len(attemptedBy) == 0 {
+		return ""
+	}
+	return attemptedBy[len(attemptedBy)-1]
+}
+
+// IncarnationOf returns the incarnation that a token was made by.
+func IncarnationOf(token string) string {
+	incarnation, _, _ := strings.Cut(token, ":")
+	return incarnation
+}

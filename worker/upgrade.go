@@ -1,0 +1,39 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/migrations"
+)
+
+// upgradeIfOlder brings a tenant database's Headgate schema up to this program's
+// when a connection finds it older, with the owner's login and under the
+// migrations' own lock, so that of many jobs that find it one does it. It
+// reports whether the attempt is worth making again.
+func (a *attempt) upgradeIfOlder(ctx context.Context, cause error) (bool, error) {
+	var version *migrations.VersionError
+	if !errors.As(cause, &version) || version.Newer() {
+		return false, cause
+	}
+	owner, err := a.w.cfg.Resolver.ResolveDatabase(ctx, a.place.DatabaseID, jobs.LoginOwner)
+	if err != nil {
+		return false, &resolveError{err}
+	}
+	owner.Upgrading = true
+	err = a.w.pools.With(ctx, owner, func(conn *pgx.Conn) error {
+		applied, err := migrations.UpTenant(ctx, conn, owner.DatabaseID)
+		if len(applied) > 0 {
+			a.w.cfg.Logger.InfoContext(ctx, "upgraded Headgate's schema in a tenant database", "database", owner.Database, "applied", applied)
+		}
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("upgrading Headgate's schema in database %s: %w", owner.Database, err)
+	}
+	return true, nil
+}
