@@ -2,11 +2,13 @@ package jobs_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
@@ -54,4 +56,31 @@ func TestSignals(t *testing.T) {
 	var snooze *jobs.SnoozeError
 	require.ErrorAs(t, jobs.Snooze(-time.Second), &snooze)
 	require.Zero(t, snooze.For, "a negative wait is none")
+}
+
+// A row without a UID has the one that google/uuid would make of it.
+func TestUIDOfRow(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 22, 7, 0, 0, 123456789, time.UTC)
+	want := uuid.NewSHA1(uuid.NameSpaceOID, fmt.Appendf(nil, "river_job %d %d", 77, at.UnixMicro()))
+	require.Equal(t, want.String(), jobs.UIDOfRow(77, at))
+}
+
+func TestCancelRequest(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "cancelled", jobs.CancelRequest{}.String())
+	require.Equal(t, "cancelled by ana: sent twice", jobs.CancelRequest{By: "ana", Reason: "sent twice"}.String())
+}
+
+// The two tombstones carry the same arguments, and differ in whom they are for.
+func TestTombstones(t *testing.T) {
+	t.Parallel()
+	one, err := json.Marshal(jobs.Tombstone{UID: "u"})
+	require.NoError(t, err)
+	other, err := json.Marshal(jobs.DatabaseTombstone{Tombstone: jobs.Tombstone{UID: "u"}})
+	require.NoError(t, err)
+	require.JSONEq(t, `{"uid": "u"}`, string(one))
+	require.JSONEq(t, string(one), string(other))
+	require.Equal(t, jobs.ScopeTenant, jobs.KindOptsOf(jobs.Tombstone{}).Scope)
+	require.Equal(t, jobs.ScopeDatabase, jobs.KindOptsOf(jobs.DatabaseTombstone{}).Scope)
 }

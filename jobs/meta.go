@@ -2,20 +2,54 @@ package jobs
 
 import (
 	"context"
+	"crypto/sha1" //nolint:gosec // UUIDs of version 5 are made with it
+	"fmt"
 	"time"
 )
 
 // Meta is what Headgate writes into the metadata of a queued row. Any client of
 // the queue may insert a job for Headgate's workers by writing these keys; a
-// row without job_uid is given one from its id.
+// row without job_uid is given one from its id (UIDOfRow).
 type Meta struct {
-	UID         string     `json:"job_uid"`
-	Tenant      string     `json:"tenant,omitempty"`     // UUID; for scope tenant
-	Database    string     `json:"database,omitempty"`   // UUID; for scope database
-	TimeoutMS   int64      `json:"timeout_ms,omitempty"` // of one attempt, instead of the kind's
-	Schedule    string     `json:"schedule,omitempty"`
-	Nominal     *time.Time `json:"nominal,omitempty"`
-	TraceParent string     `json:"traceparent,omitempty"` // W3C trace context of the enqueuer
+	UID         string         `json:"job_uid"`
+	Tenant      string         `json:"tenant,omitempty"`     // UUID; for scope tenant
+	Database    string         `json:"database,omitempty"`   // UUID; for scope database
+	TimeoutMS   int64          `json:"timeout_ms,omitempty"` // of one attempt, instead of the kind's
+	Schedule    string         `json:"schedule,omitempty"`
+	Nominal     *time.Time     `json:"nominal,omitempty"`
+	RerunOf     string         `json:"rerun_of,omitempty"`    // UID of the job that this one repeats
+	TraceParent string         `json:"traceparent,omitempty"` // W3C trace context of the enqueuer
+	Cancel      *CancelRequest `json:"cancel_request,omitempty"`
+	Tombstone   string         `json:"tombstone_uid,omitempty"` // UID of the job that stops this one in its ledger
+}
+
+// CancelRequest says that somebody wants a job to end, and who.
+type CancelRequest struct {
+	By     string    `json:"by,omitempty"`
+	Reason string    `json:"reason,omitempty"`
+	At     time.Time `json:"at"` // by the central database's clock
+}
+
+// String is the request as the message of an outcome.
+func (r CancelRequest) String() string {
+	text := "cancelled"
+	if r.By != "" {
+		text += " by " + r.By
+	}
+	if r.Reason != "" {
+		text += ": " + r.Reason
+	}
+	return text
+}
+
+// UIDOfRow is the UID of a job that another River client inserted without one:
+// a UUIDv5 of the row's id and creation time. The time tells it from a row that
+// gets the same id after a failover.
+func UIDOfRow(id int64, createdAt time.Time) string {
+	const namespaceOID = "\x6b\xa7\xb8\x12\x9d\xad\x11\xd1\x80\xb4\x00\xc0\x4f\xd4\x30\xc8"
+	u := sha1.Sum(fmt.Appendf([]byte(namespaceOID), "river_job %d %d", id, createdAt.UnixMicro())) //nolint:gosec // no secret here
+	u[6], u[8] = u[6]&0x0f|0x50, u[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:16])
 }
 
 type traceKey struct{}

@@ -24,7 +24,8 @@ type EnqueueOpts struct {
 	// Queue is the queue's name. Default "default".
 	Queue string
 
-	// Tags are at most 16 labels of at most 64 letters, digits, _ . : -
+	// Tags are at most 16 labels of 3 to 64 letters, digits, dashes and
+	// underscores, no dash first or last.
 	Tags []string
 
 	// MaxAttempts is how often the job is tried, 1 to 1000. Default 25.
@@ -32,19 +33,41 @@ type EnqueueOpts struct {
 
 	// Timeout bounds one attempt, 1 s to 24 h. Default: the worker's.
 	Timeout time.Duration
+
+	// IdempotencyKey makes it harmless to repeat a request whose answer was
+	// lost: 1 to 200 printable characters, kept for IdempotencyRetention, for
+	// each tenant (or database) its own. Under a key that is taken nothing is
+	// inserted. The same kind and arguments are answered with the first job,
+	// whatever became of it and whatever the other options say; others with an
+	// *IdempotencyConflictError. While another transaction is taking the key the
+	// call waits for that one's end. Default: none.
+	IdempotencyKey string
 }
 
 // EnqueueResult names an accepted job.
 type EnqueueResult struct {
-	UID string `json:"uid"`          // for ever; what to keep
-	ID  int64  `json:"id,omitempty"` // the row in the queue; 0 from EnqueueMany
+	UID     string `json:"uid"`                // for ever; what to keep
+	ID      int64  `json:"id,omitempty"`       // the row in the queue; 0 from EnqueueMany, or if it has left
+	Result  Result `json:"result"`             // whether the job is this call's own
+	Differs string `json:"differs,omitempty"`  // in a conflict: "kind", "args.NAME" or "args"
+	RerunOf string `json:"rerun_of,omitempty"` // UID of the job that this one repeats
 }
+
+// Result says what a request came to.
+type Result string
+
+// The results of one request. Without an idempotency key all are new.
+const (
+	ResultNew      Result = "new"      // accepted; UID is its own
+	ResultSame     Result = "same"     // accepted before under this key; UID is that job's
+	ResultConflict Result = "conflict" // not accepted; UID is the job that has the key (EnqueueMany only)
+)
 
 // Enqueue accepts one job for a tenant (its slug, UUID or org_id; "" means the
 // one that ctx carries, see jobs.WithTenant). When it returns nil the job is
 // committed and will run. Otherwise nothing was inserted, and the error says
-// which field is wrong, or matches jobs.ErrNoTenant, jobs.ErrUnknownTenant or
-// jobs.ErrTenantSuspended.
+// which field is wrong, or matches jobs.ErrNoTenant, jobs.ErrUnknownTenant,
+// jobs.ErrTenantSuspended or ErrIdempotencyConflict.
 //
 // A tenant that is being moved is accepted; its jobs wait.
 func (c *Client) Enqueue(ctx context.Context, tenant string, args jobs.Args, opts *EnqueueOpts) (EnqueueResult, error) {
@@ -85,7 +108,7 @@ func (c *Client) enqueueOneTx(ctx context.Context, tx pgx.Tx, params EnqueuePara
 	if err != nil {
 		return EnqueueResult{}, fmt.Errorf("enqueueing a job: %w", err)
 	}
-	return c.insertOne(ctx, tx, items[0])
+	return c.accept(ctx, tx, items[0])
 }
 
 // EnqueueParams is one job of EnqueueMany: for a Tenant or for a Database,
@@ -103,6 +126,10 @@ const MaxEnqueueMany = 100_000
 // EnqueueMany accepts up to MaxEnqueueMany jobs in one transaction, all or
 // none, at the speed of COPY. The results are in the order of params. An error
 // names the first wrong item by its index.
+//
+// An item whose idempotency key is taken is no error: its result says same or
+// conflict, and the others are accepted. Of two items with one key the first
+// has it.
 func (c *Client) EnqueueMany(ctx context.Context, params []EnqueueParams) (results []EnqueueResult, err error) {
 	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
 		results, err = c.EnqueueManyTx(ctx, tx, params)
@@ -127,12 +154,5 @@ func (c *Client) EnqueueManyTx(ctx context.Context, tx pgx.Tx, params []EnqueueP
 	if err != nil {
 		return nil, fmt.Errorf("enqueueing %d jobs: %w", len(params), err)
 	}
-	if err := c.insertMany(ctx, tx, items); err != nil {
-		return nil, err
-	}
-	results := make([]EnqueueResult, len(items))
-	for i, item := range items {
-		results[i].UID = item.meta.UID
-	}
-	return results, nil
+	return c.acceptMany(ctx, tx, items)
 }

@@ -80,7 +80,12 @@ func TestEnqueueRefuses(t *testing.T) {
 		"run at 1970, past":  {"acme", "", Note{}, &opts{RunAt: time.Unix(1, 0), AllowPast: true}, nil, "after 2000"},
 		"priority":           {"acme", "", Note{}, &opts{Priority: 5}, nil, "priority is 5: give 1 (first) to 4"},
 		"queue":              {"acme", "", Note{}, &opts{Queue: "No Good"}, nil, `queue "No Good"`},
+		"queue, dashes":      {"acme", "", Note{}, &opts{Queue: "a--b"}, nil, `queue "a--b"`},
+		"queue, end":         {"acme", "", Note{}, &opts{Queue: "a-"}, nil, `queue "a-"`},
+		"queue, long":        {"acme", "", Note{}, &opts{Queue: strings.Repeat("a", 65)}, nil, "1 to 64"},
 		"tag":                {"acme", "", Note{}, &opts{Tags: []string{"a,b"}}, nil, `tag "a,b"`},
+		"tag, short":         {"acme", "", Note{}, &opts{Tags: []string{"ab"}}, nil, `tag "ab": a tag is 3 to 64`},
+		"tag, colon":         {"acme", "", Note{}, &opts{Tags: []string{"a:b"}}, nil, `tag "a:b"`},
 		"tags":               {"acme", "", Note{}, &opts{Tags: make([]string, 17)}, nil, "17 tags: at most 16"},
 		"attempts":           {"acme", "", Note{}, &opts{MaxAttempts: -1}, nil, "give 1 to 1000"},
 		"timeout":            {"acme", "", Note{}, &opts{Timeout: time.Millisecond}, nil, "give 1s to 24h"},
@@ -105,6 +110,8 @@ func TestEnqueueRefuses(t *testing.T) {
 	require.Zero(t, count(t, env, `SELECT count(*) FROM river_job`))
 	_, err = env.Client.Enqueue(ctx, "acme", big(256<<10), nil)
 	require.NoError(t, err, "the limit itself is allowed")
+	_, err = env.Client.Enqueue(ctx, "acme", Note{}, &opts{Queue: strings.Repeat("a-", 31) + "ab", Tags: []string{"a-b", "_a_", strings.Repeat("a", 64)}})
+	require.NoError(t, err, "names at the limit are River's too")
 	_, err = env.Client.Enqueue(ctx, "acme", Note{`a backslash before u0000: \u0000`}, nil)
 	require.NoError(t, err, "text that only looks like an escape is allowed")
 }

@@ -1,10 +1,17 @@
 package orchestrator
 
-// RunOnce lets tests drive the scheduler one pass at a time.
-var RunOnce = (*Scheduler).runOnce
+// RunOnce lets tests drive the scheduler one pass at a time, Sweep the janitor.
+var (
+	RunOnce = (*Scheduler).runOnce
+	Sweep   = (*Janitor).runOnce
+)
 
-// The claim and its setting, for EXPLAIN.
+// JanitorLock is what a test takes to keep janitors from working.
+const JanitorLock = janitorLock
+
+// Statements whose plans are looked at, and their settings.
 const (
-	ClaimDueSQL  = claimDueSQL
-	NoBitmapScan = noBitmapScan
+	ClaimDueSQL       = claimDueSQL
+	NoBitmapScan      = noBitmapScan
+	SelectAttemptsSQL = selectAttempts
 )

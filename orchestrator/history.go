@@ -6,10 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
@@ -21,7 +19,7 @@ type Job struct {
 	UID         string          `json:"uid"`
 	ID          int64           `json:"id"`
 	Kind        string          `json:"kind"`
-	State       string          `json:"state"`              // of the queue: available, scheduled, running, retryable, completed, cancelled, discarded
+	State       string          `json:"state"`              // of the queue, see States
 	Tenant      string          `json:"tenant,omitempty"`   // slug
 	Database    string          `json:"database,omitempty"` // name; where the tenant's rows live now
 	Queue       string          `json:"queue"`
@@ -34,7 +32,12 @@ type Job struct {
 	EnqueuedAt  time.Time       `json:"enqueued_at"`
 	ScheduledAt time.Time       `json:"scheduled_at"`
 	FinishedAt  *time.Time      `json:"finished_at"`
-	Attempts    []jobs.Outcome  `json:"attempts,omitempty"` // ended ones, oldest first; Job only
+	RerunOf     string          `json:"rerun_of,omitempty"` // UID of the job that this one repeats
+
+	Cancel    *jobs.CancelRequest `json:"cancel,omitempty"`    // who wanted it cancelled
+	Tombstone string              `json:"tombstone,omitempty"` // UID of the job that stops this one in its ledger
+
+	Attempts []jobs.Outcome `json:"attempts,omitempty"` // ended ones, oldest first; Job only
 }
 
 // ErrUnknownJob: there is no such job, or not any more.
@@ -43,8 +46,9 @@ var ErrUnknownJob = errors.New("unknown job")
 // jobColumns reads the names behind the ids in a row's metadata by primary key;
 // another River client may have written something there that is no UUID.
 const jobColumns = `
-SELECT coalesce(j.metadata->>'job_uid', ''), j.id, j.kind, j.state::text, coalesce(t.slug, ''), coalesce(d.name, ''), j.queue, j.priority,
-       j.attempt, j.max_attempts, coalesce(j.metadata->>'schedule', ''), j.args, j.tags, j.created_at, j.scheduled_at, j.finalized_at
+SELECT j.metadata, j.id, j.kind,
+       CASE WHEN j.state = 'running' AND j.metadata ? 'cancel_attempted_at' THEN 'cancelling' ELSE j.state::text END, coalesce(t.slug, ''), coalesce(d.name, ''), j.queue, j.priority,
+       j.attempt, j.max_attempts, j.args, j.tags, j.created_at, j.scheduled_at, j.finalized_at
 FROM river_job j
 LEFT JOIN headgate.tenants t
     ON t.id = CASE WHEN j.metadata->>'tenant' ~ '^[0-9a-f-]{36}$' THEN (j.metadata->>'tenant')::uuid END
@@ -59,17 +63,17 @@ const selectJobByID = jobColumns + `WHERE j.id = $1`
 // Job returns one job by its UID or its id in the queue, with its attempts, or
 // an error that matches ErrUnknownJob.
 func (c *Client) Job(ctx context.Context, uidOrID string) (Job, error) {
-	var rows pgx.Rows
-	var err error
-	if id, numErr := strconv.ParseInt(uidOrID, 10, 64); numErr == nil {
-		rows, err = c.pool.Query(ctx, selectJobByID, id)
-	} else if uid, uuidErr := uuid.Parse(uidOrID); uuidErr == nil {
-		rows, err = c.pool.Query(ctx, selectJobByUID, uid.String())
-	} else {
-		return Job{}, fmt.Errorf("%w: %q is neither a job's UID nor its number", ErrUnknownJob, cut(uidOrID))
-	}
+	name, err := parseJobName(uidOrID)
 	if err != nil {
-		return Job{}, fmt.Errorf("reading job %s: %w", cut(uidOrID), err)
+		return Job{}, err
+	}
+	sql := selectJobByUID
+	if name.id != 0 {
+		sql = selectJobByID
+	}
+	rows, err := c.pool.Query(ctx, sql, name.arg())
+	if err != nil {
+		return Job{}, fmt.Errorf("reading job %s: %w", uidOrID, err)
 	}
 	job, err := pgx.CollectExactlyOneRow(rows, scanJob)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -83,14 +87,18 @@ func (c *Client) Job(ctx context.Context, uidOrID string) (Job, error) {
 }
 
 func scanJob(row pgx.CollectableRow) (j Job, err error) {
-	err = row.Scan(&j.UID, &j.ID, &j.Kind, &j.State, &j.Tenant, &j.Database, &j.Queue, &j.Priority,
-		&j.Attempt, &j.MaxAttempts, &j.Schedule, &j.Args, &j.Tags, &j.EnqueuedAt, &j.ScheduledAt, &j.FinishedAt)
+	var metadata []byte
+	err = row.Scan(&metadata, &j.ID, &j.Kind, &j.State, &j.Tenant, &j.Database, &j.Queue, &j.Priority,
+		&j.Attempt, &j.MaxAttempts, &j.Args, &j.Tags, &j.EnqueuedAt, &j.ScheduledAt, &j.FinishedAt)
+	meta := readMeta(metadata, j.ID, j.EnqueuedAt)
+	j.UID, j.Schedule, j.RerunOf, j.Cancel, j.Tombstone = meta.UID, meta.Schedule, meta.RerunOf, meta.Cancel, meta.Tombstone
 	return j, err
 }
 
 const listJobs = jobColumns + `
 WHERE j.id < $1
-  AND ($2 = '' OR j.state = $2::river_job_state)
+  AND ($2 = '' OR j.state = CAST(CASE $2 WHEN 'cancelling' THEN 'running' ELSE $2 END AS river_job_state))
+  AND ($2 <> 'cancelling' OR j.metadata ? 'cancel_attempted_at')
   AND ($3 = '' OR j.kind = $3)
   AND ($4 = '' OR j.metadata->>'tenant' = $4)
 ORDER BY j.id DESC
@@ -105,8 +113,10 @@ type JobFilter struct {
 	Limit  int    // 0 means 50, at most 1000
 }
 
-// States are the words that JobFilter.State takes.
-var States = []string{"available", "scheduled", "running", "retryable", "completed", "cancelled", "discarded"}
+// States are the states of a job, and the words that JobFilter.State takes.
+// Cancelling is a running job that somebody wants cancelled; a filter for
+// running finds it too.
+var States = []string{"available", "scheduled", "running", Cancelling, "retryable", "completed", "cancelled", "discarded", "pending"}
 
 // Jobs lists jobs without their attempts.
 func (c *Client) Jobs(ctx context.Context, f JobFilter) ([]Job, error) {
@@ -127,26 +137,4 @@ func (c *Client) Jobs(ctx context.Context, f JobFilter) ([]Job, error) {
 		return nil, fmt.Errorf("listing jobs: %w", err)
 	}
 	return list, nil
-}
-
-const selectAttempts = `
-SELECT id::text, job_uid::text, job_id, coalesce(tenant_id::text, ''), coalesce(database_id::text, ''), kind, attempt, state, class,
-       sqlstate, message, trace, recovered, started_at, ended_at, rows, output, schedule, worker
-FROM headgate.outcomes WHERE job_uid = $1 ORDER BY ended_at, id LIMIT 1000`
-
-// Attempts returns the ended attempts of a job, oldest first, from the history,
-// which outlives the queue's row.
-func (c *Client) Attempts(ctx context.Context, uid string) ([]jobs.Outcome, error) {
-	if uid == "" {
-		return nil, nil
-	}
-	rows, err := c.pool.Query(ctx, selectAttempts, uid)
-	if err != nil {
-		return nil, fmt.Errorf("reading the attempts of job %s: %w", uid, err)
-	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (o jobs.Outcome, err error) {
-		err = row.Scan(&o.ID, &o.JobUID, &o.JobID, &o.TenantID, &o.DatabaseID, &o.Kind, &o.Attempt, &o.State, &o.Class,
-			&o.SQLState, &o.Message, &o.Trace, &o.Recovered, &o.StartedAt, &o.EndedAt, &o.Result.Rows, &o.Result.Output, &o.Schedule, &o.Worker)
-		return o, err
-	})
 }

@@ -3,6 +3,7 @@ package orchestrator
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -32,17 +33,64 @@ func (it *item) river() (river.InsertManyParams, error) {
 	}}, nil
 }
 
-// insertOne writes one row and wakes the workers of its queue.
-func (c *Client) insertOne(ctx context.Context, tx pgx.Tx, it item) (EnqueueResult, error) {
-	params, err := it.river()
+// accept inserts one job, unless its idempotency key is taken.
+func (c *Client) accept(ctx context.Context, tx pgx.Tx, it item) (EnqueueResult, error) {
+	results, err := claimKeys(ctx, tx, []item{it})
 	if err != nil {
 		return EnqueueResult{}, err
 	}
+	switch result := results[0]; result.Result {
+	case ResultConflict:
+		return EnqueueResult{}, &IdempotencyConflictError{Key: it.key, FirstUID: result.UID, Field: result.Differs}
+	case ResultSame:
+		result.ID, err = idOf(ctx, tx, result.UID)
+		return result, err
+	default:
+		result.ID, err = c.insertOne(ctx, tx, it)
+		return result, err
+	}
+}
+
+// acceptMany inserts those jobs whose idempotency keys are not taken.
+func (c *Client) acceptMany(ctx context.Context, tx pgx.Tx, items []item) ([]EnqueueResult, error) {
+	results, err := claimKeys(ctx, tx, items)
+	if err != nil {
+		return nil, err
+	}
+	fresh := make([]item, 0, len(items))
+	for i := range items {
+		if results[i].Result == ResultNew {
+			fresh = append(fresh, items[i])
+		}
+	}
+	if len(fresh) == 0 {
+		return results, nil
+	}
+	return results, c.insertMany(ctx, tx, fresh)
+}
+
+const selectIDOfUID = `SELECT id FROM river_job WHERE metadata ? 'job_uid' AND metadata->>'job_uid' = $1`
+
+// idOf returns the row of a job, or 0 if it has left the queue.
+func idOf(ctx context.Context, tx pgx.Tx, uid string) (id int64, err error) {
+	err = tx.QueryRow(ctx, selectIDOfUID, uid).Scan(&id)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return 0, fmt.Errorf("looking for job %s: %w", uid, err)
+	}
+	return id, nil
+}
+
+// insertOne writes one row, wakes the workers of its queue and returns its id.
+func (c *Client) insertOne(ctx context.Context, tx pgx.Tx, it item) (id int64, err error) {
+	params, err := it.river()
+	if err != nil {
+		return 0, err
+	}
 	inserted, err := c.river.InsertTx(ctx, tx, params.Args, params.InsertOpts)
 	if err != nil {
-		return EnqueueResult{}, fmt.Errorf("inserting a %s job: %w", it.kind, err)
+		return 0, fmt.Errorf("inserting a %s job: %w", it.kind, err)
 	}
-	return EnqueueResult{UID: it.meta.UID, ID: inserted.Job.ID}, wake(ctx, tx, []item{it})
+	return inserted.Job.ID, wake(ctx, tx, []item{it})
 }
 
 // insertMany writes all rows with one COPY and wakes the workers of each queue.

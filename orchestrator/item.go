@@ -1,12 +1,10 @@
 package orchestrator
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -29,21 +27,24 @@ type item struct {
 	queue       string
 	tags        []string
 	maxAttempts int
+	key         string // idempotency key, or ""
 }
 
 // Limits of one job.
 const (
-	MaxArgs  = 256 << 10 // bytes of JSON
 	maxTags  = 16
 	horizon  = 10 * 365 * 24 * time.Hour
 	pastSlop = time.Minute // clocks differ
 )
 
+// The names of queues and tags are a part of those that River takes.
 var (
 	kindName  = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,127}$`)
-	queueName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
-	tagName   = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,64}$`)
+	queueName = regexp.MustCompile(`^[a-z0-9]+([_-][a-z0-9]+)*$`)
+	tagName   = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]{1,62}[A-Za-z0-9_]$`)
 )
+
+const maxQueueName = 64
 
 // prepare checks every item and asks the catalog once for all their tenants.
 // Nothing is written.
@@ -130,7 +131,7 @@ func newItem(ctx context.Context, p EnqueueParams) (item, error) {
 	}
 	kindOpts := jobs.KindOptsOf(p.Args)
 	it := item{
-		kind: p.Args.Kind(), args: args, runAt: p.Opts.RunAt, tags: p.Opts.Tags,
+		kind: p.Args.Kind(), args: args, runAt: p.Opts.RunAt, tags: p.Opts.Tags, key: p.Opts.IdempotencyKey,
 		priority:    cmp.Or(p.Opts.Priority, kindOpts.Priority, 1),
 		queue:       cmp.Or(p.Opts.Queue, kindOpts.Queue, "default"),
 		maxAttempts: cmp.Or(p.Opts.MaxAttempts, kindOpts.MaxAttempts, 25),
@@ -171,8 +172,8 @@ func (it *item) check(opts *EnqueueOpts, now time.Time) error {
 		return fmt.Errorf("kind %q: a kind's name is 1 to 127 letters, digits, dots, dashes or underscores", cut(it.kind))
 	case it.priority < 1 || it.priority > 4:
 		return fmt.Errorf("priority is %d: give 1 (first) to 4", it.priority)
-	case !queueName.MatchString(it.queue):
-		return fmt.Errorf("queue %q: a queue's name is 1 to 64 lower-case letters, digits, dashes or underscores", cut(it.queue))
+	case len(it.queue) > maxQueueName || !queueName.MatchString(it.queue):
+		return fmt.Errorf("queue %q: a queue's name is 1 to %d lower-case letters and digits, and single dashes or underscores between them", cut(it.queue), maxQueueName)
 	case it.maxAttempts < 1 || it.maxAttempts > 1000:
 		return fmt.Errorf("max attempts is %d: give 1 to 1000", it.maxAttempts)
 	case opts.Timeout != 0 && (opts.Timeout < time.Second || opts.Timeout > 24*time.Hour):
@@ -182,8 +183,11 @@ func (it *item) check(opts *EnqueueOpts, now time.Time) error {
 	}
 	for _, tag := range it.tags {
 		if !tagName.MatchString(tag) {
-			return fmt.Errorf("tag %q: a tag is 1 to 64 letters, digits, or _ . : -", cut(tag))
+			return fmt.Errorf("tag %q: a tag is 3 to 64 letters, digits, dashes or underscores, no dash first or last", cut(tag))
 		}
+	}
+	if err := checkKey(opts.IdempotencyKey); err != nil {
+		return err
 	}
 	return checkRunAt(opts, now)
 }
@@ -201,51 +205,6 @@ func checkRunAt(opts *EnqueueOpts, now time.Time) error {
 		return fmt.Errorf("run at %s is not a time that anybody means: give one after 2000", at.UTC().Format(time.RFC3339))
 	}
 	return nil
-}
-
-func encodeArgs(args jobs.Args) ([]byte, error) {
-	raw, err := json.Marshal(args)
-	if err != nil {
-		return nil, fmt.Errorf("args of kind %s do not encode as JSON: %w", args.Kind(), err)
-	}
-	switch {
-	case len(raw) > MaxArgs:
-		return nil, fmt.Errorf("args are %d bytes of JSON: at most %d; keep the document elsewhere and pass its name", len(raw), MaxArgs)
-	case len(raw) == 0 || raw[0] != '{':
-		return nil, fmt.Errorf("args of kind %s encode as %s: they must be a JSON object", args.Kind(), jsonType(raw))
-	case hasNUL(raw):
-		return nil, errors.New(`args hold the character U+0000, which Postgres cannot store: remove it`)
-	}
-	return raw, nil
-}
-
-// hasNUL reports whether JSON text holds an escaped NUL: \u0000 behind an even
-// number of backslashes.
-func hasNUL(raw []byte) bool {
-	for rest := raw; ; {
-		i := bytes.Index(rest, []byte(`\u0000`))
-		if i < 0 {
-			return false
-		}
-		before := len(rest[:i]) - len(bytes.TrimRight(rest[:i], `\`))
-		if before%2 == 0 {
-			return true
-		}
-		rest = rest[i+1:]
-	}
-}
-
-func jsonType(raw []byte) string {
-	switch {
-	case len(raw) == 0:
-		return "nothing"
-	case raw[0] == '[':
-		return "an array"
-	case raw[0] == '"':
-		return "a string"
-	default:
-		return "a bare value"
-	}
 }
 
 // cut bounds what an error repeats of a bad value.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -74,6 +75,9 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`
 func (c *Client) CreateScheduleTx(ctx context.Context, tx pgx.Tx, params ScheduleParams) (Schedule, error) {
 	if !scheduleName.MatchString(params.Name) {
 		return Schedule{}, fmt.Errorf("schedule name %q: give 1 to 63 lower-case letters, digits or dashes, a letter first", cut(params.Name))
+	}
+	if params.Opts != nil && params.Opts.IdempotencyKey != "" {
+		return Schedule{}, fmt.Errorf("schedule %s: an idempotency key is for one job; a schedule's own name keeps it from being created twice", params.Name)
 	}
 	it, err := newItem(ctx, EnqueueParams{Tenant: params.Tenant, Args: params.Args, Opts: params.Opts})
 	if err != nil {
@@ -196,7 +200,11 @@ func unknownSchedule(tenant, name string) error {
 	return fmt.Errorf("%w: tenant %s has no schedule named %q; `headgate schedule list --tenant %s` shows them", ErrUnknownSchedule, tenant, cut(name), tenant)
 }
 
-func clip(s string, n int) string { return s[:min(len(s), n)] }
+// clip makes text fit for a column: valid UTF-8, no NUL, at most n bytes.
+func clip(s string, n int) string {
+	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
+	return strings.ToValidUTF8(s[:min(len(s), n)], "")
+}
 
 const listSchedules = `
 SELECT s.id::text, t.slug, s.name, s.kind, s.args, s.queue, s.cron, s.zone, s.next_run_at, s.last_run_at, s.paused, s.paused_note, s.error

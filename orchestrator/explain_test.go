@@ -1,0 +1,272 @@
+package orchestrator_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/orchestrator"
+	"github.com/headgate/headgate/orchestrator/catalog"
+)
+
+// factsOf are the facts about a job, one a line, with what can be done.
+func factsOf(t *testing.T, env *jobstest.Env, name string) string {
+	t.Helper()
+	e, err := env.Client.Explain(context.Background(), name)
+	require.NoError(t, err)
+	require.NotEmpty(t, e.Facts)
+	lines := make([]string, len(e.Facts))
+	for i, f := range e.Facts {
+		lines[i] = f.Fact + " → " + f.Next
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Why is this job not running? One case for each answer.
+func TestExplain(t *testing.T) {
+	t.Parallel()
+	worker := func(t *testing.T, env *jobstest.Env, kinds, queues []string) {
+		register(t, env, uuid.NewString(), kinds, queues)
+	}
+	for name, c := range map[string]struct {
+		make func(t *testing.T, env *jobstest.Env, job orchestrator.EnqueueResult)
+		says []string
+		not  []string
+	}{
+		"no worker": {
+			says: []string{"it is available and waits for a worker; due ", "no worker is alive → start one: `headgate worker`"},
+		},
+		"draining": {
+			make: func(t *testing.T, env *jobstest.Env, _ orchestrator.EnqueueResult) {
+				worker(t, env, []string{"note"}, []string{"default"})
+				do(t, env, `UPDATE headgate.workers SET draining = true`)
+			},
+			says: []string{"all workers that are alive (1) are stopping and take nothing more"},
+		},
+		"dead workers do not count": {
+			make: func(t *testing.T, env *jobstest.Env, _ orchestrator.EnqueueResult) {
+				worker(t, env, []string{"note"}, []string{"default"})
+				worker(t, env, []string{"note"}, []string{"default"})
+				do(t, env, `UPDATE headgate.workers SET reaped_at = now() WHERE incarnation = (SELECT min(incarnation::text)::uuid FROM headgate.workers)`)
+				do(t, env, `UPDATE headgate.workers SET ended_at = now() WHERE reaped_at IS NULL`)
+			},
+			says: []string{"no worker is alive"},
+		},
+		"kind": {
+			make: func(t *testing.T, env *jobstest.Env, _ orchestrator.EnqueueResult) {
+				worker(t, env, []string{"other"}, []string{"default"})
+			},
+			says: []string{"no live worker knows kind note (1 alive)"}, not: []string{"queue default"},
+		},
+		"queue": {
+			make: func(t *testing.T, env *jobstest.Env, _ orchestrator.EnqueueResult) {
+				worker(t, env, []string{"note"}, []string{"other"})
+			},
+			says: []string{"no live worker works queue default (1 alive)"}, not: []string{"knows kind"},
+		},
+		"kind here, queue there": {
+			make: func(t *testing.T, env *jobstest.Env, _ orchestrator.EnqueueResult) {
+				worker(t, env, []string{"note"}, []string{"other"})
+				worker(t, env, []string{"other"}, []string{"default"})
+			},
+			says: []string{"no live worker both knows kind note and works queue default"},
+		},
+		"its turn": {
+			make: func(t *testing.T, env *jobstest.Env, _ orchestrator.EnqueueResult) {
+				worker(t, env, []string{"note"}, []string{"default"})
+				for range 3 {
+					enqueue(t, env)
+				}
+				do(t, env, `UPDATE river_job SET scheduled_at = scheduled_at - interval '1 hour' WHERE id > (SELECT min(id) FROM river_job)`)
+			},
+			says: []string{"3 jobs of queue default come before it"}, not: []string{"no live worker", "no worker"},
+		},
+		"not due": {
+			make: func(t *testing.T, env *jobstest.Env, job orchestrator.EnqueueResult) {
+				do(t, env, `UPDATE headgate.tenants SET timezone = 'Asia/Tokyo'`)
+				do(t, env, `UPDATE river_job SET state = 'scheduled', scheduled_at = '2099-01-01 01:30:00+00'`)
+			},
+			says: []string{"it is scheduled; due 2099-01-01 10:30:00 Asia/Tokyo = 2099-01-01 01:30:00 UTC → `headgate job retry"},
+			not:  []string{"come before it"},
+		},
+		"retryable": {
+			make: func(t *testing.T, env *jobstest.Env, job orchestrator.EnqueueResult) {
+				putInto(t, env, job.ID, "retryable")
+				outcome(t, env, job, "failed", jobs.ClassJobError, "no such invoice", time.Now())
+			},
+			says: []string{"attempt 1 of 25 failed; the next one is due ", "its last attempt ended as job_error: no such invoice → "},
+		},
+		"held": {
+			make: func(t *testing.T, env *jobstest.Env, job orchestrator.EnqueueResult) {
+				putInto(t, env, job.ID, "scheduled")
+				outcome(t, env, job, "failed", jobs.ClassPanic, "oh", time.Now().Add(-time.Hour))
+				for i := range 3 {
+					outcome(t, env, job, "snoozed", jobs.ClassUnreachable, "connection refused", time.Now().Add(time.Duration(i-10)*time.Minute))
+				}
+			},
+			says: []string{"its last 3 attempts ended as unreachable: connection refused → see that the tenant's server answers"},
+		},
+		"put off": {
+			make: func(t *testing.T, env *jobstest.Env, job orchestrator.EnqueueResult) {
+				putInto(t, env, job.ID, "scheduled")
+				outcome(t, env, job, "snoozed", "", "snoozed for 1h0m0s", time.Now())
+			},
+			says: []string{"its handler put it off; due "}, not: []string{"ended as"},
+		},
+		"tenant suspended": {
+			make: func(t *testing.T, env *jobstest.Env, _ orchestrator.EnqueueResult) {
+				require.NoError(t, env.Catalog.SetStatus(context.Background(), "acme", catalog.Suspended))
+			},
+			says: []string{"tenant acme is suspended; its work waits → set the tenant active again"},
+		},
+		"tenant moving": {
+			make: func(t *testing.T, env *jobstest.Env, _ orchestrator.EnqueueResult) {
+				require.NoError(t, env.Catalog.SetStatus(context.Background(), "acme", catalog.Moving))
+			},
+			says: []string{"tenant acme is being moved"},
+		},
+		"server down": {
+			make: func(t *testing.T, env *jobstest.Env, _ orchestrator.EnqueueResult) {
+				do(t, env, `UPDATE headgate.servers SET state = 'down'`)
+			},
+			says: []string{"server " + jobstest.Server + ", where its database lies, is down"},
+		},
+		"queue paused": {
+			make: func(t *testing.T, env *jobstest.Env, _ orchestrator.EnqueueResult) {
+				do(t, env, `INSERT INTO river_queue (name, paused_at, updated_at) VALUES ('default', now(), now())`)
+			},
+			says: []string{"queue default is paused → resume the queue"},
+		},
+		"suspect": {
+			make: func(t *testing.T, env *jobstest.Env, job orchestrator.EnqueueResult) {
+				do(t, env, `INSERT INTO headgate.suspects (job_id, job_uid, kind) VALUES ($1, $2, 'note')`, job.ID, job.UID)
+			},
+			says: []string{"it is under suspicion: workers died while it ran (1)"},
+		},
+		"pending": {
+			make: func(t *testing.T, env *jobstest.Env, job orchestrator.EnqueueResult) {
+				putInto(t, env, job.ID, "pending")
+			},
+			says: []string{"it is pending"}, not: []string{"worker"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			env := setup(t)
+			job := enqueue(t, env)
+			if c.make != nil {
+				c.make(t, env, job)
+			}
+			facts := factsOf(t, env, fmt.Sprint(job.ID))
+			for _, says := range c.says {
+				require.Contains(t, facts, says)
+			}
+			for _, not := range c.not {
+				require.NotContains(t, facts, not)
+			}
+		})
+	}
+}
+
+// Where does it run, and how far is its cancellation?
+func TestExplainRunning(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	ctx := context.Background()
+	job := enqueue(t, env)
+	incarnation := runUnder(t, env, job.ID)
+	facts := factsOf(t, env, job.UID)
+	require.Contains(t, facts, "it is running, attempt 1 of 25, on worker w-"+incarnation[:4]+" (host here, process 7)")
+	e, err := env.Client.Explain(ctx, job.UID)
+	require.NoError(t, err)
+	require.WithinDuration(t, time.Now(), *e.Facts[0].Since, time.Minute)
+
+	_, err = env.Client.Cancel(ctx, job.UID, &orchestrator.CancelOpts{Actor: "ana"})
+	require.NoError(t, err)
+	require.Contains(t, factsOf(t, env, job.UID), "it is being cancelled (cancelled by ana): its worker has been told and has not ended it yet → wait; after 1m0s")
+	age(t, env, job.ID)
+	result, err := env.Client.Cancel(ctx, job.UID, nil)
+	require.NoError(t, err)
+	require.Contains(t, factsOf(t, env, job.UID), "`headgate job explain "+result.Tombstone+"`")
+	do(t, env, `UPDATE headgate.workers SET reaped_at = now()`)
+	require.Contains(t, factsOf(t, env, job.UID), "that worker is gone; the job is given to another within seconds")
+	do(t, env, `DELETE FROM headgate.workers`)
+	require.Contains(t, factsOf(t, env, job.UID), "on a worker that is not registered")
+}
+
+// How did it end, and can it be done again?
+func TestExplainFinished(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	ctx := context.Background()
+	for name, c := range map[string]struct {
+		state, outcome string
+		class          jobs.Class
+		sql            string
+		says           string
+	}{
+		"succeeded":   {state: "completed", outcome: "succeeded", says: "it has succeeded → `headgate job rerun"},
+		"discarded":   {state: "discarded", outcome: "discarded", class: jobs.ClassPanic, says: "it has used up its 25 attempts; the last was discarded (panic: why) → `headgate job retry"},
+		"cancelled":   {state: "cancelled", outcome: "cancelled", class: jobs.ClassTenant, says: "its last attempt was cancelled (tenant: why)"},
+		"by hand":     {state: "cancelled", outcome: "cancelled", sql: `UPDATE river_job SET metadata = metadata || '{"cancel_request": {"by": "ana", "at": "2026-01-01T00:00:00Z"}}' WHERE id = $1`, says: "it was cancelled by ana"},
+		"tombstone":   {state: "cancelled", outcome: "cancelled", sql: `UPDATE river_job SET metadata = metadata || '{"tombstone_uid": "x"}' WHERE id = $1`, says: "stopped in its tenant's ledger → `headgate job rerun"},
+		"quarantined": {state: "discarded", outcome: "discarded", class: jobs.ClassQuarantined, says: "it is in quarantine: its worker died twice while this job alone was under suspicion → find out"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			job := enqueue(t, env)
+			putInto(t, env, job.ID, c.state)
+			outcome(t, env, job, c.outcome, c.class, "why", time.Now())
+			if c.sql != "" {
+				do(t, env, c.sql, job.ID)
+			}
+			require.Contains(t, factsOf(t, env, job.UID), c.says)
+			do(t, env, `DELETE FROM river_job WHERE id = $1`, job.ID)
+			require.Contains(t, factsOf(t, env, job.UID), "its row has left the queue; its last attempt ")
+			_, err := env.Client.Explain(ctx, fmt.Sprint(job.ID))
+			require.ErrorIs(t, err, orchestrator.ErrUnknownJob)
+		})
+	}
+	for _, name := range []string{uuid.NewString(), "x", ""} {
+		_, err := env.Client.Explain(ctx, name)
+		require.ErrorIs(t, err, orchestrator.ErrUnknownJob)
+	}
+}
+
+func TestWorkers(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	job := enqueue(t, env)
+	alive := runUnder(t, env, job.ID)
+	stopped, lost, draining := uuid.NewString(), uuid.NewString(), uuid.NewString()
+	for _, incarnation := range []string{stopped, lost, draining} {
+		register(t, env, incarnation, []string{"a", "b"}, []string{"default"})
+	}
+	do(t, env, `UPDATE headgate.workers SET ended_at = now() - interval '1 hour' WHERE incarnation = $1`, stopped)
+	do(t, env, `UPDATE headgate.workers SET reaped_at = now(), draining = true WHERE incarnation = $1`, lost)
+	do(t, env, `UPDATE headgate.workers SET draining = true WHERE incarnation = $1`, draining)
+	list, err := env.Client.Workers(context.Background())
+	require.NoError(t, err)
+	require.Len(t, list, 4)
+	states := map[string]orchestrator.WorkerState{}
+	for i, w := range list {
+		states[w.Incarnation] = w.State
+		require.Equal(t, i < 2, w.ReapedAt == nil && w.EndedAt == nil, "those alive come first")
+		if w.Incarnation == alive {
+			require.Equal(t, 1, w.Running)
+			require.Equal(t, []string{"note"}, w.Kinds)
+		} else {
+			require.Zero(t, w.Running)
+		}
+	}
+	require.Equal(t, map[string]orchestrator.WorkerState{
+		alive: orchestrator.WorkerAlive, stopped: orchestrator.WorkerStopped, lost: orchestrator.WorkerLost, draining: orchestrator.WorkerDraining,
+	}, states)
+	require.Equal(t, lost, list[2].Incarnation, "then the newest of those that are gone")
+}

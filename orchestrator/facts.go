@@ -1,0 +1,160 @@
+package orchestrator
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/headgate/headgate/jobs"
+)
+
+// explain is the rule of Explain: from rows to sentences.
+func explain(job Job, s around) []Fact {
+	switch job.State {
+	case "running", Cancelling:
+		return explainRunning(job, s)
+	case "completed", "cancelled", "discarded":
+		return []Fact{explainFinished(job, s)}
+	case "pending":
+		return []Fact{{Fact: "it is pending: the transaction that enqueues it is not confirmed yet", Since: &job.EnqueuedAt}}
+	}
+	facts := []Fact{explainTime(job, s)}
+	if held, ok := explainHeld(job); ok {
+		facts = append(facts, held)
+	}
+	facts = append(facts, explainPlace(job, s)...)
+	facts = append(facts, explainWorkers(job, s)...)
+	if s.deaths > 0 {
+		facts = append(facts, Fact{Fact: fmt.Sprintf("it is under suspicion: workers died while it ran (%d), so it runs only where no other suspect does", s.deaths)})
+	}
+	due := !job.ScheduledAt.After(s.now)
+	if due && s.before > 0 {
+		facts = append(facts, Fact{Fact: countOf(s.before) + " jobs of queue " + job.Queue + " come before it"})
+	}
+	return facts
+}
+
+func countOf(n int) string {
+	if n >= maxBefore {
+		return fmt.Sprintf("%d or more", maxBefore)
+	}
+	return fmt.Sprint(n)
+}
+
+// explainTime says when the job's time is, or that it has come.
+func explainTime(job Job, s around) Fact {
+	due := !job.ScheduledAt.After(s.now)
+	at := moment(job.ScheduledAt, s.zone)
+	last := lastOf(job)
+	switch {
+	case due && job.State == "available":
+		return Fact{Fact: "it is available and waits for a worker; due " + at, Since: &job.ScheduledAt}
+	case due:
+		return Fact{Fact: fmt.Sprintf("it is %s and due %s; a worker makes it available within seconds", job.State, at), Since: &job.ScheduledAt}
+	case job.State == "retryable":
+		return Fact{Fact: fmt.Sprintf("attempt %d of %d failed; the next one is due %s", job.Attempt, job.MaxAttempts, at), Since: endOf(last), Next: runNow(job)}
+	case last != nil && last.State == jobs.Snoozed && last.Class == "":
+		return Fact{Fact: "its handler put it off; due " + at, Since: endOf(last), Next: runNow(job)}
+	}
+	return Fact{Fact: fmt.Sprintf("it is %s; due %s", job.State, at), Since: &job.EnqueuedAt, Next: runNow(job)}
+}
+
+func runNow(job Job) string { return "`headgate job retry " + job.UID + "` runs it now" }
+
+// moment is a time in the tenant's zone and in UTC.
+func moment(at time.Time, zone string) string {
+	const form = "2006-01-02 15:04:05"
+	utc := at.UTC().Format(form) + " UTC"
+	location, err := time.LoadLocation(zone)
+	if err != nil || zone == "UTC" {
+		return utc
+	}
+	return at.In(location).Format(form) + " " + zone + " = " + utc
+}
+
+func lastOf(job Job) *jobs.Outcome {
+	if len(job.Attempts) == 0 {
+		return nil
+	}
+	return &job.Attempts[len(job.Attempts)-1]
+}
+
+func endOf(o *jobs.Outcome) *time.Time {
+	if o == nil {
+		return nil
+	}
+	return &o.EndedAt
+}
+
+// explainHeld says what ended the last attempt, and since when that has been so.
+func explainHeld(job Job) (Fact, bool) {
+	last := lastOf(job)
+	if last == nil || last.Class == "" {
+		return Fact{}, false
+	}
+	first := len(job.Attempts) - 1
+	for first > 0 && job.Attempts[first-1].Class == last.Class {
+		first--
+	}
+	fact := fmt.Sprintf("its last attempt ended as %s: %s", last.Class, last.Message)
+	if n := len(job.Attempts) - first; n > 1 {
+		fact = fmt.Sprintf("its last %d attempts ended as %s: %s", n, last.Class, last.Message)
+	}
+	return Fact{Fact: fact, Since: &job.Attempts[first].EndedAt, Next: classSteps[last.Class]}, true
+}
+
+// classSteps is what an operator can do about a class. For those that pass by
+// themselves, or that are the job's own, nothing.
+var classSteps = map[jobs.Class]string{
+	jobs.ClassUnreachable:   "see that the tenant's server answers; the job then goes on by itself and has used no attempt",
+	jobs.ClassServerFull:    "give the tenant's server more connections, or its other users fewer",
+	jobs.ClassAuthFailed:    "give the catalog the right login: `headgate database login`",
+	jobs.ClassReadOnly:      "point the catalog at the primary: `headgate database login`",
+	jobs.ClassDiskFull:      "free some disk on the tenant's server",
+	jobs.ClassWrongDatabase: "correct the address in the catalog: `headgate database login`",
+	jobs.ClassSchemaNewer:   "upgrade the workers",
+	jobs.ClassSchemaOlder:   "upgrade Headgate's schema in the tenant's database",
+	jobs.ClassUndecryptable: "give the workers the key that the catalog was sealed with",
+	jobs.ClassBadArgs:       "see that the workers' version of the kind fits what was enqueued",
+}
+
+// explainPlace says what keeps a tenant's work or a queue from being done.
+func explainPlace(job Job, s around) []Fact {
+	var facts []Fact
+	switch s.tenantStatus {
+	case "suspended", "archived", "provisioning":
+		facts = append(facts, Fact{Fact: fmt.Sprintf("tenant %s is %s; its work waits", job.Tenant, s.tenantStatus), Next: "set the tenant active again, or cancel the job"})
+	case "moving":
+		facts = append(facts, Fact{Fact: fmt.Sprintf("tenant %s is being moved; its work waits for the new place", job.Tenant)})
+	}
+	if s.serverState != "" && s.serverState != "open" {
+		facts = append(facts, Fact{Fact: fmt.Sprintf("server %s, where its database lies, is %s", s.server, s.serverState)})
+	}
+	if s.queuePausedAt != nil {
+		facts = append(facts, Fact{Fact: "queue " + job.Queue + " is paused", Since: s.queuePausedAt, Next: "resume the queue"})
+	}
+	return facts
+}
+
+// explainWorkers says why no worker can take the job, if none can.
+func explainWorkers(job Job, s around) []Fact {
+	w := s.workers
+	switch {
+	case w.alive == 0:
+		return []Fact{{Fact: "no worker is alive", Next: "start one: `headgate worker`"}}
+	case w.taking == 0:
+		return []Fact{{Fact: fmt.Sprintf("all workers that are alive (%d) are stopping and take nothing more", w.alive), Next: "start another: `headgate worker`"}}
+	case w.fit > 0:
+		return nil
+	}
+	var facts []Fact
+	if w.knowing == 0 {
+		facts = append(facts, Fact{Fact: fmt.Sprintf("no live worker knows kind %s (%d alive)", job.Kind, w.taking), Next: "start a worker program that registers the kind; `headgate worker list` shows what the others know"})
+	}
+	if w.working == 0 {
+		facts = append(facts, Fact{Fact: fmt.Sprintf("no live worker works queue %s (%d alive)", job.Queue, w.taking), Next: "name the queue in a worker's configuration"})
+	}
+	if len(facts) == 0 {
+		facts = append(facts, Fact{Fact: fmt.Sprintf("no live worker both knows kind %s and works queue %s", job.Kind, job.Queue), Next: "let one worker do both"})
+	}
+	return facts
+}

@@ -1,0 +1,66 @@
+package orchestrator
+
+import (
+	"fmt"
+
+	"github.com/headgate/headgate/jobs"
+)
+
+// explainRunning says where the job runs, and how far a cancellation is.
+func explainRunning(job Job, s around) []Fact {
+	fact := Fact{Fact: fmt.Sprintf("it is running, attempt %d of %d", job.Attempt, job.MaxAttempts), Since: s.attemptedAt}
+	switch {
+	case s.worker == "":
+		fact.Fact += ", on a worker that is not registered"
+	default:
+		fact.Fact += fmt.Sprintf(", on worker %s (host %s, process %d)", s.worker, s.host, s.pid)
+	}
+	facts := []Fact{fact}
+	if s.workerLostAt != nil {
+		facts = append(facts, Fact{Fact: "that worker is gone; the job is given to another within seconds", Since: s.workerLostAt})
+	}
+	if job.State != Cancelling {
+		return facts
+	}
+	wish := Fact{Fact: "it is being cancelled: its worker has been told and has not ended it yet"}
+	if job.Cancel != nil {
+		wish.Fact, wish.Since = fmt.Sprintf("it is being cancelled (%s): its worker has been told and has not ended it yet", job.Cancel), &job.Cancel.At
+	}
+	if job.Tombstone == "" {
+		wish.Next = fmt.Sprintf("wait; after %s a tombstone stops it in its tenant's ledger", TombstoneAfter)
+	} else {
+		wish.Next = "its worker is out of reach; see how the tombstone does: `headgate job explain " + job.Tombstone + "`"
+	}
+	return append(facts, wish)
+}
+
+// explainFinished says how the job ended, and whether it can be done again.
+func explainFinished(job Job, s around) Fact {
+	fact := Fact{Since: job.FinishedAt, Next: "`headgate job retry " + job.UID + "` tries it again"}
+	last := lastOf(job)
+	switch {
+	case job.State == "completed":
+		fact.Fact, fact.Next = "it has succeeded", "`headgate job rerun "+job.UID+"` does it once more, as a new job"
+		if last != nil && last.Recovered {
+			fact.Fact += "; the ledger said that an earlier attempt had done it"
+		}
+	case job.State == "discarded" && (s.quarantinedAt != nil || last != nil && last.Class == jobs.ClassQuarantined):
+		fact.Fact = "it is in quarantine: its worker died twice while this job alone was under suspicion"
+		fact.Next = "find out what it does to its worker; then `headgate job retry " + job.UID + "` releases it"
+	case job.Tombstone != "":
+		fact.Fact = "it was cancelled, and stopped in its tenant's ledger"
+		fact.Next = "`headgate job rerun " + job.UID + "` makes a new job of it"
+	case job.Cancel != nil && job.State == "cancelled":
+		fact.Fact = "it was " + job.Cancel.String()
+	case job.State == "discarded":
+		fact.Fact = fmt.Sprintf("it has used up its %d attempts", job.MaxAttempts)
+		if last != nil {
+			fact.Fact += "; the last " + ending(*last)
+		}
+	case last != nil:
+		fact.Fact = "its last attempt " + ending(*last)
+	default:
+		fact.Fact = "it was " + job.State
+	}
+	return fact
+}

@@ -1,0 +1,175 @@
+package orchestrator
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// JanitorConfig is what lives as long as a Janitor. The zero value works.
+type JanitorConfig struct {
+	// Every is the time between two passes. 0 means 1 minute.
+	Every time.Duration
+
+	// HistoryRetention is how long outcomes are kept, at least a day. They go by
+	// whole months, when the last of a month is that old. 0 means 13 months of
+	// 30.4 days.
+	HistoryRetention time.Duration
+
+	// Batch bounds the rows that one transaction deletes. 0 means 1000.
+	Batch int
+}
+
+// Janitor keeps the central database tidy: it makes the history's coming months
+// and drops the old ones, deletes idempotency keys and workers past their time,
+// and enqueues a tombstone for each cancelled job whose worker does not answer.
+// River's own cleaner deletes finished jobs from the queue.
+//
+// Any number of janitors run; each piece of work is done by the one that gets
+// the lock, and the others leave it. Times are the database's, except that
+// nothing of the history is dropped that is young by this process's clock.
+type Janitor struct {
+	client *Client
+	cfg    JanitorConfig
+
+	mu   sync.Mutex
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+// Swept is what one pass did.
+type Swept struct {
+	Made       []string // partitions of the history
+	Dropped    []string
+	Strays     int // outcomes deleted that lay in no month of their own
+	Keys       int // idempotency keys deleted
+	Workers    int // rows of workers deleted
+	Tombstones int // enqueued
+}
+
+// NewJanitor returns a janitor that does nothing until Start.
+func NewJanitor(client *Client, cfg JanitorConfig) (*Janitor, error) {
+	cfg.Every = cmp.Or(cfg.Every, time.Minute)
+	cfg.HistoryRetention = cmp.Or(cfg.HistoryRetention, 13*730*time.Hour)
+	cfg.Batch = cmp.Or(cfg.Batch, 1000)
+	switch {
+	case cfg.Every < time.Second:
+		return nil, fmt.Errorf("orchestrator.JanitorConfig.Every is %s: give a second or more", cfg.Every)
+	case cfg.HistoryRetention < 24*time.Hour:
+		return nil, fmt.Errorf("orchestrator.JanitorConfig.HistoryRetention is %s: give 24h or more", cfg.HistoryRetention)
+	case cfg.Batch < 1:
+		return nil, fmt.Errorf("orchestrator.JanitorConfig.Batch is %d: give 1 or more", cfg.Batch)
+	}
+	return &Janitor{client: client, cfg: cfg}, nil
+}
+
+// Start runs the loop in the background, the first pass at once, and returns. A
+// second Start does nothing.
+func (j *Janitor) Start() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.stop != nil {
+		return
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	j.stop, j.done = stop, make(chan struct{})
+	go j.loop(ctx, j.done)
+}
+
+// Stop ends the loop and waits for it. It may be called twice, or without a
+// Start.
+func (j *Janitor) Stop() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.stop == nil {
+		return
+	}
+	j.stop()
+	<-j.done
+}
+
+func (j *Janitor) loop(ctx context.Context, done chan<- struct{}) {
+	defer close(done)
+	tick := time.NewTicker(j.cfg.Every)
+	defer tick.Stop()
+	for {
+		swept, err := j.runOnce(ctx)
+		if err != nil && ctx.Err() == nil {
+			j.client.log.ErrorContext(ctx, "the janitor left something undone; trying again", "error", err)
+		}
+		if len(swept.Made)+len(swept.Dropped) > 0 {
+			j.client.log.InfoContext(ctx, "history by month", "made", swept.Made, "dropped", swept.Dropped)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// runOnce is one pass. What fails does not keep the rest from being done.
+func (j *Janitor) runOnce(ctx context.Context) (swept Swept, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	var errs []error
+	for _, work := range []func(context.Context, *Swept) error{
+		j.makeMonths, j.buryCancelled, j.deleteKeys, j.deleteWorkers, j.dropMonths, j.deleteStrays,
+	} {
+		errs = append(errs, work(ctx, &swept))
+	}
+	return swept, errors.Join(errs...)
+}
+
+// janitorLock is the advisory lock of all janitors of a database: "hg_janit" in
+// ASCII.
+const janitorLock int64 = 0x68675f6a616e6974
+
+const tryLock = `SELECT pg_try_advisory_xact_lock($1)`
+
+// No piece of work may keep workers waiting for a lock that it waits for itself.
+const janitorPatience = `SET LOCAL lock_timeout = '1s'`
+
+// locked runs work in a transaction of its own, or not at all while another
+// janitor is at work.
+func (j *Janitor) locked(ctx context.Context, doing string, work func(tx pgx.Tx) error) error {
+	err := pgx.BeginFunc(ctx, j.client.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, janitorPatience); err != nil {
+			return err
+		}
+		var mine bool
+		if err := tx.QueryRow(ctx, tryLock, janitorLock).Scan(&mine); err != nil || !mine {
+			return err
+		}
+		return work(tx)
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return nil
+}
+
+// batches repeats a statement that deletes up to Batch rows, each time in a
+// transaction of its own, until it finds no more. The last parameter of sql is
+// the limit.
+func (j *Janitor) batches(ctx context.Context, doing, sql string, deleted *int, args ...any) error {
+	for {
+		n := 0
+		err := j.locked(ctx, doing, func(tx pgx.Tx) error {
+			tag, err := tx.Exec(ctx, sql, append(args, j.cfg.Batch)...)
+			n = int(tag.RowsAffected())
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if *deleted += n; n < j.cfg.Batch {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/headgate/headgate/jobs"
+)
+
+// ErrRetryRefused: the job cannot be tried again, or not under this UID. The
+// error's sentence says why and what can be done.
+var ErrRetryRefused = errors.New("job is not retried")
+
+// RetryResult names a job that was made available.
+type RetryResult struct {
+	UID         string `json:"uid"`
+	ID          int64  `json:"id"`
+	Was         string `json:"was"` // its state before
+	Attempt     int    `json:"attempt"`
+	MaxAttempts int    `json:"max_attempts"` // one more than before if they were used up
+}
+
+// Retry makes a job run now: one that was discarded, cancelled or put in
+// quarantine, or that waits for its time or its next attempt. It keeps its UID,
+// so that the ledger goes on to guard its effect: if an attempt has had it after
+// all, the job succeeds without doing it again. If its attempts are used up it
+// is given one more. An available job stays as it is.
+//
+// The error matches ErrRetryRefused if the job runs or has succeeded (it then
+// matches ErrJobFinished too), if it was stopped in its tenant's ledger, or if
+// it was begun and created so long ago that the ledger may have forgotten it
+// (jobs.LedgerRetention); else ErrUnknownJob.
+func (c *Client) Retry(ctx context.Context, uidOrID string) (result RetryResult, err error) {
+	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+		result, err = c.RetryTx(ctx, tx, uidOrID)
+		return err
+	})
+	if err != nil {
+		return RetryResult{}, err
+	}
+	return result, nil
+}
+
+// RetryTx is Retry inside the caller's transaction on the central database.
+func (c *Client) RetryTx(ctx context.Context, tx pgx.Tx, uidOrID string) (RetryResult, error) {
+	r, err := c.lockRow(ctx, tx, uidOrID)
+	if gone := (*JobFinishedError)(nil); errors.As(err, &gone) {
+		return RetryResult{}, fmt.Errorf("%w: %w; the history does not keep arguments, so enqueue it anew", ErrRetryRefused, err)
+	}
+	if err != nil {
+		return RetryResult{}, fmt.Errorf("retrying a job: %w", err)
+	}
+	if err := r.refuseRetry(); err != nil {
+		return RetryResult{}, err
+	}
+	result := RetryResult{UID: r.uid, ID: r.id, Was: r.state, Attempt: r.attempt, MaxAttempts: r.maxAttempts}
+	if r.state == "available" {
+		return result, wake(ctx, tx, []item{{queue: r.queue}})
+	}
+	result.MaxAttempts = max(r.maxAttempts, r.attempt+1)
+	if err := makeAvailable(ctx, tx, r.id, result.MaxAttempts); err != nil {
+		return RetryResult{}, fmt.Errorf("retrying job %s: %w", r.uid, err)
+	}
+	return result, wake(ctx, tx, []item{{queue: r.queue}})
+}
+
+// refuseRetry says why the job must not run again under its UID, and what to do
+// instead.
+func (r *row) refuseRetry() error {
+	since := func(at *time.Time) string {
+		if at == nil {
+			return "an unknown time"
+		}
+		return at.UTC().Format(time.RFC3339)
+	}
+	switch {
+	case r.state == "running" && r.meta.cancelledAt() != nil:
+		return fmt.Errorf("%w: job %s is being cancelled since %s; wait for its end", ErrRetryRefused, r.uid, since(r.meta.cancelledAt()))
+	case r.state == "running":
+		return fmt.Errorf("%w: job %s is running since %s; wait for its end, or cancel it", ErrRetryRefused, r.uid, since(r.attemptedAt))
+	case r.state == "pending":
+		return fmt.Errorf("%w: job %s waits for the transaction that enqueues it to be confirmed", ErrRetryRefused, r.uid)
+	case r.state == "completed":
+		return fmt.Errorf("%w: %w; its effect is done, `headgate job rerun %s` does it once more as a new job", ErrRetryRefused, r.finished(), r.uid)
+	case r.meta.Tombstone != "":
+		return fmt.Errorf("%w: job %s was stopped for good in its tenant's ledger; `headgate job rerun %s` makes a new job of it", ErrRetryRefused, r.uid, r.uid)
+	case r.attemptedAt != nil && r.now.Sub(r.createdAt) > jobs.LedgerRetention:
+		return fmt.Errorf("%w: job %s was begun and is older than the %d days that its tenant's ledger remembers (created %s): its effect could happen twice; if that is no harm, `headgate job rerun %s` makes a new job of it",
+			ErrRetryRefused, r.uid, jobs.LedgerRetention/(24*time.Hour), since(&r.createdAt), r.uid)
+	}
+	return nil
+}
+
+// makeAvailableSQL forgets what kept the job from running: the wish to cancel it
+// and the suspicion that it kills its workers.
+const makeAvailableSQL = `
+WITH released AS (
+    DELETE FROM headgate.suspects WHERE job_id = $1
+)
+UPDATE river_job
+SET state = 'available', scheduled_at = now(), finalized_at = NULL, max_attempts = $2,
+    metadata = metadata - 'cancel_attempted_at' - 'cancel_request'
+WHERE id = $1`
+
+func makeAvailable(ctx context.Context, tx pgx.Tx, id int64, maxAttempts int) error {
+	_, err := tx.Exec(ctx, makeAvailableSQL, id, maxAttempts)
+	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && pgErr.Code == "23505" {
+		return fmt.Errorf("%w: another job with the same unique key is in the queue: %w", ErrRetryRefused, err)
+	}
+	return err
+}

@@ -1,0 +1,189 @@
+package orchestrator
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
+)
+
+// row is a job's row in the queue, locked until the transaction that read it
+// ends: no worker claims or ends it meanwhile.
+type row struct {
+	id                       int64
+	uid                      string
+	kind, state, queue       string
+	priority                 int
+	attempt, maxAttempts     int
+	args                     []byte
+	tags                     []string
+	createdAt                time.Time
+	attemptedAt, finalizedAt *time.Time
+	meta                     rowMeta
+	now                      time.Time // by the database's clock, when it was read
+}
+
+// rowMeta is the metadata of a row, River's part included.
+type rowMeta struct {
+	jobs.Meta
+	CancelAttemptedAt *time.Time `json:"cancel_attempted_at"`
+}
+
+// cancelledAt is when somebody asked that the job be cancelled, through us or
+// through another River client.
+func (m rowMeta) cancelledAt() *time.Time {
+	if m.Cancel != nil {
+		return &m.Cancel.At
+	}
+	return m.CancelAttemptedAt
+}
+
+const rowColumns = `
+SELECT id, kind, state::text, queue, priority, attempt, max_attempts, args, tags, created_at, attempted_at, finalized_at, metadata, clock_timestamp()
+FROM river_job
+`
+
+const lockRowByUID = rowColumns + `WHERE metadata ? 'job_uid' AND metadata->>'job_uid' = $1 FOR UPDATE`
+
+const lockRowByID = rowColumns + `WHERE id = $1 FOR UPDATE`
+
+// lockRow finds a job by its UID or number, for a change. The error matches
+// ErrUnknownJob, or is a *JobFinishedError if the row has left the queue and the
+// history knows how the job ended.
+func (c *Client) lockRow(ctx context.Context, tx pgx.Tx, uidOrID string) (row, error) {
+	name, err := parseJobName(uidOrID)
+	if err != nil {
+		return row{}, err
+	}
+	sql := lockRowByUID
+	if name.id != 0 {
+		sql = lockRowByID
+	}
+	rows, err := tx.Query(ctx, sql, name.arg())
+	if err != nil {
+		return row{}, fmt.Errorf("reading job %s: %w", uidOrID, err)
+	}
+	r, err := pgx.CollectExactlyOneRow(rows, scanRow)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return row{}, goneOrUnknown(ctx, tx, name)
+	}
+	if err != nil {
+		return row{}, fmt.Errorf("reading job %s: %w", uidOrID, err)
+	}
+	return r, nil
+}
+
+func scanRow(from pgx.CollectableRow) (r row, err error) {
+	var metadata []byte
+	err = from.Scan(&r.id, &r.kind, &r.state, &r.queue, &r.priority, &r.attempt, &r.maxAttempts, &r.args, &r.tags,
+		&r.createdAt, &r.attemptedAt, &r.finalizedAt, &metadata, &r.now)
+	if err != nil {
+		return r, err
+	}
+	r.meta = readMeta(metadata, r.id, r.createdAt)
+	r.uid = r.meta.UID
+	return r, nil
+}
+
+// readMeta reads the metadata of a row. What another client wrote under our keys
+// may not fit, and is then as if it were not there; so is a UID that is none.
+func readMeta(metadata []byte, id int64, createdAt time.Time) (m rowMeta) {
+	if err := json.Unmarshal(metadata, &m); err != nil {
+		m = rowMeta{}
+		var keys map[string]json.RawMessage
+		_ = json.Unmarshal(metadata, &keys) // River keeps it an object
+		for key, value := range keys {
+			_ = json.Unmarshal(fmt.Appendf(nil, `{%q: %s}`, key, value), &m) // leaves out this one
+		}
+	}
+	if m.Cancel != nil && m.Cancel.At.IsZero() {
+		m.Cancel = nil
+	}
+	if m.CancelAttemptedAt != nil && m.CancelAttemptedAt.IsZero() {
+		m.CancelAttemptedAt = nil
+	}
+	if _, err := uuid.Parse(m.UID); err != nil {
+		m.UID = jobs.UIDOfRow(id, createdAt)
+	}
+	return m
+}
+
+// jobName is one of the two names of a job.
+type jobName struct {
+	id  int64 // 0 if it is the UID
+	uid string
+}
+
+func (n jobName) arg() any {
+	if n.id != 0 {
+		return n.id
+	}
+	return n.uid
+}
+
+func parseJobName(uidOrID string) (jobName, error) {
+	if id, err := strconv.ParseInt(uidOrID, 10, 64); err == nil && id > 0 {
+		return jobName{id: id}, nil
+	}
+	if uid, err := uuid.Parse(uidOrID); err == nil {
+		return jobName{uid: uid.String()}, nil
+	}
+	return jobName{}, fmt.Errorf("%w: %q is neither a job's UID nor its number", ErrUnknownJob, cut(uidOrID))
+}
+
+// ErrJobFinished: the job has ended for good. The error is a *JobFinishedError.
+var ErrJobFinished = errors.New("job is finished")
+
+// JobFinishedError says how a job ended.
+type JobFinishedError struct {
+	UID   string
+	State string // of the queue: completed, cancelled or discarded
+	At    time.Time
+	Gone  bool // its row, and with it the arguments, has left the queue
+}
+
+// Error says how and when.
+func (e *JobFinishedError) Error() string {
+	text := fmt.Sprintf("job %s is %s since %s", e.UID, e.State, e.At.UTC().Format(time.RFC3339))
+	if e.Gone {
+		text += ", and its row has left the queue"
+	}
+	return text
+}
+
+// Is makes the error match ErrJobFinished.
+func (e *JobFinishedError) Is(target error) bool { return target == ErrJobFinished }
+
+// finished returns nil while the job may still run.
+func (r *row) finished() *JobFinishedError {
+	if r.finalizedAt == nil {
+		return nil
+	}
+	return &JobFinishedError{UID: r.uid, State: r.state, At: *r.finalizedAt}
+}
+
+// goneOrUnknown is the error for a job without a row.
+func goneOrUnknown(ctx context.Context, tx pgx.Tx, name jobName) error {
+	if name.id != 0 {
+		return fmt.Errorf("%w: no job has the number %d; finished jobs leave the queue after a day, and are then known by their UID only", ErrUnknownJob, name.id)
+	}
+	last, ok, err := lastOutcome(ctx, tx, name.uid)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return fmt.Errorf("%w: no job has the UID %s", ErrUnknownJob, name.uid)
+	}
+	state := string(last.State)
+	if last.State == jobs.Succeeded {
+		state = "completed"
+	}
+	return &JobFinishedError{UID: name.uid, State: state, At: last.EndedAt, Gone: true}
+}
