@@ -24,7 +24,7 @@ type EnqueueOpts struct {
 	// Queue is the queue's name. Default "default".
 	Queue string
 
-	// Tags are at most 16 labels of at most 64 letters, digits, _ . : -
+	// Tags are at most 16 labels of 3 to 64 letters, digits, _ and -
 	Tags []string
 
 	// MaxAttempts is how often the job is tried, 1 to 1000. Default 25.

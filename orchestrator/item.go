@@ -42,7 +42,7 @@ const (
 var (
 	kindName  = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,127}$`)
 	queueName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
-	tagName   = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,64}$`)
+	tagName   = regexp.MustCompile(`^\w[\w-]{1,62}\w$`) // what River takes
 )
 
 // prepare checks every item and asks the catalog once for all their tenants.
@@ -182,7 +182,7 @@ func (it *item) check(opts *EnqueueOpts, now time.Time) error {
 	}
 	for _, tag := range it.tags {
 		if !tagName.MatchString(tag) {
-			return fmt.Errorf("tag %q: a tag is 1 to 64 letters, digits, or _ . : -", cut(tag))
+			return fmt.Errorf("tag %q: a tag is 3 to 64 letters, digits, dashes or underscores, no dash first or last", cut(tag))
 		}
 	}
 	return checkRunAt(opts, now)
