@@ -14,7 +14,7 @@ help: ## This list
 
 .PHONY: demo
 demo: ## The main job on a private Postgres: 29 tenants, 11 databases, their reports (ARGS="--once -o json")
-	@go run ./cmd/demo $(ARGS)
+	@go build -o bin/demo ./cmd/demo && exec bin/demo $(ARGS)
 
 .PHONY: test
 test: ## All tests on a private Postgres, nothing else needed (ARGS="-run TestOneJob")

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/headgate/headgate/orchestrator"
+)
+
+// patience is how long the demo waits for its jobs. They take a second or two.
+const patience = time.Minute
+
+// tally is where the jobs are.
+type tally struct{ all, running, succeeded, failed, scheduled int }
+
+func (t tally) ended() int { return t.succeeded + t.failed }
+
+// count tallies jobs; scheduled are the ended ones that a schedule has made.
+func count(list []orchestrator.Job, schedule string) tally {
+	t := tally{all: len(list)}
+	for _, job := range list {
+		switch job.State {
+		case "running":
+			t.running++
+		case "completed":
+			t.succeeded++
+		case "cancelled", "discarded":
+			t.failed++
+		}
+		if job.Schedule == schedule && job.FinishedAt != nil {
+			t.scheduled++
+		}
+	}
+	return t
+}
+
+// await follows the queue until every job has ended, at least one of the
+// schedule due among them, and returns them as they are then. When its patience
+// is at an end, some have not.
+func (d *demo) await(ctx context.Context, due orchestrator.Schedule) ([]orchestrator.Job, error) {
+	deadline := time.Now().Add(patience)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		list, err := d.app.client.Jobs(ctx, orchestrator.JobFilter{Limit: 1000})
+		if err != nil {
+			return nil, err
+		}
+		t := count(list, due.Name)
+		d.progress.now("%s", t.line(due))
+		switch {
+		case t.ended() == t.all && t.scheduled > 0:
+			d.progress.done("%s: all jobs have ended", d.clock())
+			return list, nil
+		case time.Now().After(deadline):
+			d.progress.done("%s: %d jobs have not ended, and nobody waits longer", d.clock(), t.all-t.ended())
+			return list, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// line is what a person reads meanwhile.
+func (t tally) line(due orchestrator.Schedule) string {
+	text := fmt.Sprintf("%d of %d jobs done, %d running, %d failed", t.ended(), t.all, t.running, t.failed)
+	if t.scheduled == 0 && due.NextRunAt != nil {
+		text += fmt.Sprintf("; a schedule is due in %s", seconds(max(time.Until(*due.NextRunAt), 0)))
+	}
+	return text
+}

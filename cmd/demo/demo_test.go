@@ -1,0 +1,289 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/jobs/jobstest"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func TestMain(m *testing.M) { jobstest.Main(m) }
+
+// watcher keeps what is written, and calls seen when a text appears in it.
+type watcher struct {
+	mu   sync.Mutex
+	all  bytes.Buffer
+	text string
+	seen func()
+}
+
+func (w *watcher) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.all.Write(p)
+	if w.seen != nil && strings.Contains(w.all.String(), w.text) {
+		w.seen()
+		w.seen = nil
+	}
+	return len(p), nil
+}
+
+func (w *watcher) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.all.String()
+}
+
+// passwords are all that a demo has made.
+func passwords(t *testing.T, d *demo) (all []string) {
+	t.Helper()
+	for _, database := range d.cluster.databases {
+		all = append(all, database.job.Password.Reveal(), database.owner.Password.Reveal())
+	}
+	for _, connection := range []string{d.cluster.url, d.cluster.server.URL("")} {
+		u, err := url.Parse(connection)
+		require.NoError(t, err)
+		password, ok := u.User.Password()
+		require.True(t, ok)
+		all = append(all, password)
+	}
+	return all
+}
+
+func requireNoPassword(t *testing.T, d *demo, output string) {
+	t.Helper()
+	for _, password := range passwords(t, d) {
+		require.GreaterOrEqual(t, len(password), 20)
+		require.NotContains(t, output, password)
+	}
+}
+
+// requireGone says that nothing of a demo is left but its reports.
+func requireGone(t *testing.T, d *demo) {
+	t.Helper()
+	require.ErrorIs(t, syscall.Kill(d.cluster.server.PID(), 0), syscall.ESRCH, "Postgres still runs")
+	_, err := os.Stat(d.cluster.server.SocketDir())
+	require.ErrorIs(t, err, fs.ErrNotExist)
+}
+
+func reportsIn(t *testing.T, folder string) (files []string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(folder, "*", "*"))
+	require.NoError(t, err)
+	return files
+}
+
+func TestOnceAsJSON(t *testing.T) {
+	t.Parallel()
+	var out, errs bytes.Buffer
+	opts, err := parse([]string{"--once", "-o", "json"}, &errs)
+	require.NoError(t, err)
+	d := newDemo(opts, screen{out: &out, err: &errs})
+	require.Equal(t, exitOK, d.run(t.Context()), errs.String())
+	t.Cleanup(func() { _ = os.RemoveAll(d.folder) })
+
+	var s map[string]any
+	decoder := json.NewDecoder(&out)
+	require.NoError(t, decoder.Decode(&s))
+	require.ErrorIs(t, decoder.Decode(&s), io.EOF, "one object, and nothing behind it")
+
+	// Three for each of the 24 tenants with work, one for each of their
+	// databases, and what was scheduled: one at least.
+	require.GreaterOrEqual(t, s["jobs"], 24*3.0+6+1)
+	require.Equal(t, s["jobs"], s["succeeded"])
+	require.Greater(t, s["seconds"], 0.0)
+	require.True(t, filepath.IsAbs(s["reports"].(string)))
+	delete(s, "jobs")
+	delete(s, "succeeded")
+	delete(s, "seconds")
+	folder := s["reports"].(string)
+	delete(s, "reports")
+	require.Equal(t, map[string]any{"tenants": 29.0, "failed": 0.0, "databases_opened": 6.0, "tenants_untouched": 5.0}, s)
+
+	require.GreaterOrEqual(t, len(reportsIn(t, folder)), 25)
+	csv, err := os.ReadFile(reportsIn(t, folder)[0])
+	require.NoError(t, err)
+	require.Regexp(t, `\Abrand,budget,tasks,unfinished,points_left,newest\nAcorn Studio Online,\d+,`, string(csv))
+	requireNoPassword(t, d, errs.String())
+	requireGone(t, d)
+}
+
+var (
+	anyUID   = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f-]{21}`)
+	anyTime  = regexp.MustCompile(` +\d+(ms|\.\ds)`)
+	anyCount = regexp.MustCompile(`\d+ jobs: \d+ succeeded`)
+
+	// A schedule of the habits may come due at any minute of the day.
+	otherSchedules = regexp.MustCompile(`(?m)^.* schedule (nightly|monday|workday|quarterly)-.*\n`)
+)
+
+func TestOnceAsTable(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	var out, errs bytes.Buffer
+	d := newDemo(options{once: true, format: "table", dir: folder}, screen{out: &out, err: &errs})
+	require.Equal(t, exitOK, d.run(t.Context()), errs.String())
+	requireNoPassword(t, d, out.String()+errs.String())
+	requireGone(t, d)
+	require.Regexp(t, `(?s)\d+\.\d s: a private Postgres with 29 tenants in 11 databases, 15033 tasks in all\n.*\d+\.\d s: all jobs have ended\n\z`, errs.String())
+
+	for _, file := range reportsIn(t, folder) {
+		key, err := filepath.Rel(folder, file)
+		require.NoError(t, err)
+		require.Contains(t, out.String(), key)
+	}
+	got := strings.ReplaceAll(out.String(), folder, "FOLDER")
+	got = otherSchedules.ReplaceAllString(got, "")
+	got = anyUID.ReplaceAllString(got, "UID")
+	got = anyTime.ReplaceAllString(got, "  TIME")
+	got = anyCount.ReplaceAllString(got, "N jobs: N succeeded")
+	got = regexp.MustCompile(`OUTCOME +TOOK`).ReplaceAllString(got, "OUTCOME  TOOK")
+	golden(t, "table.golden", got)
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		require.NoError(t, os.WriteFile(path, []byte(got), 0o600))
+	}
+	want, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, string(want), got)
+}
+
+func TestTwoAtOnce(t *testing.T) {
+	t.Parallel()
+	var both sync.WaitGroup
+	codes, errs := [2]int{}, [2]bytes.Buffer{}
+	for i := range codes {
+		folder := t.TempDir()
+		both.Go(func() {
+			codes[i] = run(t.Context(), []string{"--once", "--dir", folder}, screen{out: io.Discard, err: &errs[i]})
+		})
+	}
+	both.Wait()
+	require.Equal(t, [2]int{exitOK, exitOK}, codes, "%s%s", errs[0].String(), errs[1].String())
+}
+
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	for name, at := range map[string]string{
+		"while Postgres starts":      "starting",
+		"while databases are made":   "making",
+		"while databases are filled": "filling",
+		"while the jobs run":         "jobs done",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var out bytes.Buffer
+			errs := &watcher{text: at, seen: cancel}
+			d := newDemo(options{format: "table"}, screen{out: &out, err: errs, width: 80, live: true})
+			require.Equal(t, exitInterrupted, d.run(ctx), errs.String())
+			require.Empty(t, out.String())
+			require.True(t, strings.HasSuffix(errs.String(), "demo: interrupted\n"+wipe), errs.String())
+			if d.cluster != nil {
+				requireGone(t, d)
+			}
+			if d.folder != "" {
+				_, err := os.Stat(d.folder)
+				require.ErrorIs(t, err, fs.ErrNotExist)
+			}
+		})
+	}
+}
+
+// stay shows a demo to a terminal and returns it when it has shown everything.
+// It ends with the test, and must then end well.
+func stay(t *testing.T) (d *demo, output string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	up, ended := make(chan struct{}), make(chan int, 1)
+	var out bytes.Buffer
+	errs := &watcher{text: "psql", seen: func() { close(up) }}
+	d = newDemo(options{format: "table", dir: t.TempDir()}, screen{out: &out, err: errs, width: 80, live: true})
+	go func() { ended <- d.run(ctx) }()
+	select {
+	case <-up:
+	case code := <-ended:
+		cancel()
+		t.Fatalf("it ended with %d: %s", code, errs)
+	}
+	t.Cleanup(func() {
+		cancel()
+		require.Equal(t, exitOK, <-ended, errs.String())
+		requireGone(t, d)
+	})
+	return d, out.String() + errs.String()
+}
+
+func TestStaysUp(t *testing.T) {
+	t.Parallel()
+	d, output := stay(t)
+	for _, line := range strings.Split(output[strings.Index(output, "TENANT"):strings.Index(output, "Reports")], "\n") {
+		require.LessOrEqual(t, len([]rune(line)), 80, line)
+	}
+	ofCentral := regexp.MustCompile(`psql '(.*)'`).FindStringSubmatch(output)
+	require.NotNil(t, ofCentral, output)
+	requireNoPassword(t, d, strings.Replace(output, ofCentral[0], "", 1))
+
+	conn, err := pgx.Connect(t.Context(), ofCentral[1])
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.Background()) }()
+	var requests int
+	require.NoError(t, conn.QueryRow(t.Context(), `SELECT count(*) FROM transfer_requests`).Scan(&requests))
+	require.Equal(t, 24, requests)
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"-h"}, exitOK, "Usage of demo"},
+		{[]string{"--twice"}, exitUsage, "-twice"},
+		{[]string{"-o", "xml"}, exitUsage, `"xml": write table or json`},
+		{[]string{"once"}, exitUsage, `"once" is not understood`},
+	} {
+		var errs bytes.Buffer
+		require.Equal(t, test.code, run(t.Context(), test.args, screen{out: io.Discard, err: &errs}))
+		require.Contains(t, errs.String(), test.says)
+	}
+}
+
+// A pipe whose reader has gone is an error that is told, and everything is
+// cleaned up all the same.
+func TestNobodyReads(t *testing.T) {
+	t.Parallel()
+	var errs bytes.Buffer
+	d := newDemo(options{once: true, format: "json"}, screen{out: brokenPipe{}, err: &errs})
+	require.Equal(t, exitFailed, d.run(t.Context()))
+	require.Contains(t, errs.String(), "showing the result: broken pipe")
+	requireGone(t, d)
+}
+
+type brokenPipe struct{}
+
+func (brokenPipe) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/migrations"
+	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/worker/tenantdb"
+	"github.com/headgate/headgate/worker/tenantdb/address"
+)
+
+// adding is one `database add`: a row in the central database and a schema in
+// the new one, which no transaction can span.
+//
+//	both logins tried ─▶ central: row written ─▶ new database: schema and mark ─▶ job login tried ─▶ central: COMMIT
+//	nothing is changed    not visible yet         committed                        as a worker would
+//
+// Whatever fails before the schema leaves nothing behind. What fails after it
+// leaves a database with a schema and a mark, and no row. The mark is the
+// database's id, and that is no random one but follows from the server's id and
+// the database's name: so the same command run again finds its own mark and
+// goes on, while a database that another Headgate or another entry has marked is
+// never taken for it.
+type adding struct {
+	params catalog.DatabaseParams
+	logins logins
+	adopt  bool
+}
+
+// databaseID is the id of the database of that name on a server.
+func databaseID(server catalog.Server, dbname string) (string, error) {
+	id, err := uuid.Parse(server.ID)
+	return uuid.NewSHA1(id, []byte(dbname)).String(), err
+}
+
+func (p *program) addDatabase(ctx context.Context, add *adding) (err error) {
+	if err := add.logins.check(); err != nil {
+		return err
+	}
+	if add.params.Job, err = p.jobAddress(ctx, add.logins); err != nil {
+		return err
+	}
+	if add.params.Owner, err = p.ownerAddress(ctx, add.logins); err != nil {
+		return err
+	}
+	ring, err := p.keys()
+	if err != nil {
+		return err
+	}
+	return p.open(ctx, ring, func(r rooms) error {
+		database, err := add.run(ctx, p, r)
+		if err != nil {
+			return err
+		}
+		p.say("next: headgate tenant add SLUG --database %s", database.Name)
+		return one(p, database, databaseColumns)
+	})
+}
+
+func (add *adding) run(ctx context.Context, p *program, r rooms) (database catalog.Database, err error) {
+	server, err := findServer(ctx, r.catalog, add.params.Server)
+	if err != nil {
+		return database, err
+	}
+	t := target{server, add.logins.rootCerts}
+	owner, err := t.connect(ctx, "the owner's", add.params.Owner)
+	if err != nil {
+		return database, err
+	}
+	defer closeConn(ctx, owner)
+	job, err := t.connect(ctx, "the job's", add.params.Job)
+	if err != nil {
+		return database, err
+	}
+	defer closeConn(ctx, job)
+	if add.params.ID, err = add.id(ctx, r, server, owner); err != nil {
+		return database, err
+	}
+	installed := false
+	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+		if database, err = r.catalog.AddDatabaseTx(ctx, tx, add.params); err != nil {
+			return err
+		}
+		if _, err := migrations.UpTenant(ctx, owner, add.params.ID); err != nil {
+			return fmt.Errorf("installing in database %s: %w", add.params.Name, err)
+		}
+		installed = true
+		return p.tryJobLogin(ctx, job, add.params)
+	})
+	if err != nil && installed {
+		err = fmt.Errorf("%w; Headgate's schema is in the database, the catalog has no entry for it yet: run the command again, that is safe", err)
+	}
+	return database, err
+}
+
+func closeConn(ctx context.Context, conn *pgx.Conn) { _ = conn.Close(context.WithoutCancel(ctx)) }
+
+const selectMark = `SELECT database_id::text FROM headgate.identity`
+
+// id is the id under which the database enters the catalog: the one that
+// follows from its place, or with --adopt the one it is marked with, if no entry
+// of this catalog has that. It refuses a database that is in the catalog.
+func (add *adding) id(ctx context.Context, r rooms, server catalog.Server, owner *pgx.Conn) (string, error) {
+	own, err := databaseID(server, add.params.Owner.Database)
+	if err != nil {
+		return "", err
+	}
+	var mark string
+	err = owner.QueryRow(ctx, selectMark).Scan(&mark)
+	var pgErr *pgconn.PgError
+	switch {
+	case errors.As(err, &pgErr) && (pgErr.Code == "42P01" || pgErr.Code == "3F000"), errors.Is(err, pgx.ErrNoRows):
+		return own, nil // a fresh one
+	case err != nil:
+		return "", fmt.Errorf("looking for the mark of an earlier installation in database %q: %w", add.params.Owner.Database, err)
+	}
+	databases, err := r.catalog.Databases(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, d := range databases {
+		switch {
+		case d.ID == mark && mark == own:
+			return "", fmt.Errorf("database %q of server %s %w, as %s in the catalog", d.DBName, d.Server, catalog.ErrExists, d.Name)
+		case d.ID == mark:
+			return "", fmt.Errorf("%w: %q is marked as database %s of this catalog (%s on server %s); it cannot be a second one",
+				migrations.ErrOtherDatabase, add.params.Owner.Database, d.Name, d.DBName, d.Server)
+		}
+	}
+	if mark == own { // of an attempt that did not get to its end
+		return own, nil
+	}
+	if !add.adopt {
+		return "", fmt.Errorf("%w: %q is marked %s, which this catalog does not know; another Headgate may be working on it; if that entry is gone for good, run the command again with --adopt",
+			migrations.ErrOtherDatabase, add.params.Owner.Database, mark)
+	}
+	return mark, nil
+}
+
+const selectWhoami = `SELECT database_id::text FROM headgate.whoami()`
+
+const selectAllPowerful = `SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user`
+
+// tryJobLogin does with the job login what a worker does first.
+func (p *program) tryJobLogin(ctx context.Context, conn *pgx.Conn, params catalog.DatabaseParams) error {
+	if err := whoami(ctx, conn, params.Job, params.ID); err != nil {
+		return err
+	}
+	var powerful bool
+	if err := conn.QueryRow(ctx, selectAllPowerful).Scan(&powerful); err != nil {
+		return fmt.Errorf("asking for the rights of the job login: %w", err)
+	}
+	if powerful {
+		p.say("warning: the job login %q is a superuser or passes row-level security by: nothing holds its jobs to their tenant's rows", params.Job.User)
+	}
+	return nil
+}
+
+func whoami(ctx context.Context, conn *pgx.Conn, a address.Address, id string) error {
+	var found string
+	err := conn.QueryRow(ctx, selectWhoami).Scan(&found)
+	var pgErr *pgconn.PgError
+	switch {
+	case errors.As(err, &pgErr) && pgErr.Code == "42501":
+		return fmt.Errorf("login %q may not call Headgate's functions: have an administrator run GRANT headgate_job TO %s (%w)",
+			a.User, pgx.Identifier{a.User}.Sanitize(), err)
+	case errors.As(err, &pgErr) && (pgErr.Code == "3F000" || pgErr.Code == "42883"):
+		return fmt.Errorf("%w: %s has no Headgate schema", tenantdb.ErrWrongDatabase, a)
+	case err != nil:
+		return fmt.Errorf("asking database %q whose it is: %w", a.Database, err)
+	case found != id:
+		return fmt.Errorf("%w: %s says that it is %s, expected %s", tenantdb.ErrWrongDatabase, a, found, id)
+	}
+	return nil
+}
+
+// try logs in and compares the database's mark.
+func (t target) try(ctx context.Context, login jobs.Login, a address.Address, id string) error {
+	conn, err := t.connect(ctx, "the "+login.String()+"'s", a)
+	if err != nil {
+		return err
+	}
+	defer closeConn(ctx, conn)
+	return whoami(ctx, conn, a, id)
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/migrations"
+)
+
+func TestMigrate(t *testing.T) {
+	t.Parallel()
+	_, address := emptyDatabase(t)
+	c := newCLI(t, address)
+
+	golden(t, "migrate_status_none", c.ok("migrate", "status", "-o", "json"))
+	c.fails(exitSchema, []string{"tenant", "list"}, "has no Headgate schema", "headgate migrate up")
+
+	first := c.run("migrate", "up")
+	require.Zero(t, first.code, first.err)
+	require.Contains(t, first.out, "applied river_001\n")
+	require.Contains(t, first.out, "applied 0001_catalog\n")
+	central, _ := migrations.Versions()
+	require.Equal(t, central, strings.Count(first.out, "applied 0"))
+
+	second := c.run("migrate", "up")
+	require.Zero(t, second.code, second.err)
+	require.Empty(t, second.out)
+	require.Contains(t, second.err, "already current")
+
+	require.JSONEq(t, `{"applied": [], "version": `+plain(central)+`}`, c.ok("migrate", "up", "-o", "json"))
+	golden(t, "migrate_status_current", c.ok("migrate", "status", "-o", "json"))
+}
+
+// Of eight that start at once one applies, and all succeed.
+func TestMigrateEightAtOnce(t *testing.T) {
+	t.Parallel()
+	_, address := emptyDatabase(t)
+	c := newCLI(t, address)
+	results := make([]result, 8)
+	var all sync.WaitGroup
+	for i := range results {
+		all.Go(func() { results[i] = c.run("migrate", "up", "-o", "json") })
+	}
+	all.Wait()
+	applied := 0
+	for _, r := range results {
+		require.Equal(t, exitOK, r.code, r.err)
+		var view migratedView
+		require.NoError(t, json.Unmarshal([]byte(r.out), &view), r.out)
+		if len(view.Applied) > 0 {
+			applied++
+		}
+	}
+	require.Equal(t, 1, applied)
+}
+
+// A program older or newer than the schema says which of the two is behind.
+func TestSchemaMismatch(t *testing.T) {
+	t.Parallel()
+	central, _ := migrations.Versions()
+	for _, test := range []struct {
+		name, change, state string
+		commands            []string
+		says                []string
+		codeOfUp            int
+	}{
+		{
+			"schema behind", `DELETE FROM headgate.migrations WHERE version = (SELECT max(version) FROM headgate.migrations)`, "behind",
+			[]string{"serve", "worker", "tenant list", "job list"}, []string{"run `headgate migrate up`"}, -1,
+		},
+		{
+			"schema ahead and too new", `INSERT INTO headgate.migrations (version, name, serves) VALUES (` + plain(central+2) + `, 'later', ` + plain(central+2) + `)`, "unusable",
+			[]string{"serve", "worker", "tenant list", "migrate up"}, []string{"upgrade headgate"}, exitSchema,
+		},
+		{
+			"schema ahead and usable", `INSERT INTO headgate.migrations (version, name, serves) VALUES (` + plain(central+2) + `, 'later', 1)`, "ahead",
+			nil, nil, exitOK,
+		},
+		{
+			"no row left", `DELETE FROM headgate.migrations`, "none",
+			[]string{"serve", "tenant list"}, []string{"has no Headgate schema"}, -1,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c, env := setup(t)
+			admin(t, env.Pool.Config().ConnConfig.Database, test.change)
+			for _, command := range test.commands {
+				c.fails(exitSchema, strings.Fields(command), test.says...)
+			}
+			require.Contains(t, c.ok("migrate", "status", "-o", "json"), `"state": "`+test.state+`"`)
+			if test.codeOfUp >= 0 {
+				require.Equal(t, test.codeOfUp, c.run("migrate", "up").code)
+			}
+			if test.state == "ahead" {
+				c.ok("tenant", "list")
+			}
+		})
+	}
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/headgate/headgate/jobs/report"
+	"github.com/headgate/headgate/orchestrator"
+	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/worker"
+	"github.com/headgate/headgate/worker/tenantdb"
+)
+
+const serveLong = `Fire schedules and run jobs of the built-in kinds until a signal comes: the
+first lets running jobs end, the second ends at once. As many as wanted may run.
+
+Kinds of your own live in your own program: see cmd/example-worker.`
+
+func (p *program) serveCommand() *cobra.Command {
+	return p.stayCommand("serve", "Fire schedules and run jobs", serveLong, true)
+}
+
+func (p *program) workerCommand() *cobra.Command {
+	return p.stayCommand("worker", "Run jobs only; somebody else fires the schedules",
+		strings.Replace(serveLong, "Fire schedules and run jobs", "Run jobs", 1), false)
+}
+
+func (p *program) stayCommand(name, short, long string, schedules bool) *cobra.Command {
+	stay := staying{schedules: schedules}
+	cmd := &cobra.Command{
+		Use: name, Short: short, Long: long, Args: names(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ring, err := p.keys()
+			if err != nil {
+				return err
+			}
+			return p.stay(cmd.Context(), ring, stay)
+		},
+	}
+	stay.flags(cmd)
+	return cmd
+}
+
+// staying is how serve, worker and dev run.
+type staying struct {
+	schedules bool // fire them too
+	slots     int
+	queues    []string
+	reports   string
+	rootCerts string
+}
+
+func (s *staying) flags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.IntVar(&s.slots, "slots", 20, "how many jobs of queue default run at once in this process (0: none)")
+	flags.StringArrayVar(&s.queues, "queue", nil, "another queue NAME=SLOTS; may be repeated")
+	flags.StringVar(&s.reports, "reports", "./reports", "the directory for reports")
+	rootCertsFlag(cmd, &s.rootCerts)
+}
+
+func (s *staying) queueSlots() (map[string]int, error) {
+	queues := map[string]int{}
+	if s.slots != 0 {
+		queues["default"] = s.slots
+	}
+	for _, text := range s.queues {
+		name, number, _ := strings.Cut(text, "=")
+		slots, err := strconv.Atoi(number)
+		if err != nil || name == "" {
+			return nil, usagef("--queue: %s is not NAME=SLOTS, as in reports=4", quote(text))
+		}
+		if _, twice := queues[name]; twice {
+			return nil, usagef("--queue: %s has its slots twice; those of default are --slots", quote(name))
+		}
+		queues[name] = slots
+	}
+	if len(queues) == 0 {
+		return nil, usagef("--slots is 0 and no --queue is given: there is nothing to work on")
+	}
+	for name, slots := range queues {
+		if slots < 1 || slots > 10_000 {
+			return nil, usagef("queue %s has %d slots: give 1 to 10000", quote(name), slots)
+		}
+	}
+	return queues, nil
+}
+
+// servingConns is how many connections to the central database a process keeps
+// at most: the worker's own ten and some for the catalog and the scheduler.
+const servingConns = 16
+
+// stay runs until ctx ends, then stops gracefully.
+func (p *program) stay(ctx context.Context, ring *catalog.KeyRing, s staying) error {
+	queues, err := s.queueSlots()
+	if err != nil {
+		return err
+	}
+	pool, err := p.central(ctx, servingConns)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	r, err := p.roomsOn(pool, ring)
+	if err != nil {
+		return err
+	}
+	dir, err := filepath.Abs(s.reports)
+	if err != nil {
+		return fmt.Errorf("finding the directory for reports: %w", err)
+	}
+	reports, err := report.OpenFolder(dir)
+	if err != nil {
+		return usagef("--reports: %w", err)
+	}
+	defer func() { _ = reports.Close() }() // a folder has nothing to flush
+	w, err := worker.New(worker.Config{
+		Pool: pool, Resolver: r.catalog, Queues: queues, Logger: p.log, Tenants: tenantdb.Config{RootCerts: s.rootCerts},
+	})
+	if err != nil {
+		return badValue(err)
+	}
+	register(w, reports)
+	if err := w.Start(ctx); err != nil {
+		return err
+	}
+	scheduler := orchestrator.NewScheduler(r.client, orchestrator.SchedulerConfig{})
+	if s.schedules {
+		scheduler.Start()
+	}
+	p.log.Info("ready", "queues", queues, "schedules", s.schedules, "reports", dir, "version", thisVersion().Version)
+	<-ctx.Done()
+	p.log.Info("stopping: running jobs may end, a second signal ends at once", "reason", context.Cause(ctx).Error())
+	scheduler.Stop()
+	if err := w.Stop(context.WithoutCancel(ctx)); err != nil {
+		return fmt.Errorf("stopping the worker: %w", err)
+	}
+	p.log.Info("stopped")
+	return nil
+}

@@ -1,0 +1,256 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Every exit code of the documentation, by a command that gives it.
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	env.Database("db", jobstestShared)
+	env.Tenant("acme", "db")
+	env.Tenant("sleepy", "db")
+	require.NoError(t, env.Catalog.SetStatus(context.Background(), "sleepy", "suspended"))
+	purge := `{"table": "t", "column": "at", "older_than": "9d"}`
+
+	require.Equal(t, exitOK, c.run("version").code)
+
+	for _, test := range []struct {
+		name string
+		code int
+		args string
+		says []string
+	}{
+		{"unknown command", exitUsage, "servr", []string{`unknown command "servr"`, "did you mean serve or server?"}},
+		{"unknown verb", exitUsage, "tenant ad", []string{`unknown command "ad" for "headgate tenant"`, "did you mean add?"}},
+		{"unknown flag", exitUsage, "job list --stat x", []string{"unknown flag --stat", "did you mean --state?"}},
+		{"unknown short flag", exitUsage, "job list -x", []string{"unknown flag -x"}},
+		{"flag without value", exitUsage, "job list --state", []string{"--state needs a value", "available"}},
+		{"flag of another type", exitUsage, "job list --limit many", []string{"--limit", `"many"`, "a whole number"}},
+		{"missing argument", exitUsage, "tenant add --database db", []string{"SLUG is missing", "headgate tenant add SLUG"}},
+		{"too many arguments", exitUsage, "tenant add a b", []string{"takes SLUG and no more"}},
+		{"missing flag", exitUsage, "tenant add newco", []string{"--database is missing"}},
+		{"output", exitUsage, "tenant list -o yml", []string{"--output", "table, json, jsonl, csv"}},
+		{"log level", exitUsage, "tenant list --log-level loud", []string{"--log-level", "debug, info, warn, error"}},
+		{"bad value of the catalog", exitUsage, "tenant add A_B --database db", []string{"slug", `"A_B"`}},
+		{"unknown zone", exitUsage, "tenant add newco --database db --timezone Mars/Phobos", []string{"timezone", "Mars/Phobos"}},
+		{"label", exitUsage, "tenant add newco --database db --label plain", []string{"--label", "KEY=VALUE"}},
+		{"both targets", exitUsage, "job enqueue k --tenant a --database b", []string{"--tenant and --database"}},
+		{"no target", exitUsage, "job enqueue k", []string{"--tenant and --database"}},
+		{"wrong scope", exitUsage, "job enqueue headgate.analyze --tenant acme", []string{"--database instead of --tenant"}},
+		{"wrong scope too", exitUsage, "job enqueue headgate.purge --database db", []string{"--tenant instead of --database"}},
+		{"priority", exitUsage, "job enqueue k --tenant acme --priority 9", []string{"priority is 9", "1 (first) to 4"}},
+		{"priority nought", exitUsage, "job enqueue k --tenant acme --priority 0", []string{"--priority"}},
+		{"run at no day", exitUsage, "job enqueue k --tenant acme --run-at 2027-02-30T00:00:00Z", []string{"--run-at", "2027-02-30"}},
+		{"run at no zone", exitUsage, "job enqueue k --tenant acme --run-at 2027-02-20T00:00:00", []string{"--run-at", "zone"}},
+		{"run at past", exitUsage, "job enqueue k --tenant acme --run-at 1999-02-20T00:00:00Z", []string{"past"}},
+		{"run at far", exitUsage, "job enqueue k --tenant acme --run-at 9999-02-20T00:00:00Z", []string{"too far ahead"}},
+		{"unknown built-in", exitUsage, "job enqueue headgate.purg --tenant acme", []string{"headgate.purg", "did you mean headgate.purge?"}},
+		{"state", exitUsage, "job list --state done", []string{"--state", "completed"}},
+		{"limit", exitUsage, "job list --limit 0", []string{"--limit is 0", "1 to 1000"}},
+		{"cron", exitUsage, "schedule create s --tenant acme --kind k --cron @reboot", []string{"@reboot"}},
+		{"never fires", exitUsage, "schedule create s --tenant acme --kind k --cron 0§0§31§2§*", []string{"never", "31"}},
+		{"schedule of a database kind", exitUsage, "schedule create s --tenant acme --kind headgate.vacuum --cron @daily", []string{"whole database"}},
+		{"slots", exitUsage, "serve --slots 0", []string{"nothing to work on"}},
+		{"queue", exitUsage, "serve --queue fast", []string{"NAME=SLOTS"}},
+		{"dev without dash", exitUsage, "dev true", []string{"put -- in front"}},
+		{"dev bare", exitUsage, "dev --bare", []string{"behind --"}},
+		{"dev unknown command", exitUsage, "dev -- headgate-no-such-program", []string{"headgate-no-such-program"}},
+		{"server without host", exitUsage, "server add s", []string{"--host is missing"}},
+		{"server with two transports", exitUsage, "server add s --socket /tmp --plain-loopback", []string{"--socket"}},
+		{"database kind", exitUsage, "database add d --server testserver", []string{"--kind is missing"}},
+		{"no address", exitUsage, "database add d --server testserver --kind shared", []string{"HEADGATE_JOB_URL", "--job-url-file"}},
+		{"no administrator", exitUsage, "server prepare testserver", []string{"HEADGATE_ADMIN_URL"}},
+		{"stdin twice", exitUsage, "database add d --server s --kind shared --job-url-file - --owner-url-file -", []string{"cannot both"}},
+
+		{"unknown tenant", exitNotFound, "job enqueue k --tenant nobody", []string{"unknown tenant", `"nobody"`}},
+		{"unknown tenant in a list", exitNotFound, "job list --tenant nobody", []string{"unknown tenant"}},
+		{"unknown database", exitNotFound, "job enqueue headgate.analyze --database nowhere", []string{"unknown database"}},
+		{"unknown database in a list", exitNotFound, "tenant list --database dbs", []string{"unknown database", "did you mean db?"}},
+		{"unknown job", exitNotFound, "job show 12345678", []string{"unknown job", "12345678"}},
+		{"no job", exitNotFound, "job show nonsense", []string{"unknown job", "nonsense"}},
+		{"unknown schedule", exitNotFound, "schedule pause nightly --tenant acme", []string{"unknown schedule", "nightly"}},
+		{"unknown schedule too", exitNotFound, "schedule resume nightly --tenant acme", []string{"unknown schedule", "nightly"}},
+
+		{"suspended tenant", exitNotPermitted, "job enqueue k --tenant sleepy", []string{"suspended", "sleepy"}},
+
+		{"tenant exists", exitConflict, "tenant add acme --database db", []string{`slug "acme" is taken already`}},
+		{"server exists", exitConflict, "server add testserver --host db.example.com", []string{"testserver", "exists"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c := *c
+			c.t = t
+			args := strings.Fields(test.args)
+			for i := range args {
+				args[i] = strings.ReplaceAll(args[i], "§", " ")
+			}
+			c.fails(test.code, args, test.says...)
+		})
+	}
+	t.Run("schedule exists", func(t *testing.T) {
+		t.Parallel()
+		c := *c
+		c.t = t
+		args := []string{"schedule", "create", "nightly-purge", "--tenant", "acme", "--kind", "headgate.purge", "--cron", "@daily", "--args", purge}
+		c.ok(args...)
+		c.fails(exitConflict, args, "nightly-purge", "exists")
+	})
+}
+
+func TestHelpListsTheExitCodes(t *testing.T) {
+	t.Parallel()
+	c := &cli{t: t}
+	help := c.ok("--help")
+	for _, code := range []string{"0  ", "1  ", "2  ", "3  ", "4  ", "5  ", "6  ", "7  ", "124  ", "130  "} {
+		require.Regexp(t, `(?m)^  `+code, help)
+	}
+	require.NotContains(t, c.ok("server", "--help"), "Exit codes")
+	require.Equal(t, help, c.ok(), "no command at all is a question for help")
+	require.Contains(t, c.ok("completion", "bash"), "headgate")
+}
+
+func TestWhichCentralDatabase(t *testing.T) {
+	t.Parallel()
+	env, _ := setup(t)
+	file := filepath.Join(t.TempDir(), "url")
+	good := ""
+	for _, entry := range env.environ {
+		if value, ok := strings.CutPrefix(entry, "DATABASE_URL="); ok {
+			good = value
+		}
+	}
+	require.NoError(t, os.WriteFile(file, []byte(good+"\n"), 0o600))
+	const bad = "postgres://u:planted-S3cret@127.0.0.1:1/none"
+	none := &cli{t: t, secrets: append(env.secrets, "planted-S3cret")}
+
+	none.fails(exitUsage, []string{"tenant", "list"}, "DATABASE_URL", "headgate dev")
+	none.with("DATABASE_URL", good).ok("tenant", "list")
+	none.with("DATABASE_URL_FILE", file).ok("tenant", "list")
+	none.with("DATABASE_URL", bad).ok("tenant", "list", "--database-url", good)
+	none.with("DATABASE_URL", good).fails(exitUnreachable, []string{"tenant", "list", "--database-url", bad}, "127.0.0.1:1", "connection refused")
+	none.with("DATABASE_URL", good).with("DATABASE_URL_FILE", file).fails(exitUsage, []string{"tenant", "list"}, "both", "DATABASE_URL_FILE")
+	none.with("DATABASE_URL_FILE", file+".gone").fails(exitUsage, []string{"tenant", "list"}, "DATABASE_URL_FILE", "no such file")
+}
+
+// What people put into DATABASE_URL by mistake, and what they hear of it: never
+// a piece of the password.
+func TestUnusableCentralDatabase(t *testing.T) {
+	t.Parallel()
+	good, env := setup(t)
+	for _, test := range []struct {
+		name, url string
+		code      int
+		says      []string
+	}{
+		{"refused", "postgres://u:planted-S3cret@127.0.0.1:1/x", exitUnreachable, []string{"127.0.0.1:1", "connection refused", "DATABASE_URL"}},
+		{"bad port", "postgres://u:planted-S3cret@h:notaport/db", exitUsage, []string{"DATABASE_URL", "invalid port"}},
+		{"no URL", "planted-S3cret", exitUsage, []string{"DATABASE_URL", "postgres://"}},
+		{"another product's", "Server=h;Password=planted-S3cret", exitUsage, []string{"DATABASE_URL", "postgres://"}},
+		{"bad escape", "postgres://u:planted-S3cret%zz@h/db", exitUsage, []string{"DATABASE_URL"}},
+		{"slash in the password", "postgres://u:planted-S3cret/x@h/db", exitUsage, []string{"DATABASE_URL"}},
+		{"keywords", "host=h password=planted-S3cret port=no", exitUsage, []string{"DATABASE_URL", "invalid port"}},
+		{"wrong password", strings.Replace(env.URL, good.secrets[0], "planted-S3cret", 1), exitNotPermitted, []string{"refuses user", "password authentication failed"}},
+		{"no such database", strings.Replace(env.URL, env.Pool.Config().ConnConfig.Database, "hg_missing", 1), exitUnreachable, []string{`no database "hg_missing"`, "migrate up"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c := &cli{t: t, environ: []string{"DATABASE_URL=" + test.url}, secrets: []string{"planted-S3cret", "planted", good.secrets[0]}}
+			c.fails(test.code, []string{"tenant", "list"}, test.says...)
+			if test.code != exitUnreachable || test.name == "refused" {
+				c.fails(test.code, []string{"migrate", "up"}, test.says...)
+			}
+		})
+	}
+}
+
+// pgx reads PGHOST and its like from the process, so this takes a process.
+func TestCentralDatabaseFromPGVariables(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	cfg := env.Pool.Config().ConnConfig
+	c.environ = []string{"PATH=" + os.Getenv("PATH"), "PGHOST=" + cfg.Host, "PGPORT=" + plain(int(cfg.Port)), "PGUSER=" + cfg.User, "PGPASSWORD=" + cfg.Password, "PGDATABASE=" + cfg.Database}
+	cmd, out := c.process("tenant", "list", "-o", "json")
+	require.NoError(t, cmd.Run(), out.String())
+	require.Equal(t, "[]\n", out.String())
+}
+
+func TestKey(t *testing.T) {
+	t.Parallel()
+	c, _ := setup(t)
+	for _, command := range []string{"serve", "worker"} {
+		none := c.with("HEADGATE_KEY", "")
+		none.fails(exitUsage, []string{command}, "no key", "openssl rand", "HEADGATE_KEY_FILE")
+		c.with("HEADGATE_KEY", "k1:planted-S3cret").fails(exitUsage, []string{command}, "HEADGATE_KEY", "k1")
+	}
+}
+
+// A value that is an address in the wrong place is not repeated.
+func TestMisplacedAddressIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	c, _ := setup(t)
+	c.secrets = append(c.secrets, "planted-S3cret")
+	const address = "postgres://u:planted-S3cret@h/db"
+	for _, args := range [][]string{
+		{address},
+		{"database", address},
+		{"database", "add", "d", address},
+		{"database", "add", address, "--server", "testserver", "--kind", "shared"},
+		{"database", "add", "d", "--server", "testserver", "--kind", "shared", "--job-url-file", address},
+		{"database", "add", "d", "--server", address, "--kind", "shared"},
+		{"database", "login", "d", "--job-url-file", address},
+		{"server", "prepare", "testserver", "--admin-url-file", address},
+		{"server", "prepare", address, "--admin-url-file", address},
+		{"tenant", "list", "-o", address},
+		{"job", "list", "--limit", address},
+		{"job", "list", "--state", address},
+		{"job", "list", "--" + address},
+		{"serve", "--queue", address},
+	} {
+		r := c.run(args...)
+		require.NotZero(t, r.code, args)
+	}
+}
+
+// Standard input is read when it is asked for by "-", and an interrupt ends the
+// wait for it.
+func TestStdin(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	env.Database("db", jobstestShared)
+	env.Tenant("acme", "db")
+	enqueue := []string{"job", "enqueue", "app.greet", "--tenant", "acme", "--args", "-"}
+
+	r := c.runWith(context.Background(), strings.NewReader(`{"name": "Ada"}`), enqueue...)
+	require.Equal(t, exitOK, r.code, r.err)
+	require.Contains(t, r.err, "note: \"app.greet\" is no built-in kind")
+
+	silent := endless(t)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(interrupted{os.Interrupt})
+	r = c.runWith(ctx, silent, enqueue...)
+	require.Equal(t, exitInterrupted, r.code, r.err)
+	require.Equal(t, "headgate: interrupted (interrupt)\n", r.err)
+
+	ctx, stop := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer stop()
+	r = c.runWith(ctx, silent, enqueue...)
+	require.Equal(t, exitTimeout, r.code, r.err)
+}
+
+func TestSettingsFromTheEnvironment(t *testing.T) {
+	t.Parallel()
+	c, _ := setup(t)
+	require.Equal(t, "[]\n", c.with("HEADGATE_OUTPUT", "json").ok("tenant", "list"))
+	require.Empty(t, c.with("HEADGATE_OUTPUT", "json").ok("tenant", "list", "-o", "table"), "a flag wins")
+	c.with("HEADGATE_SLOTS", "many").fails(exitUsage, []string{"serve"}, "HEADGATE_SLOTS", "many")
+	c.with("HEADGATE_LOG_LEVEL", "loud").fails(exitUsage, []string{"serve"}, "loud")
+}
