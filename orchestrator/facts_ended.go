@@ -9,10 +9,9 @@ import (
 // explainRunning says where the job runs, and how far a cancellation is.
 func explainRunning(job Job, s around) []Fact {
 	fact := Fact{Fact: fmt.Sprintf("it is running, attempt %d of %d", job.Attempt, job.MaxAttempts), Since: s.attemptedAt}
-	switch {
-	case s.worker == "":
+	if s.worker == "" {
 		fact.Fact += ", on a worker that is not registered"
-	default:
+	} else {
 		fact.Fact += fmt.Sprintf(", on worker %s (host %s, process %d)", s.worker, s.host, s.pid)
 	}
 	facts := []Fact{fact}

@@ -13,7 +13,8 @@ import (
 )
 
 func (p *program) jobCommand() *cobra.Command {
-	return group("job", "Jobs: ask for one, see what became of it", p.jobEnqueue(), p.jobList(), p.jobShow())
+	return group("job", "Jobs: ask for one, see what became of it, stop or repeat it",
+		p.jobEnqueue(), p.jobList(), p.jobShow(), p.jobExplain(), p.jobCancel(), p.jobRetry(), p.jobRerun())
 }
 
 // enqueuedView is the shape of `job enqueue -o json`.

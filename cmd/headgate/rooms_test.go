@@ -52,7 +52,7 @@ var doors = map[string][]string{
 
 	"orchestrator/catalog": {anyPgx, anyUUID, "golang.org/x/net/idna", "orchestrator/calendar", "worker/tenantdb/address", "jobs"},
 	"worker/tenantdb":      {anyPgx, "worker/tenantdb/address", "jobs", "migrations"},
-	"worker/claim":         {anyPgx, anyRiver, "jobs"},
+	"worker/claim":         {anyPgx, anyRiver, anyUUID, "jobs"},
 	"jobs/report":          {anyPgx, anyBlob, "jobs"},
 	"jobs/maintenance":     {anyPgx, "jobs"},
 

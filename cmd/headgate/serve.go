@@ -26,8 +26,10 @@ func (p *program) serveCommand() *cobra.Command {
 }
 
 func (p *program) workerCommand() *cobra.Command {
-	return p.stayCommand("worker", "Run jobs only; somebody else fires the schedules",
+	cmd := p.stayCommand("worker", "Run jobs only; somebody else fires the schedules",
 		strings.Replace(serveLong, "Fire schedules and run jobs", "Run jobs", 1), false)
+	cmd.AddCommand(p.workerList())
+	return cmd
 }
 
 func (p *program) stayCommand(name, short, long string, schedules bool) *cobra.Command {
@@ -129,13 +131,19 @@ func (p *program) stay(ctx context.Context, ring *catalog.KeyRing, s staying) er
 		return err
 	}
 	scheduler := orchestrator.NewScheduler(r.client, orchestrator.SchedulerConfig{})
+	janitor, err := orchestrator.NewJanitor(r.client, orchestrator.JanitorConfig{})
+	if err != nil {
+		return err
+	}
 	if s.schedules {
 		scheduler.Start()
+		janitor.Start()
 	}
 	p.log.Info("ready", "queues", queues, "schedules", s.schedules, "reports", dir, "version", thisVersion().Version)
 	<-ctx.Done()
 	p.log.Info("stopping: running jobs may end, a second signal ends at once", "reason", context.Cause(ctx).Error())
 	scheduler.Stop()
+	janitor.Stop()
 	if err := w.Stop(context.WithoutCancel(ctx)); err != nil {
 		return fmt.Errorf("stopping the worker: %w", err)
 	}
