@@ -31,5 +31,5 @@ func (DatabaseTombstone) Kind() string { return "headgate.tombstone-database" }
 
 // KindOpts makes it a job about a database, like the one it stops.
 func (DatabaseTombstone) KindOpts() KindOpts {
-	return KindOpts{Scope: ScopeDatabase, Timeout: time.Minute}
+	return KindOpts{Scope: ScopeDatabase, Login: LoginOwner, Timeout: time.Minute}
 }

@@ -5,13 +5,26 @@
 //	client, err := orchestrator.New(orchestrator.Config{Pool: central, Catalog: catalog})
 //	_, err = client.EnqueueTx(ctx, tx, "acme", TransferArgs{…}, nil)
 //
-// The two flows, from left to right (the file that does it below):
+// The flows, from left to right (the file that does it below):
 //
-//	Enqueue ─▶ check ─▶ catalog: which tenant? ─▶ row in river_job + wake-up, one transaction
-//	enqueue.go  item.go                            insert.go
+//	Enqueue ─▶ check ─▶ catalog: which tenant? ─▶ key taken before? ─▶ row in river_job + wake-up, one transaction
+//	enqueue.go  item.go                            idempotency.go       insert.go
 //
 //	due row ─▶ next time ─▶ row in river_job + schedule advanced, one transaction
 //	scheduler.go  calendar/  insert.go
 //
-// It never connects to a tenant's database.
+// What can be done to a job that was accepted:
+//
+//	Cancel   waiting ─▶ cancelled          running ─▶ cancelling ─▶ cancelled, or completed   cancel.go
+//	                                          └─ no answer: tombstone in its tenant's ledger   tombstone.go
+//	Retry    discarded, cancelled, retryable, scheduled ─▶ available, under the same UID       retry.go
+//	Rerun    any ─▶ a new job with a UID of its own                                            rerun.go
+//	Explain  why is it not running?                                                            explain.go
+//
+// The janitor (janitor.go) keeps the history by month, and deletes what is past
+// its time.
+//
+// It never connects to a tenant's database. Its weakness: a job that was
+// cancelled while its worker was lost is known to have had no effect only when
+// its tombstone has run.
 package orchestrator

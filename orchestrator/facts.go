@@ -151,7 +151,7 @@ func explainWorkers(job Job, s around) []Fact {
 		facts = append(facts, Fact{Fact: fmt.Sprintf("no live worker knows kind %s (%d alive)", job.Kind, w.taking), Next: "start a worker program that registers the kind; `headgate worker list` shows what the others know"})
 	}
 	if w.working == 0 {
-		facts = append(facts, Fact{Fact: fmt.Sprintf("no live worker works queue %s (%d alive)", job.Queue, w.taking), Next: "name the queue in a worker's configuration"})
+		facts = append(facts, Fact{Fact: fmt.Sprintf("no live worker works queue %s (%d alive)", job.Queue, w.taking), Next: "start a worker that does: `headgate worker --queue " + job.Queue + "=10`"})
 	}
 	if len(facts) == 0 {
 		facts = append(facts, Fact{Fact: fmt.Sprintf("no live worker both knows kind %s and works queue %s", job.Kind, job.Queue), Next: "let one worker do both"})

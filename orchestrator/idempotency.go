@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -65,6 +66,8 @@ type owner struct {
 
 type scopedKey struct{ scope, key string }
 
+func (it *item) scopedKey() scopedKey { return scopedKey{it.scope(), it.key} }
+
 // claimKeys takes the keys of all items that have one, and says of each item
 // what became of it: new, same as an earlier one (its UID is then that one's),
 // or in conflict with it. The first of several items with one key stands for it.
@@ -86,7 +89,7 @@ func claimKeys(ctx context.Context, tx pgx.Tx, items []item) ([]EnqueueResult, e
 		if prints[i], err = newFingerprint(it); err != nil {
 			return nil, atIndex(err, i, len(items))
 		}
-		id := scopedKey{it.scope(), it.key}
+		id := it.scopedKey()
 		if _, seen := owners[id]; !seen {
 			owners[id] = owner{it.meta.UID, prints[i]}
 			firsts = append(firsts, i)
@@ -96,7 +99,7 @@ func claimKeys(ctx context.Context, tx pgx.Tx, items []item) ([]EnqueueResult, e
 		return nil, err
 	}
 	for i := range items {
-		if first := owners[scopedKey{items[i].scope(), items[i].key}]; items[i].key != "" && first.uid != items[i].meta.UID {
+		if first := owners[items[i].scopedKey()]; items[i].key != "" && first.uid != items[i].meta.UID {
 			results[i] = EnqueueResult{UID: first.uid, Result: ResultSame, Differs: prints[i].differs(first.print)}
 			if results[i].Differs != "" {
 				results[i].Result = ResultConflict
@@ -119,8 +122,13 @@ func settle(ctx context.Context, tx pgx.Tx, items []item, firsts []int, owners m
 	var lost []scopedKey
 	for _, i := range firsts {
 		if !won[items[i].meta.UID] {
-			lost = append(lost, scopedKey{items[i].scope(), items[i].key})
+			lost = append(lost, items[i].scopedKey())
 		}
 	}
-	return readOwners(ctx, tx, lost, owners)
+	earlier, err := readOwners(ctx, tx, lost)
+	if err == nil && len(earlier) != len(lost) {
+		err = fmt.Errorf("%d idempotency keys are neither free nor taken; nothing is enqueued", len(lost)-len(earlier))
+	}
+	maps.Copy(owners, earlier)
+	return err
 }

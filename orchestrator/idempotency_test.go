@@ -83,6 +83,38 @@ func TestIdempotencyKey(t *testing.T) {
 	require.Equal(t, orchestrator.ResultNew, later.Result, "a key past its time is free")
 }
 
+// A request that is repeated after its time is still the same request; a new one
+// is too late.
+func TestIdempotencyKeyRepeatedLate(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	ctx := context.Background()
+	at := func(k string, ago time.Duration) *orchestrator.EnqueueOpts {
+		return &orchestrator.EnqueueOpts{IdempotencyKey: k, RunAt: time.Now().Add(-ago)}
+	}
+	first, err := env.Client.Enqueue(ctx, "acme", Pay{Amount: 5}, at("in time", 0))
+	require.NoError(t, err)
+	again, err := env.Client.Enqueue(ctx, "acme", Pay{Amount: 5}, at("in time", time.Hour))
+	require.NoError(t, err)
+	require.Equal(t, first.UID, again.UID)
+	require.Equal(t, orchestrator.ResultSame, again.Result)
+	_, err = env.Client.Enqueue(ctx, "acme", Pay{Amount: 6}, at("in time", time.Hour))
+	require.ErrorIs(t, err, orchestrator.ErrIdempotencyConflict)
+	_, err = env.Client.Enqueue(ctx, "acme", Pay{Amount: 5}, at("late", time.Hour))
+	require.ErrorContains(t, err, "is past")
+	_, err = env.Client.Enqueue(ctx, "acme", Pay{Amount: 5}, &orchestrator.EnqueueOpts{IdempotencyKey: "in time", RunAt: time.Unix(1, 0)})
+	require.ErrorContains(t, err, "after 2000")
+	_, err = env.Client.EnqueueMany(ctx, []orchestrator.EnqueueParams{
+		{Tenant: "acme", Args: Pay{Amount: 5}, Opts: at("in time", time.Hour)},
+		{Tenant: "acme", Args: Pay{Amount: 5}, Opts: at("late", time.Hour)},
+	})
+	require.ErrorContains(t, err, "item 1: run at")
+	_, err = env.Client.Rerun(ctx, first.UID, at("late", time.Hour))
+	require.ErrorContains(t, err, "is past")
+	require.Equal(t, 1, count(t, env, `SELECT count(*) FROM river_job`))
+	require.Equal(t, 1, count(t, env, `SELECT count(*) FROM headgate.idempotency_keys`))
+}
+
 type rawPay string
 
 func (rawPay) Kind() string                   { return "pay" }

@@ -55,7 +55,7 @@ type Swept struct {
 // NewJanitor returns a janitor that does nothing until Start.
 func NewJanitor(client *Client, cfg JanitorConfig) (*Janitor, error) {
 	cfg.Every = cmp.Or(cfg.Every, time.Minute)
-	cfg.HistoryRetention = cmp.Or(cfg.HistoryRetention, 13*730*time.Hour)
+	cfg.HistoryRetention = cmp.Or(cfg.HistoryRetention, 13*31*24*time.Hour)
 	cfg.Batch = cmp.Or(cfg.Batch, 1000)
 	switch {
 	case cfg.Every < time.Second:

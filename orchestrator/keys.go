@@ -29,7 +29,7 @@ func insertKeys(ctx context.Context, tx pgx.Tx, items []item, firsts []int, owne
 	hashes, fields := make([][]byte, n), make([]string, n)
 	for row, i := range firsts {
 		it := &items[i]
-		print := owners[scopedKey{it.scope(), it.key}].print
+		print := owners[it.scopedKey()].print
 		named, err := json.Marshal(print.fields)
 		if err != nil {
 			return nil, fmt.Errorf("encoding idempotency key %q: %w", it.key, err)
@@ -54,29 +54,50 @@ SELECT k.scope::text, k.key, k.kind, k.args_hash, k.fields, k.job_uid::text
 FROM unnest($1::uuid[], $2::text[]) AS n (scope, key)
 JOIN headgate.idempotency_keys k ON k.scope = n.scope AND k.key = n.key`
 
-// readOwners puts the jobs that have these keys into owners.
-func readOwners(ctx context.Context, tx pgx.Tx, lost []scopedKey, owners map[scopedKey]owner) error {
-	scopes, keys := make([]string, len(lost)), make([]string, len(lost))
-	for i, id := range lost {
+// readOwners returns the jobs that have these keys; a free key is left out.
+func readOwners(ctx context.Context, tx pgx.Tx, ids []scopedKey) (map[scopedKey]owner, error) {
+	scopes, keys := make([]string, len(ids)), make([]string, len(ids))
+	for i, id := range ids {
 		scopes[i], keys[i] = id.scope, id.key
 	}
 	rows, err := tx.Query(ctx, selectKeys, scopes, keys)
 	if err != nil {
-		return fmt.Errorf("reading %d idempotency keys: %w", len(lost), err)
+		return nil, fmt.Errorf("reading %d idempotency keys: %w", len(ids), err)
 	}
-	found := 0
+	owners := make(map[scopedKey]owner, len(ids))
 	var id scopedKey
 	var first owner
 	_, err = pgx.ForEachRow(rows, []any{&id.scope, &id.key, &first.print.kind, &first.print.args, &first.print.fields, &first.uid}, func() error {
 		owners[id] = first
-		first, found = owner{}, found+1
+		first = owner{}
 		return nil
 	})
-	if err == nil && found != len(lost) {
-		err = fmt.Errorf("%d of them are neither free nor taken; nothing is enqueued", len(lost)-found)
-	}
 	if err != nil {
-		return fmt.Errorf("reading %d idempotency keys: %w", len(lost), err)
+		return nil, fmt.Errorf("reading %d idempotency keys: %w", len(ids), err)
+	}
+	return owners, nil
+}
+
+// refuseLate refuses the items that name a past time, unless their keys were
+// taken before: those repeat a request that was in time.
+func refuseLate(ctx context.Context, tx pgx.Tx, items []item) error {
+	var ids []scopedKey
+	for i := range items {
+		if items[i].late != nil {
+			ids = append(ids, items[i].scopedKey())
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	owners, err := readOwners(ctx, tx, ids)
+	if err != nil {
+		return err
+	}
+	for i := range items {
+		if _, taken := owners[items[i].scopedKey()]; items[i].late != nil && !taken {
+			return atIndex(items[i].late, i, len(items))
+		}
 	}
 	return nil
 }

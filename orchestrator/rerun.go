@@ -68,7 +68,7 @@ func (r *row) again(ctx context.Context, opts *EnqueueOpts) (item, error) {
 		return item{}, err
 	}
 	it := item{
-		kind: r.kind, args: r.args, runAt: opts.RunAt, key: opts.IdempotencyKey, tags: slices.Clone(opts.Tags),
+		kind: r.kind, args: r.args, runAt: opts.RunAt, key: opts.IdempotencyKey, late: given.late, tags: slices.Clone(opts.Tags),
 		queue: cmp.Or(opts.Queue, r.queue), priority: cmp.Or(opts.Priority, r.priority),
 		maxAttempts: cmp.Or(opts.MaxAttempts, r.maxAttempts),
 		meta: jobs.Meta{
@@ -84,7 +84,7 @@ func (r *row) again(ctx context.Context, opts *EnqueueOpts) (item, error) {
 }
 
 // placeAgain checks that the tenant or database of the first job still takes
-// work.
+// work, and that it is not too late.
 func (c *Client) placeAgain(ctx context.Context, tx pgx.Tx, it *item) error {
 	if it.meta.Tenant == "" && it.meta.Database == "" {
 		return fmt.Errorf("%w: its row names neither a tenant nor a database", jobs.ErrNoTenant)
@@ -93,5 +93,8 @@ func (c *Client) placeAgain(ctx context.Context, tx pgx.Tx, it *item) error {
 	if err != nil {
 		return err
 	}
-	return c.place(ctx, tx, &it.meta, tenants, map[string]string{})
+	if err := c.place(ctx, tx, &it.meta, tenants, map[string]string{}); err != nil {
+		return err
+	}
+	return refuseLate(ctx, tx, []item{*it})
 }

@@ -96,7 +96,7 @@ func (a *attempt) read() error {
 	err := json.Unmarshal(a.row.Metadata, &a.meta)
 	a.cancelWanted = bytes.Contains(a.row.Metadata, []byte(`"cancel_attempted_at"`))
 	if a.meta.UID == "" {
-		a.meta.UID = uidOfRow(a.row)
+		a.meta.UID = jobs.UIDOfRow(a.row.ID, a.row.CreatedAt)
 	}
 	a.info.UID, a.info.Schedule = a.meta.UID, a.meta.Schedule
 	if a.meta.Nominal != nil {
@@ -110,16 +110,10 @@ func (a *attempt) read() error {
 		return &badArgsError{kind: a.row.Kind, err: fmt.Errorf("metadata: %w", err)}
 	}
 	if _, err := uuid.Parse(a.meta.UID); err != nil {
-		a.meta.UID = uidOfRow(a.row)
+		a.meta.UID = jobs.UIDOfRow(a.row.ID, a.row.CreatedAt)
 		return &badArgsError{kind: a.row.Kind, err: errors.New("metadata: job_uid is not a UUID")}
 	}
 	return nil
-}
-
-// uidOfRow is the UID of a job that another River client inserted without one.
-// Its creation time tells it from a row that gets the same id after a failover.
-func uidOfRow(row *rivertype.JobRow) string {
-	return uuid.NewSHA1(uuid.NameSpaceOID, fmt.Appendf(nil, "river_job %d %d", row.ID, row.CreatedAt.UnixMicro())).String()
 }
 
 // resolve asks the catalog where the job runs.

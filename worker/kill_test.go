@@ -76,9 +76,7 @@ func registerKillKinds(w *worker.Worker, began func(uid string)) {
 }
 
 func killConfig(cfg worker.Config) worker.Config {
-	cfg.JobTimeout = 2500 * time.Millisecond
 	cfg.HeartbeatEvery, cfg.DeadAfter = 500*time.Millisecond, 2*time.Second
-	cfg.LockTimeout = time.Second
 	return cfg
 }
 

@@ -44,3 +44,28 @@ func (a *attempt) settle(ctx context.Context) error {
 		return jobs.Cancel(errCancelledWhileLost)
 	}
 }
+
+// registerInternal adds the kinds that Headgate enqueues for itself: the
+// tombstones for cancelled jobs whose worker lives and does not answer.
+func registerInternal(w *Worker) {
+	InTx(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[jobs.Tombstone]) error {
+		return bury(ctx, tx, w, job.Tenant.OrgID, job.Args.UID, job.Result)
+	})
+	InTx(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[jobs.DatabaseTombstone]) error {
+		return bury(ctx, tx, w, 0, job.Args.UID, job.Result)
+	})
+}
+
+func bury(ctx context.Context, tx pgx.Tx, w *Worker, org int64, uid string, result *jobs.Result) error {
+	var state found
+	var stored []byte
+	err := tx.QueryRow(ctx, tombstoneJob, org, uid, w.cfg.LockTimeout.Milliseconds()).Scan(&state, &stored)
+	if sqlstate(err) == "55P03" {
+		return jobs.Snooze(w.cfg.HoldFor) // the job's own transaction is still open
+	}
+	if err != nil {
+		return fmt.Errorf("writing the tombstone of job %s: %w", uid, err)
+	}
+	result.Output = "job " + uid + " is " + string(state) + " in its tenant's ledger"
+	return nil
+}

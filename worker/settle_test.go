@@ -134,3 +134,28 @@ func TestAnOlderTenantSchemaIsUpgraded(t *testing.T) {
 	require.NoError(t, db.Pool.QueryRow(ctx, `SELECT max(version) FROM headgate.migrations`).Scan(&version))
 	require.Equal(t, 2, version)
 }
+
+// A tombstone that the centre enqueues stops its job in the tenant's ledger, as
+// soon as no transaction of it is open any more.
+func TestTheTombstoneKind(t *testing.T) {
+	t.Parallel()
+	env := jobstest.New(t)
+	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
+	acme := env.Tenant("acme", "acme")
+	ctx := context.Background()
+	const uid = "0190aaaa-0000-7000-8000-000000000042"
+	open, err := db.Pool.Begin(ctx)
+	require.NoError(t, err)
+	_, err = open.Exec(ctx, `INSERT INTO headgate.ledger (org_id, job_uid) VALUES ($1, $2)`, acme.OrgID, uid)
+	require.NoError(t, err)
+	cfg := env.Config()
+	cfg.LockTimeout = 50 * time.Millisecond
+	env.Work(&cfg, func(w *worker.Worker) { worker.InTx(w, end) })
+	result, err := env.Client.Enqueue(ctx, "acme", jobs.Tombstone{UID: uid}, nil)
+	require.NoError(t, err)
+	env.WaitFor(result.UID, func(o jobs.Outcome) bool { return o.State == jobs.Snoozed })
+	require.NoError(t, open.Rollback(ctx))
+	got := env.Wait(result.UID)
+	require.Equal(t, jobs.Succeeded, got.State, got.Message)
+	require.Contains(t, got.Result.Output, "is tombstone in its tenant's ledger")
+}

@@ -162,6 +162,10 @@ func (w *Worker) newClient() (*river.Client[pgx.Tx], error) {
 	if len(w.kinds) == 0 {
 		return nil, errors.New("no kind is registered: call InTx, ReadOnly or OnConn first")
 	}
+	registerInternal(w)
+	if len(w.wrong) > 0 {
+		return nil, errors.Join(w.wrong...)
+	}
 	workers := river.NewWorkers()
 	for _, k := range w.kinds {
 		river.AddWorkerArgs(workers, rawArgs{kind: k.name}, &riverWorker{w: w, kind: k})

@@ -36,6 +36,7 @@ func (p *program) jobCancel() *cobra.Command {
 	cmd := onJob(p, "cancel", "End a job for good", `End a job for good. One that waits is cancelled at once. One that runs is told to
 stop and its transaction rolled back; until that is known its state is cancelling.`,
 		func(ctx context.Context, client *orchestrator.Client, name string) (orchestrator.CancelResult, error) {
+			opts.Actor = p.env("USER")
 			return client.Cancel(ctx, name, &opts)
 		},
 		func(result orchestrator.CancelResult) error { return one(p, result, cancelColumns) })
@@ -63,6 +64,7 @@ without doing it again.`,
 var rerunColumns = []column[orchestrator.EnqueueResult]{
 	{"uid", func(r orchestrator.EnqueueResult) any { return r.UID }},
 	{"id", func(r orchestrator.EnqueueResult) any { return r.ID }},
+	{"rerun_of", func(r orchestrator.EnqueueResult) any { return r.RerunOf }},
 }
 
 func (p *program) jobRerun() *cobra.Command {

@@ -9,6 +9,7 @@ import (
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/maintenance"
 	"github.com/headgate/headgate/jobs/report"
+	"github.com/headgate/headgate/jobs/sqlscript"
 	"github.com/headgate/headgate/worker"
 )
 
@@ -20,6 +21,7 @@ type builtin struct {
 
 var builtins = []builtin{
 	kindOf[report.Args](),
+	kindOf[sqlscript.Args](),
 	kindOf[maintenance.Purge](),
 	kindOf[maintenance.Analyze](),
 	kindOf[maintenance.Vacuum](),
@@ -28,6 +30,7 @@ var builtins = []builtin{
 // register gives a worker the built-in kinds. Reports go into the bucket.
 func register(w *worker.Worker, reports *blob.Bucket) {
 	worker.ReadOnly(w, report.New(reports))
+	worker.InTx(w, sqlscript.Run)
 	worker.InTx(w, maintenance.RunPurge)
 	worker.OnConn(w, maintenance.RunAnalyze)
 	worker.OnConn(w, maintenance.RunVacuum)

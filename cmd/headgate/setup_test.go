@@ -287,7 +287,7 @@ var changing = []struct {
 	{regexp.MustCompile(`hg_[0-9a-f]{8}`), "<dbname>"},
 	{regexp.MustCompile(`"worker": "[^"]+"`), `"worker": "<worker>"`},
 	{regexp.MustCompile(`"(version|go|river|pgx)": "[^"]+"`), `"$1": "<version>"`},
-	{regexp.MustCompile(`"(version|program|central_schema|tenant_schema)": [1-9]\d*`), `"$1": "<number>"`},
+	{regexp.MustCompile(`"(version|program|serves|central_schema|tenant_schema)": [1-9]\d*`), `"$1": "<number>"`},
 	{regexp.MustCompile(`(?s)"pending": \[.+?\]`), `"pending": ["<names>"]`},
 }
 
