@@ -192,7 +192,7 @@ func TestClaimDuePlan(t *testing.T) {
 	_, err := env.Pool.Exec(ctx, `
 INSERT INTO headgate.schedules (id, tenant_id, name, kind, cron, zone, next_run_at)
 SELECT gen_random_uuid(), t.id, 's' || i, 'note', '0 3 * * *', 'UTC', now() + (i - 1000) * interval '1 second'
-FROM headgate.tenants t, generate_series(1, 20000) i`)
+FROM headgate.tenants t, generate_series(1, 5000) i`)
 	require.NoError(t, err)
 	for _, when := range []string{"before ANALYZE", "after ANALYZE"} {
 		require.NoError(t, pgx.BeginFunc(ctx, env.Pool, func(tx pgx.Tx) error {
