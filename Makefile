@@ -33,10 +33,6 @@ check: ## Formatting, vet, lint, module files, and the doors between rooms
 	go mod tidy -diff
 	go test ./cmd/headgate -run 'TestRooms' -count=1
 
-.PHONY: faults
-faults: ## Longer fault tests (root, needs what a test may install); the plan is in docs/notes.md
-	go run ./cmd/headgate dev --bare -- go test $(RACE) -tags faults -run 'Kill' -count=1 -v ./worker
-
 .PHONY: clean
 clean: ## Remove what the other targets made
 	rm -rf bin reports
