@@ -88,6 +88,11 @@ func (k *Keeper) Start(ctx context.Context) error {
 	if err := k.register(ctx); err != nil {
 		return err
 	}
+	// A worker that has just been restarted after a death must know of suspects
+	// before its first claim.
+	if err := k.cfg.Lease.suspects.refresh(ctx, k.cfg.Pool); err != nil {
+		return err
+	}
 	loop, stop := context.WithCancel(context.Background())
 	k.stop, k.done = stop, make(chan struct{})
 	go k.loop(loop, k.done)
