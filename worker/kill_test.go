@@ -206,6 +206,9 @@ func TestKilledWorkersDoubleNothing(t *testing.T) {
 
 	t.Logf("%d kills, %d of them between begin_job and completion, with %d jobs; %d processes stopped for 3 s and woken", kills, inWindow, jobsInWindow, stops)
 	require.GreaterOrEqual(t, inWindow, 10, "too few kills fell between begin_job and completion to prove anything")
+	var innocent int
+	require.NoError(t, env.Pool.QueryRow(context.Background(), `SELECT count(*) FROM headgate.outcomes WHERE class = 'quarantined'`).Scan(&innocent))
+	require.Zero(t, innocent, "innocent jobs in quarantine")
 	doubled, missing := audit(t, env, tenants, list, "slow-transfer")
 	require.Zero(t, doubled, "transfers whose effect happened twice")
 	require.Zero(t, missing, "transfers whose effect never happened")

@@ -143,15 +143,17 @@ func takeHand(ctx context.Context, tx pgx.Tx, incarnation string) ([]inHand, err
 }
 
 // suspectSQL notes one more death for each job in hand, and one alone for the
-// sole suspect, if there is one and the death is not somebody else's doing:
-// another worker died lately, without this job and without a sole suspect.
+// sole suspect, if there is one and nothing else is killing workers just now: no
+// other worker died lately without this job in hand, unless by a sole suspect
+// of its own that has not survived an attempt since.
 const suspectSQL = `
 WITH alone AS (
     SELECT $4::bigint AS job_id
     WHERE NOT EXISTS (
         SELECT FROM headgate.workers w
         WHERE w.reaped_at > now() - $5::interval AND w.incarnation <> $6 AND NOT w.draining
-          AND w.sole_suspect IS NULL AND NOT $4 = ANY (w.in_hand))
+          AND NOT $4 = ANY (w.in_hand)
+          AND NOT EXISTS (SELECT FROM headgate.suspects other WHERE other.job_id = w.sole_suspect))
 )
 INSERT INTO headgate.suspects AS s (job_id, job_uid, kind)
 SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[])
