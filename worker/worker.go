@@ -216,7 +216,7 @@ func (r *riverWorker) Work(ctx context.Context, job *river.Job[rawArgs]) error {
 	return r.w.handle(ctx, r.kind, job.JobRow)
 }
 
-// NextRetry is called by River after a failed attempt and for a rescued job.
+// NextRetry is called by River after a failed attempt.
 func (r *riverWorker) NextRetry(job *river.Job[rawArgs]) time.Time {
 	return time.Now().Add(r.w.cfg.RetryDelay(job.Attempt))
 }

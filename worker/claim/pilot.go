@@ -103,13 +103,13 @@ func (p *pilot) JobSetStateIfRunningMany(ctx context.Context, exec riverdriver.E
 	if err != nil {
 		return nil, err
 	}
-	if err := p.sus.survived(ctx, p.unwrap(tx), ends); err != nil {
+	if err := p.sus.survived(ctx, p.unwrap(tx), ended); err != nil {
 		return nil, err
 	}
 	if err := tx.Commit(ctx); err != nil {
 		return nil, fmt.Errorf("committing the completion of %d jobs: %w", len(ends), err)
 	}
-	p.sus.forget(ends)
+	p.forget(ends)
 	rows := make([]*rivertype.JobRow, 0, len(ended))
 	for id, state := range ended { // River wants to know what became of them, no more
 		rows = append(rows, &rivertype.JobRow{ID: id, State: rivertype.JobState(state)})
@@ -194,14 +194,22 @@ func (e *end) takeMetadata(update []byte) (*jobs.Outcome, error) {
 	return outcome, err
 }
 
-// tokenOfUndecodable forgets the token as it gives it: River ends such a row
-// once.
+// tokenOfUndecodable keeps the token: River hands the group over again if it
+// could not be committed.
 func (p *pilot) tokenOfUndecodable(id int64) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	token := p.undecodable[id]
-	delete(p.undecodable, id)
-	return token
+	return p.undecodable[id]
+}
+
+// forget drops what was kept for rows whose end is committed.
+func (p *pilot) forget(ends []end) {
+	p.sus.forget(ends)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range ends {
+		delete(p.undecodable, e.id)
+	}
 }
 
 func ptr[T any](v T) *T { return &v }

@@ -74,13 +74,13 @@ func (s *suspects) sift(ctx context.Context, tx pgx.Tx, claimed *riverdriver.Job
 const clearSuspectsSQL = `DELETE FROM headgate.suspects WHERE job_id = ANY ($1) AND quarantined_at IS NULL`
 
 // survived clears, in the completion's transaction, the suspects whose attempt
-// has ended without a death.
-func (s *suspects) survived(ctx context.Context, tx pgx.Tx, ends []end) error {
+// has ended without a death, under a lease that was still theirs.
+func (s *suspects) survived(ctx context.Context, tx pgx.Tx, ended map[int64]string) error {
 	s.mu.Lock()
 	var cleared []int64
-	for _, e := range ends {
-		if s.running[e.id] {
-			cleared = append(cleared, e.id)
+	for id := range ended {
+		if s.running[id] {
+			cleared = append(cleared, id)
 		}
 	}
 	s.mu.Unlock()
