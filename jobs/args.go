@@ -44,6 +44,16 @@ type KindOpts struct {
 	// Queue is the queue that jobs of this kind go to. "" means "default".
 	Queue string
 
+	// Idempotence says of a kind that works outside a transaction what an
+	// attempt may do that finds an earlier one begun and not ended. Such a kind
+	// must declare it; others must not.
+	Idempotence Idempotence
+
+	// Optimistic is for kinds in a transaction that read for long before they
+	// write: the ledger's row is written at the end, so that nothing is locked
+	// meanwhile. Two attempts may then work at once; one of them is rolled back.
+	Optimistic bool
+
 	// Priority orders jobs of one queue: 1 (first) to 4. 0 means 1.
 	Priority int
 }
@@ -96,4 +106,36 @@ func (l Login) String() string {
 		return "owner"
 	}
 	return "job"
+}
+
+// Idempotence is a kind's answer to the question what happens if its work is
+// begun again after a crash. Nobody but its author knows.
+type Idempotence int
+
+const (
+	// Undeclared is right for kinds that work in a transaction: the ledger
+	// answers for them.
+	Undeclared Idempotence = iota
+
+	// Idempotent work may be done again, whole or in part, without harm
+	// (ANALYZE, VACUUM, REINDEX).
+	Idempotent
+
+	// Verifiable work can be looked for: the kind has a function that says
+	// whether it was done.
+	Verifiable
+
+	// Chunked work is done in steps (Info.Step), each of which commits with a
+	// ledger row of its own and is done once; what lies between the steps may be
+	// done again.
+	Chunked
+
+	// Unsafe work must not be begun a second time: if an attempt began and its
+	// end is not known, the job waits for a person.
+	Unsafe
+)
+
+// String returns the name as it is written in Go, in lower case.
+func (i Idempotence) String() string {
+	return [...]string{"undeclared", "idempotent", "verifiable", "chunked", "unsafe"}[min(max(i, 0), Unsafe)]
 }

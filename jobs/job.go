@@ -54,6 +54,13 @@ type Info struct {
 	// database. The handler fills it; it is kept with the outcome, and in the
 	// ledger, so that a job found done is reported as it was.
 	Result *Result
+
+	// Step does a part of a chunked job (Idempotence) in a transaction of its
+	// own, once: if an earlier attempt has committed the step of that name, do is
+	// not called and Step returns nil. name is 1 to 100 characters and means the
+	// same part in every attempt; do follows the rules of a [TxHandler]. It is nil
+	// in kinds that work in a transaction.
+	Step func(ctx context.Context, name string, do func(ctx context.Context, tx pgx.Tx) error) error `json:"-"`
 }
 
 // Result is what a job reports of its work. Both fields are optional.
@@ -73,6 +80,15 @@ type Result struct {
 type TxHandler[A Args] func(ctx context.Context, tx pgx.Tx, job *Job[A]) error
 
 // ConnHandler does a job on a connection of its own, outside any transaction,
-// for statements that Postgres refuses inside one. It may run again after a
-// crash and must bear that.
+// for statements that Postgres refuses inside one. The ledger knows that it
+// began and that it ended; what happens between the two in a crash is for the
+// kind's Idempotence to say. While it runs, no other attempt of the same job
+// does: the connection holds a session lock on the job's UID, and must not give
+// it up (pg_advisory_unlock_all). A connection that sits idle for the kind's
+// IdleTimeout is ended by the server.
 type ConnHandler[A Args] func(ctx context.Context, conn *pgx.Conn, job *Job[A]) error
+
+// Verifier tells whether the work of a verifiable kind was done, by looking at
+// the tenant's database. It is asked when an earlier attempt began and did not
+// tell of its end: true makes the job succeed as it is, false has it run.
+type Verifier[A Args] func(ctx context.Context, conn *pgx.Conn, job *Job[A]) (done bool, err error)

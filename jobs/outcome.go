@@ -59,6 +59,8 @@ const (
 	ClassBadArgs       Class = "bad_args"       // the stored arguments do not fit the kind
 	ClassTombstone     Class = "tombstone"      // the job was cancelled in the tenant's ledger
 	ClassInterrupted   Class = "interrupted"    // the worker stopped or lost its connection before the end
+	ClassEscaped       Class = "escaped"        // the job's own SQL ended its transaction or changed its context
+	ClassUnsafe        Class = "unsafe"         // an unsafe kind began, and nobody knows whether it ended
 	ClassLostWorker    Class = "lost_worker"    // the worker died; another goes on
 	ClassQuarantined   Class = "quarantined"    // the worker died twice while this job alone was under suspicion
 )

@@ -65,6 +65,12 @@ type Config struct {
 	// them; they go back without using an attempt. 0 means 30 seconds.
 	StopTimeout time.Duration
 
+	// StuckAfter is how long a handler may go on after its context has ended; then
+	// its attempt is ended without it. 0 means 5 seconds. MaxStuck is how many such
+	// handlers the process bears before Run drains and returns ErrStuck. 0 means 5.
+	StuckAfter time.Duration
+	MaxStuck   int
+
 	// RetryDelay is how long a job waits after its nth failed attempt. nil means
 	// n to the fourth power in seconds, give or take a tenth (1 s, 16 s, 81 s, …).
 	RetryDelay func(attempt int) time.Duration
@@ -75,7 +81,7 @@ type Config struct {
 	FetchCooldown, PollInterval time.Duration
 
 	// Tenants configures the connections to tenant databases. Its MaxConns of 0
-	// is set to the sum of Queues.
+	// is set to the sum of Queues and MaxStuck.
 	Tenants tenantdb.Config
 
 	// ID names this worker in outcomes and in the queue; it must be unique among
@@ -96,6 +102,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Queues == nil {
 		c.Queues = map[string]int{"default": 20}
 	}
+	c.StuckAfter = cmp.Or(c.StuckAfter, 5*time.Second)
+	c.MaxStuck = cmp.Or(c.MaxStuck, 5)
 	slots := 0
 	for name, n := range c.Queues {
 		if n < 1 || n > 10_000 {
@@ -114,7 +122,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.StopTimeout = cmp.Or(c.StopTimeout, 30*time.Second)
 	c.FetchCooldown = cmp.Or(c.FetchCooldown, 100*time.Millisecond)
 	c.PollInterval = max(cmp.Or(c.PollInterval, time.Second), c.FetchCooldown)
-	c.Tenants.MaxConns = cmp.Or(c.Tenants.MaxConns, slots)
+	c.Tenants.MaxConns = cmp.Or(c.Tenants.MaxConns, slots+c.MaxStuck) // a stuck handler keeps its connection
 	c.Logger = cmp.Or(c.Logger, slog.Default())
 	c.Tenants.Logger = cmp.Or(c.Tenants.Logger, c.Logger)
 	if c.RetryDelay == nil {

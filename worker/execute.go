@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/guard"
 )
 
 // execute connects and runs the handler in the form that its kind asks for.
@@ -20,7 +21,7 @@ func (a *attempt) execute(ctx context.Context) error {
 		case onConn:
 			return a.onConn(ctx, conn)
 		default:
-			return a.inTx(ctx, conn)
+			return a.transact(ctx, conn, a.entry(), func(tx pgx.Tx) error { return a.call(ctx, work{tx: tx}) })
 		}
 	})
 	if errors.As(err, &unanswered) {
@@ -29,27 +30,28 @@ func (a *attempt) execute(ctx context.Context) error {
 	return late(ctx, err)
 }
 
-// inTx is the heart of the product: the ledger's row, the handler's rows and
-// the mark that they are done, in one transaction of the tenant's database.
-func (a *attempt) inTx(ctx context.Context, conn *pgx.Conn) error {
+// transact is the heart of the product: the ledger's row, the work's rows and
+// the mark that they are done, in one transaction of the tenant's database. It
+// does nothing if the ledger says that the work was done before.
+func (a *attempt) transact(ctx context.Context, conn *pgx.Conn, e entry, do func(tx pgx.Tx) error) error {
 	tx, err := conn.Begin(ctx)
 	if err != nil {
 		return lost(conn, err)
 	}
-	todo, err := a.begin(ctx, tx)
+	todo, before, err := a.begin(ctx, tx, e)
 	if err != nil {
 		return lost(conn, err)
 	}
 	if !todo {
 		return tx.Rollback(ctx)
 	}
-	if err := a.call(ctx, work{tx: handlerTx{tx}}); err != nil {
+	if err := do(handlerTx{tx}); err != nil {
 		return lost(conn, err)
 	}
 	if status := conn.PgConn().TxStatus(); status != 'T' {
 		return lost(conn, endedInside(status))
 	}
-	if err := a.finish(ctx, tx); err != nil {
+	if err := a.finish(ctx, tx, e, before); err != nil {
 		return lost(conn, err)
 	}
 	if err := tx.Commit(ctx); err != nil {
@@ -70,28 +72,23 @@ func (a *attempt) readOnly(ctx context.Context, conn *pgx.Conn) error {
 	if err := a.enter(ctx, tx); err != nil {
 		return lost(conn, err)
 	}
+	watch, err := guard.Watch(ctx, conn.PgConn())
+	if err != nil {
+		return lost(conn, err)
+	}
 	if err := a.call(ctx, work{tx: handlerTx{tx}}); err != nil {
+		return lost(conn, err)
+	}
+	if err := watch.Check(ctx); err != nil {
 		return lost(conn, err)
 	}
 	return lost(conn, tx.Rollback(ctx))
 }
 
-const limitSession = `
-SELECT set_config('application_name', $1, false), set_config('statement_timeout', $2, false), set_config('lock_timeout', $3, false)`
-
-// onConn lends the handler the connection itself. The settings go away when the
-// connection is reset for its next user.
-func (a *attempt) onConn(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.Exec(ctx, limitSession, a.appName(),
-		fmt.Sprint(a.timeout.Milliseconds()), fmt.Sprint(a.w.cfg.LockTimeout.Milliseconds()))
-	if err != nil {
-		return lost(conn, fmt.Errorf("preparing the connection: %w", err))
-	}
-	return lost(conn, a.call(ctx, work{conn: conn}))
-}
-
 // call runs the handler, and nothing else.
 func (a *attempt) call(ctx context.Context, work work) error {
+	a.handling.Store(true)
+	defer a.handling.Store(false)
 	return a.kind.run(ctx, work, a.info, a.row.EncodedArgs)
 }
 
@@ -112,7 +109,7 @@ func endedInside(status byte) error {
 	if status == 'E' {
 		return errors.New("a statement of the job failed and its error was not returned; nothing is committed")
 	}
-	return errors.New("the job's own SQL ended its transaction")
+	return &guard.EscapedError{Ended: true}
 }
 
 // unansweredCommitError: COMMIT was sent and no answer came. It may have

@@ -6,8 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -31,6 +31,8 @@ type attempt struct {
 
 	cancelWanted bool // it was cancelled while its worker could not be reached
 
+	handling *atomic.Bool // while the handler, and none of our own code, is at work
+
 	recovered bool   // the ledger said that it was done before
 	trace     string // of a panic
 	started   time.Time
@@ -39,13 +41,18 @@ type attempt struct {
 // handle makes one attempt and leaves its outcome for the completion. What it
 // returns tells River what becomes of the row.
 func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) error {
-	a := &attempt{w: w, kind: k, row: row, started: time.Now()}
+	a := &attempt{w: w, kind: k, row: row, started: time.Now(), handling: &atomic.Bool{}}
 	if err := river.MetadataSet(ctx, claim.LeaseKey, claim.Token(row.AttemptedBy)); err != nil {
 		return err
 	}
 	ctx, cancel := w.within(ctx)
 	defer cancel()
-	err := a.make(ctx)
+	err := a.read()
+	if err == nil {
+		timed, cancel := context.WithTimeoutCause(ctx, a.timeout, &timeoutError{after: a.timeout})
+		defer cancel()
+		a, err = a.attend(timed)
+	}
 	end := a.verdict(ctx, err)
 	outcome := a.outcome(end)
 	a.log(ctx, outcome)
@@ -55,19 +62,8 @@ func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) err
 	return end.toRiver()
 }
 
-// make does the attempt: read the row, resolve, execute.
-func (a *attempt) make(ctx context.Context) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			a.trace = string(debug.Stack())
-			err = &panicError{value: v}
-		}
-	}()
-	if err := a.read(); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, a.timeout, &timeoutError{after: a.timeout})
-	defer cancel()
+// make does the attempt: resolve, execute.
+func (a *attempt) make(ctx context.Context) error {
 	if err := a.resolve(ctx); err != nil {
 		return err
 	}
@@ -78,7 +74,7 @@ func (a *attempt) make(ctx context.Context) (err error) {
 	if a.cancelWanted {
 		return a.settle(ctx)
 	}
-	err = a.execute(ctx)
+	err := a.execute(ctx)
 	if again, err := a.upgradeIfOlder(ctx, err); !again {
 		return err
 	}

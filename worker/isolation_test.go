@@ -131,10 +131,16 @@ FROM (
 	require.NoError(t, err)
 	require.Equal(t, []string{
 		"function begin_job: EXECUTE as definer",
+		"function claim_job: EXECUTE as definer",
 		"function current_org: EXECUTE as definer",
 		"function enter_job: EXECUTE as definer",
 		"function finish_job: EXECUTE as definer",
+		"function finish_late: EXECUTE as definer",
+		"function forget_old: nothing",
+		"function peek_job: EXECUTE as definer",
 		"function probe: EXECUTE as definer",
+		"function refuse_open_claim: nothing",
+		"function release_job: EXECUTE as definer",
 		"function tombstone: EXECUTE as definer",
 		"function whoami: EXECUTE as definer",
 		"table fence: nothing",

@@ -39,6 +39,8 @@ type BareTransfer SlowTransfer
 
 func (BareTransfer) Kind() string { return "bare-transfer" }
 
+func (BareTransfer) KindOpts() jobs.KindOpts { return jobs.KindOpts{Idempotence: jobs.Idempotent} } // which is not true
+
 // Poison kills the process that runs it.
 type Poison struct{}
 

@@ -20,6 +20,9 @@ type kind struct {
 	opts jobs.KindOpts
 	form form
 	run  func(ctx context.Context, work work, info jobs.Info, args []byte) error
+
+	// verify is set in verifiable kinds only.
+	verify func(ctx context.Context, conn *pgx.Conn, info jobs.Info, args []byte) (bool, error)
 }
 
 // form is how a kind's handler meets the database.
@@ -50,9 +53,27 @@ func ReadOnly[A jobs.Args](w *Worker, handler jobs.TxHandler[A]) {
 }
 
 // OnConn registers a kind that works on a connection of its own, outside a
-// transaction. It may run again after a crash and must bear that.
+// transaction, and whose KindOpts.Idempotence says what an attempt may do that
+// finds an earlier one begun and not ended.
 func OnConn[A jobs.Args](w *Worker, handler jobs.ConnHandler[A]) {
-	register(w, onConn, func(ctx context.Context, work work, job *jobs.Job[A]) error { return handler(ctx, work.conn, job) })
+	register(w, onConn, connRun(handler))
+}
+
+// OnConnVerified is OnConn for a kind that declares itself verifiable.
+func OnConnVerified[A jobs.Args](w *Worker, handler jobs.ConnHandler[A], verify jobs.Verifier[A]) {
+	k := newKind(onConn, connRun(handler))
+	k.verify = func(ctx context.Context, conn *pgx.Conn, info jobs.Info, args []byte) (bool, error) {
+		job, err := decode[A](info, args)
+		if err != nil {
+			return false, err
+		}
+		return verify(ctx, conn, job)
+	}
+	w.add(k)
+}
+
+func connRun[A jobs.Args](handler jobs.ConnHandler[A]) func(context.Context, work, *jobs.Job[A]) error {
+	return func(ctx context.Context, work work, job *jobs.Job[A]) error { return handler(ctx, work.conn, job) }
 }
 
 func txRun[A jobs.Args](handler jobs.TxHandler[A]) func(context.Context, work, *jobs.Job[A]) error {
@@ -60,17 +81,29 @@ func txRun[A jobs.Args](handler jobs.TxHandler[A]) func(context.Context, work, *
 }
 
 func register[A jobs.Args](w *Worker, f form, handler func(context.Context, work, *jobs.Job[A]) error) {
+	w.add(newKind(f, handler))
+}
+
+func newKind[A jobs.Args](f form, handler func(context.Context, work, *jobs.Job[A]) error) *kind {
 	var zero A
-	w.add(&kind{
+	return &kind{
 		name: zero.Kind(), opts: jobs.KindOptsOf(zero), form: f,
 		run: func(ctx context.Context, work work, info jobs.Info, args []byte) error {
-			job := &jobs.Job[A]{Info: info}
-			if err := json.Unmarshal(args, &job.Args); err != nil {
-				return &badArgsError{kind: info.Kind, err: err}
+			job, err := decode[A](info, args)
+			if err != nil {
+				return err
 			}
 			return handler(ctx, work, job)
 		},
-	})
+	}
+}
+
+func decode[A jobs.Args](info jobs.Info, args []byte) (*jobs.Job[A], error) {
+	job := &jobs.Job[A]{Info: info}
+	if err := json.Unmarshal(args, &job.Args); err != nil {
+		return nil, &badArgsError{kind: info.Kind, err: err}
+	}
+	return job, nil
 }
 
 // badArgsError says that stored arguments do not fit the kind's struct.
@@ -98,6 +131,14 @@ func (k *kind) check() error {
 		return fmt.Errorf("kind %s: the owner's login sees every tenant of a shared database; use it for scope database only", k.name)
 	case k.opts.Scope == jobs.ScopeDatabase && k.opts.Login == jobs.LoginJob:
 		return fmt.Errorf("kind %s: work on a whole database needs the owner's login (KindOpts.Login)", k.name)
+	case k.form == onConn && (k.opts.Idempotence <= jobs.Undeclared || k.opts.Idempotence > jobs.Unsafe):
+		return fmt.Errorf("kind %s works outside a transaction: declare KindOpts.Idempotence (jobs.Idempotent, Verifiable, Chunked or Unsafe), which says what to do after a crash half way", k.name)
+	case k.form != onConn && k.opts.Idempotence != jobs.Undeclared:
+		return fmt.Errorf("kind %s works in a transaction: leave KindOpts.Idempotence out, the ledger answers for it", k.name)
+	case (k.opts.Idempotence == jobs.Verifiable) != (k.verify != nil):
+		return fmt.Errorf("kind %s: a verifiable kind, and no other, is registered with OnConnVerified", k.name)
+	case k.opts.Optimistic && k.form != inTx:
+		return fmt.Errorf("kind %s: only a kind registered with InTx can be optimistic", k.name)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/guard"
 )
 
 // The ledger is one row in the tenant's own database for each job that has had
@@ -39,39 +40,74 @@ const (
 	claimed   found = "claimed"   // a committed claim without an end
 )
 
-const beginJob = `
-SELECT state, result FROM headgate.begin_job($1, $2, '', $3, $4, $5, $6, $7)`
+// entry names a ledger row and says how it is written: the statement that opens
+// the work and the one that ends it, both in the work's own transaction.
+type entry struct {
+	step       string // "" is the job itself
+	begin, end string
+}
 
-// begin opens the job inside tx. It returns true if the job's work is to be
-// done now, false if the ledger says that it was done before; the stored result
-// is then the attempt's.
-func (a *attempt) begin(ctx context.Context, tx pgx.Tx) (bool, error) {
+const beginJob = `
+SELECT state, result, ARRAY[` + guard.Columns + `] FROM headgate.begin_job($1, $2, $3, $4, $5, $6, $7, $8)`
+
+const finishJob = `SELECT headgate.finish_job($1, $2, $3, $4), ARRAY[` + guard.Columns + `]`
+
+// The optimistic form: nothing is written until the end.
+const peekJob = `
+SELECT state, result, ARRAY[` + guard.Columns + `] FROM headgate.peek_job($1, $2, $3, $4, $5, $6, $7, $8)`
+
+const finishLate = `SELECT headgate.finish_late($1, $2, $3, $4), ARRAY[` + guard.Columns + `]`
+
+// entry is the job's own row, written as its kind asks.
+func (a *attempt) entry() entry {
+	if a.kind.opts.Optimistic {
+		return entry{begin: peekJob, end: finishLate}
+	}
+	return entry{begin: beginJob, end: finishJob}
+}
+
+// begin opens the work inside tx. It returns true if the work is to be done now,
+// and the transaction's state to compare with at its end; false if the ledger
+// says that it was done before: the stored result is then the attempt's.
+func (a *attempt) begin(ctx context.Context, tx pgx.Tx, e entry) (bool, guard.State, error) {
 	var state found
 	var result []byte
-	err := tx.QueryRow(ctx, beginJob, a.place.OrgID, a.meta.UID, a.place.Generation, a.appName(),
-		a.timeout.Milliseconds(), a.w.cfg.LockTimeout.Milliseconds(), a.idleTimeout().Milliseconds()).Scan(&state, &result)
-	switch {
-	case sqlstate(err) == "55P03":
-		return false, errBusy
-	case sqlstate(err) == "55000":
-		return false, fmt.Errorf("%w: %w", jobs.ErrTenantMoving, err)
-	case err != nil:
-		return false, fmt.Errorf("opening the job in the tenant's database: %w", err)
+	var before guard.State
+	err := tx.QueryRow(ctx, e.begin, a.place.OrgID, a.meta.UID, e.step, a.place.Generation, a.appName(),
+		a.timeout.Milliseconds(), a.w.cfg.LockTimeout.Milliseconds(), a.idleTimeout().Milliseconds()).Scan(&state, &result, &before)
+	if err != nil {
+		return false, nil, opening(err)
 	}
 	switch state {
 	case begun:
-		return true, nil
+		return true, before, nil
 	case done:
-		return false, a.recover(result)
+		return false, nil, a.recover(e, result)
 	case tombstone:
-		return false, errTombstone
+		return false, nil, errTombstone
 	default:
-		return false, fmt.Errorf("the ledger holds this job in state %q, which a transactional kind never leaves behind", state)
+		// Only a COMMIT of the job's own leaves this behind, and the ledger's
+		// trigger refuses that: somebody has been at the trigger.
+		return false, nil, &guard.EscapedError{Ended: true}
 	}
 }
 
+// opening tells what an error of the statement that opens a job means.
+func opening(err error) error {
+	switch sqlstate(err) {
+	case "55P03":
+		return errBusy
+	case "55000":
+		return fmt.Errorf("%w: %w", jobs.ErrTenantMoving, err)
+	}
+	return fmt.Errorf("opening the job in the tenant's database: %w", err)
+}
+
 // recover takes the result of the attempt that did the work.
-func (a *attempt) recover(result []byte) error {
+func (a *attempt) recover(e entry, result []byte) error {
+	if e.step != "" {
+		return nil // the job itself goes on
+	}
 	a.recovered = true
 	if len(result) == 0 {
 		return nil
@@ -88,32 +124,54 @@ const enterJob = `SELECT headgate.enter_job($1, $2, $3, $4, $5, $6)`
 func (a *attempt) enter(ctx context.Context, tx pgx.Tx) error {
 	_, err := tx.Exec(ctx, enterJob, a.place.OrgID, a.place.Generation, a.appName(),
 		a.timeout.Milliseconds(), a.w.cfg.LockTimeout.Milliseconds(), a.idleTimeout().Milliseconds())
-	if sqlstate(err) == "55000" {
-		return fmt.Errorf("%w: %w", jobs.ErrTenantMoving, err)
-	}
 	if err != nil {
-		return fmt.Errorf("opening the job in the tenant's database: %w", err)
+		return opening(err)
 	}
 	return nil
 }
 
-const finishJob = `SELECT headgate.finish_job($1, $2, '', $3)`
-
-// finish marks the job done inside tx, as its last statement.
-func (a *attempt) finish(ctx context.Context, tx pgx.Tx) error {
-	a.info.Result.Output = clean(a.info.Result.Output, 64<<10)
-	result, err := json.Marshal(a.info.Result)
+// finish marks the work done inside tx, as its last statement, and sees with the
+// same one that the transaction is still the one that it began in.
+func (a *attempt) finish(ctx context.Context, tx pgx.Tx, e entry, before guard.State) error {
+	result, err := a.result(e)
 	if err != nil {
-		return fmt.Errorf("encoding the job's result: %w", err)
+		return err
 	}
 	var ours bool
-	if err := tx.QueryRow(ctx, finishJob, a.place.OrgID, a.meta.UID, result).Scan(&ours); err != nil {
+	var now guard.State
+	if err := tx.QueryRow(ctx, e.end, a.place.OrgID, a.meta.UID, e.step, result).Scan(&ours, &now); err != nil {
+		if sqlstate(err) == "55P03" {
+			return errBusy
+		}
 		return fmt.Errorf("marking the job done: %w", err)
+	}
+	if err := guard.Compare(before, now); err != nil {
+		return err
+	}
+	if !ours && e.end == finishLate {
+		return &unansweredCommitError{errOvertaken}
 	}
 	if !ours {
 		return errors.New("the job's ledger row is gone from its own transaction; nothing is committed")
 	}
 	return nil
+}
+
+// errOvertaken: another attempt of an optimistic kind committed first. What it
+// left is asked for as after a commit that was not answered.
+var errOvertaken = errors.New("another attempt has done the work")
+
+// result is what the ledger keeps of the work.
+func (a *attempt) result(e entry) ([]byte, error) {
+	if e.step != "" {
+		return nil, nil
+	}
+	a.info.Result.Output = clean(a.info.Result.Output, 64<<10)
+	result, err := json.Marshal(a.info.Result)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the job's result: %w", err)
+	}
+	return result, nil
 }
 
 const probe = `SELECT state, result FROM headgate.probe($1, $2, '', $3)`
@@ -141,7 +199,7 @@ func (a *attempt) ask(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("%w, and asking its ledger failed: %w", errInterrupted, err)
 	case state == done:
-		return a.recover(result)
+		return a.recover(entry{}, result)
 	case state == tombstone:
 		return errTombstone
 	default:

@@ -14,6 +14,8 @@ import (
 
 var errCancelledWhileLost = errors.New("cancelled; its worker had died, and the job can no longer have its effect")
 
+var errCancelledHalfWay = errors.New("cancelled; its worker had died half way, outside a transaction: it may have had a part of its effect and can have no more")
+
 const tombstoneJob = `SELECT state, result FROM headgate.tombstone($1, $2, '', $3)`
 
 // settle ends a job that was cancelled while its worker could not be reached:
@@ -22,7 +24,7 @@ const tombstoneJob = `SELECT state, result FROM headgate.tombstone($1, $2, '', $
 // done after all, the job has succeeded. While a transaction of the lost
 // attempt is still open the answer is errBusy, and the job stays to be settled.
 func (a *attempt) settle(ctx context.Context) error {
-	if a.kind.form != inTx {
+	if a.kind.form == readOnly {
 		return jobs.Cancel(errCancelledWhileLost) // it has no effect in the tenant that a zombie could still commit
 	}
 	if err := river.MetadataSet(ctx, claim.SettlingKey, true); err != nil {
@@ -39,7 +41,9 @@ func (a *attempt) settle(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("writing the tombstone: %w", err)
 	case state == done:
-		return a.recover(result)
+		return a.recover(entry{}, result)
+	case state == claimed:
+		return jobs.Cancel(errCancelledHalfWay)
 	default:
 		return jobs.Cancel(errCancelledWhileLost)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/riverqueue/river/rivertype"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/guard"
 	"github.com/headgate/headgate/worker/tenantdb"
 )
 
@@ -38,6 +39,8 @@ func (a *attempt) verdict(ctx context.Context, err error) verdict {
 		return verdict{state: jobs.Cancelled, class: classOf(err), err: err}
 	case errors.Is(context.Cause(ctx), rivertype.ErrJobCancelledRemotely):
 		return verdict{state: jobs.Cancelled, err: errors.New("cancelled while it ran")}
+	case errors.Is(err, errUnsafe):
+		return verdict{state: jobs.Cancelled, class: jobs.ClassUnsafe, err: err}
 	case errors.Is(context.Cause(ctx), errFenced):
 		return verdict{state: jobs.Snoozed, class: jobs.ClassInterrupted, err: errFenced}
 	case a.w.stopping.Load() && ctx.Err() != nil:
@@ -75,7 +78,7 @@ var notItsFault = map[jobs.Class]bool{
 }
 
 // endsForGood are the classes that no further attempt can mend.
-var endsForGood = map[jobs.Class]bool{jobs.ClassTombstone: true, classGone: true}
+var endsForGood = map[jobs.Class]bool{jobs.ClassTombstone: true, jobs.ClassEscaped: true, classGone: true}
 
 // Classes that this file alone tells from others; the history calls them by the
 // wider word.
@@ -93,12 +96,16 @@ func classOf(err error) jobs.Class {
 		late     *timeoutError
 		args     *badArgsError
 		resolve  *resolveError
+		escaped  *guard.EscapedError
+		stuck    *stuckError
 	)
 	switch {
 	case errors.As(err, &panicked):
 		return jobs.ClassPanic
 	case errors.As(err, &args):
 		return jobs.ClassBadArgs
+	case errors.As(err, &escaped), sqlstate(err) == "2D000": // invalid_transaction_termination
+		return jobs.ClassEscaped
 	case errors.Is(err, errTombstone):
 		return jobs.ClassTombstone
 	case errors.Is(err, errBusy):
@@ -109,7 +116,7 @@ func classOf(err error) jobs.Class {
 		return classGone
 	case errors.Is(err, jobs.ErrTenantSuspended), errors.Is(err, jobs.ErrTenantMoving), errors.As(err, &resolve):
 		return jobs.ClassTenant
-	case errors.As(err, &late):
+	case errors.As(err, &late), errors.As(err, &stuck):
 		return jobs.ClassTimeout
 	}
 	return ""

@@ -35,6 +35,10 @@ type Worker struct {
 	life   context.Context // ends when this incarnation is found to have been declared dead
 	end    context.CancelCauseFunc
 
+	stuck     atomic.Int64 // handlers that ignore the end of their context
+	exhausted chan struct{}
+	exhaust   sync.Once // closes exhausted
+
 	mu       sync.Mutex // guards what Start and Stop change
 	client   *river.Client[pgx.Tx]
 	keeper   *claim.Keeper
@@ -48,7 +52,7 @@ func New(cfg Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{cfg: cfg, kinds: map[string]*kind{}, lease: claim.NewLease()}
+	w := &Worker{cfg: cfg, kinds: map[string]*kind{}, lease: claim.NewLease(), exhausted: make(chan struct{})}
 	w.life, w.end = context.WithCancelCause(context.Background())
 	return w, nil
 }
@@ -64,14 +68,26 @@ func (w *Worker) add(k *kind) {
 }
 
 // Run works until ctx ends, then stops gracefully. It returns nil after a clean
-// stop, and at once with an error if it cannot start.
+// stop, at once with an error if it cannot start, and ErrStuck after it has
+// drained because too many handlers are stuck.
 func (w *Worker) Run(ctx context.Context) error {
 	if err := w.Start(ctx); err != nil {
 		return err
 	}
-	<-ctx.Done()
-	return w.Stop(context.WithoutCancel(ctx))
+	var stuck error
+	select {
+	case <-ctx.Done():
+	case <-w.exhausted:
+		stuck = fmt.Errorf("%w: %d of them; the worker has drained, start it again", ErrStuck, w.stuck.Load())
+	}
+	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.StopTimeout+w.cfg.StuckAfter+30*time.Second)
+	defer cancel()
+	return errors.Join(stuck, w.Stop(bound))
 }
+
+// Exhausted is closed when more handlers are stuck than Config.MaxStuck allows.
+// A program that calls Start and Stop itself should then Stop, and end.
+func (w *Worker) Exhausted() <-chan struct{} { return w.exhausted }
 
 // Start begins to claim and run jobs and returns. ctx is for starting only: the
 // worker goes on until Stop. It refuses a central schema that does not fit this
@@ -121,7 +137,11 @@ func (w *Worker) Stop(ctx context.Context) error {
 	if err := w.client.Stop(ctx); err != nil {
 		return err // jobs may still be using the connections, and their rows are still this worker's
 	}
-	w.pools.Close()
+	if w.stuck.Load() > 0 {
+		go w.pools.Close() // it waits for the stuck handlers' connections: ends with them, or with the process
+	} else {
+		w.pools.Close()
+	}
 	return w.keeper.Stop(ctx)
 }
 

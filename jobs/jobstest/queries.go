@@ -2,10 +2,10 @@ package jobstest
 
 import (
 	"context"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -51,6 +51,20 @@ func prepare(ctx context.Context, t testing.TB, db *pgxpool.Pool, name, sql stri
 // queriesIn returns the string constants that read like a statement, by name.
 func queriesIn(t testing.TB, dir string) map[string]string {
 	t.Helper()
+	found := constantsIn(t, dir)
+	for name, value := range found {
+		found[name] = resolve(t, dir, found, value)
+		if !statement.MatchString(found[name]) {
+			delete(found, name)
+		}
+	}
+	return found
+}
+
+// constantsIn returns the string constants of the package in dir. A name within
+// a concatenation stands between NUL bytes until it is resolved.
+func constantsIn(t testing.TB, dir string) map[string]string {
+	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	if err != nil {
 		t.Fatal(err)
@@ -60,11 +74,7 @@ func queriesIn(t testing.TB, dir string) map[string]string {
 		if strings.HasSuffix(file, "_test.go") {
 			continue
 		}
-		source, err := os.ReadFile(file) //nolint:gosec // the caller's own source
-		if err != nil {
-			t.Fatal(err)
-		}
-		tree, err := parser.ParseFile(token.NewFileSet(), file, source, 0)
+		tree, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,23 +85,36 @@ func queriesIn(t testing.TB, dir string) map[string]string {
 			return true
 		})
 	}
-	for name, value := range found { // a constant may begin with another one
-		for other, text := range found {
-			if rest, ok := strings.CutPrefix(value, "\x00"+other+"\x00"); ok {
-				found[name] = text + rest
-			}
-		}
-	}
-	for name, value := range found {
-		if !statement.MatchString(value) {
-			delete(found, name)
-		}
-	}
 	return found
 }
 
-// collect notes the string constants of one declaration. A name that begins a
-// concatenation stands between NUL bytes until it is known.
+var nameInside = regexp.MustCompile("\x00([^\x00]*)\x00")
+
+// resolve puts values in the place of names: those of the package itself, and
+// those of a package of this module, NAME.Constant, which is looked for by its
+// folder's name.
+func resolve(t testing.TB, dir string, found map[string]string, value string) string {
+	t.Helper()
+	return nameInside.ReplaceAllStringFunc(value, func(name string) string {
+		name = strings.Trim(name, "\x00")
+		pkg, constant, ok := strings.Cut(name, ".")
+		if !ok {
+			return resolve(t, dir, found, found[name])
+		}
+		for _, pattern := range []string{"../*/", "../../*/", "../../*/*/"} {
+			dirs, _ := filepath.Glob(filepath.Join(dir, pattern+pkg)) // the pattern is ours
+			dirs = append(dirs, filepath.Join(dir, "..", pkg))
+			for _, other := range dirs {
+				if text, ok := constantsIn(t, other)[constant]; ok {
+					return text
+				}
+			}
+		}
+		return ""
+	})
+}
+
+// collect notes the string constants of one declaration.
 func collect(spec *ast.ValueSpec, found map[string]string) {
 	for i, value := range spec.Values {
 		if i < len(spec.Names) {
@@ -109,6 +132,9 @@ func textOf(expr ast.Expr) (string, bool) {
 		return text, err == nil && e.Kind == token.STRING
 	case *ast.Ident:
 		return "\x00" + e.Name + "\x00", true
+	case *ast.SelectorExpr:
+		pkg, ok := e.X.(*ast.Ident)
+		return "\x00" + fmt.Sprint(pkg) + "." + e.Sel.Name + "\x00", ok
 	case *ast.BinaryExpr:
 		left, okLeft := textOf(e.X)
 		right, okRight := textOf(e.Y)

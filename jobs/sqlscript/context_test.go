@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs/guard"
 	"github.com/headgate/headgate/jobs/sqlscript"
 )
 
@@ -36,7 +37,7 @@ func TestAChangedContext(t *testing.T) {
 		b.conn = connect(t, b.conn.Config().Database)
 		err := b.refusal(sqlscript.Statement{SQL: c[0]}, sqlscript.Statement{SQL: "SELECT 'is not reached'"})
 		require.ErrorContains(t, err, noContext+c[1], c[0])
-		var escaped *sqlscript.EscapedError
+		var escaped *guard.EscapedError
 		require.ErrorAs(t, err, &escaped)
 		require.False(t, escaped.Ended)
 	}

@@ -32,7 +32,7 @@
 //
 // A changed context, however it came about (set_config in a query, a function,
 // a DO block): the after-check that follows each statement ([Guard]). The job
-// ends with an [EscapedError] and is rolled back.
+// ends with an [guard.EscapedError] and is rolled back.
 //
 // # Its weakness
 //

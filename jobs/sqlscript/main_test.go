@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
@@ -102,4 +103,12 @@ func read(t *testing.T, text string) sqlscript.Args {
 	args := sqlscript.Args{}
 	require.NoError(t, json.Unmarshal([]byte(text), &args))
 	return args
+}
+
+func TestQueriesPrepare(t *testing.T) {
+	t.Parallel()
+	pool, err := pgxpool.New(context.Background(), jobstest.ServerURL(t, jobstest.EmptyDatabase(t)))
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	jobstest.PrepareQueries(t, ".", pool)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/headgate/headgate/jobs/guard"
 )
 
 // prepared is what stands on a connection besides its settings and is not taken
@@ -20,7 +22,7 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE NOT from_sql)
        EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)`
 
 func lookPrepared(ctx context.Context, conn *pgconn.PgConn) (prepared, error) {
-	answer, err := ask(ctx, conn, preparedSQL, nil, 2)
+	answer, err := guard.Ask(ctx, conn, preparedSQL, nil, 2)
 	if err != nil {
 		return prepared{}, err
 	}
@@ -28,16 +30,16 @@ func lookPrepared(ctx context.Context, conn *pgconn.PgConn) (prepared, error) {
 	return prepared{own: answer[0] == yes, planted: answer[1] == yes}, nil
 }
 
-// check returns an *EscapedError if the script has changed them.
+// check returns an *guard.EscapedError if the script has changed them.
 func (before prepared) check(ctx context.Context, conn *pgconn.PgConn) error {
 	now, err := lookPrepared(ctx, conn)
 	switch {
 	case err != nil:
 		return err
 	case now.planted && !before.planted:
-		return &EscapedError{Changed: []string{"a statement prepared by SQL was left on the connection"}}
+		return &guard.EscapedError{Changed: []string{"a statement prepared by SQL was left on the connection"}}
 	case before.own && !now.own:
-		return &EscapedError{Changed: []string{"the connection's prepared statements were dropped"}}
+		return &guard.EscapedError{Changed: []string{"the connection's prepared statements were dropped"}}
 	}
 	return nil
 }

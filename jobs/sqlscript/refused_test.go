@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/headgate/headgate/jobs/guard"
 	"github.com/headgate/headgate/jobs/sqlscript"
 )
 
@@ -159,7 +160,7 @@ func TestASecondCommandIsRefused(t *testing.T) {
 		if err == nil && !sqlscript.Empty(rest) {
 			r.Fatalf("%q ran", "SELECT 1; "+rest)
 		}
-		var escaped *sqlscript.EscapedError
+		var escaped *guard.EscapedError
 		if errors.As(err, &escaped) || b.effects() != 0 {
 			r.Fatalf("%q had an effect", "SELECT 1; "+rest)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/guard"
 )
 
 // watched are settings that a SQL job may not change besides those that every
@@ -28,7 +29,7 @@ var watched = []string{"app.org_id", "client_encoding"}
 // and not kept; one single row is held whole.
 //
 // What can never work ends the job for good ([jobs.Cancel]): what Check refuses,
-// an attempt to end the transaction, a changed context (an [EscapedError]), a
+// an attempt to end the transaction, a changed context (an [guard.EscapedError]), a
 // value that does not fit its parameter. Anything else may be tried again. Each
 // statement costs three round trips (parse, run, check), the script two more.
 func Run(ctx context.Context, tx pgx.Tx, job *jobs.Job[Args]) error {
@@ -37,7 +38,7 @@ func Run(ctx context.Context, tx pgx.Tx, job *jobs.Job[Args]) error {
 		return jobs.Cancel(err)
 	}
 	conn := tx.Conn().PgConn()
-	guard, err := Watch(ctx, conn, watched...)
+	watch, err := guard.Watch(ctx, conn, watched...)
 	if err != nil {
 		return fmt.Errorf("sqlscript: %w", err)
 	}
@@ -49,7 +50,7 @@ func Run(ctx context.Context, tx pgx.Tx, job *jobs.Job[Args]) error {
 	for i, statement := range script {
 		end, err := statement.run(ctx, conn)
 		if err == nil {
-			err = guard.Check(ctx)
+			err = watch.Check(ctx)
 		}
 		if err != nil {
 			return failure(fmt.Sprintf("sqlscript: statement %d", i+1), err)
@@ -131,7 +132,7 @@ var badParam = regexp.MustCompile(`(?:^|\n)[^"\n]* \$([0-9]+) = [^\n]*$`)
 // server that takes no writes had refused the ledger's row before; to the worker
 // the bare code would mean the server.
 func failure(name string, err error) error {
-	var escaped *EscapedError
+	var escaped *guard.EscapedError
 	var count *countError
 	var refused *pgconn.PgError
 	if errors.As(err, &escaped) || errors.As(err, &count) {

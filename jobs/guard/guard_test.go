@@ -1,21 +1,38 @@
-package sqlscript_test
+package guard_test
 
 import (
 	"context"
 	"testing"
 
-	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs/guard"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/jobs/sqlscript"
 )
+
+func TestMain(m *testing.M) { jobstest.Main(m) }
+
+func setup(t testing.TB) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), jobstest.ServerURL(t, jobstest.EmptyDatabase(t)))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	run(t, conn, "CREATE TABLE effect (n int)")
+	return conn
+}
+
+func run(t testing.TB, conn *pgx.Conn, sql string) {
+	t.Helper()
+	_, err := conn.Exec(context.Background(), sql)
+	require.NoError(t, err, sql)
+}
 
 // However a transaction ended, even where nothing refused the command: the guard
 // sees it.
 func TestGuardSeesTheEnd(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	conn := setup(t)
 	for _, c := range []struct {
 		sql      string
 		numbered bool // the transaction has a number, as after the ledger's insert
@@ -31,17 +48,17 @@ func TestGuardSeesTheEnd(t *testing.T) {
 		{"COMMIT; BEGIN; SELECT pg_current_xact_id()", true},
 		{"COMMIT; BEGIN; SELECT pg_current_xact_id()", false},
 	} {
-		b.exec(b.conn, "ROLLBACK")
-		b.exec(b.conn, "BEGIN")
+		run(t, conn, "ROLLBACK")
+		run(t, conn, "BEGIN")
 		if c.numbered {
-			b.exec(b.conn, "SELECT pg_current_xact_id()")
+			run(t, conn, "SELECT pg_current_xact_id()")
 		}
-		guard, err := sqlscript.Watch(context.Background(), b.conn.PgConn())
+		watch, err := guard.Watch(context.Background(), conn.PgConn())
 		require.NoError(t, err)
-		require.NoError(t, guard.Check(context.Background()))
-		b.exec(b.conn, c.sql)
-		err = guard.Check(context.Background())
-		var escaped *sqlscript.EscapedError
+		require.NoError(t, watch.Check(context.Background()))
+		run(t, conn, c.sql)
+		err = watch.Check(context.Background())
+		var escaped *guard.EscapedError
 		require.ErrorAs(t, err, &escaped, "%s (%t)", c.sql, c.numbered)
 		require.True(t, escaped.Ended)
 		require.ErrorContains(t, err, "transaction ended by job SQL")
@@ -51,10 +68,10 @@ func TestGuardSeesTheEnd(t *testing.T) {
 // What a job may do leaves the guard silent.
 func TestGuardIsSilent(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	conn := setup(t)
 	ctx := context.Background()
-	b.exec(b.conn, "BEGIN")
-	guard, err := sqlscript.Watch(ctx, b.conn.PgConn())
+	run(t, conn, "BEGIN")
+	watch, err := guard.Watch(ctx, conn.PgConn())
 	require.NoError(t, err)
 	for _, sql := range []string{
 		"INSERT INTO effect VALUES (1)",
@@ -63,50 +80,39 @@ func TestGuardIsSilent(t *testing.T) {
 		"SET LOCAL app.org_id TO '5'", "CREATE TEMP TABLE pg_prepared_statements (from_sql boolean)",
 		"DO $$ BEGIN PERFORM 1/0; EXCEPTION WHEN division_by_zero THEN NULL; END $$",
 	} {
-		b.exec(b.conn, sql)
-		require.NoError(t, guard.Check(ctx), sql)
+		run(t, conn, sql)
+		require.NoError(t, watch.Check(ctx), sql)
 	}
 }
 
 // A guard that cannot look says so, and not that all is well.
 func TestGuardCannotLook(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	conn := setup(t)
 	ctx := context.Background()
-	_, err := sqlscript.Watch(ctx, b.conn.PgConn())
+	_, err := guard.Watch(ctx, conn.PgConn())
 	require.ErrorContains(t, err, "there is no transaction to guard")
-	b.exec(b.conn, "BEGIN")
-	guard, err := sqlscript.Watch(ctx, b.conn.PgConn())
+	run(t, conn, "BEGIN")
+	watch, err := guard.Watch(ctx, conn.PgConn())
 	require.NoError(t, err)
-	_, err = b.conn.Exec(ctx, "SELECT 1/0")
+	_, err = conn.Exec(ctx, "SELECT 1/0")
 	require.Error(t, err)
-	require.ErrorContains(t, guard.Check(ctx), "25P02")
-	require.NoError(t, b.conn.Close(ctx))
-	var escaped *sqlscript.EscapedError
-	err = guard.Check(ctx)
+	require.ErrorContains(t, watch.Check(ctx), "25P02")
+	require.NoError(t, conn.Close(ctx))
+	var escaped *guard.EscapedError
+	err = watch.Check(ctx)
 	require.Error(t, err)
 	require.NotErrorAs(t, err, &escaped)
 }
 
-func TestQueriesPrepare(t *testing.T) {
-	t.Parallel()
-	pool, err := pgxpool.New(context.Background(), jobstest.ServerURL(t, jobstest.EmptyDatabase(t)))
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	jobstest.PrepareQueries(t, ".", pool)
-}
-
 func BenchmarkGuard(b *testing.B) {
 	ctx := context.Background()
-	pool, err := pgxpool.New(ctx, jobstest.ServerURL(b, jobstest.EmptyDatabase(b)))
-	require.NoError(b, err)
-	b.Cleanup(pool.Close)
-	tx, err := pool.Begin(ctx)
+	tx, err := setup(b).Begin(ctx)
 	require.NoError(b, err)
 	defer func() { _ = tx.Rollback(ctx) }()
-	guard, err := sqlscript.Watch(ctx, tx.Conn().PgConn(), "app.org_id", "client_encoding")
+	watch, err := guard.Watch(ctx, tx.Conn().PgConn(), "app.org_id", "client_encoding")
 	require.NoError(b, err)
 	for b.Loop() {
-		require.NoError(b, guard.Check(ctx))
+		require.NoError(b, watch.Check(ctx))
 	}
 }

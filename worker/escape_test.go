@@ -1,0 +1,158 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/worker"
+)
+
+// Escape is a job whose own SQL tries to leave its transaction or its tenant.
+type Escape struct {
+	SQL  string `json:"sql"`
+	Hide bool   `json:"hide"` // the handler does not return the error
+}
+
+func (Escape) Kind() string { return "escape" }
+
+func (Escape) KindOpts() jobs.KindOpts { return jobs.KindOpts{MaxAttempts: 1} }
+
+func escape(ctx context.Context, tx pgx.Tx, job *jobs.Job[Escape]) error {
+	if _, err := tx.Exec(ctx, `INSERT INTO transfers (org_id, job_uid, source, target, amount) VALUES ($1, $2, 0, 0, 0)`,
+		job.Tenant.OrgID, job.UID); err != nil {
+		return err
+	}
+	_, err := tx.Conn().PgConn().Exec(ctx, job.Args.SQL).ReadAll() // as pgx does where there are no parameters
+	if job.Args.Hide {
+		return nil
+	}
+	return err
+}
+
+// EscapeReading is the same in a transaction that only reads.
+type EscapeReading struct{ Escape }
+
+func (EscapeReading) Kind() string { return "escape-reading" }
+
+// F8 and F9 in a handler's own SQL: whatever it does, nothing is committed
+// but by Headgate, in the transaction and for the organisation that the job
+// began in.
+func TestEscapesAreRefused(t *testing.T) {
+	t.Parallel()
+	env := jobstest.New(t)
+	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
+	env.Tenant("acme", "acme")
+	env.Work(nil, func(w *worker.Worker) {
+		worker.InTx(w, escape)
+		worker.ReadOnly(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[EscapeReading]) error {
+			_, err := tx.Conn().PgConn().Exec(ctx, job.Args.SQL).ReadAll()
+			return err
+		})
+	})
+	var escaped atomic.Int32
+	const write = `; INSERT INTO transfers VALUES (1, gen_random_uuid(), 0, 0, 0)`
+	for _, sql := range []string{
+		`COMMIT`, `COMMIT AND CHAIN`, `COMMIT; BEGIN`, `COMMIT; BEGIN` + write,
+		`ROLLBACK`, `ROLLBACK AND CHAIN`, `ROLLBACK; BEGIN`, `ROLLBACK; BEGIN` + write, `ROLLBACK AND CHAIN` + write,
+		`DO $$ BEGIN COMMIT; END $$`, `PREPARE TRANSACTION 'mine'`,
+		`SET LOCAL headgate.org = '7'`, `SELECT set_config('headgate.org', '7', true)`, `SET headgate.org = ''`,
+		`SET SESSION AUTHORIZATION headgate_job`, `SET LOCAL ROLE headgate_job`, `SET LOCAL row_security = off`,
+	} {
+		for _, hide := range []bool{false, true} {
+			t.Run(sql, func(t *testing.T) {
+				t.Parallel()
+				got := env.Run("acme", Escape{SQL: sql, Hide: hide})
+				require.NotEqual(t, jobs.Succeeded, got.State, got.Message)
+				refused := got.SQLState != "" && got.SQLState != "2D000" || strings.Contains(got.Message, "a statement of the job failed")
+				if !refused { // Postgres itself has, of these
+					require.Equal(t, jobs.ClassEscaped, got.Class, got.Message)
+					require.Equal(t, jobs.Cancelled, got.State)
+				}
+				escaped.Add(map[jobs.Class]int32{jobs.ClassEscaped: 1}[got.Class])
+			})
+		}
+	}
+	t.Run("reading", func(t *testing.T) {
+		t.Parallel()
+		for _, sql := range []string{`COMMIT`, `COMMIT; BEGIN`, `COMMIT; BEGIN READ WRITE` + write, `SET LOCAL headgate.org = '7'`} {
+			got := env.Run("acme", EscapeReading{Escape{SQL: sql}})
+			require.NotEqual(t, jobs.Succeeded, got.State, got.Message)
+			if got.SQLState == "" {
+				require.Equal(t, jobs.ClassEscaped, got.Class, got.Message)
+			}
+		}
+	})
+	t.Cleanup(func() { // when all of the above is done
+		var rows, claims int
+		require.NoError(t, db.Pool.QueryRow(context.Background(),
+			`SELECT (SELECT count(*) FROM transfers), (SELECT count(*) FROM headgate.ledger)`).Scan(&rows, &claims))
+		require.Zero(t, rows, "rows that an escaped job left")
+		require.Zero(t, claims, "ledger rows that an escaped job left")
+		require.GreaterOrEqual(t, escaped.Load(), int32(16), "of 34 most are ours to notice")
+	})
+}
+
+// Late reads for long, then writes: the ledger's row comes last.
+type Late struct{}
+
+func (Late) Kind() string { return "late" }
+
+func (Late) KindOpts() jobs.KindOpts { return jobs.KindOpts{Optimistic: true} }
+
+// Of two attempts of an optimistic job the first to commit wins; the other rolls
+// back and reports what the first has done.
+func TestOptimistic(t *testing.T) {
+	t.Parallel()
+	env := jobstest.New(t)
+	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
+	acme := env.Tenant("acme", "acme")
+	ctx := context.Background()
+	overtake := make(chan func(uid string), 1)
+	ran := 0
+	env.Work(nil, func(w *worker.Worker) {
+		worker.InTx(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Late]) error {
+			ran++
+			var rows int
+			if err := db.Pool.QueryRow(ctx, `SELECT count(*) FROM headgate.ledger WHERE job_uid = $1`, job.UID).Scan(&rows); err != nil || rows != 0 {
+				return errors.Join(err, jobs.Cancel(errors.New("the ledger has a row before the end")))
+			}
+			select {
+			case f := <-overtake:
+				f(job.UID)
+			default:
+			}
+			_, err := tx.Exec(ctx, `INSERT INTO transfers (org_id, job_uid, source, target, amount) VALUES ($1, $2, 0, 0, 0)`, job.Tenant.OrgID, job.UID)
+			job.Result.Rows = 1
+			return err
+		})
+	})
+	rows := func() (n int) {
+		require.NoError(t, db.Pool.QueryRow(ctx, `SELECT count(*) FROM transfers`).Scan(&n))
+		return n
+	}
+	got := env.Run("acme", Late{})
+	require.Equal(t, jobs.Succeeded, got.State, got.Message)
+	require.False(t, got.Recovered)
+	require.Equal(t, 1, rows())
+
+	overtake <- func(uid string) {
+		_, err := db.Pool.Exec(ctx, `INSERT INTO headgate.ledger (org_id, job_uid, state, result, done_at) VALUES ($1, $2, 'done', '{"rows": 77}', now())`, acme.OrgID, uid)
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	got = env.Run("acme", Late{})
+	require.Equal(t, jobs.Succeeded, got.State, got.Message)
+	require.True(t, got.Recovered)
+	require.EqualValues(t, 77, got.Result.Rows)
+	require.Equal(t, 1, rows(), "the overtaken attempt left its rows")
+	require.Equal(t, 2, ran)
+}

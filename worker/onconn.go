@@ -1,0 +1,140 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
+)
+
+// Kinds that cannot work in a transaction claim first and finish later:
+//
+//	claim_job ─▶ handler ─▶ finish_job          each commits by itself
+//	    │
+//	    └ found claimed: an attempt began and its end is not known
+//	        idempotent, chunked   it runs again; committed steps are skipped
+//	        verifiable            its verifier is asked whether it was done
+//	        unsafe                it waits for a person
+//
+// The session lock that claim_job takes keeps other attempts out until this
+// session is over, whoever has declared its worker dead.
+
+// errUnsafe: nobody knows whether an unsafe job has had its effect.
+var errUnsafe = errors.New("an attempt at this unsafe job began and did not tell of its end: look whether its effect is there; " +
+	"if it is not, run it as a new job with: headgate job rerun")
+
+const claimJob = `SELECT state, result FROM headgate.claim_job($1, $2, $3, $4, $5, $6, $7)`
+
+// onConn lends the handler the connection itself.
+func (a *attempt) onConn(ctx context.Context, conn *pgx.Conn) error {
+	var state found
+	var result []byte
+	err := conn.QueryRow(ctx, claimJob, a.place.OrgID, a.meta.UID, a.place.Generation, a.appName(),
+		a.timeout.Milliseconds(), a.w.cfg.LockTimeout.Milliseconds(), a.idleTimeout().Milliseconds()).Scan(&state, &result)
+	if err != nil {
+		return lost(conn, opening(err))
+	}
+	switch state {
+	case begun:
+	case done:
+		return a.recover(entry{}, result)
+	case tombstone:
+		return errTombstone
+	case claimed:
+		if over, err := a.takeOver(ctx, conn); over || err != nil {
+			return lost(conn, err)
+		}
+	default:
+		return errBusy
+	}
+	a.info.Step = a.step(conn)
+	if err := a.call(ctx, work{conn: conn}); err != nil {
+		return a.unfinished(ctx, conn, err)
+	}
+	return lost(conn, a.finishOnConn(ctx, conn))
+}
+
+// takeOver decides what becomes of a job that an earlier attempt began. It
+// returns true if nothing is left to do.
+func (a *attempt) takeOver(ctx context.Context, conn *pgx.Conn) (over bool, err error) {
+	switch a.kind.opts.Idempotence {
+	case jobs.Unsafe:
+		return true, errUnsafe
+	case jobs.Verifiable:
+		a.handling.Store(true)
+		happened, err := a.kind.verify(ctx, conn, a.info, a.row.EncodedArgs)
+		a.handling.Store(false)
+		if err != nil {
+			return false, fmt.Errorf("looking whether the job was done: %w", err)
+		}
+		if happened {
+			a.recovered = true
+			return true, a.finishOnConn(ctx, conn)
+		}
+	}
+	return false, nil
+}
+
+const finishTwoPhase = `SELECT headgate.finish_job($1, $2, '', $3)`
+
+func (a *attempt) finishOnConn(ctx context.Context, conn *pgx.Conn) error {
+	result, err := a.result(entry{})
+	if err != nil {
+		return err
+	}
+	var ours bool
+	if err := conn.QueryRow(ctx, finishTwoPhase, a.place.OrgID, a.meta.UID, result).Scan(&ours); err != nil {
+		if sqlstate(err) == "" && conn.IsClosed() {
+			return &unansweredCommitError{err}
+		}
+		return fmt.Errorf("marking the job done: %w", err)
+	}
+	if !ours {
+		return errTombstone
+	}
+	return nil
+}
+
+const releaseJob = `SELECT headgate.release_job($1, $2)`
+
+// unfinished is what a handler's error means for the claim. Of an unsafe kind
+// only the handler itself can say that nothing was done, by Snooze or Cancel;
+// any other error leaves the claim for a person to look at.
+func (a *attempt) unfinished(ctx context.Context, conn *pgx.Conn, cause error) error {
+	if a.kind.opts.Idempotence != jobs.Unsafe {
+		return lost(conn, cause)
+	}
+	var cancel *jobs.CancelError
+	var snooze *jobs.SnoozeError
+	if !errors.As(cause, &cancel) && !errors.As(cause, &snooze) {
+		return fmt.Errorf("%w (%w)", errUnsafe, cause)
+	}
+	if _, err := conn.Exec(ctx, releaseJob, a.place.OrgID, a.meta.UID); err != nil {
+		return fmt.Errorf("%w (taking its claim back: %w)", errUnsafe, err)
+	}
+	return cause
+}
+
+// step returns what Info.Step is on conn.
+func (a *attempt) step(conn *pgx.Conn) func(context.Context, string, func(context.Context, pgx.Tx) error) error {
+	return func(ctx context.Context, name string, do func(context.Context, pgx.Tx) error) error {
+		if len(name) < 1 || len(name) > 100 {
+			return fmt.Errorf("step %.100q: a step's name is 1 to 100 characters", name)
+		}
+		err := a.transact(ctx, conn, entry{step: name, begin: beginJob, end: finishJob},
+			func(tx pgx.Tx) error { return do(ctx, tx) })
+		var unanswered *unansweredCommitError
+		if errors.As(err, &unanswered) {
+			return fmt.Errorf("%w: step %q: %w", errInterrupted, name, unanswered.err) // the next attempt asks the ledger
+		}
+		if err != nil && conn.PgConn().TxStatus() != 'I' {
+			if _, rollbackErr := conn.Exec(context.WithoutCancel(ctx), "ROLLBACK"); rollbackErr != nil {
+				return errors.Join(err, rollbackErr)
+			}
+		}
+		return err
+	}
+}
