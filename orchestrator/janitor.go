@@ -23,6 +23,11 @@ type JanitorConfig struct {
 
 	// Batch bounds the rows that one transaction deletes. 0 means 1000.
 	Batch int
+
+	// MaxSkew is by how much the database's clock and this process's may differ.
+	// Beyond it nothing is done here, for one of the two is wrong about what is
+	// old. 0 means 5 seconds.
+	MaxSkew time.Duration
 }
 
 // Janitor keeps the central database tidy: it makes the history's coming months
@@ -57,6 +62,7 @@ func NewJanitor(client *Client, cfg JanitorConfig) (*Janitor, error) {
 	cfg.Every = cmp.Or(cfg.Every, time.Minute)
 	cfg.HistoryRetention = cmp.Or(cfg.HistoryRetention, 13*31*24*time.Hour)
 	cfg.Batch = cmp.Or(cfg.Batch, 1000)
+	cfg.MaxSkew = cmp.Or(cfg.MaxSkew, 5*time.Second)
 	switch {
 	case cfg.Every < time.Second:
 		return nil, fmt.Errorf("orchestrator.JanitorConfig.Every is %s: give a second or more", cfg.Every)
@@ -140,6 +146,9 @@ const janitorPatience = `SET LOCAL lock_timeout = '1s'`
 func (j *Janitor) locked(ctx context.Context, doing string, work func(tx pgx.Tx) error) error {
 	err := pgx.BeginFunc(ctx, j.client.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, janitorPatience); err != nil {
+			return err
+		}
+		if _, err := agreedClock(ctx, tx, j.cfg.MaxSkew); err != nil {
 			return err
 		}
 		var mine bool

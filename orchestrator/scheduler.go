@@ -22,6 +22,11 @@ type SchedulerConfig struct {
 	// MaxSleep is how long the loop sleeps at most between two looks: the
 	// longest that a new schedule can be late. 0 means 1 second.
 	MaxSleep time.Duration
+
+	// MaxSkew is by how much the database's clock and this process's may differ.
+	// Beyond it nothing fires here: one of the two is wrong, and a schedule that
+	// has fired cannot be taken back. 0 means 5 seconds.
+	MaxSkew time.Duration
 }
 
 // Scheduler fires schedules: each due row becomes a job and moves on to its next
@@ -43,6 +48,7 @@ type Scheduler struct {
 func NewScheduler(client *Client, cfg SchedulerConfig) *Scheduler {
 	cfg.Batch = cmp.Or(cfg.Batch, 1000)
 	cfg.MaxSleep = cmp.Or(cfg.MaxSleep, time.Second)
+	cfg.MaxSkew = cmp.Or(cfg.MaxSkew, 5*time.Second)
 	return &Scheduler{client: client, cfg: cfg}
 }
 
@@ -102,7 +108,7 @@ func (s *Scheduler) pass(ctx context.Context) (time.Duration, error) {
 // handled and, if there was nothing more, how long until the next one is due.
 func (s *Scheduler) runOnce(ctx context.Context) (handled int, wait time.Duration, err error) {
 	err = pgx.BeginFunc(ctx, s.client.pool, func(tx pgx.Tx) error {
-		now, err := clock(ctx, tx)
+		now, err := agreedClock(ctx, tx, s.cfg.MaxSkew)
 		if err != nil {
 			return err
 		}

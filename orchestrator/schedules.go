@@ -122,6 +122,19 @@ func clock(ctx context.Context, tx pgx.Tx) (now time.Time, err error) {
 	return now, nil
 }
 
+// agreedClock is clock, or an error if this process does not agree with it.
+func agreedClock(ctx context.Context, tx pgx.Tx, maxSkew time.Duration) (time.Time, error) {
+	before := time.Now()
+	now, err := clock(ctx, tx)
+	if err != nil {
+		return now, err
+	}
+	if skew := jobs.ClockSkew(now, before, time.Now()); skew.Abs() >= maxSkew {
+		return now, fmt.Errorf("the central database's clock is %s ahead of this process's (negative: behind): nothing is decided by either until they agree within %s; set the wrong one right", skew.Round(time.Millisecond), maxSkew)
+	}
+	return now, nil
+}
+
 const pauseSchedule = `
 UPDATE headgate.schedules SET paused = true, paused_note = $3, next_run_at = NULL
 WHERE tenant_id = $1 AND name = $2`

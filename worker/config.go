@@ -61,6 +61,10 @@ type Config struct {
 	// is blamed on a job. 0 means five times DeadAfter.
 	BlameWindow time.Duration
 
+	// ClockSlack is how long a job may wait because the database's clock jumped,
+	// besides one heartbeat. 0 means 10 seconds; it must be longer than 5 seconds.
+	ClockSlack time.Duration
+
 	// StopTimeout is how long Stop lets running jobs go on before it cancels
 	// them; they go back without using an attempt. 0 means 30 seconds.
 	StopTimeout time.Duration
@@ -118,6 +122,10 @@ func (c Config) withDefaults() (Config, error) {
 	c.DeadAfter = cmp.Or(c.DeadAfter, 3*c.HeartbeatEvery)
 	if c.DeadAfter < 3*c.HeartbeatEvery {
 		return c, fmt.Errorf("worker.Config.DeadAfter is %s: give at least three heartbeats (%s)", c.DeadAfter, 3*c.HeartbeatEvery)
+	}
+	c.ClockSlack = cmp.Or(c.ClockSlack, 10*time.Second)
+	if c.ClockSlack <= 5*time.Second {
+		return c, fmt.Errorf("worker.Config.ClockSlack is %s: give more than 5s, in which River itself places jobs ahead", c.ClockSlack)
 	}
 	c.StopTimeout = cmp.Or(c.StopTimeout, 30*time.Second)
 	c.FetchCooldown = cmp.Or(c.FetchCooldown, 100*time.Millisecond)

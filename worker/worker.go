@@ -150,6 +150,7 @@ func (w *Worker) newKeeper(id string) *claim.Keeper {
 		Pool: w.cfg.Pool, Lease: w.lease, Worker: id, Logger: w.cfg.Logger, Fenced: w.fenced,
 		Kinds: slices.Sorted(maps.Keys(w.kinds)), Queues: slices.Sorted(maps.Keys(w.cfg.Queues)),
 		Every: w.cfg.HeartbeatEvery, DeadAfter: w.cfg.DeadAfter, BlameWindow: w.cfg.BlameWindow,
+		ClockSlack: w.cfg.ClockSlack,
 	})
 }
 

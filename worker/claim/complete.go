@@ -50,6 +50,9 @@ func endAttempts(ctx context.Context, tx pgx.Tx, ends []end, outcomes []jobs.Out
 // the row's last any more. The second part answers for rows that this token has
 // ended before: by JobCompleteTx, or by this same group, whose reply was lost.
 //
+// When a job is to run again was computed by this process's clock; the distance
+// from its present time ($11) is what counts, from the database's.
+//
 // A job that somebody asked to cancel while it ran ends as cancelled instead of
 // being tried again, as in River's own statement.
 const endSQL = `
@@ -65,7 +68,7 @@ WITH e AS (
         finalized_at = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN coalesce($9::timestamptz, now())
                             ELSE coalesce(e.finalized_at, j.finalized_at) END,
         scheduled_at = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN j.scheduled_at
-                            ELSE coalesce(e.scheduled_at, j.scheduled_at) END,
+                            ELSE coalesce(now() + (e.scheduled_at - $11::timestamptz), j.scheduled_at) END,
         metadata = CASE WHEN e.metadata IS NULL THEN j.metadata ELSE j.metadata || e.metadata END
     FROM e
     WHERE j.id = e.id AND j.state = 'running' AND j.attempted_by[array_upper(j.attempted_by, 1)] = e.token
@@ -92,7 +95,7 @@ func updateEnded(ctx context.Context, tx pgx.Tx, ends []end) (map[int64]string, 
 		column(ends, func(e end) *time.Time { return e.finalizedAt }),
 		column(ends, func(e end) *time.Time { return e.scheduledAt }),
 		column(ends, func(e end) *string { return e.metadata }),
-		now, column(ends, func(e end) bool { return e.settling }))
+		now, column(ends, func(e end) bool { return e.settling }), time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("ending %d attempts: %w", len(ends), err)
 	}

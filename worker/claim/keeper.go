@@ -3,10 +3,12 @@ package claim
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -34,6 +36,12 @@ type KeeperConfig struct {
 	// five times DeadAfter.
 	BlameWindow time.Duration
 
+	// ClockSlack is how long a job may wait because of a clock that jumped, besides
+	// one pass. 0 means 10 seconds; it must be longer than River's scheduling
+	// interval, 5 seconds. WarnSkew is the difference between this process's clock
+	// and the database's that is worth a warning. 0 means 1 second.
+	ClockSlack, WarnSkew time.Duration
+
 	// Fenced is called when this process finds that it was declared dead: it
 	// must cancel all that is running. It returns when that is under way; then
 	// a new incarnation begins.
@@ -50,8 +58,10 @@ type KeeperConfig struct {
 // and only while this process itself has been awake: the database's clock may
 // jump, and a process that was stopped knows nothing of the others.
 type Keeper struct {
-	cfg KeeperConfig
+	cfg  KeeperConfig
+	skew atomic.Int64 // nanoseconds that the database's clock is ahead
 
+	warned   time.Time // of a skew that has not ended
 	lastPass time.Time
 	seen     map[string]sighting // by incarnation
 	former   string              // this process's last incarnation, whose rows it ends itself
@@ -73,6 +83,8 @@ func NewKeeper(cfg KeeperConfig) *Keeper {
 	cfg.Every = cmp.Or(cfg.Every, 10*time.Second)
 	cfg.DeadAfter = cmp.Or(cfg.DeadAfter, 30*time.Second)
 	cfg.BlameWindow = cmp.Or(cfg.BlameWindow, 5*cfg.DeadAfter)
+	cfg.ClockSlack = cmp.Or(cfg.ClockSlack, 10*time.Second)
+	cfg.WarnSkew = cmp.Or(cfg.WarnSkew, time.Second)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
 	return &Keeper{cfg: cfg, seen: map[string]sighting{}}
 }
@@ -153,6 +165,9 @@ func (k *Keeper) runOnce(ctx context.Context, now time.Time) (reaped []string, e
 	if err := k.cfg.Lease.suspects.refresh(ctx, k.cfg.Pool); err != nil {
 		return nil, err
 	}
+	if _, err := k.putRight(ctx); err != nil {
+		return nil, err
+	}
 	others, err := k.look(ctx)
 	if err != nil {
 		return nil, err
@@ -212,14 +227,21 @@ func (k *Keeper) register(ctx context.Context) error {
 
 // beatSQL finds no row if the incarnation was declared dead.
 const beatSQL = `
-UPDATE headgate.workers SET beats = beats + 1, beat_at = now() WHERE incarnation = $1 AND reaped_at IS NULL`
+UPDATE headgate.workers SET beats = beats + 1, beat_at = now() WHERE incarnation = $1 AND reaped_at IS NULL
+RETURNING clock_timestamp()`
 
 func (k *Keeper) beat(ctx context.Context) (alive bool, err error) {
-	done, err := k.cfg.Pool.Exec(ctx, beatSQL, k.cfg.Lease.Incarnation())
+	var now time.Time
+	before := time.Now()
+	err = k.cfg.Pool.QueryRow(ctx, beatSQL, k.cfg.Lease.Incarnation()).Scan(&now)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
 	if err != nil {
 		return false, fmt.Errorf("beating: %w", err)
 	}
-	return done.RowsAffected() == 1, nil
+	k.noteSkew(ctx, now, before, time.Now())
+	return true, nil
 }
 
 // fence ends what was running under an incarnation that others have declared

@@ -1,0 +1,4 @@
+package claim
+
+// DueSQL is dueSQL.
+const DueSQL = dueSQL
