@@ -2,6 +2,7 @@ package claim
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -22,6 +23,16 @@ type end struct {
 	metadata    *string // JSON, merged into the row's metadata
 	now         *time.Time
 	settling    bool // a cancelled job that is not settled yet goes back all the same
+}
+
+// bare is the end without anything that only tells about it.
+func (e end) bare(why error) end {
+	e.metadata = nil
+	if e.err != nil {
+		text, _ := json.Marshal(map[string]any{"at": time.Now(), "error": "the error's own text could not be stored: " + why.Error()}) // never fails
+		e.err = ptr(string(text))
+	}
+	return e
 }
 
 // endAttempts ends a group of attempts and writes their outcomes, in tx, and
@@ -48,7 +59,9 @@ func endAttempts(ctx context.Context, tx pgx.Tx, ends []end, outcomes []jobs.Out
 // endSQL is the fenced completion. It finds each row by primary key and changes
 // it only while it is running under the token in hand; a zombie's token is not
 // the row's last any more. The second part answers for rows that this token has
-// ended before: by JobCompleteTx, or by this same group, whose reply was lost.
+// ended before, by JobCompleteTx or by this same group, whose reply was lost; of
+// the end it takes the metadata alone. An attempt that has ended without a death
+// clears its suspicion.
 //
 // When a job is to run again was computed by this process's clock; the distance
 // from its present time ($11) is what counts, from the database's.
@@ -73,13 +86,18 @@ WITH e AS (
     FROM e
     WHERE j.id = e.id AND j.state = 'running' AND j.attempted_by[array_upper(j.attempted_by, 1)] = e.token
     RETURNING j.id, j.state::text
+), before AS (
+    UPDATE river_job j
+    SET metadata = j.metadata || coalesce(e.metadata, '{}')
+    FROM e
+    WHERE j.id = e.id AND j.state <> 'running' AND j.attempted_by[array_upper(j.attempted_by, 1)] = e.token
+    RETURNING j.id, j.state::text
+), survived AS (
+    DELETE FROM headgate.suspects s USING ended WHERE s.job_id = ended.id AND s.quarantined_at IS NULL
 )
 SELECT id, state FROM ended
 UNION ALL
-SELECT j.id, j.state::text
-FROM e JOIN river_job j ON j.id = e.id
-WHERE j.state <> 'running' AND j.attempted_by[array_upper(j.attempted_by, 1)] = e.token
-  AND NOT EXISTS (SELECT FROM ended WHERE ended.id = j.id)`
+SELECT id, state FROM before`
 
 func updateEnded(ctx context.Context, tx pgx.Tx, ends []end) (map[int64]string, error) {
 	var now *time.Time

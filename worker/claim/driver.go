@@ -16,6 +16,7 @@ package claim
 
 import (
 	"fmt"
+	"log/slog"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -35,7 +36,7 @@ type Driver struct {
 func NewDriver(pool *pgxpool.Pool, lease *Lease) *Driver {
 	driver := riverpgxv5.New(pool)
 	return &Driver{Driver: driver, pilot: &pilot{
-		lease: lease, unwrap: driver.UnwrapTx, sus: lease.suspects, undecodable: map[int64]string{},
+		lease: lease, unwrap: driver.UnwrapTx, log: slog.Default(), undecodable: map[int64]string{},
 	}}
 }
 

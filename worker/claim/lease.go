@@ -27,11 +27,12 @@ type Lease struct {
 	incarnation string
 	claims      atomic.Int64
 	suspects    *suspects // what of this incarnation's claims is under suspicion
+	hand        *hand     // what of this process's claims is not ended yet
 }
 
 // NewLease begins a first incarnation.
 func NewLease() *Lease {
-	l := &Lease{suspects: &suspects{running: map[int64]bool{}}}
+	l := &Lease{suspects: &suspects{}, hand: newHand()}
 	l.Renew()
 	return l
 }
@@ -42,7 +43,7 @@ func (l *Lease) Renew() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.incarnation = uuid.Must(uuid.NewV7()).String()
-	l.suspects.forgetAll()
+	l.suspects.forget(func(claimed) bool { return true })
 	return l.incarnation
 }
 

@@ -3,11 +3,18 @@ package claim
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/riverqueue/river/riverdriver"
+	"github.com/riverqueue/river/rivershared/baseservice"
 	"github.com/riverqueue/river/rivershared/riverpilot"
 	"github.com/riverqueue/river/rivertype"
 
@@ -29,32 +36,49 @@ type pilot struct {
 	riverpilot.StandardPilot
 	unwrap func(riverdriver.ExecutorTx) pgx.Tx
 	lease  *Lease
-	sus    *suspects
+	log    *slog.Logger // River's
 
 	mu          sync.Mutex
 	undecodable map[int64]string // guarded by mu: rows that River fails without running them, and the tokens of their claims
+}
+
+// PilotInit is called by River when the client is made.
+func (p *pilot) PilotInit(archetype *baseservice.Archetype, _ *riverpilot.PilotInitParams) {
+	p.log = archetype.Logger
 }
 
 // JobGetAvailable claims. River writes the name it is given as the last element
 // of attempted_by; we give it the lease's next token.
 func (p *pilot) JobGetAvailable(ctx context.Context, exec riverdriver.Executor, state riverpilot.ProducerState, params *riverdriver.JobGetAvailableParams) (*riverdriver.JobGetAvailableResult, error) {
 	ours := *params
-	ours.ClientID = p.lease.next()
+	token := p.lease.next()
+	ours.ClientID = token
+	p.lease.hand.reach(token)
 	result, err := p.claim(ctx, exec, state, &ours)
-	if err == nil && len(result.DecodeErrors) > 0 {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		for id := range result.DecodeErrors {
-			p.undecodable[id] = ours.ClientID
-		}
+	if err != nil {
+		p.lease.hand.take(token, nil)
+		p.lease.suspects.forget(func(c claimed) bool { return c.token == token })
+		return nil, err
 	}
-	return result, err
+	p.lease.hand.take(token, result.Jobs)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id := range result.DecodeErrors {
+		p.undecodable[id] = token
+	}
+	return result, nil
+}
+
+// ProducerInit lets River tell the hand which attempts are over.
+func (p *pilot) ProducerInit(ctx context.Context, exec riverdriver.Executor, params *riverpilot.ProducerInitParams) (int64, riverpilot.ProducerState, error) {
+	id, _, err := p.StandardPilot.ProducerInit(ctx, exec, params)
+	return id, &producer{p.lease.hand}, err
 }
 
 // claim is River's own statement, alone or, while there are suspects, in a
 // transaction that puts back those which may not run here now.
 func (p *pilot) claim(ctx context.Context, exec riverdriver.Executor, state riverpilot.ProducerState, params *riverdriver.JobGetAvailableParams) (*riverdriver.JobGetAvailableResult, error) {
-	if !p.sus.any.Load() {
+	if !p.lease.suspects.any.Load() {
 		return p.StandardPilot.JobGetAvailable(ctx, exec, state, params)
 	}
 	tx, err := exec.Begin(ctx)
@@ -66,7 +90,7 @@ func (p *pilot) claim(ctx context.Context, exec riverdriver.Executor, state rive
 	if err != nil {
 		return nil, err
 	}
-	if err := p.sus.sift(ctx, p.unwrap(tx), result); err != nil {
+	if err := p.lease.suspects.sift(ctx, p.unwrap(tx), params.ClientID, result); err != nil {
 		return nil, err
 	}
 	return result, tx.Commit(ctx)
@@ -85,29 +109,20 @@ func (p *pilot) JobGetStuck(context.Context, riverdriver.Executor, *riverdriver.
 // the rows are no longer running under their tokens, and the outcomes are there
 // already.
 //
-// Rows that are not the caller's any more are left out of the result.
+// Rows that are not the caller's any more are left out of the result, and so are
+// those that come without a token.
 func (p *pilot) JobSetStateIfRunningMany(ctx context.Context, exec riverdriver.Executor, params *riverdriver.JobSetStateIfRunningManyParams) ([]*rivertype.JobRow, error) {
-	ends, outcomes, err := p.take(params)
-	if err != nil {
-		return nil, err
-	}
+	ends, outcomes := p.take(ctx, params)
 	if tx, ok := exec.(riverdriver.ExecutorTx); ok {
 		return p.endWithin(ctx, tx, ends, outcomes)
 	}
-	tx, err := exec.Begin(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("beginning the completion of %d jobs: %w", len(ends), err)
+	ended, err := p.endGroup(ctx, exec, ends, outcomes)
+	if unwritable(err) {
+		ended, err = p.endEach(ctx, exec, ends, outcomes)
 	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // after a commit this does nothing
-	ended, err := endAttempts(ctx, p.unwrap(tx), ends, outcomes)
+	p.lease.hand.wrote(err == nil)
 	if err != nil {
 		return nil, err
-	}
-	if err := p.sus.survived(ctx, p.unwrap(tx), ended); err != nil {
-		return nil, err
-	}
-	if err := tx.Commit(ctx); err != nil {
-		return nil, fmt.Errorf("committing the completion of %d jobs: %w", len(ends), err)
 	}
 	p.forget(ends)
 	rows := make([]*rivertype.JobRow, 0, len(ended))
@@ -117,8 +132,57 @@ func (p *pilot) JobSetStateIfRunningMany(ctx context.Context, exec riverdriver.E
 	return rows, nil
 }
 
+// endGroup ends attempts in a transaction of their own.
+func (p *pilot) endGroup(ctx context.Context, exec riverdriver.Executor, ends []end, outcomes []jobs.Outcome) (map[int64]string, error) {
+	tx, err := exec.Begin(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("beginning the completion of %d jobs: %w", len(ends), err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // after a commit this does nothing
+	ended, err := endAttempts(ctx, p.unwrap(tx), ends, outcomes)
+	if err != nil {
+		return nil, err
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return nil, fmt.Errorf("committing the completion of %d jobs: %w", len(ends), err)
+	}
+	return ended, nil
+}
+
+// endEach ends attempts one by one, since something in the group is not fit for
+// the database, and the whole process would wait for that one for ever. The one
+// that is to blame ends without its metadata and its error's text, and without
+// its outcome if that does not help.
+func (p *pilot) endEach(ctx context.Context, exec riverdriver.Executor, ends []end, outcomes []jobs.Outcome) (map[int64]string, error) {
+	all := make(map[int64]string, len(ends))
+	for _, e := range ends {
+		own := slices.DeleteFunc(slices.Clone(outcomes), func(o jobs.Outcome) bool { return o.JobID != e.id })
+		ended, err := p.endGroup(ctx, exec, []end{e}, own)
+		if unwritable(err) {
+			p.log.ErrorContext(ctx, "the end of an attempt holds what Postgres cannot store; it is written without its details",
+				"job_id", e.id, "state", e.state, "error", err)
+			if ended, err = p.endGroup(ctx, exec, []end{e.bare(err)}, own); unwritable(err) {
+				ended, err = p.endGroup(ctx, exec, []end{e.bare(err)}, nil)
+			}
+		}
+		if err != nil {
+			return nil, err // River hands over the group again; what is done is not done twice
+		}
+		maps.Copy(all, ended)
+	}
+	return all, nil
+}
+
+// unwritable says of an error that it is the data's own: it will come again.
+func unwritable(err error) bool {
+	pgErr := (*pgconn.PgError)(nil)
+	return errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "22") || strings.HasPrefix(pgErr.Code, "23") || strings.HasPrefix(pgErr.Code, "54"))
+}
+
 // endWithin ends attempts in the caller's transaction, and answers with whole
-// rows, which that caller reads.
+// rows, which that caller reads. Whether that transaction is committed is not
+// ours to know: the attempts stay in hand until River ends them once more, when
+// their handlers have returned.
 func (p *pilot) endWithin(ctx context.Context, tx riverdriver.ExecutorTx, ends []end, outcomes []jobs.Outcome) ([]*rivertype.JobRow, error) {
 	ended, err := endAttempts(ctx, p.unwrap(tx), ends, outcomes)
 	if err != nil || len(ended) == 0 {
@@ -133,7 +197,7 @@ func (p *pilot) endWithin(ctx context.Context, tx riverdriver.ExecutorTx, ends [
 
 // take turns River's parameters into ends and outcomes. The parameters stay as
 // they are, for River may hand them over again.
-func (p *pilot) take(params *riverdriver.JobSetStateIfRunningManyParams) ([]end, []jobs.Outcome, error) {
+func (p *pilot) take(ctx context.Context, params *riverdriver.JobSetStateIfRunningManyParams) ([]end, []jobs.Outcome) {
 	ends := make([]end, 0, len(params.ID))
 	var outcomes []jobs.Outcome
 	for i, id := range params.ID {
@@ -145,21 +209,20 @@ func (p *pilot) take(params *riverdriver.JobSetStateIfRunningManyParams) ([]end,
 			e.err = ptr(string(params.ErrData[i]))
 		}
 		outcome, err := e.takeMetadata(params.MetadataUpdates[i])
-		if err != nil {
-			return nil, nil, fmt.Errorf("reading the metadata update of job %d: %w", id, err)
+		if e.token == "" {
+			e.token = p.tokenOfUndecodable(id)
+		}
+		if err != nil || e.token == "" {
+			p.log.ErrorContext(ctx, "a job was ended without its lease token and stays as it is: only Headgate's worker may run jobs through this driver",
+				"job_id", id, "error", err)
+			continue
 		}
 		if outcome != nil {
 			outcomes = append(outcomes, *outcome)
 		}
-		if e.token == "" {
-			e.token = p.tokenOfUndecodable(id)
-		}
-		if e.token == "" {
-			return nil, nil, fmt.Errorf("job %d was ended without its lease token: only Headgate's worker may run jobs through this driver", id)
-		}
 		ends = append(ends, e)
 	}
-	return ends, outcomes, nil
+	return ends, outcomes
 }
 
 // takeMetadata takes our keys out of a metadata update and keeps the rest.
@@ -204,11 +267,14 @@ func (p *pilot) tokenOfUndecodable(id int64) string {
 
 // forget drops what was kept for rows whose end is committed.
 func (p *pilot) forget(ends []end) {
-	p.sus.forget(ends)
+	p.lease.hand.drop(ends)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range ends {
-		delete(p.undecodable, e.id)
+		p.lease.suspects.forget(func(c claimed) bool { return c == claimed{e.id, e.token} })
+		if p.undecodable[e.id] == e.token {
+			delete(p.undecodable, e.id)
+		}
 	}
 }
 

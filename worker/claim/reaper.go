@@ -36,7 +36,7 @@ func (k *Keeper) reap(ctx context.Context, dead living) (bool, error) {
 				return err
 			}
 		}
-		return giveBack(ctx, tx, dead, hand)
+		return giveBack(ctx, tx, dead, hand, died)
 	})
 	if errors.Is(err, errNotDead) {
 		return false, nil
@@ -61,9 +61,13 @@ LEFT JOIN headgate.workers w
 WHERE j.state = 'running' AND j.attempted_by[array_upper(j.attempted_by, 1)] ~ '^[0-9a-f-]{36}:[0-9]+$'
   AND (w.incarnation IS NULL OR w.reaped_at IS NOT NULL OR w.ended_at IS NOT NULL)`
 
-// sweep gives back the rows of incarnations that are over, if they were so at
-// the last pass too: one that has just woken ends them itself.
+// sweep gives back this process's own strays, and the rows of incarnations that
+// are over, if they were so at the last pass too: one that has just woken ends
+// them itself.
 func (k *Keeper) sweep(ctx context.Context) error {
+	if err := k.returnStrays(ctx, k.lastPass); err != nil {
+		return err
+	}
 	rows, err := k.cfg.Pool.Query(ctx, orphansSQL)
 	if err != nil {
 		return fmt.Errorf("looking for orphaned jobs: %w", err)
@@ -87,7 +91,7 @@ func (k *Keeper) sweep(ctx context.Context) error {
 			if err != nil || len(hand) == 0 {
 				return err
 			}
-			return giveBack(ctx, tx, living{incarnation: incarnation}, hand)
+			return giveBack(ctx, tx, living{incarnation: incarnation}, hand, died)
 		})
 		if err != nil {
 			return fmt.Errorf("giving back the jobs of incarnation %s: %w", incarnation, err)
@@ -132,7 +136,11 @@ ORDER BY j.id
 FOR UPDATE OF j`
 
 func takeHand(ctx context.Context, tx pgx.Tx, incarnation string) ([]inHand, error) {
-	rows, err := tx.Query(ctx, takeHandSQL, incarnation)
+	return takeRows(ctx, tx, takeHandSQL, incarnation)
+}
+
+func takeRows(ctx context.Context, tx pgx.Tx, sql string, args ...any) ([]inHand, error) {
+	rows, err := tx.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -205,8 +213,10 @@ func soleSuspect(hand []inHand) (sole *int64) {
 
 // giveBackSQL makes the jobs available again with the attempt that they had not
 // used, or puts them in quarantine, writes what happened into the history, and
-// wakes the queues. Cancelled while running stays wanted: the next attempt sees
-// the mark and settles it in the tenant's ledger.
+// wakes the queues. The token of the claim becomes void: an end that comes late
+// must not find it even before the row is claimed again. Cancelled while running
+// stays wanted: the next attempt sees the mark and settles it in the tenant's
+// ledger.
 const giveBackSQL = `
 WITH h AS (
     SELECT * FROM unnest($1::bigint[], $2::boolean[]) AS h (id, poisoned)
@@ -214,6 +224,7 @@ WITH h AS (
     UPDATE river_job j
     SET state = CASE WHEN h.poisoned THEN 'discarded'::river_job_state ELSE 'available' END,
         attempt = CASE WHEN h.poisoned THEN j.attempt ELSE greatest(j.attempt - 1, 0) END,
+        attempted_by[array_upper(j.attempted_by, 1)] = j.attempted_by[array_upper(j.attempted_by, 1)] || ':lost',
         finalized_at = CASE WHEN h.poisoned THEN now() END
     FROM h WHERE j.id = h.id
     RETURNING j.id, j.metadata, j.kind, j.attempt, j.attempted_at, j.queue, h.poisoned
@@ -225,9 +236,9 @@ WITH h AS (
            CASE WHEN m.metadata->>'tenant' ~ '^[0-9a-f-]{36}$' THEN (m.metadata->>'tenant')::uuid END, m.kind,
            CASE WHEN m.poisoned THEN m.attempt ELSE m.attempt + 1 END,
            CASE WHEN m.poisoned THEN 'discarded' ELSE 'snoozed' END,
-           CASE WHEN m.poisoned THEN 'quarantined' ELSE 'lost_worker' END,
+           CASE WHEN m.poisoned THEN 'quarantined' ELSE $4 END,
            CASE WHEN m.poisoned THEN 'its worker died twice while this job alone was under suspicion; look at it, then release it with: headgate job retry'
-                ELSE 'its worker died; the job goes on elsewhere and has used no attempt' END,
+                ELSE $5 END,
            coalesce(m.attempted_at, now()), now(), coalesce(m.metadata->>'schedule', ''), $3
     FROM moved m
     WHERE m.metadata->>'job_uid' ~ '^[0-9a-f-]{36}$'
@@ -235,8 +246,16 @@ WITH h AS (
 SELECT count(pg_notify(current_schema() || '.river_insert', json_build_object('queue', q.queue)::text))
 FROM (SELECT DISTINCT queue FROM moved WHERE NOT poisoned) q`
 
-func giveBack(ctx context.Context, tx pgx.Tx, dead living, hand []inHand) error {
+// loss is why jobs are given back, as the history tells it.
+type loss struct{ class, message string }
+
+var (
+	died    = loss{"lost_worker", "its worker died; the job goes on elsewhere and has used no attempt"}
+	strayed = loss{"lost_worker", "its worker lives but did not have it: the answer to its claim, or its end, was lost; the job goes on and has used no attempt"}
+)
+
+func giveBack(ctx context.Context, tx pgx.Tx, from living, hand []inHand, why loss) error {
 	_, err := tx.Exec(ctx, giveBackSQL, column(hand, func(h inHand) int64 { return h.id }),
-		column(hand, func(h inHand) bool { return h.poisoned }), dead.worker)
+		column(hand, func(h inHand) bool { return h.poisoned }), from.worker, why.class, why.message)
 	return err
 }

@@ -19,7 +19,7 @@ type suspects struct {
 	any atomic.Bool // there are some, as of the last heartbeat
 
 	mu      sync.Mutex
-	running map[int64]bool // guarded by mu: those in hand here, at most one
+	running claimed // guarded by mu: the one in hand here, or zero
 }
 
 const anySuspectsSQL = `SELECT EXISTS (SELECT FROM headgate.suspects WHERE quarantined_at IS NULL)`
@@ -44,9 +44,10 @@ UPDATE river_job SET state = 'available', attempt = attempt - 1, scheduled_at = 
 WHERE id = ANY ($1)`
 
 // sift takes out of a fresh claim, in its transaction, the suspects that this
-// process may not run now, and puts them back.
-func (s *suspects) sift(ctx context.Context, tx pgx.Tx, claimed *riverdriver.JobGetAvailableResult) error {
-	ids := column(claimed.Jobs, func(row *rivertype.JobRow) int64 { return row.ID })
+// process may not run now, and puts them back. If the claim comes to nothing
+// after all, the caller forgets it.
+func (s *suspects) sift(ctx context.Context, tx pgx.Tx, token string, result *riverdriver.JobGetAvailableResult) error {
+	ids := column(result.Jobs, func(row *rivertype.JobRow) int64 { return row.ID })
 	rows, err := tx.Query(ctx, whichSuspectsSQL, ids)
 	if err != nil {
 		return fmt.Errorf("looking for suspects: %w", err)
@@ -55,10 +56,7 @@ func (s *suspects) sift(ctx context.Context, tx pgx.Tx, claimed *riverdriver.Job
 	if err != nil || len(found) == 0 {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.running) == 0 {
-		s.running[found[0]] = true
+	if s.reserve(claimed{found[0], token}) {
 		found = found[1:]
 	}
 	if len(found) == 0 {
@@ -67,43 +65,29 @@ func (s *suspects) sift(ctx context.Context, tx pgx.Tx, claimed *riverdriver.Job
 	if _, err := tx.Exec(ctx, putBackSQL, found); err != nil {
 		return fmt.Errorf("putting suspects back: %w", err)
 	}
-	claimed.Jobs = slices.DeleteFunc(claimed.Jobs, func(row *rivertype.JobRow) bool { return slices.Contains(found, row.ID) })
-	return nil
-}
-
-const clearSuspectsSQL = `DELETE FROM headgate.suspects WHERE job_id = ANY ($1) AND quarantined_at IS NULL`
-
-// survived clears, in the completion's transaction, the suspects whose attempt
-// has ended without a death, under a lease that was still theirs.
-func (s *suspects) survived(ctx context.Context, tx pgx.Tx, ended map[int64]string) error {
-	s.mu.Lock()
-	var cleared []int64
-	for id := range ended {
-		if s.running[id] {
-			cleared = append(cleared, id)
-		}
-	}
-	s.mu.Unlock()
-	if len(cleared) == 0 {
-		return nil
-	}
-	if _, err := tx.Exec(ctx, clearSuspectsSQL, cleared); err != nil {
-		return fmt.Errorf("clearing suspects: %w", err)
+	result.Jobs = slices.DeleteFunc(result.Jobs, func(row *rivertype.JobRow) bool { return slices.Contains(found, row.ID) })
+	for _, id := range found {
+		delete(result.DecodeErrors, id)
 	}
 	return nil
 }
 
-// forget makes room for the next suspect, when a completion is committed.
-func (s *suspects) forget(ends []end) {
+// reserve takes the one place for a suspect, if it is free.
+func (s *suspects) reserve(c claimed) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, e := range ends {
-		delete(s.running, e.id)
+	if s.running != (claimed{}) {
+		return false
 	}
+	s.running = c
+	return true
 }
 
-func (s *suspects) forgetAll() {
+// forget makes room for the next suspect if fits says so of the one in hand.
+func (s *suspects) forget(fits func(claimed) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	clear(s.running)
+	if fits(s.running) {
+		s.running = claimed{}
+	}
 }

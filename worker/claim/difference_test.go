@@ -1,0 +1,116 @@
+package claim_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivershared/riverpilot"
+	"github.com/riverqueue/river/rivertype"
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/worker/claim"
+)
+
+// single is one behaviour on one rig of its own.
+func single(t *testing.T, ours bool) *bench {
+	t.Parallel()
+	b := &bench{rig: newRig(t, ours), ctx: context.Background(), queue: "default"}
+	b.start(t, nil)
+	t.Cleanup(func() {
+		for _, wrong := range b.wrong {
+			t.Error(wrong)
+		}
+	})
+	return b
+}
+
+// another claims a running row away, as after its worker was taken for dead.
+func (b *bench) another(id int64) {
+	b.exec(`UPDATE river_job SET attempted_by = array_append(attempted_by, 'another:1') WHERE id = $1`, id)
+}
+
+// flushed waits until all that has ended by now is written: a job that ends
+// later is in the same group or a later one.
+func (b *bench) flushed() {
+	id := b.insert("", nil)
+	b.wait("a later job is done", func() bool { return strings.HasPrefix(b.row(id), "completed") })
+}
+
+// Who does not hold the row any more changes nothing; stock River completes the
+// row of another.
+func TestDifferenceFence(t *testing.T) {
+	t.Parallel()
+	for _, ours := range []bool{false, true} {
+		t.Run(fmt.Sprint("ours ", ours), func(t *testing.T) {
+			b := single(t, ours)
+			began, free := make(chan int64, 1), make(chan struct{})
+			b.on("hold", held(began, free))
+			id := b.insert("hold", nil)
+			<-began
+			b.another(id)
+			close(free)
+			b.flushed()
+			require.Equal(t, !ours, strings.HasPrefix(b.row(id), "completed"), b.row(id))
+		})
+	}
+}
+
+// JobCompleteTx of an attempt that lost its lease finds nothing.
+func TestDifferenceFenceInATransaction(t *testing.T) {
+	b := single(t, true)
+	b.on("complete", func(ctx context.Context, job *river.Job[act]) error {
+		b.another(job.ID)
+		return b.inTx(func(tx pgx.Tx) error {
+			_, err := river.JobCompleteTx[*riverpgxv5.Driver](ctx, tx, job)
+			b.note(err)
+			return err
+		})
+	})
+	id := b.insert("complete", nil)
+	b.flushed()
+	require.Equal(t, []string{"not found\n"}, b.seen)
+	require.Contains(t, b.row(id), "running")
+}
+
+// A job that is ended without a token stays as it is, and the others of its
+// group are ended.
+func TestDifferenceNoToken(t *testing.T) {
+	b := single(t, true)
+	b.on("no token", func(ctx context.Context, _ *river.Job[act]) error { return river.MetadataSet(ctx, claim.LeaseKey, "") })
+	id := b.insert("no token", nil)
+	b.flushed()
+	require.Contains(t, b.row(id), "running")
+}
+
+// River's rescuer finds a job that has run for two hours; ours is the reaper.
+func TestDifferenceRescuer(t *testing.T) {
+	t.Parallel()
+	for _, ours := range []bool{false, true} {
+		t.Run(fmt.Sprint("ours ", ours), func(t *testing.T) {
+			b := single(t, ours)
+			id := b.insert("", &river.InsertOpts{Queue: "nobodys"})
+			b.exec(`UPDATE river_job SET state = 'running', attempted_at = now() - interval '2 hours', attempted_by = '{somebody}' WHERE id = $1`, id)
+			stuck, err := b.client.Pilot().(riverpilot.PilotJobRescuer).JobGetStuck(b.ctx, b.client.Driver().GetExecutor(),
+				&riverdriver.JobGetStuckParams{Max: 10, StuckHorizon: time.Now().Add(-time.Hour)})
+			require.NoError(t, err)
+			require.Equal(t, ours, len(stuck) == 0)
+		})
+	}
+}
+
+// Subscribers learn what became of which job; for the rest they read its row.
+func TestDifferenceEvents(t *testing.T) {
+	b := single(t, true)
+	events, unsubscribe := b.client.Subscribe(river.EventKindJobCompleted)
+	defer unsubscribe()
+	id := b.insert("", nil)
+	event := <-events
+	require.Equal(t, &rivertype.JobRow{ID: id, State: rivertype.JobStateCompleted}, event.Job)
+}

@@ -1,0 +1,71 @@
+package claim
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// runningSQL lists what runs under one incarnation, by the partial index on
+// running rows.
+const runningSQL = `
+SELECT id, attempted_by[array_upper(attempted_by, 1)] FROM river_job
+WHERE state = 'running' AND split_part(attempted_by[array_upper(attempted_by, 1)], ':', 1) = $1`
+
+// takeStraysSQL locks those of them that still run under the same claim.
+const takeStraysSQL = `
+SELECT j.id, coalesce(j.metadata->>'job_uid', ''), j.kind, false
+FROM unnest($1::bigint[], $2::text[]) AS s (id, token)
+JOIN river_job j ON j.id = s.id AND j.state = 'running' AND j.attempted_by[array_upper(j.attempted_by, 1)] = s.token
+ORDER BY j.id
+FOR UPDATE OF j`
+
+// returnStrays gives back the rows that run under this process's own name and
+// that it does not have: a claim whose answer was lost, an end that was. Nobody
+// else would, for as long as this process lives. No attempt is used; should the
+// lost end turn up after all, its token is void.
+func (k *Keeper) returnStrays(ctx context.Context, now time.Time) error {
+	for _, incarnation := range []string{k.cfg.Lease.Incarnation(), k.former} {
+		if incarnation == "" {
+			continue
+		}
+		rows, err := k.cfg.Pool.Query(ctx, runningSQL, incarnation)
+		if err != nil {
+			return fmt.Errorf("looking at this worker's own jobs: %w", err)
+		}
+		running, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c claimed, err error) {
+			err = row.Scan(&c.id, &c.token)
+			return c, err
+		})
+		if err != nil {
+			return fmt.Errorf("looking at this worker's own jobs: %w", err)
+		}
+		if lost := k.cfg.Lease.hand.lost(running, now, k.cfg.DeadAfter); len(lost) > 0 {
+			if err := k.returnLost(ctx, incarnation, lost); err != nil {
+				return fmt.Errorf("giving back %d jobs whose claim or end was lost: %w", len(lost), err)
+			}
+		}
+	}
+	return nil
+}
+
+func (k *Keeper) returnLost(ctx context.Context, incarnation string, lost []claimed) error {
+	given := 0
+	err := pgx.BeginFunc(ctx, k.cfg.Pool, func(tx pgx.Tx) error {
+		hand, err := takeRows(ctx, tx, takeStraysSQL,
+			column(lost, func(c claimed) int64 { return c.id }), column(lost, func(c claimed) string { return c.token }))
+		if given = len(hand); err != nil || given == 0 {
+			return err
+		}
+		return giveBack(ctx, tx, living{incarnation: incarnation, worker: k.cfg.Worker}, hand, strayed)
+	})
+	if err != nil {
+		return err
+	}
+	k.cfg.Lease.hand.drop(column(lost, func(c claimed) end { return end{id: c.id, token: c.token} }))
+	k.cfg.Logger.WarnContext(ctx, "jobs ran under this worker's name that it did not have: the answer to their claim, or their end, was lost; they go on",
+		"worker", k.cfg.Worker, "jobs", given)
+	return nil
+}
