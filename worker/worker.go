@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver"
 	"github.com/riverqueue/river/rivertype"
 
 	"github.com/headgate/headgate/migrations"
@@ -29,7 +30,8 @@ type Worker struct {
 	kinds map[string]*kind
 	wrong []error // what registering found, reported by Start
 
-	lease *claim.Lease
+	lease  *claim.Lease
+	driver riverdriver.Driver[pgx.Tx] // takes claims and ends under that lease
 
 	lifeMu sync.Mutex      // guards life and end
 	life   context.Context // ends when this incarnation is found to have been declared dead
@@ -53,6 +55,7 @@ func New(cfg Config) (*Worker, error) {
 		return nil, err
 	}
 	w := &Worker{cfg: cfg, kinds: map[string]*kind{}, lease: claim.NewLease(), exhausted: make(chan struct{})}
+	w.driver = claim.NewDriver(cfg.Pool, w.lease)
 	w.life, w.end = context.WithCancelCause(context.Background())
 	return w, nil
 }
@@ -195,7 +198,7 @@ func (w *Worker) newClient() (*river.Client[pgx.Tx], error) {
 	for name, slots := range w.cfg.Queues {
 		queues[name] = river.QueueConfig{MaxWorkers: slots}
 	}
-	client, err := river.NewClient(claim.NewDriver(w.cfg.Pool, w.lease), &river.Config{
+	client, err := river.NewClient(w.driver, &river.Config{
 		ID:                  w.cfg.ID,
 		Queues:              queues,
 		Workers:             workers,
