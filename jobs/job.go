@@ -71,6 +71,8 @@ type Result struct {
 	// Output is a short text for people: a file's name, a summary. It is cut at
 	// 64 KiB and must hold no secret.
 	Output string `json:"output,omitempty"`
+
+	followUps []FollowUp
 }
 
 // TxHandler does a job inside one transaction of the tenant's database. The

@@ -109,7 +109,7 @@ func newItem(ctx context.Context, p EnqueueParams) (item, error) {
 	if p.Opts == nil {
 		p.Opts = &EnqueueOpts{}
 	}
-	args, err := encodeArgs(p.Args)
+	args, err := jobs.EncodeArgs(p.Args)
 	if err != nil {
 		return item{}, err
 	}

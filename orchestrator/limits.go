@@ -1,9 +1,12 @@
 package orchestrator
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"time"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 // Limits of one job.
@@ -13,24 +16,17 @@ const (
 	pastSlop = time.Minute // clocks differ
 )
 
-// The names of queues and tags are a part of those that River takes.
-var (
-	kindName  = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,127}$`)
-	queueName = regexp.MustCompile(`^[a-z0-9]+([_-][a-z0-9]+)*$`)
-	tagName   = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]{1,62}[A-Za-z0-9_]$`)
-)
-
-const maxQueueName = 64
+// The names of tags are a part of those that River takes.
+var tagName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]{1,62}[A-Za-z0-9_]$`)
 
 // check says which field is wrong, and what is allowed.
 func (it *item) check(opts *EnqueueOpts, now time.Time) error {
+	if err := errors.Join(jobs.CheckKind(it.kind), jobs.CheckQueue(it.queue)); err != nil {
+		return err
+	}
 	switch {
-	case !kindName.MatchString(it.kind):
-		return fmt.Errorf("kind %q: a kind's name is 1 to 127 letters, digits, dots, dashes or underscores", cut(it.kind))
 	case it.priority < 1 || it.priority > 4:
 		return fmt.Errorf("priority is %d: give 1 (first) to 4", it.priority)
-	case len(it.queue) > maxQueueName || !queueName.MatchString(it.queue):
-		return fmt.Errorf("queue %q: a queue's name is 1 to %d lower-case letters and digits, and single dashes or underscores between them", cut(it.queue), maxQueueName)
 	case it.maxAttempts < 1 || it.maxAttempts > 1000:
 		return fmt.Errorf("max attempts is %d: give 1 to 1000", it.maxAttempts)
 	case opts.Timeout != 0 && (opts.Timeout < time.Second || opts.Timeout > 24*time.Hour):

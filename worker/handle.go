@@ -59,6 +59,9 @@ func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) err
 	if err := river.MetadataSet(ctx, claim.OutcomeKey, outcome); err != nil {
 		return err
 	}
+	if err := a.handOverFollowUps(ctx, end); err != nil {
+		return err
+	}
 	return end.toRiver()
 }
 

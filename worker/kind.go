@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -118,13 +117,12 @@ func (e *badArgsError) Error() string {
 
 func (e *badArgsError) Unwrap() error { return e.err }
 
-var kindName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,127}$`)
-
 // check says what is wrong with a kind's declaration.
 func (k *kind) check() error {
+	if err := jobs.CheckKind(k.name); err != nil {
+		return err
+	}
 	switch {
-	case !kindName.MatchString(k.name):
-		return fmt.Errorf("kind %q: a kind's name is 1 to 127 letters, digits, dots, dashes or underscores", k.name)
 	case k.opts.Timeout < 0 || k.opts.IdleTimeout < 0:
 		return fmt.Errorf("kind %s: its timeouts may not be negative", k.name)
 	case k.opts.Scope == jobs.ScopeTenant && k.opts.Login == jobs.LoginOwner && k.form != onConn:

@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -112,7 +111,7 @@ func (a *attempt) recover(e entry, result []byte) error {
 	if len(result) == 0 {
 		return nil
 	}
-	if err := json.Unmarshal(result, a.info.Result); err != nil {
+	if err := a.info.Result.Restore(result); err != nil {
 		return fmt.Errorf("reading the stored result: %w", err)
 	}
 	return nil
@@ -167,7 +166,8 @@ func (a *attempt) result(e entry) ([]byte, error) {
 		return nil, nil
 	}
 	a.info.Result.Output = clean(a.info.Result.Output, 64<<10)
-	result, err := json.Marshal(a.info.Result)
+	a.nameFollowUps()
+	result, err := a.info.Result.Store()
 	if err != nil {
 		return nil, fmt.Errorf("encoding the job's result: %w", err)
 	}

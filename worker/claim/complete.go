@@ -22,6 +22,7 @@ type end struct {
 	scheduledAt *time.Time
 	metadata    *string // JSON, merged into the row's metadata
 	now         *time.Time
+	followUps   []FollowUp
 	settling    bool // a cancelled job that is not settled yet goes back all the same
 }
 
@@ -35,13 +36,16 @@ func (e end) bare(why error) end {
 	return e
 }
 
-// endAttempts ends a group of attempts and writes their outcomes, in tx, and
-// returns the states of the rows that were the callers' own. An outcome is
+// endAttempts ends a group of attempts, writes their outcomes and inserts the
+// jobs that they asked for, in tx, and returns the states of the rows that were the callers' own. An outcome is
 // written only with its row: an attempt that lost its lease leaves none, for
 // the history would then tell of it twice.
 func endAttempts(ctx context.Context, tx pgx.Tx, ends []end, outcomes []jobs.Outcome) (map[int64]string, error) {
-	ended, err := updateEnded(ctx, tx, ends)
+	ended, fresh, err := updateEnded(ctx, tx, ends)
 	if err != nil {
+		return nil, err
+	}
+	if err := insertFollowUps(ctx, tx, ends, fresh); err != nil {
 		return nil, err
 	}
 	owned := outcomes[:0:0]
@@ -95,11 +99,13 @@ WITH e AS (
 ), survived AS (
     DELETE FROM headgate.suspects s USING ended WHERE s.job_id = ended.id AND s.quarantined_at IS NULL
 )
-SELECT id, state FROM ended
+SELECT id, state, true AS fresh FROM ended
 UNION ALL
-SELECT id, state FROM before`
+SELECT id, state, false FROM before`
 
-func updateEnded(ctx context.Context, tx pgx.Tx, ends []end) (map[int64]string, error) {
+// updateEnded returns the states of the callers' own rows, and which of them
+// this very statement has ended.
+func updateEnded(ctx context.Context, tx pgx.Tx, ends []end) (ended map[int64]string, fresh map[int64]bool, err error) {
 	var now *time.Time
 	if len(ends) > 0 {
 		now = ends[0].now
@@ -115,13 +121,18 @@ func updateEnded(ctx context.Context, tx pgx.Tx, ends []end) (map[int64]string, 
 		column(ends, func(e end) *string { return e.metadata }),
 		now, column(ends, func(e end) bool { return e.settling }), time.Now())
 	if err != nil {
-		return nil, fmt.Errorf("ending %d attempts: %w", len(ends), err)
+		return nil, nil, fmt.Errorf("ending %d attempts: %w", len(ends), err)
 	}
-	ended := make(map[int64]string, len(ends))
+	ended, fresh = make(map[int64]string, len(ends)), make(map[int64]bool, len(ends))
 	var id int64
 	var state string
-	if _, err := pgx.ForEachRow(rows, []any{&id, &state}, func() error { ended[id] = state; return nil }); err != nil {
-		return nil, fmt.Errorf("ending %d attempts: %w", len(ends), err)
+	var justNow bool
+	_, err = pgx.ForEachRow(rows, []any{&id, &state, &justNow}, func() error {
+		ended[id], fresh[id] = state, justNow
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("ending %d attempts: %w", len(ends), err)
 	}
-	return ended, nil
+	return ended, fresh, nil
 }

@@ -242,6 +242,12 @@ func (e *end) takeMetadata(update []byte) (*jobs.Outcome, error) {
 	}
 	_, e.settling = keys[SettlingKey]
 	delete(keys, SettlingKey)
+	if raw, ok := keys[FollowUpsKey]; ok {
+		if err := json.Unmarshal(raw, &e.followUps); err != nil {
+			return nil, fmt.Errorf("follow-ups: %w", err)
+		}
+		delete(keys, FollowUpsKey)
+	}
 	var outcome *jobs.Outcome
 	if raw, ok := keys[OutcomeKey]; ok {
 		if err := json.Unmarshal(raw, &outcome); err != nil {

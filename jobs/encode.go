@@ -1,19 +1,44 @@
-package orchestrator
+package jobs
 
 import (
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-
-	"github.com/headgate/headgate/jobs"
+	"regexp"
 )
 
 // MaxArgs bounds the arguments of one job, in bytes of JSON.
 const MaxArgs = 256 << 10
 
-// encodeArgs returns the arguments as a JSON object that Postgres can store.
-func encodeArgs(args jobs.Args) ([]byte, error) {
+// MaxQueueName bounds the name of a queue, in bytes.
+const MaxQueueName = 64
+
+// The names of kinds and queues are a part of those that River takes.
+var (
+	kindName  = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,127}$`)
+	queueName = regexp.MustCompile(`^[a-z0-9]+([_-][a-z0-9]+)*$`)
+)
+
+// CheckKind says what is wrong with the name of a kind.
+func CheckKind(kind string) error {
+	if !kindName.MatchString(kind) {
+		return fmt.Errorf("kind %.64q: a kind's name is 1 to 127 letters, digits, dots, dashes or underscores", kind)
+	}
+	return nil
+}
+
+// CheckQueue says what is wrong with the name of a queue.
+func CheckQueue(queue string) error {
+	if len(queue) > MaxQueueName || !queueName.MatchString(queue) {
+		return fmt.Errorf("queue %.64q: a queue's name is 1 to %d lower-case letters and digits, and single dashes or underscores between them", queue, MaxQueueName)
+	}
+	return nil
+}
+
+// EncodeArgs returns arguments as a JSON object that Postgres can store, or says
+// why they are none.
+func EncodeArgs(args Args) ([]byte, error) {
 	raw, err := json.Marshal(args)
 	if err != nil {
 		return nil, fmt.Errorf("args of kind %s do not encode as JSON: %w", args.Kind(), err)

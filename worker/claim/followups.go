@@ -1,0 +1,62 @@
+package claim
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// FollowUpsKey is the metadata key under which the worker hands the jobs that a
+// handler asked for to the completion. It never reaches the row.
+const FollowUpsKey = "headgate:follow_ups"
+
+// FollowUp is a row of the queue, ready to be inserted with the end of the job
+// whose handler asked for it.
+type FollowUp struct {
+	Kind        string          `json:"kind"`
+	Args        json.RawMessage `json:"args"`
+	Metadata    json.RawMessage `json:"metadata"`
+	Queue       string          `json:"queue"`
+	Priority    int             `json:"priority"`
+	MaxAttempts int             `json:"max_attempts"`
+	RunAt       *string         `json:"run_at,omitempty"` // RFC 3339; nil: now
+}
+
+// insertFollowUpsSQL inserts rows as River would, and wakes their queues.
+const insertFollowUpsSQL = `
+WITH f AS (
+    SELECT * FROM jsonb_to_recordset($1::jsonb)
+        AS f (kind text, args jsonb, metadata jsonb, queue text, priority smallint, max_attempts smallint, run_at timestamptz)
+), inserted AS (
+    INSERT INTO river_job (kind, args, metadata, queue, priority, max_attempts, state, scheduled_at)
+    SELECT kind, args, metadata, queue, priority, max_attempts,
+           CASE WHEN run_at IS NULL THEN 'available' ELSE 'scheduled' END::river_job_state, coalesce(run_at, now())
+    FROM f
+)
+SELECT count(pg_notify(current_schema() || '.river_insert', json_build_object('queue', queue)::text))
+FROM (SELECT DISTINCT queue FROM f WHERE run_at IS NULL) q`
+
+// insertFollowUps inserts what the handlers of the jobs that have just ended
+// asked for. Of a group that is handed over again, because the reply to its
+// commit was lost, no job has just ended.
+func insertFollowUps(ctx context.Context, tx pgx.Tx, ends []end, fresh map[int64]bool) error {
+	var all []FollowUp
+	for _, e := range ends {
+		if fresh[e.id] && e.state == "completed" {
+			all = append(all, e.followUps...)
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	rows, err := json.Marshal(all)
+	if err != nil {
+		return fmt.Errorf("encoding %d follow-ups: %w", len(all), err)
+	}
+	if _, err := tx.Exec(ctx, insertFollowUpsSQL, rows); err != nil {
+		return fmt.Errorf("inserting %d follow-ups: %w", len(all), err)
+	}
+	return nil
+}

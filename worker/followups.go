@@ -1,0 +1,56 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/riverqueue/river"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/worker/claim"
+)
+
+// nameFollowUps gives the jobs that the handler asked for their UIDs, before the
+// ledger keeps them: whichever attempt puts them into the queue, they are the
+// same jobs.
+func (a *attempt) nameFollowUps() {
+	for i := range a.info.Result.FollowUps() {
+		if f := &a.info.Result.FollowUps()[i]; f.UID == "" {
+			f.UID = newUID()
+		}
+	}
+}
+
+// handOverFollowUps gives them to the completion of a job that has succeeded,
+// which inserts them in its own transaction.
+func (a *attempt) handOverFollowUps(ctx context.Context, end verdict) error {
+	if end.state != jobs.Succeeded || len(a.info.Result.FollowUps()) == 0 {
+		return nil
+	}
+	a.nameFollowUps() // those of kinds without a ledger row
+	var rows []claim.FollowUp
+	for _, f := range a.info.Result.FollowUps() {
+		meta := jobs.Meta{UID: f.UID, Parent: a.meta.UID, TraceParent: a.meta.TraceParent}
+		if f.Scope == jobs.ScopeDatabase {
+			meta.Database = a.place.DatabaseID
+		} else {
+			meta.Tenant = a.meta.Tenant
+		}
+		metadata, err := json.Marshal(meta)
+		if err != nil {
+			return fmt.Errorf("encoding the metadata of a follow-up: %w", err)
+		}
+		row := claim.FollowUp{
+			Kind: f.Kind, Args: f.Args, Metadata: metadata,
+			Queue: f.Queue, Priority: f.Priority, MaxAttempts: f.MaxAttempts,
+		}
+		if f.RunAt != nil {
+			at := f.RunAt.UTC().Format(time.RFC3339Nano)
+			row.RunAt = &at
+		}
+		rows = append(rows, row)
+	}
+	return river.MetadataSet(ctx, claim.FollowUpsKey, rows)
+}
