@@ -205,10 +205,12 @@ func (b *bench) note(what ...any) {
 }
 
 // on says what jobs of this behaviour's queue do.
-func (b *bench) on(name string, do handler) {
+func (b *bench) on(name string, do handler) { b.onIn(b.queue, name, do) }
+
+func (b *bench) onIn(queue, name string, do handler) {
 	b.rig.mu.Lock()
 	defer b.rig.mu.Unlock()
-	b.rig.acts[b.queue+"/"+name] = do
+	b.acts[queue+"/"+name] = do
 }
 
 func (b *bench) insert(do string, opts *river.InsertOpts) int64 {
@@ -258,7 +260,7 @@ func (b *bench) told(id int64, kinds ...river.EventKind) {
 	b.wait(fmt.Sprintf("events of job %d: %s", id, kinds), func() bool {
 		b.rig.mu.Lock()
 		defer b.rig.mu.Unlock()
-		return slices.Equal(kinds, b.rig.events[id])
+		return slices.Equal(kinds, b.events[id])
 	})
 	b.note("events", kinds)
 }

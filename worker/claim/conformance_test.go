@@ -440,9 +440,7 @@ INSERT INTO river_job (kind, args, queue, max_attempts) VALUES ('other', '{}', $
 	"order": func(b *bench) { // by priority, then time
 		queue := b.queue + "_one"
 		ids := map[int64]int{}
-		b.rig.mu.Lock()
-		b.rig.acts[queue+"/"] = func(_ context.Context, job *river.Job[act]) error { b.note(ids[job.ID]); return nil }
-		b.rig.mu.Unlock()
+		b.onIn(queue, "", func(_ context.Context, job *river.Job[act]) error { b.note(ids[job.ID]); return nil })
 		for i, priority := range []int{4, 1, 2, 1} {
 			ids[b.insert("", &river.InsertOpts{Queue: queue, Priority: priority})] = i
 		}
@@ -459,7 +457,7 @@ func (b *bench) paused(queue string, kind river.EventKind) {
 	b.wait(queue+" "+string(kind), func() bool {
 		b.rig.mu.Lock()
 		defer b.rig.mu.Unlock()
-		return slices.Contains(b.rig.queues[queue], kind)
+		return slices.Contains(b.queues[queue], kind)
 	})
 }
 

@@ -1,4 +1,19 @@
 package claim
 
-// DueSQL is dueSQL.
-const DueSQL = dueSQL
+// Statements, for the test of their plans.
+const (
+	EndSQL           = endSQL
+	GiveBackSQL      = giveBackSQL
+	TakeHandSQL      = takeHandSQL
+	TakeStraysSQL    = takeStraysSQL
+	RunningSQL       = runningSQL
+	OrphansSQL       = orphansSQL
+	BurySQL          = burySQL
+	SuspectSQL       = suspectSQL
+	WhichSuspectsSQL = whichSuspectsSQL
+	AnySuspectsSQL   = anySuspectsSQL
+	PutBackSQL       = putBackSQL
+	LookSQL          = lookSQL
+	BeatSQL          = beatSQL
+	DueSQL           = dueSQL
+)

@@ -101,7 +101,7 @@ func TestAnEndThatCannotBeStored(t *testing.T) {
 	b.on("hold", held(began, free))
 	b.on("nul", nul(nil))
 	b.on("nul, error", func(ctx context.Context, job *river.Job[act]) error {
-		return join(held(began, free)(ctx, job), errNUL{})
+		return join(held(began, free)(ctx, job), nulError{})
 	})
 	ids := []int64{b.insert("nul", nil), b.insert("hold", nil), b.insert("nul, error", &river.InsertOpts{MaxAttempts: 1})}
 	for range ids {
@@ -114,9 +114,9 @@ func TestAnEndThatCannotBeStored(t *testing.T) {
 	require.Contains(t, b.seen[2], "could not be stored")
 }
 
-type errNUL struct{}
+type nulError struct{}
 
-func (errNUL) Error() string { return "a byte \x00 that jsonb does not take" }
+func (nulError) Error() string { return "a byte \x00 that jsonb does not take" }
 
 func join(err, other error) error {
 	if err != nil {
@@ -130,14 +130,13 @@ func join(err, other error) error {
 func TestAnEndBetweenTheReaperAndTheNextClaim(t *testing.T) {
 	b := single(t, true)
 	began, free := make(chan int64, 1), make(chan struct{})
-	b.on("hold", func(ctx context.Context, job *river.Job[act]) error {
+	b.onIn("quiet", "hold", func(ctx context.Context, job *river.Job[act]) error {
 		err := held(began, free)(ctx, job)
 		_ = river.MetadataSet(ctx, claim.OutcomeKey, map[string]any{"id": aUID, "job_uid": aUID, "job_id": job.ID, "kind": "act", "attempt": 1,
 			"state": "succeeded", "started_at": "2026-01-02T03:04:05Z", "ended_at": "2026-01-02T03:04:06Z"})
 		return err
 	})
 	require.NoError(t, b.client.Queues().Add("quiet", river.QueueConfig{MaxWorkers: 1}))
-	b.rig.acts["quiet/hold"] = b.rig.acts["default/hold"]
 	id := b.insert("hold", &river.InsertOpts{Queue: "quiet", Metadata: []byte(`{"job_uid": "` + aUID + `"}`)})
 	<-began
 	require.NoError(t, b.client.QueuePause(b.ctx, "quiet", nil))

@@ -52,14 +52,16 @@ func (k *Keeper) reap(ctx context.Context, dead living) (bool, error) {
 // orphansSQL finds running rows of incarnations that are over. One that was
 // declared dead may wake, claim under its old name before its first heartbeat,
 // and then really die; nobody would bury it a second time. Rows of other River
-// clients have no token of ours and are left alone.
+// clients have no token of ours and are left alone. It walks the running rows
+// and the living workers, both by partial indexes.
 const orphansSQL = `
 SELECT DISTINCT split_part(j.attempted_by[array_upper(j.attempted_by, 1)], ':', 1)
 FROM river_job j
-LEFT JOIN headgate.workers w
-    ON w.incarnation::text = split_part(j.attempted_by[array_upper(j.attempted_by, 1)], ':', 1)
 WHERE j.state = 'running' AND j.attempted_by[array_upper(j.attempted_by, 1)] ~ '^[0-9a-f-]{36}:[0-9]+$'
-  AND (w.incarnation IS NULL OR w.reaped_at IS NOT NULL OR w.ended_at IS NOT NULL)`
+  AND NOT EXISTS (
+    SELECT FROM headgate.workers w
+    WHERE w.reaped_at IS NULL AND w.ended_at IS NULL
+      AND w.incarnation::text = split_part(j.attempted_by[array_upper(j.attempted_by, 1)], ':', 1))`
 
 // sweep gives back this process's own strays, and the rows of incarnations that
 // are over, if they were so at the last pass too: one that has just woken ends
