@@ -114,3 +114,32 @@ func TestDifferenceEvents(t *testing.T) {
 	event := <-events
 	require.Equal(t, &rivertype.JobRow{ID: id, State: rivertype.JobStateCompleted}, event.Job)
 }
+
+// The leader of stock River discards a job that was running for too long if it
+// does not know its kind; through our driver it leaves it alone.
+func TestDifferenceUnknownKindThatIsStuck(t *testing.T) {
+	t.Parallel()
+	for _, ours := range []bool{false, true} {
+		t.Run(fmt.Sprint("ours ", ours), func(t *testing.T) {
+			t.Parallel()
+			b := &bench{rig: newRig(t, ours), ctx: context.Background(), queue: "default"}
+			var id int64
+			require.NoError(t, b.pool.QueryRow(b.ctx, `
+INSERT INTO river_job (kind, args, state, attempt, max_attempts, attempted_at, attempted_by)
+VALUES ('other', '{}', 'running', 1, 9, now() - interval '2 hours', '{a worker of a newer build}') RETURNING id`).Scan(&id))
+			seedScheduled(b)
+			b.start(t, nil) // it is the leader, and looks at both at once
+			want := "running attempt 1/9"
+			if !ours {
+				want = "discarded attempt 1/9"
+			}
+			b.wait("the leader's first look", func() bool {
+				var due int
+				require.NoError(t, b.pool.QueryRow(b.ctx, `SELECT count(*) FROM river_job WHERE state = 'completed'`).Scan(&due))
+				return due == 1 && strings.HasPrefix(b.row(id), want)
+			})
+			b.flushed()
+			require.Contains(t, b.row(id), want)
+		})
+	}
+}
