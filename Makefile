@@ -21,6 +21,10 @@ test: ## All tests on a private Postgres, nothing else needed (ARGS="-run TestOn
 	@$(if $(RACE),,echo "no C compiler found: testing without the race detector";) \
 	go run ./cmd/headgate dev --bare -- go test $(RACE) $(ARGS) ./...
 
+.PHONY: bench
+bench: ## Headgate beside River alone: one table, and bench.json (ARGS="--pairs 3 --seconds 2")
+	@go build -o bin/headgate ./cmd/headgate && env -u DATABASE_URL -u DATABASE_URL_FILE bin/headgate bench all --save bench.json $(ARGS)
+
 .PHONY: build
 build: ## The binary, as bin/headgate
 	CGO_ENABLED=0 go build -trimpath -o bin/headgate ./cmd/headgate
@@ -35,4 +39,4 @@ check: ## Formatting, vet, lint, module files, and the doors between rooms
 
 .PHONY: clean
 clean: ## Remove what the other targets made
-	rm -rf bin reports
+	rm -rf bin reports bench.json

@@ -109,7 +109,7 @@ func (p *program) root() *cobra.Command {
 		in("run", p.devCommand()), in("run", p.serveCommand()), in("run", p.workerCommand()), in("run", p.migrateCommand()),
 		in("catalog", p.serverCommand()), in("catalog", p.databaseCommand()), in("catalog", p.tenantCommand()),
 		in("work", p.jobCommand()), in("work", p.scheduleCommand()),
-		p.versionCommand(),
+		p.benchCommand(), p.versionCommand(),
 	)
 	return root
 }

@@ -95,6 +95,8 @@ func typeName(pflagType string) string {
 	switch pflagType {
 	case "int", "int64":
 		return "a whole number"
+	case "float64":
+		return "a number"
 	case "duration":
 		return "a duration such as 30s or 5m"
 	case "stringToInt", "stringToString":

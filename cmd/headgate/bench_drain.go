@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// tuned is River's best cooldown, and its least.
+const tuned = time.Millisecond
+
+// measureDrain works a full queue of no-op jobs off. Theirs is a handler that
+// returns at once; ours in addition resolves the tenant, takes a connection to
+// its database and leaves an outcome: OnConn, the cheapest form there is.
+func measureDrain(ctx context.Context, s *benchStage) (all []comparison, err error) {
+	for _, setting := range []struct {
+		says     string
+		cooldown time.Duration
+	}{{"cooldown 1 ms", tuned}, {"default cooldowns", 0}} {
+		pairs, err := s.drainPairs(ctx, "drain, "+setting.says, benchWork{cooldown: setting.cooldown})
+		if err != nil {
+			return nil, err
+		}
+		what := fmt.Sprintf("no-op jobs (ours: OnConn), %d slots, %s", s.opts.slots, setting.says)
+		all = append(all, compare(measure{what, perSecond, half.rate}, pairs), compare(measure{what, inCPUMicro, half.cpuMicros}, pairs))
+	}
+	return all, nil
+}
+
+// drainPairs finds out how many jobs the faster side does in the time given, and
+// measures both with as many. Below a second there is nothing to find out.
+func (s *benchStage) drainPairs(ctx context.Context, what string, w benchWork) ([]pair, error) {
+	s.tell(what)
+	least := max(20, int(400*s.opts.seconds))
+	n := least
+	for _, who := range []*side{s.ours, s.theirs} {
+		if s.opts.half() < time.Second {
+			break
+		}
+		trial, err := s.half(ctx, who, func(ctx context.Context, who *side) (half, error) { return s.drain(ctx, who, w, least) })
+		if err != nil {
+			return nil, err
+		}
+		n = max(n, min(int(trial.rate()*s.opts.seconds), 1_000_000))
+	}
+	return s.inPairs(ctx, func(ctx context.Context, who *side) (half, error) { return s.drain(ctx, who, w, n) })
+}
+
+// drain lets a worker open its connections with some jobs and then work n off.
+func (s *benchStage) drain(ctx context.Context, who *side, w benchWork, n int) (h half, err error) {
+	warm := s.layout.databases * s.layout.conns
+	first, rest := newTally(warm), newTally(n)
+	w.begun = func(number int) {
+		if number < warm {
+			first.one()
+			return
+		}
+		rest.one()
+	}
+	stop, err := who.work(ctx, w)
+	if err != nil {
+		return h, err
+	}
+	defer func() { err = errors.Join(err, stop(context.WithoutCancel(ctx))) }()
+	numbers := numbered(warm + n)
+	if _, err := s.shown(ctx, who, numbers[:warm], first); err != nil {
+		return h, err
+	}
+	if h, err = s.shown(ctx, who, numbers[warm:], rest); err != nil {
+		return h, err
+	}
+	return h, who.count(ctx, warm+n)
+}
+
+// shown loads and analyzes jobs in one transaction and lets a running worker see
+// them all at once, by its commit. From there the clock runs until the database
+// has the end of each written.
+func (s *benchStage) shown(ctx context.Context, who *side, all []benchArgs, begun *tally) (h half, err error) {
+	tx, err := who.pool.Begin(ctx)
+	if err != nil {
+		return h, err
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // after the commit this does nothing
+	if err := load(ctx, tx, who, all); err != nil {
+		return h, err
+	}
+	if err := s.checkpoint(ctx); err != nil {
+		return h, err
+	}
+	clock := s.start()
+	if err := tx.Commit(ctx); err != nil {
+		return h, err
+	}
+	if err := begun.wait(ctx); err != nil {
+		return h, err
+	}
+	if err := who.settled(ctx); err != nil {
+		return h, err
+	}
+	return clock.stop(len(all)), nil
+}
+
+// load inserts jobs, some ten thousand at a time, and analyzes the queue.
+func load(ctx context.Context, tx pgx.Tx, who *side, all []benchArgs) error {
+	for len(all) > 0 {
+		n := min(len(all), 10_000)
+		if err := who.many(ctx, tx, all[:n]); err != nil {
+			return err
+		}
+		all = all[n:]
+	}
+	_, err := tx.Exec(ctx, `ANALYZE river_job`)
+	return err
+}

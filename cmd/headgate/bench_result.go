@@ -1,0 +1,141 @@
+package main
+
+import (
+	"math"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// benchResult is the shape of `bench -o json`.
+type benchResult struct {
+	Name        string            `json:"name"`
+	Machine     benchMachine      `json:"machine"`
+	Settings    map[string]string `json:"settings"` // of the server and of both sides
+	Comparisons []comparison      `json:"comparisons"`
+}
+
+// benchMachine is where it was measured.
+type benchMachine struct {
+	CPUs int    `json:"cpus"`
+	OS   string `json:"os"`
+	Arch string `json:"arch"`
+	Go   string `json:"go"`
+	Load string `json:"load,omitempty"` // of the last minute, before it began
+}
+
+// comparison is one figure of both sides. Ratio is ours/theirs, the median of
+// the ratios of the pairs; which direction is good stands in Unit. CPU is per
+// job, 0 where it cannot be read.
+type comparison struct {
+	What      string  `json:"what"`
+	Unit      string  `json:"unit"`
+	Ours      float64 `json:"ours"`
+	Theirs    float64 `json:"theirs"`
+	Ratio     float64 `json:"ratio"`
+	RatioMin  float64 `json:"ratio_min"`
+	RatioMax  float64 `json:"ratio_max"`
+	Postgres  float64 `json:"cpu_us_postgres"`
+	Go        float64 `json:"cpu_us_go"`
+	Postgres2 float64 `json:"cpu_us_postgres_theirs"`
+	Go2       float64 `json:"cpu_us_go_theirs"`
+	Pairs     int     `json:"pairs"`
+
+	// Samples is how many jobs each side was sent in all pairs together.
+	Samples int `json:"samples"`
+
+	// Above250 counts those that waited longer than 250 ms: lost wake-ups.
+	Above250  *int `json:"above_250ms,omitempty"`
+	Above2502 *int `json:"above_250ms_theirs,omitempty"`
+}
+
+const (
+	perSecond  = "jobs/s, more is better"
+	inMillis   = "ms, less is better"
+	inCPUMicro = "CPU us/job, less is better"
+)
+
+// measure says which figure of a half is compared, and in what.
+type measure struct {
+	what, unit string
+	of         func(half) float64
+}
+
+// compare makes one comparison of all pairs.
+func compare(m measure, pairs []pair) comparison {
+	side := func(pick func(pair) half, of func(half) float64) []float64 {
+		values := make([]float64, len(pairs))
+		for i, p := range pairs {
+			values[i] = of(pick(p))
+		}
+		return values
+	}
+	ours, theirs := func(p pair) half { return p.ours }, func(p pair) half { return p.theirs }
+	ratios := make([]float64, len(pairs))
+	c := comparison{What: m.what, Unit: m.unit, Pairs: len(pairs)}
+	for i, p := range pairs {
+		ratios[i] = m.of(p.ours) / m.of(p.theirs)
+		c.Samples += p.ours.jobs
+	}
+	c.Ours, c.Theirs = median(side(ours, m.of)), median(side(theirs, m.of))
+	c.Ratio, c.RatioMin, c.RatioMax = median(ratios), rounded(slices.Min(ratios)), rounded(slices.Max(ratios))
+	c.Postgres, c.Go = median(side(ours, half.postgresMicros)), median(side(ours, half.goMicros))
+	c.Postgres2, c.Go2 = median(side(theirs, half.postgresMicros)), median(side(theirs, half.goMicros))
+	return c
+}
+
+// median of a list that is not empty.
+func median(values []float64) float64 {
+	values = slices.Sorted(slices.Values(values))
+	n := len(values)
+	return rounded((values[(n-1)/2] + values[n/2]) / 2)
+}
+
+// rounded keeps four digits, more would pretend.
+func rounded(v float64) float64 {
+	if v == 0 || math.IsNaN(v) || math.IsInf(v, 0) {
+		return 0
+	}
+	text := strconv.FormatFloat(v, 'e', 3, 64)
+	v, _ = strconv.ParseFloat(text, 64) // it was just written
+	return v
+}
+
+// benchRow is one comparison in a table.
+type benchRow struct {
+	bench string
+	comparison
+}
+
+var benchColumns = []column[benchRow]{
+	{"bench", func(r benchRow) any { return r.bench }},
+	{"what", func(r benchRow) any { return r.What }},
+	{"ours", func(r benchRow) any { return r.Ours }},
+	{"theirs", func(r benchRow) any { return r.Theirs }},
+	{"ratio", func(r benchRow) any { return r.Ratio }},
+	{"ratio_min", func(r benchRow) any { return r.RatioMin }},
+	{"ratio_max", func(r benchRow) any { return r.RatioMax }},
+	{"cpu_postgres", func(r benchRow) any { return both(r.Postgres, r.Postgres2) }},
+	{"cpu_go", func(r benchRow) any { return both(r.Go, r.Go2) }},
+	{"unit", func(r benchRow) any { return r.Unit }},
+	{"above_250ms", func(r benchRow) any {
+		if r.Above250 == nil {
+			return ""
+		}
+		return strconv.Itoa(*r.Above250) + "/" + strconv.Itoa(*r.Above2502) + " of " + strconv.Itoa(r.Samples)
+	}},
+}
+
+func both(ours, theirs float64) string {
+	return strconv.Itoa(int(math.Round(ours))) + "/" + strconv.Itoa(int(math.Round(theirs)))
+}
+
+func thisMachine() benchMachine {
+	m := benchMachine{CPUs: runtime.NumCPU(), OS: runtime.GOOS, Arch: runtime.GOARCH, Go: runtime.Version()}
+	if load, err := os.ReadFile("/proc/loadavg"); err == nil {
+		m.Load, _, _ = strings.Cut(string(load), " ")
+	}
+	return m
+}
