@@ -49,9 +49,14 @@ func (s *benchStage) drainPairs(ctx context.Context, what string, w benchWork) (
 	return s.inPairs(ctx, func(ctx context.Context, who *side) (half, error) { return s.drain(ctx, who, w, n) })
 }
 
-// drain lets a worker open its connections with some jobs and then work n off.
+// warmUp is how many jobs a worker does before it is measured, so that each of
+// its connections is open and has its statements prepared and planned: Postgres
+// settles on a plan after five.
+func (s *benchStage) warmUp() int { return 8 * s.layout.databases * s.layout.conns }
+
+// drain lets a worker warm up and then work n jobs off.
 func (s *benchStage) drain(ctx context.Context, who *side, w benchWork, n int) (h half, err error) {
-	warm := s.layout.databases * s.layout.conns
+	warm := s.warmUp()
 	first, rest := newTally(warm), newTally(n)
 	w.begun = func(number int) {
 		if number < warm {

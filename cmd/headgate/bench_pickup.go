@@ -85,7 +85,7 @@ func (a arrivals) times(until time.Duration) (all []time.Duration) {
 
 // pickup sends jobs at their times to a worker that has its connections.
 func (s *benchStage) pickup(ctx context.Context, who *side, a arrivals) (h half, err error) {
-	warm := s.layout.databases * min(s.layout.conns, 8)
+	warm := s.warmUp()
 	times := a.times(s.opts.half())
 	sent, waited := make([]time.Time, len(times)), make([]time.Duration, len(times))
 	first, rest := newTally(warm), newTally(len(times))
