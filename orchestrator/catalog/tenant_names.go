@@ -41,13 +41,38 @@ func parseOrgID(text string) (int64, bool) {
 	return n, err == nil && n > 0 && strconv.FormatInt(n, 10) == text
 }
 
-const tenantsByNameSQL = `
+const tenantColumns = `
 SELECT t.id::text, t.slug, t.org_id, t.name, t.plan, t.timezone, t.labels, t.status, d.id::text, d.name, t.generation
 FROM headgate.tenants t
 JOIN headgate.databases d ON d.id = t.database_id
-WHERE t.slug = ANY ($1) OR t.id = ANY ($2) OR t.org_id = ANY ($3)`
+`
 
-// tenantsByName walks the three unique indexes, once each.
+const tenantsByNameSQL = tenantColumns + `WHERE t.slug = ANY ($1) OR t.id = ANY ($2) OR t.org_id = ANY ($3)`
+
+// One name is the usual case. Postgres never keeps a plan for lists, whose
+// length it would have to guess, and planning that takes longer than the rest.
+const (
+	tenantBySlugSQL  = tenantColumns + `WHERE t.slug = $1`
+	tenantByIDSQL    = tenantColumns + `WHERE t.id = $1`
+	tenantByOrgIDSQL = tenantColumns + `WHERE t.org_id = $1`
+)
+
+// query walks one unique index for one name, all three for several.
+func (n *tenantNames) query() (sql string, args []any) {
+	if len(n.slugs)+len(n.ids)+len(n.orgIDs) != 1 {
+		return tenantsByNameSQL, []any{n.slugs, n.ids, n.orgIDs}
+	}
+	switch {
+	case len(n.slugs) == 1:
+		return tenantBySlugSQL, []any{n.slugs[0]}
+	case len(n.ids) == 1:
+		return tenantByIDSQL, []any{n.ids[0]}
+	default:
+		return tenantByOrgIDSQL, []any{n.orgIDs[0]}
+	}
+}
+
+// tenantsByName finds all in one query.
 func tenantsByName(ctx context.Context, db querier, names []string) (map[string]Tenant, error) {
 	var wanted tenantNames
 	for _, name := range names {
@@ -56,7 +81,8 @@ func tenantsByName(ctx context.Context, db querier, names []string) (map[string]
 		}
 		wanted.add(name)
 	}
-	rows, err := db.Query(ctx, tenantsByNameSQL, wanted.slugs, wanted.ids, wanted.orgIDs)
+	sql, args := wanted.query()
+	rows, err := db.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, fmt.Errorf("resolve tenants: %w", err)
 	}
