@@ -14,13 +14,16 @@ import (
 // form works inside a savepoint: when it fails, the transaction is as it was
 // before the call and can go on.
 type Catalog struct {
-	pool *pgxpool.Pool
-	ring *KeyRing
+	pool   *pgxpool.Pool
+	ring   *KeyRing
+	recent *recent
 }
 
 // New returns a catalog on the central database behind pool, whose addresses
 // are sealed with ring. It does nothing yet and does not take over the pool.
-func New(pool *pgxpool.Pool, ring *KeyRing) *Catalog { return &Catalog{pool: pool, ring: ring} }
+func New(pool *pgxpool.Pool, ring *KeyRing) *Catalog {
+	return &Catalog{pool: pool, ring: ring, recent: newRecent()}
+}
 
 // Open is New with the key ring of the environment (see KeysFromEnv), after a
 // look whether the central database answers.

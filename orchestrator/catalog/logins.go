@@ -27,12 +27,14 @@ func columnOf(login jobs.Login) string {
 
 // SetLogin replaces the address of one login, after the same checks as
 // AddDatabase makes. database is a name or UUID. Places resolved afterwards use
-// the new address, those resolved before keep the old one. Of calls at the same
+// the new address (by another Catalog after FreshFor), those resolved before keep
+// the old one. Of calls at the same
 // time the last one wins, whole.
 //
 // If the other login's address cannot be opened, for want of its key, the two
 // users are not compared: setting both is the way out of a lost key.
 func (c *Catalog) SetLogin(ctx context.Context, database string, login jobs.Login, a address.Address) error {
+	defer c.recent.forget()
 	return c.setLogin(ctx, c.pool, database, login, a)
 }
 

@@ -17,7 +17,7 @@ SELECT t.id::text, t.slug, t.org_id, t.name, t.plan, t.timezone, t.labels, t.sta
        d.id, d.name,
        CASE WHEN $2 THEN d.owner_login ELSE d.job_login END,
        CASE WHEN $2 THEN d.owner_version ELSE d.job_version END,
-       s.id::text, s.transport, s.hosts
+       s.id::text, s.transport, s.hosts, t.xmin, d.xmin, s.xmin
 FROM headgate.tenants t
 JOIN headgate.databases d ON d.id = t.database_id
 JOIN headgate.servers s ON s.id = d.server_id
@@ -25,30 +25,47 @@ WHERE t.id = $1`
 
 // ResolveTenant answers a worker: who the tenant with this UUID is, and where
 // the login of its database is to be found, by one query that reads three rows
-// by primary key. Errors match jobs.ErrUnknownTenant, jobs.ErrTenantMoving, or
+// by primary key, or from memory: an answer is at most FreshFor old, and one that
+// is an error is not remembered. Errors match jobs.ErrUnknownTenant, jobs.ErrTenantMoving, or
 // jobs.ErrTenantSuspended for every other status than active.
 func (c *Catalog) ResolveTenant(ctx context.Context, tenantID string, login jobs.Login) (jobs.Tenant, address.Place, error) {
 	id, ok := parseID(tenantID)
 	if !ok {
 		return jobs.Tenant{}, address.Place{}, fmt.Errorf("%w: %s is not the UUID of one", jobs.ErrUnknownTenant, quote(tenantID))
 	}
-	var t Tenant
-	row := placeRow{login: login}
-	err := c.pool.QueryRow(ctx, resolveTenantSQL, id, login == jobs.LoginOwner).Scan(
-		&t.ID, &t.Slug, &t.OrgID, &t.Name, &t.Plan, &t.Timezone, &t.Labels, &t.Status, &t.Generation,
-		&row.databaseID, &row.database, &row.sealed, &row.version, &row.serverID, &row.transport, &row.hosts)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return jobs.Tenant{}, address.Place{}, fmt.Errorf("%w: no tenant has the UUID %s", jobs.ErrUnknownTenant, id)
-	case err != nil:
-		return jobs.Tenant{}, address.Place{}, fmt.Errorf("resolve tenant %s: %w", id, err)
+	key := recentKey{id, login}
+	if found, ok, confirm := c.recent.find(key); ok {
+		if confirm {
+			c.recent.confirm(ctx, c.pool)
+		}
+		return found.tenant, found.place, nil
 	}
-	if err := t.mayWork(); err != nil {
+	began, epoch := c.recent.ask()
+	found, err := c.resolveTenant(ctx, key)
+	if err != nil {
 		return jobs.Tenant{}, address.Place{}, err
 	}
-	place := c.place(row)
-	place.OrgID, place.Generation = t.OrgID, t.Generation
-	return t.Tenant, place, nil
+	c.recent.keep(key, found, began, epoch)
+	return found.tenant, found.place, nil
+}
+
+func (c *Catalog) resolveTenant(ctx context.Context, key recentKey) (found answer, err error) {
+	var t Tenant
+	row := placeRow{login: key.login}
+	v := &found.versions
+	err = c.pool.QueryRow(ctx, resolveTenantSQL, key.tenant, key.login == jobs.LoginOwner).Scan(
+		&t.ID, &t.Slug, &t.OrgID, &t.Name, &t.Plan, &t.Timezone, &t.Labels, &t.Status, &t.Generation,
+		&row.databaseID, &row.database, &row.sealed, &row.version, &row.serverID, &row.transport, &row.hosts,
+		&v.tenant, &v.database, &v.server)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return found, fmt.Errorf("%w: no tenant has the UUID %s", jobs.ErrUnknownTenant, key.tenant)
+	case err != nil:
+		return found, fmt.Errorf("resolve tenant %s: %w", key.tenant, err)
+	}
+	found.tenant, found.place = t.Tenant, c.place(row)
+	found.place.OrgID, found.place.Generation = t.OrgID, t.Generation
+	return found, t.mayWork()
 }
 
 func (t Tenant) mayWork() error {

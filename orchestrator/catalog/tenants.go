@@ -77,9 +77,11 @@ func (c *Catalog) Tenants(ctx context.Context, filter TenantFilter) ([]Tenant, e
 }
 
 // SetStatus changes a tenant's status, from any to any. tenant is a slug, UUID
-// or org_id. Places resolved before stay as they were: whoever moves a tenant
+// or org_id. Other Catalogs see it after FreshFor at the latest. Places resolved
+// before stay as they were: whoever moves a tenant
 // must fence them off by the generation.
 func (c *Catalog) SetStatus(ctx context.Context, tenant string, status Status) error {
+	defer c.recent.forget()
 	return c.setStatus(ctx, c.pool, tenant, status)
 }
 
