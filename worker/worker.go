@@ -77,20 +77,21 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err := w.Start(ctx); err != nil {
 		return err
 	}
-	var stuck error
-	select {
-	case <-ctx.Done():
-	case <-w.exhausted:
-		stuck = fmt.Errorf("%w: %d of them; the worker has drained, start it again", ErrStuck, w.stuck.Load())
-	}
-	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.StopTimeout+w.cfg.StuckAfter+30*time.Second)
-	defer cancel()
-	return errors.Join(stuck, w.Stop(bound))
+	stuck := w.Wait(ctx)
+	return errors.Join(stuck, w.Stop(context.WithoutCancel(ctx)))
 }
 
-// Exhausted is closed when more handlers are stuck than Config.MaxStuck allows.
-// A program that calls Start and Stop itself should then Stop, and end.
-func (w *Worker) Exhausted() <-chan struct{} { return w.exhausted }
+// Wait returns nil when ctx ends, or an ErrStuck when more handlers are stuck
+// than Config.MaxStuck allows; a program that calls Start and Stop itself should
+// then Stop, and end.
+func (w *Worker) Wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-w.exhausted:
+		return fmt.Errorf("%w: %d of them; the worker drains, start its process again", ErrStuck, w.stuck.Load())
+	}
+}
 
 // Start begins to claim and run jobs and returns. ctx is for starting only: the
 // worker goes on until Stop. It refuses a central schema that does not fit this
@@ -125,8 +126,12 @@ func (w *Worker) Start(ctx context.Context) error {
 
 // Stop claims nothing more, lets running jobs end for Config.StopTimeout, then
 // cancels the rest, and returns when all is written and every tenant connection
-// closed. ctx bounds the whole. It may be called twice, or without a Start.
+// closed, but for those of stuck handlers. It gives up, with an error, when ctx
+// ends, and 30 seconds after it has cancelled. It may be called twice, or without
+// a Start.
 func (w *Worker) Stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, w.cfg.StopTimeout+w.cfg.StuckAfter+30*time.Second)
+	defer cancel()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stopped = true

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -140,13 +142,14 @@ func (p *program) stay(ctx context.Context, ring *catalog.KeyRing, s staying) er
 		janitor.Start()
 	}
 	p.log.Info("ready", "queues", queues, "schedules", s.schedules, "reports", dir, "version", thisVersion().Version)
-	<-ctx.Done()
-	p.log.Info("stopping: running jobs may end, a second signal ends at once", "reason", context.Cause(ctx).Error())
+	stuck := w.Wait(ctx)
+	reason := cmp.Or(stuck, context.Cause(ctx))
+	p.log.Info("stopping: running jobs may end, a second signal ends at once", "reason", reason.Error())
 	scheduler.Stop()
 	janitor.Stop()
 	if err := w.Stop(context.WithoutCancel(ctx)); err != nil {
-		return fmt.Errorf("stopping the worker: %w", err)
+		return errors.Join(stuck, fmt.Errorf("stopping the worker: %w", err))
 	}
 	p.log.Info("stopped")
-	return nil
+	return stuck
 }

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+var (
+	testName = regexp.MustCompile("`(Test[A-Za-z0-9_]+)`")
+	testFunc = regexp.MustCompile(`(?m)^func (Test[A-Za-z0-9_]+)\(`)
+)
+
+// Every test that the documents name as proof is there.
+func TestProofsExist(t *testing.T) {
+	t.Parallel()
+	const root = "../.."
+	exist := map[string]bool{}
+	require.NoError(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		for _, found := range testFunc.FindAllSubmatch(source, -1) {
+			exist[string(found[1])] = true
+		}
+		return err
+	}))
+	named := 0
+	for _, doc := range []string{"README.md", "docs/guarantees.md", "docs/concepts.md"} {
+		text, err := os.ReadFile(filepath.Join(root, doc))
+		require.NoError(t, err)
+		for _, found := range testName.FindAllSubmatch(text, -1) {
+			line := 1 + bytes.Count(text[:bytes.Index(text, found[0])], []byte("\n"))
+			require.True(t, exist[string(found[1])], "%s:%d names %s, which does not exist", doc, line, found[1])
+			named++
+		}
+	}
+	require.Greater(t, named, 30)
+}
