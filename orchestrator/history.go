@@ -77,7 +77,7 @@ func (c *Client) Job(ctx context.Context, uidOrID string) (Job, error) {
 	}
 	job, err := pgx.CollectExactlyOneRow(rows, scanJob)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return Job{}, fmt.Errorf("%w: no job has the UID or number %s; finished jobs leave the queue after a day", ErrUnknownJob, uidOrID)
+		return Job{}, fmt.Errorf("%w: no job has the UID or number %s; finished jobs leave the queue after a day or more, and are then known by their UID only, as long as the history is kept", ErrUnknownJob, uidOrID)
 	}
 	if err != nil {
 		return Job{}, fmt.Errorf("reading job %s: %w", uidOrID, err)

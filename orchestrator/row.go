@@ -172,7 +172,7 @@ func (r *row) finished() *JobFinishedError {
 // goneOrUnknown is the error for a job without a row.
 func goneOrUnknown(ctx context.Context, tx pgx.Tx, name jobName) error {
 	if name.id != 0 {
-		return fmt.Errorf("%w: no job has the number %d; finished jobs leave the queue after a day, and are then known by their UID only", ErrUnknownJob, name.id)
+		return fmt.Errorf("%w: no job has the number %d; finished jobs leave the queue after a day or more, and are then known by their UID only", ErrUnknownJob, name.id)
 	}
 	last, ok, err := lastOutcome(ctx, tx, name.uid)
 	switch {

@@ -84,6 +84,13 @@ type Config struct {
 	// milliseconds and 1 second.
 	FetchCooldown, PollInterval time.Duration
 
+	// KeepSucceeded, KeepCancelled and KeepDiscarded are how long a job's row stays
+	// in the queue after its end: as long as its arguments are known, and it can be
+	// tried again or rerun. Its history stays longer. 0 means 24 hours, 24 hours and
+	// 7 days; negative means for ever. The worker that leads deletes for all, so
+	// give all workers the same.
+	KeepSucceeded, KeepCancelled, KeepDiscarded time.Duration
+
 	// Tenants configures the connections to tenant databases. Its MaxConns of 0
 	// is set to the sum of Queues and MaxStuck.
 	Tenants tenantdb.Config
@@ -131,12 +138,39 @@ func (c Config) withDefaults() (Config, error) {
 	c.FetchCooldown = cmp.Or(c.FetchCooldown, 100*time.Millisecond)
 	c.PollInterval = max(cmp.Or(c.PollInterval, time.Second), c.FetchCooldown)
 	c.Tenants.MaxConns = cmp.Or(c.Tenants.MaxConns, slots+c.MaxStuck) // a stuck handler keeps its connection
+	if err := c.keep(); err != nil {
+		return c, err
+	}
 	c.Logger = cmp.Or(c.Logger, slog.Default())
 	c.Tenants.Logger = cmp.Or(c.Tenants.Logger, c.Logger)
 	if c.RetryDelay == nil {
 		c.RetryDelay = retryDelay
 	}
 	return c, nil
+}
+
+// shortestKeep leaves those who wait for a job's end the time to see it.
+const shortestKeep = time.Minute
+
+// keep sets how long the rows of ended jobs stay.
+func (c *Config) keep() error {
+	for _, f := range []struct {
+		name  string
+		value *time.Duration
+		usual time.Duration
+	}{
+		{"KeepSucceeded", &c.KeepSucceeded, 24 * time.Hour},
+		{"KeepCancelled", &c.KeepCancelled, 24 * time.Hour},
+		{"KeepDiscarded", &c.KeepDiscarded, 7 * 24 * time.Hour},
+	} {
+		*f.value = cmp.Or(*f.value, f.usual)
+		if *f.value < 0 {
+			*f.value = -1 // River's word for never
+		} else if *f.value < shortestKeep {
+			return fmt.Errorf("worker.Config.%s is %s: give %s or more, or a negative value to keep rows for ever", f.name, *f.value, shortestKeep)
+		}
+	}
+	return nil
 }
 
 // retryDelay is the usual backoff: it spreads 25 attempts over three weeks, and

@@ -213,6 +213,10 @@ func (w *Worker) newClient() (*river.Client[pgx.Tx], error) {
 		FetchOnlyKnownKinds: true,
 		JobTimeout:          -1, // execute.go has the kind's own
 		SoftStopTimeout:     w.cfg.StopTimeout,
+
+		CompletedJobRetentionPeriod: w.cfg.KeepSucceeded,
+		CancelledJobRetentionPeriod: w.cfg.KeepCancelled,
+		DiscardedJobRetentionPeriod: w.cfg.KeepDiscarded,
 	})
 	if err != nil {
 		return nil, err
