@@ -39,7 +39,8 @@ func (e end) bare(why error) end {
 // endAttempts ends a group of attempts, writes their outcomes and inserts the
 // jobs that they asked for, in tx, and returns the states of the rows that were the callers' own. An outcome is
 // written only with its row: an attempt that lost its lease leaves none, for
-// the history would then tell of it twice.
+// the history would then tell of it twice. One that would be tried again, and
+// was cancelled meanwhile, is the job's last.
 func endAttempts(ctx context.Context, tx pgx.Tx, ends []end, outcomes []jobs.Outcome) (map[int64]string, error) {
 	ended, fresh, err := updateEnded(ctx, tx, ends)
 	if err != nil {
@@ -50,9 +51,14 @@ func endAttempts(ctx context.Context, tx pgx.Tx, ends []end, outcomes []jobs.Out
 	}
 	owned := outcomes[:0:0]
 	for _, o := range outcomes {
-		if _, ok := ended[o.JobID]; ok {
-			owned = append(owned, o)
+		state, ok := ended[o.JobID]
+		if !ok {
+			continue
 		}
+		if state == "cancelled" && (o.State == jobs.Failed || o.State == jobs.Snoozed) {
+			o.State = jobs.Cancelled
+		}
+		owned = append(owned, o)
 	}
 	if len(owned) == 0 {
 		return ended, nil

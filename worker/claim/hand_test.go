@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
@@ -195,4 +196,23 @@ CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON river_job DEFERRABLE INITIALLY 
 		b.wait("it ran", func() bool { return strings.HasPrefix(b.row(id), "completed attempt 1/") })
 	}
 	require.Zero(t, b.suspects())
+}
+
+// A job that is cancelled while its attempt ends as to be tried again is
+// cancelled: in the queue and in the history.
+func TestCancelledMeanwhileIsCancelledInTheHistory(t *testing.T) {
+	b := single(t, true)
+	for _, result := range []error{join(nil, nulError{}), river.JobSnooze(never)} {
+		uid := uuid.NewString()
+		b.on("cancelled meanwhile", func(ctx context.Context, job *river.Job[act]) error {
+			b.exec(`UPDATE river_job SET metadata = metadata || '{"cancel_attempted_at": "2026-01-02T03:04:05Z"}' WHERE id = $1`, job.ID)
+			require.NoError(b, river.MetadataSet(ctx, claim.OutcomeKey, map[string]any{"id": uid, "job_uid": uid, "job_id": job.ID, "kind": "act",
+				"attempt": 1, "state": "failed", "started_at": "2026-01-02T03:04:05Z", "ended_at": "2026-01-02T03:04:06Z"}))
+			return result
+		})
+		b.until(b.insert("cancelled meanwhile", nil), rivertype.JobStateCancelled)
+		var state string
+		require.NoError(t, b.pool.QueryRow(b.ctx, `SELECT state FROM headgate.outcomes WHERE job_uid = $1`, uid).Scan(&state))
+		require.Equal(t, "cancelled", state)
+	}
 }

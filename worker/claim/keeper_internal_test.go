@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/riverqueue/river/rivertype"
 	"github.com/stretchr/testify/require"
 )
 
@@ -66,4 +67,35 @@ func TestTokens(t *testing.T) {
 	require.NotEqual(t, old, l.Incarnation())
 	require.Equal(t, second, Token([]string{first, second}))
 	require.Empty(t, Token(nil))
+}
+
+// What runs under a worker's name and is in nobody's hands is lost after a
+// while; what is in hand never is.
+func TestLost(t *testing.T) {
+	t.Parallel()
+	start := time.Now()
+	at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
+	h := newHand()
+	row := func(id int64, token string) *rivertype.JobRow {
+		return &rivertype.JobRow{ID: id, AttemptedBy: []string{token}}
+	}
+	h.reach("on its way")
+	h.take("worked", []*rivertype.JobRow{row(2, "worked")})
+	h.take("over", []*rivertype.JobRow{row(3, "over")})
+	h.finish(row(3, "over"))
+	h.take("ended", []*rivertype.JobRow{row(4, "ended")})
+	h.drop([]end{{id: 4, token: "ended"}})
+	h.finish(row(4, "ended")) // River says so after the end was written
+	running := []claimed{{1, "on its way"}, {2, "worked"}, {3, "over"}, {4, "unknown"}, {2, "unknown"}}
+	require.Empty(t, h.lost(running, at(0), time.Second))
+	require.Equal(t, []claimed{{4, "unknown"}, {2, "unknown"}}, h.lost(running, at(1), time.Second), "an end may take two seconds")
+	require.Equal(t, []claimed{{3, "over"}, {4, "unknown"}, {2, "unknown"}}, h.lost(running, at(2), time.Second))
+	h.wrote(false) // ends wait for the database: that one is not lost
+	require.NotContains(t, h.lost(running, at(3), time.Second), claimed{3, "over"})
+	h.wrote(true)
+	require.NotContains(t, h.lost(running, at(4), time.Second), claimed{3, "over"}, "its time begins anew")
+	require.Empty(t, h.lost(nil, at(5), time.Second))
+	h.take("on its way", nil) // it failed, as far as this process knows
+	require.Empty(t, h.lost(running[:1], at(6), time.Second))
+	require.Equal(t, running[:1], h.lost(running[:1], at(7), time.Second))
 }

@@ -47,6 +47,14 @@ func (l *Lease) Renew() string {
 	return l.incarnation
 }
 
+// drop forgets claims that are ended, or no longer this process's to end.
+func (l *Lease) drop(ends []end) {
+	l.hand.drop(ends)
+	for _, e := range ends {
+		l.suspects.forget(func(c claimed) bool { return c == claimed{e.id, e.token} })
+	}
+}
+
 // Incarnation is the present one, a UUID.
 func (l *Lease) Incarnation() string {
 	l.mu.Lock()

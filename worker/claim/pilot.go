@@ -273,11 +273,10 @@ func (p *pilot) tokenOfUndecodable(id int64) string {
 
 // forget drops what was kept for rows whose end is committed.
 func (p *pilot) forget(ends []end) {
-	p.lease.hand.drop(ends)
+	p.lease.drop(ends)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range ends {
-		p.lease.suspects.forget(func(c claimed) bool { return c == claimed{e.id, e.token} })
 		if p.undecodable[e.id] == e.token {
 			delete(p.undecodable, e.id)
 		}

@@ -77,7 +77,7 @@ func TestPlans(t *testing.T) {
 		{"give back", claim.GiveBackSQL, []string{idList, falseList, "'w1'", "'lost_worker'", "''"}, []string{byID}, 50},
 		{"take hand", claim.TakeHandSQL, []string{quoted}, []string{running}, 50},
 		{"take strays", claim.TakeStraysSQL, []string{idList, tokenList}, []string{byID, byState}, runningRows},
-		{"running", claim.RunningSQL, []string{quoted}, []string{running}, 50},
+		{"running", claim.RunningSQL, []string{"'{" + incarnation(1) + ",\"\"}'"}, []string{running}, 50},
 		{"orphans", claim.OrphansSQL, nil, []string{running, byState}, runningRows},
 		{"put back", claim.PutBackSQL, []string{idList}, []string{byID}, 50},
 		{"suspect", claim.SuspectSQL, []string{idList, texts, texts, "NULL", "'1 minute'", quoted}, nil, 0},

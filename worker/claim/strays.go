@@ -8,11 +8,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// runningSQL lists what runs under one incarnation, by the partial index on
+// runningSQL lists what runs under some incarnations, by the partial index on
 // running rows.
 const runningSQL = `
 SELECT id, attempted_by[array_upper(attempted_by, 1)] FROM river_job
-WHERE state = 'running' AND split_part(attempted_by[array_upper(attempted_by, 1)], ':', 1) = $1`
+WHERE state = 'running' AND split_part(attempted_by[array_upper(attempted_by, 1)], ':', 1) = ANY ($1)`
 
 // takeStraysSQL locks those of them that still run under the same claim.
 const takeStraysSQL = `
@@ -27,44 +27,34 @@ FOR UPDATE OF j`
 // else would, for as long as this process lives. No attempt is used; should the
 // lost end turn up after all, its token is void.
 func (k *Keeper) returnStrays(ctx context.Context, now time.Time) error {
-	for _, incarnation := range []string{k.cfg.Lease.Incarnation(), k.former} {
-		if incarnation == "" {
-			continue
-		}
-		rows, err := k.cfg.Pool.Query(ctx, runningSQL, incarnation)
-		if err != nil {
-			return fmt.Errorf("looking at this worker's own jobs: %w", err)
-		}
-		running, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c claimed, err error) {
-			err = row.Scan(&c.id, &c.token)
-			return c, err
-		})
-		if err != nil {
-			return fmt.Errorf("looking at this worker's own jobs: %w", err)
-		}
-		if lost := k.cfg.Lease.hand.lost(running, now, k.cfg.DeadAfter); len(lost) > 0 {
-			if err := k.returnLost(ctx, incarnation, lost); err != nil {
-				return fmt.Errorf("giving back %d jobs whose claim or end was lost: %w", len(lost), err)
-			}
-		}
+	rows, err := k.cfg.Pool.Query(ctx, runningSQL, []string{k.cfg.Lease.Incarnation(), k.former})
+	if err != nil {
+		return fmt.Errorf("looking at this worker's own jobs: %w", err)
 	}
-	return nil
-}
-
-func (k *Keeper) returnLost(ctx context.Context, incarnation string, lost []claimed) error {
+	running, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c claimed, err error) {
+		err = row.Scan(&c.id, &c.token)
+		return c, err
+	})
+	if err != nil {
+		return fmt.Errorf("looking at this worker's own jobs: %w", err)
+	}
+	lost := k.cfg.Lease.hand.lost(running, now, k.cfg.DeadAfter)
+	if len(lost) == 0 {
+		return nil
+	}
 	given := 0
-	err := pgx.BeginFunc(ctx, k.cfg.Pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, k.cfg.Pool, func(tx pgx.Tx) error {
 		hand, err := takeRows(ctx, tx, takeStraysSQL,
 			column(lost, func(c claimed) int64 { return c.id }), column(lost, func(c claimed) string { return c.token }))
 		if given = len(hand); err != nil || given == 0 {
 			return err
 		}
-		return giveBack(ctx, tx, living{incarnation: incarnation, worker: k.cfg.Worker}, hand, strayed)
+		return giveBack(ctx, tx, living{worker: k.cfg.Worker}, hand, strayed)
 	})
 	if err != nil {
-		return err
+		return fmt.Errorf("giving back %d jobs whose claim or end was lost: %w", len(lost), err)
 	}
-	k.cfg.Lease.hand.drop(column(lost, func(c claimed) end { return end{id: c.id, token: c.token} }))
+	k.cfg.Lease.drop(column(lost, func(c claimed) end { return end{id: c.id, token: c.token} }))
 	k.cfg.Logger.WarnContext(ctx, "jobs ran under this worker's name that it did not have: the answer to their claim, or their end, was lost; they go on",
 		"worker", k.cfg.Worker, "jobs", given)
 	return nil
