@@ -38,10 +38,10 @@ func TestTheDatabasesClockJumps(t *testing.T) {
 	require.NoError(t, err)
 	env.Pool.Reset() // to connections with the new search_path
 	for i := range 2 {
-		cfg := killConfig(env.Config())
+		cfg := beatEvery(env.Config(), quickBeat)
 		cfg.ID, cfg.ClockSlack, cfg.Queues = fmt.Sprintf("w%d", i), 6*time.Second, map[string]int{"default": 2}
 		env.Work(&cfg, func(w *worker.Worker) {
-			registerKillKinds(w, func(string) {})
+			registerVictimKinds(w, func(string) {})
 			worker.InTx(w, end)
 		})
 	}

@@ -17,8 +17,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(envKilled) != "" {
-		if err := killedWorker(); err != nil {
+	if os.Getenv(envVictim) != "" {
+		if err := victimMain(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
