@@ -16,8 +16,8 @@ const quarantineAfter = 2
 // since, or somebody else has reaped it.
 //
 // A job alone does not say why a worker died. So: every job in hand at a death
-// becomes a suspect; a worker runs one suspect at a time (see claimSuspects);
-// a death counts against a job only if it was the sole suspect in hand, the
+// is noted, and a suspect from its second death on; a worker runs one suspect
+// at a time (suspects.go); a death counts against a job only if it was the sole suspect in hand, the
 // worker was not draining, and nothing else is killing workers just now. Two
 // such deaths put the job in quarantine.
 func (k *Keeper) reap(ctx context.Context, dead living) (bool, error) {
@@ -124,14 +124,14 @@ type inHand struct {
 	id       int64
 	uid      string
 	kind     string
-	suspect  bool // it had been in hand at an earlier death
+	suspect  bool // it had been in hand at two earlier deaths
 	poisoned bool // it goes to quarantine
 }
 
 // takeHandSQL locks what the dead incarnation was running, by the partial index
 // on running rows.
 const takeHandSQL = `
-SELECT j.id, coalesce(j.metadata->>'job_uid', ''), j.kind, s.job_id IS NOT NULL
+SELECT j.id, coalesce(j.metadata->>'job_uid', ''), j.kind, coalesce(s.deaths >= 2, false)
 FROM river_job j LEFT JOIN headgate.suspects s ON s.job_id = j.id
 WHERE j.state = 'running' AND split_part(j.attempted_by[array_upper(j.attempted_by, 1)], ':', 1) = $1
 ORDER BY j.id

@@ -13,8 +13,12 @@ import (
 )
 
 // suspects keeps a process to one suspect at a time, so that a death says
-// something. While the table is empty it costs nothing: the keeper looks once a
-// heartbeat, and a claim that does not know yet only delays the blame.
+// something. A job is noted at the first death that it was in hand at, and a
+// suspect from the second on: a machine that is lost takes many jobs with it,
+// and they would wait for each other, one a worker, for as long as they run.
+//
+// While there is none it costs nothing: the keeper looks once a heartbeat,
+// and a claim that does not know yet only delays the blame.
 type suspects struct {
 	any atomic.Bool // there are some, as of the last heartbeat
 
@@ -22,7 +26,7 @@ type suspects struct {
 	running claimed // guarded by mu: the one in hand here, or zero
 }
 
-const anySuspectsSQL = `SELECT EXISTS (SELECT FROM headgate.suspects WHERE quarantined_at IS NULL)`
+const anySuspectsSQL = `SELECT EXISTS (SELECT FROM headgate.suspects WHERE deaths >= 2 AND quarantined_at IS NULL)`
 
 func (s *suspects) refresh(ctx context.Context, db interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
@@ -35,7 +39,8 @@ func (s *suspects) refresh(ctx context.Context, db interface {
 	return nil
 }
 
-const whichSuspectsSQL = `SELECT job_id FROM headgate.suspects WHERE job_id = ANY ($1) AND quarantined_at IS NULL ORDER BY job_id`
+const whichSuspectsSQL = `
+SELECT job_id FROM headgate.suspects WHERE job_id = ANY ($1) AND deaths >= 2 AND quarantined_at IS NULL ORDER BY job_id`
 
 // putBackSQL undoes a claim. The wait keeps this process, which is not free to
 // run them, from claiming them again at once.
