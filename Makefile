@@ -25,6 +25,14 @@ test: ## All tests on a private Postgres, nothing else needed (ARGS="-run TestOn
 bench: ## Headgate beside River alone: one table, and bench.json (ARGS="--pairs 3 --seconds 2")
 	@go build -o bin/headgate ./cmd/headgate && env -u DATABASE_URL -u DATABASE_URL_FILE bin/headgate bench all --save bench.json $(ARGS)
 
+.PHONY: faults
+faults: ## Tests that kill, cut, freeze and restart, at full size; without root (ARGS=-short)
+	@.ci/faults $(ARGS)
+
+.PHONY: soak
+soak: ## The same for hours, at the product's own times (HEADGATE_SOAK=2h)
+	@HEADGATE_SOAK=$${HEADGATE_SOAK:-2h} .ci/faults -timeout 24h $(ARGS)
+
 .PHONY: build
 build: ## The binary, as bin/headgate
 	CGO_ENABLED=0 go build -trimpath -o bin/headgate ./cmd/headgate
@@ -33,7 +41,8 @@ build: ## The binary, as bin/headgate
 check: ## Formatting, vet, lint, module files, and the doors between rooms
 	@test -z "$$(gofmt -l .)" || { echo "not formatted, run gofmt -w:"; gofmt -l .; exit 1; }
 	go vet ./...
-	$(LINT) run ./...
+	go vet -tags faults ./...
+	$(LINT) run --build-tags faults ./...
 	go mod tidy -diff
 	go test ./cmd/headgate -run 'TestRooms' -count=1
 

@@ -8,7 +8,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
@@ -43,6 +45,33 @@ type order struct {
 	tenant int
 	kind   string
 	Transfer
+}
+
+// accept enqueues a job of the ith tenant for the victims and notes what was
+// accepted.
+func accept(t *testing.T, env *jobstest.Env, tenants []bankTenant, i int, args jobs.Args, accepted map[string]order) string {
+	t.Helper()
+	return acceptWith(t, env, tenants, i, args, accepted, enqueueTo(victimQueue))
+}
+
+func acceptWith(t *testing.T, env *jobstest.Env, tenants []bankTenant, i int, args jobs.Args, accepted map[string]order, opts *orchestrator.EnqueueOpts) string {
+	t.Helper()
+	result, err := env.Client.Enqueue(context.Background(), tenants[i%len(tenants)].tenant.Slug, args, opts)
+	if err != nil {
+		t.Errorf("enqueueing: %v", err)
+		return ""
+	}
+	o := order{tenant: i % len(tenants), kind: args.Kind()}
+	switch args := args.(type) {
+	case SlowTransfer:
+		o.Transfer = args.Transfer
+	case BareTransfer:
+		o.Transfer = args.Transfer
+	case Freeze:
+		o.Transfer = args.Transfer
+	}
+	accepted[result.UID] = o
+	return result.UID
 }
 
 // audit counts effects by the job's uid: a sum would be blind to a balanced

@@ -9,6 +9,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/guard"
+	"github.com/headgate/headgate/worker/internal/fault"
 )
 
 // execute connects and runs the handler in the form that its kind asks for.
@@ -45,6 +46,7 @@ func (a *attempt) transact(ctx context.Context, conn *pgx.Conn, e entry, do func
 	if !todo {
 		return tx.Rollback(ctx)
 	}
+	fault.Point(fault.Begun)
 	if err := do(handlerTx{tx}); err != nil {
 		return lost(conn, err)
 	}
@@ -54,12 +56,14 @@ func (a *attempt) transact(ctx context.Context, conn *pgx.Conn, e entry, do func
 	if err := a.finish(ctx, tx, e, before); err != nil {
 		return lost(conn, err)
 	}
+	fault.Point(fault.Finished)
 	if err := tx.Commit(ctx); err != nil {
 		if sqlstate(err) != "" || errors.Is(err, pgx.ErrTxCommitRollback) {
 			return fmt.Errorf("committing: %w", err) // Postgres said no
 		}
 		return &unansweredCommitError{err}
 	}
+	fault.Point(fault.Committed)
 	return nil
 }
 

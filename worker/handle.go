@@ -16,6 +16,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/claim"
+	"github.com/headgate/headgate/worker/internal/fault"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -41,6 +42,7 @@ type attempt struct {
 // handle makes one attempt and leaves its outcome for the completion. What it
 // returns tells River what becomes of the row.
 func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) error {
+	fault.Point(fault.Fetched)
 	a := &attempt{w: w, kind: k, row: row, started: time.Now(), handling: &atomic.Bool{}}
 	if err := river.MetadataSet(ctx, claim.LeaseKey, claim.Token(row.AttemptedBy)); err != nil {
 		return err
@@ -62,6 +64,7 @@ func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) err
 	if err := a.handOverFollowUps(ctx, end); err != nil {
 		return err
 	}
+	fault.Point(fault.Ended)
 	return end.toRiver()
 }
 
@@ -70,6 +73,7 @@ func (a *attempt) make(ctx context.Context) error {
 	if err := a.resolve(ctx); err != nil {
 		return err
 	}
+	fault.Point(fault.Resolved)
 	ctx = jobs.WithTraceParent(ctx, a.meta.TraceParent)
 	if a.info.Tenant.ID != "" {
 		ctx = jobs.WithTenant(ctx, a.info.Tenant.ID)

@@ -17,7 +17,7 @@ import (
 
 // A dozen worker processes are killed or stopped while transfers run: each
 // transfer has its effect once; without the ledger they double. The full size
-// is TestChaos, in the faults tier.
+// is TestFaultsChaos, in the faults tier.
 func TestKilledWorkersDoubleNothing(t *testing.T) {
 	t.Parallel()
 	chaos{

@@ -108,3 +108,6 @@ func open(t *testing.T, db *jobstest.Database, orgID int64, n int) {
 func lockedLogger(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
+
+// quietLogger says nothing: for tests that make thousands of warnings.
+func quietLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,9 +99,10 @@ func registerVictimKinds(w *worker.Worker, began func(uid string)) {
 }
 
 const (
-	envVictim     = "HEADGATE_TEST_VICTIM" // its ID; makes this binary a worker
-	envVictimURL  = "HEADGATE_TEST_VICTIM_URL"
-	envVictimBeat = "HEADGATE_TEST_VICTIM_BEAT" // heartbeat; taken for dead after this many times four
+	envVictim      = "HEADGATE_TEST_VICTIM" // its ID; makes this binary a worker
+	envVictimURL   = "HEADGATE_TEST_VICTIM_URL"
+	envVictimBeat  = "HEADGATE_TEST_VICTIM_BEAT"  // heartbeat; taken for dead after this many times four
+	envVictimQueue = "HEADGATE_TEST_VICTIM_QUEUE" // default victimQueue
 )
 
 // victimQueue is the one that victims work, unless told otherwise.
@@ -132,7 +134,7 @@ func victimMain() error {
 		return err
 	}
 	w, err := worker.New(beatEvery(worker.Config{
-		Pool: pool, Resolver: cat, ID: os.Getenv(envVictim), Queues: map[string]int{victimQueue: 8},
+		Pool: pool, Resolver: cat, ID: os.Getenv(envVictim), Queues: map[string]int{cmp.Or(os.Getenv(envVictimQueue), victimQueue): 8},
 		FetchCooldown: 5 * time.Millisecond, PollInterval: 100 * time.Millisecond, HoldFor: 100 * time.Millisecond,
 		RetryDelay: func(int) time.Duration { return 10 * time.Millisecond },
 	}, beat))
@@ -218,12 +220,18 @@ func (v *victim) kill(t *testing.T, env *jobstest.Env) int {
 	t.Helper()
 	require.NoError(t, v.cmd.Process.Kill())
 	v.struck = append(v.struck, time.Now())
-	<-v.eof
+	v.died(t)
+	return v.inHand(t, env)
+}
+
+// died waits until the process has ended by SIGKILL.
+func (v *victim) died(t *testing.T) {
+	t.Helper()
+	receive(t, v.eof)
 	var exit *exec.ExitError
 	if err := v.cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-		t.Errorf("worker %s had ended of itself before it was killed: %v", v.id, err)
+		t.Errorf("worker %s ended of itself instead of by SIGKILL: %v", v.id, err)
 	}
-	return v.inHand(t, env)
 }
 
 // inHand is how many of the process's jobs have begun and are not completed.

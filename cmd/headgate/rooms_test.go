@@ -54,11 +54,11 @@ var doors = map[string][]string{
 	},
 
 	"orchestrator": {anyPgx, anyRiver, anyUUID, "orchestrator/calendar", "orchestrator/catalog", "jobs"},
-	"worker":       {anyPgx, anyRiver, anyUUID, "worker/claim", "worker/tenantdb", "worker/tenantdb/address", "jobs", "jobs/guard", "migrations"},
+	"worker":       {anyPgx, anyRiver, anyUUID, "worker/claim", "worker/internal/fault", "worker/tenantdb", "worker/tenantdb/address", "jobs", "jobs/guard", "migrations"},
 
 	"orchestrator/catalog": {anyPgx, anyUUID, "golang.org/x/net/idna", "orchestrator/calendar", "worker/tenantdb/address", "jobs"},
 	"worker/tenantdb":      {anyPgx, "worker/tenantdb/address", "jobs", "migrations"},
-	"worker/claim":         {anyPgx, anyRiver, anyUUID, "jobs"},
+	"worker/claim":         {anyPgx, anyRiver, anyUUID, "worker/internal/fault", "jobs"},
 	"jobs/report":          {anyPgx, anyBlob, "jobs"},
 	"jobs/sqlscript":       {anyPgx, "jobs", "jobs/guard"},
 	"jobs/guard":           {anyPgx},
@@ -66,6 +66,7 @@ var doors = map[string][]string{
 
 	"jobs":                    {"github.com/jackc/pgx/v5"}, // Tx and Conn in the types of handlers, no more
 	"worker/tenantdb/address": {},
+	"worker/internal/fault":   {},
 	"orchestrator/calendar":   {"github.com/robfig/cron/v3"},
 	"orchestrator/localpg":    {anyPgx},
 	"migrations":              {anyPgx, anyRiver},

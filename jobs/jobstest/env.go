@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
-	"strconv"
 	"testing"
 	"time"
 
@@ -31,16 +29,21 @@ type Env struct {
 
 	t         testing.TB
 	databases map[string]*Database
+	servers   map[string]bool // in the catalog
 }
-
-// Server is the name under which the catalog knows the test server.
-const Server = "testserver"
 
 // New makes a fresh central database and what stands around it. All of it is
 // gone when the test ends.
 func New(t testing.TB) *Env {
 	t.Helper()
-	e := &Env{URL: Central(t), Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)), t: t, databases: map[string]*Database{}}
+	return NewOn(t, testServer(t))
+}
+
+// NewOn is New with the central database on a server of the test's own.
+func NewOn(t testing.TB, central *Postgres) *Env {
+	t.Helper()
+	e := &Env{URL: central.central(t), Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)), t: t,
+		databases: map[string]*Database{}, servers: map[string]bool{}}
 	ctx, cancel := deadline()
 	defer cancel()
 	e.Pool = e.pool(e.URL)
@@ -53,10 +56,7 @@ func New(t testing.TB) *Env {
 	if e.Client, err = orchestrator.New(orchestrator.Config{Pool: e.Pool, Catalog: e.Catalog, Logger: e.Log}); err != nil {
 		t.Fatal(err)
 	}
-	host, _, transport := serverAddress(t)
-	if _, err := e.Catalog.AddServer(ctx, catalog.ServerParams{Name: Server, Hosts: []string{host}, Transport: transport}); err != nil {
-		t.Fatal(err)
-	}
+	e.server(ctx, testServer(t))
 	return e
 }
 
@@ -64,9 +64,27 @@ func New(t testing.TB) *Env {
 // URL. New does it too.
 func Central(t testing.TB) string {
 	t.Helper()
+	return testServer(t).central(t)
+}
+
+func (p *Postgres) central(t testing.TB) string {
+	t.Helper()
 	name := "hg_" + random(6)
-	clone(t, centralTemplate(t), name)
-	return ServerURL(t, name)
+	p.clone(t, p.centralTemplate(t), name)
+	return p.URL(name)
+}
+
+// server enters a server in the catalog if it is not there yet.
+func (e *Env) server(ctx context.Context, p *Postgres) {
+	e.t.Helper()
+	if e.servers[p.Name] {
+		return
+	}
+	host, _, transport := p.address(e.t)
+	if _, err := e.Catalog.AddServer(ctx, catalog.ServerParams{Name: p.Name, Hosts: []string{host}, Transport: transport}); err != nil {
+		e.t.Fatal(err)
+	}
+	e.servers[p.Name] = true
 }
 
 func (e *Env) pool(connString string) *pgxpool.Pool {
@@ -81,29 +99,12 @@ func (e *Env) pool(connString string) *pgxpool.Pool {
 	return pool
 }
 
-// serverAddress reads where the test server listens from its URL.
-func serverAddress(t testing.TB) (host string, port int, transport address.Transport) {
-	t.Helper()
-	u, err := url.Parse(ServerURL(t, "postgres"))
-	if err != nil {
-		t.Fatal("the test server's address is not a URL")
-	}
-	host, port, transport = u.Hostname(), 5432, address.PlainLoopback
-	if dir := u.Query().Get("host"); dir != "" {
-		host, transport = dir, address.Socket
-	}
-	for _, text := range []string{u.Port(), u.Query().Get("port")} {
-		if n, err := strconv.Atoi(text); err == nil {
-			port = n
-		}
-	}
-	return host, port, transport
-}
-
 // DatabaseOpts says what a tenant database is to be.
 type DatabaseOpts struct {
 	Kind   string // "shared" (the default) or "dedicated"
 	Schema string // the SaaS's own schema: SQL that the owner runs; databases with the same are clones
+
+	On *Postgres // the server it is made on. nil means the test server
 }
 
 // Database is one tenant database of the test.
@@ -119,9 +120,12 @@ type Database struct {
 // the catalog. The name is made unique on the server by a suffix.
 func (e *Env) Database(name string, opts DatabaseOpts) *Database {
 	e.t.Helper()
-	suffix := random(4)
-	dbname := "hg_" + suffix
-	host, port, transport := serverAddress(e.t)
+	on := opts.On
+	if on == nil {
+		on = testServer(e.t)
+	}
+	dbname := "hg_" + random(4)
+	host, port, transport := on.address(e.t)
 	sslmode := ""
 	if transport != address.TLS {
 		sslmode = "disable"
@@ -135,26 +139,27 @@ func (e *Env) Database(name string, opts DatabaseOpts) *Database {
 	db := &Database{ID: uuid.NewString(), Name: name, Owner: login("owner"), Job: login("job")}
 	e.t.Cleanup(func() { // registered first, so run after the database is gone
 		if !keep(e.t) {
-			admin(e.t, "postgres", "DROP ROLE IF EXISTS "+db.Owner.User, "DROP ROLE IF EXISTS "+db.Job.User)
+			on.admin(e.t, "postgres", "DROP ROLE IF EXISTS "+db.Owner.User, "DROP ROLE IF EXISTS "+db.Job.User)
 		}
 	})
-	clone(e.t, tenantTemplate(e.t, opts.Schema), dbname)
-	admin(e.t, dbname,
+	on.clone(e.t, on.tenantTemplate(e.t, opts.Schema), dbname)
+	on.admin(e.t, dbname,
 		fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD '%s'`, db.Owner.User, db.Owner.Password.Reveal()),
 		fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD '%s' IN ROLE headgate_job`, db.Job.User, db.Job.Password.Reveal()),
 		fmt.Sprintf(`GRANT ALL ON DATABASE %s TO %s`, dbname, db.Owner.User),
 		fmt.Sprintf(`REASSIGN OWNED BY %s TO %s`, templateOwner, db.Owner.User),
 		fmt.Sprintf(`UPDATE headgate.identity SET database_id = '%s'`, db.ID),
 	)
-	db.Pool = e.pool(ServerURL(e.t, dbname))
+	db.Pool = e.pool(on.URL(dbname))
 	ctx, cancel := deadline()
 	defer cancel()
 	kind := opts.Kind
 	if kind == "" {
 		kind = "shared"
 	}
+	e.server(ctx, on)
 	_, err := e.Catalog.AddDatabase(ctx, catalog.DatabaseParams{
-		ID: db.ID, Name: name, Server: Server, DBName: dbname, Kind: kind, Job: db.Job, Owner: db.Owner,
+		ID: db.ID, Name: name, Server: on.Name, DBName: dbname, Kind: kind, Job: db.Job, Owner: db.Owner,
 	})
 	if err != nil {
 		e.t.Fatalf("adding database %s to the catalog: %v", name, err)

@@ -78,9 +78,9 @@ func ServerURL(t testing.TB, dbname string) string {
 }
 
 // connect opens a superuser's connection that the caller closes.
-func connect(ctx context.Context, t testing.TB, dbname string) *pgx.Conn {
+func (p *Postgres) connect(ctx context.Context, t testing.TB, dbname string) *pgx.Conn {
 	t.Helper()
-	conn, err := pgx.Connect(ctx, ServerURL(t, dbname))
+	conn, err := pgx.Connect(ctx, p.URL(dbname))
 	if err != nil {
 		t.Fatalf("connecting to the test server: %v", err)
 	}
@@ -88,11 +88,11 @@ func connect(ctx context.Context, t testing.TB, dbname string) *pgx.Conn {
 }
 
 // admin runs statements on a connection of its own to dbname.
-func admin(t testing.TB, dbname string, statements ...string) {
+func (p *Postgres) admin(t testing.TB, dbname string, statements ...string) {
 	t.Helper()
 	ctx, cancel := deadline()
 	defer cancel()
-	conn := connect(ctx, t, dbname)
+	conn := p.connect(ctx, t, dbname)
 	defer func() { _ = conn.Close(ctx) }()
 	for _, sql := range statements {
 		if _, err := conn.Exec(ctx, sql); err != nil {

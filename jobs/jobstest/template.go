@@ -19,17 +19,17 @@ const zeroID = "00000000-0000-0000-0000-000000000000"
 // templateOwner owns everything in tenant templates; a clone's owner takes over.
 const templateOwner = "headgate_template_owner"
 
-func centralTemplate(t testing.TB) string {
-	return template(t, "hgt_central_"+migrations.Fingerprint(), func(ctx context.Context, conn *pgx.Conn) error {
+func (p *Postgres) centralTemplate(t testing.TB) string {
+	return p.template(t, "hgt_central_"+migrations.Fingerprint(), func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := migrations.Up(ctx, conn)
 		return err
 	})
 }
 
-func tenantTemplate(t testing.TB, schema string) string {
+func (p *Postgres) tenantTemplate(t testing.TB, schema string) string {
 	sum := sha256.Sum256([]byte(schema))
 	name := fmt.Sprintf("hgt_tenant_%s_%s", migrations.Fingerprint(), hex.EncodeToString(sum[:6]))
-	return template(t, name, func(ctx context.Context, conn *pgx.Conn) error {
+	return p.template(t, name, func(ctx context.Context, conn *pgx.Conn) error {
 		if err := migrations.PrepareServer(ctx, conn); err != nil {
 			return err
 		}
@@ -52,11 +52,11 @@ SET ROLE ` + templateOwner
 
 // template returns the name of a template database, made by fill if it is not
 // there yet. Tests and processes that want the same one wait for each other.
-func template(t testing.TB, name string, fill func(context.Context, *pgx.Conn) error) string {
+func (p *Postgres) template(t testing.TB, name string, fill func(context.Context, *pgx.Conn) error) string {
 	t.Helper()
 	ctx, cancel := deadline()
 	defer cancel()
-	root := connect(ctx, t, "postgres")
+	root := p.connect(ctx, t, "postgres")
 	defer func() { _ = root.Close(ctx) }()
 	must := func(_ any, err error) {
 		if err != nil {
@@ -72,7 +72,7 @@ func template(t testing.TB, name string, fill func(context.Context, *pgx.Conn) e
 	draft := name + "_draft"
 	must(root.Exec(ctx, `DROP DATABASE IF EXISTS `+draft+` WITH (FORCE)`))
 	must(root.Exec(ctx, `CREATE DATABASE `+draft))
-	conn := connect(ctx, t, draft)
+	conn := p.connect(ctx, t, draft)
 	err := fill(ctx, conn)
 	must(nil, conn.Close(ctx))
 	must(nil, err)
@@ -86,16 +86,16 @@ func template(t testing.TB, name string, fill func(context.Context, *pgx.Conn) e
 func EmptyDatabase(t testing.TB) string {
 	t.Helper()
 	name := "hg_" + random(6)
-	clone(t, "template0", name)
+	testServer(t).clone(t, "template0", name)
 	return name
 }
 
 // clone copies a template and drops the copy when the test ends.
-func clone(t testing.TB, template, name string) {
+func (p *Postgres) clone(t testing.TB, template, name string) {
 	t.Helper()
 	ctx, cancel := deadline()
 	defer cancel()
-	root := connect(ctx, t, "postgres")
+	root := p.connect(ctx, t, "postgres")
 	defer func() { _ = root.Close(ctx) }()
 	create := fmt.Sprintf(`CREATE DATABASE %s TEMPLATE %s`, name, template)
 	if !strings.HasPrefix(root.PgConn().ParameterStatus("server_version"), "14") {
@@ -106,7 +106,7 @@ func clone(t testing.TB, template, name string) {
 	}
 	t.Cleanup(func() {
 		if !keep(t) {
-			admin(t, "postgres", `DROP DATABASE IF EXISTS `+name+` WITH (FORCE)`)
+			p.admin(t, "postgres", `DROP DATABASE IF EXISTS `+name+` WITH (FORCE)`)
 		}
 	})
 }

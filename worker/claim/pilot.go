@@ -19,6 +19,7 @@ import (
 	"github.com/riverqueue/river/rivertype"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/worker/internal/fault"
 )
 
 // OutcomeKey is the metadata key under which the worker hands an attempt's
@@ -59,6 +60,9 @@ func (p *pilot) JobGetAvailable(ctx context.Context, exec riverdriver.Executor, 
 		p.lease.hand.take(token, nil)
 		p.lease.suspects.forget(func(c claimed) bool { return c.token == token })
 		return nil, err
+	}
+	if len(result.Jobs) > 0 {
+		fault.Point(fault.Claimed)
 	}
 	p.lease.hand.take(token, result.Jobs)
 	p.mu.Lock()
@@ -143,9 +147,11 @@ func (p *pilot) endGroup(ctx context.Context, exec riverdriver.Executor, ends []
 	if err != nil {
 		return nil, err
 	}
+	fault.Point(fault.Completing)
 	if err := tx.Commit(ctx); err != nil {
 		return nil, fmt.Errorf("committing the completion of %d jobs: %w", len(ends), err)
 	}
+	fault.Point(fault.Completed)
 	return ended, nil
 }
 

@@ -1,0 +1,244 @@
+//go:build faults
+
+package worker_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"io"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/jobs/jobstest"
+)
+
+// wire is a TCP proxy before a Postgres server, in this process. It understands
+// as much of the protocol as it takes to see statements and their ends go by,
+// and to cut the connection at a chosen one.
+type wire struct {
+	port     int
+	upstream string // a unix socket's path
+	listener net.Listener
+	fate     func(l *link, sql string) fate // asked for each statement; nil means pass
+	down     atomic.Bool                    // new connections are refused
+	deaf     atomic.Bool                    // cancel requests are lost, which pgx sends when a connection breaks
+
+	mu    sync.Mutex
+	links map[*link]bool // guarded by mu
+	wg    sync.WaitGroup
+}
+
+// fate is what becomes of a statement on its way to the server.
+type fate int
+
+const (
+	pass     fate = iota
+	cutReply      // the server has done it, and its reply is lost
+	cutSent       // the connection is lost as soon as it is sent: it may be under way, or never arrive
+	cutNever      // it never reaches the server
+	hole          // it passes, and from then on nothing is forwarded, and nothing said
+)
+
+func (f fate) String() string {
+	return [...]string{"pass", "reply lost", "cut when sent", "never sent", "black hole"}[f]
+}
+
+// link is one connection through a wire.
+type link struct {
+	client, server net.Conn
+	cutAtReply     atomic.Bool
+	silent         atomic.Bool
+	args           []byte // of the last statement with arguments; of the goroutine that reads the client
+}
+
+// newWire puts a proxy before the server whose URL (with a unix socket) it is
+// given. It ends with the test.
+func newWire(t *testing.T, to string, decide func(l *link, sql string) fate) *wire {
+	t.Helper()
+	u, err := url.Parse(to)
+	require.NoError(t, err)
+	require.NotEmpty(t, u.Query().Get("host"), "the server must listen on a unix socket")
+	port := u.Query().Get("port")
+	if port == "" {
+		port = "5432"
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	w := &wire{
+		port: listener.Addr().(*net.TCPAddr).Port, upstream: u.Query().Get("host") + "/.s.PGSQL." + port,
+		listener: listener, fate: decide, links: map[*link]bool{},
+	}
+	w.wg.Go(w.accept)
+	t.Cleanup(func() {
+		_ = listener.Close()
+		w.cutAll()
+		w.wg.Wait()
+	})
+	return w
+}
+
+// before is the test server as workers see it through the wire.
+func (w *wire) before(t *testing.T, name string) *jobstest.Postgres {
+	return &jobstest.Postgres{Name: name, Via: w.port, URL: func(dbname string) string { return jobstest.ServerURL(t, dbname) }}
+}
+
+// url is a connection string through the wire to the same database as given.
+func (w *wire) url(t *testing.T, given string) string {
+	t.Helper()
+	u, err := url.Parse(given)
+	require.NoError(t, err)
+	u.Host, u.RawQuery = w.listener.Addr().String(), "sslmode=disable"
+	return u.String()
+}
+
+func (w *wire) accept() {
+	for {
+		client, err := w.listener.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("unix", w.upstream)
+		if err != nil || w.down.Load() {
+			_ = client.Close()
+			if err == nil {
+				_ = server.Close()
+			}
+			continue
+		}
+		l := &link{client: client, server: server}
+		w.mu.Lock()
+		w.links[l] = true
+		w.mu.Unlock()
+		w.wg.Go(func() { l.toServer(w) })
+		w.wg.Go(func() {
+			l.toClient()
+			w.mu.Lock()
+			delete(w.links, l)
+			w.mu.Unlock()
+		})
+	}
+}
+
+// cutAll cuts every connection there is.
+func (w *wire) cutAll() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for l := range w.links {
+		l.cut()
+	}
+}
+
+func (l *link) cut() {
+	_ = l.client.Close()
+	_ = l.server.Close()
+}
+
+// toServer forwards message by message what the client says.
+func (l *link) toServer(w *wire) {
+	defer l.cut()
+	in := bufio.NewReader(l.client)
+	if !l.startup(w, in) {
+		return
+	}
+	for {
+		message, err := readMessage(in)
+		if err != nil {
+			return
+		}
+		fate := pass
+		switch body := message[5:]; message[0] {
+		case 'B':
+			l.args = bytes.Clone(body)
+		case 'P':
+			_, sql, _ := bytes.Cut(body, []byte{0})
+			fate = w.decide(l, sql)
+		case 'Q':
+			fate = w.decide(l, body)
+		}
+		if fate == cutNever || l.silent.Load() && !l.hold() {
+			return
+		}
+		l.cutAtReply.Store(fate == cutReply || fate == cutSent)
+		if _, err := l.server.Write(message); err != nil || fate == cutSent {
+			return
+		}
+		l.silent.Store(l.silent.Load() || fate == hole)
+	}
+}
+
+// hold keeps a black hole open until the client gives up.
+func (l *link) hold() bool {
+	_, _ = io.Copy(io.Discard, l.client)
+	return false
+}
+
+func (w *wire) decide(l *link, sql []byte) fate {
+	if w.fate == nil {
+		return pass
+	}
+	return w.fate(l, strings.TrimRight(string(sql), "\x00"))
+}
+
+// startup forwards the first message, which has no type. A wish for TLS is
+// declined.
+func (l *link) startup(w *wire, in *bufio.Reader) bool {
+	for {
+		head := make([]byte, 8)
+		if _, err := io.ReadFull(in, head); err != nil {
+			return false
+		}
+		code := binary.BigEndian.Uint32(head[4:])
+		if code == 80877102 && w.deaf.Load() {
+			return false
+		}
+		if code == 80877103 || code == 80877104 { // TLS, GSS
+			if _, err := l.client.Write([]byte("N")); err != nil {
+				return false
+			}
+			continue
+		}
+		rest := make([]byte, binary.BigEndian.Uint32(head)-8)
+		if _, err := io.ReadFull(in, rest); err != nil {
+			return false
+		}
+		_, err := l.server.Write(append(head, rest...))
+		return err == nil
+	}
+}
+
+// toClient forwards what the server says, unless its reply is to be lost.
+func (l *link) toClient() {
+	defer l.cut()
+	in := bufio.NewReader(l.server)
+	for {
+		message, err := readMessage(in)
+		if err != nil || message[0] == 'C' && l.cutAtReply.Load() {
+			return
+		}
+		if l.silent.Load() {
+			continue
+		}
+		if _, err := l.client.Write(message); err != nil {
+			return
+		}
+	}
+}
+
+// readMessage reads one typed message: type, length, body.
+func readMessage(in *bufio.Reader) ([]byte, error) {
+	head := make([]byte, 5)
+	if _, err := io.ReadFull(in, head); err != nil {
+		return nil, err
+	}
+	message := make([]byte, 1+binary.BigEndian.Uint32(head[1:]))
+	copy(message, head)
+	_, err := io.ReadFull(in, message[5:])
+	return message, err
+}
