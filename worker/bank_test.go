@@ -47,6 +47,13 @@ type order struct {
 	Transfer
 }
 
+// upward is the nth transfer, always to an account of a higher number: none
+// deadlocks with another.
+func upward(n int) Transfer {
+	from := 1 + n%4
+	return Transfer{From: from, To: from + 1 + n/4%(5-from), Amount: int64(1 + n%7)}
+}
+
 // accept enqueues a job of the ith tenant for the victims and notes what was
 // accepted.
 func accept(t *testing.T, env *jobstest.Env, tenants []bankTenant, i int, args jobs.Args, accepted map[string]order) string {

@@ -83,7 +83,7 @@ func (c chaos) openLoop(t *testing.T, env *jobstest.Env, tenants []bankTenant, c
 	defer pace.Stop()
 	for i := 0; i < c.jobs || !struck.Load(); i++ {
 		<-pace.C
-		slow := SlowTransfer{Transfer: Transfer{From: 1 + chance.IntN(5), To: 1 + chance.IntN(5), Amount: int64(1 + chance.IntN(9))}, MS: 50 + chance.IntN(450)}
+		slow := SlowTransfer{Transfer: upward(chance.IntN(1000)), MS: 50 + chance.IntN(450)}
 		accept(t, env, tenants, i, slow, accepted)
 		for range c.barePer {
 			accept(t, env, tenants, i, BareTransfer{Transfer: Transfer{From: 6, To: 7, Amount: 1}, MS: chance.IntN(20)}, accepted)

@@ -91,7 +91,7 @@ func TestFaultsCutCommits(t *testing.T) {
 
 	list, planned := map[string]order{}, map[string]fate{}
 	for i := range cuts + nevers + bares {
-		var args jobs.Args = SlowTransfer{Transfer: Transfer{From: 1 + i%5, To: 1 + (i+1)%5, Amount: int64(1 + i%7)}}
+		var args jobs.Args = SlowTransfer{Transfer: upward(i)}
 		f := []fate{cutReply, cutSent}[chance.IntN(2)]
 		switch {
 		case i >= cuts+nevers:

@@ -48,7 +48,7 @@ func crashAt(t *testing.T, step string, recovered bool) {
 		queue := fmt.Sprintf("crash-%d", i)
 		queues[queue] = 4
 		for j := range 4 {
-			args := SlowTransfer{Transfer: Transfer{From: 1 + i%5, To: 1 + (i+1)%5, Amount: int64(1 + i%7)}, MS: 10 * j}
+			args := SlowTransfer{Transfer: upward(i), MS: 10 * j}
 			acceptWith(t, env, tenants, j, args, list, enqueueTo(queue))
 		}
 		newVictim(t, env, fmt.Sprintf("crasher-%d", i), quickBeat, "HEADGATE_CRASH_AT="+step, envVictimQueue+"="+queue).died(t)

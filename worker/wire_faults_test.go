@@ -55,7 +55,11 @@ type link struct {
 	client, server net.Conn
 	cutAtReply     atomic.Bool
 	silent         atomic.Bool
-	args           []byte // of the last statement with arguments; of the goroutine that reads the client
+
+	// Of the goroutine that reads the client.
+	statements map[string]string // prepared ones
+	args       []byte            // of the last one
+	next       fate              // of the statement whose end (Sync) is still to come
 }
 
 // newWire puts a proxy before the server whose URL (with a unix socket) it is
@@ -112,7 +116,7 @@ func (w *wire) accept() {
 			}
 			continue
 		}
-		l := &link{client: client, server: server}
+		l := &link{client: client, server: server, statements: map[string]string{}}
 		w.mu.Lock()
 		w.links[l] = true
 		w.mu.Unlock()
@@ -152,25 +156,40 @@ func (l *link) toServer(w *wire) {
 		if err != nil {
 			return
 		}
-		fate := pass
+		whole := false
 		switch body := message[5:]; message[0] {
-		case 'B':
-			l.args = bytes.Clone(body)
 		case 'P':
-			_, sql, _ := bytes.Cut(body, []byte{0})
-			fate = w.decide(l, sql)
+			name, sql, _ := bytes.Cut(body, []byte{0})
+			l.statements[string(name)] = text(sql)
+		case 'B':
+			_, rest, _ := bytes.Cut(body, []byte{0})
+			name, args, _ := bytes.Cut(rest, []byte{0})
+			l.args = bytes.Clone(args)
+			l.next = max(l.next, w.decide(l, l.statements[string(name)]))
 		case 'Q':
-			fate = w.decide(l, body)
+			l.next, whole = w.decide(l, text(body)), true
+		case 'S':
+			whole = true
 		}
-		if fate == cutNever || l.silent.Load() && !l.hold() {
+		if l.next == cutNever || l.silent.Load() && !l.hold() {
 			return
 		}
-		l.cutAtReply.Store(fate == cutReply || fate == cutSent)
-		if _, err := l.server.Write(message); err != nil || fate == cutSent {
+		if l.next == cutReply || l.next == cutSent {
+			l.cutAtReply.Store(true)
+		}
+		if _, err := l.server.Write(message); err != nil || whole && l.next == cutSent {
 			return
 		}
-		l.silent.Store(l.silent.Load() || fate == hole)
+		if whole && l.next == hole {
+			l.silent.Store(true)
+		}
 	}
+}
+
+// text is a string as the protocol ends it, with a NUL.
+func text(b []byte) string {
+	s, _, _ := strings.Cut(string(b), "\x00")
+	return s
 }
 
 // hold keeps a black hole open until the client gives up.
@@ -179,11 +198,11 @@ func (l *link) hold() bool {
 	return false
 }
 
-func (w *wire) decide(l *link, sql []byte) fate {
+func (w *wire) decide(l *link, sql string) fate {
 	if w.fate == nil {
 		return pass
 	}
-	return w.fate(l, strings.TrimRight(string(sql), "\x00"))
+	return w.fate(l, sql)
 }
 
 // startup forwards the first message, which has no type. A wish for TLS is
