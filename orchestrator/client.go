@@ -33,6 +33,7 @@ type Client struct {
 	catalog *catalog.Catalog
 	log     *slog.Logger
 	river   *river.Client[pgx.Tx] // inserts only
+	bell    *bell
 }
 
 // New returns a client on the central database.
@@ -48,5 +49,5 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("preparing the queue's client: %w", err)
 	}
-	return &Client{pool: cfg.Pool, catalog: cfg.Catalog, log: log, river: inserter}, nil
+	return &Client{pool: cfg.Pool, catalog: cfg.Catalog, log: log, river: inserter, bell: newBell(cfg.Pool, log)}, nil
 }

@@ -77,7 +77,7 @@ func (c *Client) Enqueue(ctx context.Context, tenant string, args jobs.Args, opt
 // EnqueueTx is Enqueue inside the application's own transaction on the central
 // database: the job exists if and when that commits.
 func (c *Client) EnqueueTx(ctx context.Context, tx pgx.Tx, tenant string, args jobs.Args, opts *EnqueueOpts) (EnqueueResult, error) {
-	return c.enqueueOneTx(ctx, tx, EnqueueParams{Tenant: tenant, Args: args, Opts: opts})
+	return c.enqueueOneTx(ctx, tx, EnqueueParams{Tenant: tenant, Args: args, Opts: opts}, nil)
 }
 
 // EnqueueDatabase accepts one job of scope database for a database, named as in
@@ -89,25 +89,29 @@ func (c *Client) EnqueueDatabase(ctx context.Context, database string, args jobs
 // EnqueueDatabaseTx is EnqueueDatabase inside the application's own transaction
 // on the central database.
 func (c *Client) EnqueueDatabaseTx(ctx context.Context, tx pgx.Tx, database string, args jobs.Args, opts *EnqueueOpts) (EnqueueResult, error) {
-	return c.enqueueOneTx(ctx, tx, EnqueueParams{Database: database, Args: args, Opts: opts})
+	return c.enqueueOneTx(ctx, tx, EnqueueParams{Database: database, Args: args, Opts: opts}, nil)
 }
 
 func (c *Client) enqueueOne(ctx context.Context, params EnqueueParams) (result EnqueueResult, err error) {
+	queues := queueSet{}
 	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
-		result, err = c.enqueueOneTx(ctx, tx, params)
+		result, err = c.enqueueOneTx(ctx, tx, params, queues)
 		return err
 	})
 	if err != nil {
 		return EnqueueResult{}, err
 	}
+	c.bell.ring(ctx, queues)
 	return result, nil
 }
 
-func (c *Client) enqueueOneTx(ctx context.Context, tx pgx.Tx, params EnqueueParams) (EnqueueResult, error) {
+// enqueueOneTx wakes the queue in the transaction, or notes it in wakeLater.
+func (c *Client) enqueueOneTx(ctx context.Context, tx pgx.Tx, params EnqueueParams, wakeLater queueSet) (EnqueueResult, error) {
 	items, err := c.prepare(ctx, tx, []EnqueueParams{params})
 	if err != nil {
 		return EnqueueResult{}, fmt.Errorf("enqueueing a job: %w", err)
 	}
+	items[0].wakeLater = wakeLater
 	return c.accept(ctx, tx, items[0])
 }
 
@@ -131,19 +135,25 @@ const MaxEnqueueMany = 100_000
 // conflict, and the others are accepted. Of two items with one key the first
 // has it.
 func (c *Client) EnqueueMany(ctx context.Context, params []EnqueueParams) (results []EnqueueResult, err error) {
+	queues := queueSet{}
 	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
-		results, err = c.EnqueueManyTx(ctx, tx, params)
+		results, err = c.enqueueManyTx(ctx, tx, params, queues)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
+	c.bell.ring(ctx, queues)
 	return results, nil
 }
 
 // EnqueueManyTx is EnqueueMany inside the application's own transaction on the
 // central database.
 func (c *Client) EnqueueManyTx(ctx context.Context, tx pgx.Tx, params []EnqueueParams) ([]EnqueueResult, error) {
+	return c.enqueueManyTx(ctx, tx, params, nil)
+}
+
+func (c *Client) enqueueManyTx(ctx context.Context, tx pgx.Tx, params []EnqueueParams, wakeLater queueSet) ([]EnqueueResult, error) {
 	if len(params) == 0 {
 		return nil, nil
 	}
@@ -153,6 +163,9 @@ func (c *Client) EnqueueManyTx(ctx context.Context, tx pgx.Tx, params []EnqueueP
 	items, err := c.prepare(ctx, tx, params)
 	if err != nil {
 		return nil, fmt.Errorf("enqueueing %d jobs: %w", len(params), err)
+	}
+	for i := range items {
+		items[i].wakeLater = wakeLater
 	}
 	return c.acceptMany(ctx, tx, items)
 }

@@ -1,5 +1,7 @@
 package orchestrator
 
+import "context"
+
 // RunOnce lets tests drive the scheduler one pass at a time, Sweep the janitor.
 var (
 	RunOnce = (*Scheduler).runOnce
@@ -15,3 +17,6 @@ const (
 	NoBitmapScan      = noBitmapScan
 	SelectAttemptsSQL = selectAttempts
 )
+
+// Ring wakes a queue as Enqueue does after its commit.
+func (c *Client) Ring(ctx context.Context, queue string) { c.bell.ring(ctx, queueSet{queue: true}) }

@@ -110,8 +110,9 @@ func (c *Client) insertMany(ctx context.Context, tx pgx.Tx, items []item) error 
 
 // River notifies on insert as well, but at most once in its fetch cooldown and
 // without a trailing one: of two inserts close together the second would wait
-// for the next poll. Ours rides in the inserting transaction, one for each
-// queue; Postgres drops the double ones.
+// for the next poll. Ours rides in the inserting transaction where that is the
+// application's, one for each queue, and Postgres drops the double ones; for
+// transactions of our own see bell.
 const notifyQueues = `
 SELECT pg_notify(current_schema() || '.river_insert', json_build_object('queue', queue)::text)
 FROM unnest($1::text[]) AS queue`
@@ -122,6 +123,10 @@ func wake(ctx context.Context, tx pgx.Tx, items []item) error {
 	for _, it := range items {
 		if it.runAt.IsZero() && !seen[it.queue] { // River's scheduler wakes them for the others
 			seen[it.queue] = true
+			if it.wakeLater != nil {
+				it.wakeLater[it.queue] = true
+				continue
+			}
 			queues = append(queues, it.queue)
 		}
 	}

@@ -26,8 +26,9 @@ type item struct {
 	queue       string
 	tags        []string
 	maxAttempts int
-	key         string // idempotency key, or ""
-	late        error  // why it is refused, unless its key was taken when it was not too late
+	key         string   // idempotency key, or ""
+	wakeLater   queueSet // notes the queue instead of waking it in the transaction, if not nil
+	late        error    // why it is refused, unless its key was taken when it was not too late
 }
 
 // prepare checks every item and asks the catalog once for all their tenants.
