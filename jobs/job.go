@@ -81,6 +81,11 @@ type Result struct {
 // roll back itself; the transaction refuses it. It must give up when ctx ends.
 type TxHandler[A Args] func(ctx context.Context, tx pgx.Tx, job *Job[A]) error
 
+// Handler does a job without the tenant's database: it knows whom the job is for
+// and does its work elsewhere (a mail, a webhook, a call of the application's
+// own). It may run again after a crash; its effects need a key, the job's UID.
+type Handler[A Args] func(ctx context.Context, job *Job[A]) error
+
 // ConnHandler does a job on a connection of its own, outside any transaction,
 // for statements that Postgres refuses inside one. The ledger knows that it
 // began and that it ended; what happens between the two in a crash is for the

@@ -18,9 +18,10 @@
 // dies when: an attempt that finds its row done reports success and does
 // nothing.
 //
-// Three forms of work: [InTx] as above; [ReadOnly], a transaction that cannot
+// Four forms of work: [InTx] as above; [ReadOnly], a transaction that cannot
 // write and needs no ledger; [OnConn], outside a transaction, for statements
-// that refuse one, which may therefore run twice after a crash.
+// that refuse one, whose kind says what may happen after a crash half way
+// (onconn.go); [NoConn], which does not open the tenant's database at all.
 //
 // Workers watch each other: the jobs of one that died start again elsewhere
 // after Config.DeadAfter and have used no attempt (claim/keeper.go,

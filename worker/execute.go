@@ -14,6 +14,9 @@ import (
 
 // execute connects and runs the handler in the form that its kind asks for.
 func (a *attempt) execute(ctx context.Context) error {
+	if a.kind.form == noConn {
+		return late(ctx, a.call(ctx, work{}))
+	}
 	var unanswered *unansweredCommitError
 	err := a.w.pools.With(ctx, a.place, func(conn *pgx.Conn) error {
 		switch a.kind.form {

@@ -31,6 +31,7 @@ const (
 	inTx form = iota
 	readOnly
 	onConn
+	noConn
 )
 
 // work is what an attempt hands to the handler: one of the two is set.
@@ -56,6 +57,13 @@ func ReadOnly[A jobs.Args](w *Worker, handler jobs.TxHandler[A]) {
 // finds an earlier one begun and not ended.
 func OnConn[A jobs.Args](w *Worker, handler jobs.ConnHandler[A]) {
 	register(w, onConn, connRun(handler))
+}
+
+// NoConn registers a kind that needs no connection to the tenant's database: the
+// tenant is resolved, suspended or moving tenants' jobs wait, and no database is
+// opened. It leaves no ledger row, so it may run again after a crash.
+func NoConn[A jobs.Args](w *Worker, handler jobs.Handler[A]) {
+	register(w, noConn, func(ctx context.Context, _ work, job *jobs.Job[A]) error { return handler(ctx, job) })
 }
 
 // OnConnVerified is OnConn for a kind that declares itself verifiable.
@@ -125,9 +133,11 @@ func (k *kind) check() error {
 	switch {
 	case k.opts.Timeout < 0 || k.opts.IdleTimeout < 0:
 		return fmt.Errorf("kind %s: its timeouts may not be negative", k.name)
+	case k.opts.Login == jobs.LoginOwner && k.form == noConn:
+		return fmt.Errorf("kind %s needs no connection, and so no owner's login: leave KindOpts.Login out", k.name)
 	case k.opts.Scope == jobs.ScopeTenant && k.opts.Login == jobs.LoginOwner && k.form != onConn:
 		return fmt.Errorf("kind %s: the owner's login sees every tenant of a shared database; use it for scope database only", k.name)
-	case k.opts.Scope == jobs.ScopeDatabase && k.opts.Login == jobs.LoginJob:
+	case k.opts.Scope == jobs.ScopeDatabase && k.opts.Login == jobs.LoginJob && k.form != noConn:
 		return fmt.Errorf("kind %s: work on a whole database needs the owner's login (KindOpts.Login)", k.name)
 	case k.form == onConn && (k.opts.Idempotence <= jobs.Undeclared || k.opts.Idempotence > jobs.Unsafe):
 		return fmt.Errorf("kind %s works outside a transaction: declare KindOpts.Idempotence (jobs.Idempotent, Verifiable, Chunked or Unsafe), which says what to do after a crash half way", k.name)

@@ -14,6 +14,7 @@ import (
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/worker"
+	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
 // The four kinds of work outside a transaction; How says what the handler, or
@@ -272,4 +273,37 @@ WHERE l.begun_at < now() - interval '30 days' AND l.state <> 'claimed' ORDER BY 
 	plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)
 	require.Contains(t, strings.Join(plan, "\n"), "ledger_age")
+}
+
+// Ping is a job whose work is not in the tenant's database.
+type Ping struct{}
+
+func (Ping) Kind() string { return "ping" }
+
+// A kind without a connection knows its tenant and does not open the database,
+// here one that nobody can connect to.
+func TestNoConnOpensNothing(t *testing.T) {
+	t.Parallel()
+	env := jobstest.New(t)
+	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
+	acme := env.Tenant("acme", "acme")
+	ctx := context.Background()
+	wrong := db.Job
+	wrong.Password = address.NewSecret("planted-wrong")
+	require.NoError(t, env.Catalog.SetLogin(ctx, "acme", jobs.LoginJob, wrong))
+	pinged := make(chan jobs.Tenant, 1)
+	env.Work(nil, func(w *worker.Worker) {
+		worker.NoConn(w, func(ctx context.Context, job *jobs.Job[Ping]) error {
+			pinged <- job.Tenant
+			job.Result.Rows = 1
+			return job.Follow(Ping{}, &jobs.FollowUpOpts{RunAt: time.Now().Add(time.Hour)})
+		})
+	})
+	got := env.Run("acme", Ping{})
+	require.Equal(t, jobs.Succeeded, got.State, got.Message)
+	require.Equal(t, acme.OrgID, (<-pinged).OrgID)
+	require.EqualValues(t, 1, got.Result.Rows)
+	var next int
+	require.NoError(t, env.Pool.QueryRow(ctx, `SELECT count(*) FROM river_job WHERE state = 'scheduled'`).Scan(&next))
+	require.Equal(t, 1, next)
 }

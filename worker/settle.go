@@ -24,7 +24,7 @@ const tombstoneJob = `SELECT state, result FROM headgate.tombstone($1, $2, '', $
 // done after all, the job has succeeded. While a transaction of the lost
 // attempt is still open the answer is errBusy, and the job stays to be settled.
 func (a *attempt) settle(ctx context.Context) error {
-	if a.kind.form == readOnly {
+	if a.kind.form == readOnly || a.kind.form == noConn {
 		return jobs.Cancel(errCancelledWhileLost) // it has no effect in the tenant that a zombie could still commit
 	}
 	if err := river.MetadataSet(ctx, claim.SettlingKey, true); err != nil {

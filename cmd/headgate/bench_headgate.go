@@ -91,7 +91,7 @@ func (h *headgateSide) enrol(ctx context.Context, cat *catalog.Catalog) error {
 }
 
 // work runs a worker. A job without an effect is of the cheapest form that still
-// resolves its tenant, connects, and leaves an outcome: OnConn.
+// resolves its tenant and leaves an outcome: NoConn.
 func (h *headgateSide) work(ctx context.Context, w benchWork) (func(context.Context) error, error) {
 	cfg := h.config
 	cfg.FetchCooldown = w.cooldown
@@ -106,7 +106,7 @@ func (h *headgateSide) work(ctx context.Context, w benchWork) (func(context.Cont
 			return err
 		})
 	} else {
-		worker.OnConn(worker0, func(_ context.Context, _ *pgx.Conn, job *jobs.Job[benchArgs]) error {
+		worker.NoConn(worker0, func(_ context.Context, job *jobs.Job[benchArgs]) error {
 			w.begun(job.Args.N)
 			return nil
 		})
