@@ -73,7 +73,7 @@ func TestPlans(t *testing.T) {
 		index     []string // any of these on river_job
 		rows      float64  // of river_job at most, in all
 	}{
-		{"end", claim.EndSQL, []string{idList, tokenList, states, nullList, nullList, times, nullList, nullList, "NULL", falseList}, []string{byID, byState}, runningRows + 50},
+		{"end", claim.EndSQL, []string{idList, tokenList, states, nullList, nullList, times, nullList, nullList, "NULL", falseList, "now()"}, []string{byID, byState}, runningRows + 50},
 		{"give back", claim.GiveBackSQL, []string{idList, falseList, "'w1'", "'lost_worker'", "''"}, []string{byID}, 50},
 		{"take hand", claim.TakeHandSQL, []string{quoted}, []string{running}, 50},
 		{"take strays", claim.TakeStraysSQL, []string{idList, tokenList}, []string{byID, byState}, runningRows},
