@@ -180,6 +180,7 @@ func (*tokens) Work(ctx context.Context, job *rivertype.JobRow, next func(contex
 // it notes must be the same on both rigs.
 type bench struct {
 	*rig
+	t     *testing.T // nil: one of many
 	ctx   context.Context
 	queue string
 
@@ -195,8 +196,13 @@ func (b *bench) Errorf(format string, args ...any) {
 	b.wrong = append(b.wrong, fmt.Sprintf(format, args...))
 }
 
-// FailNow ends the behaviour.
-func (b *bench) FailNow() { runtime.Goexit() }
+// FailNow ends the behaviour, or the test if it is the only one.
+func (b *bench) FailNow() {
+	if b.t != nil {
+		b.t.Fatal(b.wrong)
+	}
+	runtime.Goexit()
+}
 
 func (b *bench) note(what ...any) {
 	b.mu.Lock()

@@ -21,7 +21,7 @@ import (
 // single is one behaviour on one rig of its own.
 func single(t *testing.T, ours bool) *bench {
 	t.Parallel()
-	b := &bench{rig: newRig(t, ours), ctx: context.Background(), queue: "default"}
+	b := &bench{t: t, rig: newRig(t, ours), ctx: context.Background(), queue: "default"}
 	b.start(t, nil)
 	t.Cleanup(func() {
 		for _, wrong := range b.wrong {
@@ -122,7 +122,7 @@ func TestDifferenceUnknownKindThatIsStuck(t *testing.T) {
 	for _, ours := range []bool{false, true} {
 		t.Run(fmt.Sprint("ours ", ours), func(t *testing.T) {
 			t.Parallel()
-			b := &bench{rig: newRig(t, ours), ctx: context.Background(), queue: "default"}
+			b := &bench{t: t, rig: newRig(t, ours), ctx: context.Background(), queue: "default"}
 			var id int64
 			require.NoError(t, b.pool.QueryRow(b.ctx, `
 INSERT INTO river_job (kind, args, state, attempt, max_attempts, attempted_at, attempted_by)

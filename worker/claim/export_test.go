@@ -14,6 +14,7 @@ const (
 	AnySuspectsSQL   = anySuspectsSQL
 	PutBackSQL       = putBackSQL
 	LookSQL          = lookSQL
+	CallNextSQL      = callNextSQL
 	BeatSQL          = beatSQL
 	DueSQL           = dueSQL
 )

@@ -216,3 +216,38 @@ func TestCancelledMeanwhileIsCancelledInTheHistory(t *testing.T) {
 		require.Equal(t, "cancelled", state)
 	}
 }
+
+// Suspects run one after the other; each end calls the next, so that a process
+// with many does not wait a poll's time for each.
+func TestOneSuspectAfterTheOther(t *testing.T) {
+	t.Parallel()
+	b := &bench{t: t, rig: newRig(t, true), ctx: context.Background(), queue: "default"}
+	b.start(t, func(cfg *river.Config) { cfg.FetchPollInterval = never })
+	running, most := 0, 0
+	b.on("count", func(context.Context, *river.Job[act]) error {
+		b.mu.Lock()
+		running, most = running+1, max(most, running+1)
+		b.mu.Unlock()
+		b.exec(`SELECT pg_sleep(0.01)`)
+		b.mu.Lock()
+		running--
+		b.mu.Unlock()
+		return nil
+	})
+	var ids []int64
+	for range 6 {
+		ids = append(ids, b.insert("count", &river.InsertOpts{ScheduledAt: time.Now().Add(never)}))
+		b.suspect(ids[len(ids)-1])
+	}
+	require.NoError(t, b.client.QueuePause(b.ctx, "default", nil)) // no claim is under way that does not know of suspects yet
+	b.paused("default", river.EventKindQueuePaused)
+	b.keep(t, b.lease, "suspicious")
+	b.exec(`UPDATE river_job SET state = 'available', scheduled_at = now()`)
+	require.NoError(t, b.client.QueueResume(b.ctx, "default", nil))
+	for _, id := range ids {
+		b.wait("it ran", func() bool { return strings.HasPrefix(b.row(id), "completed attempt 1/") })
+	}
+	require.Equal(t, 1, most, "suspects at once")
+	require.Zero(t, b.suspects())
+	require.Empty(t, b.wrong)
+}

@@ -2,6 +2,7 @@ package claim
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -47,12 +48,13 @@ func (l *Lease) Renew() string {
 	return l.incarnation
 }
 
-// drop forgets claims that are ended, or no longer this process's to end.
-func (l *Lease) drop(ends []end) {
+// drop forgets claims that are ended, or no longer this process's to end, and
+// returns whether there is room for a suspect now that there was not before.
+func (l *Lease) drop(ends []end) (room bool) {
 	l.hand.drop(ends)
-	for _, e := range ends {
-		l.suspects.forget(func(c claimed) bool { return c == claimed{e.id, e.token} })
-	}
+	return l.suspects.forget(func(c claimed) bool {
+		return slices.ContainsFunc(ends, func(e end) bool { return c == claimed{e.id, e.token} })
+	})
 }
 
 // Incarnation is the present one, a UUID.

@@ -128,7 +128,9 @@ func (p *pilot) JobSetStateIfRunningMany(ctx context.Context, exec riverdriver.E
 	if err != nil {
 		return nil, err
 	}
-	p.forget(ends)
+	if room := p.forget(ends); room {
+		p.callNext(ctx, exec)
+	}
 	rows := make([]*rivertype.JobRow, 0, len(ended))
 	for id, state := range ended { // River wants to know what became of them, no more
 		rows = append(rows, &rivertype.JobRow{ID: id, State: rivertype.JobState(state)})
@@ -277,9 +279,26 @@ func (p *pilot) tokenOfUndecodable(id int64) string {
 	return p.undecodable[id]
 }
 
-// forget drops what was kept for rows whose end is committed.
-func (p *pilot) forget(ends []end) {
-	p.lease.drop(ends)
+// callNext calls a suspect for the place that has become free: the claims that
+// came meanwhile were not full, so River would wait for its next poll, as it does
+// if this fails.
+func (p *pilot) callNext(ctx context.Context, exec riverdriver.Executor) {
+	tx, err := exec.Begin(ctx)
+	if err == nil {
+		defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // after a commit this does nothing
+		if _, err = p.unwrap(tx).Exec(ctx, callNextSQL); err == nil {
+			err = tx.Commit(ctx)
+		}
+	}
+	if err != nil {
+		p.log.WarnContext(ctx, "could not call the next suspect; it waits for the next poll", "error", err)
+	}
+}
+
+// forget drops what was kept for rows whose end is committed, and returns
+// whether there is room for a suspect now.
+func (p *pilot) forget(ends []end) (room bool) {
+	room = p.lease.drop(ends)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range ends {
@@ -287,6 +306,7 @@ func (p *pilot) forget(ends []end) {
 			delete(p.undecodable, e.id)
 		}
 	}
+	return room
 }
 
 func ptr[T any](v T) *T { return &v }

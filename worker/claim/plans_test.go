@@ -83,6 +83,7 @@ func TestPlans(t *testing.T) {
 		{"suspect", claim.SuspectSQL, []string{idList, texts, texts, "NULL", "'1 minute'", quoted}, nil, 0},
 		{"which suspects", claim.WhichSuspectsSQL, []string{idList}, nil, 0},
 		{"any suspects", claim.AnySuspectsSQL, nil, nil, 0},
+		{"call next", claim.CallNextSQL, nil, []string{byID, byState}, 20 + 2},
 		{"look", claim.LookSQL, []string{quoted}, nil, 0},
 		{"beat", claim.BeatSQL, []string{quoted}, nil, 0},
 		{"bury", claim.BurySQL, []string{quoted, "0"}, nil, 0},

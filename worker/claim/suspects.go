@@ -77,6 +77,19 @@ func (s *suspects) sift(ctx context.Context, tx pgx.Tx, token string, result *ri
 	return nil
 }
 
+// callNextSQL makes due, and wakes the queue of, one of the suspects that were
+// put back: whichever nobody is claiming just now.
+const callNextSQL = `
+WITH next AS (
+    SELECT j.id FROM headgate.suspects s JOIN river_job j ON j.id = s.job_id
+    WHERE s.quarantined_at IS NULL AND j.state = 'available' AND j.scheduled_at < now() + interval '1 second'
+    ORDER BY j.scheduled_at LIMIT 1
+    FOR UPDATE OF j SKIP LOCKED
+), due AS (
+    UPDATE river_job j SET scheduled_at = least(j.scheduled_at, now()) FROM next WHERE j.id = next.id RETURNING j.queue
+)
+SELECT count(pg_notify(current_schema() || '.river_insert', json_build_object('queue', queue)::text)) FROM due`
+
 // reserve takes the one place for a suspect, if it is free.
 func (s *suspects) reserve(c claimed) bool {
 	s.mu.Lock()
@@ -88,11 +101,14 @@ func (s *suspects) reserve(c claimed) bool {
 	return true
 }
 
-// forget makes room for the next suspect if fits says so of the one in hand.
-func (s *suspects) forget(fits func(claimed) bool) {
+// forget makes room for the next suspect if fits says so of the one in hand, and
+// returns whether it did.
+func (s *suspects) forget(fits func(claimed) bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if fits(s.running) {
-		s.running = claimed{}
+	if s.running == (claimed{}) || !fits(s.running) {
+		return false
 	}
+	s.running = claimed{}
+	return true
 }
