@@ -18,3 +18,6 @@ const (
 	BeatSQL          = beatSQL
 	DueSQL           = dueSQL
 )
+
+// Pass is one pass of a keeper's loop.
+var Pass = (*Keeper).runOnce

@@ -64,6 +64,7 @@ type Keeper struct {
 	warned   time.Time // of a skew that has not ended
 	lastPass time.Time
 	seen     map[string]sighting // by incarnation
+	nameless bool                // this incarnation is not registered yet
 	former   string              // this process's last incarnation, whose rows it ends itself
 	orphans  map[string]bool     // incarnations that are over and had running rows at the last pass
 
@@ -155,6 +156,11 @@ func (k *Keeper) loop(ctx context.Context, done chan<- struct{}) {
 func (k *Keeper) runOnce(ctx context.Context, now time.Time) (reaped []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, max(k.cfg.Every, time.Second))
 	defer cancel()
+	if k.nameless {
+		if err := k.register(ctx); err != nil {
+			return nil, err
+		}
+	}
 	alive, err := k.beat(ctx)
 	if err != nil {
 		return nil, err
@@ -214,7 +220,8 @@ func (k *Keeper) judge(now time.Time, others []living) (dead []living) {
 }
 
 const registerSQL = `
-INSERT INTO headgate.workers (incarnation, worker, host, pid, kinds, queues) VALUES ($1, $2, $3, $4, $5, $6)`
+INSERT INTO headgate.workers (incarnation, worker, host, pid, kinds, queues) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (incarnation) DO NOTHING`
 
 func (k *Keeper) register(ctx context.Context) error {
 	host, _ := os.Hostname() // "" where there is none
@@ -222,6 +229,7 @@ func (k *Keeper) register(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("registering worker %s: %w", k.cfg.Worker, err)
 	}
+	k.nameless = false
 	return nil
 }
 
@@ -252,6 +260,7 @@ func (k *Keeper) fence(ctx context.Context) error {
 	k.former = old
 	k.cfg.Fenced()
 	k.cfg.Lease.Renew()
+	k.nameless = true // until register has succeeded, now or at a later pass
 	k.cfg.Logger.WarnContext(ctx, "this worker was declared dead while it slept; its jobs went to others and were cancelled here",
 		"worker", k.cfg.Worker, "incarnation", old)
 	return k.register(ctx)
