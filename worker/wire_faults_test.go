@@ -43,18 +43,18 @@ const (
 	cutReply      // the server has done it, and its reply is lost
 	cutSent       // the connection is lost as soon as it is sent: it may be under way, or never arrive
 	cutNever      // it never reaches the server
-	hole          // it passes, and from then on nothing is forwarded, and nothing said
 )
 
 func (f fate) String() string {
-	return [...]string{"pass", "reply lost", "cut when sent", "never sent", "black hole"}[f]
+	return [...]string{"pass", "reply lost", "cut when sent", "never sent"}[f]
 }
 
 // link is one connection through a wire.
 type link struct {
 	client, server net.Conn
 	cutAtReply     atomic.Bool
-	silent         atomic.Bool
+	silent         atomic.Bool // nothing is forwarded any more, and nothing said
+	listening      atomic.Bool // it has said LISTEN
 
 	// Of the goroutine that reads the client.
 	statements map[string]string // prepared ones
@@ -139,6 +139,19 @@ func (w *wire) cutAll() {
 	}
 }
 
+// silence makes black holes of the connections that listen, and returns how
+// many they were.
+func (w *wire) silence() (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for l := range w.links {
+		if l.listening.Load() && !l.silent.Swap(true) {
+			n++
+		}
+	}
+	return n
+}
+
 func (l *link) cut() {
 	_ = l.client.Close()
 	_ = l.server.Close()
@@ -168,6 +181,9 @@ func (l *link) toServer(w *wire) {
 			l.next = max(l.next, w.decide(l, l.statements[string(name)]))
 		case 'Q':
 			l.next, whole = w.decide(l, text(body)), true
+			if strings.HasPrefix(strings.ToLower(text(body)), "listen ") {
+				l.listening.Store(true)
+			}
 		case 'S':
 			whole = true
 		}
@@ -179,9 +195,6 @@ func (l *link) toServer(w *wire) {
 		}
 		if _, err := l.server.Write(message); err != nil || whole && l.next == cutSent {
 			return
-		}
-		if whole && l.next == hole {
-			l.silent.Store(true)
 		}
 	}
 }
