@@ -36,7 +36,7 @@ type chaos struct {
 
 	inWindow int           // how many faults must fall between begin_job and completion
 	settle   time.Duration // how long all may take to end after the last fault
-	again    time.Duration // within which a dead worker's jobs must run again, p99
+	again    time.Duration // within which a dead worker's jobs must run again, p99; 0 only measures
 }
 
 // seedOf prints the seed of a test's chance. HEADGATE_SEED=n repeats it.
@@ -195,7 +195,9 @@ func (c chaos) judgeAgain(t *testing.T, env *jobstest.Env, victims []*victim) {
 	p99 := percentile(waits, 0.99)
 	t.Logf("from death to running again, %d attempts: p50 %s, p99 %s, max %s",
 		len(waits), percentile(waits, 0.5).Round(time.Millisecond), p99.Round(time.Millisecond), slices.Max(waits).Round(time.Millisecond))
-	require.LessOrEqual(t, p99, c.again)
+	if c.again > 0 {
+		require.LessOrEqual(t, p99, c.again)
+	}
 }
 
 func percentile[T cmp.Ordered](list []T, p float64) T {

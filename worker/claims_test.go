@@ -83,7 +83,7 @@ func (c *losingConn) Read(b []byte) (int, error) {
 	if c.claiming.Load() && bytes.Contains(b[:n], []byte("UPDATE ")) {
 		c.claiming.Store(false)
 		if !bytes.Contains(b[:n], []byte("UPDATE 0\x00")) && c.lost.Add(1) <= c.n {
-			_ = c.Conn.Close()
+			_ = c.Close()
 			return 0, io.ErrUnexpectedEOF
 		}
 		if c.lost.Load() > c.n {

@@ -118,7 +118,7 @@ func TestFaultsCutCommits(t *testing.T) {
 		case e.recovered == 1 && planned[uid] != cutNever:
 			require.Empty(t, e.classes, "job %s (%s): %+v", uid, planned[uid], e)
 			recovered++
-		case e.recovered == 0 && planned[uid] != cutReply:
+		case e.recovered == 0 && planned[uid] == cutNever:
 			require.Equal(t, string(jobs.ClassInterrupted), e.classes, "job %s (%s): %+v", uid, planned[uid], e)
 			again++
 		default:
@@ -132,20 +132,20 @@ func TestFaultsCutCommits(t *testing.T) {
 	require.Zero(t, doubled)
 	require.Zero(t, missing)
 	require.Equal(t, cuts+nevers, of)
-	require.GreaterOrEqual(t, again, nevers)
-	require.Greater(t, recovered, cuts*3/4)
+	require.Equal(t, nevers, again)
+	require.Equal(t, cuts, recovered)
 	replay(t, tenants, list)
 	require.Equal(t, bares, bareDoubled, "the control: each lost reply must double an effect without the ledger")
 }
 
-// COMMIT hangs because a synchronous standby is away, and the connection is lost
-// meanwhile (with the cancel request, which would end the wait): what becomes of
-// it is open, so the job waits and uses no attempt. Where only the attempt's
-// time is up, the server's own statement timeout ends the wait, and the job is
-// found done. When the standby is not asked for any more, each has ended once.
+// COMMIT hangs because a synchronous standby is away. Its connection is lost
+// meanwhile, or the attempt's time is up, and the cancel request that would end
+// the wait is lost too (a statement timeout does not end it: Postgres takes that
+// off before it commits). What becomes of it is open, so the job waits and uses
+// no attempt. When the standby is not asked for any more, each has ended once.
 func TestFaultsHangingCommits(t *testing.T) {
 	t.Parallel()
-	const n = 20
+	const n = 10
 	ctx := context.Background()
 	server := startPostgres(t, localpg.Config{})
 	env := jobstest.New(t)
@@ -167,7 +167,7 @@ func TestFaultsHangingCommits(t *testing.T) {
 		args := SlowTransfer{Transfer: Transfer{From: 1, To: 2, Amount: 1}} // each in its own tenant: none waits for another
 		if i >= n {
 			opts := enqueueTo(victimQueue)
-			opts.Timeout = 3 * time.Second
+			opts.Timeout = 6 * time.Second
 			late[acceptWith(t, env, tenants, i, args, list, opts)] = true
 			continue
 		}
@@ -178,31 +178,25 @@ func TestFaultsHangingCommits(t *testing.T) {
 	env.Work(&cfg, func(w *worker.Worker) { registerVictimKinds(w, func(string) {}) })
 	asked := map[string]bool{} // told "not decided yet"
 	for uid := range list {
-		if !late[uid] {
-			env.WaitFor(uid, func(o jobs.Outcome) bool { return o.State == jobs.Snoozed && o.Class == jobs.ClassConflict })
-			asked[uid] = true
-		}
+		env.WaitFor(uid, func(o jobs.Outcome) bool { return o.State == jobs.Snoozed && o.Class == jobs.ClassConflict })
+		asked[uid] = true
 	}
 	var open int
 	require.NoError(t, tenants[0].db.Pool.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'`).Scan(&open))
-	require.GreaterOrEqual(t, open, n, "commits that hang")
+	require.Equal(t, 2*n, open, "commits that hang")
 	standby("")
 	waitUntilDone(t, env, time.Minute)
 
 	require.Equal(t, n, knife.done[cutSent])
-	lateRecovered := 0
 	for uid, e := range endings(t, env, "slow-transfer") {
 		require.Equal(t, 1, e.succeeded, "job %s: %+v", uid, e)
 		require.Zero(t, e.failed, "job %s: %+v", uid, e)
 		require.Equal(t, 1, e.attempts, "an attempt was used: job %s: %+v", uid, e)
 		require.Equal(t, 1, e.recovered, "job %s: %+v", uid, e)
-		if late[uid] {
-			lateRecovered++
-		}
 	}
 	doubled, missing, of := audit(t, tenants, list, "slow-transfer")
-	t.Logf("%d commits hung; %d jobs whose connection was lost were told that it is not decided yet; %d whose time was up were found done; %d doubled, %d missing of %d",
-		open, len(asked), lateRecovered, doubled, missing, of)
+	t.Logf("%d commits hung, %d of them until the attempt's time was up; %d jobs were told that it is not decided yet, and then found done; %d doubled, %d missing of %d",
+		open, len(late), len(asked), doubled, missing, of)
 	require.Zero(t, doubled)
 	require.Zero(t, missing)
 	replay(t, tenants, list)

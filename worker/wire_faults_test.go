@@ -41,7 +41,7 @@ type fate int
 const (
 	pass     fate = iota
 	cutReply      // the server has done it, and its reply is lost
-	cutSent       // the connection is lost as soon as it is sent: it may be under way, or never arrive
+	cutSent       // the connection is lost as soon as it is sent: it is still under way
 	cutNever      // it never reaches the server
 )
 
@@ -159,7 +159,12 @@ func (l *link) cut() {
 
 // toServer forwards message by message what the client says.
 func (l *link) toServer(w *wire) {
-	defer l.cut()
+	sent := false
+	defer func() {
+		if !sent {
+			l.cut()
+		}
+	}()
 	in := bufio.NewReader(l.client)
 	if !l.startup(w, in) {
 		return
@@ -193,7 +198,12 @@ func (l *link) toServer(w *wire) {
 		if l.next == cutReply || l.next == cutSent {
 			l.cutAtReply.Store(true)
 		}
-		if _, err := l.server.Write(message); err != nil || whole && l.next == cutSent {
+		if _, err := l.server.Write(message); err != nil {
+			return
+		}
+		if whole && l.next == cutSent {
+			sent = true // toClient waits for the server and closes that side
+			_ = l.client.Close()
 			return
 		}
 	}
@@ -251,10 +261,10 @@ func (l *link) toClient() {
 	in := bufio.NewReader(l.server)
 	for {
 		message, err := readMessage(in)
-		if err != nil || message[0] == 'C' && l.cutAtReply.Load() {
+		if err != nil || message[0] == 'Z' && l.cutAtReply.Load() {
 			return
 		}
-		if l.silent.Load() {
+		if l.silent.Load() || message[0] == 'C' && l.cutAtReply.Load() {
 			continue
 		}
 		if _, err := l.client.Write(message); err != nil {
