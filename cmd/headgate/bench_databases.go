@@ -42,7 +42,7 @@ func (s *benchStage) makeTenantDatabases(ctx context.Context) error {
 	if err := s.create(ctx, template, "template0"); err != nil {
 		return err
 	}
-	if err := s.on(ctx, template, s.fillTemplate); err != nil {
+	if err := s.on(ctx, template, func(conn *pgx.Conn) error { return s.fillTemplate(ctx, conn) }); err != nil {
 		return err
 	}
 	for i := range s.layout.databases {
@@ -80,8 +80,7 @@ func (s *benchStage) makeRoles(ctx context.Context) error {
 	return err
 }
 
-func (s *benchStage) fillTemplate(conn *pgx.Conn) error {
-	ctx := context.Background()
+func (s *benchStage) fillTemplate(ctx context.Context, conn *pgx.Conn) error {
 	_, err := conn.Exec(ctx, fmt.Sprintf(`GRANT ALL ON DATABASE %s TO %s; GRANT ALL ON SCHEMA public TO %[2]s; SET ROLE %[2]s`,
 		s.name+"_template", s.owner.name))
 	if err != nil {

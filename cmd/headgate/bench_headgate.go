@@ -95,23 +95,23 @@ func (h *headgateSide) enrol(ctx context.Context, cat *catalog.Catalog) error {
 func (h *headgateSide) work(ctx context.Context, w benchWork) (func(context.Context) error, error) {
 	cfg := h.config
 	cfg.FetchCooldown = w.cooldown
-	worker0, err := worker.New(cfg)
+	runner, err := worker.New(cfg)
 	if err != nil {
 		return nil, err
 	}
 	if w.effect {
-		worker.InTx(worker0, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[benchArgs]) error {
+		worker.InTx(runner, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[benchArgs]) error {
 			w.begun(job.Args.N)
 			_, err := tx.Exec(ctx, insertEffect, job.Tenant.OrgID, job.Args.N)
 			return err
 		})
 	} else {
-		worker.NoConn(worker0, func(_ context.Context, job *jobs.Job[benchArgs]) error {
+		worker.NoConn(runner, func(_ context.Context, job *jobs.Job[benchArgs]) error {
 			w.begun(job.Args.N)
 			return nil
 		})
 	}
-	return worker0.Stop, worker0.Start(ctx)
+	return runner.Stop, runner.Start(ctx)
 }
 
 func (h *headgateSide) one(time.Duration) (func(context.Context, benchArgs) error, error) {
