@@ -18,7 +18,7 @@ func (a *attempt) execute(ctx context.Context) error {
 		return late(ctx, a.call(ctx, work{}))
 	}
 	var unanswered *unansweredCommitError
-	err := a.w.pools.With(ctx, a.place, func(conn *pgx.Conn) error {
+	err := a.w.pools.With(ctx, a.place, func(ctx context.Context, conn *pgx.Conn) error {
 		switch a.kind.form {
 		case readOnly:
 			return a.readOnly(ctx, conn)

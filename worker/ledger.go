@@ -185,7 +185,7 @@ func (a *attempt) ask(ctx context.Context) error {
 	defer cancel()
 	var state found
 	var result []byte
-	err := a.w.pools.With(ctx, a.place, func(conn *pgx.Conn) error {
+	err := a.w.pools.With(ctx, a.place, func(ctx context.Context, conn *pgx.Conn) error {
 		tx, err := conn.Begin(ctx)
 		if err != nil {
 			return err

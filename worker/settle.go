@@ -32,7 +32,7 @@ func (a *attempt) settle(ctx context.Context) error {
 	}
 	var state found
 	var result []byte
-	err := a.w.pools.With(ctx, a.place, func(conn *pgx.Conn) error {
+	err := a.w.pools.With(ctx, a.place, func(ctx context.Context, conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, tombstoneJob, a.place.OrgID, a.meta.UID, a.w.cfg.LockTimeout.Milliseconds()).Scan(&state, &result)
 	})
 	switch {

@@ -25,7 +25,7 @@ func (a *attempt) upgradeIfOlder(ctx context.Context, cause error) (bool, error)
 		return false, &resolveError{err}
 	}
 	owner.Upgrading = true
-	err = a.w.pools.With(ctx, owner, func(conn *pgx.Conn) error {
+	err = a.w.pools.With(ctx, owner, func(ctx context.Context, conn *pgx.Conn) error {
 		applied, err := migrations.UpTenant(ctx, conn, owner.DatabaseID)
 		if len(applied) > 0 {
 			a.w.cfg.Logger.InfoContext(ctx, "upgraded Headgate's schema in a tenant database", "database", owner.Database, "applied", applied)

@@ -11,19 +11,15 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
-
-type placeHolder = atomic.Pointer[address.Place]
 
 // neutral names every setting that pgx would otherwise take from this
 // process's PG* variables, home directory or password file. The placeholders
@@ -33,14 +29,14 @@ const neutral = `host=/nowhere port=5432 dbname=none user=none password=none pas
 	`target_session_attrs=any application_name=headgate timezone=UTC options='' connect_timeout=5 ` +
 	`min_protocol_version=3.0 max_protocol_version=3.0 channel_binding=prefer require_auth=''`
 
-func neutralConfig() (*pgxpool.Config, error) {
-	cfg, err := pgxpool.ParseConfig(neutral)
+func neutralConfig() (*pgx.ConnConfig, error) {
+	cfg, err := pgx.ParseConfig(neutral)
 	if err != nil {
 		return nil, fmt.Errorf("the environment names a Postgres service that cannot be read (unset PGSERVICE and PGSERVICEFILE): %w", err)
 	}
-	clear(cfg.ConnConfig.RuntimeParams)
-	cfg.ConnConfig.RuntimeParams["application_name"] = "headgate"
-	cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	clear(cfg.RuntimeParams)
+	cfg.RuntimeParams["application_name"] = "headgate"
+	cfg.RuntimeParams["timezone"] = "UTC"
 	return cfg, nil
 }
 
@@ -49,11 +45,10 @@ func neutralConfig() (*pgxpool.Config, error) {
 // where there is no identity to compare yet. The caller closes it.
 func Connect(ctx context.Context, cfg Config, transport address.Transport, a address.Address) (*pgx.Conn, error) {
 	cfg = cfg.withDefaults()
-	pool, err := neutralConfig()
+	conn, err := neutralConfig()
 	if err != nil {
 		return nil, err
 	}
-	conn := pool.ConnConfig
 	if err := apply(cfg, transport, a, conn); err != nil {
 		return nil, err
 	}
@@ -103,9 +98,12 @@ var sessionAttrs = map[string]pgconn.ValidateConnectFunc{
 // address was accepted.
 func dialer(transport address.Transport, timeout time.Duration) pgconn.DialFunc {
 	d := net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}
-	d.Control = func(network, addr string, _ syscall.RawConn) error {
+	d.Control = func(network, addr string, socket syscall.RawConn) error {
 		if network == "unix" {
 			return nil
+		}
+		if err := giveUpUnanswered(socket); err != nil {
+			return err
 		}
 		ip, err := netip.ParseAddrPort(addr)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -24,6 +25,9 @@ type ConnectError struct {
 	Login    string
 	Class    jobs.Class
 	Err      error
+
+	// RetryAfter is how long the job should stay away; 0 where nobody knows.
+	RetryAfter time.Duration
 }
 
 // Error is one sentence with the cause and the next step.

@@ -6,78 +6,79 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
 // Config is what a Pools needs. The zero value works.
 type Config struct {
-	// MaxConns bounds the connections of this process to one database under one
-	// login. 0 means 8.
+	// MaxConns bounds the connections of this process to one server, over all
+	// its databases and logins, idle ones included. The server's own budget in
+	// the catalog bounds it further. 0 means 20.
 	MaxConns int
 
-	// IdleTimeout is how long a connection, and then its pool, is kept without
-	// work. 0 means 30 seconds.
+	// IdleTimeout is how long a connection is kept without work. 0 means 30
+	// seconds.
 	IdleTimeout time.Duration
 
 	// ConnectTimeout bounds one connection attempt, name look-up, TLS and login
 	// included, where the address does not say. 0 means 5 seconds.
 	ConnectTimeout time.Duration
 
+	// AuthPause is how long a login that was refused is not tried again unless
+	// the catalog has a new address. 0 means 5 minutes.
+	AuthPause time.Duration
+
 	// RootCerts is the directory of the certificates that addresses may name as
 	// sslrootcert (NAME is read from NAME.crt). "" means that only the system's
 	// roots are trusted.
 	RootCerts string
 
-	// Logger is told of opened and closed pools at debug level. nil means
+	// Logger is told of servers that stop and begin to answer. nil means
 	// slog.Default().
 	Logger *slog.Logger
 }
 
 func (c Config) withDefaults() Config {
-	c.MaxConns = cmp.Or(c.MaxConns, 8)
+	c.MaxConns = cmp.Or(c.MaxConns, 20)
 	c.IdleTimeout = cmp.Or(c.IdleTimeout, 30*time.Second)
 	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, 5*time.Second)
+	c.AuthPause = cmp.Or(c.AuthPause, 5*time.Minute)
 	c.Logger = cmp.Or(c.Logger, slog.Default())
 	return c
 }
 
-// Pools holds the open pools. All its methods are safe for concurrent use.
+// Pools holds this process's connections to tenant databases. All its methods
+// are safe for concurrent use.
 type Pools struct {
-	cfg Config
+	cfg     Config
+	refused refusals
 
-	mu     sync.Mutex
-	open   map[key]*pool // guarded by mu; no connection is made or closed while it is held
-	closed bool
+	mu      sync.Mutex
+	servers map[string]*server // guarded by mu, by id; no connection is made or closed while it is held
+	users   int                // guarded by mu: calls of With under way
+	closed  bool               // guarded by mu
+	unused  chan struct{}      // closed when closed and users is 0
 
+	ends sync.WaitGroup // connections being closed
 	stop context.CancelFunc
 	done chan struct{}
 }
 
-type key struct {
-	server, database, login string
-	upgrading               bool // its connections may be to an older schema: kept apart
-}
-
-// pool is one pgxpool and what it takes to know that nobody needs it.
-type pool struct {
-	conns *pgxpool.Pool
-	place placeHolder
-
-	users    int       // guarded by Pools.mu
-	lastUsed time.Time // guarded by Pools.mu
-}
-
 // New starts a Pools. Close it to close the connections and end the goroutine
-// that closes idle pools.
+// that closes idle ones.
 func New(cfg Config) *Pools {
 	ctx, stop := context.WithCancel(context.Background())
-	p := &Pools{cfg: cfg.withDefaults(), open: map[key]*pool{}, stop: stop, done: make(chan struct{})}
+	p := &Pools{
+		cfg: cfg.withDefaults(), refused: refusals{list: map[key]refusal{}}, servers: map[string]*server{},
+		unused: make(chan struct{}), stop: stop, done: make(chan struct{}),
+	}
 	go p.closeIdleLoop(ctx)
 	return p
 }
@@ -85,86 +86,214 @@ func New(cfg Config) *Pools {
 // ErrClosed: the Pools was closed.
 var ErrClosed = errors.New("tenant connections are closed")
 
-// With runs fn on a connection to place, waiting for a free one as long as ctx
-// allows. If fn returns nil the connection is reset and kept; after an error or
-// a panic it is closed, so that no state of a failed job can meet the next one.
-// Errors of connecting are *[ConnectError]; fn's error is returned as it is.
-func (p *Pools) With(ctx context.Context, place address.Place, fn func(conn *pgx.Conn) error) error {
-	pl, err := p.use(place)
+// heldKey is the context key of the server that a caller holds a connection of.
+type heldKey struct{}
+
+// With runs fn on a connection to place, waiting for one as long as ctx allows.
+// If fn returns nil the connection is reset and kept; after an error or a panic
+// it is closed, so that no state of a failed job can meet the next one. Errors
+// of connecting are *[ConnectError]; fn's error is returned as it is.
+//
+// fn's context knows that a connection is held: a With under it that would have
+// to wait for the same server's budget fails at once instead.
+func (p *Pools) With(ctx context.Context, place address.Place, fn func(ctx context.Context, conn *pgx.Conn) error) error {
+	s, err := p.enter(place)
 	if err != nil {
 		return err
 	}
-	defer p.unuse(pl)
-
-	conn, err := pl.conns.Acquire(ctx)
+	defer p.leave()
+	c, err := p.connection(ctx, s, place)
 	if err != nil {
-		return connectError(ctx, place, err)
+		return err
 	}
 	healthy := false
 	defer func() {
-		if !healthy || !reset(conn.Conn()) {
-			discard(conn)
+		if healthy && c.reset() {
+			s.release(c)
 			return
 		}
-		conn.Release()
+		p.ends.Go(func() { s.drop(c) }) // its caller need not wait for that
 	}()
-	err = fn(conn.Conn())
+	err = fn(context.WithValue(ctx, heldKey{}, s), c.Conn)
 	healthy = err == nil
 	return err
 }
 
-// use returns the place's pool, opened if need be, and marks it used.
-func (p *Pools) use(place address.Place) (*pool, error) {
+// enter finds the server of a place and counts its caller.
+func (p *Pools) enter(place address.Place) (*server, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return nil, ErrClosed
 	}
-	k := key{place.ServerID, place.DatabaseID, place.Login, place.Upgrading}
-	pl := p.open[k]
-	if pl == nil {
-		var err error
-		if pl, err = p.newPool(place); err != nil {
-			return nil, err
-		}
-		p.open[k] = pl
-		p.cfg.Logger.Debug("tenant pool opened", "database", place.Database, "login", place.Login)
+	budget := p.cfg.MaxConns
+	if place.Budget > 0 {
+		budget = min(budget, place.Budget)
 	}
-	pl.place.Store(&place) // the newest address wins: a rotated password needs no restart
-	pl.users++
-	return pl, nil
+	s := p.servers[place.ServerID]
+	if s == nil {
+		s = &server{id: place.ServerID, name: cmp.Or(place.Server, place.ServerID), budget: budget, limit: budget, used: time.Now()}
+		p.servers[place.ServerID] = s
+	}
+	s.setBudget(budget)
+	p.users++
+	return s, nil
 }
 
-func (p *Pools) unuse(pl *pool) {
+func (p *Pools) leave() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pl.users--
-	pl.lastUsed = time.Now()
-}
-
-// resetSQL takes away every kind of state that a session can carry to its next
-// user, in one round trip. DISCARD ALL would also drop the statements that pgx
-// has prepared and still believes in.
-const resetSQL = `
-RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *;
-SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES`
-
-// reset reports whether conn is fit for its next user.
-func reset(conn *pgx.Conn) bool {
-	if conn.IsClosed() || conn.PgConn().TxStatus() != 'I' {
-		return false
+	if p.users--; p.closed && p.users == 0 {
+		close(p.unused)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_, err := conn.PgConn().Exec(ctx, resetSQL).ReadAll()
-	return err == nil
 }
 
-// discard takes conn out of its pool and closes it, within a bound.
-func discard(conn *pgxpool.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_ = conn.Hijack().Close(ctx) // closing is all we can do; the socket is closed in any case
+// connection returns one to place, idle or new.
+func (p *Pools) connection(ctx context.Context, s *server, place address.Place) (*conn, error) {
+	if err := p.refused.check(place, time.Now()); err != nil {
+		return nil, err
+	}
+	for {
+		c, err := s.acquire(ctx, place)
+		if err != nil {
+			return nil, err
+		}
+		if c != nil && c.alive(ctx) {
+			return c, nil
+		}
+		if c != nil { // the server has closed it meanwhile
+			p.ends.Go(func() { s.drop(c) })
+			if ctx.Err() != nil {
+				return nil, connectError(ctx, place, context.Cause(ctx))
+			}
+			continue
+		}
+		c, err = p.connect(ctx, s, place)
+		if err != nil {
+			s.give()
+			return nil, err
+		}
+		return c, nil
+	}
+}
+
+// connect makes a connection, for which there is room. A refused login is
+// compared with the catalog once: the address may have been old.
+func (p *Pools) connect(ctx context.Context, s *server, place address.Place) (*conn, error) {
+	c, err := p.try(ctx, s, place)
+	var refused *ConnectError
+	if errors.As(err, &refused) && refused.Class == jobs.ClassAuthFailed && place.Reload != nil {
+		newer, reloadErr := place.Reload(ctx)
+		if reloadErr == nil && newer.Version != place.Version {
+			place = newer
+			c, err = p.try(ctx, s, place)
+		}
+	}
+	p.refused.note(place, time.Now(), p.cfg.pausedFor, err)
+	return c, err
+}
+
+func (p *Pools) try(ctx context.Context, s *server, place address.Place) (*conn, error) {
+	if err := s.admit(place, time.Now()); err != nil {
+		return nil, err
+	}
+	made, err := p.dial(ctx, place)
+	if err != nil {
+		err = connectError(ctx, place, err)
+	}
+	if event := s.heard(time.Now(), err); event != "" {
+		p.tell(ctx, s, event, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &conn{Conn: made, key: keyOf(place), version: place.Version, used: time.Now()}, nil
+}
+
+// dial connects, and asks whose database it is.
+func (p *Pools) dial(ctx context.Context, place address.Place) (*pgx.Conn, error) {
+	cfg, err := neutralConfig()
+	if err != nil {
+		return nil, fmt.Errorf("preparing connections to database %s: %w", place.Database, err)
+	}
+	if err := p.address(ctx, place, cfg); err != nil {
+		return nil, err
+	}
+	made, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkIdentity(ctx, place, made); err != nil {
+		c := &conn{Conn: made}
+		c.end()
+		return nil, err
+	}
+	return made, nil
+}
+
+// tell is one line for each time that a server changes, not one for each job.
+func (p *Pools) tell(ctx context.Context, s *server, event string, err error) {
+	switch event {
+	case "breaker open":
+		p.cfg.Logger.ErrorContext(ctx, "server does not answer: its jobs wait, and it is tried by one at a time", "event", event, "server", s.name, "error", err)
+	case "server full":
+		p.cfg.Logger.WarnContext(ctx, "server has no free connection: this process asks for half as many", "event", event, "server", s.name, "limit", s.stats().Limit)
+	default:
+		p.cfg.Logger.InfoContext(ctx, "server answers again", "event", event, "server", s.name)
+	}
+}
+
+// Server is what this process knows of one server.
+type Server struct {
+	ID      string    `json:"id"`
+	Name    string    `json:"name"`
+	Budget  int       `json:"budget"` // connections that this process may have
+	Limit   int       `json:"limit"`  // what it allows itself after the server was full
+	Open    int       `json:"open"`   // idle ones included
+	Idle    int       `json:"idle"`
+	Waiting int       `json:"waiting"` // jobs
+	Breaker string    `json:"breaker"` // closed, open or half-open
+	Since   time.Time `json:"since,omitzero"`
+}
+
+func (s *server) stats() Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	stats := Server{
+		ID: s.id, Name: s.name, Budget: s.budget, Limit: s.limit, Open: s.open, Idle: len(s.idle),
+		Waiting: len(s.waiters), Breaker: "closed", Since: s.breaker.since,
+	}
+	switch {
+	case s.breaker.open() && s.breaker.allowed > 0:
+		stats.Breaker = "half-open"
+	case s.breaker.open():
+		stats.Breaker = "open"
+	}
+	return stats
+}
+
+// Servers returns the servers that this process has to do with, by name.
+func (p *Pools) Servers() []Server {
+	p.mu.Lock()
+	list := make([]*server, 0, len(p.servers))
+	for _, s := range p.servers {
+		list = append(list, s)
+	}
+	p.mu.Unlock()
+	stats := make([]Server, len(list))
+	for i, s := range list {
+		stats[i] = s.stats()
+	}
+	slices.SortFunc(stats, func(a, b Server) int { return cmp.Compare(a.Name, b.Name) })
+	return stats
+}
+
+// Open returns the number of open connections.
+func (p *Pools) Open() (n int) {
+	for _, s := range p.Servers() {
+		n += s.Open
+	}
+	return n
 }
 
 // closeIdleLoop ends when ctx does.
@@ -177,73 +306,42 @@ func (p *Pools) closeIdleLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			p.closeIdle(now)
+			p.closeIdle(now.Add(-p.cfg.IdleTimeout))
+			p.refused.sweep(now)
 		}
 	}
 }
 
-// closeIdle closes the pools that nobody has used for IdleTimeout and returns
-// how many they were.
-func (p *Pools) closeIdle(now time.Time) int {
+// closeIdle closes the connections that nobody has used since before, and
+// forgets the servers of which nothing is left.
+func (p *Pools) closeIdle(before time.Time) {
 	p.mu.Lock()
-	var idle []*pool
-	for k, pl := range p.open {
-		if pl.users == 0 && now.Sub(pl.lastUsed) >= p.cfg.IdleTimeout {
-			idle = append(idle, pl)
-			delete(p.open, k)
+	list := make([]*server, 0, len(p.servers))
+	for id, s := range p.servers {
+		if list = append(list, s); p.users == 0 && s.forgotten(before) {
+			delete(p.servers, id)
 		}
 	}
 	p.mu.Unlock()
-	for _, pl := range idle {
-		pl.conns.Close()
-		p.cfg.Logger.Debug("tenant pool closed", "database", pl.place.Load().Database)
+	for _, s := range list {
+		for _, c := range s.stale(before) {
+			s.drop(c)
+		}
 	}
-	return len(idle)
-}
-
-// Open returns the number of open pools.
-func (p *Pools) Open() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.open)
 }
 
 // Close refuses new work, waits for the connections in use and closes all. It
 // may be called twice.
 func (p *Pools) Close() {
 	p.mu.Lock()
-	already := p.closed
-	p.closed = true
-	open := p.open
-	p.open = map[key]*pool{}
-	p.mu.Unlock()
-	if already {
-		<-p.done
-		return
+	if !p.closed && p.users == 0 {
+		close(p.unused)
 	}
+	p.closed = true
+	p.mu.Unlock()
+	<-p.unused
 	p.stop()
 	<-p.done
-	for _, pl := range open {
-		pl.conns.Close()
-	}
-}
-
-func (p *Pools) newPool(place address.Place) (*pool, error) {
-	cfg, err := neutralConfig()
-	if err != nil {
-		return nil, fmt.Errorf("preparing connections to database %s: %w", place.Database, err)
-	}
-	pl := &pool{lastUsed: time.Now()}
-	pl.place.Store(&place)
-	cfg.MaxConns = int32(min(p.cfg.MaxConns, 1000))
-	cfg.MaxConnIdleTime = p.cfg.IdleTimeout
-	cfg.HealthCheckPeriod = max(p.cfg.IdleTimeout/2, 10*time.Millisecond)
-	cfg.BeforeConnect = func(ctx context.Context, conn *pgx.ConnConfig) error {
-		return p.address(ctx, *pl.place.Load(), conn)
-	}
-	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		return checkIdentity(ctx, *pl.place.Load(), conn)
-	}
-	pl.conns, err = pgxpool.NewWithConfig(context.Background(), cfg)
-	return pl, err
+	p.ends.Wait()
+	p.closeIdle(time.Now().Add(time.Hour))
 }

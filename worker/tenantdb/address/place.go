@@ -8,6 +8,8 @@ import "context"
 // moment a connection is made.
 type Place struct {
 	ServerID   string // UUID of the server
+	Server     string // the catalog's name of the server, for people
+	Budget     int    // the server's connection budget for one process; 0: it has none
 	DatabaseID string // UUID; must equal the identity row in the database itself
 	Database   string // the catalog's name of the database, for people
 	Login      string // "job" or "owner"
@@ -23,6 +25,13 @@ type Place struct {
 
 	// Transport says what the server row allows an address to use.
 	Transport Transport
+
+	// Version rises whenever the login's address changes.
+	Version int
+
+	// Reload returns the place as the catalog has it now, past every cache. nil
+	// where there is nothing newer to be had.
+	Reload func(ctx context.Context) (Place, error)
 
 	// Open returns the address. It may fail because the sealed value cannot be
 	// opened (an error that matches ErrUndecryptable). Safe for concurrent use.

@@ -1,0 +1,268 @@
+package tenantdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/worker/tenantdb/address"
+)
+
+// server is all that this process has to do with one server: its connections,
+// over all databases and logins, and who waits for one.
+//
+// Idle connections count, since the server counts them too. If the budget is
+// used up, the one that has been idle longest is closed for a newcomer; if none
+// is idle, the newcomer waits in order. A connection that comes back goes to the
+// next job of its own database if one waits (see affinity), else to the first
+// in line.
+//
+// No connection is made, reset or closed while mu is held.
+type server struct {
+	id, name string
+
+	mu      sync.Mutex // guards what follows
+	budget  int        // the server's own, as its row says
+	limit   int        // what is left of it after the server said that it is full
+	open    int        // connections that exist, or are being made or closed
+	idle    []*conn    // the one used last at the end
+	waiters []*waiter  // in order of arrival
+	breaker breaker
+	used    time.Time
+}
+
+// key tells the connections of one database and login from others.
+type key struct {
+	database, login string
+	upgrading       bool // its connections may be to an older schema: kept apart
+}
+
+func keyOf(place address.Place) key { return key{place.DatabaseID, place.Login, place.Upgrading} }
+
+// waiter is a job in line. It is handed a connection, or nil for the right to
+// make one.
+type waiter struct {
+	key      key
+	version  int
+	ready    chan *conn // holds one
+	bypassed int        // how often others went first
+}
+
+// affinity bounds how often the first in line lets others of a connection's own
+// database go before it.
+const affinity = 8
+
+// acquire returns an idle connection, or nil for the right to make one, and may
+// first have to close another. It waits as long as ctx allows.
+func (s *server) acquire(ctx context.Context, place address.Place) (*conn, error) {
+	k := keyOf(place)
+	s.mu.Lock()
+	s.used = time.Now()
+	if c := s.takeIdle(k, place.Version); c != nil {
+		s.mu.Unlock()
+		return c, nil
+	}
+	if s.open < s.limit {
+		s.open++
+		s.mu.Unlock()
+		return nil, nil
+	}
+	if len(s.idle) > 0 {
+		oldest := s.idle[0]
+		s.idle = s.idle[1:]
+		s.mu.Unlock()
+		oldest.end() // its place is ours now
+		return nil, nil
+	}
+	if held, _ := ctx.Value(heldKey{}).(*server); held == s {
+		s.mu.Unlock()
+		return nil, s.secondError(place)
+	}
+	w := &waiter{key: k, version: place.Version, ready: make(chan *conn, 1)}
+	s.waiters = append(s.waiters, w)
+	s.mu.Unlock()
+	select {
+	case c := <-w.ready:
+		return c, nil
+	case <-ctx.Done():
+		s.leave(w)
+		return nil, &ConnectError{Database: place.Database, Login: place.Login, Class: jobs.ClassTimeout, Err: fmt.Errorf(
+			"no free connection to server %s in time (all %d are in use): %w", s.name, s.limit, context.Cause(ctx))}
+	}
+}
+
+// secondError: a job that holds a connection may not wait for another one of the
+// same server: if all its neighbours did, all would wait for ever.
+func (s *server) secondError(place address.Place) error {
+	return fmt.Errorf("this job holds a connection to server %s already and asks for another one, to database %s, while all %d of the server's budget are in use: use the one that it has",
+		s.name, place.Database, s.limit)
+}
+
+// leave takes a waiter out of the line. What it was handed at the same moment
+// goes to the next.
+func (s *server) leave(w *waiter) {
+	s.mu.Lock()
+	for i, other := range s.waiters {
+		if other == w {
+			s.waiters = append(s.waiters[:i:i], s.waiters[i+1:]...)
+			s.mu.Unlock()
+			return
+		}
+	}
+	s.mu.Unlock()
+	if c := <-w.ready; c != nil {
+		s.release(c)
+	} else {
+		s.give()
+	}
+}
+
+// takeIdle returns the connection of a key that was used last. Those of an older
+// address are closed by the pass that closes idle ones.
+func (s *server) takeIdle(k key, version int) *conn {
+	for i := len(s.idle) - 1; i >= 0; i-- {
+		if c := s.idle[i]; c.key == k && c.version == version {
+			s.idle = append(s.idle[:i:i], s.idle[i+1:]...)
+			return c
+		}
+	}
+	return nil
+}
+
+// release takes back a connection that is fit for its next user.
+func (s *server) release(c *conn) {
+	s.mu.Lock()
+	c.used = time.Now()
+	s.used = c.used
+	if s.open > s.limit { // the budget has shrunk
+		s.mu.Unlock()
+		s.drop(c)
+		return
+	}
+	if len(s.waiters) == 0 {
+		s.idle = append(s.idle, c)
+		s.mu.Unlock()
+		return
+	}
+	w := s.next(c)
+	s.mu.Unlock()
+	if w.key == c.key && w.version == c.version {
+		w.ready <- c
+		return
+	}
+	c.end()
+	w.ready <- nil
+}
+
+// next takes a waiter out of the line: one that can use c as it is, unless the
+// first has let enough go before it.
+func (s *server) next(c *conn) *waiter {
+	i := 0
+	if first := s.waiters[0]; c != nil && first.bypassed < affinity {
+		for j, w := range s.waiters {
+			if w.key == c.key && w.version == c.version {
+				i = j
+				break
+			}
+		}
+		if i > 0 {
+			first.bypassed++
+		}
+	}
+	w := s.waiters[i]
+	s.waiters = append(s.waiters[:i:i], s.waiters[i+1:]...)
+	return w
+}
+
+// drop closes a connection that is not fit for anybody, then gives its place away.
+func (s *server) drop(c *conn) {
+	c.end()
+	s.give()
+}
+
+// give hands the right to make a connection to the first in line.
+func (s *server) give() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.waiters) == 0 || s.open > s.limit {
+		s.open--
+		return
+	}
+	s.next(nil).ready <- nil
+}
+
+// admit asks the breaker. The error has the class that opened it.
+func (s *server) admit(place address.Place, now time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.breaker.admit(now) {
+		return nil
+	}
+	return &ConnectError{
+		Database: place.Database, Login: place.Login, Class: jobs.ClassUnreachable, RetryAfter: s.breaker.wait(now),
+		Err: fmt.Errorf("server %s does not answer since %s, and is tried by one job at a time: %w",
+			s.name, s.breaker.since.UTC().Format(time.TimeOnly), s.breaker.cause),
+	}
+}
+
+// heard notes how a connection attempt ended, and returns what there is to tell.
+func (s *server) heard(now time.Time, err error) (event string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	class, _ := Classify(err)
+	switch {
+	case errors.Is(err, context.Canceled): // somebody lost patience; that says nothing about the server
+		s.breaker.abandoned()
+		return ""
+	case class == jobs.ClassServerFull:
+		s.limit = max(s.limit/2, 1)
+		s.breaker.succeeded(s.limit) // it answers
+		return "server full"
+	case err == nil:
+		s.limit = min(s.limit+1, s.budget)
+	case class == jobs.ClassUnreachable || class == jobs.ClassTimeout:
+		if s.breaker.failed(now, err) {
+			return "breaker open"
+		}
+		return ""
+	}
+	if s.breaker.succeeded(s.limit) { // whatever the error, the server answers
+		return "breaker closed"
+	}
+	return ""
+}
+
+// setBudget follows the server's row.
+func (s *server) setBudget(budget int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if budget != s.budget {
+		s.budget, s.limit = budget, budget
+	}
+}
+
+// stale takes out the connections that have been idle since before.
+func (s *server) stale(before time.Time) (list []*conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kept := s.idle[:0:0]
+	for _, c := range s.idle {
+		if c.used.Before(before) {
+			list = append(list, c)
+		} else {
+			kept = append(kept, c)
+		}
+	}
+	s.idle = kept
+	return list
+}
+
+// forgotten says that nothing of the server is left to remember.
+func (s *server) forgotten(before time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open == 0 && len(s.waiters) == 0 && !s.breaker.open() && s.used.Before(before)
+}
