@@ -58,7 +58,7 @@ func (a *attempt) verdict(ctx context.Context, err error) verdict {
 	case endsForGood[v.class]:
 		v.state = jobs.Cancelled
 	case notItsFault[v.class]:
-		v.state, v.wait = jobs.Snoozed, a.w.cfg.HoldFor
+		v.state, v.wait = jobs.Snoozed, a.w.holdFor(err)
 	case a.row.Attempt >= a.row.MaxAttempts:
 		v.state = jobs.Discarded
 	}
@@ -68,6 +68,20 @@ func (a *attempt) verdict(ctx context.Context, err error) verdict {
 	v.class = cmp.Or(v.class, jobs.ClassJobError)
 	return v
 }
+
+// holdFor is how long a job stays away for a reason that is not its own: as long
+// as the connections know that it will be refused, else HoldFor.
+func (w *Worker) holdFor(err error) time.Duration {
+	var connect *tenantdb.ConnectError
+	if errors.As(err, &connect) && connect.RetryAfter > 0 {
+		return min(connect.RetryAfter, maxHold)
+	}
+	return w.cfg.HoldFor
+}
+
+// maxHold bounds what a job waits for one refusal, so that a new password or
+// address is found within a minute.
+const maxHold = time.Minute
 
 // notItsFault are the classes that a job cannot help: it waits, and no attempt
 // is used.

@@ -14,7 +14,7 @@ import (
 )
 
 func (p *program) serverCommand() *cobra.Command {
-	return group("server", "Postgres servers that hold tenant databases", p.serverAdd(), p.serverList(), p.serverPrepare())
+	return group("server", "Postgres servers that hold tenant databases", p.serverAdd(), p.serverSet(), p.serverList(), p.serverPrepare())
 }
 
 var serverColumns = []column[catalog.Server]{
@@ -22,6 +22,7 @@ var serverColumns = []column[catalog.Server]{
 	{"transport", func(s catalog.Server) any { return string(s.Transport) }},
 	{"hosts", func(s catalog.Server) any { return s.Hosts }},
 	{"state", func(s catalog.Server) any { return s.State }},
+	{"budget", func(s catalog.Server) any { return s.Budget }},
 	{"created_at", func(s catalog.Server) any { return s.CreatedAt }},
 }
 
@@ -29,12 +30,13 @@ func (p *program) serverAdd() *cobra.Command {
 	var hosts []string
 	var socket string
 	var plain bool
+	var budget int
 	cmd := &cobra.Command{
 		Use:   "add NAME --host HOST [--host HOST]... | --socket DIR | --plain-loopback",
 		Short: "Enter a server in the catalog, and which hosts its addresses may name",
 		Args:  names("NAME"),
 		RunE: brief(func(ctx context.Context, args []string) error {
-			params := catalog.ServerParams{Name: args[0], Hosts: hosts, Transport: address.TLS}
+			params := catalog.ServerParams{Name: args[0], Hosts: hosts, Transport: address.TLS, Budget: budget}
 			switch {
 			case socket != "" && (plain || len(hosts) > 0):
 				return usagef("--socket goes with neither --host nor --plain-loopback: a socket has no host")
@@ -57,9 +59,38 @@ func (p *program) serverAdd() *cobra.Command {
 			})
 		}),
 	}
+	budgetFlag(cmd, &budget)
 	cmd.Flags().StringArrayVar(&hosts, "host", nil, "a host name or IP address of the server, reached over TLS")
 	cmd.Flags().StringVar(&socket, "socket", "", "the directory of a Unix socket on this machine, instead of hosts")
 	cmd.Flags().BoolVar(&plain, "plain-loopback", false, "TCP without TLS, to this machine only")
+	return cmd
+}
+
+func budgetFlag(cmd *cobra.Command, budget *int) {
+	cmd.Flags().IntVar(budget, "budget", 20, "connections of one worker process to the server, over all its databases")
+}
+
+func (p *program) serverSet() *cobra.Command {
+	var budget int
+	cmd := &cobra.Command{
+		Use:   "set NAME --budget N",
+		Short: "Change how many connections a worker process may have to a server",
+		Args:  names("NAME"),
+		RunE: brief(func(ctx context.Context, args []string) error {
+			return p.open(ctx, nil, func(r rooms) error {
+				if _, err := findServer(ctx, r.catalog, args[0]); err != nil {
+					return err
+				}
+				server, err := r.catalog.SetBudget(ctx, args[0], budget)
+				if err != nil {
+					return err
+				}
+				return one(p, server, serverColumns)
+			})
+		}),
+	}
+	budgetFlag(cmd, &budget)
+	_ = cmd.MarkFlagRequired("budget") // it is defined above
 	return cmd
 }
 

@@ -17,7 +17,7 @@ SELECT t.id::text, t.slug, t.org_id, t.name, t.plan, t.timezone, t.labels, t.sta
        d.id, d.name,
        CASE WHEN $2 THEN d.owner_login ELSE d.job_login END,
        CASE WHEN $2 THEN d.owner_version ELSE d.job_version END,
-       s.id::text, s.transport, s.hosts, t.xmin, d.xmin, s.xmin
+       s.id::text, s.name, s.connection_budget, s.transport, s.hosts, t.xmin, d.xmin, s.xmin
 FROM headgate.tenants t
 JOIN headgate.databases d ON d.id = t.database_id
 JOIN headgate.servers s ON s.id = d.server_id
@@ -55,7 +55,7 @@ func (c *Catalog) resolveTenant(ctx context.Context, key recentKey) (found answe
 	v := &found.versions
 	err = c.pool.QueryRow(ctx, resolveTenantSQL, key.tenant, key.login == jobs.LoginOwner).Scan(
 		&t.ID, &t.Slug, &t.OrgID, &t.Name, &t.Plan, &t.Timezone, &t.Labels, &t.Status, &t.Generation,
-		&row.databaseID, &row.database, &row.sealed, &row.version, &row.serverID, &row.transport, &row.hosts,
+		&row.databaseID, &row.database, &row.sealed, &row.version, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts,
 		&v.tenant, &v.database, &v.server)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -82,7 +82,7 @@ const resolveDatabaseSQL = `
 SELECT d.id, d.name,
        CASE WHEN $3 THEN d.owner_login ELSE d.job_login END,
        CASE WHEN $3 THEN d.owner_version ELSE d.job_version END,
-       s.id::text, s.transport, s.hosts
+       s.id::text, s.name, s.connection_budget, s.transport, s.hosts
 FROM headgate.databases d
 JOIN headgate.servers s ON s.id = d.server_id
 WHERE d.name = $1 OR d.id = $2`
@@ -94,7 +94,7 @@ func (c *Catalog) ResolveDatabase(ctx context.Context, nameOrUUID string, login 
 	name, id := nameOrID(nameOrUUID)
 	row := placeRow{login: login}
 	err := c.pool.QueryRow(ctx, resolveDatabaseSQL, name, id, login == jobs.LoginOwner).Scan(
-		&row.databaseID, &row.database, &row.sealed, &row.version, &row.serverID, &row.transport, &row.hosts)
+		&row.databaseID, &row.database, &row.sealed, &row.version, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return address.Place{}, fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, quote(nameOrUUID))
@@ -113,14 +113,20 @@ type placeRow struct {
 	sealed     []byte
 	version    int
 	serverID   string
+	server     string
+	budget     int
 	transport  address.Transport
 	hosts      []string
 }
 
 func (c *Catalog) place(row placeRow) address.Place {
 	return address.Place{
-		ServerID: row.serverID, DatabaseID: row.databaseID.String(), Database: row.database,
-		Login: row.login.String(), Transport: row.transport,
+		ServerID: row.serverID, Server: row.server, Budget: row.budget,
+		DatabaseID: row.databaseID.String(), Database: row.database,
+		Login: row.login.String(), Transport: row.transport, Version: row.version,
+		Reload: func(ctx context.Context) (address.Place, error) {
+			return c.ResolveDatabase(ctx, row.databaseID.String(), row.login)
+		},
 		Open: func(ctx context.Context) (address.Address, error) {
 			a, err := c.openAddress(row)
 			if err != nil {

@@ -69,9 +69,12 @@ func TestResolveTenant(t *testing.T) {
 		a, err := place.Open(ctx)
 		require.NoError(t, err)
 		require.Equal(t, login("acme_"+which.String(), "acme").Canonical(address.TLS), a)
-		place.Open = nil
+		newer, err := place.Reload(ctx)
+		require.NoError(t, err)
+		require.Equal(t, place.Version, newer.Version)
+		place.Open, place.Reload = nil, nil
 		require.Equal(t, address.Place{
-			ServerID: server.ID, DatabaseID: acme.DatabaseID, Database: "acme", Login: which.String(),
+			ServerID: server.ID, Server: server.Name, Budget: 20, Version: 1, DatabaseID: acme.DatabaseID, Database: "acme", Login: which.String(),
 			OrgID: acme.OrgID, Generation: 1, Transport: address.TLS,
 		}, place)
 	}

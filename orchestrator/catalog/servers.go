@@ -22,7 +22,8 @@ type Server struct {
 	Name      string            `json:"name"`
 	Hosts     []string          `json:"hosts"`
 	Transport address.Transport `json:"transport"`
-	State     string            `json:"state"` // open, draining or down
+	State     string            `json:"state"`  // open, draining or down
+	Budget    int               `json:"budget"` // connections of one worker process, over all databases
 	CreatedAt time.Time         `json:"created_at"`
 }
 
@@ -37,6 +38,10 @@ type ServerParams struct {
 
 	// Transport says how the server may be reached. "" means address.TLS.
 	Transport address.Transport
+
+	// Budget is how many connections one worker process may have to the server,
+	// over all its databases and logins, 1 to 10000. 0 means 20.
+	Budget int
 }
 
 // AddServer adds a server. It connects to nothing. A taken name is an error
@@ -63,13 +68,13 @@ func (c *Catalog) addServer(ctx context.Context, db beginner, params ServerParam
 }
 
 const serverInsertSQL = `
-INSERT INTO headgate.servers (id, name, hosts, transport)
-VALUES ($1, $2, $3, $4)
+INSERT INTO headgate.servers (id, name, hosts, transport, connection_budget)
+VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (name) DO NOTHING
-RETURNING id::text, name, hosts, transport, state, created_at`
+RETURNING id::text, name, hosts, transport, state, connection_budget, created_at`
 
 func insertServer(ctx context.Context, tx pgx.Tx, params ServerParams) (Server, error) {
-	rows, err := tx.Query(ctx, serverInsertSQL, newID(), params.Name, params.Hosts, params.Transport)
+	rows, err := tx.Query(ctx, serverInsertSQL, newID(), params.Name, params.Hosts, params.Transport, params.Budget)
 	if err != nil {
 		return Server{}, err
 	}
@@ -87,6 +92,10 @@ func (p ServerParams) checked() (ServerParams, error) {
 	p.Transport = cmp.Or(p.Transport, address.TLS)
 	if _, err := address.ParseTransport(string(p.Transport)); err != nil {
 		return p, &InputError{Field: "transport", Err: err}
+	}
+	p.Budget = cmp.Or(p.Budget, defaultBudget)
+	if err := checkBudget(p.Budget); err != nil {
+		return p, err
 	}
 	if len(p.Hosts) < 1 || len(p.Hosts) > maxHosts {
 		return p, inputf("hosts", "%d hosts given; a server has 1 to %d", len(p.Hosts), maxHosts)
@@ -106,7 +115,7 @@ func (p ServerParams) checked() (ServerParams, error) {
 }
 
 const serversSQL = `
-SELECT id::text, name, hosts, transport, state, created_at
+SELECT id::text, name, hosts, transport, state, connection_budget, created_at
 FROM headgate.servers
 ORDER BY name`
 
@@ -121,6 +130,44 @@ func (c *Catalog) Servers(ctx context.Context) ([]Server, error) {
 		return nil, fmt.Errorf("list servers: %w", err)
 	}
 	return servers, nil
+}
+
+const (
+	defaultBudget = 20
+	maxBudget     = 10_000
+)
+
+func checkBudget(n int) error {
+	if n < 1 || n > maxBudget {
+		return inputf("budget", "%d connections; a worker process may have 1 to %d to a server", n, maxBudget)
+	}
+	return nil
+}
+
+const setBudgetSQL = `
+UPDATE headgate.servers SET connection_budget = $2 WHERE name = $1
+RETURNING id::text, name, hosts, transport, state, connection_budget, created_at`
+
+// SetBudget changes how many connections one worker process may have to a
+// server. Workers follow within the time that they remember places for. The
+// error for a server that does not exist matches ErrUnknownServer.
+func (c *Catalog) SetBudget(ctx context.Context, server string, budget int) (Server, error) {
+	if err := checkBudget(budget); err != nil {
+		return Server{}, fmt.Errorf("set budget: %w", err)
+	}
+	defer c.recent.forget()
+	rows, err := c.pool.Query(ctx, setBudgetSQL, server, budget)
+	if err != nil {
+		return Server{}, fmt.Errorf("set budget: %w", err)
+	}
+	changed, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Server])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Server{}, fmt.Errorf("set budget: %w %s", ErrUnknownServer, quote(server))
+	}
+	if err != nil {
+		return Server{}, fmt.Errorf("set budget: %w", err)
+	}
+	return changed, nil
 }
 
 // serverRow is what an address on a server is judged by.

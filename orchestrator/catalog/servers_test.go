@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 
 	"github.com/headgate/headgate/orchestrator/catalog"
@@ -21,7 +22,7 @@ func TestAddServer(t *testing.T) {
 	main, err := b.AddServer(ctx, catalog.ServerParams{Name: "main", Hosts: []string{"DB1.Example.com.", "10.0.0.7"}})
 	require.NoError(t, err)
 	require.Equal(t, catalog.Server{
-		ID: main.ID, Name: "main", Hosts: []string{"db1.example.com", "10.0.0.7"}, Transport: address.TLS, State: "open", CreatedAt: main.CreatedAt,
+		ID: main.ID, Name: "main", Hosts: []string{"db1.example.com", "10.0.0.7"}, Transport: address.TLS, State: "open", Budget: 20, CreatedAt: main.CreatedAt,
 	}, main)
 	local, err := b.AddServer(ctx, catalog.ServerParams{Name: "local", Hosts: []string{"/tmp/pg"}, Transport: address.Socket})
 	require.NoError(t, err)
@@ -98,4 +99,29 @@ func TestWritesInTheCallersTransaction(t *testing.T) {
 	tenant, err := b.TenantByDomain(ctx, "acme.example.com")
 	require.NoError(t, err)
 	require.Equal(t, catalog.Suspended, tenant.Status)
+}
+
+// A budget is changed for the places resolved from then on, and only to what a
+// server can have.
+func TestSetBudget(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx := t.Context()
+	b.addServer(t)
+	acme := b.addTenant(t, "acme")
+	_, place, err := b.ResolveTenant(ctx, acme.ID, jobs.LoginJob)
+	require.NoError(t, err)
+	require.Equal(t, 20, place.Budget)
+	server, err := b.SetBudget(ctx, "main", 7)
+	require.NoError(t, err)
+	require.Equal(t, 7, server.Budget)
+	_, place, err = b.ResolveTenant(ctx, acme.ID, jobs.LoginJob)
+	require.NoError(t, err)
+	require.Equal(t, 7, place.Budget)
+	for _, n := range []int{-1, 0, 10_001} {
+		_, err = b.SetBudget(ctx, "main", n)
+		require.ErrorContains(t, err, "may have 1 to 10000")
+	}
+	_, err = b.SetBudget(ctx, "mian", 7)
+	require.ErrorIs(t, err, catalog.ErrUnknownServer)
 }

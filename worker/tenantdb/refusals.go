@@ -46,9 +46,7 @@ func (r *refusals) check(place address.Place, now time.Time) error {
 		delete(r.list, keyOf(place))
 		return nil
 	}
-	again := *known.err
-	again.RetryAfter = known.until.Sub(now)
-	return &again
+	return known.err
 }
 
 // note remembers err if it is a refusal.
