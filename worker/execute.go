@@ -10,6 +10,7 @@ import (
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/guard"
 	"github.com/headgate/headgate/worker/internal/fault"
+	"github.com/headgate/headgate/worker/tenantdb"
 )
 
 // execute connects and runs the handler in the form that its kind asks for.
@@ -18,14 +19,14 @@ func (a *attempt) execute(ctx context.Context) error {
 		return late(ctx, a.call(ctx, work{}))
 	}
 	var unanswered *unansweredCommitError
-	err := a.w.pools.With(ctx, a.place, func(ctx context.Context, conn *pgx.Conn) error {
+	err := a.w.pools.With(ctx, a.place, func(ctx context.Context, conn *tenantdb.Conn) error {
 		switch a.kind.form {
 		case readOnly:
 			return a.readOnly(ctx, conn)
 		case onConn:
 			return a.onConn(ctx, conn)
 		default:
-			return a.transact(ctx, conn, a.entry(), func(tx pgx.Tx) error { return a.call(ctx, work{tx: tx}) })
+			return a.transact(ctx, conn, a.entry(), true, func(tx pgx.Tx) error { return a.call(ctx, work{tx: tx}) })
 		}
 	})
 	if errors.As(err, &unanswered) {
@@ -37,59 +38,47 @@ func (a *attempt) execute(ctx context.Context) error {
 // transact is the heart of the product: the ledger's row, the work's rows and
 // the mark that they are done, in one transaction of the tenant's database. It
 // does nothing if the ledger says that the work was done before.
-func (a *attempt) transact(ctx context.Context, conn *pgx.Conn, e entry, do func(tx pgx.Tx) error) error {
-	tx, err := conn.Begin(ctx)
+//
+// Its own part is two round trips: BEGIN goes with the statement that opens the
+// job, COMMIT with the one that marks it done, and last with what makes the
+// connection fit for the next job.
+func (a *attempt) transact(ctx context.Context, conn *tenantdb.Conn, e entry, last bool, do func(tx pgx.Tx) error) error {
+	todo, before, err := a.begin(ctx, conn, e)
 	if err != nil {
-		return lost(conn, err)
-	}
-	todo, before, err := a.begin(ctx, tx, e)
-	if err != nil {
-		return lost(conn, err)
+		return lost(conn.Conn, err)
 	}
 	if !todo {
-		return tx.Rollback(ctx)
+		_, err := conn.Exec(ctx, "ROLLBACK")
+		return err
 	}
 	fault.Point(fault.Begun)
-	if err := do(handlerTx{tx}); err != nil {
-		return lost(conn, err)
+	if err := do(&handlerTx{conn: conn.Conn}); err != nil {
+		return lost(conn.Conn, err)
 	}
 	if status := conn.PgConn().TxStatus(); status != 'T' {
-		return lost(conn, endedInside(status))
-	}
-	if err := a.finish(ctx, tx, e, before); err != nil {
-		return lost(conn, err)
+		return lost(conn.Conn, endedInside(status))
 	}
 	fault.Point(fault.Finished)
-	if err := tx.Commit(ctx); err != nil {
-		if sqlstate(err) != "" || errors.Is(err, pgx.ErrTxCommitRollback) {
-			return fmt.Errorf("committing: %w", err) // Postgres said no
-		}
-		return &unansweredCommitError{err}
+	if err := a.finish(ctx, conn, e, last, before); err != nil {
+		return err
 	}
 	fault.Point(fault.Committed)
 	return nil
 }
 
 // readOnly runs a handler that cannot write, with no ledger row.
-func (a *attempt) readOnly(ctx context.Context, conn *pgx.Conn) error {
-	tx, err := conn.BeginTx(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly})
+func (a *attempt) readOnly(ctx context.Context, conn *tenantdb.Conn) error {
+	before, err := a.enter(ctx, conn)
 	if err != nil {
-		return lost(conn, err)
+		return lost(conn.Conn, err)
 	}
-	if err := a.enter(ctx, tx); err != nil {
-		return lost(conn, err)
+	if err := a.call(ctx, work{tx: &handlerTx{conn: conn.Conn}}); err != nil {
+		return lost(conn.Conn, err)
 	}
-	watch, err := guard.Watch(ctx, conn.PgConn())
-	if err != nil {
-		return lost(conn, err)
+	if status := conn.PgConn().TxStatus(); status != 'T' {
+		return lost(conn.Conn, endedInside(status))
 	}
-	if err := a.call(ctx, work{tx: handlerTx{tx}}); err != nil {
-		return lost(conn, err)
-	}
-	if err := watch.Check(ctx); err != nil {
-		return lost(conn, err)
-	}
-	return lost(conn, tx.Rollback(ctx))
+	return lost(conn.Conn, a.exit(ctx, conn, before))
 }
 
 // call runs the handler, and nothing else.
@@ -98,18 +87,6 @@ func (a *attempt) call(ctx context.Context, work work) error {
 	defer a.handling.Store(false)
 	return a.kind.run(ctx, work, a.info, a.row.EncodedArgs)
 }
-
-// handlerTx is the transaction as the handler gets it: all of pgx.Tx but its
-// ends. Begin makes a savepoint, which the handler may end as it likes.
-type handlerTx struct{ pgx.Tx }
-
-var errNotYours = errors.New("a handler may not end its transaction: return nil to commit, an error to roll back")
-
-// Commit refuses.
-func (handlerTx) Commit(context.Context) error { return errNotYours }
-
-// Rollback refuses.
-func (handlerTx) Rollback(context.Context) error { return errNotYours }
 
 // endedInside says what a handler did to its transaction.
 func endedInside(status byte) error {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -174,6 +175,9 @@ func clean(s string, limit int) string {
 }
 
 func (a *attempt) log(ctx context.Context, o jobs.Outcome) {
+	if o.State == jobs.Succeeded && !a.w.cfg.Logger.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
 	attrs := []any{
 		"tenant", a.info.Tenant.Slug, "database", a.info.Database, "kind", o.Kind, "job_uid", o.JobUID, "job_id", o.JobID,
 		"attempt", o.Attempt, "took", o.EndedAt.Sub(o.StartedAt).Round(time.Microsecond).String(),

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/guard"
+	"github.com/headgate/headgate/worker/tenantdb"
 )
 
 // The ledger is one row in the tenant's own database for each job that has had
@@ -49,31 +51,33 @@ type entry struct {
 const beginJob = `
 SELECT state, result, ARRAY[` + guard.Columns + `] FROM headgate.begin_job($1, $2, $3, $4, $5, $6, $7, $8)`
 
-const finishJob = `SELECT headgate.finish_job($1, $2, $3, $4), ARRAY[` + guard.Columns + `]`
+// endJob raises if the transaction or its context is not what it was ($5).
+const endJob = `SELECT headgate.end_job($1, $2, $3, $4, $5, ARRAY[` + guard.Columns + `])`
 
 // The optimistic form: nothing is written until the end.
 const peekJob = `
 SELECT state, result, ARRAY[` + guard.Columns + `] FROM headgate.peek_job($1, $2, $3, $4, $5, $6, $7, $8)`
 
-const finishLate = `SELECT headgate.finish_late($1, $2, $3, $4), ARRAY[` + guard.Columns + `]`
+const endLate = `SELECT headgate.end_late($1, $2, $3, $4, $5, ARRAY[` + guard.Columns + `])`
 
 // entry is the job's own row, written as its kind asks.
 func (a *attempt) entry() entry {
 	if a.kind.opts.Optimistic {
-		return entry{begin: peekJob, end: finishLate}
+		return entry{begin: peekJob, end: endLate}
 	}
-	return entry{begin: beginJob, end: finishJob}
+	return entry{begin: beginJob, end: endJob}
 }
 
-// begin opens the work inside tx. It returns true if the work is to be done now,
-// and the transaction's state to compare with at its end; false if the ledger
-// says that it was done before: the stored result is then the attempt's.
-func (a *attempt) begin(ctx context.Context, tx pgx.Tx, e entry) (bool, guard.State, error) {
+// begin begins a transaction and opens the work in it, in one round trip. It
+// returns true if the work is to be done now, and the transaction's state to
+// compare with at its end; false if the ledger says that it was done before: the
+// stored result is then the attempt's.
+func (a *attempt) begin(ctx context.Context, conn *tenantdb.Conn, e entry) (bool, guard.State, error) {
 	var state found
 	var result []byte
 	var before guard.State
-	err := tx.QueryRow(ctx, e.begin, a.place.OrgID, a.meta.UID, e.step, a.place.Generation, a.appName(),
-		a.timeout.Milliseconds(), a.w.cfg.LockTimeout.Milliseconds(), a.idleTimeout().Milliseconds()).Scan(&state, &result, &before)
+	err := open(ctx, conn, "BEGIN", e.begin, []any{a.place.OrgID, a.meta.UID, e.step, a.place.Generation, a.appName(),
+		a.timeout.Milliseconds(), a.w.cfg.LockTimeout.Milliseconds(), a.idleTimeout().Milliseconds()}, &state, &result, &before)
 	if err != nil {
 		return false, nil, opening(err)
 	}
@@ -89,6 +93,22 @@ func (a *attempt) begin(ctx context.Context, tx pgx.Tx, e entry) (bool, guard.St
 		// trigger refuses that: somebody has been at the trigger.
 		return false, nil, &guard.EscapedError{Ended: true}
 	}
+}
+
+// open sends the start of a transaction and its first query together.
+func open(ctx context.Context, conn *tenantdb.Conn, start, sql string, args []any, into ...any) error {
+	b := &pgx.Batch{}
+	b.Queue(start)
+	b.Queue(sql, args...)
+	results := conn.SendBatch(ctx, b)
+	_, err := results.Exec()
+	if err == nil {
+		err = results.QueryRow().Scan(into...)
+	}
+	if closing := results.Close(); err == nil {
+		err = closing
+	}
+	return err
 }
 
 // opening tells what an error of the statement that opens a job means.
@@ -117,43 +137,108 @@ func (a *attempt) recover(e entry, result []byte) error {
 	return nil
 }
 
-const enterJob = `SELECT headgate.enter_job($1, $2, $3, $4, $5, $6)`
+const enterJob = `SELECT ARRAY[` + guard.Columns + `] FROM headgate.enter_job($1, $2, $3, $4, $5, $6)`
 
 // enter opens a read-only job: the same context and limits, no ledger row.
-func (a *attempt) enter(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, enterJob, a.place.OrgID, a.place.Generation, a.appName(),
-		a.timeout.Milliseconds(), a.w.cfg.LockTimeout.Milliseconds(), a.idleTimeout().Milliseconds())
+func (a *attempt) enter(ctx context.Context, conn *tenantdb.Conn) (before guard.State, err error) {
+	err = open(ctx, conn, "BEGIN READ ONLY", enterJob, []any{a.place.OrgID, a.place.Generation, a.appName(),
+		a.timeout.Milliseconds(), a.w.cfg.LockTimeout.Milliseconds(), a.idleTimeout().Milliseconds()}, &before)
 	if err != nil {
-		return opening(err)
+		return nil, opening(err)
 	}
-	return nil
+	return before, nil
 }
 
-// finish marks the work done inside tx, as its last statement, and sees with the
-// same one that the transaction is still the one that it began in.
-func (a *attempt) finish(ctx context.Context, tx pgx.Tx, e entry, before guard.State) error {
+const lookAgain = `SELECT ARRAY[` + guard.Columns + `]`
+
+// exit sees that a read-only job is still in its transaction, and ends that.
+func (a *attempt) exit(ctx context.Context, conn *tenantdb.Conn, before guard.State) error {
+	var now guard.State
+	b := &pgx.Batch{}
+	b.Queue(lookAgain)
+	b.Queue("ROLLBACK")
+	conn.QueueReset(b)
+	results := conn.SendBatch(ctx, b)
+	err := results.QueryRow().Scan(&now)
+	if err == nil {
+		_, err = results.Exec()
+	}
+	if err == nil {
+		conn.Reset(results)
+	}
+	if closing := results.Close(); err == nil {
+		err = closing
+	}
+	if err != nil {
+		return fmt.Errorf("ending the transaction: %w", err)
+	}
+	return guard.Compare(before, now)
+}
+
+// finish marks the work done and commits, in one round trip; last of all it
+// resets the connection. If the mark is refused, COMMIT is not even tried.
+func (a *attempt) finish(ctx context.Context, conn *tenantdb.Conn, e entry, last bool, before guard.State) error {
 	result, err := a.result(e)
 	if err != nil {
 		return err
 	}
-	var ours bool
-	var now guard.State
-	if err := tx.QueryRow(ctx, e.end, a.place.OrgID, a.meta.UID, e.step, result).Scan(&ours, &now); err != nil {
-		if sqlstate(err) == "55P03" {
-			return errBusy
+	b := &pgx.Batch{}
+	b.Queue(e.end, a.place.OrgID, a.meta.UID, e.step, result, before)
+	b.Queue("COMMIT")
+	if last {
+		conn.QueueReset(b)
+	}
+	results := conn.SendBatch(ctx, b)
+	_, err = results.Exec()
+	if err != nil {
+		_ = results.Close() // says the same
+		return a.refused(conn, err, before)
+	}
+	tag, err := results.Exec()
+	if err == nil && tag.String() != "COMMIT" {
+		err = pgx.ErrTxCommitRollback
+	}
+	if err == nil && last {
+		conn.Reset(results)
+	}
+	if closing := results.Close(); err == nil && !last {
+		err = closing // committed: what comes after is no matter of the job's
+	}
+	switch {
+	case err == nil:
+		return nil
+	case sqlstate(err) != "" || errors.Is(err, pgx.ErrTxCommitRollback):
+		return fmt.Errorf("committing: %w", err) // Postgres said no
+	default:
+		return &unansweredCommitError{err}
+	}
+}
+
+// refused tells why the work could not be marked done. COMMIT was on its way
+// behind the mark: without an answer nobody knows.
+func (a *attempt) refused(conn *tenantdb.Conn, err error, before guard.State) error {
+	var refusal *pgconn.PgError
+	if !errors.As(err, &refusal) {
+		if !conn.IsClosed() {
+			return fmt.Errorf("marking the job done: %w", err) // it was never sent
 		}
-		return fmt.Errorf("marking the job done: %w", err)
+		return &unansweredCommitError{err}
 	}
-	if err := guard.Compare(before, now); err != nil {
-		return err
-	}
-	if !ours && e.end == finishLate {
+	switch refusal.Code {
+	case "HG001":
+		var now guard.State
+		if json.Unmarshal([]byte(refusal.Detail), &now) == nil && len(now) == len(before) {
+			if escaped := guard.Compare(before, now); escaped != nil {
+				return escaped
+			}
+		}
+		return &guard.EscapedError{Ended: true}
+	case "HG003":
 		return &unansweredCommitError{errOvertaken}
+	case "55P03":
+		return errBusy
 	}
-	if !ours {
-		return errors.New("the job's ledger row is gone from its own transaction; nothing is committed")
-	}
-	return nil
+	return fmt.Errorf("marking the job done: %w", err)
 }
 
 // errOvertaken: another attempt of an optimistic kind committed first. What it
@@ -185,7 +270,7 @@ func (a *attempt) ask(ctx context.Context) error {
 	defer cancel()
 	var state found
 	var result []byte
-	err := a.w.pools.With(ctx, a.place, func(ctx context.Context, conn *pgx.Conn) error {
+	err := a.w.pools.With(ctx, a.place, func(ctx context.Context, conn *tenantdb.Conn) error {
 		tx, err := conn.Begin(ctx)
 		if err != nil {
 			return err

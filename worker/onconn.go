@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/worker/tenantdb"
 )
 
 // Kinds that cannot work in a transaction claim first and finish later:
@@ -29,13 +30,13 @@ var errUnsafe = errors.New("an attempt at this unsafe job began and did not tell
 const claimJob = `SELECT state, result FROM headgate.claim_job($1, $2, $3, $4, $5, $6, $7)`
 
 // onConn lends the handler the connection itself.
-func (a *attempt) onConn(ctx context.Context, conn *pgx.Conn) error {
+func (a *attempt) onConn(ctx context.Context, conn *tenantdb.Conn) error {
 	var state found
 	var result []byte
 	err := conn.QueryRow(ctx, claimJob, a.place.OrgID, a.meta.UID, a.place.Generation, a.appName(),
 		a.timeout.Milliseconds(), a.w.cfg.LockTimeout.Milliseconds(), a.idleTimeout().Milliseconds()).Scan(&state, &result)
 	if err != nil {
-		return lost(conn, opening(err))
+		return lost(conn.Conn, opening(err))
 	}
 	switch state {
 	case begun:
@@ -45,27 +46,27 @@ func (a *attempt) onConn(ctx context.Context, conn *pgx.Conn) error {
 		return errTombstone
 	case claimed:
 		if over, err := a.takeOver(ctx, conn); over || err != nil {
-			return lost(conn, err)
+			return lost(conn.Conn, err)
 		}
 	default:
 		return errBusy
 	}
 	a.info.Step = a.step(conn)
-	if err := a.call(ctx, work{conn: conn}); err != nil {
+	if err := a.call(ctx, work{conn: conn.Conn}); err != nil {
 		return a.unfinished(ctx, conn, err)
 	}
-	return lost(conn, a.finishOnConn(ctx, conn))
+	return lost(conn.Conn, a.finishOnConn(ctx, conn))
 }
 
 // takeOver decides what becomes of a job that an earlier attempt began. It
 // returns true if nothing is left to do.
-func (a *attempt) takeOver(ctx context.Context, conn *pgx.Conn) (over bool, err error) {
+func (a *attempt) takeOver(ctx context.Context, conn *tenantdb.Conn) (over bool, err error) {
 	switch a.kind.opts.Idempotence {
 	case jobs.Unsafe:
 		return true, errUnsafe
 	case jobs.Verifiable:
 		a.handling.Store(true)
-		happened, err := a.kind.verify(ctx, conn, a.info, a.row.EncodedArgs)
+		happened, err := a.kind.verify(ctx, conn.Conn, a.info, a.row.EncodedArgs)
 		a.handling.Store(false)
 		if err != nil {
 			return false, fmt.Errorf("looking whether the job was done: %w", err)
@@ -80,7 +81,7 @@ func (a *attempt) takeOver(ctx context.Context, conn *pgx.Conn) (over bool, err 
 
 const finishTwoPhase = `SELECT headgate.finish_job($1, $2, '', $3)`
 
-func (a *attempt) finishOnConn(ctx context.Context, conn *pgx.Conn) error {
+func (a *attempt) finishOnConn(ctx context.Context, conn *tenantdb.Conn) error {
 	result, err := a.result(entry{})
 	if err != nil {
 		return err
@@ -103,9 +104,9 @@ const releaseJob = `SELECT headgate.release_job($1, $2)`
 // unfinished is what a handler's error means for the claim. Of an unsafe kind
 // only the handler itself can say that nothing was done, by Snooze or Cancel;
 // any other error leaves the claim for a person to look at.
-func (a *attempt) unfinished(ctx context.Context, conn *pgx.Conn, cause error) error {
+func (a *attempt) unfinished(ctx context.Context, conn *tenantdb.Conn, cause error) error {
 	if a.kind.opts.Idempotence != jobs.Unsafe {
-		return lost(conn, cause)
+		return lost(conn.Conn, cause)
 	}
 	var cancel *jobs.CancelError
 	var snooze *jobs.SnoozeError
@@ -119,12 +120,12 @@ func (a *attempt) unfinished(ctx context.Context, conn *pgx.Conn, cause error) e
 }
 
 // step returns what Info.Step is on conn.
-func (a *attempt) step(conn *pgx.Conn) func(context.Context, string, func(context.Context, pgx.Tx) error) error {
+func (a *attempt) step(conn *tenantdb.Conn) func(context.Context, string, func(context.Context, pgx.Tx) error) error {
 	return func(ctx context.Context, name string, do func(context.Context, pgx.Tx) error) error {
 		if len(name) < 1 || len(name) > 100 {
 			return fmt.Errorf("step %.100q: a step's name is 1 to 100 characters", name)
 		}
-		err := a.transact(ctx, conn, entry{step: name, begin: beginJob, end: finishJob},
+		err := a.transact(ctx, conn, entry{step: name, begin: beginJob, end: endJob}, false,
 			func(tx pgx.Tx) error { return do(ctx, tx) })
 		var unanswered *unansweredCommitError
 		if errors.As(err, &unanswered) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/claim"
+	"github.com/headgate/headgate/worker/tenantdb"
 )
 
 var errCancelledWhileLost = errors.New("cancelled; its worker had died, and the job can no longer have its effect")
@@ -32,7 +33,7 @@ func (a *attempt) settle(ctx context.Context) error {
 	}
 	var state found
 	var result []byte
-	err := a.w.pools.With(ctx, a.place, func(ctx context.Context, conn *pgx.Conn) error {
+	err := a.w.pools.With(ctx, a.place, func(ctx context.Context, conn *tenantdb.Conn) error {
 		return conn.QueryRow(ctx, tombstoneJob, a.place.OrgID, a.meta.UID, a.w.cfg.LockTimeout.Milliseconds()).Scan(&state, &result)
 	})
 	switch {

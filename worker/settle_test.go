@@ -122,7 +122,7 @@ func TestAnOlderTenantSchemaIsUpgraded(t *testing.T) {
 	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
 	env.Tenant("acme", "acme")
 	ctx := context.Background()
-	_, err := db.Pool.Exec(ctx, `DROP FUNCTION headgate.peek_job, headgate.finish_late; DELETE FROM headgate.migrations WHERE version > 4`)
+	_, err := db.Pool.Exec(ctx, `DROP FUNCTION headgate.end_late, headgate.end_job, headgate.refuse_escape; DELETE FROM headgate.migrations WHERE version > 5`)
 	require.NoError(t, err)
 	env.Work(nil, func(w *worker.Worker) { worker.InTx(w, end) })
 	got := env.Run("acme", Ending{})
@@ -132,7 +132,7 @@ func TestAnOlderTenantSchemaIsUpgraded(t *testing.T) {
 	require.Len(t, attempts, 1, "the job itself did not even notice")
 	var version int
 	require.NoError(t, db.Pool.QueryRow(ctx, `SELECT max(version) FROM headgate.migrations`).Scan(&version))
-	require.Equal(t, 5, version)
+	require.Equal(t, 6, version)
 }
 
 // A tombstone that the centre enqueues stops its job in the tenant's ledger, as

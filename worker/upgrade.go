@@ -5,10 +5,9 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/migrations"
+	"github.com/headgate/headgate/worker/tenantdb"
 )
 
 // upgradeIfOlder brings a tenant database's Headgate schema up to this program's
@@ -25,8 +24,8 @@ func (a *attempt) upgradeIfOlder(ctx context.Context, cause error) (bool, error)
 		return false, &resolveError{err}
 	}
 	owner.Upgrading = true
-	err = a.w.pools.With(ctx, owner, func(ctx context.Context, conn *pgx.Conn) error {
-		applied, err := migrations.UpTenant(ctx, conn, owner.DatabaseID)
+	err = a.w.pools.With(ctx, owner, func(ctx context.Context, conn *tenantdb.Conn) error {
+		applied, err := migrations.UpTenant(ctx, conn.Conn, owner.DatabaseID)
 		if len(applied) > 0 {
 			a.w.cfg.Logger.InfoContext(ctx, "upgraded Headgate's schema in a tenant database", "database", owner.Database, "applied", applied)
 		}

@@ -44,7 +44,7 @@ func (s *benchStage) headgateSide(ctx context.Context) (*side, error) {
 	h.client, err = orchestrator.New(orchestrator.Config{Pool: pool, Catalog: catalog.New(pool, ring), Logger: s.p.log})
 	h.config = worker.Config{
 		Pool: workers, Resolver: catalog.New(workers, ring), Queues: map[string]int{"default": s.opts.slots},
-		Tenants: tenantdb.Config{MaxConns: s.layout.conns}, Logger: s.warnings(),
+		Tenants: tenantdb.Config{MaxConns: s.layout.conns * s.layout.databases}, Logger: s.warnings(),
 	}
 	return &side{
 		name: "headgate", pool: pool, work: h.work, one: h.one, many: h.many,
@@ -64,7 +64,7 @@ type headgateSide struct {
 // enrol enters the server, its databases and the tenants, which take turns.
 func (h *headgateSide) enrol(ctx context.Context, cat *catalog.Catalog) error {
 	s := h.stage
-	server := catalog.ServerParams{Name: "bench", Hosts: []string{s.config.ConnConfig.Host}, Transport: s.transport()}
+	server := catalog.ServerParams{Name: "bench", Hosts: []string{s.config.ConnConfig.Host}, Transport: s.transport(), Budget: s.layout.conns * s.layout.databases}
 	if _, err := cat.AddServer(ctx, server); err != nil {
 		return err
 	}

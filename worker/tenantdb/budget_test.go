@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
@@ -85,7 +84,7 @@ func TestTheBudgetOfAServer(t *testing.T) {
 			group.Go(func() {
 				for i := range each {
 					ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
-					err := pools.With(ctx, places[c.next(i)], func(ctx context.Context, conn *pgx.Conn) error {
+					err := pools.With(ctx, places[c.next(i)], func(ctx context.Context, conn *tenantdb.Conn) error {
 						if _, known := seen.LoadOrStore(conn, true); !known {
 							connects.Add(1)
 						}
@@ -123,7 +122,7 @@ func TestIdleServersCostNothing(t *testing.T) {
 	t.Cleanup(pools.Close)
 	before := runtime.NumGoroutine()
 	for i := range 60 {
-		require.NoError(t, pools.With(context.Background(), places[i%len(places)], func(ctx context.Context, conn *pgx.Conn) error {
+		require.NoError(t, pools.With(context.Background(), places[i%len(places)], func(ctx context.Context, conn *tenantdb.Conn) error {
 			return conn.Ping(ctx)
 		}))
 	}
@@ -146,10 +145,10 @@ func TestWaitersAreServedInOrder(t *testing.T) {
 	var mu sync.Mutex
 	var order []int
 	var group sync.WaitGroup
-	require.NoError(t, pools.With(context.Background(), places[0], func(context.Context, *pgx.Conn) error {
+	require.NoError(t, pools.With(context.Background(), places[0], func(context.Context, *tenantdb.Conn) error {
 		for i := range 14 {
 			group.Go(func() {
-				err := pools.With(context.Background(), places[min(i, 1)^1], func(context.Context, *pgx.Conn) error {
+				err := pools.With(context.Background(), places[min(i, 1)^1], func(context.Context, *tenantdb.Conn) error {
 					mu.Lock()
 					defer mu.Unlock()
 					order = append(order, i)

@@ -9,39 +9,73 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// conn is one connection and what it is good for.
-type conn struct {
+// Conn is one connection as [Pools.With] lends it.
+type Conn struct {
 	*pgx.Conn
 	key     key
 	version int       // of the address that it was made to
 	used    time.Time // when it came back last
+	clean   bool      // its user has reset it
 }
 
 // resetSQL takes away every kind of state that a session can carry to its next
-// user, in one round trip, and tells whether statements prepared by SQL are
-// left, which it does not take away: DEALLOCATE ALL and DISCARD ALL would also
-// drop those that pgx has prepared and still believes in.
-const resetSQL = `
-RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; DISCARD TEMP; DISCARD SEQUENCES;
+// user. DEALLOCATE ALL and DISCARD ALL are not in it, since they would also drop
+// the statements that pgx has prepared and still believes in.
+var resetSQL = []string{
+	"RESET SESSION AUTHORIZATION", "RESET ROLE", "RESET ALL", "CLOSE ALL", "UNLISTEN *", "DISCARD TEMP", "DISCARD SEQUENCES",
+}
+
+// leftSQL gives up session locks and tells whether statements prepared by SQL
+// are left, which nothing above takes away.
+const leftSQL = `
 SELECT pg_catalog.pg_advisory_unlock_all(), EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)`
 
+// QueueReset adds to a batch what makes the connection fit for its next user,
+// and saves With a round trip. Call it for the last batch on the connection
+// only, and Reset with the batch's results, behind those of all that is before.
+func (c *Conn) QueueReset(b *pgx.Batch) {
+	for _, sql := range resetSQL {
+		b.Queue(sql)
+	}
+	b.Queue(leftSQL)
+}
+
+// Reset reads the results of QueueReset's statements. An error means only that
+// the connection is not fit for anybody else, and With sees to that.
+func (c *Conn) Reset(results pgx.BatchResults) {
+	for range resetSQL {
+		if _, err := results.Exec(); err != nil {
+			return
+		}
+	}
+	var planted bool
+	err := results.QueryRow().Scan(nil, &planted)
+	c.clean = err == nil && !planted
+}
+
 // reset reports whether the connection is fit for its next user.
-func (c *conn) reset() bool {
+func (c *Conn) reset() bool {
 	if c.IsClosed() || c.PgConn().TxStatus() != 'I' {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	results, err := c.PgConn().Exec(ctx, resetSQL).ReadAll()
-	if err != nil || len(results) == 0 {
-		return false
+	if !c.clean {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		b := &pgx.Batch{}
+		c.QueueReset(b)
+		results := c.SendBatch(ctx, b)
+		c.Reset(results)
+		if results.Close() != nil {
+			return false
+		}
 	}
-	last := results[len(results)-1]
-	return len(last.Rows) == 1 && string(last.Rows[0][1]) == "f"
+	clean := c.clean
+	c.clean = false
+	return clean
 }
 
 // alive asks a connection that has been idle for a while.
-func (c *conn) alive(ctx context.Context) bool {
+func (c *Conn) alive(ctx context.Context) bool {
 	if time.Since(c.used) < time.Second {
 		return !c.IsClosed()
 	}
@@ -58,7 +92,7 @@ const (
 // end closes the connection and waits, within a bound, until the server has
 // ended its session too: only then is its place in the budget free. A statement
 // that still runs is cancelled.
-func (c *conn) end() {
+func (c *Conn) end() {
 	pg := c.PgConn()
 	if !pg.IsClosed() {
 		if raw, err := pg.Hijack(); err == nil {

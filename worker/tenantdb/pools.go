@@ -35,6 +35,11 @@ type Config struct {
 	// the catalog has a new address. 0 means 5 minutes.
 	AuthPause time.Duration
 
+	// Patience is how long a job waits for one of its own database's connections,
+	// all in use, before it closes another database's idle one for a new one of
+	// its own. 0 means 50 milliseconds.
+	Patience time.Duration
+
 	// RootCerts is the directory of the certificates that addresses may name as
 	// sslrootcert (NAME is read from NAME.crt). "" means that only the system's
 	// roots are trusted.
@@ -49,6 +54,7 @@ func (c Config) withDefaults() Config {
 	c.MaxConns = cmp.Or(c.MaxConns, 20)
 	c.IdleTimeout = cmp.Or(c.IdleTimeout, 30*time.Second)
 	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, 5*time.Second)
+	c.Patience = cmp.Or(c.Patience, 50*time.Millisecond)
 	c.AuthPause = cmp.Or(c.AuthPause, 5*time.Minute)
 	c.Logger = cmp.Or(c.Logger, slog.Default())
 	return c
@@ -96,7 +102,7 @@ type heldKey struct{}
 //
 // fn's context knows that a connection is held: a With under it that would have
 // to wait for the same server's budget fails at once instead.
-func (p *Pools) With(ctx context.Context, place address.Place, fn func(ctx context.Context, conn *pgx.Conn) error) error {
+func (p *Pools) With(ctx context.Context, place address.Place, fn func(ctx context.Context, conn *Conn) error) error {
 	s, err := p.enter(place)
 	if err != nil {
 		return err
@@ -114,7 +120,7 @@ func (p *Pools) With(ctx context.Context, place address.Place, fn func(ctx conte
 		}
 		p.ends.Go(func() { s.drop(c) }) // its caller need not wait for that
 	}()
-	err = fn(context.WithValue(ctx, heldKey{}, s), c.Conn)
+	err = fn(context.WithValue(ctx, heldKey{}, s), c)
 	healthy = err == nil
 	return err
 }
@@ -132,7 +138,7 @@ func (p *Pools) enter(place address.Place) (*server, error) {
 	}
 	s := p.servers[place.ServerID]
 	if s == nil {
-		s = &server{id: place.ServerID, name: cmp.Or(place.Server, place.ServerID), budget: budget, limit: budget, used: time.Now()}
+		s = &server{id: place.ServerID, name: cmp.Or(place.Server, place.ServerID), budget: budget, limit: budget, patience: p.cfg.Patience, held: map[key]int{}, used: time.Now()}
 		p.servers[place.ServerID] = s
 	}
 	s.setBudget(budget)
@@ -149,7 +155,7 @@ func (p *Pools) leave() {
 }
 
 // connection returns one to place, idle or new.
-func (p *Pools) connection(ctx context.Context, s *server, place address.Place) (*conn, error) {
+func (p *Pools) connection(ctx context.Context, s *server, place address.Place) (*Conn, error) {
 	if err := p.refused.check(place, time.Now()); err != nil {
 		return nil, err
 	}
@@ -170,7 +176,7 @@ func (p *Pools) connection(ctx context.Context, s *server, place address.Place) 
 		}
 		c, err = p.connect(ctx, s, place)
 		if err != nil {
-			s.give()
+			s.give(keyOf(place))
 			return nil, err
 		}
 		return c, nil
@@ -179,7 +185,7 @@ func (p *Pools) connection(ctx context.Context, s *server, place address.Place) 
 
 // connect makes a connection, for which there is room. A refused login is
 // compared with the catalog once: the address may have been old.
-func (p *Pools) connect(ctx context.Context, s *server, place address.Place) (*conn, error) {
+func (p *Pools) connect(ctx context.Context, s *server, place address.Place) (*Conn, error) {
 	c, err := p.try(ctx, s, place)
 	var refused *ConnectError
 	if errors.As(err, &refused) && refused.Class == jobs.ClassAuthFailed && place.Reload != nil {
@@ -193,7 +199,7 @@ func (p *Pools) connect(ctx context.Context, s *server, place address.Place) (*c
 	return c, err
 }
 
-func (p *Pools) try(ctx context.Context, s *server, place address.Place) (*conn, error) {
+func (p *Pools) try(ctx context.Context, s *server, place address.Place) (*Conn, error) {
 	if err := s.admit(place, time.Now()); err != nil {
 		return nil, err
 	}
@@ -207,7 +213,7 @@ func (p *Pools) try(ctx context.Context, s *server, place address.Place) (*conn,
 	if err != nil {
 		return nil, err
 	}
-	return &conn{Conn: made, key: keyOf(place), version: place.Version, used: time.Now()}, nil
+	return &Conn{Conn: made, key: keyOf(place), version: place.Version, used: time.Now()}, nil
 }
 
 // dial connects, and asks whose database it is.
@@ -224,7 +230,7 @@ func (p *Pools) dial(ctx context.Context, place address.Place) (*pgx.Conn, error
 		return nil, err
 	}
 	if err := checkIdentity(ctx, place, made); err != nil {
-		c := &conn{Conn: made}
+		c := &Conn{Conn: made}
 		c.end()
 		return nil, err
 	}

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
@@ -47,7 +46,7 @@ func setup(t *testing.T, cfg tenantdb.Config) (*jobstest.Env, *jobstest.Database
 	return env, db, pools, place
 }
 
-func backend(ctx context.Context, conn *pgx.Conn) (pid uint32) { return conn.PgConn().PID() }
+func backend(ctx context.Context, conn *tenantdb.Conn) (pid uint32) { return conn.PgConn().PID() }
 
 // A connection is kept after success, and closed after an error or a panic.
 func TestWithKeepsOrDestroys(t *testing.T) {
@@ -56,7 +55,7 @@ func TestWithKeepsOrDestroys(t *testing.T) {
 	_, _, pools, place := setup(t, tenantdb.Config{})
 	var pids []uint32
 	use := func(end func() error) error {
-		return pools.With(ctx, place, func(ctx context.Context, conn *pgx.Conn) error {
+		return pools.With(ctx, place, func(ctx context.Context, conn *tenantdb.Conn) error {
 			pids = append(pids, backend(ctx, conn))
 			return end()
 		})
@@ -79,13 +78,13 @@ func TestWithResets(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	_, _, pools, place := setup(t, tenantdb.Config{})
-	require.NoError(t, pools.With(ctx, place, func(ctx context.Context, conn *pgx.Conn) error {
+	require.NoError(t, pools.With(ctx, place, func(ctx context.Context, conn *tenantdb.Conn) error {
 		_, err := conn.Exec(ctx, `
 SET ROLE headgate_job; SET search_path = nowhere; SET statement_timeout = '1s'; CREATE TEMP TABLE mine (); LISTEN loud;
 SELECT pg_advisory_lock(1); SELECT set_config('headgate.org', '7', false)`)
 		return err
 	}))
-	require.NoError(t, pools.With(ctx, place, func(ctx context.Context, conn *pgx.Conn) error {
+	require.NoError(t, pools.With(ctx, place, func(ctx context.Context, conn *tenantdb.Conn) error {
 		var role, path, timeout, org string
 		var temp, listening, locks int
 		err := conn.QueryRow(ctx, `
@@ -105,12 +104,12 @@ func TestWithRefusesAnOpenTransaction(t *testing.T) {
 	ctx := context.Background()
 	_, _, pools, place := setup(t, tenantdb.Config{})
 	var first, second uint32
-	require.NoError(t, pools.With(ctx, place, func(ctx context.Context, conn *pgx.Conn) error {
+	require.NoError(t, pools.With(ctx, place, func(ctx context.Context, conn *tenantdb.Conn) error {
 		first = backend(ctx, conn)
 		_, err := conn.Exec(ctx, `BEGIN`)
 		return err
 	}))
-	require.NoError(t, pools.With(ctx, place, func(ctx context.Context, conn *pgx.Conn) error {
+	require.NoError(t, pools.With(ctx, place, func(ctx context.Context, conn *tenantdb.Conn) error {
 		second = backend(ctx, conn)
 		return nil
 	}))
@@ -122,14 +121,14 @@ func TestIdlePoolsClose(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	env, db, pools, place := setup(t, tenantdb.Config{IdleTimeout: 50 * time.Millisecond})
-	require.NoError(t, pools.With(ctx, place, func(context.Context, *pgx.Conn) error { return nil }))
+	require.NoError(t, pools.With(ctx, place, func(context.Context, *tenantdb.Conn) error { return nil }))
 	require.Eventually(t, func() bool { return pools.Open() == 0 }, 10*time.Second, 5*time.Millisecond)
 	require.Eventually(t, func() bool {
 		var n int
 		err := env.Pool.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE usename = $1`, db.Job.User).Scan(&n)
 		return err == nil && n == 0
 	}, 10*time.Second, 5*time.Millisecond)
-	require.NoError(t, pools.With(ctx, place, func(context.Context, *pgx.Conn) error { return nil }), "and open again")
+	require.NoError(t, pools.With(ctx, place, func(context.Context, *tenantdb.Conn) error { return nil }), "and open again")
 }
 
 func TestClosedPools(t *testing.T) {
@@ -161,7 +160,7 @@ func TestConnectErrors(t *testing.T) {
 			a := db.Job
 			c.change(&a)
 			wrong.Open = func(context.Context) (address.Address, error) { return a, nil }
-			err := pools.With(ctx, wrong, func(context.Context, *pgx.Conn) error { return nil })
+			err := pools.With(ctx, wrong, func(context.Context, *tenantdb.Conn) error { return nil })
 			class, _ := tenantdb.Classify(err)
 			require.Equal(t, c.class, class, "%v", err)
 			require.ErrorContains(t, err, "connecting to database acme")
@@ -175,14 +174,14 @@ func TestWithWaits(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	_, _, pools, place := setup(t, tenantdb.Config{MaxConns: 1})
-	require.NoError(t, pools.With(ctx, place, func(held context.Context, _ *pgx.Conn) error {
+	require.NoError(t, pools.With(ctx, place, func(held context.Context, _ *tenantdb.Conn) error {
 		short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 		defer cancel()
-		err := pools.With(short, place, func(context.Context, *pgx.Conn) error { return nil })
+		err := pools.With(short, place, func(context.Context, *tenantdb.Conn) error { return nil })
 		class, _ := tenantdb.Classify(err)
 		require.Equal(t, jobs.ClassTimeout, class, "%v", err)
 		// The job itself does not wait for what it holds.
-		err = pools.With(held, place, func(context.Context, *pgx.Conn) error { return nil })
+		err = pools.With(held, place, func(context.Context, *tenantdb.Conn) error { return nil })
 		require.ErrorContains(t, err, "use the one that it has")
 		return nil
 	}))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,23 +16,28 @@ import (
 // over all databases and logins, and who waits for one.
 //
 // Idle connections count, since the server counts them too. If the budget is
-// used up, the one that has been idle longest is closed for a newcomer; if none
-// is idle, the newcomer waits in order. A connection that comes back goes to the
-// next job of its own database if one waits (see affinity), else to the first
-// in line.
+// used up, a job whose database has no connection at all closes the one that has
+// been idle longest and takes its place. A job whose database has some, all in
+// use, waits for one of them: it will be back within milliseconds, and a new one
+// costs ten. Only when that takes longer than patience does it do as the first.
+//
+// A connection that comes back goes to the next job of its own database, if one
+// waits, else to whoever needs its place, in order.
 //
 // No connection is made, reset or closed while mu is held.
 type server struct {
 	id, name string
 
-	mu      sync.Mutex // guards what follows
-	budget  int        // the server's own, as its row says
-	limit   int        // what is left of it after the server said that it is full
-	open    int        // connections that exist, or are being made or closed
-	idle    []*conn    // the one used last at the end
-	waiters []*waiter  // in order of arrival
-	breaker breaker
-	used    time.Time
+	mu       sync.Mutex // guards what follows
+	budget   int        // the server's own, as its row says
+	limit    int        // what is left of it after the server said that it is full
+	patience time.Duration
+	open     int         // connections that exist, or are being made or closed
+	held     map[key]int // the same by key
+	idle     []*Conn     // the one used last at the end
+	waiters  []*waiter   // in order of arrival
+	breaker  breaker
+	used     time.Time
 }
 
 // key tells the connections of one database and login from others.
@@ -47,17 +53,18 @@ func keyOf(place address.Place) key { return key{place.DatabaseID, place.Login, 
 type waiter struct {
 	key      key
 	version  int
-	ready    chan *conn // holds one
-	bypassed int        // how often others went first
+	ready    chan *Conn // holds one
+	urgent   bool       // its patience is over
+	bypassed int        // how often others went first since
 }
 
-// affinity bounds how often the first in line lets others of a connection's own
-// database go before it.
+// affinity bounds how often one who needs a place lets others go first, who can
+// use the connection as it is.
 const affinity = 8
 
 // acquire returns an idle connection, or nil for the right to make one, and may
 // first have to close another. It waits as long as ctx allows.
-func (s *server) acquire(ctx context.Context, place address.Place) (*conn, error) {
+func (s *server) acquire(ctx context.Context, place address.Place) (*Conn, error) {
 	k := keyOf(place)
 	s.mu.Lock()
 	s.used = time.Now()
@@ -67,31 +74,76 @@ func (s *server) acquire(ctx context.Context, place address.Place) (*conn, error
 	}
 	if s.open < s.limit {
 		s.open++
+		s.held[k]++
 		s.mu.Unlock()
 		return nil, nil
 	}
-	if len(s.idle) > 0 {
-		oldest := s.idle[0]
-		s.idle = s.idle[1:]
+	if s.held[k] == 0 && len(s.idle) > 0 {
+		oldest := s.takeOldest(k)
 		s.mu.Unlock()
-		oldest.end() // its place is ours now
+		oldest.end()
 		return nil, nil
 	}
 	if held, _ := ctx.Value(heldKey{}).(*server); held == s {
 		s.mu.Unlock()
 		return nil, s.secondError(place)
 	}
-	w := &waiter{key: k, version: place.Version, ready: make(chan *conn, 1)}
+	w := &waiter{key: k, version: place.Version, ready: make(chan *Conn, 1)}
 	s.waiters = append(s.waiters, w)
 	s.mu.Unlock()
-	select {
-	case c := <-w.ready:
-		return c, nil
-	case <-ctx.Done():
-		s.leave(w)
-		return nil, &ConnectError{Database: place.Database, Login: place.Login, Class: jobs.ClassTimeout, Err: fmt.Errorf(
-			"no free connection to server %s in time (all %d are in use): %w", s.name, s.limit, context.Cause(ctx))}
+	return s.wait(ctx, w, place)
+}
+
+func (s *server) wait(ctx context.Context, w *waiter, place address.Place) (*Conn, error) {
+	patience := time.NewTimer(s.patience)
+	defer patience.Stop()
+	for {
+		select {
+		case c := <-w.ready:
+			return c, nil
+		case <-patience.C:
+			if oldest := s.lose(w); oldest != nil {
+				oldest.end()
+				return nil, nil
+			}
+		case <-ctx.Done():
+			s.leave(w)
+			return nil, &ConnectError{Database: place.Database, Login: place.Login, Class: jobs.ClassTimeout, Err: fmt.Errorf(
+				"no free connection to server %s in time (all %d are in use): %w", s.name, s.limit, context.Cause(ctx))}
+		}
 	}
+}
+
+// lose ends a waiter's patience: it returns an idle connection of another
+// database, whose place is the waiter's now, or nil if none is idle or the waiter
+// has been served meanwhile.
+func (s *server) lose(w *waiter) *Conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w.urgent = true
+	i := slices.Index(s.waiters, w)
+	if i < 0 || len(s.idle) == 0 {
+		return nil
+	}
+	s.waiters = slices.Delete(s.waiters, i, i+1)
+	return s.takeOldest(w.key)
+}
+
+// takeOldest takes out the connection that has been idle longest and gives its
+// place to k.
+func (s *server) takeOldest(k key) *Conn {
+	oldest := s.idle[0]
+	s.idle = s.idle[1:]
+	s.move(oldest.key, k)
+	return oldest
+}
+
+// move gives the place of one key's connection to another.
+func (s *server) move(from, to key) {
+	if s.held[from]--; s.held[from] == 0 {
+		delete(s.held, from)
+	}
+	s.held[to]++
 }
 
 // secondError: a job that holds a connection may not wait for another one of the
@@ -105,24 +157,22 @@ func (s *server) secondError(place address.Place) error {
 // goes to the next.
 func (s *server) leave(w *waiter) {
 	s.mu.Lock()
-	for i, other := range s.waiters {
-		if other == w {
-			s.waiters = append(s.waiters[:i:i], s.waiters[i+1:]...)
-			s.mu.Unlock()
-			return
-		}
+	if i := slices.Index(s.waiters, w); i >= 0 {
+		s.waiters = slices.Delete(s.waiters, i, i+1)
+		s.mu.Unlock()
+		return
 	}
 	s.mu.Unlock()
 	if c := <-w.ready; c != nil {
 		s.release(c)
 	} else {
-		s.give()
+		s.give(w.key)
 	}
 }
 
 // takeIdle returns the connection of a key that was used last. Those of an older
 // address are closed by the pass that closes idle ones.
-func (s *server) takeIdle(k key, version int) *conn {
+func (s *server) takeIdle(k key, version int) *Conn {
 	for i := len(s.idle) - 1; i >= 0; i-- {
 		if c := s.idle[i]; c.key == k && c.version == version {
 			s.idle = append(s.idle[:i:i], s.idle[i+1:]...)
@@ -133,7 +183,7 @@ func (s *server) takeIdle(k key, version int) *conn {
 }
 
 // release takes back a connection that is fit for its next user.
-func (s *server) release(c *conn) {
+func (s *server) release(c *Conn) {
 	s.mu.Lock()
 	c.used = time.Now()
 	s.used = c.used
@@ -142,56 +192,67 @@ func (s *server) release(c *conn) {
 		s.drop(c)
 		return
 	}
-	if len(s.waiters) == 0 {
+	w := s.next(c)
+	if w == nil {
 		s.idle = append(s.idle, c)
 		s.mu.Unlock()
 		return
 	}
-	w := s.next(c)
-	s.mu.Unlock()
 	if w.key == c.key && w.version == c.version {
+		s.mu.Unlock()
 		w.ready <- c
 		return
 	}
+	s.move(c.key, w.key)
+	s.mu.Unlock()
 	c.end()
 	w.ready <- nil
 }
 
-// next takes a waiter out of the line: one that can use c as it is, unless the
-// first has let enough go before it.
-func (s *server) next(c *conn) *waiter {
-	i := 0
-	if first := s.waiters[0]; c != nil && first.bypassed < affinity {
-		for j, w := range s.waiters {
-			if w.key == c.key && w.version == c.version {
-				i = j
-				break
-			}
-		}
-		if i > 0 {
-			first.bypassed++
-		}
+// next takes a waiter out of the line for c: the first that can use it as it is,
+// unless one who needs a place has let enough go before it; nil if nobody needs
+// it.
+func (s *server) next(c *Conn) *waiter {
+	fits := slices.IndexFunc(s.waiters, func(w *waiter) bool { return w.key == c.key && w.version == c.version })
+	needs := slices.IndexFunc(s.waiters, func(w *waiter) bool { return w.urgent || s.held[w.key] == 0 })
+	i := fits
+	switch {
+	case fits < 0:
+		i = needs
+	case needs >= 0 && needs < fits && s.waiters[needs].bypassed >= affinity:
+		i = needs
+	case needs >= 0 && needs < fits:
+		s.waiters[needs].bypassed++
+	}
+	if i < 0 {
+		return nil
 	}
 	w := s.waiters[i]
-	s.waiters = append(s.waiters[:i:i], s.waiters[i+1:]...)
+	s.waiters = slices.Delete(s.waiters, i, i+1)
 	return w
 }
 
 // drop closes a connection that is not fit for anybody, then gives its place away.
-func (s *server) drop(c *conn) {
+func (s *server) drop(c *Conn) {
 	c.end()
-	s.give()
+	s.give(c.key)
 }
 
-// give hands the right to make a connection to the first in line.
-func (s *server) give() {
+// give hands the right to make a connection, that a key had, to the first in line.
+func (s *server) give(k key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.waiters) == 0 || s.open > s.limit {
-		s.open--
+	if len(s.waiters) > 0 && s.open <= s.limit {
+		w := s.waiters[0]
+		s.waiters = slices.Delete(s.waiters, 0, 1)
+		s.move(k, w.key)
+		w.ready <- nil
 		return
 	}
-	s.next(nil).ready <- nil
+	s.open--
+	if s.held[k]--; s.held[k] == 0 {
+		delete(s.held, k)
+	}
 }
 
 // admit asks the breaker. The error has the class that opened it.
@@ -245,7 +306,7 @@ func (s *server) setBudget(budget int) {
 }
 
 // stale takes out the connections that have been idle since before.
-func (s *server) stale(before time.Time) (list []*conn) {
+func (s *server) stale(before time.Time) (list []*Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	kept := s.idle[:0:0]
