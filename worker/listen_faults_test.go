@@ -75,7 +75,9 @@ func TestFaultsListenerBlackHoled(t *testing.T) {
 		return
 	}
 	ctx := context.Background()
-	result, err := env.Client.Enqueue(ctx, tenants[0].tenant.Slug, Ending{}, enqueueTo(victimQueue))
+	opts := enqueueTo(victimQueue)
+	opts.Timeout = 4 * time.Minute // Ending's own is short
+	result, err := env.Client.Enqueue(ctx, tenants[0].tenant.Slug, Ending{}, opts)
 	require.NoError(t, err)
 	receive(t, began)
 	holes += wire.silence()
