@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -36,10 +35,11 @@ func TestProofsExist(t *testing.T) {
 	for _, doc := range []string{"README.md", "docs/guarantees.md", "docs/concepts.md"} {
 		text, err := os.ReadFile(filepath.Join(root, doc))
 		require.NoError(t, err)
-		for _, found := range testName.FindAllSubmatch(text, -1) {
-			line := 1 + bytes.Count(text[:bytes.Index(text, found[0])], []byte("\n"))
-			require.True(t, exist[string(found[1])], "%s:%d names %s, which does not exist", doc, line, found[1])
-			named++
+		for i, line := range strings.Split(string(text), "\n") {
+			for _, found := range testName.FindAllStringSubmatch(line, -1) {
+				require.True(t, exist[found[1]], "%s:%d names %s, which does not exist", doc, i+1, found[1])
+				named++
+			}
 		}
 	}
 	require.Greater(t, named, 30)

@@ -44,7 +44,7 @@ func (b *bench) suspects() (n int) {
 }
 
 func (b *bench) suspect(id int64) {
-	b.exec(`INSERT INTO headgate.suspects (job_id, job_uid, kind) VALUES ($1, '', 'act')`, id)
+	b.exec(`INSERT INTO headgate.suspects (job_id, job_uid, kind, deaths) VALUES ($1, '', 'act', 2)`, id)
 }
 
 // A claim was committed and its answer lost: the row runs under a living

@@ -40,7 +40,7 @@ INSERT INTO headgate.workers (incarnation, worker, host, pid, kinds, queues)
 SELECT ('0190aaaa-0000-7000-8000-00000000000' || n)::uuid, 'w' || n, '', n, '{}', '{}' FROM generate_series(1, 4) n;
 INSERT INTO headgate.workers (incarnation, worker, host, pid, kinds, queues, ended_at)
 SELECT gen_random_uuid(), 'gone', '', n, '{}', '{}', now() FROM generate_series(1, 2000) n;
-INSERT INTO headgate.suspects (job_id, job_uid, kind) SELECT 102000 + n, '', 'act' FROM generate_series(1, 20) n`
+INSERT INTO headgate.suspects (job_id, job_uid, kind, deaths) SELECT 102000 + n, '', 'act', 2 FROM generate_series(1, 20) n`
 
 // Every statement that a worker repeats finds its rows by an index and looks at
 // as many as it is about, however many finished jobs the queue still holds: with

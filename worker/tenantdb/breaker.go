@@ -96,8 +96,8 @@ func (b *breaker) abandoned() {
 // moment of its own, so that many do not come back at once.
 func (b *breaker) wait(now time.Time) time.Duration {
 	spread := min(time.Second+time.Duration(b.refused)*10*time.Millisecond, 30*time.Second)
-	return max(b.until.Sub(now), 0) + rand.N(spread)
+	return max(b.until.Sub(now), 0) + rand.N(spread) //nolint:gosec // jitter needs no secrecy
 }
 
 // jitter is d give or take a fifth.
-func jitter(d time.Duration) time.Duration { return d*4/5 + rand.N(d*2/5+1) }
+func jitter(d time.Duration) time.Duration { return d*4/5 + rand.N(d*2/5+1) } //nolint:gosec // no more here
