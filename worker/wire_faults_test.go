@@ -58,8 +58,9 @@ type link struct {
 
 	// Of the goroutine that reads the client.
 	statements map[string]string // prepared ones
-	args       []byte            // of the last one
-	next       fate              // of the statement whose end (Sync) is still to come
+	args       []byte            // of the last group, up to its Sync
+	synced     bool
+	next       fate // of the statement whose end (Sync) is still to come
 }
 
 // newWire puts a proxy before the server whose URL (with a unix socket) it is
@@ -182,7 +183,10 @@ func (l *link) toServer(w *wire) {
 		case 'B':
 			_, rest, _ := bytes.Cut(body, []byte{0})
 			name, args, _ := bytes.Cut(rest, []byte{0})
-			l.args = bytes.Clone(args)
+			if l.synced {
+				l.args, l.synced = nil, false
+			}
+			l.args = append(l.args, args...)
 			l.next = max(l.next, w.decide(l, l.statements[string(name)]))
 		case 'Q':
 			l.next, whole = w.decide(l, text(body)), true
@@ -190,7 +194,7 @@ func (l *link) toServer(w *wire) {
 				l.listening.Store(true)
 			}
 		case 'S':
-			whole = true
+			whole, l.synced = true, true
 		}
 		if l.next == cutNever || l.silent.Load() && !l.hold() {
 			return
