@@ -1,13 +1,15 @@
 // Package tenantdb turns a place in the catalog into a connection, and takes
 // it back.
 //
-// There is one pool for each (server, database, login), so that all tenants of
-// a shared database share one. A pool is opened by the first job that needs it
-// and closed when it has been idle; nothing here ever looks at a database that
-// has no work. Addresses are opened (unsealed) at the moment of connecting and
-// not kept.
+// All connections of this process to one server share that server's budget, over
+// all its databases and logins, idle ones included (server.go). A connection is
+// made by the first job that needs it and closed when it has been idle; nothing
+// here ever looks at a database that has no work. A server that does not answer
+// is tried by one job at a time until it does (breaker.go), a login that was
+// refused is not tried again until the catalog has another (refusals.go).
+// Addresses are opened (unsealed) at the moment of connecting and not kept.
 //
-//	place ──▶ pool ──▶ dial (address policy, resolved IP) ──▶ whose database is this? ──▶ fn(conn)
+//	place ──▶ budget ──▶ dial (address policy, resolved IP) ──▶ whose database is this? ──▶ fn(conn)
 //	                                                                                       │
 //	                            closed ◀── error, panic, timeout ──────────────────────────┤
 //	                            reset, kept for the next job ◀── nil ──────────────────────┘
@@ -16,5 +18,7 @@
 // allow, an environment's PG* variables, a database whose identity is not the
 // one that the catalog expects.
 //
-// Its weakness: the bound is per pool, not yet per server.
+// Its weaknesses: the budget is this process's own, so that several workers
+// together may have as many connections as each of them may; and a transaction
+// pooler between is not known yet.
 package tenantdb

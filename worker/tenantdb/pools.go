@@ -331,7 +331,7 @@ func (p *Pools) closeIdle(before time.Time) {
 	p.mu.Unlock()
 	for _, s := range list {
 		for _, c := range s.stale(before) {
-			s.drop(c)
+			p.ends.Go(func() { s.drop(c) }) // a dead server takes its time
 		}
 	}
 }
@@ -348,6 +348,6 @@ func (p *Pools) Close() {
 	<-p.unused
 	p.stop()
 	<-p.done
-	p.ends.Wait()
 	p.closeIdle(time.Now().Add(time.Hour))
+	p.ends.Wait()
 }
