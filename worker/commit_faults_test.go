@@ -87,6 +87,10 @@ func TestFaultsCutCommits(t *testing.T) {
 	env := jobstest.New(t)
 	knife := &scissors{plan: map[string]fate{}, done: map[fate]int{}}
 	wire := newWire(t, jobstest.ServerURL(t, "postgres"), knife.decide)
+	// pgx sends a cancel request after a broken connection. On a busy machine it
+	// overtakes a COMMIT that was just sent, which then rolls back: right, but
+	// here each job's end is foretold.
+	wire.deaf.Store(true)
 	tenants := newTenants(t, env, "cut", 8, wire.before(t, "proxied"))
 
 	list, planned := map[string]order{}, map[string]fate{}
