@@ -4,8 +4,10 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -13,6 +15,7 @@ import (
 // inside the transaction would make the commits of all enqueuers take turns, each
 // with a disk flush; one that has nothing else in its transaction is not flushed.
 //
+// Who is alone sends the notification right behind COMMIT, in one round trip.
 // Who comes while it is being rung is rung for together, by one of those who
 // wait. So whoever returns knows that workers were notified after its commit.
 // If this process dies in between, or the notification fails, the workers find
@@ -21,6 +24,7 @@ type bell struct {
 	pool *pgxpool.Pool
 	log  *slog.Logger
 	turn chan struct{} // held by the one who rings
+	now  atomic.Int64  // transactions under way
 
 	mu   sync.Mutex
 	next *round // guarded by mu: those who wait for the next ring
@@ -47,6 +51,53 @@ func newRound() *round { return &round{queues: queueSet{}, rung: make(chan struc
 
 func newBell(pool *pgxpool.Pool, log *slog.Logger) *bell {
 	return &bell{pool: pool, log: log, turn: make(chan struct{}, 1), next: newRound()}
+}
+
+// transact commits what do inserts and wakes the workers of the queues that do
+// notes.
+func (b *bell) transact(ctx context.Context, do func(tx pgx.Tx, queues queueSet) error) error {
+	b.now.Add(1)
+	defer b.now.Add(-1)
+	conn, err := b.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	queues := queueSet{}
+	if err := do(tx, queues); err != nil {
+		_ = tx.Rollback(ctx) // it may be over; a broken connection is not kept
+		return err
+	}
+	if len(queues) == 0 || b.now.Load() > 1 {
+		if err := tx.Commit(ctx); err != nil {
+			return err
+		}
+		conn.Release() // may be called again
+		b.ring(ctx, queues)
+		return nil
+	}
+	return b.commitAndNotify(ctx, conn.Conn(), queues.list())
+}
+
+// commitAndNotify ends the transaction on conn. Only the commit can fail.
+func (b *bell) commitAndNotify(ctx context.Context, conn *pgx.Conn, queues []string) error {
+	batch := &pgx.Batch{}
+	batch.Queue("COMMIT")
+	batch.Queue(notifyQueues, queues)
+	results := conn.SendBatch(ctx, batch)
+	tag, err := results.Exec()
+	if err == nil && tag.String() != "COMMIT" {
+		err = pgx.ErrTxCommitRollback
+	}
+	notified := results.Close()
+	if err == nil && notified != nil {
+		b.notify(ctx, queues) // the caller may have given up in between
+	}
+	return err
 }
 
 // ring returns when the workers of the queues have been notified, or could not

@@ -36,6 +36,13 @@ type Client struct {
 	bell    *bell
 }
 
+// silent is River's driver without its notification of an insert: a statement
+// more in the transaction, at most once in a cooldown. Ours is in insert.go.
+type silent struct{ *riverpgxv5.Driver }
+
+// SupportsListenNotify is called by River.
+func (silent) SupportsListenNotify() bool { return false }
+
 // New returns a client on the central database.
 func New(cfg Config) (*Client, error) {
 	if cfg.Pool == nil {
@@ -45,7 +52,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("orchestrator.Config.Catalog is missing: give a catalog")
 	}
 	log := cmp.Or(cfg.Logger, slog.Default())
-	inserter, err := river.NewClient(riverpgxv5.New(cfg.Pool), &river.Config{Logger: log})
+	inserter, err := river.NewClient(silent{riverpgxv5.New(cfg.Pool)}, &river.Config{Logger: log})
 	if err != nil {
 		return nil, fmt.Errorf("preparing the queue's client: %w", err)
 	}

@@ -93,15 +93,13 @@ func (c *Client) EnqueueDatabaseTx(ctx context.Context, tx pgx.Tx, database stri
 }
 
 func (c *Client) enqueueOne(ctx context.Context, params EnqueueParams) (result EnqueueResult, err error) {
-	queues := queueSet{}
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = c.bell.transact(ctx, func(tx pgx.Tx, queues queueSet) error {
 		result, err = c.enqueueOneTx(ctx, tx, params, queues)
 		return err
 	})
 	if err != nil {
 		return EnqueueResult{}, err
 	}
-	c.bell.ring(ctx, queues)
 	return result, nil
 }
 
@@ -135,15 +133,13 @@ const MaxEnqueueMany = 100_000
 // conflict, and the others are accepted. Of two items with one key the first
 // has it.
 func (c *Client) EnqueueMany(ctx context.Context, params []EnqueueParams) (results []EnqueueResult, err error) {
-	queues := queueSet{}
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = c.bell.transact(ctx, func(tx pgx.Tx, queues queueSet) error {
 		results, err = c.enqueueManyTx(ctx, tx, params, queues)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	c.bell.ring(ctx, queues)
 	return results, nil
 }
 

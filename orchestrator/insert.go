@@ -108,11 +108,11 @@ func (c *Client) insertMany(ctx context.Context, tx pgx.Tx, items []item) error 
 	return wake(ctx, tx, items)
 }
 
-// River notifies on insert as well, but at most once in its fetch cooldown and
-// without a trailing one: of two inserts close together the second would wait
-// for the next poll. Ours rides in the inserting transaction where that is the
-// application's, one for each queue, and Postgres drops the double ones; for
-// transactions of our own see bell.
+// River would notify at most once in its fetch cooldown and without a trailing
+// one: of two inserts close together the second would wait for the next poll.
+// Ours rides in the inserting transaction where that is the application's, one
+// for each queue, and Postgres drops the double ones; for transactions of our own
+// see bell.
 const notifyQueues = `
 SELECT pg_notify(current_schema() || '.river_insert', json_build_object('queue', queue)::text)
 FROM unnest($1::text[]) AS queue`
