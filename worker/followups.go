@@ -1,12 +1,9 @@
 package worker
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"time"
-
-	"github.com/riverqueue/river"
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/claim"
@@ -23,11 +20,11 @@ func (a *attempt) nameFollowUps() {
 	}
 }
 
-// handOverFollowUps gives them to the completion of a job that has succeeded,
-// which inserts them in its own transaction.
-func (a *attempt) handOverFollowUps(ctx context.Context, end verdict) error {
+// followUps are the rows that the completion of a job that has succeeded inserts
+// in its own transaction.
+func (a *attempt) followUps(end verdict) ([]claim.FollowUp, error) {
 	if end.state != jobs.Succeeded || len(a.info.Result.FollowUps()) == 0 {
-		return nil
+		return nil, nil
 	}
 	a.nameFollowUps() // those of kinds without a ledger row
 	var rows []claim.FollowUp
@@ -40,7 +37,7 @@ func (a *attempt) handOverFollowUps(ctx context.Context, end verdict) error {
 		}
 		metadata, err := json.Marshal(meta)
 		if err != nil {
-			return fmt.Errorf("encoding the metadata of a follow-up: %w", err)
+			return nil, fmt.Errorf("encoding the metadata of a follow-up: %w", err)
 		}
 		row := claim.FollowUp{
 			Kind: f.Kind, Args: f.Args, Metadata: metadata,
@@ -52,5 +49,5 @@ func (a *attempt) handOverFollowUps(ctx context.Context, end verdict) error {
 		}
 		rows = append(rows, row)
 	}
-	return river.MetadataSet(ctx, claim.FollowUpsKey, rows)
+	return rows, nil
 }

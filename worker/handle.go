@@ -32,6 +32,7 @@ type attempt struct {
 	timeout time.Duration
 
 	cancelWanted bool // it was cancelled while its worker could not be reached
+	settling     bool // this attempt settles that
 
 	handling *atomic.Bool // while the handler, and none of our own code, is at work
 
@@ -59,12 +60,11 @@ func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) err
 	end := a.verdict(ctx, err)
 	outcome := a.outcome(end)
 	a.log(ctx, outcome)
-	if err := river.MetadataSet(ctx, claim.OutcomeKey, outcome); err != nil {
+	followUps, err := a.followUps(end)
+	if err != nil {
 		return err
 	}
-	if err := a.handOverFollowUps(ctx, end); err != nil {
-		return err
-	}
+	w.lease.Leave(row, claim.Left{Outcome: &outcome, FollowUps: followUps, Settling: a.settling})
 	fault.Point(fault.Ended)
 	return end.toRiver()
 }

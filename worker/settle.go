@@ -6,10 +6,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/riverqueue/river"
 
 	"github.com/headgate/headgate/jobs"
-	"github.com/headgate/headgate/worker/claim"
 	"github.com/headgate/headgate/worker/tenantdb"
 )
 
@@ -28,9 +26,7 @@ func (a *attempt) settle(ctx context.Context) error {
 	if a.kind.form == readOnly || a.kind.form == noConn {
 		return jobs.Cancel(errCancelledWhileLost) // it has no effect in the tenant that a zombie could still commit
 	}
-	if err := river.MetadataSet(ctx, claim.SettlingKey, true); err != nil {
-		return err
-	}
+	a.settling = true
 	var state found
 	var result []byte
 	err := a.w.pools.With(ctx, a.place, func(ctx context.Context, conn *tenantdb.Conn) error {

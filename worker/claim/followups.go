@@ -8,10 +8,6 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// FollowUpsKey is the metadata key under which the worker hands the jobs that a
-// handler asked for to the completion. It never reaches the row.
-const FollowUpsKey = "headgate:follow_ups"
-
 // FollowUp is a row of the queue, ready to be inserted with the end of the job
 // whose handler asked for it.
 type FollowUp struct {

@@ -22,17 +22,22 @@ func TestFollowUpsOfARepeatedGroup(t *testing.T) {
 	t.Parallel()
 	env := jobstest.New(t)
 	ctx := context.Background()
-	driver := claim.NewDriver(env.Pool, claim.NewLease())
+	lease := claim.NewLease()
+	driver := claim.NewDriver(env.Pool, lease)
 	_, err := river.NewClient(driver, &river.Config{Logger: slog.New(slog.DiscardHandler)}) // makes the pilot ready
 	require.NoError(t, err)
 	params := &riverdriver.JobSetStateIfRunningManyParams{}
+	var again []func() // what was left is still there when the reply to a commit was lost
 	add := func(runningUnder, endsUnder string) {
 		var id int64
 		require.NoError(t, env.Pool.QueryRow(ctx, `
 INSERT INTO river_job (kind, args, max_attempts, state, attempted_by) VALUES ('x', '{}', 1, 'running', ARRAY[$1]) RETURNING id`, runningUnder).Scan(&id))
 		row := claim.FollowUp{Kind: "mail", Args: json.RawMessage(`{}`), Metadata: json.RawMessage(`{}`), Queue: "q", Priority: 1, MaxAttempts: 1}
-		update, err := json.Marshal(map[string]any{claim.LeaseKey: endsUnder, claim.FollowUpsKey: []claim.FollowUp{row, row}})
+		update, err := json.Marshal(map[string]any{claim.LeaseKey: endsUnder})
 		require.NoError(t, err)
+		again = append(again, func() {
+			lease.Leave(&rivertype.JobRow{ID: id, AttemptedBy: []string{endsUnder}}, claim.Left{FollowUps: []claim.FollowUp{row, row}})
+		})
 		now := time.Now()
 		params.ID, params.State = append(params.ID, id), append(params.State, rivertype.JobStateCompleted)
 		params.Attempt, params.ErrData = append(params.Attempt, nil), append(params.ErrData, nil)
@@ -42,6 +47,9 @@ INSERT INTO river_job (kind, args, max_attempts, state, attempted_by) VALUES ('x
 	add("mine:1", "mine:1")
 	add("another:9", "mine:1")
 	for range 2 {
+		for _, leave := range again {
+			leave()
+		}
 		rows, err := driver.PluginPilot().JobSetStateIfRunningMany(ctx, driver.GetExecutor(), params)
 		require.NoError(t, err)
 		require.Len(t, rows, 1)

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/riverqueue/river/rivertype"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 // claimed is one row under one claim. The row alone would not do: a process that
@@ -24,10 +26,35 @@ type hand struct {
 	held    map[claimed]bool      // true: the attempt is over, its end is on its way to the row
 	failing bool                  // the last group of ends was not written: ends are waiting
 	strays  map[claimed]time.Time // rows in nobody's hands, and since when the keeper has known them
+	left    map[claimed]Left      // what attempts have left for their ends
+}
+
+// Left is what an attempt leaves for its end besides what River carries there.
+type Left struct {
+	Outcome   *jobs.Outcome // for the history
+	FollowUps []FollowUp    // to be inserted if the job succeeds
+
+	// Settling marks an attempt that settles a cancelled job: if it could not,
+	// the job goes back instead of counting as cancelled.
+	Settling bool
 }
 
 func newHand() *hand {
-	return &hand{claims: map[string]bool{}, held: map[claimed]bool{}, strays: map[claimed]time.Time{}}
+	return &hand{claims: map[string]bool{}, held: map[claimed]bool{}, strays: map[claimed]time.Time{}, left: map[claimed]Left{}}
+}
+
+// leave keeps what an attempt leaves until its end is written.
+func (h *hand) leave(c claimed, left Left) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.left[c] = left
+}
+
+// leftBy returns it. It stays, for River may hand an end over again.
+func (h *hand) leftBy(c claimed) Left {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.left[c]
 }
 
 // reach notes a claim before it is made.
@@ -63,6 +90,7 @@ func (h *hand) drop(ends []end) {
 	defer h.mu.Unlock()
 	for _, e := range ends {
 		delete(h.held, claimed{e.id, e.token})
+		delete(h.left, claimed{e.id, e.token})
 	}
 }
 

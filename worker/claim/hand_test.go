@@ -14,6 +14,7 @@ import (
 	"github.com/riverqueue/river/rivertype"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/claim"
 )
 
@@ -133,8 +134,7 @@ func TestAnEndBetweenTheReaperAndTheNextClaim(t *testing.T) {
 	began, free := make(chan int64, 1), make(chan struct{})
 	b.onIn("quiet", "hold", func(ctx context.Context, job *river.Job[act]) error {
 		err := held(began, free)(ctx, job)
-		_ = river.MetadataSet(ctx, claim.OutcomeKey, map[string]any{"id": aUID, "job_uid": aUID, "job_id": job.ID, "kind": "act", "attempt": 1,
-			"state": "succeeded", "started_at": "2026-01-02T03:04:05Z", "ended_at": "2026-01-02T03:04:06Z"})
+		b.lease.Leave(job.JobRow, claim.Left{Outcome: outcomeOf(job.JobRow, aUID, jobs.Succeeded)})
 		return err
 	})
 	require.NoError(t, b.client.Queues().Add("quiet", river.QueueConfig{MaxWorkers: 1}))
@@ -206,8 +206,7 @@ func TestCancelledMeanwhileIsCancelledInTheHistory(t *testing.T) {
 		uid := uuid.NewString()
 		b.on("cancelled meanwhile", func(ctx context.Context, job *river.Job[act]) error {
 			b.exec(`UPDATE river_job SET metadata = metadata || '{"cancel_attempted_at": "2026-01-02T03:04:05Z"}' WHERE id = $1`, job.ID)
-			require.NoError(b, river.MetadataSet(ctx, claim.OutcomeKey, map[string]any{"id": uid, "job_uid": uid, "job_id": job.ID, "kind": "act",
-				"attempt": 1, "state": "failed", "started_at": "2026-01-02T03:04:05Z", "ended_at": "2026-01-02T03:04:06Z"}))
+			b.lease.Leave(job.JobRow, claim.Left{Outcome: outcomeOf(job.JobRow, uid, jobs.Failed)})
 			return result
 		})
 		b.until(b.insert("cancelled meanwhile", nil), rivertype.JobStateCancelled)
@@ -250,4 +249,12 @@ func TestOneSuspectAfterTheOther(t *testing.T) {
 	require.Equal(t, 1, most, "suspects at once")
 	require.Zero(t, b.suspects())
 	require.Empty(t, b.wrong)
+}
+
+func outcomeOf(row *rivertype.JobRow, uid string, state jobs.State) *jobs.Outcome {
+	began := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	return &jobs.Outcome{
+		ID: uid, JobUID: uid, JobID: row.ID, Kind: row.Kind, Attempt: row.Attempt, State: state,
+		StartedAt: began, EndedAt: began.Add(time.Second),
+	}
 }

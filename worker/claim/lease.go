@@ -8,10 +8,11 @@ import (
 	"sync/atomic"
 
 	"github.com/google/uuid"
+	"github.com/riverqueue/river/rivertype"
 )
 
-// LeaseKey is the metadata key under which the worker hands an attempt's lease
-// token to the completion. It never reaches the row.
+// LeaseKey is the metadata key under which River carries an attempt's token, which
+// the worker puts there, to its end. It never reaches the row.
 const LeaseKey = "headgate:lease"
 
 // Lease makes the tokens by which a process proves that a running row is its
@@ -62,6 +63,12 @@ func (l *Lease) Incarnation() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.incarnation
+}
+
+// Leave keeps in memory what an attempt leaves for its end. A later call for the
+// same claim replaces an earlier one. It is safe for concurrent use.
+func (l *Lease) Leave(row *rivertype.JobRow, left Left) {
+	l.hand.leave(claimed{row.ID, Token(row.AttemptedBy)}, left)
 }
 
 func (l *Lease) next() string {

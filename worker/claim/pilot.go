@@ -22,15 +22,6 @@ import (
 	"github.com/headgate/headgate/worker/internal/fault"
 )
 
-// OutcomeKey is the metadata key under which the worker hands an attempt's
-// [jobs.Outcome] to the completion. It never reaches the row.
-const OutcomeKey = "headgate:outcome"
-
-// SettlingKey marks the completion of an attempt that settles a cancelled job:
-// if it could not, the job goes back instead of counting as cancelled. It never
-// reaches the row.
-const SettlingKey = "headgate:settling"
-
 // pilot is where River's fetch and completion become ours. What it does itself
 // is to translate; the statements are in complete.go.
 type pilot struct {
@@ -216,7 +207,7 @@ func (p *pilot) take(ctx context.Context, params *riverdriver.JobSetStateIfRunni
 		if params.ErrData[i] != nil {
 			e.err = ptr(string(params.ErrData[i]))
 		}
-		outcome, err := e.takeMetadata(params.MetadataUpdates[i])
+		err := e.takeToken(params.MetadataUpdates[i])
 		if e.token == "" {
 			e.token = p.tokenOfUndecodable(id)
 		}
@@ -225,50 +216,37 @@ func (p *pilot) take(ctx context.Context, params *riverdriver.JobSetStateIfRunni
 				"job_id", id, "error", err)
 			continue
 		}
-		if outcome != nil {
-			outcomes = append(outcomes, *outcome)
+		left := p.lease.hand.leftBy(claimed{e.id, e.token})
+		if left.Outcome != nil {
+			outcomes = append(outcomes, *left.Outcome)
 		}
+		e.settling, e.followUps = left.Settling, left.FollowUps
 		ends = append(ends, e)
 	}
 	return ends, outcomes
 }
 
-// takeMetadata takes our keys out of a metadata update and keeps the rest.
-func (e *end) takeMetadata(update []byte) (*jobs.Outcome, error) {
+// takeToken takes the token out of a metadata update and keeps the rest.
+func (e *end) takeToken(update []byte) error {
 	if len(update) == 0 {
-		return nil, nil
+		return nil
 	}
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(update, &keys); err != nil {
-		return nil, err
+		return err
 	}
 	if raw, ok := keys[LeaseKey]; ok {
 		if err := json.Unmarshal(raw, &e.token); err != nil {
-			return nil, fmt.Errorf("lease: %w", err)
+			return fmt.Errorf("lease: %w", err)
 		}
 		delete(keys, LeaseKey)
 	}
-	_, e.settling = keys[SettlingKey]
-	delete(keys, SettlingKey)
-	if raw, ok := keys[FollowUpsKey]; ok {
-		if err := json.Unmarshal(raw, &e.followUps); err != nil {
-			return nil, fmt.Errorf("follow-ups: %w", err)
-		}
-		delete(keys, FollowUpsKey)
-	}
-	var outcome *jobs.Outcome
-	if raw, ok := keys[OutcomeKey]; ok {
-		if err := json.Unmarshal(raw, &outcome); err != nil {
-			return nil, fmt.Errorf("outcome: %w", err)
-		}
-		delete(keys, OutcomeKey)
-	}
 	if len(keys) == 0 {
-		return outcome, nil
+		return nil
 	}
 	rest, err := json.Marshal(keys)
 	e.metadata = ptr(string(rest))
-	return outcome, err
+	return err
 }
 
 // tokenOfUndecodable keeps the token: River hands the group over again if it

@@ -8,6 +8,7 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/worker/claim"
 )
@@ -31,12 +32,12 @@ func TestAssertPilot(t *testing.T) {
 	require.ErrorContains(t, claim.AssertPilot(stock), "ignores Headgate's pilot")
 }
 
-// The outcome's metadata key never reaches the row; what others put there does.
-func TestOutcomesLeaveTheMetadata(t *testing.T) {
+// The token's metadata key never reaches the row; what others put there does.
+func TestTheTokenLeavesTheMetadata(t *testing.T) {
 	t.Parallel()
 	env := jobstest.New(t)
 	ctx := context.Background()
-	workers := river.NewWorkers()
+	workers, lease := river.NewWorkers(), claim.NewLease()
 	river.AddWorker(workers, river.WorkFunc(func(ctx context.Context, job *river.Job[note]) error {
 		if err := river.MetadataSet(ctx, "theirs", 7); err != nil {
 			return err
@@ -44,12 +45,10 @@ func TestOutcomesLeaveTheMetadata(t *testing.T) {
 		if err := river.MetadataSet(ctx, claim.LeaseKey, claim.Token(job.AttemptedBy)); err != nil {
 			return err
 		}
-		return river.MetadataSet(ctx, claim.OutcomeKey, map[string]any{
-			"id": job.Args.ID, "job_uid": job.Args.ID, "job_id": job.ID, "kind": "note", "attempt": 1, "state": "succeeded",
-			"started_at": "2026-01-02T03:04:05Z", "ended_at": "2026-01-02T03:04:06Z",
-		})
+		lease.Leave(job.JobRow, claim.Left{Outcome: outcomeOf(job.JobRow, job.Args.ID, jobs.Succeeded)})
+		return nil
 	}))
-	client, err := river.NewClient(claim.NewDriver(env.Pool, claim.NewLease()), &river.Config{
+	client, err := river.NewClient(claim.NewDriver(env.Pool, lease), &river.Config{
 		Logger: env.Log, Workers: workers, Queues: map[string]river.QueueConfig{"default": {MaxWorkers: 2}},
 	})
 	require.NoError(t, err)
