@@ -104,12 +104,13 @@ func (e *unansweredCommitError) Error() string { return fmt.Sprintf("no answer t
 func (e *unansweredCommitError) Unwrap() error { return e.err }
 
 // lost marks an error that came with a broken connection: nothing was
-// committed, and it is not the job's fault. A handler's own verdict stands.
+// committed, and it is not the job's fault. A statement that ran too long does
+// not break it, since the server answers the request to cancel it. A handler's
+// own verdict stands.
 func lost(conn *pgx.Conn, err error) error {
 	var cancel *jobs.CancelError
 	var snooze *jobs.SnoozeError
-	if err == nil || !conn.IsClosed() || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) ||
-		errors.As(err, &cancel) || errors.As(err, &snooze) {
+	if err == nil || !conn.IsClosed() || errors.As(err, &cancel) || errors.As(err, &snooze) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", errInterrupted, err)

@@ -1,12 +1,17 @@
 package tenantdb
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
 // breaker keeps jobs from trying, one after the other and each for its whole
-// connect timeout, what is known to fail.
+// connect timeout, what is known to fail. There is one for each server, and one
+// for each database that fails while its server may be well.
 //
 //	closed ──failures in a row──▶ open ──its time is up──▶ half open: 1, 2, 4, … at once
 //	   ▲                           ▲                          │
@@ -26,7 +31,7 @@ type breaker struct {
 	refused  int // since it opened: how many jobs wait for it, roughly
 }
 
-// openAfter failures in a row open a server's breaker.
+// openAfter failures in a row open a breaker.
 const openAfter = 3
 
 const (
@@ -89,6 +94,15 @@ func (b *breaker) failed(now time.Time, cause error) bool {
 func (b *breaker) abandoned() {
 	if b.open() {
 		b.trying = max(b.trying-1, 0)
+	}
+}
+
+// refusal is the error for a job that was not admitted. who is what fails.
+func (b *breaker) refusal(place address.Place, who string, now time.Time) *ConnectError {
+	return &ConnectError{
+		Database: place.Database, Login: place.Login, Class: jobs.ClassUnreachable, RetryAfter: b.wait(now),
+		Err: fmt.Errorf("%s does not answer since %s, and is tried by one job at a time: %w",
+			who, b.since.UTC().Format(time.TimeOnly), b.cause),
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 
 	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/worker/tenantdb/address"
@@ -75,6 +76,9 @@ func apply(cfg Config, transport address.Transport, a address.Address, conn *pgx
 	conn.Fallbacks = nil
 	conn.ConnectTimeout = cmp.Or(a.ConnectTimeout, cfg.ConnectTimeout)
 	conn.DialFunc = dialer(transport, conn.ConnectTimeout)
+	conn.BuildContextWatcherHandler = func(pg *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: pg, DeadlineDelay: cfg.CancelWait}
+	}
 	conn.TLSConfig, conn.ValidateConnect = nil, sessionAttrs[a.TargetSessionAttrs]
 	if transport != address.TLS {
 		return nil

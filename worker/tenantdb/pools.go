@@ -31,6 +31,12 @@ type Config struct {
 	// included, where the address does not say. 0 means 5 seconds.
 	ConnectTimeout time.Duration
 
+	// CancelWait is how long a statement whose context has ended may take to obey
+	// the request to cancel it, before the connection is given up. A server that
+	// does not answer even that is out of reach, which is no fault of the job's. 0
+	// means 3 seconds.
+	CancelWait time.Duration
+
 	// AuthPause is how long a login that was refused is not tried again unless
 	// the catalog has a new address. 0 means 5 minutes.
 	AuthPause time.Duration
@@ -54,6 +60,7 @@ func (c Config) withDefaults() Config {
 	c.MaxConns = cmp.Or(c.MaxConns, 20)
 	c.IdleTimeout = cmp.Or(c.IdleTimeout, 30*time.Second)
 	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, 5*time.Second)
+	c.CancelWait = cmp.Or(c.CancelWait, 3*time.Second)
 	c.Patience = cmp.Or(c.Patience, 50*time.Millisecond)
 	c.AuthPause = cmp.Or(c.AuthPause, 5*time.Minute)
 	c.Logger = cmp.Or(c.Logger, slog.Default())
@@ -138,7 +145,8 @@ func (p *Pools) enter(place address.Place) (*server, error) {
 	}
 	s := p.servers[place.ServerID]
 	if s == nil {
-		s = &server{id: place.ServerID, name: cmp.Or(place.Server, place.ServerID), budget: budget, limit: budget, patience: p.cfg.Patience, held: map[key]int{}, used: time.Now()}
+		s = &server{id: place.ServerID, name: cmp.Or(place.Server, place.ServerID), budget: budget, limit: budget, patience: p.cfg.Patience,
+			held: map[key]int{}, failing: map[string]*breaker{}, used: time.Now()}
 		p.servers[place.ServerID] = s
 	}
 	s.setBudget(budget)
@@ -207,8 +215,8 @@ func (p *Pools) try(ctx context.Context, s *server, place address.Place) (*Conn,
 	if err != nil {
 		err = connectError(ctx, place, err)
 	}
-	if event := s.heard(time.Now(), err); event != "" {
-		p.tell(ctx, s, event, err)
+	if what := s.heard(place, time.Now(), err); what != "" {
+		p.tell(ctx, s, place, what, err)
 	}
 	if err != nil {
 		return nil, err
@@ -237,15 +245,21 @@ func (p *Pools) dial(ctx context.Context, place address.Place) (*pgx.Conn, error
 	return made, nil
 }
 
-// tell is one line for each time that a server changes, not one for each job.
-func (p *Pools) tell(ctx context.Context, s *server, event string, err error) {
-	switch event {
-	case "breaker open":
-		p.cfg.Logger.ErrorContext(ctx, "server does not answer: its jobs wait, and it is tried by one at a time", "event", event, "server", s.name, "error", err)
-	case "server full":
-		p.cfg.Logger.WarnContext(ctx, "server has no free connection: this process asks for half as many", "event", event, "server", s.name, "limit", s.stats().Limit)
-	default:
-		p.cfg.Logger.InfoContext(ctx, "server answers again", "event", event, "server", s.name)
+// tell is one line for each time that a server or a database changes, not one
+// for each job.
+func (p *Pools) tell(ctx context.Context, s *server, place address.Place, what event, err error) {
+	log := p.cfg.Logger.With("event", string(what), "server", s.name)
+	switch what {
+	case serverSilent:
+		log.ErrorContext(ctx, "server does not answer: its jobs wait, and it is tried by one at a time", "error", err)
+	case databaseSilent:
+		log.ErrorContext(ctx, "database does not answer: its jobs wait, and it is tried by one at a time", "database", place.Database, "error", err)
+	case serverFull:
+		log.WarnContext(ctx, "server has no free connection: this process asks for half as many", "limit", s.stats().Limit)
+	case serverAnswers:
+		log.InfoContext(ctx, "server answers again")
+	case databaseThere:
+		log.InfoContext(ctx, "database answers again", "database", place.Database)
 	}
 }
 

@@ -1,6 +1,7 @@
 package tenantdb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,7 @@ type server struct {
 	idle     []*Conn     // the one used last at the end
 	waiters  []*waiter   // in order of arrival
 	breaker  breaker
+	failing  map[string]*breaker // by database, of those whose last connection failed
 	used     time.Time
 }
 
@@ -255,43 +257,99 @@ func (s *server) give(k key) {
 	}
 }
 
-// admit asks the breaker. The error has the class that opened it.
+// admit asks the breakers, the database's and the server's. If it returns nil,
+// exactly one call of heard must follow.
 func (s *server) admit(place address.Place, now time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.breaker.admit(now) {
+	if own := s.failing[place.DatabaseID]; own != nil {
+		if !own.admit(now) {
+			return own.refusal(place, "database "+place.Database, now)
+		}
+		if s.breaker.admit(now) {
+			return nil
+		}
+		own.abandoned()
+	} else if s.breaker.admit(now) {
 		return nil
 	}
-	return &ConnectError{
-		Database: place.Database, Login: place.Login, Class: jobs.ClassUnreachable, RetryAfter: s.breaker.wait(now),
-		Err: fmt.Errorf("server %s does not answer since %s, and is tried by one job at a time: %w",
-			s.name, s.breaker.since.UTC().Format(time.TimeOnly), s.breaker.cause),
-	}
+	return s.breaker.refusal(place, "server "+s.name, now)
 }
 
-// heard notes how a connection attempt ended, and returns what there is to tell.
-func (s *server) heard(now time.Time, err error) (event string) {
+// event is what there is to tell after a connection attempt.
+type event string
+
+const (
+	serverSilent   event = "server does not answer"
+	serverAnswers  event = "server answers again"
+	serverFull     event = "server full"
+	databaseSilent event = "database does not answer"
+	databaseThere  event = "database answers again"
+)
+
+// heard notes how an admitted connection attempt ended, and returns what there
+// is to tell, or "". One database that fails may be itself to blame, or its
+// address; the server's breaker counts only while several fail in a row.
+func (s *server) heard(place address.Place, now time.Time, err error) event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	class, _ := Classify(err)
+	class, state := Classify(err)
+	silent := class == jobs.ClassUnreachable || class == jobs.ClassTimeout
 	switch {
 	case errors.Is(err, context.Canceled): // somebody lost patience; that says nothing about the server
 		s.breaker.abandoned()
+		if own := s.failing[place.DatabaseID]; own != nil {
+			own.abandoned()
+		}
 		return ""
 	case class == jobs.ClassServerFull:
 		s.limit = max(s.limit/2, 1)
-		s.breaker.succeeded(s.limit) // it answers
-		return "server full"
 	case err == nil:
 		s.limit = min(s.limit+1, s.budget)
-	case class == jobs.ClassUnreachable || class == jobs.ClassTimeout:
-		if s.breaker.failed(now, err) {
-			return "breaker open"
-		}
-		return ""
 	}
-	if s.breaker.succeeded(s.limit) { // whatever the error, the server answers
-		return "breaker closed"
+	own := s.failed(place, now, silent, err)
+	var all event
+	switch {
+	case !silent || state == noSuchDatabase: // whatever the error, the server answers
+		if s.breaker.succeeded(s.limit) {
+			all = serverAnswers
+		}
+	case s.breaker.open() || len(s.failing) > 1:
+		if s.breaker.failed(now, err) {
+			all = serverSilent
+		}
+	}
+	switch {
+	case class == jobs.ClassServerFull:
+		return serverFull
+	case s.breaker.open(): // that has been told
+		return all
+	}
+	return cmp.Or(all, own)
+}
+
+const noSuchDatabase = "3D000"
+
+// failed notes in the database's own breaker whether it answers.
+func (s *server) failed(place address.Place, now time.Time, silent bool, err error) event {
+	own := s.failing[place.DatabaseID]
+	switch {
+	case silent && own == nil:
+		own = &breaker{}
+		s.failing[place.DatabaseID] = own
+		fallthrough
+	case silent:
+		if own.failed(now, err) {
+			return databaseSilent
+		}
+	case own != nil:
+		closed := own.succeeded(s.limit)
+		if !own.open() && own.trying == 0 {
+			delete(s.failing, place.DatabaseID)
+		}
+		if closed {
+			return databaseThere
+		}
 	}
 	return ""
 }
@@ -305,7 +363,8 @@ func (s *server) setBudget(budget int) {
 	}
 }
 
-// stale takes out the connections that have been idle since before.
+// stale takes out the connections that have been idle since before, and forgets
+// databases that failed before and that nobody has tried again since.
 func (s *server) stale(before time.Time) (list []*Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -318,6 +377,11 @@ func (s *server) stale(before time.Time) (list []*Conn) {
 		}
 	}
 	s.idle = kept
+	for id, b := range s.failing {
+		if b.trying == 0 && b.since.Before(before) && b.until.Before(before) {
+			delete(s.failing, id)
+		}
+	}
 	return list
 }
 
@@ -325,5 +389,5 @@ func (s *server) stale(before time.Time) (list []*Conn) {
 func (s *server) forgotten(before time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.open == 0 && len(s.waiters) == 0 && !s.breaker.open() && s.used.Before(before)
+	return s.open == 0 && len(s.waiters) == 0 && !s.breaker.open() && len(s.failing) == 0 && s.used.Before(before)
 }
