@@ -1,0 +1,364 @@
+//go:build faults
+
+package worker_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/orchestrator"
+	"github.com/headgate/headgate/orchestrator/localpg"
+	"github.com/headgate/headgate/worker"
+)
+
+// Touch writes one row of some size into its tenant's database.
+type Touch struct {
+	Bytes int `json:"bytes"`
+	MS    int `json:"ms,omitempty"` // asleep before, in its transaction
+}
+
+func (Touch) Kind() string { return "touch" }
+
+const touched = `
+CREATE TABLE touched (job_uid uuid NOT NULL, pad text NOT NULL);
+ALTER TABLE touched ALTER COLUMN pad SET STORAGE EXTERNAL; -- no compression: its bytes are on the disk
+GRANT INSERT ON touched TO headgate_job;`
+
+func touch(ctx context.Context, tx pgx.Tx, job *jobs.Job[Touch]) error {
+	if job.Args.MS > 0 {
+		if _, err := tx.Exec(ctx, `SELECT pg_sleep($1)`, float64(job.Args.MS)/1000); err != nil {
+			return err
+		}
+	}
+	_, err := tx.Exec(ctx, `INSERT INTO touched (job_uid, pad) VALUES ($1, $2)`, job.UID, strings.Repeat("x", job.Args.Bytes))
+	return err
+}
+
+// sick is a tenant whose database or server is not well.
+type sick struct {
+	name    string
+	classes []string // what its jobs may say
+	db      *jobstest.Database
+	fall    func(t *testing.T) // makes it ill
+	heal    func(t *testing.T) // nil: it does not get well
+}
+
+// Every way in which a tenant's database can fail, at once, beside twenty
+// healthy tenants: each is called by its name, no job uses an attempt for it, no
+// slot is held for much longer than the job's own time, the healthy ones do not
+// notice, and what gets well has its effects, once.
+func TestFaultsSickServers(t *testing.T) {
+	t.Parallel()
+	calm, ill := 15*time.Second, 30*time.Second
+	if testing.Short() {
+		calm, ill = 4*time.Second, 8*time.Second
+	}
+	const timeout = 3 * time.Second
+	env := jobstest.New(t)
+	var healthy, patients []string
+	for i := range 20 {
+		name := fmt.Sprintf("healthy-%d", i)
+		env.Database(name, jobstest.DatabaseOpts{Kind: "dedicated", Schema: touched})
+		healthy = append(healthy, env.Tenant(name, name).Slug)
+	}
+	all := sickServers(t, env)
+	for _, s := range all {
+		patients = append(patients, env.Tenant(s.name, s.name).Slug)
+	}
+	cfg := withQueue(env.Config(), "default")
+	cfg.Queues["default"], cfg.Logger, cfg.JobTimeout = 60, quietLogger(), timeout
+	cfg.HoldFor = time.Second
+	cfg.Tenants.ConnectTimeout, cfg.Tenants.CancelWait, cfg.Tenants.MaxConns = 2*time.Second, time.Second, 60
+	env.Work(&cfg, func(w *worker.Worker) { worker.InTx(w, touch) })
+
+	flow := newFlow(env)
+	flow.run(t, calm, healthy, 40, nil, 0) // warms up
+	first := flow.run(t, calm, healthy, 40, nil, 0)
+	flow.run(t, 2*time.Second, healthy, 40, patients, 2*len(patients)) // the ill have idle connections when they fall
+	flow.asleep(t, all[1].db, "black-holed", 3) // cut off in the middle
+	for _, s := range all {
+		s.fall(t)
+	}
+	second := flow.run(t, ill, healthy, 40, patients, 2*len(patients))
+	for _, s := range all {
+		if s.heal != nil {
+			s.heal(t)
+		}
+	}
+	flow.settle(t, healthy, time.Minute)
+
+	for i, s := range all {
+		var seen []string
+		var failed, used int
+		var longest float64
+		require.NoError(t, env.Pool.QueryRow(context.Background(), `
+SELECT coalesce(array_agg(DISTINCT class) FILTER (WHERE state <> 'succeeded'), '{}'), count(*) FILTER (WHERE state NOT IN ('succeeded', 'snoozed')),
+       count(*) FILTER (WHERE attempt > 1), max(extract(epoch FROM ended_at - started_at))
+FROM headgate.outcomes o JOIN headgate.tenants t ON t.id = o.tenant_id WHERE t.slug = $1`, patients[i]).Scan(&seen, &failed, &used, &longest))
+		t.Logf("%-16s %v, its slots held for at most %.1f s", s.name, seen, longest)
+		require.NotEmpty(t, seen, "%s did no harm", s.name)
+		require.Subset(t, s.classes, seen, s.name)
+		require.Contains(t, seen, s.classes[0], s.name)
+		require.Zero(t, failed, "%s: an attempt was used for what is not the job's fault", s.name)
+		require.Zero(t, used, "%s: an attempt was used for what is not the job's fault", s.name)
+		require.Less(t, longest, (timeout + 5*time.Second).Seconds(), s.name)
+	}
+	t.Logf("healthy tenants, from enqueue to the attempt's start: p50 %.1f ms and p99 %.1f ms alone, %.1f and %.1f beside the ill: %.2f of the median",
+		ms(percentile(first, 0.5)), ms(percentile(first, 0.99)), ms(percentile(second, 0.5)), ms(percentile(second, 0.99)),
+		float64(percentile(second, 0.5))/float64(percentile(first, 0.5)))
+	require.Less(t, percentile(second, 0.99), time.Second, "the healthy ones waited for the ill")
+	for i, s := range all {
+		if s.heal == nil {
+			continue
+		}
+		flow.settle(t, patients[i:i+1], time.Minute)
+		var rows, distinct int
+		require.NoError(t, s.db.Pool.QueryRow(context.Background(), `SELECT count(*), count(DISTINCT job_uid) FROM touched`).Scan(&rows, &distinct))
+		require.Equal(t, flow.accepted[patients[i]], rows, "%s: effects after it got well", s.name)
+		require.Equal(t, rows, distinct, s.name)
+	}
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// sickServers are a server for each fault; the databases are well until they
+// fall.
+func sickServers(t *testing.T, env *jobstest.Env) []*sick {
+	t.Helper()
+	server := startPostgres(t, localpg.Config{})
+	on := func(name string, via int) *jobstest.Postgres {
+		return &jobstest.Postgres{Name: "server-" + name, URL: server.URL, Via: via}
+	}
+	database := func(name string, on *jobstest.Postgres) *jobstest.Database {
+		return env.Database(name, jobstest.DatabaseOpts{Kind: "dedicated", Schema: touched, On: on})
+	}
+	sql := func(t *testing.T, url string, statements ...string) {
+		t.Helper()
+		conn, err := pgx.Connect(context.Background(), url)
+		require.NoError(t, err)
+		defer func() { _ = conn.Close(context.Background()) }()
+		for _, statement := range statements {
+			_, err := conn.Exec(context.Background(), statement)
+			require.NoError(t, err, statement)
+		}
+	}
+
+	dead := newWire(t, server.URL(""), nil)
+	deadDB := database("dead", on("dead", dead.port))
+	hole := newWire(t, server.URL(""), nil)
+	holeDB := database("black-holed", on("black-holed", hole.port))
+	openHole := blackHole(t, hole.port)
+	password := database("wrong-password", on("wrong-password", 0))
+	readOnly := startPostgres(t, localpg.Config{})
+	readOnlyDB := database("read-only", &jobstest.Postgres{Name: "server-read-only", URL: readOnly.URL})
+	full := startPostgres(t, localpg.Config{MaxConnections: 40})
+	fullDB := database("full", &jobstest.Postgres{Name: "server-full", URL: full.URL})
+	disk := database("full-disk", on("full-disk", 0))
+	small := tablespace(t, server, 2<<20)
+	sql(t, server.URL(disk.Job.Database), `CREATE TABLESPACE small LOCATION '`+small+`'`, `ALTER TABLE touched SET TABLESPACE small`)
+	t.Cleanup(func() { sql(t, server.URL(disk.Job.Database), `DROP TABLE touched`, `DROP TABLESPACE small`) })
+
+	var crowd []*pgx.Conn
+	return []*sick{
+		{name: "dead", db: deadDB, classes: []string{"unreachable", "interrupted"}, fall: func(*testing.T) { _ = dead.listener.Close(); dead.cutAll() }},
+		{name: "black-holed", db: holeDB, classes: []string{"interrupted", "unreachable", "timeout"}, fall: func(*testing.T) { openHole(true) }, heal: func(*testing.T) { openHole(false) }},
+		{
+			name: "wrong-password", db: password, classes: []string{"auth_failed", "interrupted"},
+			fall: func(t *testing.T) {
+				sql(t, server.URL(""), fmt.Sprintf(`ALTER ROLE %s PASSWORD 'another'`, password.Job.User),
+					fmt.Sprintf(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '%s'`, password.Job.User))
+			},
+			heal: func(t *testing.T) {
+				sql(t, server.URL(""), fmt.Sprintf(`ALTER ROLE %s PASSWORD '%s'`, password.Job.User, password.Job.Password.Reveal()))
+				err := env.Catalog.SetLogin(context.Background(), "wrong-password", jobs.LoginJob, password.Job) // what an operator does
+				require.NoError(t, err)
+			},
+		},
+		{
+			name: "read-only", db: readOnlyDB, classes: []string{"read_only"},
+			fall: func(t *testing.T) {
+				sql(t, readOnly.URL(""), `ALTER SYSTEM SET default_transaction_read_only = on`, `SELECT pg_reload_conf()`)
+			},
+			heal: func(t *testing.T) {
+				sql(t, readOnly.URL(""), `SET default_transaction_read_only = off`, `ALTER SYSTEM RESET default_transaction_read_only`, `SELECT pg_reload_conf()`)
+			},
+		},
+		{
+			name: "full", db: fullDB, classes: []string{"server_full", "interrupted"},
+			fall: func(t *testing.T) {
+				sql(t, full.URL(""), fmt.Sprintf(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '%s'`, fullDB.Job.User))
+				for {
+					conn, err := pgx.Connect(context.Background(), full.URL(""))
+					if err != nil {
+						return
+					}
+					crowd = append(crowd, conn)
+				}
+			},
+			heal: func(*testing.T) {
+				for _, conn := range crowd {
+					_ = conn.Close(context.Background())
+				}
+			},
+		},
+		{
+			name: "full-disk", db: disk, classes: []string{"disk_full"},
+			fall: func(t *testing.T) {
+				err := os.WriteFile(filepath.Join(small, "filler"), make([]byte, 4<<20), 0o600)
+				require.ErrorIs(t, err, syscall.ENOSPC)
+			},
+			heal: func(t *testing.T) { require.NoError(t, os.Truncate(filepath.Join(small, "filler"), 0)) },
+		},
+	}
+}
+
+// blackHole returns what makes packets to and from a port of 127.0.0.1 vanish, as
+// behind a firewall or a host that is gone: no reset, no answer.
+func blackHole(t *testing.T, port int) func(vanish bool) {
+	t.Helper()
+	there := false
+	set := func(vanish bool) {
+		if vanish == there {
+			return
+		}
+		there = vanish
+		flag := map[bool]string{true: "-I", false: "-D"}[vanish]
+		for _, side := range []string{"--dport", "--sport"} {
+			out, err := exec.Command("iptables", "-w", flag, "INPUT", "-i", "lo", "-p", "tcp", side, strconv.Itoa(port), "-j", "DROP").CombinedOutput()
+			require.NoError(t, err, "%s", out)
+		}
+	}
+	t.Cleanup(func() { set(false) })
+	return set
+}
+
+// tablespace makes a directory of its own file system, so small that it can be
+// filled, for a server.
+func tablespace(t *testing.T, server *localpg.Server, size int) string {
+	t.Helper()
+	top, err := os.MkdirTemp("", "headgate-small-*") // not t.TempDir, which the server's account cannot enter
+	require.NoError(t, err)
+	require.NoError(t, os.Chmod(top, 0o755)) //nolint:gosec // the server's account walks through it
+	require.NoError(t, syscall.Mount("tmpfs", top, "tmpfs", 0, fmt.Sprintf("size=%d,mode=755", size)))
+	t.Cleanup(func() {
+		require.NoError(t, syscall.Unmount(top, 0))
+		require.NoError(t, os.Remove(top))
+	})
+	dir := filepath.Join(top, "space")
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	proc, err := os.Stat("/proc/" + strconv.Itoa(server.PID()))
+	require.NoError(t, err)
+	owner := proc.Sys().(*syscall.Stat_t)
+	require.NoError(t, os.Chown(dir, int(owner.Uid), int(owner.Gid)))
+	require.NoError(t, os.Chown(top, int(owner.Uid), int(owner.Gid)))
+	return dir
+}
+
+// flow enqueues Touch jobs at a steady pace, come what may, and knows how long
+// each waited for its first attempt.
+type flow struct {
+	env      *jobstest.Env
+	mu       sync.Mutex
+	sent     map[string]time.Time // by job UID
+	accepted map[string]int       // by tenant
+}
+
+func newFlow(env *jobstest.Env) *flow {
+	return &flow{env: env, sent: map[string]time.Time{}, accepted: map[string]int{}}
+}
+
+// run enqueues for d, so many jobs a second for each of two sets of tenants, and
+// returns how long those of the first waited for their attempts to start.
+func (f *flow) run(t *testing.T, d time.Duration, tenants []string, rate int, others []string, otherRate int) []time.Duration {
+	t.Helper()
+	var group sync.WaitGroup
+	var mine []string
+	send := func(tenants []string, rate int, note bool) {
+		pace := time.NewTicker(time.Second / time.Duration(rate))
+		defer pace.Stop()
+		over := time.After(d)
+		for i := 0; ; i++ {
+			select {
+			case <-over:
+				return
+			case <-pace.C:
+			}
+			tenant, at := tenants[i%len(tenants)], time.Now()
+			result, err := f.env.Client.Enqueue(context.Background(), tenant, Touch{Bytes: 3000}, &orchestrator.EnqueueOpts{MaxAttempts: 25})
+			if err != nil {
+				t.Errorf("enqueueing for %s: %v", tenant, err)
+				return
+			}
+			f.mu.Lock()
+			f.sent[result.UID] = at
+			f.accepted[tenant]++
+			f.mu.Unlock()
+			if note {
+				mine = append(mine, result.UID)
+			}
+		}
+	}
+	group.Go(func() { send(tenants, rate, true) })
+	if len(others) > 0 {
+		group.Go(func() { send(others, otherRate, false) })
+	}
+	group.Wait()
+	f.settle(t, tenants, 30*time.Second)
+	rows, err := f.env.Pool.Query(context.Background(),
+		`SELECT job_uid::text, min(started_at) FROM headgate.outcomes WHERE job_uid = ANY ($1::text[]::uuid[]) GROUP BY 1`, mine)
+	require.NoError(t, err)
+	var waits []time.Duration
+	var uid string
+	var started time.Time
+	_, err = pgx.ForEachRow(rows, []any{&uid, &started}, func() error {
+		waits = append(waits, started.Sub(f.sent[uid]))
+		return nil
+	})
+	require.NoError(t, err)
+	require.Len(t, waits, len(mine))
+	slices.Sort(waits)
+	return waits
+}
+
+// asleep has n jobs of a tenant asleep in their transactions.
+func (f *flow) asleep(t *testing.T, db *jobstest.Database, tenant string, n int) {
+	t.Helper()
+	for range n {
+		_, err := f.env.Client.Enqueue(context.Background(), tenant, Touch{Bytes: 1, MS: 2500}, nil)
+		require.NoError(t, err)
+		f.accepted[tenant]++
+	}
+	require.Eventually(t, func() bool {
+		var sleeping int
+		err := db.Pool.QueryRow(context.Background(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'`).Scan(&sleeping)
+		return err == nil && sleeping == n
+	}, 10*time.Second, 5*time.Millisecond)
+}
+
+// settle waits until no job of the tenants is unfinished.
+func (f *flow) settle(t *testing.T, tenants []string, bound time.Duration) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		var left int
+		err := f.env.Pool.QueryRow(context.Background(), `
+SELECT count(*) FROM river_job j JOIN headgate.tenants t ON t.id::text = j.metadata->>'tenant'
+WHERE t.slug = ANY ($1) AND j.state IN ('available', 'running', 'retryable', 'scheduled')`, tenants).Scan(&left)
+		return err == nil && left == 0
+	}, bound, 20*time.Millisecond, "jobs of %v are unfinished", tenants)
+}
+
