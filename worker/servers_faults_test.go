@@ -362,3 +362,103 @@ WHERE t.slug = ANY ($1) AND j.state IN ('available', 'running', 'retryable', 'sc
 	}, bound, 20*time.Millisecond, "jobs of %v are unfinished", tenants)
 }
 
+
+// One server of three is down for a minute under load: the jobs of the other two
+// go on, its own wait without using an attempt, are at work again soon after it
+// is back, and do not then overrun it.
+func TestFaultsOneServerOfThree(t *testing.T) {
+	t.Parallel()
+	down, rate := time.Minute, 60
+	if testing.Short() {
+		down = 6 * time.Second
+	}
+	const budget = 6
+	env := jobstest.New(t)
+	var servers [3]*localpg.Server
+	var tenants, users [3][]string
+	for i := range servers {
+		servers[i] = startPostgres(t, localpg.Config{})
+		on := &jobstest.Postgres{Name: fmt.Sprintf("server-%d", i), URL: servers[i].URL}
+		for j := range 4 {
+			name := fmt.Sprintf("t%d-%d", i, j)
+			db := env.Database(name, jobstest.DatabaseOpts{Kind: "dedicated", Schema: touched, On: on})
+			tenants[i] = append(tenants[i], env.Tenant(name, name).Slug)
+			users[i] = append(users[i], db.Job.User)
+		}
+		_, err := env.Catalog.SetBudget(context.Background(), on.Name, budget)
+		require.NoError(t, err)
+	}
+	cfg := withQueue(env.Config(), "default")
+	cfg.Queues["default"], cfg.Logger = 30, quietLogger()
+	env.Work(&cfg, func(w *worker.Worker) { worker.InTx(w, touch) })
+
+	flow := newFlow(env)
+	flow.run(t, 2*time.Second, slices.Concat(tenants[0], tenants[1], tenants[2]), rate, nil, 0)
+	require.NoError(t, syscall.Kill(servers[0].PID(), syscall.SIGQUIT)) // as pg_ctl stop -m immediate
+	well := slices.Concat(tenants[1], tenants[2])
+	began := time.Now()
+	waits := flow.run(t, down, well, rate*2/3, tenants[0], rate/3)
+	inTime := 0
+	for _, w := range waits {
+		if w < time.Second {
+			inTime++
+		}
+	}
+	require.NoError(t, servers[0].Restart(context.Background(), "fast"))
+	back := time.Now()
+	top := make(chan int, 1)
+	over, stop := context.WithCancel(context.Background())
+	go func() { top <- mostBackends(over, servers[0].URL(""), users[0]) }()
+	var first time.Time
+	require.Eventually(t, func() bool {
+		err := env.Pool.QueryRow(context.Background(), `
+SELECT o.started_at FROM headgate.outcomes o JOIN headgate.tenants t ON t.id = o.tenant_id
+WHERE t.slug = ANY ($1) AND o.state = 'succeeded' AND o.ended_at > $2 ORDER BY o.ended_at LIMIT 1`, tenants[0], back).Scan(&first)
+		return err == nil
+	}, time.Minute, 20*time.Millisecond)
+	flow.settle(t, tenants[0], 2*time.Minute)
+	settled := time.Since(back)
+	stop()
+	highest := <-top
+
+	var attempts, used int
+	require.NoError(t, env.Pool.QueryRow(context.Background(), `SELECT count(*), count(*) FILTER (WHERE attempt > 1 OR state NOT IN ('succeeded', 'snoozed')) FROM headgate.outcomes`).Scan(&attempts, &used))
+	waited := flow.total(tenants[0])
+	t.Logf("down for %s: %d of %d jobs of the others began within a second (p99 %.0f ms); %d jobs of its own, the first %.1f s after its return, all of them %.1f s after it, at most %d connections of %d; %d attempts, %d used for it",
+		back.Sub(began).Round(time.Second), inTime, len(waits), ms(percentile(waits, 0.99)), waited, first.Sub(back).Seconds(), settled.Seconds(), highest, budget, attempts, used)
+	require.GreaterOrEqual(t, float64(inTime), 0.95*float64(len(waits)))
+	require.Less(t, first.Sub(back), 15*time.Second)
+	require.LessOrEqual(t, highest, budget+2)
+	require.Zero(t, used)
+}
+
+// total is how many jobs were accepted for tenants.
+func (f *flow) total(tenants []string) (n int) {
+	for _, tenant := range tenants {
+		n += f.accepted[tenant]
+	}
+	return n
+}
+
+// mostBackends counts the backends of users every 20 ms until ctx ends.
+func mostBackends(ctx context.Context, url string, users []string) (most int) {
+	conn, err := pgx.Connect(context.Background(), url)
+	if err != nil {
+		return 1 << 20 // whoever asked will notice
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var n int
+		if err := conn.QueryRow(context.Background(), `SELECT count(*) FROM pg_stat_activity WHERE usename = ANY ($1)`, users).Scan(&n); err != nil {
+			return 1 << 20
+		}
+		most = max(most, n)
+		select {
+		case <-ctx.Done():
+			return most
+		case <-tick.C:
+		}
+	}
+}
