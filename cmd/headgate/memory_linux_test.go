@@ -43,11 +43,14 @@ func TestMillionRowsThroughTheWorker(t *testing.T) {
 }
 
 // peakMemory is the most that a process has had in memory at once, in bytes.
-func peakMemory(t *testing.T, pid int) int64 {
+func peakMemory(t *testing.T, pid int) int64 { return memory(t, pid, "VmHWM:") }
+
+// memory is a line of a process's status, in bytes.
+func memory(t *testing.T, pid int, line string) int64 {
 	t.Helper()
 	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
 	require.NoError(t, err)
-	_, rest, found := strings.Cut(string(status), "VmHWM:")
+	_, rest, found := strings.Cut(string(status), line)
 	require.True(t, found)
 	kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
 	require.NoError(t, err)

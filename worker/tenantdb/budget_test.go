@@ -65,7 +65,10 @@ func watch(t *testing.T, env *jobstest.Env, users []string, every time.Duration)
 // together share a connection.
 func TestTheBudgetOfAServer(t *testing.T) {
 	t.Parallel()
-	const databases, budget, goroutines, each = 12, 5, 24, 20
+	keepsTheBudget(t, 12, 5, 24, 20, 5*time.Millisecond)
+}
+
+func keepsTheBudget(t *testing.T, databases, budget, goroutines, each int, sample time.Duration) {
 	env := jobstest.New(t)
 	places, users := many(t, env, databases)
 	for _, c := range []struct {
@@ -76,7 +79,7 @@ func TestTheBudgetOfAServer(t *testing.T) {
 		{"in runs", func(i int) int { return i / 8 % databases }},
 	} {
 		pools := tenantdb.New(tenantdb.Config{MaxConns: budget, Logger: env.Log})
-		stop := watch(t, env, users, 5*time.Millisecond)
+		stop := watch(t, env, users, sample)
 		var connects atomic.Int64
 		var seen sync.Map
 		var group sync.WaitGroup
