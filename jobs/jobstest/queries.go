@@ -51,14 +51,13 @@ func prepare(ctx context.Context, t testing.TB, db *pgxpool.Pool, name, sql stri
 // queriesIn returns the string constants that read like a statement, by name.
 func queriesIn(t testing.TB, dir string) map[string]string {
 	t.Helper()
-	found := constantsIn(t, dir)
+	found, queries := constantsIn(t, dir), map[string]string{}
 	for name, value := range found {
-		found[name] = resolve(t, dir, found, value)
-		if !statement.MatchString(found[name]) {
-			delete(found, name)
+		if sql := resolve(t, dir, found, value); statement.MatchString(sql) {
+			queries[name] = sql
 		}
 	}
-	return found
+	return queries
 }
 
 // constantsIn returns the string constants of the package in dir. A name within
