@@ -56,7 +56,7 @@ var doors = map[string][]string{
 	"orchestrator": {anyPgx, anyRiver, anyUUID, "orchestrator/calendar", "orchestrator/catalog", "jobs"},
 	"worker":       {anyPgx, anyRiver, anyUUID, "worker/claim", "worker/internal/fault", "worker/tenantdb", "worker/tenantdb/address", "jobs", "jobs/guard", "migrations"},
 
-	"orchestrator/catalog": {anyPgx, anyUUID, "golang.org/x/net/idna", "orchestrator/calendar", "worker/tenantdb/address", "jobs"},
+	"orchestrator/catalog": {anyPgx, anyUUID, "github.com/maypok86/otter/v2", "golang.org/x/net/idna", "orchestrator/calendar", "worker/tenantdb/address", "jobs"},
 	"worker/tenantdb":      {anyPgx, "worker/tenantdb/address", "jobs", "migrations"},
 	"worker/claim":         {anyPgx, anyRiver, anyUUID, "worker/internal/fault", "jobs"},
 	"jobs/report":          {anyPgx, anyBlob, "jobs"},

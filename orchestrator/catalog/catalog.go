@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -16,13 +17,40 @@ import (
 type Catalog struct {
 	pool   *pgxpool.Pool
 	ring   *KeyRing
-	recent *recent
+	memory *memory
+}
+
+// Config is what a Catalog needs. Pool is required.
+type Config struct {
+	// Pool is the central database.
+	Pool *pgxpool.Pool
+
+	// Ring seals and opens the addresses. nil is for processes that do neither: an
+	// application that enqueues and looks tenants up.
+	Ring *KeyRing
+
+	// Memory says what is remembered of the answers.
+	Memory Memory
 }
 
 // New returns a catalog on the central database behind pool, whose addresses
-// are sealed with ring. It does nothing yet and does not take over the pool.
+// are sealed with ring, with the defaults of Memory. It does nothing yet and does
+// not take over the pool.
 func New(pool *pgxpool.Pool, ring *KeyRing) *Catalog {
-	return &Catalog{pool: pool, ring: ring, recent: newRecent()}
+	defaults, _ := Memory{}.checked() // they are right
+	return &Catalog{pool: pool, ring: ring, memory: newMemory(defaults)}
+}
+
+// NewWithConfig is New with choices. The error says which one is wrong.
+func NewWithConfig(cfg Config) (*Catalog, error) {
+	if cfg.Pool == nil {
+		return nil, errors.New("catalog.Config.Pool is missing: give the central database's pool")
+	}
+	memory, err := cfg.Memory.checked()
+	if err != nil {
+		return nil, err
+	}
+	return &Catalog{pool: cfg.Pool, ring: cfg.Ring, memory: newMemory(memory)}, nil
 }
 
 // Open is New with the key ring of the environment (see KeysFromEnv), after a

@@ -1,6 +1,9 @@
 package catalog
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // What the tests outside the package look at.
 const (
@@ -11,12 +14,17 @@ const (
 
 var Reserved = reserved
 
-// At makes the catalog's memory of places believe that it is now some time later.
-func (c *Catalog) At(now func() time.Time) { c.recent.now = now }
+// At makes the catalog's memory believe that it is now some time later.
+func (c *Catalog) At(now func() time.Time) { c.memory.now = now }
 
-// Remembered is how many places the catalog remembers.
+// Remembered is how many answers the catalog remembers.
 func (c *Catalog) Remembered() int {
-	c.recent.mu.Lock()
-	defer c.recent.mu.Unlock()
-	return len(c.recent.answers)
+	c.memory.cache.CleanUp()
+	return c.memory.cache.EstimatedSize()
+}
+
+// ListenOnce is one connection of a listener's loop.
+func ListenOnce(ctx context.Context, l *Listener) error {
+	_, err := l.runOnce(ctx)
+	return err
 }

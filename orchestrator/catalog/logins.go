@@ -27,38 +27,40 @@ func columnOf(login jobs.Login) string {
 
 // SetLogin replaces the address of one login, after the same checks as
 // AddDatabase makes. database is a name or UUID. Places resolved afterwards use
-// the new address (by another Catalog after FreshFor), those resolved before keep
-// the old one. Of calls at the same
-// time the last one wins, whole.
+// the new address, by another Catalog as soon as it is notified (see [Listener]),
+// else within FreshFor; those resolved before keep the old one. Of calls at the
+// same time the last one wins, whole.
 //
 // If the other login's address cannot be opened, for want of its key, the two
 // users are not compared: setting both is the way out of a lost key.
 func (c *Catalog) SetLogin(ctx context.Context, database string, login jobs.Login, a address.Address) error {
-	defer c.recent.forget()
-	return c.setLogin(ctx, c.pool, database, login, a)
+	id, err := c.setLogin(ctx, c.pool, database, login, a)
+	c.memory.changed(err, id)
+	return err
 }
 
 // SetLoginTx is SetLogin in the caller's transaction, which keeps the
 // database's row locked until it ends.
 func (c *Catalog) SetLoginTx(ctx context.Context, tx pgx.Tx, database string, login jobs.Login, a address.Address) error {
-	return c.setLogin(ctx, tx, database, login, a)
+	_, err := c.setLogin(ctx, tx, database, login, a)
+	return err
 }
 
-func (c *Catalog) setLogin(ctx context.Context, db beginner, database string, login jobs.Login, a address.Address) error {
+func (c *Catalog) setLogin(ctx context.Context, db beginner, database string, login jobs.Login, a address.Address) (id string, err error) {
 	if login != jobs.LoginJob && login != jobs.LoginOwner {
-		return fmt.Errorf("set login of database %s: %w", quote(database), inputf("login", "%d is not a login", int(login)))
+		return "", fmt.Errorf("set login of database %s: %w", quote(database), inputf("login", "%d is not a login", int(login)))
 	}
-	_, err := within(ctx, db, func(tx pgx.Tx) (none struct{}, err error) {
+	id, err = within(ctx, db, func(tx pgx.Tx) (string, error) {
 		row, err := loginsForUpdate(ctx, tx, database)
 		if err != nil {
-			return none, err
+			return "", err
 		}
-		return none, c.replaceLogin(ctx, tx, row, login, a)
+		return row.id.String(), c.replaceLogin(ctx, tx, row, login, a)
 	})
 	if err != nil {
-		return fmt.Errorf("set the %s login of database %s: %w", login, quote(database), err)
+		return "", fmt.Errorf("set the %s login of database %s: %w", login, quote(database), err)
 	}
-	return nil
+	return id, nil
 }
 
 // loginsRow is a database's row as SetLogin locks it.

@@ -1,164 +1,234 @@
 package catalog
 
 import (
-	"context"
+	"cmp"
+	"fmt"
 	"maps"
+	"math"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/maypok86/otter/v2"
 
-	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
-// FreshFor bounds how long ResolveTenant may go on with an answer after somebody
-// else has changed the tenant, its database or its server. What this Catalog
-// changes itself counts at once, in a transaction of the caller's within
-// FreshFor of its commit.
+// FreshFor bounds how long an answer is given after somebody else has changed
+// what it says, in a process that is not notified of changes: one without a
+// [Listener], or whose listener is cut off and knows it. What this Catalog changes
+// itself counts at once, in a transaction of the caller's within FreshFor of its
+// commit.
 const FreshFor = 500 * time.Millisecond
 
+// Memory says what a Catalog remembers, so that the answers that workers and web
+// requests ask for, again and again, cost no query. The zero value of a field
+// means its default.
+type Memory struct {
+	// Answers is how many are remembered at most, some 1.5 KB each; those asked
+	// for rarely and long ago give way. 0 means 10,000; at most 1,000,000.
+	Answers int
+
+	// TTL is for how long an answer is believed while a Listener is told of
+	// changes; it bounds what a lost notification can do. 0 means 10 s; it must be
+	// FreshFor to 1 h.
+	TTL time.Duration
+
+	// UnknownFor is how long a slug, host or e-mail domain stays unknown that was
+	// asked for in vain, unless a notification says earlier that something is new.
+	// 0 means 2 s; at most 1 h.
+	UnknownFor time.Duration
+
+	// StaleFor is how long after an answer was last known to be right it is still
+	// given while the central database cannot be asked. 0 means 5 minutes, at
+	// most 24 h; negative means not at all.
+	StaleFor time.Duration
+}
+
+func (m Memory) checked() (Memory, error) {
+	m.Answers = cmp.Or(m.Answers, 10_000)
+	m.TTL = cmp.Or(m.TTL, 10*time.Second)
+	m.UnknownFor = cmp.Or(m.UnknownFor, 2*time.Second)
+	m.StaleFor = max(cmp.Or(m.StaleFor, 5*time.Minute), 0)
+	switch {
+	case m.Answers < 1 || m.Answers > 1_000_000:
+		return m, fmt.Errorf("catalog.Memory.Answers is %d: give 1 to 1000000", m.Answers)
+	case m.TTL < FreshFor || m.TTL > time.Hour:
+		return m, fmt.Errorf("catalog.Memory.TTL is %s: give %s to 1h", m.TTL, FreshFor)
+	case m.UnknownFor < 0 || m.UnknownFor > time.Hour:
+		return m, fmt.Errorf("catalog.Memory.UnknownFor is %s: give up to 1h", m.UnknownFor)
+	case m.StaleFor > 24*time.Hour:
+		return m, fmt.Errorf("catalog.Memory.StaleFor is %s: give up to 24h", m.StaleFor)
+	}
+	return m, nil
+}
+
+// question is what is remembered: one way to ask for one tenant.
+type question struct {
+	by   by
+	id   uuid.UUID // by login and UUID
+	name string    // else, in canonical form
+}
+
+type by uint8
+
 const (
-	keepFor   = 10 * time.Second // an answer that nobody asked for again
-	maxRecent = 10_000           // answers, some hundred bytes each
+	byJobLogin   by = iota // a worker's: with the place
+	byOwnerLogin           // the same
+	byUUID                 // a request's, and those that follow: without
+	bySlug
+	byOrgID
+	byDomain
+	byEmail
 )
 
-// recent remembers the answers of ResolveTenant, so that a busy worker does not
-// ask for each job. An answer is believed for FreshFor from when its query
-// began. Half way one caller asks about all of them with one query, by the
-// versions of their rows that Postgres itself keeps (xmin); those that have
-// changed are dropped. If that fails or is slow they age, and are resolved one
-// by one as if there were no memory. It has no goroutine.
-type recent struct {
-	now func() time.Time // the tests' own, or time.Now
+// place says whether the answer says where the tenant lives. Only such answers
+// depend on the server's row. That no tenant is there is not remembered for
+// them: a worker cancels the job for good that it hears this of.
+func (q question) place() bool { return q.by <= byOwnerLogin }
 
-	mu      sync.Mutex // guards what follows; no query runs while it is held
-	answers map[recentKey]*answer
-	epoch   int       // rises with forget: answers to older questions are not kept
-	asked   time.Time // when the last question about all began
-}
+// rowVersions are xmin, Postgres' own version of a row, of those that an answer
+// was read from; 0 where it was not.
+type rowVersions struct{ tenant, database, server, name uint32 }
 
-type recentKey struct {
-	tenant uuid.UUID
-	login  jobs.Login
-}
-
-// rowVersions are xmin of the tenant, its database and its server.
-type rowVersions struct{ tenant, database, server uint32 }
-
+// answer does not change, except for its two times, which are nanoseconds since
+// the memory began.
 type answer struct {
-	tenant   jobs.Tenant
+	known    bool // false: there is no such tenant
+	tenant   Tenant
 	place    address.Place
+	ids      [3]uuid.UUID // of tenant, database and server
 	versions rowVersions
-	checked  time.Time // when the question that last confirmed it began
-	used     time.Time
+
+	checked atomic.Int64 // when the question that last confirmed it began
+	used    atomic.Int64 // roughly
 }
 
-func newRecent() *recent { return &recent{now: time.Now, answers: map[recentKey]*answer{}} }
-
-// forget drops everything, after a change of our own.
-func (r *recent) forget() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	clear(r.answers)
-	r.epoch++
+// own returns the tenant with labels that the caller may write into.
+func (a *answer) own() Tenant {
+	t := a.tenant
+	t.Labels = maps.Clone(t.Labels)
+	return t
 }
 
-// find returns a fresh answer, and whether its finder is to confirm all of them.
-func (r *recent) find(key recentKey) (found answer, ok, confirm bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	now := r.now()
-	a := r.answers[key]
-	if a == nil {
-		return answer{}, false, false
+// memory remembers answers. It is right by four means, each behind the other:
+//
+//	a change by this Catalog   its answers are dropped at once
+//	a notification             the same (see Listener)
+//	half way to its end        one caller asks about all answers in use with one
+//	                           query, by xmin (see confirm)
+//	its end                    it is asked for anew: after Memory.TTL if it was
+//	                           confirmed since the listener listens, else FreshFor
+//
+// A question that was on its way while something was dropped is answered, and its
+// answer not kept: it may be older than the change. The memory has no goroutine.
+type memory struct {
+	Memory
+	now   func() time.Time // the tests' own, or time.Now
+	born  time.Time
+	cache *otter.Cache[question, *answer]
+
+	// listening is since when notifications arrive, deaf if they do not.
+	listening atomic.Int64
+
+	mu         sync.Mutex // guards what follows; no query runs while it is held
+	epoch      int        // rises with each drop
+	flights    map[question]*flight
+	confirming *flight
+	confirmed  int64 // when the last question about all began
+	outage     outage
+}
+
+const deaf = math.MaxInt64
+
+func newMemory(m Memory) *memory {
+	cache := otter.Must(&otter.Options[question, *answer]{
+		MaximumSize: m.Answers,
+		Executor:    func(maintain func()) { maintain() }, // no goroutine of its own
+	})
+	r := &memory{Memory: m, now: time.Now, born: time.Now(), cache: cache, flights: map[question]*flight{}, confirmed: math.MinInt64 / 2}
+	r.listening.Store(deaf)
+	return r
+}
+
+// clock is the time since the memory began, by the monotonic clock.
+func (m *memory) clock() int64 { return int64(m.now().Sub(m.born)) }
+
+// life is how long an answer is believed from when it was checked.
+func (m *memory) life(a *answer) time.Duration {
+	switch {
+	case !a.known:
+		return m.UnknownFor
+	case a.checked.Load() >= m.listening.Load():
+		return m.TTL
 	}
-	a.used = now
-	if now.Sub(a.checked) >= FreshFor {
-		return answer{}, false, false
-	}
-	if confirm = now.Sub(a.checked) >= FreshFor/2 && now.Sub(r.asked) >= FreshFor/4; confirm {
-		r.asked = now
-	}
-	found = *a
-	found.tenant.Labels = maps.Clone(a.tenant.Labels) // a handler may write into its own
-	return found, true, confirm
+	return FreshFor
 }
 
-// ask begins a question; keep needs what it returns.
-func (r *recent) ask() (began time.Time, epoch int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.now(), r.epoch
+// find returns what is remembered, if anything; whether it may be given; and
+// whether all should be confirmed.
+func (m *memory) find(q question) (a *answer, fresh, due bool) {
+	a, ok := m.cache.GetIfPresent(q)
+	if !ok {
+		return nil, false, false
+	}
+	now := m.clock()
+	if now-a.used.Load() > int64(time.Second) { // seldom: it is written for all processors
+		a.used.Store(now)
+	}
+	age, life := time.Duration(now-a.checked.Load()), m.life(a)
+	return a, age < life, a.known && age >= life/2
 }
 
-func (r *recent) keep(key recentKey, a answer, began time.Time, epoch int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if epoch != r.epoch || r.answers[key] == nil && len(r.answers) >= maxRecent {
+// keep stores the answer to a question that began at a time, in an epoch. The
+// caller holds mu.
+func (m *memory) keep(q question, a *answer, began int64, epoch int) {
+	if epoch != m.epoch || q.place() && !a.known {
 		return
 	}
-	a.checked, a.used = began, r.now()
-	a.tenant.Labels = maps.Clone(a.tenant.Labels)
-	r.answers[key] = &a
+	a.checked.Store(began)
+	a.used.Store(m.clock())
+	q.name = strings.Clone(q.name) // not the request that it is a part of
+	m.cache.Set(q, a)
 }
 
-// wanted are the tenants whose answers are worth confirming; the others are
-// dropped.
-func (r *recent) wanted() (tenants []uuid.UUID) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	now := r.now()
-	for key, a := range r.answers {
-		if now.Sub(a.used) >= keepFor {
-			delete(r.answers, key)
-			continue
-		}
-		tenants = append(tenants, key.tenant)
+// drop forgets the answers that are about a tenant, database or server of ids,
+// and all that say unknown.
+func (m *memory) drop(ids ...uuid.UUID) {
+	changed := make(map[uuid.UUID]bool, len(ids))
+	for _, id := range ids {
+		changed[id] = true
 	}
-	return tenants
+	m.dropWhere(func(a *answer) bool {
+		return !a.known || changed[a.ids[0]] || changed[a.ids[1]] || changed[a.ids[2]]
+	})
 }
 
-const rowVersionsSQL = `
-SELECT t.id, t.xmin, d.xmin, s.xmin
-FROM headgate.tenants t
-JOIN headgate.databases d ON d.id = t.database_id
-JOIN headgate.servers s ON s.id = d.server_id
-WHERE t.id = ANY ($1)`
-
-// confirm asks about all answers. What goes wrong is no matter: they age.
-func (r *recent) confirm(ctx context.Context, pool *pgxpool.Pool) {
-	began, epoch := r.ask()
-	tenants := r.wanted()
-	rows, err := pool.Query(ctx, rowVersionsSQL, tenants)
+// changed drops what a change of our own was about; one that failed may have
+// happened, to whatever it was.
+func (m *memory) changed(err error, id string) {
 	if err != nil {
+		m.dropAll()
 		return
 	}
-	found := make(map[uuid.UUID]rowVersions, len(tenants))
-	var id uuid.UUID
-	var v rowVersions
-	_, err = pgx.ForEachRow(rows, []any{&id, &v.tenant, &v.database, &v.server}, func() error { found[id] = v; return nil })
-	if err != nil {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if epoch != r.epoch {
-		return
-	}
-	for _, id := range tenants {
-		for _, login := range []jobs.Login{jobs.LoginJob, jobs.LoginOwner} {
-			key := recentKey{id, login}
-			a := r.answers[key]
-			switch {
-			case a == nil || a.checked.After(began): // newer than the question
-			case a.versions != found[id]:
-				delete(r.answers, key)
-			default:
-				a.checked = began
-			}
+	m.drop(uuid.MustParse(id))
+}
+
+func (m *memory) dropAll() { m.dropWhere(func(*answer) bool { return true }) }
+
+func (m *memory) dropWhere(wrong func(*answer) bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.epoch++
+	var gone []question
+	for q, a := range m.cache.All() {
+		if wrong(a) {
+			gone = append(gone, q)
 		}
+	}
+	for _, q := range gone {
+		m.cache.Invalidate(q)
 	}
 }

@@ -36,7 +36,7 @@ func (c *counted) later(d time.Duration) {
 	c.now.Store(&now)
 }
 
-func setupCounted(t *testing.T) *counted {
+func setupCounted(t *testing.T, memory catalog.Memory) *counted {
 	t.Helper()
 	c := &counted{}
 	now := time.Unix(1e9, 0)
@@ -47,7 +47,9 @@ func setupCounted(t *testing.T) *counted {
 	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
-	c.bundle = bundle{Catalog: catalog.New(pool, ringOf(t, "k1")), pool: pool}
+	made, err := catalog.NewWithConfig(catalog.Config{Pool: pool, Ring: ringOf(t, "k1"), Memory: memory})
+	require.NoError(t, err)
+	c.bundle = bundle{Catalog: made, pool: pool}
 	c.At(func() time.Time { return *c.now.Load() })
 	c.addServer(t)
 	return c
@@ -62,19 +64,26 @@ func TestResolvingIsFreshEnough(t *testing.T) {
 		"address": `UPDATE headgate.databases SET job_version = job_version + 1`,
 		"rules":   `UPDATE headgate.servers SET hosts = '{db9.example.com}'`,
 		"gone":    `DELETE FROM headgate.tenants`,
+		"domain":  `UPDATE headgate.tenant_domains SET tenant_id = (SELECT id FROM headgate.tenants WHERE slug = 'other')`,
+		"mail":    `DELETE FROM headgate.tenant_emails`,
 	} {
 		for _, step := range []time.Duration{catalog.FreshFor, catalog.FreshFor / 2, catalog.FreshFor / 3} {
 			t.Run(fmt.Sprintf("%s/%s", name, step), func(t *testing.T) {
 				t.Parallel()
 				ctx := t.Context()
-				c := setupCounted(t)
+				c := setupCounted(t, catalog.Memory{})
 				acme := c.addTenant(t, "acme")
+				c.addTenant(t, "other")
+				require.NoError(t, c.AddDomain(ctx, "acme", "acme.example.com", catalog.DomainCustom))
+				require.NoError(t, c.AddEmailDomain(ctx, "acme", "acme.example.com"))
 				works := func() bool {
 					_, place, err := c.ResolveTenant(ctx, acme.ID, jobs.LoginJob)
 					if err == nil {
 						_, err = place.Open(ctx)
 					}
-					return err == nil
+					byHost, errHost := c.ResolveHost(ctx, "acme.example.com")
+					_, errMail := c.ResolveEmail(ctx, "ines@acme.example.com")
+					return err == nil && errHost == nil && errMail == nil && byHost.ID == acme.ID
 				}
 				require.True(t, works())
 				before := c.queries.Load()
@@ -96,7 +105,7 @@ func TestResolvingIsFreshEnough(t *testing.T) {
 func TestResolvingSeesItsOwnChanges(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	c := setupCounted(t)
+	c := setupCounted(t, catalog.Memory{})
 	acme := c.addTenant(t, "acme")
 	_, old, err := c.ResolveTenant(ctx, acme.ID, jobs.LoginJob)
 	require.NoError(t, err)
@@ -118,7 +127,7 @@ func TestResolvingSeesItsOwnChanges(t *testing.T) {
 func TestResolvingManyAsksOnce(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	c := setupCounted(t)
+	c := setupCounted(t, catalog.Memory{})
 	c.addDatabase(t, "shared", catalog.KindShared)
 	params := make([]catalog.TenantParams, 50)
 	for i := range params {

@@ -12,60 +12,67 @@ import (
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
-const resolveTenantSQL = `
-SELECT t.id::text, t.slug, t.org_id, t.name, t.plan, t.timezone, t.labels, t.status, t.generation,
-       d.id, d.name,
-       CASE WHEN $2 THEN d.owner_login ELSE d.job_login END,
-       CASE WHEN $2 THEN d.owner_version ELSE d.job_version END,
-       s.id::text, s.name, s.connection_budget, s.transport, s.hosts, t.xmin, d.xmin, s.xmin
-FROM headgate.tenants t
-JOIN headgate.databases d ON d.id = t.database_id
-JOIN headgate.servers s ON s.id = d.server_id
-WHERE t.id = $1`
-
 // ResolveTenant answers a worker: who the tenant with this UUID is, and where
-// the login of its database is to be found, by one query that reads three rows
-// by primary key, or from memory: an answer is at most FreshFor old, and one that
-// is an error is not remembered. Errors match jobs.ErrUnknownTenant, jobs.ErrTenantMoving, or
-// jobs.ErrTenantSuspended for every other status than active.
+// the login of its database is to be found. It answers from memory (see [Memory]
+// for how old an answer may be), else by one query that reads three rows by
+// primary key. Errors match jobs.ErrUnknownTenant, jobs.ErrTenantMoving,
+// jobs.ErrTenantSuspended for every other status than active, or ErrUnavailable.
 func (c *Catalog) ResolveTenant(ctx context.Context, tenantID string, login jobs.Login) (jobs.Tenant, address.Place, error) {
 	id, ok := parseID(tenantID)
 	if !ok {
 		return jobs.Tenant{}, address.Place{}, fmt.Errorf("%w: %s is not the UUID of one", jobs.ErrUnknownTenant, quote(tenantID))
 	}
-	key := recentKey{id, login}
-	if found, ok, confirm := c.recent.find(key); ok {
-		if confirm {
-			c.recent.confirm(ctx, c.pool)
-		}
-		return found.tenant, found.place, nil
+	q := question{by: byJobLogin, id: id}
+	if login == jobs.LoginOwner {
+		q.by = byOwnerLogin
 	}
-	began, epoch := c.recent.ask()
-	found, err := c.resolveTenant(ctx, key)
-	if err != nil {
+	a, err := c.remembered(ctx, q)
+	switch {
+	case err != nil:
+		return jobs.Tenant{}, address.Place{}, fmt.Errorf("resolve tenant %s: %w", id, err)
+	case !a.known:
+		return jobs.Tenant{}, address.Place{}, fmt.Errorf("%w: no tenant has the UUID %s", jobs.ErrUnknownTenant, id)
+	}
+	if err := a.tenant.mayWork(); err != nil {
 		return jobs.Tenant{}, address.Place{}, err
 	}
-	c.recent.keep(key, found, began, epoch)
-	return found.tenant, found.place, nil
+	return a.own().Tenant, a.place, nil
 }
 
-func (c *Catalog) resolveTenant(ctx context.Context, key recentKey) (found answer, err error) {
-	var t Tenant
-	row := placeRow{login: key.login}
-	v := &found.versions
-	err = c.pool.QueryRow(ctx, resolveTenantSQL, key.tenant, key.login == jobs.LoginOwner).Scan(
+const resolveTenantSQL = `
+SELECT t.id::text, t.slug, t.org_id, t.name, t.plan, t.timezone, t.labels, t.status, t.generation,
+       d.id, d.name,
+       CASE WHEN $2 THEN d.owner_login ELSE d.job_login END,
+       CASE WHEN $2 THEN d.owner_version ELSE d.job_version END,
+       s.id, s.name, s.connection_budget, s.transport, s.hosts, t.xmin, d.xmin, s.xmin
+FROM headgate.tenants t
+JOIN headgate.databases d ON d.id = t.database_id
+JOIN headgate.servers s ON s.id = d.server_id
+WHERE t.id = $1`
+
+// askPlace asks who a tenant is and where it lives.
+func (c *Catalog) askPlace(ctx context.Context, q question) (*answer, error) {
+	var a answer
+	t, v := &a.tenant, &a.versions
+	row := placeRow{login: jobs.LoginJob}
+	if q.by == byOwnerLogin {
+		row.login = jobs.LoginOwner
+	}
+	err := c.pool.QueryRow(ctx, resolveTenantSQL, q.id, row.login == jobs.LoginOwner).Scan(
 		&t.ID, &t.Slug, &t.OrgID, &t.Name, &t.Plan, &t.Timezone, &t.Labels, &t.Status, &t.Generation,
 		&row.databaseID, &row.database, &row.sealed, &row.version, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts,
 		&v.tenant, &v.database, &v.server)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return found, fmt.Errorf("%w: no tenant has the UUID %s", jobs.ErrUnknownTenant, key.tenant)
-	case err != nil:
-		return found, fmt.Errorf("resolve tenant %s: %w", key.tenant, err)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return &answer{}, nil
 	}
-	found.tenant, found.place = t.Tenant, c.place(row)
-	found.place.OrgID, found.place.Generation = t.OrgID, t.Generation
-	return found, t.mayWork()
+	if err != nil {
+		return nil, err
+	}
+	t.DatabaseID, t.Database = row.databaseID.String(), row.database
+	a.known, a.ids = true, [3]uuid.UUID{q.id, row.databaseID, row.serverID}
+	a.place = c.place(row)
+	a.place.OrgID, a.place.Generation = t.OrgID, t.Generation
+	return &a, nil
 }
 
 func (t Tenant) mayWork() error {
@@ -82,7 +89,7 @@ const resolveDatabaseSQL = `
 SELECT d.id, d.name,
        CASE WHEN $3 THEN d.owner_login ELSE d.job_login END,
        CASE WHEN $3 THEN d.owner_version ELSE d.job_version END,
-       s.id::text, s.name, s.connection_budget, s.transport, s.hosts
+       s.id, s.name, s.connection_budget, s.transport, s.hosts
 FROM headgate.databases d
 JOIN headgate.servers s ON s.id = d.server_id
 WHERE d.name = $1 OR d.id = $2`
@@ -112,7 +119,7 @@ type placeRow struct {
 	login      jobs.Login
 	sealed     []byte
 	version    int
-	serverID   string
+	serverID   uuid.UUID
 	server     string
 	budget     int
 	transport  address.Transport
@@ -121,7 +128,7 @@ type placeRow struct {
 
 func (c *Catalog) place(row placeRow) address.Place {
 	return address.Place{
-		ServerID: row.serverID, Server: row.server, Budget: row.budget,
+		ServerID: row.serverID.String(), Server: row.server, Budget: row.budget,
 		DatabaseID: row.databaseID.String(), Database: row.database,
 		Login: row.login.String(), Transport: row.transport, Version: row.version,
 		Reload: func(ctx context.Context) (address.Place, error) {

@@ -30,38 +30,6 @@ func (c *Catalog) TenantsByNameTx(ctx context.Context, tx pgx.Tx, names []string
 	return tenantsByName(ctx, tx, names)
 }
 
-const tenantByDomainSQL = `
-SELECT t.id::text, t.slug, t.org_id, t.name, t.plan, t.timezone, t.labels, t.status, d.id::text, d.name, t.generation
-FROM headgate.tenant_domains n
-JOIN headgate.tenants t ON t.id = n.tenant_id
-JOIN headgate.databases d ON d.id = t.database_id
-WHERE n.domain = $1`
-
-// TenantByDomain returns the tenant that a Host header means. Case, port and a
-// trailing dot do not matter; nothing else is let go, in particular is a host
-// below a tenant's domain not the tenant's. Errors are those of Tenant.
-func (c *Catalog) TenantByDomain(ctx context.Context, host string) (Tenant, error) {
-	if host == "" {
-		return Tenant{}, fmt.Errorf("%w: the host is empty", jobs.ErrNoTenant)
-	}
-	domain, err := canonicalDomain(host)
-	if err != nil {
-		return Tenant{}, fmt.Errorf("%w: host %s %w", jobs.ErrUnknownTenant, quote(host), err)
-	}
-	rows, err := c.pool.Query(ctx, tenantByDomainSQL, domain)
-	if err != nil {
-		return Tenant{}, fmt.Errorf("resolve host %q: %w", domain, err)
-	}
-	tenant, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Tenant])
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return Tenant{}, fmt.Errorf("%w: no tenant has the domain %q", jobs.ErrUnknownTenant, domain)
-	case err != nil:
-		return Tenant{}, fmt.Errorf("resolve host %q: %w", domain, err)
-	}
-	return tenant, nil
-}
-
 // DatabaseID returns the UUID of the database with this name or UUID, or an
 // error that matches jobs.ErrUnknownDatabase.
 func (c *Catalog) DatabaseID(ctx context.Context, name string) (string, error) {

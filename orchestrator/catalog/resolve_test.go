@@ -112,7 +112,7 @@ func TestResolveRefuses(t *testing.T) {
 
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
-	_, _, err = b.ResolveTenant(ended, acme.ID, jobs.LoginJob)
+	_, _, err = b.ResolveTenant(ended, acme.ID, jobs.LoginOwner) // which is not remembered
 	require.ErrorIs(t, err, context.Canceled)
 	require.NotErrorIs(t, err, jobs.ErrUnknownTenant)
 }

@@ -149,18 +149,19 @@ UPDATE headgate.servers SET connection_budget = $2 WHERE name = $1
 RETURNING id::text, name, hosts, transport, state, connection_budget, created_at`
 
 // SetBudget changes how many connections one worker process may have to a
-// server. Workers follow within the time that they remember places for. The
-// error for a server that does not exist matches ErrUnknownServer.
-func (c *Catalog) SetBudget(ctx context.Context, server string, budget int) (Server, error) {
+// server. Running workers follow as soon as they are notified (see [Listener]),
+// else within FreshFor. The error for a server that does not exist matches
+// ErrUnknownServer.
+func (c *Catalog) SetBudget(ctx context.Context, server string, budget int) (changed Server, err error) {
 	if err := checkBudget(budget); err != nil {
 		return Server{}, fmt.Errorf("set budget: %w", err)
 	}
-	defer c.recent.forget()
 	rows, err := c.pool.Query(ctx, setBudgetSQL, server, budget)
 	if err != nil {
 		return Server{}, fmt.Errorf("set budget: %w", err)
 	}
-	changed, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Server])
+	defer func() { c.memory.changed(err, changed.ID) }()
+	changed, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Server])
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Server{}, fmt.Errorf("set budget: %w %s", ErrUnknownServer, quote(server))
 	}

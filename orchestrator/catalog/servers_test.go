@@ -96,8 +96,8 @@ func TestWritesInTheCallersTransaction(t *testing.T) {
 	require.NoError(t, err)
 	write(tx)
 	require.NoError(t, tx.Commit(ctx))
-	tenant, err := b.TenantByDomain(ctx, "acme.example.com")
-	require.NoError(t, err)
+	tenant, err := b.ResolveHost(ctx, "acme.example.com")
+	require.ErrorIs(t, err, jobs.ErrTenantSuspended)
 	require.Equal(t, catalog.Suspended, tenant.Status)
 }
 

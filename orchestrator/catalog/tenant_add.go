@@ -16,6 +16,7 @@ import (
 //
 // Adding tenants takes turns: the next waits until this transaction ends.
 func (c *Catalog) AddTenant(ctx context.Context, params TenantParams) (Tenant, error) {
+	defer c.memory.drop() // what was unknown may be known
 	return c.addTenant(ctx, c.pool, params)
 }
 
@@ -36,6 +37,7 @@ func (c *Catalog) addTenant(ctx context.Context, db beginner, params TenantParam
 // number, and returns them in order. Errors are those of AddTenant; an
 // *InputError names the tenant.
 func (c *Catalog) AddTenants(ctx context.Context, params []TenantParams) ([]Tenant, error) {
+	defer c.memory.drop()
 	tenants, err := c.addTenants(ctx, c.pool, params)
 	if err != nil {
 		return nil, fmt.Errorf("add tenants: %w", err)

@@ -114,7 +114,7 @@ func matchNames(names []string, tenants []Tenant) (map[string]Tenant, error) {
 		found[name] = tenant
 	}
 	if len(unknown) > 0 {
-		return nil, fmt.Errorf("%w: no tenant has the slug, UUID or org_id %s", jobs.ErrUnknownTenant, someOf(unknown))
+		return nil, fmt.Errorf("%w: no tenant has the %s %s", jobs.ErrUnknownTenant, anyName, someOf(unknown))
 	}
 	return found, nil
 }

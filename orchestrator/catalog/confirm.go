@@ -1,0 +1,156 @@
+package catalog
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// keepFor is how long after its last use an answer is worth confirming.
+const keepFor = 10 * time.Second
+
+// confirm asks about all answers in use with one query and drops those whose rows
+// have changed. What goes wrong is no matter: they age. One caller asks; who holds
+// a fresh answer does not wait for it.
+func (m *memory) confirm(ctx context.Context, pool *pgxpool.Pool, a *answer, fresh bool) {
+	now := m.clock()
+	m.mu.Lock()
+	if f := m.confirming; f != nil {
+		m.mu.Unlock()
+		if !fresh {
+			f.wait(ctx)
+		}
+		return
+	}
+	if now-m.confirmed < int64(m.life(a)/4) || m.outage.closed(now) {
+		m.mu.Unlock()
+		return
+	}
+	f := &flight{epoch: m.epoch, done: make(chan struct{})}
+	m.confirming, m.confirmed = f, now
+	m.mu.Unlock()
+	defer close(f.done)
+
+	wanted := m.wanted(now)
+	found, err := wanted.versions(ctx, pool)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.confirming = nil
+	m.outage.note(err, m.clock())
+	if err != nil || f.epoch != m.epoch {
+		return
+	}
+	for q, a := range wanted.answers {
+		switch {
+		case a.checked.Load() > now: // newer than the question
+		case a.versions == found.of(q, a):
+			a.checked.Store(now)
+		default:
+			m.forget(q, a)
+		}
+	}
+}
+
+// forget drops an answer unless a newer one has taken its place. The caller holds
+// mu.
+func (m *memory) forget(q question, a *answer) {
+	if newest, ok := m.cache.GetEntryQuietly(q); ok && newest.Value == a {
+		m.cache.Invalidate(q)
+	}
+}
+
+// wanted are the answers worth confirming.
+type wanted struct {
+	answers        map[question]*answer
+	tenants        []uuid.UUID
+	domains, mails []string
+}
+
+// wanted drops the answers that are of no use any more.
+func (m *memory) wanted(now int64) wanted {
+	w := wanted{answers: map[question]*answer{}}
+	var idle []question
+	for q, a := range m.cache.All() {
+		if now-a.used.Load() >= int64(keepFor) {
+			if now-a.checked.Load() >= int64(max(m.StaleFor, m.life(a))) {
+				idle = append(idle, q)
+			}
+			continue
+		}
+		if !a.known {
+			continue
+		}
+		w.answers[q] = a
+		w.tenants = append(w.tenants, a.ids[0])
+		switch q.by {
+		case byDomain:
+			w.domains = append(w.domains, q.name)
+		case byEmail:
+			w.mails = append(w.mails, q.name)
+		}
+	}
+	for _, q := range idle {
+		m.cache.Invalidate(q)
+	}
+	return w
+}
+
+// Three lists in one query, each by primary key: the rows that say who a tenant is
+// and where, and those that say which tenant a domain means.
+const rowVersionsSQL = `
+SELECT t.id, '', 0, t.xmin, d.xmin, s.xmin
+FROM headgate.tenants t
+JOIN headgate.databases d ON d.id = t.database_id
+JOIN headgate.servers s ON s.id = d.server_id
+WHERE t.id = ANY ($1)
+UNION ALL
+SELECT n.tenant_id, n.domain, $4::int, n.xmin, '0'::xid, '0'::xid
+FROM headgate.tenant_domains n
+WHERE n.domain = ANY ($2)
+UNION ALL
+SELECT n.tenant_id, n.domain, $5::int, n.xmin, '0'::xid, '0'::xid
+FROM headgate.tenant_emails n
+WHERE n.domain = ANY ($3)`
+
+// foundVersions are what the rows say now. What is not there is zero, which no row
+// is.
+type foundVersions struct {
+	tenants map[uuid.UUID]rowVersions
+	names   map[question]uint32
+}
+
+func (w wanted) versions(ctx context.Context, pool *pgxpool.Pool) (found foundVersions, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askFor)
+	defer cancel()
+	rows, err := pool.Query(ctx, rowVersionsSQL, w.tenants, w.domains, w.mails, int(byDomain), int(byEmail))
+	if err != nil {
+		return found, err
+	}
+	found = foundVersions{make(map[uuid.UUID]rowVersions, len(w.tenants)), map[question]uint32{}}
+	var id uuid.UUID
+	var name string
+	var kind int
+	var v rowVersions
+	_, err = pgx.ForEachRow(rows, []any{&id, &name, &kind, &v.tenant, &v.database, &v.server}, func() error {
+		if name == "" {
+			found.tenants[id] = v
+		} else {
+			found.names[question{by: by(kind), name: name}] = v.tenant
+		}
+		return nil
+	})
+	return found, err
+}
+
+// of returns what the answer's own versions should be.
+func (found foundVersions) of(q question, a *answer) rowVersions {
+	v := found.tenants[a.ids[0]]
+	if !q.place() {
+		v.server = 0
+	}
+	v.name = found.names[q]
+	return v
+}
