@@ -56,13 +56,14 @@ var doors = map[string][]string{
 	"orchestrator": {anyPgx, anyRiver, anyUUID, "orchestrator/calendar", "orchestrator/catalog", "jobs"},
 	"worker":       {anyPgx, anyRiver, anyUUID, "worker/claim", "worker/internal/fault", "worker/tenantdb", "worker/tenantdb/address", "jobs", "jobs/guard", "migrations"},
 
-	"orchestrator/catalog": {anyPgx, anyUUID, "github.com/maypok86/otter/v2", "golang.org/x/net/idna", "orchestrator/calendar", "worker/tenantdb/address", "jobs"},
-	"worker/tenantdb":      {anyPgx, "worker/tenantdb/address", "jobs", "migrations"},
-	"worker/claim":         {anyPgx, anyRiver, anyUUID, "worker/internal/fault", "jobs"},
-	"jobs/report":          {anyPgx, anyBlob, "jobs"},
-	"jobs/sqlscript":       {anyPgx, "jobs", "jobs/guard"},
-	"jobs/guard":           {anyPgx},
-	"jobs/maintenance":     {anyPgx, "jobs"},
+	"orchestrator/catalog":            {anyPgx, anyUUID, "github.com/maypok86/otter/v2", "golang.org/x/net/idna", "orchestrator/calendar", "worker/tenantdb/address", "jobs"},
+	"orchestrator/catalog/tenanthttp": {"orchestrator/catalog", "jobs"},
+	"worker/tenantdb":                 {anyPgx, "worker/tenantdb/address", "jobs", "migrations"},
+	"worker/claim":                    {anyPgx, anyRiver, anyUUID, "worker/internal/fault", "jobs"},
+	"jobs/report":                     {anyPgx, anyBlob, "jobs"},
+	"jobs/sqlscript":                  {anyPgx, "jobs", "jobs/guard"},
+	"jobs/guard":                      {anyPgx},
+	"jobs/maintenance":                {anyPgx, "jobs"},
 
 	"jobs":                    {"github.com/jackc/pgx/v5"}, // Tx and Conn in the types of handlers, no more
 	"worker/tenantdb/address": {},

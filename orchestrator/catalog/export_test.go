@@ -28,3 +28,9 @@ func ListenOnce(ctx context.Context, l *Listener) error {
 	_, err := l.runOnce(ctx)
 	return err
 }
+
+// Fresh says whether the answer to a slug would be given without a question.
+func (c *Catalog) Fresh(slug string) bool {
+	_, fresh, _ := c.memory.find(question{by: bySlug, name: slug})
+	return fresh
+}

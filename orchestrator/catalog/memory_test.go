@@ -9,11 +9,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
-	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
@@ -21,15 +19,21 @@ import (
 // until it is moved.
 type counted struct {
 	bundle
-	queries atomic.Int64
-	now     atomic.Pointer[time.Time]
+	queries    atomic.Int64
+	now        atomic.Pointer[time.Time]
+	afterQuery atomic.Value // func(): run once, when the next query has its answer
 }
 
 func (c *counted) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
 	c.queries.Add(1)
 	return ctx
 }
-func (c *counted) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (c *counted) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {
+	if after, _ := c.afterQuery.Swap(func() {}).(func()); after != nil {
+		after()
+	}
+}
 
 func (c *counted) later(d time.Duration) {
 	now := c.now.Load().Add(d)
@@ -38,21 +42,7 @@ func (c *counted) later(d time.Duration) {
 
 func setupCounted(t *testing.T, memory catalog.Memory) *counted {
 	t.Helper()
-	c := &counted{}
-	now := time.Unix(1e9, 0)
-	c.now.Store(&now)
-	cfg, err := pgxpool.ParseConfig(jobstest.Central(t))
-	require.NoError(t, err)
-	cfg.ConnConfig.Tracer = c
-	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	made, err := catalog.NewWithConfig(catalog.Config{Pool: pool, Ring: ringOf(t, "k1"), Memory: memory})
-	require.NoError(t, err)
-	c.bundle = bundle{Catalog: made, pool: pool}
-	c.At(func() time.Time { return *c.now.Load() })
-	c.addServer(t)
-	return c
+	return setupCountedBy(t, memory, nil)
 }
 
 // A change by somebody else counts after FreshFor at the latest, whether or not

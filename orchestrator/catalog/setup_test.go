@@ -19,7 +19,7 @@ type bundle struct {
 	pool *pgxpool.Pool
 }
 
-func setup(t *testing.T) bundle {
+func setup(t testing.TB) bundle {
 	t.Helper()
 	pool, err := pgxpool.New(t.Context(), jobstest.Central(t))
 	require.NoError(t, err)
@@ -45,7 +45,7 @@ func login(user, dbname string) address.Address {
 	return address.Address{Host: "db1.example.com", Port: 5432, Database: dbname, User: user, Password: address.NewSecret(planted + "-" + user)}
 }
 
-func (b bundle) addServer(t *testing.T) catalog.Server {
+func (b bundle) addServer(t testing.TB) catalog.Server {
 	t.Helper()
 	s, err := b.AddServer(t.Context(), catalog.ServerParams{Name: "main", Hosts: []string{"db1.example.com", "db1-standby.example.com"}})
 	require.NoError(t, err)
@@ -56,7 +56,7 @@ func databaseParams(name, kind string) catalog.DatabaseParams {
 	return catalog.DatabaseParams{Name: name, Server: "main", Kind: kind, Job: login(name+"_job", name), Owner: login(name+"_owner", name)}
 }
 
-func (b bundle) addDatabase(t *testing.T, name, kind string) catalog.Database {
+func (b bundle) addDatabase(t testing.TB, name, kind string) catalog.Database {
 	t.Helper()
 	d, err := b.AddDatabase(t.Context(), databaseParams(name, kind))
 	require.NoError(t, err)
@@ -64,7 +64,7 @@ func (b bundle) addDatabase(t *testing.T, name, kind string) catalog.Database {
 }
 
 // addTenant adds a tenant to a shared database of its name.
-func (b bundle) addTenant(t *testing.T, slug string) catalog.Tenant {
+func (b bundle) addTenant(t testing.TB, slug string) catalog.Tenant {
 	t.Helper()
 	b.addDatabase(t, slug, catalog.KindShared)
 	tenant, err := b.AddTenant(t.Context(), catalog.TenantParams{Slug: slug, Database: slug})
