@@ -46,6 +46,12 @@ func (p *program) centralConfig() (*pgxpool.Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	return p.configOf(text, from)
+}
+
+// configOf reads a connection string to the central database; from names what gave
+// it.
+func (p *program) configOf(text, from string) (*pgxpool.Config, error) {
 	if text != "" && !plausible.MatchString(text) {
 		return nil, notAConnectionString(from, nil)
 	}

@@ -174,6 +174,7 @@ func (d dev) childEnv(environ []string, key string) []string {
 	set := map[string]string{"HEADGATE_TEST_SERVER": d.server.URL("postgres")}
 	if !d.bare {
 		set["DATABASE_URL"], set["DATABASE_URL_FILE"] = d.server.URL(centralName), ""
+		set[listenVariable], set[listenVariable+"_FILE"] = "", ""
 		if key != "" {
 			set["HEADGATE_KEY"], set["HEADGATE_KEY_FILE"] = key, ""
 		}

@@ -21,6 +21,11 @@ import (
 const serveLong = `Fire schedules and run jobs of the built-in kinds until a signal comes: the
 first lets running jobs end, the second ends at once. As many as wanted may run.
 
+A change of a tenant, database or server counts at once: the central database
+notifies. Where DATABASE_URL goes through a pooler in transaction mode, give the
+database's own address in HEADGATE_LISTEN_URL (or _FILE), or "none"; without it
+changes count after half a second.
+
 Kinds of your own live in your own program: see cmd/example-worker.`
 
 func (p *program) serveCommand() *cobra.Command {
@@ -95,7 +100,8 @@ func (s *staying) queueSlots() (map[string]int, error) {
 }
 
 // servingConns is how many connections to the central database a process keeps
-// at most: the worker's own ten and some for the catalog and the scheduler.
+// at most, besides the listener's one: the worker's own ten and some for the
+// catalog and the scheduler.
 const servingConns = 16
 
 // stay runs until ctx ends, then stops gracefully.
@@ -129,6 +135,11 @@ func (p *program) stay(ctx context.Context, ring *catalog.KeyRing, s staying) er
 		return badValue(err)
 	}
 	register(w, reports)
+	deafen, err := p.listen(r.catalog)
+	if err != nil {
+		return err
+	}
+	defer deafen()
 	if err := w.Start(ctx); err != nil {
 		return err
 	}

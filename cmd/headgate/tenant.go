@@ -49,7 +49,7 @@ var tenantColumns = []column[tenantView]{
 
 func (p *program) tenantAdd() *cobra.Command {
 	var params catalog.TenantParams
-	var labels, domains, subdomains []string
+	var labels, domains, subdomains, emails []string
 	cmd := &cobra.Command{
 		Use:   "add SLUG --database DATABASE",
 		Short: "Enter a tenant in the catalog; it can have work at once",
@@ -72,6 +72,11 @@ func (p *program) tenantAdd() *cobra.Command {
 				if err := addDomains(ctx, tx, r.catalog, tenant.ID, domains, catalog.DomainCustom); err != nil {
 					return err
 				}
+				for _, domain := range emails {
+					if err := r.catalog.AddEmailDomainTx(ctx, tx, tenant.ID, domain); err != nil {
+						return err
+					}
+				}
 				return addDomains(ctx, tx, r.catalog, tenant.ID, subdomains, catalog.DomainSubdomain)
 			})
 			if err != nil {
@@ -89,6 +94,7 @@ func (p *program) tenantAdd() *cobra.Command {
 	flags.StringArrayVar(&labels, "label", nil, "a label KEY=VALUE, for selectors; may be repeated")
 	flags.StringArrayVar(&domains, "domain", nil, "a domain of the tenant's own that means it; may be repeated")
 	flags.StringArrayVar(&subdomains, "subdomain", nil, "a domain below yours that means it; may be repeated")
+	flags.StringArrayVar(&emails, "email-domain", nil, "a domain of its people's e-mail addresses; may be repeated")
 	return cmd
 }
 
