@@ -4,7 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // ErrUnavailable: the central database does not answer, and what is remembered of
@@ -53,8 +58,28 @@ func (o *outage) begin(now int64) {
 	}
 }
 
+// note ends an outage, or begins or prolongs one. An error that the database
+// itself answers about one row is none.
 func (o *outage) note(err error, now int64) {
+	if err != nil && !isAway(err) {
+		err = nil
+	}
 	o.cause, o.until = err, now+int64(askAgain)
+}
+
+// isAway says of a question's error whether others would meet it too, for as long
+// as it lasts.
+func isAway(err error) bool {
+	var scan pgx.ScanArgError
+	var answered *pgconn.PgError
+	switch {
+	case errors.As(err, &scan):
+		return false
+	case errors.As(err, &answered):
+		// Connection, resources, intervention, system, internal.
+		return slices.ContainsFunc([]string{"08", "53", "57", "58", "XX"}, func(class string) bool { return strings.HasPrefix(answered.Code, class) })
+	}
+	return true
 }
 
 // remembered answers a question from memory, or asks it.
@@ -75,48 +100,65 @@ func (c *Catalog) remembered(ctx context.Context, q question) (*answer, error) {
 
 // ask asks the central database, once for all who ask the same at the time. It
 // goes on when ctx ends, for the others, and is bounded. Who comes after a drop
-// does not join who asked before it.
+// does not join who asked before it; who comes in an outage waits for nobody if
+// something was known.
 func (c *Catalog) ask(ctx context.Context, q question) (*answer, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	m := c.memory
 	m.mu.Lock()
+	if a, fresh, _ := m.find(q); fresh { // it came while this caller was on its way here
+		m.mu.Unlock()
+		return a, nil
+	}
 	began := m.clock()
-	if f := m.flights[q]; f != nil && f.epoch == m.epoch {
+	f := m.flights[q]
+	joins := f != nil && f.epoch == m.epoch
+	if m.outage.cause != nil && (joins || m.outage.closed(began)) {
+		a, err := m.stale(q, m.outage.cause)
+		if err == nil || !joins {
+			m.mu.Unlock()
+			return a, err
+		}
+	}
+	if joins {
 		m.mu.Unlock()
 		if !f.wait(ctx) {
 			return nil, ctx.Err()
 		}
 		return f.answer, f.err
 	}
-	if a, fresh, _ := m.find(q); fresh { // it came while this caller was on its way here
-		m.mu.Unlock()
-		return a, nil
-	}
-	if m.outage.closed(began) {
-		defer m.mu.Unlock()
-		return m.stale(q, m.outage.cause)
-	}
 	m.outage.begin(began)
-	f := &flight{epoch: m.epoch, done: make(chan struct{})}
+	f = &flight{epoch: m.epoch, done: make(chan struct{}), err: errGivenUp}
 	m.flights[q] = f
 	m.mu.Unlock()
 
-	f.answer, f.err = c.question(ctx, q)
+	func() {
+		defer m.land(q, f, began)
+		f.answer, f.err = c.question(ctx, q)
+	}()
+	return f.answer, f.err
+}
+
+// errGivenUp is what others hear of a question whose asker panicked.
+var errGivenUp = errors.New("the question was given up")
+
+// land tells all who wait what came of a question, and remembers it.
+func (m *memory) land(q question, f *flight, began int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	defer close(f.done)
 	if m.flights[q] == f {
 		delete(m.flights, q)
 	}
 	m.outage.note(f.err, m.clock())
-	if f.err != nil {
+	switch {
+	case f.err == nil:
+		m.keep(q, f.answer, began, f.epoch)
+	case isAway(f.err):
 		f.answer, f.err = m.stale(q, f.err)
-		return f.answer, f.err
 	}
-	m.keep(q, f.answer, began, f.epoch)
-	return f.answer, nil
+	close(f.done)
 }
 
 // stale returns what was last known, if that is not too long ago.

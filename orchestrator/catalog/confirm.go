@@ -14,13 +14,14 @@ const keepFor = 10 * time.Second
 
 // confirm asks about all answers in use with one query and drops those whose rows
 // have changed. What goes wrong is no matter: they age. One caller asks; who holds
-// a fresh answer does not wait for it.
+// a fresh answer does not wait for it, and nobody does in an outage.
 func (m *memory) confirm(ctx context.Context, pool *pgxpool.Pool, a *answer, fresh bool) {
 	now := m.clock()
 	m.mu.Lock()
 	if f := m.confirming; f != nil {
+		outage := m.outage.cause != nil
 		m.mu.Unlock()
-		if !fresh {
+		if !fresh && !outage {
 			f.wait(ctx)
 		}
 		return
@@ -29,25 +30,32 @@ func (m *memory) confirm(ctx context.Context, pool *pgxpool.Pool, a *answer, fre
 		m.mu.Unlock()
 		return
 	}
-	f := &flight{epoch: m.epoch, done: make(chan struct{})}
+	f := &flight{epoch: m.epoch, done: make(chan struct{}), err: errGivenUp}
 	m.confirming, m.confirmed = f, now
+	m.outage.begin(now)
 	m.mu.Unlock()
-	defer close(f.done)
 
 	wanted := m.wanted(now)
-	found, err := wanted.versions(ctx, pool)
+	var found foundVersions
+	defer func() { m.renew(f, now, wanted, found) }()
+	found, f.err = wanted.versions(ctx, pool)
+}
+
+// renew ends a question about all, which began at a time.
+func (m *memory) renew(f *flight, began int64, wanted wanted, found foundVersions) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.confirming = nil
-	m.outage.note(err, m.clock())
-	if err != nil || f.epoch != m.epoch {
+	close(f.done)
+	m.outage.note(f.err, m.clock())
+	if f.err != nil || f.epoch != m.epoch {
 		return
 	}
 	for q, a := range wanted.answers {
 		switch {
-		case a.checked.Load() > now: // newer than the question
+		case a.checked.Load() > began: // newer than the question
 		case a.versions == found.of(q, a):
-			a.checked.Store(now)
+			a.checked.Store(began)
 		default:
 			m.forget(q, a)
 		}

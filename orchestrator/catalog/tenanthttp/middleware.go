@@ -77,20 +77,11 @@ func (m *Middleware) Wrap(next http.Handler) http.Handler {
 }
 
 func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, tenant catalog.Tenant, err error) {
-	if r.Context().Err() != nil && !isAbout(err) {
-		return // the client has gone; nobody reads an answer
-	}
 	refusal := refusalOf(err, tenant, m.opts.RetryAfter)
-	if refusal.Status == http.StatusServiceUnavailable {
+	if refusal.Status == http.StatusServiceUnavailable && !errors.Is(err, context.Canceled) { // of a client that has gone
 		m.opts.Logger.WarnContext(r.Context(), "a request's tenant could not be found out", "host", r.Host, "error", err)
 	}
 	m.opts.Refuse(w, r, refusal)
-}
-
-// isAbout says whether an error is about the tenant, not about asking for it.
-func isAbout(err error) bool {
-	return errors.Is(err, jobs.ErrNoTenant) || errors.Is(err, jobs.ErrUnknownTenant) ||
-		errors.Is(err, jobs.ErrTenantSuspended) || errors.Is(err, jobs.ErrTenantMoving)
 }
 
 type tenantKey struct{}
