@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
@@ -71,6 +72,28 @@ func TestManyWhoMissAskOnce(t *testing.T) {
 		close(start)
 		group.Wait()
 		require.EqualValues(t, 1, c.queries.Load()-before, name)
+	}
+}
+
+// It all works without prepared statements too, as behind a pooler in transaction
+// mode: half way to their end one query confirms all answers.
+func TestEveryExecMode(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol} {
+		c := setupCountedBy(t, catalog.Memory{}, func(cfg *pgx.ConnConfig) { cfg.DefaultQueryExecMode = mode })
+		acme := c.addAcme(t)
+		all := asks(c, acme)
+		for name, ask := range all {
+			require.NoError(t, ask(t.Context()), "%s: %s", mode, name)
+		}
+		before := c.queries.Load()
+		for range 10 {
+			c.later(catalog.FreshFor / 2)
+			for name, ask := range all {
+				require.NoError(t, ask(t.Context()), "%s: %s", mode, name)
+			}
+		}
+		require.EqualValues(t, 10, c.queries.Load()-before, mode)
 	}
 }
 
@@ -171,7 +194,7 @@ func TestServingThroughAnOutage(t *testing.T) {
 	ctx := t.Context()
 	const staleFor = time.Minute
 	way := &cuttable{}
-	c := setupCountedBy(t, catalog.Memory{StaleFor: staleFor}, way)
+	c := setupCountedBy(t, catalog.Memory{StaleFor: staleFor}, func(cfg *pgx.ConnConfig) { cfg.DialFunc = way.dial })
 	acme := c.addAcme(t)
 	all := asks(c, acme)
 	for name, ask := range all {
@@ -350,8 +373,8 @@ func TestMemoryOfTheMemory(t *testing.T) {
 	runtime.KeepAlive(tenants)
 }
 
-// setupCountedBy is a counted catalog whose connections go some way.
-func setupCountedBy(t *testing.T, memory catalog.Memory, way *cuttable) *counted {
+// setupCountedBy is a counted catalog whose connections are made in some way.
+func setupCountedBy(t *testing.T, memory catalog.Memory, change func(*pgx.ConnConfig)) *counted {
 	t.Helper()
 	c := &counted{}
 	now := time.Unix(1e9, 0)
@@ -359,9 +382,7 @@ func setupCountedBy(t *testing.T, memory catalog.Memory, way *cuttable) *counted
 	cfg, err := pgxpool.ParseConfig(jobstest.Central(t))
 	require.NoError(t, err)
 	cfg.ConnConfig.Tracer = c
-	if way != nil {
-		cfg.ConnConfig.DialFunc = way.dial
-	}
+	change(cfg.ConnConfig)
 	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)

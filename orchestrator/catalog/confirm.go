@@ -72,9 +72,8 @@ func (m *memory) forget(q question, a *answer) {
 
 // wanted are the answers worth confirming.
 type wanted struct {
-	answers        map[question]*answer
-	tenants        []uuid.UUID
-	domains, mails []string
+	answers                 map[question]*answer
+	tenants, domains, mails []string
 }
 
 // wanted drops the answers that are of no use any more.
@@ -92,7 +91,7 @@ func (m *memory) wanted(now int64) wanted {
 			continue
 		}
 		w.answers[q] = a
-		w.tenants = append(w.tenants, a.ids[0])
+		w.tenants = append(w.tenants, a.tenant.ID)
 		switch q.by {
 		case byDomain:
 			w.domains = append(w.domains, q.name)
@@ -107,21 +106,22 @@ func (m *memory) wanted(now int64) wanted {
 }
 
 // Three lists in one query, each by primary key: the rows that say who a tenant is
-// and where, and those that say which tenant a domain means.
+// and where, and those that say which tenant a domain means. The lists are text, for
+// a pool whose queries do not ask for their types.
 const rowVersionsSQL = `
 SELECT t.id, '', 0, t.xmin, d.xmin, s.xmin
 FROM headgate.tenants t
 JOIN headgate.databases d ON d.id = t.database_id
 JOIN headgate.servers s ON s.id = d.server_id
-WHERE t.id = ANY ($1)
+WHERE t.id = ANY ($1::text[]::uuid[])
 UNION ALL
 SELECT n.tenant_id, n.domain, $4::int, n.xmin, '0'::xid, '0'::xid
 FROM headgate.tenant_domains n
-WHERE n.domain = ANY ($2)
+WHERE n.domain = ANY ($2::text[])
 UNION ALL
 SELECT n.tenant_id, n.domain, $5::int, n.xmin, '0'::xid, '0'::xid
 FROM headgate.tenant_emails n
-WHERE n.domain = ANY ($3)`
+WHERE n.domain = ANY ($3::text[])`
 
 // foundVersions are what the rows say now. What is not there is zero, which no row
 // is.

@@ -42,7 +42,7 @@ func (c *counted) later(d time.Duration) {
 
 func setupCounted(t *testing.T, memory catalog.Memory) *counted {
 	t.Helper()
-	return setupCountedBy(t, memory, nil)
+	return setupCountedBy(t, memory, func(*pgx.ConnConfig) {})
 }
 
 // A change by somebody else counts after FreshFor at the latest, whether or not
