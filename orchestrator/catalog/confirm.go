@@ -30,7 +30,7 @@ func (m *memory) confirm(ctx context.Context, pool *pgxpool.Pool, a *answer, fre
 		m.mu.Unlock()
 		return
 	}
-	f := &flight{epoch: m.epoch, done: make(chan struct{}), err: errGivenUp}
+	f := &flight{done: make(chan struct{}), err: errGivenUp}
 	m.confirming, m.confirmed = f, now
 	m.outage.begin(now)
 	m.mu.Unlock()
@@ -41,14 +41,15 @@ func (m *memory) confirm(ctx context.Context, pool *pgxpool.Pool, a *answer, fre
 	found, f.err = wanted.versions(ctx, pool)
 }
 
-// renew ends a question about all, which began at a time.
+// renew ends a question about all, which began at a time. Answers that were dropped
+// meanwhile are in nobody's hands any more; the others were not changed.
 func (m *memory) renew(f *flight, began int64, wanted wanted, found foundVersions) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.confirming = nil
 	close(f.done)
 	m.outage.note(f.err, m.clock())
-	if f.err != nil || f.epoch != m.epoch {
+	if f.err != nil {
 		return
 	}
 	for q, a := range wanted.answers {
