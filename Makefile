@@ -10,7 +10,7 @@ LINT := go tool -modfile=.ci/go.mod golangci-lint
 
 .PHONY: help
 help: ## This list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 .PHONY: demo
 demo: ## The main job on a private Postgres: 29 tenants, 11 databases, their reports (ARGS="--once -o json")
@@ -20,6 +20,10 @@ demo: ## The main job on a private Postgres: 29 tenants, 11 databases, their rep
 test: ## All tests on a private Postgres, nothing else needed (ARGS="-run TestOneJob")
 	@$(if $(RACE),,echo "no C compiler found: testing without the race detector";) \
 	go run ./cmd/headgate dev --bare -- go test $(RACE) $(ARGS) ./...
+
+.PHONY: test-pgbouncer
+test-pgbouncer: ## The tests of worker, orchestrator and jobs with all connections through a PgBouncer in transaction mode
+	@.ci/pgbouncer $(ARGS)
 
 .PHONY: bench
 bench: ## Headgate beside River alone: one table, and bench.json (ARGS="--pairs 3 --seconds 2")

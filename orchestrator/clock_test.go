@@ -13,7 +13,7 @@ import (
 // nothing is thrown away, whichever of the two is wrong.
 func TestClocksThatDisagreeDecideNothing(t *testing.T) {
 	t.Parallel()
-	env := setup(t)
+	env := setupDirect(t)
 	ctx := context.Background()
 	create(t, env, "acme", "nightly", "@daily")
 	makeDue(t, env)

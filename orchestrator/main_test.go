@@ -36,7 +36,17 @@ func (Tidy) KindOpts() jobs.KindOpts {
 // setup is a central database with two tenants in one database.
 func setup(t *testing.T) *jobstest.Env {
 	t.Helper()
-	env := jobstest.New(t)
+	return furnish(jobstest.New(t))
+}
+
+// setupDirect is setup past a pooler, whose sessions would outlive a change of
+// the database's settings.
+func setupDirect(t *testing.T) *jobstest.Env {
+	t.Helper()
+	return furnish(jobstest.NewOn(t, jobstest.Direct(t)))
+}
+
+func furnish(env *jobstest.Env) *jobstest.Env {
 	env.Database("shared", jobstest.DatabaseOpts{})
 	env.Tenant("acme", "shared")
 	env.Tenant("brick", "shared")

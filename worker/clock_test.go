@@ -29,7 +29,7 @@ DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = skew, pg_catalog
 // for dead, nothing runs twice, and nothing waits for a clock.
 func TestTheDatabasesClockJumps(t *testing.T) {
 	t.Parallel()
-	env := jobstest.New(t)
+	env := jobstest.NewOn(t, jobstest.Direct(t)) // a pooler would keep sessions of the old search_path
 	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
 	acme := env.Tenant("acme", "acme")
 	open(t, db, acme.OrgID, 10)

@@ -32,6 +32,13 @@ type Config struct {
 	// Pool is the central database. The worker uses some ten connections of it.
 	Pool *pgxpool.Pool
 
+	// PollOnly says that nothing can be heard through Pool, because it leads through
+	// a pooler in transaction mode: new work is then found within PollInterval, and
+	// a cancel reaches a running job within half a minute. Listen is a pool past the
+	// pooler for the one connection that listens; with it PollOnly is not needed.
+	PollOnly bool
+	Listen   *pgxpool.Pool
+
 	// Resolver finds a tenant's database.
 	Resolver Resolver
 

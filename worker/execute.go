@@ -19,7 +19,13 @@ func (a *attempt) execute(ctx context.Context) error {
 		return late(ctx, a.call(ctx, work{}))
 	}
 	var unanswered *unansweredCommitError
-	err := a.w.pools.With(ctx, a.place, func(ctx context.Context, conn *tenantdb.Conn) error {
+	place, err := a.place, error(nil)
+	if a.kind.form == onConn {
+		if place, err = tenantdb.Session(place); err != nil {
+			return err
+		}
+	}
+	err = a.w.pools.With(ctx, place, func(ctx context.Context, conn *tenantdb.Conn) error {
 		switch a.kind.form {
 		case readOnly:
 			return a.readOnly(ctx, conn)

@@ -98,10 +98,10 @@ func (a *attempt) begin(ctx context.Context, conn *tenantdb.Conn, e entry) (bool
 // open sends the start of a transaction and its first query together.
 func open(ctx context.Context, conn *tenantdb.Conn, start, sql string, args []any, into ...any) error {
 	b := &pgx.Batch{}
-	b.Queue(start)
+	conn.QueueBegin(b, start)
 	b.Queue(sql, args...)
 	results := conn.SendBatch(ctx, b)
-	_, err := results.Exec()
+	err := conn.Begun(results)
 	if err == nil {
 		err = results.QueryRow().Scan(into...)
 	}
@@ -207,7 +207,7 @@ func (a *attempt) finish(ctx context.Context, conn *tenantdb.Conn, e entry, last
 	switch {
 	case err == nil:
 		return nil
-	case sqlstate(err) != "" || errors.Is(err, pgx.ErrTxCommitRollback):
+	case sqlstate(err) != "" && !tenantdb.Ended(err) || errors.Is(err, pgx.ErrTxCommitRollback):
 		return fmt.Errorf("committing: %w", err) // Postgres said no
 	default:
 		return &unansweredCommitError{err}
@@ -218,7 +218,7 @@ func (a *attempt) finish(ctx context.Context, conn *tenantdb.Conn, e entry, last
 // behind the mark: without an answer nobody knows.
 func (a *attempt) refused(conn *tenantdb.Conn, err error, before guard.State) error {
 	var refusal *pgconn.PgError
-	if !errors.As(err, &refusal) {
+	if !errors.As(err, &refusal) || tenantdb.Ended(err) {
 		if !conn.IsClosed() {
 			return fmt.Errorf("marking the job done: %w", err) // it was never sent
 		}

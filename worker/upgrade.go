@@ -23,6 +23,9 @@ func (a *attempt) upgradeIfOlder(ctx context.Context, cause error) (bool, error)
 	if err != nil {
 		return false, &resolveError{err}
 	}
+	if direct, ok := owner.Session(); ok {
+		owner = direct // else through the pooler: the upgrade is one transaction
+	}
 	owner.Upgrading = true
 	err = a.w.pools.With(ctx, owner, func(ctx context.Context, conn *tenantdb.Conn) error {
 		applied, err := migrations.UpTenant(ctx, conn.Conn, owner.DatabaseID)

@@ -55,7 +55,7 @@ func New(cfg Config) (*Worker, error) {
 		return nil, err
 	}
 	w := &Worker{cfg: cfg, kinds: map[string]*kind{}, lease: claim.NewLease(), exhausted: make(chan struct{})}
-	w.driver = claim.NewDriver(cfg.Pool, w.lease)
+	w.driver = claim.NewDriver(cfg.Pool, cfg.Listen, w.lease)
 	w.life, w.end = context.WithCancelCause(context.Background())
 	return w, nil
 }
@@ -210,6 +210,7 @@ func (w *Worker) newClient() (*river.Client[pgx.Tx], error) {
 		Logger:              quiet(w.cfg.Logger),
 		FetchCooldown:       w.cfg.FetchCooldown,
 		FetchPollInterval:   w.cfg.PollInterval,
+		PollOnly:            w.cfg.PollOnly && w.cfg.Listen == nil,
 		FetchOnlyKnownKinds: true,
 		JobTimeout:          -1, // execute.go has the kind's own
 		SoftStopTimeout:     w.cfg.StopTimeout,

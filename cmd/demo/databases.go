@@ -116,7 +116,7 @@ func (c *cluster) tasks() (n int) {
 // asOwner runs fn on a connection with the owner's login, whom row-level
 // security does not hold to one tenant.
 func (d *database) asOwner(ctx context.Context, fn func(*pgx.Conn) error) error {
-	conn, err := tenantdb.Connect(ctx, tenantdb.Config{}, address.Socket, d.owner)
+	conn, err := tenantdb.Connect(ctx, tenantdb.Config{}, address.Socket, address.NoPooler, d.owner)
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ func (t target) connect(ctx context.Context, whose string, a address.Address) (*
 	if err := t.check(whose, a); err != nil {
 		return nil, err
 	}
-	conn, err := tenantdb.Connect(ctx, t.config(), t.server.Transport, a.Canonical(t.server.Transport))
+	conn, err := tenantdb.Connect(ctx, t.config(), t.server.Transport, t.pooler(), a.Canonical(t.server.Transport))
 	var failed *tenantdb.ConnectError
 	if !errors.As(err, &failed) {
 		return conn, err

@@ -190,6 +190,8 @@ type target struct {
 	rootCerts string
 }
 
+func (t target) pooler() address.Pooler { return t.server.Pooler }
+
 func (t target) config() tenantdb.Config { return tenantdb.Config{RootCerts: t.rootCerts} }
 
 // check holds an address to the server's hosts and transport.

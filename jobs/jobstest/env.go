@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"testing"
 	"time"
@@ -30,6 +31,7 @@ type Env struct {
 	t         testing.TB
 	databases map[string]*Database
 	servers   map[string]bool // in the catalog
+	pollOnly  bool            // nothing can be heard through the central pool
 }
 
 // New makes a fresh central database and what stands around it. All of it is
@@ -46,7 +48,12 @@ func NewOn(t testing.TB, central *Postgres) *Env {
 		databases: map[string]*Database{}, servers: map[string]bool{}}
 	ctx, cancel := deadline()
 	defer cancel()
-	e.Pool = e.pool(e.URL)
+	var err error
+	if e.Pool, err = central.centralPool(ctx, e.URL); err != nil {
+		t.Fatalf("opening a pool: %v", err)
+	}
+	t.Cleanup(e.Pool.Close)
+	e.pollOnly = central.Bouncer != nil
 	key := catalog.NewKey("test")
 	ring, err := catalog.NewKeyRing(key)
 	if err != nil {
@@ -81,7 +88,7 @@ func (e *Env) server(ctx context.Context, p *Postgres) {
 		return
 	}
 	host, _, transport := p.address(e.t)
-	if _, err := e.Catalog.AddServer(ctx, catalog.ServerParams{Name: p.Name, Hosts: []string{host}, Transport: transport}); err != nil {
+	if _, err := e.Catalog.AddServer(ctx, catalog.ServerParams{Name: p.Name, Hosts: []string{host}, Transport: transport, Pooler: p.pooler()}); err != nil {
 		e.t.Fatal(err)
 	}
 	e.servers[p.Name] = true
@@ -164,8 +171,26 @@ func (e *Env) Database(name string, opts DatabaseOpts) *Database {
 	if err != nil {
 		e.t.Fatalf("adding database %s to the catalog: %v", name, err)
 	}
+	if on.Bouncer != nil {
+		e.direct(ctx, on, db)
+	}
 	e.databases[name] = db
 	return db
+}
+
+// direct gives the logins of a database behind a pooler their direct addresses.
+func (e *Env) direct(ctx context.Context, on *Postgres, db *Database) {
+	e.t.Helper()
+	u, err := url.Parse(on.URL("postgres"))
+	if err != nil {
+		e.t.Fatal("the server's address is not a URL")
+	}
+	for login, a := range map[jobs.Login]address.Address{jobs.LoginJob: db.Job, jobs.LoginOwner: db.Owner} {
+		a.Port = tcpPort(u)
+		if err := e.Catalog.SetDirect(ctx, db.Name, login, a); err != nil {
+			e.t.Fatal(err)
+		}
+	}
 }
 
 // Tenant places a new tenant in a database of the test.
@@ -184,7 +209,7 @@ func (e *Env) Tenant(slug, database string) catalog.Tenant {
 // and times that suit a test. Change what the test is about.
 func (e *Env) Config() worker.Config {
 	return worker.Config{
-		Pool: e.Pool, Resolver: e.Catalog, Logger: e.Log,
+		Pool: e.Pool, PollOnly: e.pollOnly, Resolver: e.Catalog, Logger: e.Log,
 		FetchCooldown: 5 * time.Millisecond, PollInterval: 50 * time.Millisecond,
 		HoldFor: 100 * time.Millisecond, StopTimeout: 5 * time.Second,
 		RetryDelay: func(int) time.Duration { return 10 * time.Millisecond },

@@ -2,6 +2,7 @@ package jobstest
 
 import (
 	"net/url"
+	"os"
 	"strconv"
 	"testing"
 
@@ -20,17 +21,39 @@ type Postgres struct {
 	// Via is the port of 127.0.0.1 that workers connect to instead, for a proxy
 	// that leads to the server. 0 means the server itself.
 	Via int
+
+	// Bouncer is a PgBouncer before the server, for workers and for the central
+	// pool; nil for none. Tenants' logins get direct addresses too.
+	Bouncer *Bouncer
 }
 
 // testServer is the server that tests share.
 func testServer(t testing.TB) *Postgres {
 	t.Helper()
+	return throughBouncer(t, direct(t))
+}
+
+// Direct is the test server itself, for a test that is about sessions or counts
+// them. It differs from what other tests have only with EnvPgBouncer.
+func Direct(t testing.TB) *Postgres {
+	t.Helper()
+	p := direct(t)
+	if os.Getenv(EnvPgBouncer) == "1" {
+		p.Name += "-direct"
+	}
+	return p
+}
+
+func direct(t testing.TB) *Postgres {
 	return &Postgres{Name: Server, URL: func(dbname string) string { return ServerURL(t, dbname) }}
 }
 
 // address reads where workers reach the server from its URL.
 func (p *Postgres) address(t testing.TB) (host string, port int, transport address.Transport) {
 	t.Helper()
+	if p.Bouncer != nil {
+		return "127.0.0.1", p.Bouncer.Port, address.PlainLoopback
+	}
 	if p.Via != 0 {
 		return "127.0.0.1", p.Via, address.PlainLoopback
 	}

@@ -43,6 +43,13 @@ func Main(m *testing.M) {
 func finish() error {
 	own.Lock()
 	defer own.Unlock()
+	bouncer.Lock()
+	defer bouncer.Unlock()
+	if bouncer.b != nil {
+		if err := bouncer.b.Stop(); err != nil {
+			return fmt.Errorf("stopping PgBouncer: %w", err)
+		}
+	}
 	if own.server != nil {
 		if err := own.server.Stop(); err != nil {
 			return fmt.Errorf("stopping the test server: %w", err)
@@ -68,7 +75,7 @@ func ServerURL(t testing.TB, dbname string) string {
 	if own.server == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		server, err := localpg.Start(ctx, localpg.Config{})
+		server, err := localpg.Start(ctx, localpg.Config{TCP: os.Getenv(EnvPgBouncer) == "1"})
 		if err != nil {
 			t.Fatalf("starting a Postgres for the tests: %v", err)
 		}

@@ -16,6 +16,9 @@ import (
 const (
 	jobColumn   = "job_login"
 	ownerColumn = "owner_login"
+
+	jobDirectColumn   = "job_direct"
+	ownerDirectColumn = "owner_direct"
 )
 
 func columnOf(login jobs.Login) string {
@@ -23,6 +26,13 @@ func columnOf(login jobs.Login) string {
 		return ownerColumn
 	}
 	return jobColumn
+}
+
+func directColumnOf(login jobs.Login) string {
+	if login == jobs.LoginOwner {
+		return ownerDirectColumn
+	}
+	return jobDirectColumn
 }
 
 // SetLogin replaces the address of one login, after the same checks as
@@ -131,7 +141,7 @@ func (c *Catalog) otherLogin(row loginsRow, login jobs.Login) (address.Address, 
 	if login == jobs.LoginOwner {
 		other = jobs.LoginJob
 	}
-	a, err := c.unseal(row.id, other, row.version[other], row.sealed[other])
+	a, err := c.unseal(row.id, columnOf(other), row.version[other], row.sealed[other])
 	if errors.Is(err, address.ErrUndecryptable) {
 		return address.Address{Database: row.dbname}, nil
 	}
@@ -140,8 +150,8 @@ func (c *Catalog) otherLogin(row loginsRow, login jobs.Login) (address.Address, 
 
 // unseal returns the address of one login. Every error matches
 // address.ErrUndecryptable.
-func (c *Catalog) unseal(database uuid.UUID, login jobs.Login, version int, sealed []byte) (address.Address, error) {
-	plain, err := c.ring.open(database, columnOf(login), version, sealed)
+func (c *Catalog) unseal(database uuid.UUID, column string, version int, sealed []byte) (address.Address, error) {
+	plain, err := c.ring.open(database, column, version, sealed)
 	if err != nil {
 		return address.Address{}, err
 	}

@@ -44,7 +44,9 @@ SELECT t.id::text, t.slug, t.org_id, t.name, t.plan, t.timezone, t.labels, t.sta
        d.id, d.name,
        CASE WHEN $2 THEN d.owner_login ELSE d.job_login END,
        CASE WHEN $2 THEN d.owner_version ELSE d.job_version END,
-       s.id, s.name, s.connection_budget, s.transport, s.hosts, t.xmin, d.xmin, s.xmin
+       CASE WHEN $2 THEN d.owner_direct ELSE d.job_direct END,
+       CASE WHEN $2 THEN d.owner_direct_version ELSE d.job_direct_version END,
+       s.id, s.name, s.connection_budget, s.transport, s.hosts, s.pooler, t.xmin, d.xmin, s.xmin
 FROM headgate.tenants t
 JOIN headgate.databases d ON d.id = t.database_id
 JOIN headgate.servers s ON s.id = d.server_id
@@ -60,7 +62,7 @@ func (c *Catalog) askPlace(ctx context.Context, q question) (*answer, error) {
 	}
 	err := c.pool.QueryRow(ctx, resolveTenantSQL, q.id, row.login == jobs.LoginOwner).Scan(
 		&t.ID, &t.Slug, &t.OrgID, &t.Name, &t.Plan, &t.Timezone, &t.Labels, &t.Status, &t.Generation,
-		&row.databaseID, &row.database, &row.sealed, &row.version, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts,
+		&row.databaseID, &row.database, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler,
 		&v.tenant, &v.database, &v.server)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return &answer{}, nil
@@ -89,7 +91,9 @@ const resolveDatabaseSQL = `
 SELECT d.id, d.name,
        CASE WHEN $3 THEN d.owner_login ELSE d.job_login END,
        CASE WHEN $3 THEN d.owner_version ELSE d.job_version END,
-       s.id, s.name, s.connection_budget, s.transport, s.hosts
+       CASE WHEN $3 THEN d.owner_direct ELSE d.job_direct END,
+       CASE WHEN $3 THEN d.owner_direct_version ELSE d.job_direct_version END,
+       s.id, s.name, s.connection_budget, s.transport, s.hosts, s.pooler
 FROM headgate.databases d
 JOIN headgate.servers s ON s.id = d.server_id
 WHERE d.name = $1 OR d.id = $2`
@@ -101,7 +105,7 @@ func (c *Catalog) ResolveDatabase(ctx context.Context, nameOrUUID string, login 
 	name, id := nameOrID(nameOrUUID)
 	row := placeRow{login: login}
 	err := c.pool.QueryRow(ctx, resolveDatabaseSQL, name, id, login == jobs.LoginOwner).Scan(
-		&row.databaseID, &row.database, &row.sealed, &row.version, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts)
+		&row.databaseID, &row.database, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return address.Place{}, fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, quote(nameOrUUID))
@@ -114,39 +118,53 @@ func (c *Catalog) ResolveDatabase(ctx context.Context, nameOrUUID string, login 
 // placeRow is what a resolving query says of a database: one login, sealed, and
 // the rules of its server.
 type placeRow struct {
-	databaseID uuid.UUID
-	database   string
-	login      jobs.Login
-	sealed     []byte
-	version    int
-	serverID   uuid.UUID
-	server     string
-	budget     int
-	transport  address.Transport
-	hosts      []string
+	databaseID    uuid.UUID
+	database      string
+	login         jobs.Login
+	sealed        []byte
+	version       int
+	direct        []byte // nil: there is no direct address
+	directVersion int
+	serverID      uuid.UUID
+	server        string
+	budget        int
+	transport     address.Transport
+	hosts         []string
+	pooler        address.Pooler
 }
 
 func (c *Catalog) place(row placeRow) address.Place {
-	return address.Place{
+	place := address.Place{
 		ServerID: row.serverID.String(), Server: row.server, Budget: row.budget,
 		DatabaseID: row.databaseID.String(), Database: row.database,
-		Login: row.login.String(), Transport: row.transport, Version: row.version,
+		Login: row.login.String(), Transport: row.transport, Pooler: row.pooler, Version: row.version,
 		Reload: func(ctx context.Context) (address.Place, error) {
 			return c.ResolveDatabase(ctx, row.databaseID.String(), row.login)
 		},
 		Open: func(ctx context.Context) (address.Address, error) {
-			a, err := c.openAddress(row)
+			a, err := c.openAddress(row, columnOf(row.login), row.version, row.sealed)
 			if err != nil {
 				return address.Address{}, fmt.Errorf("the %s address of database %q: %w", row.login, row.database, err)
 			}
 			return a, nil
 		},
 	}
+	if row.direct != nil {
+		place.DirectVersion = row.directVersion
+		place.OpenDirect = func(context.Context) (address.Address, error) {
+			a, err := c.openAddress(row, directColumnOf(row.login), row.directVersion, row.direct)
+			if err != nil {
+				return address.Address{}, fmt.Errorf("the direct %s address of database %q: %w", row.login, row.database, err)
+			}
+			return a, nil
+		}
+	}
+	return place
 }
 
 // openAddress unseals, and holds the address to what the server's row says now.
-func (c *Catalog) openAddress(row placeRow) (address.Address, error) {
-	a, err := c.unseal(row.databaseID, row.login, row.version, row.sealed)
+func (c *Catalog) openAddress(row placeRow, column string, version int, sealed []byte) (address.Address, error) {
+	a, err := c.unseal(row.databaseID, column, version, sealed)
 	if err != nil {
 		return address.Address{}, err
 	}

@@ -75,7 +75,7 @@ func TestResolveTenant(t *testing.T) {
 		place.Open, place.Reload = nil, nil
 		require.Equal(t, address.Place{
 			ServerID: server.ID, Server: server.Name, Budget: 20, Version: 1, DatabaseID: acme.DatabaseID, Database: "acme", Login: which.String(),
-			OrgID: acme.OrgID, Generation: 1, Transport: address.TLS,
+			OrgID: acme.OrgID, Generation: 1, Transport: address.TLS, Pooler: address.NoPooler,
 		}, place)
 	}
 

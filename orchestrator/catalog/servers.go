@@ -22,6 +22,7 @@ type Server struct {
 	Name      string            `json:"name"`
 	Hosts     []string          `json:"hosts"`
 	Transport address.Transport `json:"transport"`
+	Pooler    address.Pooler    `json:"pooler"` // what stands before it
 	State     string            `json:"state"`  // open, draining or down
 	Budget    int               `json:"budget"` // connections of one worker process, over all databases
 	CreatedAt time.Time         `json:"created_at"`
@@ -38,6 +39,9 @@ type ServerParams struct {
 
 	// Transport says how the server may be reached. "" means address.TLS.
 	Transport address.Transport
+
+	// Pooler says what stands before the server. "" means address.NoPooler.
+	Pooler address.Pooler
 
 	// Budget is how many connections one worker process may have to the server,
 	// over all its databases and logins, 1 to 10000. 0 means 20.
@@ -68,13 +72,13 @@ func (c *Catalog) addServer(ctx context.Context, db beginner, params ServerParam
 }
 
 const serverInsertSQL = `
-INSERT INTO headgate.servers (id, name, hosts, transport, connection_budget)
-VALUES ($1, $2, $3, $4, $5)
+INSERT INTO headgate.servers (id, name, hosts, transport, pooler, connection_budget)
+VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (name) DO NOTHING
-RETURNING id::text, name, hosts, transport, state, connection_budget, created_at`
+RETURNING id::text, name, hosts, transport, pooler, state, connection_budget, created_at`
 
 func insertServer(ctx context.Context, tx pgx.Tx, params ServerParams) (Server, error) {
-	rows, err := tx.Query(ctx, serverInsertSQL, newID(), params.Name, params.Hosts, params.Transport, params.Budget)
+	rows, err := tx.Query(ctx, serverInsertSQL, newID(), params.Name, params.Hosts, params.Transport, params.Pooler, params.Budget)
 	if err != nil {
 		return Server{}, err
 	}
@@ -92,6 +96,10 @@ func (p ServerParams) checked() (ServerParams, error) {
 	p.Transport = cmp.Or(p.Transport, address.TLS)
 	if _, err := address.ParseTransport(string(p.Transport)); err != nil {
 		return p, &InputError{Field: "transport", Err: err}
+	}
+	p.Pooler = cmp.Or(p.Pooler, address.NoPooler)
+	if _, err := address.ParsePooler(string(p.Pooler)); err != nil {
+		return p, &InputError{Field: "pooler", Err: err}
 	}
 	p.Budget = cmp.Or(p.Budget, defaultBudget)
 	if err := checkBudget(p.Budget); err != nil {
@@ -115,7 +123,7 @@ func (p ServerParams) checked() (ServerParams, error) {
 }
 
 const serversSQL = `
-SELECT id::text, name, hosts, transport, state, connection_budget, created_at
+SELECT id::text, name, hosts, transport, pooler, state, connection_budget, created_at
 FROM headgate.servers
 ORDER BY name`
 
@@ -144,31 +152,55 @@ func checkBudget(n int) error {
 	return nil
 }
 
-const setBudgetSQL = `
-UPDATE headgate.servers SET connection_budget = $2 WHERE name = $1
-RETURNING id::text, name, hosts, transport, state, connection_budget, created_at`
+// ServerChange says what of a server is to change; what is zero stays.
+type ServerChange struct {
+	Budget int
+	Pooler address.Pooler
+}
 
-// SetBudget changes how many connections one worker process may have to a
-// server. Running workers follow as soon as they are notified (see [Listener]),
-// else within FreshFor. The error for a server that does not exist matches
-// ErrUnknownServer.
-func (c *Catalog) SetBudget(ctx context.Context, server string, budget int) (changed Server, err error) {
-	if err := checkBudget(budget); err != nil {
-		return Server{}, fmt.Errorf("set budget: %w", err)
+const setServerSQL = `
+UPDATE headgate.servers
+SET connection_budget = CASE WHEN $2 = 0 THEN connection_budget ELSE $2 END,
+    pooler = CASE WHEN $3 = '' THEN pooler ELSE $3 END
+WHERE name = $1
+RETURNING id::text, name, hosts, transport, pooler, state, connection_budget, created_at`
+
+// SetServer changes how many connections one worker process may have to a
+// server, or what stands before it. Running workers follow as soon as they are
+// notified (see [Listener]), else within FreshFor. The error for a server that
+// does not exist matches ErrUnknownServer.
+func (c *Catalog) SetServer(ctx context.Context, server string, change ServerChange) (changed Server, err error) {
+	if change.Budget != 0 {
+		if err := checkBudget(change.Budget); err != nil {
+			return Server{}, fmt.Errorf("set server: %w", err)
+		}
 	}
-	rows, err := c.pool.Query(ctx, setBudgetSQL, server, budget)
+	if change.Pooler != "" {
+		if _, err := address.ParsePooler(string(change.Pooler)); err != nil {
+			return Server{}, fmt.Errorf("set server: %w", &InputError{Field: "pooler", Err: err})
+		}
+	}
+	rows, err := c.pool.Query(ctx, setServerSQL, server, change.Budget, change.Pooler)
 	if err != nil {
-		return Server{}, fmt.Errorf("set budget: %w", err)
+		return Server{}, fmt.Errorf("set server: %w", err)
 	}
 	defer func() { c.memory.changed(err, changed.ID) }()
 	changed, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Server])
 	if errors.Is(err, pgx.ErrNoRows) {
-		return Server{}, fmt.Errorf("set budget: %w %s", ErrUnknownServer, quote(server))
+		return Server{}, fmt.Errorf("set server: %w %s", ErrUnknownServer, quote(server))
 	}
 	if err != nil {
-		return Server{}, fmt.Errorf("set budget: %w", err)
+		return Server{}, fmt.Errorf("set server: %w", err)
 	}
 	return changed, nil
+}
+
+// SetBudget is SetServer for the budget alone.
+func (c *Catalog) SetBudget(ctx context.Context, server string, budget int) (Server, error) {
+	if err := checkBudget(budget); err != nil {
+		return Server{}, fmt.Errorf("set budget: %w", err)
+	}
+	return c.SetServer(ctx, server, ServerChange{Budget: budget})
 }
 
 // serverRow is what an address on a server is judged by.

@@ -63,7 +63,7 @@ func newRig(t *testing.T, ours bool) *rig {
 	r := &rig{name: "stock", driver: riverpgxv5.New(pool), pool: pool, acts: map[string]handler{}, events: map[int64][]river.EventKind{}, queues: map[string][]river.EventKind{}}
 	if ours {
 		r.name, r.lease = "headgate", claim.NewLease()
-		r.driver = claim.NewDriver(pool, r.lease)
+		r.driver = claim.NewDriver(pool, nil, r.lease)
 	}
 	return r
 }

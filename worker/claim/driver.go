@@ -21,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivershared/baseservice"
 	"github.com/riverqueue/river/rivershared/riverpilot"
@@ -29,15 +30,27 @@ import (
 // Driver is River's pgx driver with our pilot.
 type Driver struct {
 	*riverpgxv5.Driver
-	pilot *pilot
+	listen *riverpgxv5.Driver
+	pilot  *pilot
 }
 
 // NewDriver returns a driver on the central database that claims under lease.
-func NewDriver(pool *pgxpool.Pool, lease *Lease) *Driver {
+// It listens through listen, for where a pooler makes that impossible through
+// pool; nil means pool.
+func NewDriver(pool, listen *pgxpool.Pool, lease *Lease) *Driver {
 	driver := riverpgxv5.New(pool)
-	return &Driver{Driver: driver, pilot: &pilot{
+	ear := driver
+	if listen != nil {
+		ear = riverpgxv5.New(listen)
+	}
+	return &Driver{Driver: driver, listen: ear, pilot: &pilot{
 		lease: lease, unwrap: driver.UnwrapTx, log: slog.Default(), undecodable: map[int64]string{},
 	}}
+}
+
+// GetListener is called by River.
+func (d *Driver) GetListener(params *riverdriver.GetListenenerParams) riverdriver.Listener {
+	return d.listen.GetListener(params)
 }
 
 // PluginInit is called by River.

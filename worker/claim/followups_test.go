@@ -23,7 +23,7 @@ func TestFollowUpsOfARepeatedGroup(t *testing.T) {
 	env := jobstest.New(t)
 	ctx := context.Background()
 	lease := claim.NewLease()
-	driver := claim.NewDriver(env.Pool, lease)
+	driver := claim.NewDriver(env.Pool, nil, lease)
 	_, err := river.NewClient(driver, &river.Config{Logger: slog.New(slog.DiscardHandler)}) // makes the pilot ready
 	require.NoError(t, err)
 	params := &riverdriver.JobSetStateIfRunningManyParams{}

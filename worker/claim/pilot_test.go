@@ -24,7 +24,7 @@ func TestQueriesPrepare(t *testing.T) {
 func TestAssertPilot(t *testing.T) {
 	t.Parallel()
 	env := jobstest.New(t)
-	ours, err := river.NewClient(claim.NewDriver(env.Pool, claim.NewLease()), &river.Config{Logger: env.Log})
+	ours, err := river.NewClient(claim.NewDriver(env.Pool, nil, claim.NewLease()), &river.Config{Logger: env.Log})
 	require.NoError(t, err)
 	require.NoError(t, claim.AssertPilot(ours))
 	stock, err := river.NewClient(riverpgxv5.New(env.Pool), &river.Config{Logger: env.Log})
@@ -48,7 +48,7 @@ func TestTheTokenLeavesTheMetadata(t *testing.T) {
 		lease.Leave(job.JobRow, claim.Left{Outcome: outcomeOf(job.JobRow, job.Args.ID, jobs.Succeeded)})
 		return nil
 	}))
-	client, err := river.NewClient(claim.NewDriver(env.Pool, lease), &river.Config{
+	client, err := river.NewClient(claim.NewDriver(env.Pool, nil, lease), &river.Config{
 		Logger: env.Log, Workers: workers, Queues: map[string]river.QueueConfig{"default": {MaxWorkers: 2}},
 	})
 	require.NoError(t, err)

@@ -19,12 +19,13 @@ import (
 )
 
 // many makes databases on the test server, and the places of their job logins.
-// They are told from others' by their users.
+// They are told from others' by their users. What counts backends goes past a
+// pooler, which has its own.
 func many(t *testing.T, env *jobstest.Env, n int) (places []address.Place, users []string) {
 	t.Helper()
 	for i := range n {
 		name := fmt.Sprintf("d%d", i)
-		db := env.Database(name, jobstest.DatabaseOpts{Kind: "dedicated"})
+		db := env.Database(name, jobstest.DatabaseOpts{Kind: "dedicated", On: jobstest.Direct(t)})
 		place, err := env.Catalog.ResolveDatabase(context.Background(), name, jobs.LoginJob)
 		require.NoError(t, err)
 		places, users = append(places, place), append(users, db.Job.User)

@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
 // Conn is one connection as [Pools.With] lends it.
@@ -15,7 +17,11 @@ type Conn struct {
 	key     key
 	version int       // of the address that it was made to
 	used    time.Time // when it came back last
-	clean   bool      // its user has reset it
+	asked   bool      // its user has asked for a reset
+	clean   bool      // and it succeeded
+
+	pooled bool          // through a pooler in transaction mode
+	place  address.Place // where it leads, for pooled ones
 }
 
 // resetSQL takes away every kind of state that a session can carry to its next
@@ -31,13 +37,18 @@ const leftSQL = `
 SELECT pg_catalog.pg_advisory_unlock_all(), EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)`
 
 // QueueReset adds to a batch what makes the connection fit for its next user,
-// and saves With a round trip. Call it for the last batch on the connection
-// only, and Reset with the batch's results, behind those of all that is before.
+// and saves With a round trip; through a pooler there is no other way to reach
+// the session. Call it for the last batch on the connection only, and Reset with the batch's results, behind those of all that is before.
 func (c *Conn) QueueReset(b *pgx.Batch) {
+	c.asked = true
 	for _, sql := range resetSQL {
 		b.Queue(sql)
 	}
-	b.Queue(leftSQL)
+	if c.pooled {
+		b.Queue(leftPooledSQL)
+	} else {
+		b.Queue(leftSQL)
+	}
 }
 
 // Reset reads the results of QueueReset's statements. An error means only that
@@ -58,7 +69,7 @@ func (c *Conn) reset() bool {
 	if c.IsClosed() || c.PgConn().TxStatus() != 'I' {
 		return false
 	}
-	if !c.clean {
+	if !c.clean && !c.pooled {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		b := &pgx.Batch{}
@@ -69,8 +80,8 @@ func (c *Conn) reset() bool {
 			return false
 		}
 	}
-	clean := c.clean
-	c.clean = false
+	clean := c.clean || c.pooled && !c.asked // nobody's handler had it
+	c.asked, c.clean = false, false
 	return clean
 }
 

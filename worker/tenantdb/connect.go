@@ -44,7 +44,7 @@ func neutralConfig() (*pgx.ConnConfig, error) {
 // Connect opens one connection to an address outside any pool, under the same
 // policy: for installing the tenant schema and for a server's administrator,
 // where there is no identity to compare yet. The caller closes it.
-func Connect(ctx context.Context, cfg Config, transport address.Transport, a address.Address) (*pgx.Conn, error) {
+func Connect(ctx context.Context, cfg Config, transport address.Transport, pooler address.Pooler, a address.Address) (*pgx.Conn, error) {
 	cfg = cfg.withDefaults()
 	conn, err := neutralConfig()
 	if err != nil {
@@ -52,6 +52,9 @@ func Connect(ctx context.Context, cfg Config, transport address.Transport, a add
 	}
 	if err := apply(cfg, transport, a, conn); err != nil {
 		return nil, err
+	}
+	if pooler == address.TransactionPooler {
+		behindPooler(conn)
 	}
 	c, err := pgx.ConnectConfig(ctx, conn)
 	if err != nil {
@@ -157,9 +160,14 @@ const whoami = `SELECT database_id::text, version, serves FROM headgate.whoami()
 // checkIdentity asks a new connection whose database it reached. A dropped and
 // re-created database, or an address that was swapped, answers differently.
 func checkIdentity(ctx context.Context, place address.Place, conn *pgx.Conn) error {
+	return identify(place, conn.QueryRow(ctx, whoami))
+}
+
+// identify judges the answer to whoami.
+func identify(place address.Place, row pgx.Row) error {
 	var found string
 	var version, serves int
-	err := conn.QueryRow(ctx, whoami).Scan(&found, &version, &serves)
+	err := row.Scan(&found, &version, &serves)
 	switch pgErr := (*pgconn.PgError)(nil); {
 	case errors.As(err, &pgErr) && (pgErr.Code == "42883" || pgErr.Code == "3F000" || pgErr.Code == "42501"):
 		return fmt.Errorf("%w: it has no Headgate schema", ErrWrongDatabase)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/worker/tenantdb"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
@@ -23,7 +24,7 @@ func connectOnce() error {
 	if err != nil {
 		return err
 	}
-	conn, err := tenantdb.Connect(ctx, tenantdb.Config{}, address.Socket, a)
+	conn, err := tenantdb.Connect(ctx, tenantdb.Config{}, address.Socket, address.NoPooler, a)
 	if err != nil {
 		return err
 	}
@@ -40,7 +41,7 @@ func connectOnce() error {
 // tried in another process, since an environment belongs to a whole process.
 func TestTheEnvironmentIsIgnored(t *testing.T) {
 	t.Parallel()
-	_, db, _, _ := setup(t, tenantdb.Config{})
+	db := jobstest.New(t).Database("acme", jobstest.DatabaseOpts{On: jobstest.Direct(t)})
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), envAddress+"="+string(address.Encode(db.Owner)),
 		"PGHOST=/nowhere", "PGPORT=1", "PGUSER=mallory", "PGPASSWORD=wrong", "PGDATABASE=nowhere", "PGPASSFILE=/etc/passwd",
@@ -60,7 +61,7 @@ func TestTheResolvedIPIsChecked(t *testing.T) {
 		"169.254.169.254": address.TLS, // a cloud's metadata
 		"0.0.0.0":         address.PlainLoopback,
 	} {
-		_, err := tenantdb.Connect(context.Background(), tenantdb.Config{}, transport, address.Address{
+		_, err := tenantdb.Connect(context.Background(), tenantdb.Config{}, transport, address.NoPooler, address.Address{
 			Host: host, Port: 5432, Database: "d", User: "u", Password: address.NewSecret("planted"),
 		})
 		require.Error(t, err, host)

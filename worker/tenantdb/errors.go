@@ -1,6 +1,7 @@
 package tenantdb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,7 +80,7 @@ func Classify(err error) (class jobs.Class, sqlstate string) {
 
 func classifyCause(err error) (jobs.Class, string) {
 	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) {
-		return byState(pgErr.Code), pgErr.Code
+		return cmp.Or(byPooler(pgErr), byState(pgErr.Code)), pgErr.Code
 	}
 	var version *migrations.VersionError
 	var network net.Error

@@ -198,7 +198,11 @@ func (p *Pools) connect(ctx context.Context, s *server, place address.Place) (*C
 	var refused *ConnectError
 	if errors.As(err, &refused) && refused.Class == jobs.ClassAuthFailed && place.Reload != nil {
 		newer, reloadErr := place.Reload(ctx)
+		if reloadErr == nil && place.Direct {
+			newer, _ = newer.Session()
+		}
 		if reloadErr == nil && newer.Version != place.Version {
+			newer.Upgrading = place.Upgrading
 			place = newer
 			c, err = p.try(ctx, s, place)
 		}
@@ -221,7 +225,8 @@ func (p *Pools) try(ctx context.Context, s *server, place address.Place) (*Conn,
 	if err != nil {
 		return nil, err
 	}
-	return &Conn{Conn: made, key: keyOf(place), version: place.Version, used: time.Now()}, nil
+	return &Conn{Conn: made, key: keyOf(place), version: place.Version, used: time.Now(),
+		pooled: place.Pooler == address.TransactionPooler, place: place}, nil
 }
 
 // dial connects, and asks whose database it is.
@@ -232,6 +237,9 @@ func (p *Pools) dial(ctx context.Context, place address.Place) (*pgx.Conn, error
 	}
 	if err := p.address(ctx, place, cfg); err != nil {
 		return nil, err
+	}
+	if place.Pooler == address.TransactionPooler {
+		behindPooler(cfg)
 	}
 	made, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {

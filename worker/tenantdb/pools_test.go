@@ -78,6 +78,8 @@ func TestWithResets(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	_, _, pools, place := setup(t, tenantdb.Config{})
+	place, err := tenantdb.Session(place)
+	require.NoError(t, err)
 	require.NoError(t, pools.With(ctx, place, func(ctx context.Context, conn *tenantdb.Conn) error {
 		_, err := conn.Exec(ctx, `
 SET ROLE headgate_job; SET search_path = nowhere; SET statement_timeout = '1s'; CREATE TEMP TABLE mine (); LISTEN loud;

@@ -46,9 +46,13 @@ type server struct {
 type key struct {
 	database, login string
 	upgrading       bool // its connections may be to an older schema: kept apart
+	direct          bool // past the server's pooler
+	pooler          address.Pooler
 }
 
-func keyOf(place address.Place) key { return key{place.DatabaseID, place.Login, place.Upgrading} }
+func keyOf(place address.Place) key {
+	return key{place.DatabaseID, place.Login, place.Upgrading, place.Direct, place.Pooler}
+}
 
 // waiter is a job in line. It is handed a connection, or nil for the right to
 // make one.

@@ -26,6 +26,11 @@ type Place struct {
 	// Transport says what the server row allows an address to use.
 	Transport Transport
 
+	// Pooler says what stands before the server. Direct is set on a place that
+	// Session has led past it.
+	Pooler Pooler
+	Direct bool
+
 	// Version rises whenever the login's address changes.
 	Version int
 
@@ -36,4 +41,9 @@ type Place struct {
 	// Open returns the address. It may fail because the sealed value cannot be
 	// opened (an error that matches ErrUndecryptable). Safe for concurrent use.
 	Open func(ctx context.Context) (Address, error)
+
+	// OpenDirect is Open for the login's address past the pooler, of
+	// DirectVersion; nil where the catalog has none. See Session.
+	OpenDirect    func(ctx context.Context) (Address, error)
+	DirectVersion int
 }

@@ -1,0 +1,121 @@
+package tenantdb
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/worker/tenantdb/address"
+)
+
+// Through a pooler in transaction mode a connection is a right to transactions,
+// each on a session that others had before and others get after:
+//
+//   - Nothing is prepared under a name. pgx remembers what a statement looks like
+//     (QueryExecModeCacheDescribe) and sends it whole, so that arguments are
+//     encoded as on a direct connection.
+//   - Every setting is local to its transaction, the time zone too.
+//   - Each transaction asks whose database it is in, along with its BEGIN: the
+//     pooler may lead elsewhere by now, and the connection would not notice.
+//   - What cleans a session up is sent along with COMMIT. A pooler takes the
+//     session back when the server says that it is idle, which it says once, after
+//     the last of them.
+//   - What needs a session goes past the pooler ([Session]).
+//
+// What it cannot do: a handler whose own SQL ended its transaction was on a
+// session that cannot be found again; its settings would meet the next
+// transaction of this login. The ledger's trigger refuses such a COMMIT, and
+// PgBouncer with server_reset_query_always = 1 cleans up after a ROLLBACK.
+
+// Session returns where to connect for work that needs a session of its own. The
+// error for a server behind a transaction pooler whose database has no direct
+// address is a *[ConnectError] that says what to do.
+func Session(place address.Place) (address.Place, error) {
+	direct, ok := place.Session()
+	if ok {
+		return direct, nil
+	}
+	return place, &ConnectError{Database: place.Database, Login: place.Login, Class: jobs.ClassUnreachable, Err: fmt.Errorf(
+		"this work needs a session of its own, server %s is behind a pooler in transaction mode, and the database has no direct address for this login: "+
+			"give it one with `headgate database login %s` and HEADGATE_%s_DIRECT_URL", place.Server, place.Database, strings.ToUpper(place.Login))}
+}
+
+// behindPooler changes what a connection to a transaction pooler may not have.
+func behindPooler(cfg *pgx.ConnConfig) {
+	cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	cfg.StatementCacheCapacity = 0
+	clear(cfg.RuntimeParams) // others than a handful refuse the connection
+	cfg.RuntimeParams["application_name"] = "headgate"
+}
+
+const localZone = `SET LOCAL timezone = 'UTC'`
+
+// QueueBegin begins a transaction in a batch, with what a pooler makes
+// necessary. Begun reads its results, before those of what follows.
+func (c *Conn) QueueBegin(b *pgx.Batch, begin string) {
+	b.Queue(begin)
+	if c.pooled {
+		b.Queue(localZone)
+		b.Queue(whoami)
+	}
+}
+
+// Begun reads the results of QueueBegin's statements.
+func (c *Conn) Begun(results pgx.BatchResults) error {
+	_, err := results.Exec()
+	if err != nil || !c.pooled {
+		return err
+	}
+	if _, err := results.Exec(); err != nil {
+		return err
+	}
+	err = identify(c.place, results.QueryRow())
+	if class, _ := classifyCause(err); class == jobs.ClassWrongDatabase || class == jobs.ClassSchemaOlder || class == jobs.ClassSchemaNewer {
+		return &ConnectError{Database: c.place.Database, Login: c.place.Login, Class: class, Err: err}
+	}
+	return err
+}
+
+// leftPooledSQL is leftSQL for a session that is not ours to close: with a
+// prepared statement in it, other than the pooler's own, the server ends it. The
+// job is committed by then.
+const leftPooledSQL = `
+SELECT pg_catalog.pg_advisory_unlock_all(), EXISTS (
+    SELECT FROM pg_catalog.pg_prepared_statements
+    WHERE (from_sql OR name NOT LIKE 'PGBOUNCER%') AND pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid()))`
+
+// byPooler tells what a pooler means. PgBouncer has one code for all it says
+// itself: 08P01.
+func byPooler(err *pgconn.PgError) jobs.Class {
+	if err.Code != "08P01" || err.Severity != "FATAL" {
+		return ""
+	}
+	for _, known := range []struct {
+		says  string
+		class jobs.Class
+	}{
+		{"no more connections allowed", jobs.ClassServerFull}, // max_client_conn
+		{"query_wait_timeout", jobs.ClassServerFull},          // its own pool is too small
+		{"too many", jobs.ClassServerFull},                    // the server's words, passed on
+		{"remaining connection slots", jobs.ClassServerFull},
+		{"authentication failed", jobs.ClassAuthFailed},
+		{"auth failed", jobs.ClassAuthFailed},
+		{"no such user", jobs.ClassAuthFailed},
+	} {
+		if strings.Contains(err.Message, known.says) {
+			return known.class
+		}
+	}
+	return jobs.ClassUnreachable // it cannot reach the server, or is stopping
+}
+
+// Ended says that an error is the end of its connection, told by the server or
+// by the pooler before it, so that the server may have done what it was asked.
+func Ended(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && (pgErr.Severity == "FATAL" || pgErr.Severity == "PANIC")
+}
