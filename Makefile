@@ -22,7 +22,7 @@ test: ## All tests on a private Postgres, nothing else needed (ARGS="-run TestOn
 	go run ./cmd/headgate dev --bare -- go test $(RACE) $(ARGS) ./...
 
 .PHONY: test-pgbouncer
-test-pgbouncer: ## The tests of worker, orchestrator and jobs with all connections through a PgBouncer in transaction mode
+test-pgbouncer: ## All tests, with central and tenants' connections through a PgBouncer in transaction mode
 	@.ci/pgbouncer $(ARGS)
 
 .PHONY: bench

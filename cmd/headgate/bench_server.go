@@ -34,7 +34,7 @@ func (s *benchStage) findServer(ctx context.Context) (err error) {
 
 func (s *benchStage) serverConfig(ctx context.Context) (*pgxpool.Config, error) {
 	if s.p.databaseURL != "" || s.p.hasSecret("DATABASE_URL") {
-		return s.p.centralConfig()
+		return s.p.sessionConfig()
 	}
 	var err error
 	s.own, err = localpg.Start(ctx, localpg.Config{

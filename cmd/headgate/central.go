@@ -17,6 +17,7 @@ import (
 	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
 // centralString returns the central database's connection string, and the name
@@ -41,12 +42,44 @@ func (p *program) centralString() (text, from string, err error) {
 // text with = in it, and connect to wherever the defaults lead.
 var plausible = regexp.MustCompile(`^postgres(ql)?://|(^|\s)(host|hostaddr|port|dbname|user|service)\s*=`)
 
+// poolers are what may stand before a server.
+var poolers = []string{string(address.NoPooler), string(address.TransactionPooler), string(address.SessionPooler)}
+
+// pooled says that sessions of the central database belong to nobody.
+func (p *program) pooled() bool { return p.pooler == string(address.TransactionPooler) }
+
 func (p *program) centralConfig() (*pgxpool.Config, error) {
 	text, from, err := p.centralString()
 	if err != nil {
 		return nil, err
 	}
+	cfg, err := p.configOf(text, from)
+	if err == nil && p.pooled() {
+		// Nothing may be prepared under a name; arguments are encoded as ever.
+		cfg.ConnConfig.DefaultQueryExecMode, cfg.ConnConfig.StatementCacheCapacity = pgx.QueryExecModeCacheDescribe, 0
+	}
+	return cfg, err
+}
+
+// directConfig is the way past the pooler, nil where none is given.
+func (p *program) directConfig() (*pgxpool.Config, error) {
+	text, from, err := p.secretFromEnv("DATABASE_DIRECT_URL")
+	if text == "" || err != nil {
+		return nil, err
+	}
 	return p.configOf(text, from)
+}
+
+// sessionConfig is for connections that have a session of their own.
+func (p *program) sessionConfig() (*pgxpool.Config, error) {
+	cfg, err := p.directConfig()
+	switch {
+	case cfg != nil || err != nil:
+		return cfg, err
+	case p.pooled():
+		return nil, usagef("this needs a session of its own (migrations hold a lock in it), which a pooler in transaction mode does not give: set DATABASE_DIRECT_URL to the central database's address past it")
+	}
+	return p.centralConfig()
 }
 
 // configOf reads a connection string to the central database; from names what gave
@@ -116,9 +149,10 @@ func (p *program) central(ctx context.Context, conns int32) (*pgxpool.Pool, erro
 	return pool, nil
 }
 
-// centralConn opens one connection, for migrations.
+// centralConn opens one connection with a session of its own, for migrations:
+// past the pooler if there is one.
 func (p *program) centralConn(ctx context.Context) (*pgx.Conn, error) {
-	cfg, err := p.centralConfig()
+	cfg, err := p.sessionConfig()
 	if err != nil {
 		return nil, err
 	}
@@ -128,6 +162,25 @@ func (p *program) centralConn(ctx context.Context) (*pgx.Conn, error) {
 	}
 	inUTC(conn)
 	return conn, nil
+}
+
+// ear is a pool past the pooler, for the connection that listens; nil where the
+// central pool can do it, or where no way past is known.
+func (p *program) ear(ctx context.Context) (*pgxpool.Pool, error) {
+	cfg, err := p.directConfig()
+	if cfg == nil || err != nil || !p.pooled() {
+		return nil, err
+	}
+	cfg.MaxConns = 2
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("opening the central database past its pooler: %w", err)
+	}
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("DATABASE_DIRECT_URL: %w", unreachable(cfg.ConnConfig, err))
+	}
+	return pool, nil
 }
 
 // unreachable says of an error that may be one of connecting where it was and

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -33,7 +34,7 @@ func refusal(failed *tenantdb.ConnectError) string {
 	var pgErr *pgconn.PgError
 	var network *net.OpError
 	switch {
-	case errors.As(failed, &pgErr) && pgErr.Code == "3D000":
+	case errors.As(failed, &pgErr) && (pgErr.Code == "3D000" || pgErr.Code == "08P01" && strings.Contains(pgErr.Message, "does not exist")):
 		return "the server has no such database; create it first"
 	case failed.Class == jobs.ClassAuthFailed && pgErr != nil:
 		return fmt.Sprintf("the server refuses it (%s); correct the user or the password and run the command again", pgErr.Message)

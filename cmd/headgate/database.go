@@ -27,17 +27,51 @@ var databaseColumns = []column[catalog.Database]{
 }
 
 // logins are where the addresses of a database's two logins come from.
-type logins struct{ jobFile, ownerFile, rootCerts string }
+type logins struct {
+	jobFile, ownerFile             string
+	jobDirectFile, ownerDirectFile string
+	rootCerts                      string
+}
 
 func (l *logins) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&l.jobFile, "job-url-file", "", "the file with the job login's address, - for standard input (else HEADGATE_JOB_URL, HEADGATE_JOB_URL_FILE)")
 	cmd.Flags().StringVar(&l.ownerFile, "owner-url-file", "", "the file with the owner login's address, - for standard input (else HEADGATE_OWNER_URL, HEADGATE_OWNER_URL_FILE)")
+	cmd.Flags().StringVar(&l.jobDirectFile, "job-direct-url-file", "", "the file with the job login's address past the server's pooler (else HEADGATE_JOB_DIRECT_URL, HEADGATE_JOB_DIRECT_URL_FILE)")
+	cmd.Flags().StringVar(&l.ownerDirectFile, "owner-direct-url-file", "", "the file with the owner login's address past the server's pooler (else HEADGATE_OWNER_DIRECT_URL, HEADGATE_OWNER_DIRECT_URL_FILE)")
 	rootCertsFlag(cmd, &l.rootCerts)
 }
 
+// directs reads the addresses past the pooler that are given.
+func (p *program) directs(ctx context.Context, l logins) (map[jobs.Login]address.Address, error) {
+	given := map[jobs.Login]address.Address{}
+	for _, d := range []struct {
+		login          jobs.Login
+		flag, file, of string
+	}{
+		{jobs.LoginJob, "--job-direct-url-file", l.jobDirectFile, "HEADGATE_JOB_DIRECT_URL"},
+		{jobs.LoginOwner, "--owner-direct-url-file", l.ownerDirectFile, "HEADGATE_OWNER_DIRECT_URL"},
+	} {
+		if d.file == "" && !p.hasSecret(d.of) {
+			continue
+		}
+		a, err := p.addressFrom(ctx, d.flag, d.file, d.of)
+		if err != nil {
+			return nil, err
+		}
+		given[d.login] = a
+	}
+	return given, nil
+}
+
 func (l *logins) check() error {
-	if l.jobFile == "-" && l.ownerFile == "-" {
-		return usagef("--job-url-file and --owner-url-file cannot both read standard input")
+	fromStdin := 0
+	for _, file := range []string{l.jobFile, l.ownerFile, l.jobDirectFile, l.ownerDirectFile} {
+		if file == "-" {
+			fromStdin++
+		}
+	}
+	if fromStdin > 1 {
+		return usagef("--job-url-file and --owner-url-file cannot both read standard input, nor can their direct forms")
 	}
 	return nil
 }
@@ -58,6 +92,10 @@ nothing and is a member of headgate_job. Their addresses come from
 HEADGATE_JOB_URL and HEADGATE_OWNER_URL, from the files that
 HEADGATE_JOB_URL_FILE and HEADGATE_OWNER_URL_FILE name, or from flags; they are
 sealed with HEADGATE_KEY and never shown again.
+
+On a server behind a pooler in transaction mode each login may have a direct
+address as well, past the pooler, for what needs a session: HEADGATE_JOB_DIRECT_URL,
+HEADGATE_OWNER_DIRECT_URL, their _FILE forms, or flags.
 
 Running the command again after a failure is safe.`
 
@@ -104,7 +142,10 @@ func (p *program) databaseList() *cobra.Command {
 const databaseLoginLong = `Replace the address of one or both logins of a database, after trying it: a new
 password, another host of the same server. Workers use it with the next
 connection, without a restart. Which of the two is replaced is what is given:
-HEADGATE_JOB_URL, HEADGATE_OWNER_URL, their _FILE forms, or the flags.`
+HEADGATE_JOB_URL, HEADGATE_OWNER_URL, their _FILE forms, or the flags.
+
+HEADGATE_JOB_DIRECT_URL and HEADGATE_OWNER_DIRECT_URL, or their flags, replace the
+addresses past a pooler in transaction mode. A new password is for both.`
 
 func (p *program) databaseLogin() *cobra.Command {
 	var l logins
@@ -114,7 +155,11 @@ func (p *program) databaseLogin() *cobra.Command {
 		Long:  databaseLoginLong,
 		Args:  names("NAME"),
 		RunE: brief(func(ctx context.Context, args []string) error {
-			given, err := p.givenLogins(ctx, l)
+			directs, err := p.directs(ctx, l)
+			if err != nil {
+				return err
+			}
+			given, err := p.givenLogins(ctx, l, len(directs) > 0)
 			if err != nil {
 				return err
 			}
@@ -122,15 +167,15 @@ func (p *program) databaseLogin() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.open(ctx, ring, func(r rooms) error { return p.setLogins(ctx, r, args[0], l, given) })
+			return p.open(ctx, ring, func(r rooms) error { return p.setLogins(ctx, r, args[0], l, given, directs) })
 		}),
 	}
 	l.flags(cmd)
 	return cmd
 }
 
-// givenLogins reads the one or two addresses that the user gives.
-func (p *program) givenLogins(ctx context.Context, l logins) (map[jobs.Login]address.Address, error) {
+// givenLogins reads the one or two addresses that the user gives; none may do.
+func (p *program) givenLogins(ctx context.Context, l logins, noneWillDo bool) (map[jobs.Login]address.Address, error) {
 	if err := l.check(); err != nil {
 		return nil, err
 	}
@@ -146,7 +191,7 @@ func (p *program) givenLogins(ctx context.Context, l logins) (map[jobs.Login]add
 			return nil, err
 		}
 	}
-	if len(given) == 0 {
+	if len(given) == 0 && !noneWillDo {
 		return nil, usagef("no address is given: set HEADGATE_JOB_URL or HEADGATE_OWNER_URL, or give --job-url-file or --owner-url-file")
 	}
 	return given, nil
@@ -155,7 +200,7 @@ func (p *program) givenLogins(ctx context.Context, l logins) (map[jobs.Login]add
 func (p *program) hasSecret(name string) bool { return p.env(name) != "" || p.env(name+"_FILE") != "" }
 
 // setLogins tries the addresses, then stores them all or none.
-func (p *program) setLogins(ctx context.Context, r rooms, name string, l logins, given map[jobs.Login]address.Address) error {
+func (p *program) setLogins(ctx context.Context, r rooms, name string, l logins, given, directs map[jobs.Login]address.Address) error {
 	database, err := findDatabase(ctx, r.catalog, name)
 	if err != nil {
 		return err
@@ -167,24 +212,32 @@ func (p *program) setLogins(ctx context.Context, r rooms, name string, l logins,
 	var changed []string
 	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
 		for _, login := range []jobs.Login{jobs.LoginJob, jobs.LoginOwner} {
-			a, ok := given[login]
-			if !ok {
-				continue
+			t := target{server, l.rootCerts}
+			if a, ok := given[login]; ok {
+				if err := t.try(ctx, login, a, database.ID); err != nil {
+					return err
+				}
+				if err := r.catalog.SetLoginTx(ctx, tx, database.ID, login, a); err != nil {
+					return err
+				}
+				changed = append(changed, login.String()+" login")
 			}
-			if err := (target{server, l.rootCerts}).try(ctx, login, a, database.ID); err != nil {
-				return err
+			if a, ok := directs[login]; ok {
+				if err := t.past().try(ctx, login, a, database.ID); err != nil {
+					return err
+				}
+				if err := r.catalog.SetDirectTx(ctx, tx, database.ID, login, a); err != nil {
+					return err
+				}
+				changed = append(changed, login.String()+" login's direct address")
 			}
-			if err := r.catalog.SetLoginTx(ctx, tx, database.ID, login, a); err != nil {
-				return err
-			}
-			changed = append(changed, login.String())
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	p.say("database %s: the %s login is replaced", database.Name, strings.Join(changed, " login and the "))
+	p.say("database %s: the %s is replaced", database.Name, strings.Join(changed, " and the "))
 	return one(p, database, databaseColumns)
 }
 

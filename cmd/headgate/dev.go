@@ -93,6 +93,7 @@ func (p *program) dev(ctx context.Context, d dev) (err error) {
 	}
 	inside := *p
 	inside.databaseURL = d.server.URL(centralName)
+	inside.pooler = "none"
 	inside.environ = d.childEnv(p.environ, key)
 	ring, err := inside.keys()
 	if err != nil {
@@ -174,7 +175,7 @@ func (d dev) childEnv(environ []string, key string) []string {
 	set := map[string]string{"HEADGATE_TEST_SERVER": d.server.URL("postgres")}
 	if !d.bare {
 		set["DATABASE_URL"], set["DATABASE_URL_FILE"] = d.server.URL(centralName), ""
-		set[listenVariable], set[listenVariable+"_FILE"] = "", ""
+		set["DATABASE_DIRECT_URL"], set["DATABASE_DIRECT_URL_FILE"], set["HEADGATE_CENTRAL_POOLER"] = "", "", ""
 		if key != "" {
 			set["HEADGATE_KEY"], set["HEADGATE_KEY_FILE"] = key, ""
 		}

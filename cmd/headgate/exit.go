@@ -82,6 +82,7 @@ var codes = []struct {
 	{exitSchema, matches[*migrations.VersionError]},
 	{exitNotPermitted, oneOfErrors(jobs.ErrTenantSuspended, jobs.ErrTenantMoving)},
 	{exitNotPermitted, sqlstates("28000", "28P01", "42501")},
+	{exitNotPermitted, isRefused},
 	{exitUnreachable, isUnreachable},
 	{exitTimeout, oneOfErrors(context.DeadlineExceeded)},
 	{exitInterrupted, oneOfErrors(context.Canceled)},
@@ -115,6 +116,13 @@ func sqlstates(codes ...string) func(error) bool {
 		var pgErr *pgconn.PgError
 		return errors.As(err, &pgErr) && slices.Contains(codes, pgErr.Code)
 	}
+}
+
+// isRefused reports whether a login was refused, in the server's words or in a
+// pooler's.
+func isRefused(err error) bool {
+	var connect *tenantdb.ConnectError
+	return errors.As(err, &connect) && connect.Class == jobs.ClassAuthFailed
 }
 
 // isUnreachable reports whether no connection could be had, or one was lost.

@@ -32,6 +32,8 @@ type adding struct {
 	params catalog.DatabaseParams
 	logins logins
 	adopt  bool
+
+	directs map[jobs.Login]address.Address // past the server's pooler
 }
 
 // databaseID is the id of the database of that name on a server.
@@ -48,6 +50,9 @@ func (p *program) addDatabase(ctx context.Context, add *adding) (err error) {
 		return err
 	}
 	if add.params.Owner, err = p.ownerAddress(ctx, add.logins); err != nil {
+		return err
+	}
+	if add.directs, err = p.directs(ctx, add.logins); err != nil {
 		return err
 	}
 	ring, err := p.keys()
@@ -75,6 +80,14 @@ func (add *adding) run(ctx context.Context, p *program, r rooms) (database catal
 		return database, err
 	}
 	defer closeConn(ctx, owner)
+	if direct, ok := add.directs[jobs.LoginOwner]; ok { // installing is better done past the pooler
+		past, err := t.past().connect(ctx, "the owner's direct", direct)
+		if err != nil {
+			return database, err
+		}
+		defer closeConn(ctx, past)
+		owner = past
+	}
 	job, err := t.connect(ctx, "the job's", add.params.Job)
 	if err != nil {
 		return database, err
@@ -88,11 +101,22 @@ func (add *adding) run(ctx context.Context, p *program, r rooms) (database catal
 		if database, err = r.catalog.AddDatabaseTx(ctx, tx, add.params); err != nil {
 			return err
 		}
+		for login, a := range add.directs {
+			if err := r.catalog.SetDirectTx(ctx, tx, database.ID, login, a); err != nil {
+				return err
+			}
+		}
 		if _, err := migrations.UpTenant(ctx, owner, add.params.ID); err != nil {
 			return fmt.Errorf("installing in database %s: %w", add.params.Name, err)
 		}
 		installed = true
-		return p.tryJobLogin(ctx, job, add.params)
+		if err := p.tryJobLogin(ctx, job, add.params); err != nil {
+			return err
+		}
+		if direct, ok := add.directs[jobs.LoginJob]; ok {
+			return t.past().try(ctx, jobs.LoginJob, direct, add.params.ID)
+		}
+		return nil
 	})
 	if err != nil && installed {
 		err = fmt.Errorf("%w; Headgate's schema is in the database, the catalog has no entry for it yet: run the command again, that is safe", err)

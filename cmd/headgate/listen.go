@@ -6,23 +6,16 @@ import (
 	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
-// listenVariable names the central database's direct address, for one whose
-// DATABASE_URL goes through a pooler.
-const listenVariable = "HEADGATE_LISTEN_URL"
-
-// listen starts what makes the catalog forget what has changed, unless the
-// environment says none, and returns what stops it.
+// listen starts what makes the catalog forget what has changed, and returns what
+// stops it. Behind a pooler without a way past it there is nothing to listen on:
+// then what is remembered is soon too old instead.
 func (p *program) listen(c *catalog.Catalog) (stop func(), err error) {
-	text, from, err := p.secretFromEnv(listenVariable)
-	if err != nil || text == "none" {
+	cfg, err := p.directConfig()
+	if err != nil || cfg == nil && p.pooled() {
 		return func() {}, err
 	}
 	var direct *pgx.ConnConfig // nil: as the pool connects
-	if text != "" {
-		cfg, err := p.configOf(text, from)
-		if err != nil {
-			return nil, err
-		}
+	if cfg != nil {
 		direct = cfg.ConnConfig
 	}
 	listener := catalog.NewListener(c, catalog.ListenerConfig{Conn: direct, Logger: p.log})

@@ -22,6 +22,7 @@ type program struct {
 
 	output      string
 	databaseURL string
+	pooler      string // before the central database
 	logLevel    string
 	logFormat   string
 
@@ -56,8 +57,11 @@ in its tenant's own database, exactly once, from one queue in a central Postgres
   headgate serve                  fire schedules and run jobs
 
 The central database is --database-url, else DATABASE_URL, else the contents of
-DATABASE_URL_FILE, else what PGHOST and its like say. The addresses of tenant
-databases are sealed with HEADGATE_KEY, or the key in HEADGATE_KEY_FILE.`
+DATABASE_URL_FILE, else what PGHOST and its like say. Behind a PgBouncer in
+transaction mode say so with --central-pooler transaction, and give the address
+past it in DATABASE_DIRECT_URL, for migrations and for hearing of new work. The
+addresses of tenant databases are sealed with HEADGATE_KEY, or the key in
+HEADGATE_KEY_FILE.`
 
 const exitCodesText = `
 Exit codes:
@@ -94,9 +98,11 @@ func (p *program) root() *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVarP(&p.output, "output", "o", "table", "how to print data: "+strings.Join(formats, ", "))
 	flags.StringVar(&p.databaseURL, "database-url", "", "the central database (visible to others in ps; better: DATABASE_URL)")
+	flags.StringVar(&p.pooler, "central-pooler", "none", "what stands before the central database: "+strings.Join(poolers, ", "))
 	flags.StringVar(&p.logLevel, "log-level", "info", "what to log: "+strings.Join(logLevels, ", "))
 	flags.StringVar(&p.logFormat, "log-format", "text", "how to log: "+strings.Join(logFormats, ", "))
 	complete(root, "output", formats)
+	complete(root, "central-pooler", poolers)
 	complete(root, "log-level", logLevels)
 	complete(root, "log-format", logFormats)
 
@@ -135,7 +141,7 @@ func complete(cmd *cobra.Command, flag string, values []string) {
 
 // fromEnv are the flags that a variable may set: HEADGATE_ and the flag's name
 // in capitals. A flag given wins.
-var fromEnv = []string{"output", "log-level", "log-format", "slots", "reports", "root-certs"}
+var fromEnv = []string{"output", "log-level", "log-format", "slots", "reports", "root-certs", "central-pooler"}
 
 // begin checks the global flags and makes the logger.
 func (p *program) begin(cmd *cobra.Command) (err error) {
@@ -150,6 +156,9 @@ func (p *program) begin(cmd *cobra.Command) (err error) {
 		return err
 	}
 	if err := oneOf("--output", p.output, formats); err != nil {
+		return err
+	}
+	if err := oneOf("--central-pooler", p.pooler, poolers); err != nil {
 		return err
 	}
 	p.log, err = newLogger(p.stderr, p.logLevel, p.logFormat)

@@ -22,9 +22,9 @@ const serveLong = `Fire schedules and run jobs of the built-in kinds until a sig
 first lets running jobs end, the second ends at once. As many as wanted may run.
 
 A change of a tenant, database or server counts at once: the central database
-notifies. Where DATABASE_URL goes through a pooler in transaction mode, give the
-database's own address in HEADGATE_LISTEN_URL (or _FILE), or "none"; without it
-changes count after half a second.
+notifies. Where DATABASE_URL goes through a pooler in transaction mode
+(--central-pooler transaction), give the database's own address in
+DATABASE_DIRECT_URL (or _FILE); without it changes count after half a second.
 
 Kinds of your own live in your own program: see cmd/example-worker.`
 
@@ -115,6 +115,15 @@ func (p *program) stay(ctx context.Context, ring *catalog.KeyRing, s staying) er
 		return err
 	}
 	defer pool.Close()
+	ear, err := p.ear(ctx)
+	if err != nil {
+		return err
+	}
+	if ear != nil {
+		defer ear.Close()
+	} else if p.pooled() {
+		p.log.Warn("nothing is heard of new work through the pooler: it is found by looking once a second; DATABASE_DIRECT_URL, the address past it, makes that faster")
+	}
 	r, err := p.roomsOn(pool, ring)
 	if err != nil {
 		return err
@@ -129,7 +138,7 @@ func (p *program) stay(ctx context.Context, ring *catalog.KeyRing, s staying) er
 	}
 	defer func() { _ = reports.Close() }() // a folder has nothing to flush
 	w, err := worker.New(worker.Config{
-		Pool: pool, Resolver: r.catalog, Queues: queues, Logger: p.log, Tenants: tenantdb.Config{RootCerts: s.rootCerts},
+		Pool: pool, PollOnly: p.pooled(), Listen: ear, Resolver: r.catalog, Queues: queues, Logger: p.log, Tenants: tenantdb.Config{RootCerts: s.rootCerts},
 	})
 	if err != nil {
 		return badValue(err)

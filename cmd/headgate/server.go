@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -21,6 +22,7 @@ var serverColumns = []column[catalog.Server]{
 	{"name", func(s catalog.Server) any { return s.Name }},
 	{"transport", func(s catalog.Server) any { return string(s.Transport) }},
 	{"hosts", func(s catalog.Server) any { return s.Hosts }},
+	{"pooler", func(s catalog.Server) any { return string(s.Pooler) }},
 	{"state", func(s catalog.Server) any { return s.State }},
 	{"budget", func(s catalog.Server) any { return s.Budget }},
 	{"created_at", func(s catalog.Server) any { return s.CreatedAt }},
@@ -31,12 +33,13 @@ func (p *program) serverAdd() *cobra.Command {
 	var socket string
 	var plain bool
 	var budget int
+	var pooler string
 	cmd := &cobra.Command{
 		Use:   "add NAME --host HOST [--host HOST]... | --socket DIR | --plain-loopback",
 		Short: "Enter a server in the catalog, and which hosts its addresses may name",
 		Args:  names("NAME"),
 		RunE: brief(func(ctx context.Context, args []string) error {
-			params := catalog.ServerParams{Name: args[0], Hosts: hosts, Transport: address.TLS, Budget: budget}
+			params := catalog.ServerParams{Name: args[0], Hosts: hosts, Transport: address.TLS, Pooler: address.Pooler(pooler), Budget: budget}
 			switch {
 			case socket != "" && (plain || len(hosts) > 0):
 				return usagef("--socket goes with neither --host nor --plain-loopback: a socket has no host")
@@ -60,6 +63,7 @@ func (p *program) serverAdd() *cobra.Command {
 		}),
 	}
 	budgetFlag(cmd, &budget)
+	poolerFlag(cmd, &pooler)
 	cmd.Flags().StringArrayVar(&hosts, "host", nil, "a host name or IP address of the server, reached over TLS")
 	cmd.Flags().StringVar(&socket, "socket", "", "the directory of a Unix socket on this machine, instead of hosts")
 	cmd.Flags().BoolVar(&plain, "plain-loopback", false, "TCP without TLS, to this machine only")
@@ -70,28 +74,51 @@ func budgetFlag(cmd *cobra.Command, budget *int) {
 	cmd.Flags().IntVar(budget, "budget", 20, "connections of one worker process to the server, over all its databases")
 }
 
+func poolerFlag(cmd *cobra.Command, pooler *string) {
+	cmd.Flags().StringVar(pooler, "pooler", string(address.NoPooler), "what stands before the server, by its pool_mode: "+strings.Join(poolers, ", "))
+	complete(cmd, "pooler", poolers)
+}
+
 func (p *program) serverSet() *cobra.Command {
 	var budget int
+	var pooler string
 	cmd := &cobra.Command{
-		Use:   "set NAME --budget N",
-		Short: "Change how many connections a worker process may have to a server",
+		Use:   "set NAME [--budget N] [--pooler MODE]",
+		Short: "Change how many connections a worker process may have to a server, or what stands before it",
 		Args:  names("NAME"),
-		RunE: brief(func(ctx context.Context, args []string) error {
-			return p.open(ctx, nil, func(r rooms) error {
-				if _, err := findServer(ctx, r.catalog, args[0]); err != nil {
-					return err
-				}
-				server, err := r.catalog.SetBudget(ctx, args[0], budget)
-				if err != nil {
-					return err
-				}
-				return one(p, server, serverColumns)
-			})
-		}),
 	}
+	cmd.RunE = brief(func(ctx context.Context, args []string) error {
+		var change catalog.ServerChange
+		if cmd.Flags().Changed("budget") {
+			if change.Budget = budget; budget == 0 {
+				change.Budget = -1 // refused with the bounds; 0 would mean that it stays
+			}
+		}
+		if cmd.Flags().Changed("pooler") {
+			change.Pooler = address.Pooler(pooler)
+		}
+		if change == (catalog.ServerChange{}) {
+			return usagef("nothing to change: give --budget or --pooler")
+		}
+		return p.open(ctx, nil, func(r rooms) error { return p.setServer(ctx, r, args[0], change) })
+	})
 	budgetFlag(cmd, &budget)
-	_ = cmd.MarkFlagRequired("budget") // it is defined above
+	poolerFlag(cmd, &pooler)
 	return cmd
+}
+
+func (p *program) setServer(ctx context.Context, r rooms, name string, change catalog.ServerChange) error {
+	if _, err := findServer(ctx, r.catalog, name); err != nil {
+		return err
+	}
+	server, err := r.catalog.SetServer(ctx, name, change)
+	if err != nil {
+		return err
+	}
+	if change.Pooler == address.TransactionPooler {
+		p.say("next: what needs a session (VACUUM, kinds outside a transaction) needs a direct address: headgate database login NAME")
+	}
+	return one(p, server, serverColumns)
 }
 
 func (p *program) serverList() *cobra.Command {
@@ -193,6 +220,12 @@ type target struct {
 func (t target) pooler() address.Pooler { return t.server.Pooler }
 
 func (t target) config() tenantdb.Config { return tenantdb.Config{RootCerts: t.rootCerts} }
+
+// past is the same server without its pooler.
+func (t target) past() target {
+	t.server.Pooler = address.NoPooler
+	return t
+}
 
 // check holds an address to the server's hosts and transport.
 func (t target) check(whose string, a address.Address) error {

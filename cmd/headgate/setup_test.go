@@ -53,6 +53,11 @@ func newCLI(t *testing.T, centralURL string) *cli {
 	key := catalog.NewKey("test").Reveal()
 	c := &cli{t: t, environ: []string{"TZ=UTC", "PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}}
 	c.set("DATABASE_URL", centralURL)
+	if b := jobstest.TestBouncer(t); b != nil && centralURL != "" {
+		c.set("DATABASE_URL", b.URL(centralURL))
+		c.set("DATABASE_DIRECT_URL", centralURL)
+		c.set("HEADGATE_CENTRAL_POOLER", "transaction")
+	}
 	c.set("HEADGATE_KEY", key)
 	u, err := url.Parse(centralURL)
 	require.NoError(t, err)
@@ -284,6 +289,7 @@ var changing = []struct {
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "<uuid>"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), "<time>"}, // UTC only: another zone is a failure
 	{regexp.MustCompile(`"hosts": \[[^\]]*\],\s+"transport": "(socket|plain-loopback)"`), `"hosts": ["<host>"], "transport": "<transport>"`},
+	{regexp.MustCompile(`"pooler": "transaction"`), `"pooler": "none"`}, // the test server's, see jobstest.EnvPgBouncer
 	{regexp.MustCompile(`hg_[0-9a-f]{8}`), "<dbname>"},
 	{regexp.MustCompile(`"worker": "[^"]+"`), `"worker": "<worker>"`},
 	{regexp.MustCompile(`"(version|go|river|pgx)": "[^"]+"`), `"$1": "<version>"`},

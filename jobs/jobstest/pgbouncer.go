@@ -52,7 +52,7 @@ var bouncer struct {
 // throughBouncer is p as tests reach it if they are to go through PgBouncer.
 func throughBouncer(t testing.TB, p *Postgres) *Postgres {
 	t.Helper()
-	if os.Getenv(EnvPgBouncer) != "1" {
+	if !Bounced() {
 		return p
 	}
 	bouncer.Lock()
@@ -66,6 +66,15 @@ func throughBouncer(t testing.TB, p *Postgres) *Postgres {
 	}
 	p.Bouncer = bouncer.b
 	return p
+}
+
+// Bounced says that tests go through PgBouncer (EnvPgBouncer).
+func Bounced() bool { return os.Getenv(EnvPgBouncer) == "1" }
+
+// TestBouncer is the one before the test server; nil without EnvPgBouncer.
+func TestBouncer(t testing.TB) *Bouncer {
+	t.Helper()
+	return testServer(t).Bouncer
 }
 
 // NewBouncer puts a PgBouncer before a server, until the test ends. It fails the

@@ -2,7 +2,6 @@ package jobstest
 
 import (
 	"net/url"
-	"os"
 	"strconv"
 	"testing"
 
@@ -38,7 +37,7 @@ func testServer(t testing.TB) *Postgres {
 func Direct(t testing.TB) *Postgres {
 	t.Helper()
 	p := direct(t)
-	if os.Getenv(EnvPgBouncer) == "1" {
+	if Bounced() {
 		p.Name += "-direct"
 	}
 	return p

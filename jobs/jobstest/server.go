@@ -75,7 +75,7 @@ func ServerURL(t testing.TB, dbname string) string {
 	if own.server == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		server, err := localpg.Start(ctx, localpg.Config{TCP: os.Getenv(EnvPgBouncer) == "1"})
+		server, err := localpg.Start(ctx, localpg.Config{TCP: Bounced()})
 		if err != nil {
 			t.Fatalf("starting a Postgres for the tests: %v", err)
 		}

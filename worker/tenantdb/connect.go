@@ -173,6 +173,8 @@ func identify(place address.Place, row pgx.Row) error {
 		return fmt.Errorf("%w: it has no Headgate schema", ErrWrongDatabase)
 	case errors.Is(err, pgx.ErrNoRows):
 		return fmt.Errorf("%w: it has no identity", ErrWrongDatabase)
+	case pgErr != nil && (pgErr.Code == "42P05" || pgErr.Code == "26000"):
+		return fmt.Errorf("%w: `headgate server set %s --pooler transaction` (%w)", ErrUnknownPooler, place.Server, err)
 	case err != nil:
 		return fmt.Errorf("asking the database whose it is: %w", err)
 	case found != place.DatabaseID:

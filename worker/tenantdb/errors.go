@@ -19,6 +19,10 @@ import (
 // catalog means.
 var ErrWrongDatabase = errors.New("this is another database than the catalog says")
 
+// ErrUnknownPooler: statements that were prepared on the connection are not
+// there, or those of others are.
+var ErrUnknownPooler = errors.New("a pooler in transaction mode stands before the server, and the catalog does not say so")
+
 // ConnectError says that no connection could be had, to which database, as
 // whom, whose fault it is, and the cause.
 type ConnectError struct {
