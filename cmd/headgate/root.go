@@ -112,7 +112,7 @@ func (p *program) root() *cobra.Command {
 		&cobra.Group{ID: "work", Title: "Ask for work and see what became of it:"},
 	)
 	root.AddCommand(
-		in("run", p.devCommand()), in("run", p.serveCommand()), in("run", p.workerCommand()), in("run", p.migrateCommand()),
+		in("run", p.devCommand()), in("run", p.serveCommand()), in("run", p.workerCommand()), in("run", p.migrateCommand()), in("run", p.doctorCommand()),
 		in("catalog", p.serverCommand()), in("catalog", p.databaseCommand()), in("catalog", p.tenantCommand()),
 		in("work", p.jobCommand()), in("work", p.scheduleCommand()),
 		p.benchCommand(), p.versionCommand(),

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/worker/tenantdb"
+	"github.com/headgate/headgate/worker/tenantdb/address"
+)
+
+func sprintf(format string, args ...any) string { return fmt.Sprintf(format, args...) }
+
+// lookAtServer looks at the databases that were chosen of one server, one after
+// the other, with two connections at a time.
+func (d *doctor) lookAtServer(ctx context.Context, c *catalog.Catalog, server catalog.Server, databases []catalog.Database) {
+	on := "server " + server.Name
+	note := d.on(on)
+	if len(databases) == 0 {
+		note(stateOK, "databases", "", "it has none that was looked at")
+		return
+	}
+	reached := false
+	for _, db := range databases {
+		for _, login := range []jobs.Login{jobs.LoginJob, jobs.LoginOwner} {
+			found, err := d.lookAtDatabase(ctx, c, db, login)
+			if err != nil || reached {
+				continue
+			}
+			reached = true
+			note(stateOK, "reachable", "", "it answers")
+			d.judgePooler(on, found, server.Pooler, "headgate server set "+server.Name+" --pooler %s")
+		}
+	}
+	if !reached {
+		note(stateFail, "reachable", "see what its databases say", "none of its %d databases that were looked at could be worked on", len(databases))
+	}
+}
+
+// lookAtDatabase connects twice as one login and says what stands between.
+func (d *doctor) lookAtDatabase(ctx context.Context, c *catalog.Catalog, db catalog.Database, login jobs.Login) (found address.Pooler, err error) {
+	note := d.on("database " + db.Name)
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	pools := tenantdb.New(tenantdb.Config{MaxConns: 2, RootCerts: d.rootCerts, Logger: d.p.log})
+	defer pools.Close()
+	place, err := c.ResolveDatabase(ctx, db.ID, login)
+	if err != nil {
+		note(stateFail, login.String()+" login", "", "%v", err)
+		return "", err
+	}
+	said := place.Pooler
+	place.Budget = 0 // two connections, for a moment
+	cautious := place
+	cautious.Pooler = address.TransactionPooler // works whatever stands between
+	err = pools.With(ctx, cautious, func(held context.Context, a *tenantdb.Conn) error {
+		if login == jobs.LoginJob {
+			d.rights(held, a.Conn, db)
+		}
+		return pools.With(held, cautious, func(ctx context.Context, b *tenantdb.Conn) (err error) {
+			found, err = detectPooler(ctx, a.Conn, b.Conn)
+			return err
+		})
+	})
+	if class, _ := tenantdb.Classify(err); class == jobs.ClassSchemaOlder {
+		note(stateWarn, login.String()+" login", "nothing: the first job that a worker runs there brings it up to date", "%v", err)
+		return "", err
+	}
+	if err != nil {
+		note(stateFail, login.String()+" login", nextOf(err, db), "%v", err)
+		return "", err
+	}
+	note(stateOK, login.String()+" login", "", "it logs in; the database is the one that the catalog means, and its Headgate schema fits")
+	d.past(ctx, pools, db, place, said)
+	return found, nil
+}
+
+// past tries the direct address of a login behind a pooler in transaction mode.
+func (d *doctor) past(ctx context.Context, pools *tenantdb.Pools, db catalog.Database, place address.Place, said address.Pooler) {
+	if said != address.TransactionPooler {
+		return
+	}
+	note, check := d.on("database "+db.Name), place.Login+" direct address"
+	direct, err := tenantdb.Session(place)
+	if err != nil {
+		note(stateWarn, check, sprintf("set HEADGATE_%s_DIRECT_URL and run: headgate database login %s", strings.ToUpper(place.Login), db.Name),
+			"it has none, so kinds that need a session (VACUUM, those outside a transaction) wait")
+		return
+	}
+	err = pools.With(ctx, direct, func(ctx context.Context, conn *tenantdb.Conn) error {
+		backend, err := backendOf(ctx, conn.Conn)
+		if err == nil && backend != conn.PgConn().PID() {
+			err = errors.New("it leads through a pooler too")
+		}
+		return err
+	})
+	if err != nil {
+		note(stateFail, check, "correct it with: headgate database login "+db.Name, "%v", err)
+		return
+	}
+	note(stateOK, check, "", "it leads past the pooler")
+}
+
+// nextOf is the next step for an error whose sentence does not say it.
+func nextOf(err error, db catalog.Database) string {
+	switch class, _ := tenantdb.Classify(err); class {
+	case jobs.ClassWrongDatabase:
+		return "correct the address with `headgate database login " + db.Name + "`, or take the database out of the catalog"
+	case jobs.ClassUndecryptable:
+		return "add the key that sealed it to HEADGATE_KEY, or store the address again with `headgate database login " + db.Name + "`"
+	case jobs.ClassServerFull:
+		return "lower the budgets (`headgate server set`) or give the server more connections"
+	case jobs.ClassSchemaNewer:
+		return "upgrade headgate"
+	case jobs.ClassAuthFailed:
+		return "headgate database login " + db.Name
+	}
+	return "see that the server runs, and that host and port are right: `headgate database login " + db.Name + "` corrects them"
+}
+
+// What a job login can do that it should not be able to: it is a superuser, it
+// passes row-level security by, it owns tables or is a member of a role that
+// does; and the tables with an org_id that it can read and that have no
+// row-level security, up to four names.
+const selectRights = `
+SELECT r.rolsuper, r.rolbypassrls,
+       EXISTS (SELECT FROM pg_class c WHERE c.relkind IN ('r', 'p', 'v', 'm') AND c.relnamespace <> 'pg_catalog'::regnamespace
+               AND NOT r.rolsuper AND pg_has_role(r.oid, c.relowner, 'MEMBER')),
+       ARRAY(SELECT c.oid::regclass::text FROM pg_class c
+             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'org_id' AND NOT a.attisdropped
+             JOIN pg_namespace n ON n.oid = c.relnamespace
+             WHERE c.relkind IN ('r', 'p') AND NOT c.relrowsecurity AND n.nspname NOT IN ('headgate', 'pg_catalog', 'information_schema')
+             AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE')
+             ORDER BY 1 LIMIT 4)
+FROM pg_roles r WHERE r.rolname = current_user`
+
+// rights are the facts of isolation that can be read off the catalogs.
+func (d *doctor) rights(ctx context.Context, conn *pgx.Conn, db catalog.Database) {
+	note := d.on("database " + db.Name)
+	var super, bypass, owns bool
+	var open []string
+	if err := conn.QueryRow(ctx, selectRights).Scan(&super, &bypass, &owns, &open); err != nil {
+		note(stateFail, "isolation", "", "could not look: %v", err)
+		return
+	}
+	state := stateWarn
+	if db.Kind == catalog.KindShared {
+		state = stateFail // its jobs could see other tenants' rows
+	}
+	switch {
+	case super || bypass:
+		note(state, "isolation", "give the database a job login that is neither: headgate database login "+db.Name,
+			"the job login is a superuser or passes row-level security by: nothing holds its jobs to their tenant's rows")
+	case owns:
+		note(state, "isolation", "give the tables to another role, or the database another job login", "the job login owns tables, or is a member of a role that does: row-level security does not hold it")
+	case db.Kind == catalog.KindShared && len(open) > 0:
+		note(stateWarn, "isolation", "ENABLE ROW LEVEL SECURITY on them, with a policy on org_id for headgate_job",
+			"tables with an org_id and without row-level security are open to the job login: %s", strings.Join(open, ", "))
+	default:
+		note(stateOK, "isolation", "", "the job login is no superuser, passes no row-level security by and owns no table")
+	}
+}
