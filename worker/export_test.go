@@ -10,3 +10,6 @@ import (
 func (w *Worker) HidePilot() {
 	w.driver = struct{ riverdriver.Driver[pgx.Tx] }{w.driver}
 }
+
+// LoadOf is loadOf.
+var LoadOf = loadOf

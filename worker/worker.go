@@ -110,11 +110,12 @@ func (w *Worker) Start(ctx context.Context) error {
 		return fmt.Errorf("starting the worker: %w", err)
 	}
 	w.id = client.ID()
+	w.pools = tenantdb.New(w.cfg.Tenants) // before the keeper, which looks at it
 	keeper := w.newKeeper(w.id)
 	if err := keeper.Start(ctx); err != nil {
+		w.pools.Close()
 		return fmt.Errorf("starting the worker: %w", err)
 	}
-	w.pools = tenantdb.New(w.cfg.Tenants)
 	if err := client.Start(context.WithoutCancel(ctx)); err != nil {
 		w.pools.Close()
 		return errors.Join(fmt.Errorf("starting the worker: %w", err), keeper.Stop(ctx))
@@ -158,7 +159,7 @@ func (w *Worker) newKeeper(id string) *claim.Keeper {
 		Pool: w.cfg.Pool, Lease: w.lease, Worker: id, Logger: w.cfg.Logger, Fenced: w.fenced,
 		Kinds: slices.Sorted(maps.Keys(w.kinds)), Queues: slices.Sorted(maps.Keys(w.cfg.Queues)),
 		Every: w.cfg.HeartbeatEvery, DeadAfter: w.cfg.DeadAfter, BlameWindow: w.cfg.BlameWindow,
-		ClockSlack: w.cfg.ClockSlack,
+		ClockSlack: w.cfg.ClockSlack, Servers: w.serverLoad,
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/migrations"
+	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker/tenantdb"
 	"github.com/headgate/headgate/worker/tenantdb/address"
@@ -26,6 +27,27 @@ var serverColumns = []column[catalog.Server]{
 	{"state", func(s catalog.Server) any { return s.State }},
 	{"budget", func(s catalog.Server) any { return s.Budget }},
 	{"created_at", func(s catalog.Server) any { return s.CreatedAt }},
+}
+
+// serverView is the shape of `server list -o json`: the row, and the sum over the
+// workers that live, as of their last heartbeats.
+type serverView struct {
+	catalog.Server
+	orchestrator.ServerLoad
+}
+
+var serverLoadColumns = []column[serverView]{
+	{"name", func(s serverView) any { return s.Name }},
+	{"transport", func(s serverView) any { return string(s.Transport) }},
+	{"hosts", func(s serverView) any { return s.Hosts }},
+	{"pooler", func(s serverView) any { return string(s.Pooler) }},
+	{"state", func(s serverView) any { return s.State }},
+	{"budget", func(s serverView) any { return s.Budget }},
+	{"workers", func(s serverView) any { return s.Workers }},
+	{"open", func(s serverView) any { return s.Open }},
+	{"waiting", func(s serverView) any { return s.Waiting }},
+	{"breaker", func(s serverView) any { return s.Breaker }},
+	{"created_at", func(s serverView) any { return s.CreatedAt }},
 }
 
 func (p *program) serverAdd() *cobra.Command {
@@ -124,7 +146,7 @@ func (p *program) setServer(ctx context.Context, r rooms, name string, change ca
 func (p *program) serverList() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
-		Short: "List the servers",
+		Short: "List the servers, and what the living workers have to do with them",
 		Args:  names(),
 		RunE: brief(func(ctx context.Context, _ []string) error {
 			return p.open(ctx, nil, func(r rooms) error {
@@ -132,7 +154,16 @@ func (p *program) serverList() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return list(p, servers, "no servers yet: headgate server add NAME --host HOST", serverColumns)
+				load, err := r.client.ServerLoads(ctx)
+				if err != nil {
+					return err
+				}
+				views := make([]serverView, len(servers))
+				for i, s := range servers {
+					views[i] = serverView{s, load[s.ID]}
+					views[i].Breaker = cmp.Or(views[i].Breaker, "closed")
+				}
+				return list(p, views, "no servers yet: headgate server add NAME --host HOST", serverLoadColumns)
 			})
 		}),
 	}

@@ -42,6 +42,10 @@ type KeeperConfig struct {
 	// and the database's that is worth a warning. 0 means 1 second.
 	ClockSlack, WarnSkew time.Duration
 
+	// Servers returns what the heartbeat says of the tenants' servers, a JSON
+	// object; it is written as it is. nil means that there is nothing to say.
+	Servers func() []byte
+
 	// Fenced is called when this process finds that it was declared dead: it
 	// must cancel all that is running. It returns when that is under way; then
 	// a new incarnation begins.
@@ -87,6 +91,9 @@ func NewKeeper(cfg KeeperConfig) *Keeper {
 	cfg.ClockSlack = cmp.Or(cfg.ClockSlack, 10*time.Second)
 	cfg.WarnSkew = cmp.Or(cfg.WarnSkew, time.Second)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
+	if cfg.Servers == nil {
+		cfg.Servers = func() []byte { return []byte("{}") }
+	}
 	return &Keeper{cfg: cfg, seen: map[string]sighting{}}
 }
 
@@ -235,13 +242,13 @@ func (k *Keeper) register(ctx context.Context) error {
 
 // beatSQL finds no row if the incarnation was declared dead.
 const beatSQL = `
-UPDATE headgate.workers SET beats = beats + 1, beat_at = now() WHERE incarnation = $1 AND reaped_at IS NULL
+UPDATE headgate.workers SET beats = beats + 1, beat_at = now(), servers = $2 WHERE incarnation = $1 AND reaped_at IS NULL
 RETURNING clock_timestamp()`
 
 func (k *Keeper) beat(ctx context.Context) (alive bool, err error) {
 	var now time.Time
 	before := time.Now()
-	err = k.cfg.Pool.QueryRow(ctx, beatSQL, k.cfg.Lease.Incarnation()).Scan(&now)
+	err = k.cfg.Pool.QueryRow(ctx, beatSQL, k.cfg.Lease.Incarnation(), k.cfg.Servers()).Scan(&now)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
 	}
