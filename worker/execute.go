@@ -11,6 +11,7 @@ import (
 	"github.com/headgate/headgate/jobs/guard"
 	"github.com/headgate/headgate/worker/internal/fault"
 	"github.com/headgate/headgate/worker/tenantdb"
+	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
 // execute connects and runs the handler in the form that its kind asks for.
@@ -19,11 +20,9 @@ func (a *attempt) execute(ctx context.Context) error {
 		return late(ctx, a.call(ctx, work{}))
 	}
 	var unanswered *unansweredCommitError
-	place, err := a.place, error(nil)
-	if a.kind.form == onConn {
-		if place, err = tenantdb.Session(place); err != nil {
-			return err
-		}
+	place, err := a.where()
+	if err != nil {
+		return err
 	}
 	err = a.w.pools.With(ctx, place, func(ctx context.Context, conn *tenantdb.Conn) error {
 		switch a.kind.form {
@@ -39,6 +38,14 @@ func (a *attempt) execute(ctx context.Context) error {
 		return a.ask(ctx)
 	}
 	return late(ctx, err)
+}
+
+// where is the attempt's place, past a pooler if its kind needs a session.
+func (a *attempt) where() (address.Place, error) {
+	if a.kind.form == onConn {
+		return tenantdb.Session(a.place)
+	}
+	return a.place, nil
 }
 
 // transact is the heart of the product: the ledger's row, the work's rows and

@@ -14,8 +14,11 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/orchestrator/localpg"
 	"github.com/headgate/headgate/worker"
+	"github.com/headgate/headgate/worker/tenantdb"
+	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
 // bounced is a server of the test's own behind a PgBouncer in transaction mode:
@@ -194,4 +197,22 @@ func TestFaultsPgBouncerKilled(t *testing.T) {
 	}
 	t.Logf("%d kills; %d doubled, %d missing of %d, %d attempts used", kills/4, doubled, missing, of, used)
 	require.Zero(t, doubled+missing+used)
+}
+
+// Headgate's schema is installed through the pooler where there is no way past.
+func TestFaultsPgBouncerInstall(t *testing.T) {
+	t.Parallel()
+	env, p := bounced(t)
+	db := env.Database("acme", jobstest.DatabaseOpts{On: p})
+	ctx := context.Background()
+	conn, err := tenantdb.Connect(ctx, tenantdb.Config{}, address.PlainLoopback, address.TransactionPooler, db.Owner)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(ctx) }()
+	_, err = conn.Exec(ctx, `DROP SCHEMA headgate CASCADE`)
+	require.NoError(t, err)
+	for i := range 2 {
+		applied, err := migrations.UpTenant(ctx, conn, db.ID)
+		require.NoError(t, err)
+		require.Equal(t, i == 0, len(applied) > 0)
+	}
 }

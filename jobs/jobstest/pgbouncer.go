@@ -128,15 +128,18 @@ func startBouncer(server string) (*Bouncer, error) {
 	if err != nil {
 		return nil, errors.New("the server's address is not a URL")
 	}
-	upstream, password := tcpPort(u), ""
-	if password, _ = u.User.Password(); password == "" {
+	upstream := tcpPort(u)
+	password, _ := u.User.Password()
+	if password == "" {
 		return nil, errors.New("the server's superuser has no password, which PgBouncer needs to ask for others'")
 	}
-	if listener, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", upstream), 2*time.Second); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", upstream))
+	if err != nil {
 		return nil, fmt.Errorf("the server does not listen on 127.0.0.1 (start it with `headgate dev --bare --tcp`): %w", err)
-	} else {
-		_ = listener.Close() // it was a question only
 	}
+	_ = conn.Close() // it was a question only
 	b := &Bouncer{}
 	if b.dir, err = os.MkdirTemp("", "headgate-bouncer-"); err != nil {
 		return nil, err
@@ -161,7 +164,7 @@ func FindBouncer() (string, error) {
 }
 
 func (b *Bouncer) start(program string, upstream int, superuser, password string) error {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
@@ -193,7 +196,7 @@ func (b *Bouncer) run() error {
 	defer func() { _ = log.Close() }() // the child has its own
 	// The shell ends PgBouncer when this process ends, however: then its standard
 	// input does.
-	b.cmd = exec.Command("/bin/sh", append([]string{"-c", `"$0" "$@" & read -r _; kill -KILL $!; wait`}, b.args...)...)
+	b.cmd = exec.CommandContext(context.Background(), "/bin/sh", append([]string{"-c", `"$0" "$@" & read -r _; kill -KILL $!; wait`}, b.args...)...) //nolint:gosec // the words are ours
 	b.cmd.Dir, b.cmd.Stdout, b.cmd.Stderr = b.dir, log, log
 	if b.leash, err = b.cmd.StdinPipe(); err != nil {
 		return err
@@ -203,7 +206,8 @@ func (b *Bouncer) run() error {
 	}
 	if err := b.ready(); err != nil {
 		said, _ := os.ReadFile(log.Name())
-		return errors.Join(fmt.Errorf("%w; it said: %s", err, said), b.end())
+		b.end()
+		return fmt.Errorf("%w; it said: %s", err, said)
 	}
 	return nil
 }
@@ -263,19 +267,24 @@ func (b *Bouncer) URL(server string) string {
 }
 
 // Restart kills PgBouncer and starts another on the same port.
-func (b *Bouncer) Restart() error { return errors.Join(b.end(), b.run()) }
+func (b *Bouncer) Restart() error {
+	b.end()
+	return b.run()
+}
 
 // Stop ends PgBouncer and all connections through it.
-func (b *Bouncer) Stop() error { return errors.Join(b.end(), os.RemoveAll(b.dir)) }
+func (b *Bouncer) Stop() error {
+	b.end()
+	return os.RemoveAll(b.dir)
+}
 
-func (b *Bouncer) end() error {
+func (b *Bouncer) end() {
 	if b.cmd == nil {
-		return nil
+		return
 	}
 	_ = b.leash.Close()
 	_ = b.cmd.Wait() // says how the shell ended, which is no matter
 	b.cmd = nil
-	return nil
 }
 
 // tcpPort is the port on 127.0.0.1 of a server of package localpg: the number of
