@@ -17,7 +17,7 @@ import (
 // mean their punycode; nothing else is let go, in particular is a host below a
 // tenant's domain not the tenant's.
 //
-// It answers from memory, usually in half a microsecond and without a query; [Memory]
+// It answers from memory, usually in less than a microsecond and without a query; [Memory]
 // says how old an answer may be. Errors match jobs.ErrNoTenant for "",
 // jobs.ErrUnknownTenant, jobs.ErrTenantMoving, jobs.ErrTenantSuspended for every
 // other status than active (with the tenant beside these two), or ErrUnavailable.
