@@ -357,3 +357,24 @@ func awaitEnd(t *testing.T, pool *pgxpool.Pool, uid string) {
 	env := &waiter{t: t, pool: pool}
 	env.until(awaitedStates, uid)
 }
+
+// A login behind a pooler is given a way past it, which is tried and sealed like
+// the login itself.
+func TestDatabaseLoginDirect(t *testing.T) {
+	t.Parallel()
+	c, env, s := prepared(t)
+	s.logins(c).ok(addDB...)
+	c.fails(exitUsage, []string{"server", "set", jobstest.Server}, "give --budget or --pooler")
+	c.fails(exitUsage, []string{"server", "set", jobstest.Server, "--pooler", "statement"}, "use none, transaction or session")
+	require.Contains(t, c.ok("server", "set", jobstest.Server, "--pooler", "transaction", "-o", "json"), `"pooler": "transaction"`)
+
+	central := strings.TrimPrefix(env.Pool.Config().ConnConfig.Database, "/")
+	before := ask(t, central, "SELECT job_direct_version FROM headgate.databases")
+	r := c.with("HEADGATE_JOB_DIRECT_URL", s.jobURL).run("database", "login", "acme-db")
+	require.Zero(t, r.code, r.err)
+	require.Contains(t, r.err, "the job login's direct address is replaced")
+	require.NotEqual(t, before, ask(t, central, "SELECT job_direct_version FROM headgate.databases"))
+	c.with("HEADGATE_JOB_DIRECT_URL", s.ownerURL).fails(exitUsage, []string{"database", "login", "acme-db"}, "it is the same login, past the pooler")
+	c.with("HEADGATE_JOB_DIRECT_URL", s.address(s.job, "planted-wrong", s.dbname)).
+		fails(exitNotPermitted, []string{"database", "login", "acme-db"}, "the server refuses it")
+}

@@ -19,6 +19,7 @@
 // one that the catalog expects.
 //
 // Its weaknesses: the budget is this process's own, so that several workers
-// together may have as many connections as each of them may; and a transaction
-// pooler between is not known yet.
+// together may have as many connections as each of them may; and through a
+// pooler in transaction mode a session that a handler got out of its hands cannot
+// be cleaned (pooler.go).
 package tenantdb
