@@ -30,7 +30,7 @@ bench: ## Headgate beside River alone: one table, and bench.json (ARGS="--pairs 
 	@go build -o bin/headgate ./cmd/headgate && env -u DATABASE_URL -u DATABASE_URL_FILE bin/headgate bench all --save bench.json $(ARGS)
 
 .PHONY: faults
-faults: ## Tests that kill, cut, freeze and restart, at full size; without root (ARGS=-short)
+faults: ## Tests that kill, cut, freeze, black-hole and fill up, at full size; as root (ARGS=-short)
 	@.ci/faults $(ARGS)
 
 .PHONY: soak

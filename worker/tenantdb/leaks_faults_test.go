@@ -12,7 +12,7 @@ func TestFaultsNothingLeaks(t *testing.T) {
 	t.Parallel()
 	switch {
 	case testing.Short():
-		leaks(t, 10)
+		leaks(t, 3)
 	case os.Getenv("HEADGATE_SOAK") != "":
 		leaks(t, 1000)
 	default:
