@@ -69,7 +69,9 @@ const (
 // which field is wrong, or matches jobs.ErrNoTenant, jobs.ErrUnknownTenant,
 // jobs.ErrTenantSuspended or ErrIdempotencyConflict.
 //
-// A tenant that is being moved is accepted; its jobs wait.
+// A tenant that is being moved is accepted; its jobs wait. Who the tenant is comes
+// from the catalog's memory (catalog.Memory says how old that may be); a name that
+// is not in it is looked up.
 func (c *Client) Enqueue(ctx context.Context, tenant string, args jobs.Args, opts *EnqueueOpts) (EnqueueResult, error) {
 	return c.enqueueOne(ctx, EnqueueParams{Tenant: tenant, Args: args, Opts: opts})
 }
@@ -77,7 +79,7 @@ func (c *Client) Enqueue(ctx context.Context, tenant string, args jobs.Args, opt
 // EnqueueTx is Enqueue inside the application's own transaction on the central
 // database: the job exists if and when that commits.
 func (c *Client) EnqueueTx(ctx context.Context, tx pgx.Tx, tenant string, args jobs.Args, opts *EnqueueOpts) (EnqueueResult, error) {
-	return c.enqueueOneTx(ctx, tx, EnqueueParams{Tenant: tenant, Args: args, Opts: opts}, nil)
+	return c.enqueueOneTx(ctx, tx, EnqueueParams{Tenant: tenant, Args: args, Opts: opts}, nil, nil)
 }
 
 // EnqueueDatabase accepts one job of scope database for a database, named as in
@@ -89,12 +91,13 @@ func (c *Client) EnqueueDatabase(ctx context.Context, database string, args jobs
 // EnqueueDatabaseTx is EnqueueDatabase inside the application's own transaction
 // on the central database.
 func (c *Client) EnqueueDatabaseTx(ctx context.Context, tx pgx.Tx, database string, args jobs.Args, opts *EnqueueOpts) (EnqueueResult, error) {
-	return c.enqueueOneTx(ctx, tx, EnqueueParams{Database: database, Args: args, Opts: opts}, nil)
+	return c.enqueueOneTx(ctx, tx, EnqueueParams{Database: database, Args: args, Opts: opts}, nil, nil)
 }
 
 func (c *Client) enqueueOne(ctx context.Context, params EnqueueParams) (result EnqueueResult, err error) {
+	known := c.recall(ctx, params)
 	err = c.bell.transact(ctx, func(tx pgx.Tx, queues queueSet) error {
-		result, err = c.enqueueOneTx(ctx, tx, params, queues)
+		result, err = c.enqueueOneTx(ctx, tx, params, queues, known)
 		return err
 	})
 	if err != nil {
@@ -104,8 +107,9 @@ func (c *Client) enqueueOne(ctx context.Context, params EnqueueParams) (result E
 }
 
 // enqueueOneTx wakes the queue in the transaction, or notes it in wakeLater.
-func (c *Client) enqueueOneTx(ctx context.Context, tx pgx.Tx, params EnqueueParams, wakeLater queueSet) (EnqueueResult, error) {
-	items, err := c.prepare(ctx, tx, []EnqueueParams{params})
+// Tenants that are not known are asked for in the transaction.
+func (c *Client) enqueueOneTx(ctx context.Context, tx pgx.Tx, params EnqueueParams, wakeLater queueSet, known tenantSet) (EnqueueResult, error) {
+	items, err := c.prepare(ctx, tx, []EnqueueParams{params}, known)
 	if err != nil {
 		return EnqueueResult{}, fmt.Errorf("enqueueing a job: %w", err)
 	}
@@ -156,7 +160,7 @@ func (c *Client) enqueueManyTx(ctx context.Context, tx pgx.Tx, params []EnqueueP
 	if len(params) > MaxEnqueueMany {
 		return nil, fmt.Errorf("enqueueing %d jobs: at most %d at once", len(params), MaxEnqueueMany)
 	}
-	items, err := c.prepare(ctx, tx, params)
+	items, err := c.prepare(ctx, tx, params, nil)
 	if err != nil {
 		return nil, fmt.Errorf("enqueueing %d jobs: %w", len(params), err)
 	}

@@ -31,9 +31,30 @@ type item struct {
 	late        error    // why it is refused, unless its key was taken when it was not too late
 }
 
-// prepare checks every item and asks the catalog once for all their tenants.
-// Nothing is written.
-func (c *Client) prepare(ctx context.Context, tx pgx.Tx, params []EnqueueParams) ([]item, error) {
+// tenantSet is tenants by the names that they were asked for by.
+type tenantSet map[string]catalog.Tenant
+
+// recall asks the catalog's memory whom a job is for. What it does not know, or
+// knows to take no work, is asked for again in the transaction, which may be
+// wiser.
+func (c *Client) recall(ctx context.Context, p EnqueueParams) tenantSet {
+	name := p.Tenant
+	if name == "" && p.Database == "" {
+		name, _ = jobs.TenantFrom(ctx)
+	}
+	if name == "" {
+		return nil
+	}
+	tenant, err := c.catalog.ResolveName(ctx, name)
+	if err != nil {
+		return nil
+	}
+	return tenantSet{name: tenant}
+}
+
+// prepare checks every item and asks the catalog once for all their tenants that
+// are not known. Nothing is written.
+func (c *Client) prepare(ctx context.Context, tx pgx.Tx, params []EnqueueParams, known tenantSet) ([]item, error) {
 	items := make([]item, len(params))
 	for i, p := range params {
 		var err error
@@ -41,7 +62,7 @@ func (c *Client) prepare(ctx context.Context, tx pgx.Tx, params []EnqueueParams)
 			return nil, atIndex(err, i, len(params))
 		}
 	}
-	tenants, err := c.tenantsOf(ctx, tx, items)
+	tenants, err := c.tenantsOf(ctx, tx, items, known)
 	if err != nil {
 		return nil, err
 	}
@@ -61,24 +82,27 @@ func atIndex(err error, i, n int) error {
 	return fmt.Errorf("item %d: %w", i, err)
 }
 
-// tenantsOf looks all named tenants up in one query.
-func (c *Client) tenantsOf(ctx context.Context, tx pgx.Tx, items []item) (map[string]catalog.Tenant, error) {
+// tenantsOf looks all named tenants up in one query, unless all are known.
+func (c *Client) tenantsOf(ctx context.Context, tx pgx.Tx, items []item, known tenantSet) (tenantSet, error) {
 	var names []string
 	seen := map[string]bool{}
+	missing := false
 	for _, it := range items {
 		if name := it.meta.Tenant; name != "" && !seen[name] {
 			seen[name] = true
 			names = append(names, name)
+			_, ok := known[name]
+			missing = missing || !ok
 		}
 	}
-	if len(names) == 0 {
-		return nil, nil
+	if !missing {
+		return known, nil
 	}
 	return c.catalog.TenantsByNameTx(ctx, tx, names)
 }
 
 // place turns the names that the caller used into the catalog's ids.
-func (c *Client) place(ctx context.Context, tx pgx.Tx, meta *jobs.Meta, tenants map[string]catalog.Tenant, databases map[string]string) error {
+func (c *Client) place(ctx context.Context, tx pgx.Tx, meta *jobs.Meta, tenants tenantSet, databases map[string]string) error {
 	if meta.Database != "" {
 		id, ok := databases[meta.Database]
 		if !ok {

@@ -89,7 +89,7 @@ func (c *Client) placeAgain(ctx context.Context, tx pgx.Tx, it *item) error {
 	if it.meta.Tenant == "" && it.meta.Database == "" {
 		return fmt.Errorf("%w: its row names neither a tenant nor a database", jobs.ErrNoTenant)
 	}
-	tenants, err := c.tenantsOf(ctx, tx, []item{*it})
+	tenants, err := c.tenantsOf(ctx, tx, []item{*it}, nil)
 	if err != nil {
 		return err
 	}

@@ -83,7 +83,7 @@ func (c *Client) CreateScheduleTx(ctx context.Context, tx pgx.Tx, params Schedul
 	if err != nil {
 		return Schedule{}, fmt.Errorf("schedule %s: %w", params.Name, err)
 	}
-	tenants, err := c.tenantsOf(ctx, tx, []item{it})
+	tenants, err := c.tenantsOf(ctx, tx, []item{it}, nil)
 	if err != nil {
 		return Schedule{}, err
 	}
