@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/migrations"
@@ -41,9 +42,9 @@ func (s *benchStage) headgateSide(ctx context.Context) (*side, error) {
 	if err := h.enrol(ctx, catalog.New(pool, ring)); err != nil {
 		return nil, err
 	}
-	h.client, err = orchestrator.New(orchestrator.Config{Pool: pool, Catalog: catalog.New(pool, ring), Logger: s.p.log})
+	h.client, err = orchestrator.New(orchestrator.Config{Pool: pool, Catalog: s.catalog(pool, ring), Logger: s.p.log})
 	h.config = worker.Config{
-		Pool: workers, Resolver: catalog.New(workers, ring), Queues: map[string]int{"default": s.opts.slots},
+		Pool: workers, Resolver: s.catalog(workers, ring), Queues: map[string]int{"default": s.opts.slots},
 		Tenants: tenantdb.Config{MaxConns: s.layout.conns * s.layout.databases}, Logger: s.warnings(),
 	}
 	return &side{
@@ -51,6 +52,15 @@ func (s *benchStage) headgateSide(ctx context.Context) (*side, error) {
 		tables: "river_job, headgate.outcomes, headgate.workers, headgate.suspects, headgate.idempotency_keys",
 		ended:  `SELECT count(*) FROM headgate.outcomes o JOIN river_job j ON j.id = o.job_id WHERE o.state = 'succeeded' AND j.state = 'completed'`,
 	}, err
+}
+
+// catalog is one that listens to changes, as in an application and in serve.
+func (s *benchStage) catalog(pool *pgxpool.Pool, ring *catalog.KeyRing) *catalog.Catalog {
+	cat := catalog.New(pool, ring)
+	listener := catalog.NewListener(cat, catalog.ListenerConfig{Logger: s.warnings()})
+	listener.Start()
+	s.later(func(context.Context) error { listener.Stop(); return nil })
+	return cat
 }
 
 // headgateSide is what the side's functions stand on.
