@@ -28,6 +28,7 @@ type wire struct {
 	listener net.Listener
 	fate     func(l *link, sql string) fate // asked for each statement; nil means pass
 	down     atomic.Bool                    // new connections are refused
+	accepted atomic.Int64                   // connections, so far
 	deaf     atomic.Bool                    // cancel requests are lost, which pgx sends when a connection breaks
 
 	mu    sync.Mutex
@@ -109,6 +110,7 @@ func (w *wire) accept() {
 		if err != nil {
 			return
 		}
+		w.accepted.Add(1)
 		server, err := net.Dial("unix", w.upstream)
 		if err != nil || w.down.Load() {
 			_ = client.Close()
