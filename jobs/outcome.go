@@ -42,25 +42,28 @@ type Class string
 
 // The classes; docs/concepts.md says which of them use an attempt.
 const (
-	ClassJobError      Class = "job_error"      // the handler returned an error
-	ClassPanic         Class = "panic"          // the handler panicked
-	ClassTimeout       Class = "timeout"        // the attempt's time was up
-	ClassConflict      Class = "conflict"       // serialisation failure, deadlock, or another attempt holds the key
-	ClassUnreachable   Class = "unreachable"    // the tenant's server does not answer
-	ClassServerFull    Class = "server_full"    // the server has no free connection
-	ClassAuthFailed    Class = "auth_failed"    // the server refuses the login
-	ClassReadOnly      Class = "read_only"      // the server takes no writes
-	ClassDiskFull      Class = "disk_full"      // the server's disk is full
-	ClassWrongDatabase Class = "wrong_database" // the address leads to another database than the catalog says
-	ClassSchemaNewer   Class = "schema_newer"   // the database's Headgate schema is newer than this program
-	ClassSchemaOlder   Class = "schema_older"   // ... or older than this program can use
-	ClassUndecryptable Class = "undecryptable"  // the sealed address cannot be opened
-	ClassTenant        Class = "tenant"         // the tenant is unknown, suspended or being moved
-	ClassBadArgs       Class = "bad_args"       // the stored arguments do not fit the kind
-	ClassTombstone     Class = "tombstone"      // the job was cancelled in the tenant's ledger
-	ClassInterrupted   Class = "interrupted"    // the worker stopped or lost its connection before the end
-	ClassEscaped       Class = "escaped"        // the job's own SQL ended its transaction or changed its context
-	ClassUnsafe        Class = "unsafe"         // an unsafe kind began, and nobody knows whether it ended
-	ClassLostWorker    Class = "lost_worker"    // the worker died; another goes on
-	ClassQuarantined   Class = "quarantined"    // the worker died twice while this job alone was under suspicion
+	ClassJobError         Class = "job_error"         // the handler returned an error
+	ClassPanic            Class = "panic"             // the handler panicked
+	ClassTimeout          Class = "timeout"           // the attempt's time was up
+	ClassConnectTimeout   Class = "connect_timeout"   // ... or a shorter one, before it had a connection
+	ClassStatementTimeout Class = "statement_timeout" // a statement's time was up, or it was cancelled by hand
+	ClassLockTimeout      Class = "lock_timeout"      // a statement waited too long for a lock
+	ClassConflict         Class = "conflict"          // serialisation failure, deadlock, or another attempt holds the key
+	ClassUnreachable      Class = "unreachable"       // the tenant's server does not answer
+	ClassServerFull       Class = "server_full"       // the server has no free connection
+	ClassAuthFailed       Class = "auth_failed"       // the server refuses the login
+	ClassReadOnly         Class = "read_only"         // the server takes no writes
+	ClassDiskFull         Class = "disk_full"         // the server's disk is full
+	ClassWrongDatabase    Class = "wrong_database"    // the address leads to another database than the catalog says
+	ClassSchemaNewer      Class = "schema_newer"      // the database's Headgate schema is newer than this program
+	ClassSchemaOlder      Class = "schema_older"      // ... or older than this program can use
+	ClassUndecryptable    Class = "undecryptable"     // the sealed address cannot be opened
+	ClassTenant           Class = "tenant"            // the tenant is unknown, suspended or being moved
+	ClassBadArgs          Class = "bad_args"          // the stored arguments do not fit the kind
+	ClassTombstone        Class = "tombstone"         // the job was cancelled in the tenant's ledger
+	ClassInterrupted      Class = "interrupted"       // the worker stopped or lost its connection before the end
+	ClassEscaped          Class = "escaped"           // the job's own SQL ended its transaction or changed its context
+	ClassUnsafe           Class = "unsafe"            // an unsafe kind began, and nobody knows whether it ended
+	ClassLostWorker       Class = "lost_worker"       // the worker died; another goes on
+	ClassQuarantined      Class = "quarantined"       // the worker died twice while this job alone was under suspicion
 )

@@ -48,6 +48,18 @@ func end(ctx context.Context, tx pgx.Tx, job *jobs.Job[Ending]) error {
 	case "timeout":
 		_, err := tx.Exec(ctx, `SELECT pg_sleep(30)`)
 		return err
+	case "statement timeout":
+		if _, err := tx.Exec(ctx, `SET LOCAL statement_timeout = '20ms'`); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `SELECT pg_sleep(30)`)
+		return err
+	case "lock timeout":
+		if _, err := tx.Exec(ctx, `SET LOCAL lock_timeout = '20ms'`); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(77)`)
+		return err
 	case "fail twice":
 		if job.Attempt < 3 {
 			return errors.New("not yet")
@@ -68,6 +80,11 @@ func TestEndings(t *testing.T) {
 	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
 	env.Tenant("acme", "acme")
 	env.Work(nil, func(w *worker.Worker) { worker.InTx(w, end) })
+	locker, err := db.Pool.Acquire(context.Background())
+	require.NoError(t, err)
+	t.Cleanup(locker.Release)
+	_, err = locker.Exec(context.Background(), `SELECT pg_advisory_lock(77)`)
+	require.NoError(t, err)
 
 	for _, c := range []struct {
 		how      string
@@ -83,6 +100,8 @@ func TestEndings(t *testing.T) {
 		{"panic", jobs.Discarded, jobs.ClassPanic, "the handler panicked: index out of range", 3},
 		{"cancel", jobs.Cancelled, "", "the customer left", 1},
 		{"timeout", jobs.Discarded, jobs.ClassTimeout, "", 3},
+		{"statement timeout", jobs.Discarded, jobs.ClassStatementTimeout, "57014", 3},
+		{"lock timeout", jobs.Discarded, jobs.ClassLockTimeout, "55P03", 3},
 		{"bad sql, hidden", jobs.Discarded, jobs.ClassJobError, "its error was not returned", 3},
 		{"commit", jobs.Discarded, jobs.ClassJobError, "may not end its transaction", 3},
 		{"nul", jobs.Discarded, jobs.ClassJobError, "a byte", 3},

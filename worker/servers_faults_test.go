@@ -178,7 +178,7 @@ func sickServers(t *testing.T, env *jobstest.Env) []*sick {
 	var crowd []*pgx.Conn
 	return []*sick{
 		{name: "dead", db: deadDB, classes: []string{"unreachable", "interrupted"}, fall: func(*testing.T) { _ = dead.listener.Close(); dead.cutAll() }},
-		{name: "black-holed", db: holeDB, classes: []string{"interrupted", "unreachable", "timeout"}, fall: func(*testing.T) { openHole(true) }, heal: func(*testing.T) { openHole(false) }},
+		{name: "black-holed", db: holeDB, classes: []string{"interrupted", "unreachable", "connect_timeout"}, fall: func(*testing.T) { openHole(true) }, heal: func(*testing.T) { openHole(false) }},
 		{
 			name: "wrong-password", db: password, classes: []string{"auth_failed", "interrupted"},
 			fall: func(t *testing.T) {

@@ -88,7 +88,7 @@ const maxHold = time.Minute
 var notItsFault = map[jobs.Class]bool{
 	jobs.ClassUnreachable: true, jobs.ClassServerFull: true, jobs.ClassAuthFailed: true, jobs.ClassReadOnly: true,
 	jobs.ClassDiskFull: true, jobs.ClassWrongDatabase: true, jobs.ClassSchemaNewer: true, jobs.ClassSchemaOlder: true,
-	jobs.ClassUndecryptable: true, jobs.ClassTenant: true, jobs.ClassInterrupted: true, classBusy: true, classWaited: true,
+	jobs.ClassUndecryptable: true, jobs.ClassTenant: true, jobs.ClassInterrupted: true, classBusy: true, jobs.ClassConnectTimeout: true,
 }
 
 // endsForGood are the classes that no further attempt can mend.
@@ -97,12 +97,11 @@ var endsForGood = map[jobs.Class]bool{jobs.ClassTombstone: true, jobs.ClassEscap
 // Classes that this file alone tells from others; the history calls them by the
 // wider word.
 const (
-	classBusy   jobs.Class = "conflict/busy"   // another attempt of the same job holds the ledger's key
-	classGone   jobs.Class = "tenant/gone"     // the tenant or database is not in the catalog any more
-	classWaited jobs.Class = "timeout/connect" // its time was up before it had a connection
+	classBusy jobs.Class = "conflict/busy" // another attempt of the same job holds the ledger's key
+	classGone jobs.Class = "tenant/gone"   // the tenant or database is not in the catalog any more
 )
 
-var publicClass = map[jobs.Class]jobs.Class{classBusy: jobs.ClassConflict, classGone: jobs.ClassTenant, classWaited: jobs.ClassTimeout}
+var publicClass = map[jobs.Class]jobs.Class{classBusy: jobs.ClassConflict, classGone: jobs.ClassTenant}
 
 // classOf finds the classes that this package gives.
 func classOf(err error) jobs.Class {
@@ -132,8 +131,6 @@ func classOf(err error) jobs.Class {
 		return classGone
 	case errors.Is(err, jobs.ErrTenantSuspended), errors.Is(err, jobs.ErrTenantMoving), errors.As(err, &resolve):
 		return jobs.ClassTenant
-	case errors.As(err, &connect) && connect.Class == jobs.ClassTimeout:
-		return classWaited
 	case errors.As(err, &connect):
 		return connect.Class
 	case errors.As(err, &late), errors.As(err, &stuck):

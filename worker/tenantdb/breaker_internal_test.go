@@ -124,7 +124,7 @@ func TestAFullServer(t *testing.T) {
 	}
 	for range 10 {
 		require.NoError(t, s.admit(at("a"), now))
-		require.Empty(t, s.heard(at("a"), now, &ConnectError{Class: jobs.ClassTimeout, Err: context.Canceled}))
+		require.Empty(t, s.heard(at("a"), now, &ConnectError{Class: jobs.ClassConnectTimeout, Err: context.Canceled}))
 	}
 	require.NoError(t, s.admit(at("a"), now))
 }

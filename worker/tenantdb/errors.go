@@ -48,6 +48,7 @@ var nextStep = map[jobs.Class]string{
 	jobs.ClassAuthFailed:    "; give the catalog the right password with `headgate database login`",
 	jobs.ClassUnreachable:   "; the job waits and is tried again",
 	jobs.ClassServerFull:    "; the job waits and is tried again",
+	jobs.ClassConnectTimeout:   "; the job waits and is tried again",
 	jobs.ClassUndecryptable: "; start the worker with the key that sealed it, or store the address again",
 	jobs.ClassWrongDatabase: "; correct the address, or remove the database from the catalog",
 	jobs.ClassSchemaNewer:   "",
@@ -60,7 +61,7 @@ func connectError(ctx context.Context, place address.Place, err error) error {
 		class = jobs.ClassUnreachable
 	}
 	if class == "" {
-		class = jobs.ClassTimeout
+		class = jobs.ClassConnectTimeout
 		err = fmt.Errorf("no connection in time: %w", err)
 	}
 	return &ConnectError{Database: place.Database, Login: place.Login, Class: class, Err: err}
@@ -121,7 +122,9 @@ func byState(code string) jobs.Class {
 	case "40001", "40P01":
 		return jobs.ClassConflict
 	case "57014":
-		return jobs.ClassTimeout
+		return jobs.ClassStatementTimeout
+	case "55P03":
+		return jobs.ClassLockTimeout
 	}
 	return ""
 }

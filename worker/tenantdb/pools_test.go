@@ -181,10 +181,47 @@ func TestWithWaits(t *testing.T) {
 		defer cancel()
 		err := pools.With(short, place, func(context.Context, *tenantdb.Conn) error { return nil })
 		class, _ := tenantdb.Classify(err)
-		require.Equal(t, jobs.ClassTimeout, class, "%v", err)
+		require.Equal(t, jobs.ClassConnectTimeout, class, "%v", err)
 		// The job itself does not wait for what it holds.
 		err = pools.With(held, place, func(context.Context, *tenantdb.Conn) error { return nil })
 		require.ErrorContains(t, err, "use the one that it has")
 		return nil
 	}))
+}
+
+// A login that was refused is not tried again, however many jobs come, until the
+// catalog has another address: each try might be the one that locks the account.
+func TestARefusedLoginIsNotTriedAgain(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	_, db, pools, place := setup(t, tenantdb.Config{})
+	logins := 0
+	wrong := place
+	wrong.Open = func(context.Context) (address.Address, error) {
+		logins++
+		a := db.Job
+		a.Password = address.NewSecret("planted-wrong")
+		return a, nil
+	}
+	wrong.Reload = func(context.Context) (address.Place, error) { return wrong, nil } // the catalog knows no better
+	nothing := func(context.Context, *tenantdb.Conn) error { return nil }
+	for range 20 {
+		class, _ := tenantdb.Classify(pools.With(ctx, wrong, nothing))
+		require.Equal(t, jobs.ClassAuthFailed, class)
+	}
+	require.Equal(t, 1, logins)
+	right := place
+	right.Version++
+	require.NoError(t, pools.With(ctx, right, nothing), "another address is tried at once")
+
+	// One that was changed while a job still had the old one is found by asking.
+	old := wrong
+	old.Login = "another" // connections, and refusals, of its own
+	old.Reload = func(context.Context) (address.Place, error) {
+		newer := right
+		newer.Login = old.Login
+		return newer, nil
+	}
+	require.NoError(t, pools.With(ctx, old, nothing))
+	require.Equal(t, 2, logins)
 }

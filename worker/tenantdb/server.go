@@ -114,7 +114,7 @@ func (s *server) wait(ctx context.Context, w *waiter, place address.Place) (*Con
 			}
 		case <-ctx.Done():
 			s.leave(w)
-			return nil, &ConnectError{Database: place.Database, Login: place.Login, Class: jobs.ClassTimeout, Err: fmt.Errorf(
+			return nil, &ConnectError{Database: place.Database, Login: place.Login, Class: jobs.ClassConnectTimeout, Err: fmt.Errorf(
 				"no free connection to server %s in time (all %d are in use): %w", s.name, s.limit, context.Cause(ctx))}
 		}
 	}
@@ -298,7 +298,7 @@ func (s *server) heard(place address.Place, now time.Time, err error) event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	class, state := Classify(err)
-	silent := class == jobs.ClassUnreachable || class == jobs.ClassTimeout
+	silent := class == jobs.ClassUnreachable || class == jobs.ClassConnectTimeout
 	switch {
 	case errors.Is(err, context.Canceled): // somebody lost patience; that says nothing about the server
 		s.breaker.abandoned()
