@@ -92,7 +92,7 @@ func TestFaultsSickServers(t *testing.T) {
 	flow.run(t, calm, healthy, 40, nil, 0) // warms up
 	first := flow.run(t, calm, healthy, 40, nil, 0)
 	flow.run(t, 2*time.Second, healthy, 40, patients, 2*len(patients)) // the ill have idle connections when they fall
-	flow.asleep(t, all[1].db, "black-holed", 3) // cut off in the middle
+	flow.asleep(t, all[1].db, "black-holed", 3)                        // cut off in the middle
 	for _, s := range all {
 		s.fall(t)
 	}
@@ -255,7 +255,7 @@ func tablespace(t *testing.T, server *localpg.Server, size int) string {
 	t.Helper()
 	top, err := os.MkdirTemp("", "headgate-small-*") // not t.TempDir, which the server's account cannot enter
 	require.NoError(t, err)
-	require.NoError(t, os.Chmod(top, 0o755)) //nolint:gosec // the server's account walks through it
+	require.NoError(t, os.Chmod(top, 0o755)) // the server's account walks through it
 	require.NoError(t, syscall.Mount("tmpfs", top, "tmpfs", 0, fmt.Sprintf("size=%d,mode=755", size)))
 	t.Cleanup(func() {
 		require.NoError(t, syscall.Unmount(top, 0))
@@ -363,7 +363,6 @@ WHERE t.slug = ANY ($1) AND j.state IN ('available', 'running', 'retryable', 'sc
 		return err == nil && left == 0
 	}, bound, 20*time.Millisecond, "jobs of %v are unfinished", tenants)
 }
-
 
 // One server of three is down for a minute under load: the jobs of the other two
 // go on, its own wait without using an attempt, are at work again soon after it

@@ -45,14 +45,14 @@ func (e *ConnectError) Unwrap() error { return e.Err }
 
 // nextStep is what an operator does about a class.
 var nextStep = map[jobs.Class]string{
-	jobs.ClassAuthFailed:    "; give the catalog the right password with `headgate database login`",
-	jobs.ClassUnreachable:   "; the job waits and is tried again",
-	jobs.ClassServerFull:    "; the job waits and is tried again",
-	jobs.ClassConnectTimeout:   "; the job waits and is tried again",
-	jobs.ClassUndecryptable: "; start the worker with the key that sealed it, or store the address again",
-	jobs.ClassWrongDatabase: "; correct the address, or remove the database from the catalog",
-	jobs.ClassSchemaNewer:   "",
-	jobs.ClassSchemaOlder:   "",
+	jobs.ClassAuthFailed:     "; give the catalog the right password with `headgate database login`",
+	jobs.ClassUnreachable:    "; the job waits and is tried again",
+	jobs.ClassServerFull:     "; the job waits and is tried again",
+	jobs.ClassConnectTimeout: "; the job waits and is tried again",
+	jobs.ClassUndecryptable:  "; start the worker with the key that sealed it, or store the address again",
+	jobs.ClassWrongDatabase:  "; correct the address, or remove the database from the catalog",
+	jobs.ClassSchemaNewer:    "",
+	jobs.ClassSchemaOlder:    "",
 }
 
 func connectError(ctx context.Context, place address.Place, err error) error {
