@@ -77,13 +77,14 @@ func (s *suspects) sift(ctx context.Context, tx pgx.Tx, token string, result *ri
 	return nil
 }
 
-// callNextSQL makes due, and wakes the queue of, one of the suspects that were
-// put back: whichever nobody is claiming just now.
+// callNextSQL makes due, and wakes the queue of, the oldest of the suspects that
+// were put back and that nobody is claiming just now. By age, since putting back
+// moves scheduled_at: by that an unlucky one would be passed over for ever.
 const callNextSQL = `
 WITH next AS (
     SELECT j.id FROM headgate.suspects s JOIN river_job j ON j.id = s.job_id
-    WHERE s.quarantined_at IS NULL AND j.state = 'available' AND j.scheduled_at < now() + interval '1 second'
-    ORDER BY j.scheduled_at LIMIT 1
+    WHERE s.deaths >= 2 AND s.quarantined_at IS NULL AND j.state = 'available' AND j.scheduled_at < now() + interval '1 second'
+    ORDER BY s.job_id LIMIT 1
     FOR UPDATE OF j SKIP LOCKED
 ), due AS (
     UPDATE river_job j SET scheduled_at = least(j.scheduled_at, now()) FROM next WHERE j.id = next.id RETURNING j.queue
