@@ -136,9 +136,11 @@ func (c chaos) strike(t *testing.T, env *jobstest.Env, chance *rand.Rand, accept
 func (c chaos) judge(t *testing.T, env *jobstest.Env, tenants []bankTenant, list map[string]order) {
 	t.Helper()
 	var attempts, quarantined, lost, recovered int
+	var why []string
 	require.NoError(t, env.Pool.QueryRow(context.Background(), `
-SELECT max(attempt), (SELECT count(*) FROM headgate.outcomes WHERE class = 'quarantined'), count(*) FILTER (WHERE class = 'lost_worker'), count(*) FILTER (WHERE recovered)
-FROM headgate.outcomes WHERE kind = 'slow-transfer'`).Scan(&attempts, &quarantined, &lost, &recovered))
+SELECT max(attempt), (SELECT count(*) FROM headgate.outcomes WHERE class = 'quarantined'), count(*) FILTER (WHERE class = 'lost_worker'), count(*) FILTER (WHERE recovered),
+       coalesce(array_agg(DISTINCT class || ': ' || message) FILTER (WHERE state NOT IN ('succeeded', 'snoozed') AND class <> 'lost_worker'), '{}')
+FROM headgate.outcomes WHERE kind = 'slow-transfer'`).Scan(&attempts, &quarantined, &lost, &recovered, &why))
 	doubled, missing, of := audit(t, tenants, list, "slow-transfer")
 	bareDoubled, _, bares := audit(t, tenants, list, "bare-transfer")
 	t.Logf("%d jobs: %d doubled, %d missing, %d attempts used, %d quarantined; %d attempts lost with their workers, %d found done in the ledger; without the ledger %d of %d doubled",
@@ -147,7 +149,7 @@ FROM headgate.outcomes WHERE kind = 'slow-transfer'`).Scan(&attempts, &quarantin
 	require.Zero(t, doubled, "transfers whose effect happened twice")
 	require.Zero(t, missing, "transfers whose effect never happened")
 	replay(t, tenants, list)
-	require.Equal(t, 1, attempts, "a death used an attempt")
+	require.Equal(t, 1, attempts, "a death used an attempt: %v", why)
 	require.NotZero(t, bareDoubled, "the control did not double, so these faults prove nothing")
 }
 

@@ -80,12 +80,6 @@ func TestEndings(t *testing.T) {
 	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
 	env.Tenant("acme", "acme")
 	env.Work(nil, func(w *worker.Worker) { worker.InTx(w, end) })
-	locker, err := db.Pool.Acquire(context.Background())
-	require.NoError(t, err)
-	t.Cleanup(locker.Release)
-	_, err = locker.Exec(context.Background(), `SELECT pg_advisory_lock(77)`)
-	require.NoError(t, err)
-
 	for _, c := range []struct {
 		how      string
 		state    jobs.State
@@ -101,7 +95,6 @@ func TestEndings(t *testing.T) {
 		{"cancel", jobs.Cancelled, "", "the customer left", 1},
 		{"timeout", jobs.Discarded, jobs.ClassTimeout, "", 3},
 		{"statement timeout", jobs.Discarded, jobs.ClassStatementTimeout, "57014", 3},
-		{"lock timeout", jobs.Discarded, jobs.ClassLockTimeout, "55P03", 3},
 		{"bad sql, hidden", jobs.Discarded, jobs.ClassJobError, "its error was not returned", 3},
 		{"commit", jobs.Discarded, jobs.ClassJobError, "may not end its transaction", 3},
 		{"nul", jobs.Discarded, jobs.ClassJobError, "a byte", 3},
@@ -125,6 +118,32 @@ func TestEndings(t *testing.T) {
 			require.Equal(t, want, rows, "rows of a job that %s", c.state)
 		})
 	}
+}
+
+// A lock may be held by a worker that is gone and whose session is not: a job
+// that waits for it in vain waits longer, and uses no attempt.
+func TestALockTimeoutUsesNoAttempt(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	env := jobstest.New(t)
+	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
+	env.Tenant("acme", "acme")
+	locker, err := db.Pool.Acquire(ctx)
+	require.NoError(t, err)
+	defer locker.Release()
+	_, err = locker.Exec(ctx, `SELECT pg_advisory_lock(77)`)
+	require.NoError(t, err)
+	env.Work(nil, func(w *worker.Worker) { worker.InTx(w, end) })
+	job, err := env.Client.Enqueue(ctx, "acme", Ending{How: "lock timeout"}, nil)
+	require.NoError(t, err)
+	held := env.WaitFor(job.UID, func(o jobs.Outcome) bool { return o.State == jobs.Snoozed })
+	require.Equal(t, jobs.ClassLockTimeout, held.Class)
+	require.Equal(t, "55P03", held.SQLState)
+	_, err = locker.Exec(ctx, `SELECT pg_advisory_unlock(77)`)
+	require.NoError(t, err)
+	done := env.Wait(job.UID)
+	require.Equal(t, jobs.Succeeded, done.State)
+	require.Equal(t, 1, done.Attempt)
 }
 
 // A job whose ledger row is done succeeds without running again, with the

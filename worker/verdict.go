@@ -88,7 +88,7 @@ const maxHold = time.Minute
 var notItsFault = map[jobs.Class]bool{
 	jobs.ClassUnreachable: true, jobs.ClassServerFull: true, jobs.ClassAuthFailed: true, jobs.ClassReadOnly: true,
 	jobs.ClassDiskFull: true, jobs.ClassWrongDatabase: true, jobs.ClassSchemaNewer: true, jobs.ClassSchemaOlder: true,
-	jobs.ClassUndecryptable: true, jobs.ClassTenant: true, jobs.ClassInterrupted: true, classBusy: true, jobs.ClassConnectTimeout: true,
+	jobs.ClassUndecryptable: true, jobs.ClassTenant: true, jobs.ClassInterrupted: true, classBusy: true, jobs.ClassConnectTimeout: true, jobs.ClassLockTimeout: true,
 }
 
 // endsForGood are the classes that no further attempt can mend.
