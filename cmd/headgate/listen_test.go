@@ -15,6 +15,7 @@ func TestAWorkerListensToTheCatalog(t *testing.T) {
 	wait := &waiter{t, env.Pool}
 	for _, with := range []*cli{c, c.with("DATABASE_DIRECT_URL", env.URL)} {
 		worker := with.start("worker", "--reports", t.TempDir())
+		worker.err.await(t, "ready")
 		wait.until(listeners)
 		require.Equal(t, exitOK, worker.end(), worker.err.String())
 		wait.until(`SELECT 1 - (` + listeners + `)`)
