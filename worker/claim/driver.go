@@ -44,13 +44,13 @@ func NewDriver(pool, listen *pgxpool.Pool, lease *Lease) *Driver {
 		ear = riverpgxv5.New(listen)
 	}
 	return &Driver{Driver: driver, listen: ear, pilot: &pilot{
-		lease: lease, unwrap: driver.UnwrapTx, log: slog.Default(), undecodable: map[int64]string{},
+		pool: pool, lease: lease, unwrap: driver.UnwrapTx, log: slog.Default(), undecodable: map[int64]string{},
 	}}
 }
 
 // GetListener is called by River.
 func (d *Driver) GetListener(params *riverdriver.GetListenenerParams) riverdriver.Listener {
-	return d.listen.GetListener(params)
+	return &ear{d.listen.GetListener(params), &d.pilot.shared.bell}
 }
 
 // PluginInit is called by River.

@@ -1,6 +1,7 @@
 package claim
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -16,17 +17,36 @@ type claimed struct {
 	token string
 }
 
-// hand is what this process has claimed and not yet ended. It answers one
-// question: is a row that runs under this process's name really in its hands?
-// The row is not if the answer to the claim was lost, or the attempt's end; and
-// since the process lives and beats, no reaper would ever come for it.
+// lane names the work of one tenant or database, of one kind, in one queue, and
+// the server where it is done ("" : none).
+type lane struct {
+	queue, owner, kind string
+	server, database   string
+}
+
+// grip is one claimed row in hand.
+type grip struct {
+	lane
+	over   bool // the attempt is over, its end is on its way to the row
+	began  time.Time
+	bill   float64 // worker-seconds that the owner has been charged for so far
+	weight float64
+}
+
+// hand is what this process has claimed and not yet ended. It answers three
+// questions: is a row that runs under this process's name really in its hands
+// (if the answer to a claim was lost, or an attempt's end, it is not, and since
+// the process lives and beats no reaper would ever come for it); how much of the
+// limits does this process use up; and what do owners owe for work that took
+// longer, or less long, than they were charged for.
 type hand struct {
 	mu      sync.Mutex
 	claims  map[string]bool       // tokens of claims under way
-	held    map[claimed]bool      // true: the attempt is over, its end is on its way to the row
+	held    map[claimed]*grip     //
 	failing bool                  // the last group of ends was not written: ends are waiting
 	strays  map[claimed]time.Time // rows in nobody's hands, and since when the keeper has known them
 	left    map[claimed]Left      // what attempts have left for their ends
+	tally   tally
 }
 
 // Left is what an attempt leaves for its end besides what River carries there.
@@ -40,7 +60,10 @@ type Left struct {
 }
 
 func newHand() *hand {
-	return &hand{claims: map[string]bool{}, held: map[claimed]bool{}, strays: map[claimed]time.Time{}, left: map[claimed]Left{}}
+	return &hand{
+		claims: map[string]bool{}, held: map[claimed]*grip{}, strays: map[claimed]time.Time{}, left: map[claimed]Left{},
+		tally: tally{},
+	}
 }
 
 // leave keeps what an attempt leaves until its end is written.
@@ -65,23 +88,68 @@ func (h *hand) reach(token string) {
 }
 
 // take notes what a claim brought: nothing, if it failed or its answer was lost.
-func (h *hand) take(token string, rows []*rivertype.JobRow) {
+func (h *hand) take(token string, grips map[int64]*grip) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.claims, token)
-	for _, row := range rows {
-		h.held[claimed{row.ID, token}] = false
+	now := time.Now()
+	for id, g := range grips {
+		g.began = now
+		h.held[claimed{id, token}] = g
 	}
 }
 
-// finish notes that an attempt is over. Its end may have been written before.
-func (h *hand) finish(row *rivertype.JobRow) {
+// finish notes that an attempt is over, and what it is to be charged. Its end may
+// have been written before.
+func (h *hand) finish(row *rivertype.JobRow, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	c := claimed{row.ID, Token(row.AttemptedBy)}
-	if _, ok := h.held[c]; ok {
-		h.held[c] = true
+	if g := h.held[claimed{row.ID, Token(row.AttemptedBy)}]; g != nil && !g.over {
+		g.over = true
+		h.tally.finished(g, now)
 	}
+}
+
+// holds adds up what is running in this process.
+func (h *hand) holds() *hold {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	sum := newHold()
+	for _, g := range h.held {
+		if !g.over {
+			sum.run(g.lane)
+		}
+	}
+	return sum
+}
+
+// inDatabase counts the jobs that run in one database.
+func (h *hand) inDatabase(id string) (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, g := range h.held {
+		if !g.over && g.database == id {
+			n++
+		}
+	}
+	return n
+}
+
+// debts takes what has come up since the last time of what the owners in a queue
+// are to be charged, by lane. What is running counts as soon as it has taken twice
+// as long as was charged for it: an owner with long jobs does not wait for their
+// end to be known as such.
+func (h *hand) debts(queue string, now time.Time) map[lane]debt {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, g := range h.held {
+		if !g.over && g.queue == queue {
+			h.tally.running(g, now)
+		}
+	}
+	debts := h.tally[queue]
+	delete(h.tally, queue)
+	return debts
 }
 
 // drop forgets rows whose end is written, or is not this process's to write.
@@ -114,8 +182,8 @@ func (h *hand) lost(running []claimed, now time.Time, patience time.Duration) (l
 	defer h.mu.Unlock()
 	strays := map[claimed]time.Time{}
 	for _, c := range running {
-		over, held := h.held[c]
-		if h.claims[c.token] || held && (!over || h.failing) {
+		g := h.held[c]
+		if h.claims[c.token] || g != nil && (!g.over || h.failing) {
 			continue
 		}
 		since, known := h.strays[c]
@@ -124,7 +192,7 @@ func (h *hand) lost(running []claimed, now time.Time, patience time.Duration) (l
 		}
 		strays[c] = since
 		wait := patience
-		if held {
+		if g != nil {
 			wait = max(patience, endsTake)
 		}
 		if known && now.Sub(since) >= wait {
@@ -135,9 +203,43 @@ func (h *hand) lost(running []claimed, now time.Time, patience time.Duration) (l
 	return lost
 }
 
-// producer tells the hand what River tells a producer's state.
-type producer struct{ hand *hand }
+// tally is what owners owe, by queue and lane, since the last claim of each
+// queue. It is bounded by the lanes that this process works in between two claims.
+type tally map[string]map[lane]debt
 
-// JobFinish is called by River when an attempt is over and its end was handed to
-// the completer.
-func (p *producer) JobFinish(row *rivertype.JobRow) { p.hand.finish(row) }
+// debt is a correction of one lane.
+type debt struct {
+	vtime    float64 // to be added to its owner's: worker-seconds over weight
+	seconds  float64 // of attempts that have ended
+	attempts int
+}
+
+func (t tally) add(l lane, d debt) {
+	if t[l.queue] == nil {
+		t[l.queue] = map[lane]debt{}
+	}
+	sum := t[l.queue][l]
+	t[l.queue][l] = debt{sum.vtime + d.vtime, sum.seconds + d.seconds, sum.attempts + d.attempts}
+}
+
+func (t tally) finished(g *grip, now time.Time) {
+	took := max(now.Sub(g.began).Seconds(), 0)
+	t.add(g.lane, debt{(took - g.bill) / g.weight, took, 1})
+	g.bill = took
+}
+
+func (t tally) running(g *grip, now time.Time) {
+	if took := now.Sub(g.began).Seconds(); took > 2*g.bill+0.005 {
+		t.add(g.lane, debt{vtime: (took - g.bill) / g.weight})
+		g.bill = took
+	}
+}
+
+// restore puts back debts that a failed claim has not written.
+func (h *hand) restore(queue string, debts map[lane]debt) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for l, d := range maps.All(debts) {
+		h.tally.add(l, d)
+	}
+}

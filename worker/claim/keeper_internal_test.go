@@ -80,12 +80,12 @@ func TestLost(t *testing.T) {
 		return &rivertype.JobRow{ID: id, AttemptedBy: []string{token}}
 	}
 	h.reach("on its way")
-	h.take("worked", []*rivertype.JobRow{row(2, "worked")})
-	h.take("over", []*rivertype.JobRow{row(3, "over")})
-	h.finish(row(3, "over"))
-	h.take("ended", []*rivertype.JobRow{row(4, "ended")})
+	h.take("worked", map[int64]*grip{2: {weight: 1}})
+	h.take("over", map[int64]*grip{3: {weight: 1}})
+	h.finish(row(3, "over"), start)
+	h.take("ended", map[int64]*grip{4: {weight: 1}})
 	h.drop([]end{{id: 4, token: "ended"}})
-	h.finish(row(4, "ended")) // River says so after the end was written
+	h.finish(row(4, "ended"), start) // River says so after the end was written
 	running := []claimed{{1, "on its way"}, {2, "worked"}, {3, "over"}, {4, "unknown"}, {2, "unknown"}}
 	require.Empty(t, h.lost(running, at(0), time.Second))
 	require.Equal(t, []claimed{{4, "unknown"}, {2, "unknown"}}, h.lost(running, at(1), time.Second), "an end may take two seconds")

@@ -10,9 +10,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river/riverdriver"
 	"github.com/riverqueue/river/rivershared/baseservice"
 	"github.com/riverqueue/river/rivershared/riverpilot"
@@ -26,6 +28,8 @@ import (
 // is to translate; the statements are in complete.go.
 type pilot struct {
 	riverpilot.StandardPilot
+	pool   *pgxpool.Pool
+	shared shared
 	unwrap func(riverdriver.ExecutorTx) pgx.Tx
 	lease  *Lease
 	log    *slog.Logger // River's
@@ -39,56 +43,61 @@ func (p *pilot) PilotInit(archetype *baseservice.Archetype, _ *riverpilot.PilotI
 	p.log = archetype.Logger
 }
 
-// JobGetAvailable claims. River writes the name it is given as the last element
-// of attempted_by; we give it the lease's next token.
-func (p *pilot) JobGetAvailable(ctx context.Context, exec riverdriver.Executor, state riverpilot.ProducerState, params *riverdriver.JobGetAvailableParams) (*riverdriver.JobGetAvailableResult, error) {
+// JobGetAvailable claims (claimer.go).
+func (p *pilot) JobGetAvailable(ctx context.Context, _ riverdriver.Executor, state riverpilot.ProducerState, params *riverdriver.JobGetAvailableParams) (*riverdriver.JobGetAvailableResult, error) {
+	prod, ok := state.(*producer)
+	if !ok || params.MaxToLock <= 0 {
+		return &riverdriver.JobGetAvailableResult{}, nil
+	}
 	ours := *params
 	token := p.lease.next()
 	ours.ClientID = token
 	p.lease.hand.reach(token)
-	result, err := p.claim(ctx, exec, state, &ours)
+	haul, err := prod.claimer.claim(ctx, &ours)
 	if err != nil {
 		p.lease.hand.take(token, nil)
 		p.lease.suspects.forget(func(c claimed) bool { return c.token == token })
 		return nil, err
 	}
-	if len(result.Jobs) > 0 {
+	if len(haul.result.Jobs) > 0 {
 		fault.Point(fault.Claimed)
 	}
-	p.lease.hand.take(token, result.Jobs)
+	p.lease.hand.take(token, haul.grips)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for id := range result.DecodeErrors {
+	for id := range haul.result.DecodeErrors {
 		p.undecodable[id] = token
 	}
-	return result, nil
+	return haul.result, nil
 }
 
-// ProducerInit lets River tell the hand which attempts are over.
+// beginQueueSQL starts a queue's clock.
+const beginQueueSQL = `INSERT INTO headgate.lane_clocks (queue) VALUES ($1) ON CONFLICT DO NOTHING`
+
+// ProducerInit makes the claimer of a producer's queue, and lets River tell the
+// hand which attempts are over.
 func (p *pilot) ProducerInit(ctx context.Context, exec riverdriver.Executor, params *riverpilot.ProducerInitParams) (int64, riverpilot.ProducerState, error) {
 	id, _, err := p.StandardPilot.ProducerInit(ctx, exec, params)
-	return id, &producer{p.lease.hand}, err
+	if err != nil {
+		return id, nil, err
+	}
+	if _, err := p.pool.Exec(ctx, beginQueueSQL, params.Queue); err != nil {
+		return id, nil, fmt.Errorf("beginning to claim for queue %s: %w", params.Queue, err)
+	}
+	return id, &producer{p.lease, &claimer{pool: p.pool, queue: params.Queue, lease: p.lease, shared: &p.shared}}, nil
 }
 
-// claim is River's own statement, alone or, while there are suspects, in a
-// transaction that puts back those which may not run here now.
-func (p *pilot) claim(ctx context.Context, exec riverdriver.Executor, state riverpilot.ProducerState, params *riverdriver.JobGetAvailableParams) (*riverdriver.JobGetAvailableResult, error) {
-	if !p.lease.suspects.any.Load() {
-		return p.StandardPilot.JobGetAvailable(ctx, exec, state, params)
-	}
-	tx, err := exec.Begin(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("beginning a claim: %w", err)
-	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // after a commit this does nothing
-	result, err := p.StandardPilot.JobGetAvailable(ctx, tx, state, params)
-	if err != nil {
-		return nil, err
-	}
-	if err := p.lease.suspects.sift(ctx, p.unwrap(tx), params.ClientID, result); err != nil {
-		return nil, err
-	}
-	return result, tx.Commit(ctx)
+// producer is what River's producer of one queue keeps of ours.
+type producer struct {
+	lease   *Lease
+	claimer *claimer
+}
+
+// JobFinish is called by River when an attempt is over and its end was handed to
+// the completer.
+func (p *producer) JobFinish(row *rivertype.JobRow) {
+	p.lease.hand.finish(row, time.Now())
+	p.claimer.shared.gave(row.Queue)
 }
 
 // JobGetStuck finds nothing: River's rescuer, whose clock is its own and which

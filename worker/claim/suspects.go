@@ -3,12 +3,10 @@ package claim
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/riverqueue/river/riverdriver"
 	"github.com/riverqueue/river/rivertype"
 )
 
@@ -51,9 +49,12 @@ WHERE id = ANY ($1)`
 // sift takes out of a fresh claim, in its transaction, the suspects that this
 // process may not run now, and puts them back. If the claim comes to nothing
 // after all, the caller forgets it.
-func (s *suspects) sift(ctx context.Context, tx pgx.Tx, token string, result *riverdriver.JobGetAvailableResult) error {
-	ids := column(result.Jobs, func(row *rivertype.JobRow) int64 { return row.ID })
-	rows, err := tx.Query(ctx, whichSuspectsSQL, ids)
+func (s *suspects) sift(ctx context.Context, db querier, token string, h *haul) error {
+	if !s.any.Load() || len(h.result.Jobs) == 0 {
+		return nil
+	}
+	ids := column(h.result.Jobs, func(row *rivertype.JobRow) int64 { return row.ID })
+	rows, err := db.Query(ctx, whichSuspectsSQL, ids)
 	if err != nil {
 		return fmt.Errorf("looking for suspects: %w", err)
 	}
@@ -67,13 +68,10 @@ func (s *suspects) sift(ctx context.Context, tx pgx.Tx, token string, result *ri
 	if len(found) == 0 {
 		return nil
 	}
-	if _, err := tx.Exec(ctx, putBackSQL, found); err != nil {
+	if _, err := db.Exec(ctx, putBackSQL, found); err != nil {
 		return fmt.Errorf("putting suspects back: %w", err)
 	}
-	result.Jobs = slices.DeleteFunc(result.Jobs, func(row *rivertype.JobRow) bool { return slices.Contains(found, row.ID) })
-	for _, id := range found {
-		delete(result.DecodeErrors, id)
-	}
+	h.leave(found)
 	return nil
 }
 

@@ -1,0 +1,383 @@
+package claim
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river/riverdriver"
+	"github.com/riverqueue/river/rivertype"
+)
+
+// quantum is how much worker time an owner is served in one go, in seconds. Short
+// jobs of one owner then go several at a time and back to back on one connection;
+// nobody waits longer for it than this.
+const quantum = 0.02
+
+// passes bounds how often one claim looks again, because lanes had fewer jobs than
+// they might have.
+const passes = 4
+
+// claimTimeout bounds a claim.
+const claimTimeout = 15 * time.Second
+
+// Connections is what claiming must know of this process's connections to
+// tenants' servers, by the server's id. worker/tenantdb's Pools is one. All
+// methods are called within a claim, one claim at a time, and must not block.
+type Connections interface {
+	// Settle sets how many connections to each server the process may have to
+	// those it has now, idle ones included, or its running jobs if they are more,
+	// and returns that. Of servers in wanted, others wait for a place: idle
+	// connections to them are closed, and count until they are.
+	Settle(running map[string]int, wanted map[string]bool) map[string]int
+	// Allow raises it for jobs that have been claimed.
+	Allow(places map[string]int)
+}
+
+// claimer claims for one queue of one process.
+type claimer struct {
+	pool   *pgxpool.Pool
+	queue  string
+	lease  *Lease
+	shared *shared
+	blocks blocks
+	seen   time.Time // when blocks was true
+	groups int       // of lanes, as of the last look
+}
+
+// shared is what the claimers of one process have in common. They take turns: the
+// database would make them do so anyway.
+type shared struct {
+	bell  bell
+	conns Connections
+	stats stats
+
+	turn      sync.Mutex
+	published []byte // guarded by turn: this process's row in headgate.hands
+	asIf      string // guarded by turn: the incarnation that it was published for
+
+	mu      sync.Mutex
+	waiting map[string]bool // guarded by mu: queues in which a limit keeps something from this process
+	others  bool            // guarded by mu: a limit keeps something from another process
+	given   bool            // guarded by mu: an attempt has ended that limits still count
+}
+
+// claim claims up to params.MaxToLock jobs for the token in params.ClientID.
+func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailableParams) (*haul, error) {
+	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
+	defer cancel()
+	c.shared.turn.Lock()
+	defer c.shared.turn.Unlock()
+	conn, err := c.pool.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("claiming jobs: %w", err)
+	}
+	defer conn.Release()
+	quiet, err := c.quiet(ctx, conn.Conn())
+	if err != nil || quiet {
+		return &haul{result: &riverdriver.JobGetAvailableResult{}}, err
+	}
+	began := time.Now()
+	debts := c.lease.hand.debts(c.queue, began)
+	all, err := c.transact(ctx, conn.Conn(), params, debts)
+	if err != nil {
+		c.lease.hand.restore(c.queue, debts)
+		if conn.Conn().PgConn().TxStatus() != 'I' {
+			_ = conn.Conn().Close(ctx) // its transaction, and with it the turn, ends
+		}
+		return nil, err
+	}
+	c.shared.stats.add(time.Since(began), len(all.result.Jobs))
+	return all, nil
+}
+
+// quiet says that there is nothing to claim, and nothing to tell anybody.
+func (c *claimer) quiet(ctx context.Context, conn *pgx.Conn) (quiet bool, err error) {
+	var others bool
+	if err := conn.QueryRow(ctx, quietSQL, c.queue, c.lease.Incarnation()).Scan(&quiet, &others); err != nil {
+		return false, fmt.Errorf("looking for jobs: %w", err)
+	}
+	return quiet && !c.shared.owesNews(others), nil
+}
+
+// owesNews says whether limits still count what this process has given back.
+// It is one claim too many for each time that a worker falls idle.
+func (s *shared) owesNews(others bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.others = others
+	return s.given
+}
+
+// transact is the claim's transaction.
+func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdriver.JobGetAvailableParams, debts map[lane]debt) (*haul, error) {
+	incarnation := c.lease.Incarnation()
+	if time.Since(c.seen) > believe {
+		c.blocks = blocks{}
+	}
+	batch, v := &pgx.Batch{}, &view{}
+	batch.Queue("BEGIN")
+	batch.Queue(lockSQL, strconv.FormatInt(lockWait.Milliseconds(), 10)+"ms")
+	batch.Queue(wakeSQL, c.queue, quantum)
+	looked := c.blocks
+	most := c.most(params.MaxToLock)
+	c.queueLook(batch, v, incarnation, params.Kind, looked, most)
+	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, fmt.Errorf("claiming jobs: %w", err)
+	}
+	c.groups = v.groups
+	settled := c.settled(v.others)
+	all, waits := newHaul(), false
+	mine := c.holds(v, all, settled)
+	batch = &pgx.Batch{}
+	if v.paused {
+		c.queueSettle(batch, v, all, debts, nil)
+	}
+	for pass := 1; !v.paused; pass++ {
+		v.charge(debts)
+		left := params.MaxToLock - len(all.result.Jobs)
+		room := newRoom(c.queue, v.limits, mine, v.others)
+		now := time.Now()
+		c.blocks, c.seen = room.blocks(v.candidates, looked, now), now
+		chosen := choose(v.candidates, room, left, quantum)
+		h, err := c.take(ctx, conn, chosen.turns, left, params)
+		if err != nil {
+			return nil, err
+		}
+		c.queueSettle(batch, v, h, debts, chosen.dry)
+		debts = nil
+		all.append(h)
+		mine = c.holds(v, all, settled)
+		waits = len(all.result.Jobs) < params.MaxToLock && (chosen.limited || !looked.none())
+		if !c.again(h, v, chosen, looked, left) || pass == passes {
+			break
+		}
+		most, looked, v = 4*most, c.blocks, &view{}
+		c.queueLook(batch, v, incarnation, params.Kind, looked, most)
+		if err := conn.SendBatch(ctx, batch).Close(); err != nil {
+			return nil, fmt.Errorf("claiming jobs: %w", err)
+		}
+		batch = &pgx.Batch{}
+	}
+	if err := c.lease.suspects.sift(ctx, conn, params.ClientID, all); err != nil {
+		return nil, err
+	}
+	return all, c.commit(ctx, conn, batch, v, c.holds(v, all, settled), waits)
+}
+
+// again says whether another pass may bring more.
+func (c *claimer) again(h *haul, v *view, chosen choice, looked blocks, left int) bool {
+	switch {
+	case len(h.result.Jobs) >= left || h.found >= left: // enough, or held up by somebody's locks
+		return false
+	case v.more: // there are lanes that have not been looked at
+		return true
+	case len(h.empty) > 0 && chosen.limited: // what they had been given is free for others
+		return true
+	}
+	return !looked.within(c.blocks) // something was left out that is open again
+}
+
+// most is how many lanes of each group to look at first.
+func (c *claimer) most(want int) int {
+	return max(2*want/max(c.groups, 1), 4) + 4
+}
+
+// settled is how many connections this process keeps to each server, for as long
+// as this claim lasts.
+func (c *claimer) settled(others []*hold) map[string]int {
+	if c.shared.conns == nil {
+		return nil
+	}
+	running, wanted := map[string]int{}, map[string]bool{}
+	for id, s := range c.lease.hand.holds().Servers {
+		running[id] = s.Jobs
+	}
+	for _, other := range others {
+		for _, id := range other.Wants {
+			wanted[id] = true
+		}
+	}
+	return c.shared.conns.Settle(running, wanted)
+}
+
+// holds is what this process holds, with what this claim has brought so far.
+func (c *claimer) holds(v *view, all *haul, settled map[string]int) *hold {
+	sum := c.lease.hand.holds()
+	for _, g := range all.grips {
+		sum.run(g.lane)
+	}
+	for id := range v.limits.databases {
+		sum.Databases[id] = c.lease.hand.inDatabase(id)
+	}
+	for _, g := range all.grips {
+		if _, some := v.limits.databases[g.database]; some {
+			sum.Databases[g.database]++
+		}
+	}
+	for id, n := range settled {
+		sum.Servers[id] = held{Jobs: sum.Servers[id].Jobs, Conns: n}
+	}
+	return sum
+}
+
+// commit publishes what the process holds, tells those who wait for some of it,
+// and ends the transaction.
+func (c *claimer) commit(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, v *view, mine *hold, waits bool) error {
+	s := c.shared
+	s.mu.Lock()
+	began := waits && len(s.waiting) == 0
+	if s.waiting == nil {
+		s.waiting = map[string]bool{}
+	}
+	if delete(s.waiting, c.queue); waits {
+		s.waiting[c.queue] = true
+	}
+	mine.Waits = slices.Sorted(maps.Keys(s.waiting))
+	given := s.given
+	s.given = false
+	s.mu.Unlock()
+	mine.Wants = c.blocks.servers
+	incarnation := c.lease.Incarnation()
+	hand, err := json.Marshal(mine)
+	if err != nil {
+		return err
+	}
+	changed := !bytes.Equal(hand, s.published) || s.asIf != incarnation
+	if changed {
+		batch.Queue(publishSQL, incarnation, hand, len(mine.Waits) > 0)
+	}
+	var waiters []string
+	for _, other := range v.others {
+		waiters = append(waiters, other.Waits...)
+	}
+	switch {
+	case began && len(v.others) > 0:
+		batch.Queue(ringSQL, nil) // from now on they ring when they give something back
+	case changed && given && len(waiters) > 0:
+		batch.Queue(ringSQL, waiters)
+	}
+	batch.Queue("COMMIT")
+	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
+		s.gave("")
+		return fmt.Errorf("committing a claim: %w", err)
+	}
+	if changed {
+		s.published, s.asIf = hand, incarnation
+	}
+	s.mu.Lock()
+	s.others = len(waiters) > 0
+	s.mu.Unlock()
+	if s.conns != nil {
+		places := map[string]int{}
+		for id, h := range mine.Servers {
+			places[id] = h.places()
+		}
+		s.conns.Allow(places)
+	}
+	return nil
+}
+
+// gave notes that an attempt has ended, and rings for those who wait for what it
+// held.
+func (s *shared) gave(queue string) {
+	s.mu.Lock()
+	s.given = true
+	ring := slices.Collect(maps.Keys(s.waiting))
+	if len(ring) == 0 && s.others && queue != "" {
+		ring = []string{queue}
+	}
+	s.mu.Unlock()
+	for _, q := range ring {
+		s.bell.ring(q)
+	}
+}
+
+// newHaul is an empty one.
+func newHaul() *haul {
+	return &haul{
+		result: &riverdriver.JobGetAvailableResult{DecodeErrors: map[int64]error{}},
+		grips:  map[int64]*grip{}, billed: map[string]float64{}, spent: map[string]int{},
+	}
+}
+
+// append adds what another pass brought.
+func (h *haul) append(more *haul) {
+	h.result.Jobs = append(h.result.Jobs, more.result.Jobs...)
+	maps.Copy(h.result.DecodeErrors, more.result.DecodeErrors)
+	maps.Copy(h.grips, more.grips)
+}
+
+// leave takes rows out of a haul.
+func (h *haul) leave(ids []int64) {
+	h.result.Jobs = slices.DeleteFunc(h.result.Jobs, func(row *rivertype.JobRow) bool { return slices.Contains(ids, row.ID) })
+	for _, id := range ids {
+		delete(h.result.DecodeErrors, id)
+		delete(h.grips, id)
+	}
+}
+
+// charge applies debts to what was seen: they are settled with the claim.
+func (v *view) charge(debts map[lane]debt) {
+	owed := map[string]float64{}
+	for l, d := range debts {
+		owed[l.owner] += d.vtime
+	}
+	for i := range v.candidates {
+		v.candidates[i].vtime = max(v.candidates[i].vtime+owed[v.candidates[i].lane], v.clock)
+	}
+}
+
+// blocks is what is full now. before is what the candidates leave out: who was at
+// its limit a moment ago, and has not got fewer since, is taken to be so still.
+func (r *room) blocks(candidates []candidate, before blocks, now time.Time) blocks {
+	b := blocks{owners: map[string]fullOwner{}}
+	for id, budget := range r.limits.servers {
+		trying, halfOpen := r.limits.halfOpen[id]
+		if budget-r.all.Servers[id].Conns+r.idle(id) <= 0 || halfOpen && trying <= r.all.Servers[id].Jobs {
+			b.servers = append(b.servers, id)
+		}
+	}
+	for kind, limit := range r.limits.kinds {
+		if limit.all != nil && *limit.all <= r.kinds[kind] {
+			b.kinds = append(b.kinds, kind)
+		}
+	}
+	for _, c := range candidates {
+		if running := r.running(c.lane); c.maxRunning != nil && *c.maxRunning <= running {
+			b.owners[c.lane] = fullOwner{running, now}
+		}
+	}
+	for owner, s := range before.owners {
+		if now.Sub(s.since) < believe && r.running(owner) >= s.running {
+			b.owners[owner] = s
+		}
+	}
+	return b
+}
+
+// believe is how long a block is taken for true without another look.
+const believe = 200 * time.Millisecond
+
+func (b blocks) none() bool { return len(b.servers)+len(b.kinds)+len(b.owners) == 0 }
+
+// within says that all that b blocks is blocked by wider too.
+func (b blocks) within(wider blocks) bool {
+	in := func(list, all []string) bool {
+		return !slices.ContainsFunc(list, func(s string) bool { return !slices.Contains(all, s) })
+	}
+	for owner := range b.owners {
+		if _, still := wider.owners[owner]; !still {
+			return false
+		}
+	}
+	return in(b.servers, wider.servers) && in(b.kinds, wider.kinds)
+}

@@ -1,0 +1,255 @@
+package claim
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A claim is one transaction in three round trips: look (this file), choose
+// (choose.go), take and settle (take.go). All claims of all processes take turns
+// under one advisory lock, since limits span queues; it is held for some
+// milliseconds.
+
+// quietSQL is what an idle worker asks at each poll, without the lock: three index
+// probes, however many tenants there are, and whether other workers wait for what
+// is limited.
+const quietSQL = `
+SELECT NOT EXISTS (SELECT FROM headgate.wakeups WHERE queue = $1)
+   AND NOT EXISTS (SELECT FROM headgate.lanes WHERE queue = $1 AND active)
+   AND NOT EXISTS (SELECT FROM headgate.lanes WHERE queue = $1 AND wake_at <= (SELECT clock_timestamp())),
+       EXISTS (SELECT FROM headgate.hands WHERE waiting AND incarnation <> $2)`
+
+// lockSQL takes the turn. The commit of a claim is not flushed: a crash of the
+// server that loses one gives its jobs to another claim with another token, and
+// the first one's end is refused; since the log is written in order, no end can
+// outlive the claim that it belongs to.
+//
+// A claim's statements have one plan each, which walks indexes whatever the
+// statistics say: planning them anew took longer than running them, and what
+// looked like a small table when it was analyzed may hold a million rows now.
+const lockSQL = `
+SELECT set_config('synchronous_commit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
+       set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true),
+       set_config('lock_timeout', $1, true), pg_advisory_xact_lock(4737, 1)`
+
+// wakeSQL makes lanes active that have got rows, or whose time has come, and
+// reads again what the catalog and the limits say of their owners. A lane that
+// is active and has not changed is not written.
+//
+// An owner that was idle starts at the queue's present time; a crowd that wakes
+// together is spread over one quantum ($2), so that a newcomer need not wait until
+// each of it has had its first turn.
+const wakeSQL = `
+WITH consumed AS (
+    DELETE FROM headgate.wakeups WHERE queue = $1 RETURNING lane, kind
+), woken AS (
+    SELECT lane, kind FROM consumed
+    UNION
+    SELECT lane, kind FROM headgate.lanes WHERE queue = $1 AND wake_at <= (SELECT clock_timestamp())
+), fresh AS (
+    SELECT w.lane, w.kind,
+           coalesce(d.server_id, '00000000-0000-0000-0000-000000000000') AS server_id,
+           coalesce(d.id, '00000000-0000-0000-0000-000000000000') AS database_id,
+           CASE WHEN t.status <> 'active' THEN t.status WHEN p.scope IS NOT NULL THEN 'paused' ELSE '' END AS held,
+           CASE WHEN t.status = 'active' THEN p.until END AS wake_at,
+           coalesce(tl.weight, pl.weight, 1) AS weight, coalesce(tl.max_running, pl.max_running) AS max_running,
+           coalesce(tl.rate, pl.rate) AS rate, CASE WHEN tl.rate IS NOT NULL THEN tl.rate_period ELSE pl.rate_period END AS rate_period,
+           coalesce(s.active, greatest(s.ever, c.vtime + CASE WHEN count(*) OVER () > 1 THEN $2::float8 * (hashtext(w.lane) & 1023) / 1024 ELSE 0 END)) AS vtime,
+           c.cost
+    FROM woken w
+    JOIN headgate.lane_clocks c ON c.queue = $1
+    LEFT JOIN headgate.tenants t ON t.id = headgate.lane_uuid(w.lane)
+    LEFT JOIN headgate.databases d ON d.id = coalesce(t.database_id, headgate.lane_uuid(w.lane))
+    LEFT JOIN headgate.plan_limits pl ON pl.plan = t.plan
+    LEFT JOIN headgate.tenant_limits tl ON tl.tenant_id = t.id
+    LEFT JOIN headgate.pauses p ON p.scope = 'tenant' AND p.target = w.lane AND coalesce(p.until > now(), true)
+    LEFT JOIN LATERAL (
+        SELECT max(vtime) FILTER (WHERE active) AS active, max(vtime) AS ever FROM headgate.lanes l WHERE l.queue = $1 AND l.lane = w.lane
+    ) s ON true
+), groups AS (
+    INSERT INTO headgate.lane_groups (queue, server_id, kind) SELECT DISTINCT $1, server_id, kind FROM fresh ON CONFLICT DO NOTHING
+)
+INSERT INTO headgate.lanes AS l
+    (queue, lane, kind, active, wake_at, vtime, cost, server_id, database_id, held, weight, max_running, rate, rate_period)
+SELECT $1, lane, kind, held = '', wake_at, vtime, cost, server_id, database_id, held, weight, max_running, rate, rate_period
+FROM fresh
+ON CONFLICT (queue, lane, kind) DO UPDATE
+SET active = excluded.active, wake_at = excluded.wake_at, vtime = CASE WHEN l.active THEN l.vtime ELSE excluded.vtime END,
+    server_id = excluded.server_id, database_id = excluded.database_id, held = excluded.held,
+    weight = excluded.weight, max_running = excluded.max_running, rate = excluded.rate, rate_period = excluded.rate_period
+WHERE l.wake_at IS NOT NULL
+   OR (l.active, l.server_id, l.database_id, l.held, l.weight, l.max_running, l.rate, l.rate_period)
+      IS DISTINCT FROM (excluded.active, excluded.server_id, excluded.database_id, excluded.held, excluded.weight, excluded.max_running, excluded.rate, excluded.rate_period)`
+
+// othersSQL is one row for each other living worker process.
+const othersSQL = `
+SELECT hand FROM headgate.hands h
+WHERE incarnation <> $1
+  AND EXISTS (SELECT FROM headgate.workers w WHERE w.incarnation = h.incarnation AND w.reaped_at IS NULL AND w.ended_at IS NULL)`
+
+// limitsSQL reads what is decided of the queue, of kinds and of servers.
+const limitsSQL = `
+SELECT (SELECT vtime FROM headgate.lane_clocks WHERE queue = $1),
+       (SELECT max_running FROM headgate.queue_limits WHERE queue = $1),
+       EXISTS (SELECT FROM headgate.pauses WHERE scope = 'queue' AND target = $1 AND coalesce(until > now(), true)),
+       (SELECT json_object_agg(kind, json_build_array(max_running, max_per_tenant)) FROM headgate.kind_limits),
+       (SELECT json_object_agg(s.id, json_build_array(s.connection_budget, b.allowed))
+        FROM headgate.servers s LEFT JOIN headgate.breakers b ON b.scope = 'server' AND b.id = s.id),
+       (SELECT json_object_agg(id, CASE WHEN until > now() THEN 0 ELSE allowed END) FROM headgate.breakers WHERE scope = 'database')`
+
+// candidatesSQL brings the first lanes of each group, in order of virtual time, by an
+// index that has them so. Groups that are closed as a whole are left out whole: a
+// paused kind, a server that is down, paused, behind an open breaker ($2 are the
+// kinds this process knows), and what was full when this process looked last ($3
+// servers, $4 kinds). Owners that were at their limit ($5) are stepped over; there
+// are never more of them than running jobs.
+const candidatesSQL = `
+WITH open AS MATERIALIZED (
+    SELECT g.server_id, g.kind
+    FROM headgate.lane_groups g
+    WHERE g.queue = $1 AND ($2::text[] IS NULL OR g.kind = ANY ($2)) AND g.server_id <> ALL ($3::uuid[]) AND g.kind <> ALL ($4::text[])
+      AND NOT EXISTS (SELECT FROM headgate.pauses p WHERE p.scope = 'kind' AND p.target = g.kind AND coalesce(p.until > now(), true))
+      AND NOT EXISTS (SELECT FROM headgate.pauses p WHERE p.scope = 'server' AND p.target = g.server_id::text AND coalesce(p.until > now(), true))
+      AND NOT EXISTS (SELECT FROM headgate.servers s WHERE s.id = g.server_id AND s.state <> 'open')
+      AND NOT EXISTS (SELECT FROM headgate.breakers b WHERE b.scope = 'server' AND b.id = g.server_id AND b.until > now())
+)
+SELECT l.lane, l.kind, l.server_id::text, l.database_id::text, l.vtime, l.cost, l.weight, l.max_running,
+       l.rate, extract(epoch FROM l.rate_period)::float8,
+       CASE WHEN l.rate IS NOT NULL THEN (SELECT extract(epoch FROM r.tat - now())::float8 FROM headgate.lane_rates r WHERE r.lane = l.lane) END
+FROM open g
+CROSS JOIN LATERAL (
+    SELECT * FROM headgate.lanes l
+    WHERE l.queue = $1 AND l.server_id = g.server_id AND l.kind = g.kind AND l.active AND l.lane <> ALL ($5::text[])
+    ORDER BY l.vtime
+    LIMIT $6
+) l`
+
+// nobody stands for no server and no database.
+const nobody = "00000000-0000-0000-0000-000000000000"
+
+// blocks is what was full when this process looked last. It only spares the look
+// at what waits behind; choose goes by what is true now.
+type blocks struct {
+	servers, kinds []string
+	owners         map[string]fullOwner
+}
+
+// fullOwner is how many jobs of an owner were running when it was found to be at
+// its limit, and when that was.
+type fullOwner struct {
+	running int
+	since   time.Time
+}
+
+// view is what one look saw.
+type view struct {
+	clock      float64
+	paused     bool
+	limits     limits
+	others     []*hold
+	candidates []candidate
+	groups     int  // of lanes
+	more       bool // some group has more lanes than were looked at
+}
+
+// queueLook adds what a look asks to a batch.
+func (c *claimer) queueLook(batch *pgx.Batch, v *view, incarnation string, kinds []string, b blocks, most int) {
+	batch.Queue(othersSQL, incarnation).Query(func(rows pgx.Rows) (err error) {
+		v.others, err = pgx.CollectRows(rows, scanHold)
+		return err
+	})
+	batch.Queue(limitsSQL, c.queue).QueryRow(v.scanLimits)
+	batch.Queue(candidatesSQL, c.queue, kinds, list(b.servers), list(b.kinds), slices.AppendSeq([]string{}, maps.Keys(b.owners)), most).Query(func(rows pgx.Rows) (err error) {
+		v.candidates, err = pgx.CollectRows(rows, scanCandidate)
+		groups := map[[2]string]int{}
+		for _, one := range v.candidates {
+			group := [2]string{one.server, one.kind}
+			groups[group]++
+			v.more = v.more || groups[group] == most
+		}
+		v.groups = len(groups)
+		return err
+	})
+}
+
+// list is an array that is not NULL.
+func list(s []string) []string { return append([]string{}, s...) }
+
+func scanHold(row pgx.CollectableRow) (*hold, error) {
+	h, raw := newHold(), []byte(nil)
+	if err := row.Scan(&raw); err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(raw, h); err != nil {
+		return nil, fmt.Errorf("reading what another worker holds: %w", err)
+	}
+	return h, nil
+}
+
+func (v *view) scanLimits(row pgx.Row) error {
+	var clock *float64
+	var kinds, servers, databases []byte
+	if err := row.Scan(&clock, &v.limits.queue, &v.paused, &kinds, &servers, &databases); err != nil {
+		return err
+	}
+	if clock != nil {
+		v.clock = *clock
+	}
+	v.limits.kinds = map[string]kindLimit{}
+	v.limits.servers, v.limits.halfOpen = map[string]int{}, map[string]int{}
+	pairs := map[string][2]*int{}
+	if err := each(kinds, &pairs); err != nil {
+		return err
+	}
+	for kind, pair := range pairs {
+		v.limits.kinds[kind] = kindLimit{pair[0], pair[1]}
+	}
+	pairs = map[string][2]*int{}
+	if err := each(servers, &pairs); err != nil {
+		return err
+	}
+	for id, pair := range pairs {
+		v.limits.servers[id] = *pair[0]
+		if pair[1] != nil {
+			v.limits.halfOpen[id] = *pair[1]
+		}
+	}
+	return each(databases, &v.limits.databases)
+}
+
+func each[T any](raw []byte, into *T) error {
+	if raw == nil {
+		return nil
+	}
+	return json.Unmarshal(raw, into)
+}
+
+func scanCandidate(row pgx.CollectableRow) (c candidate, err error) {
+	var tokens *int
+	var period, ahead *float64
+	err = row.Scan(&c.lane, &c.kind, &c.server, &c.database, &c.vtime, &c.cost, &c.weight, &c.maxRunning, &tokens, &period, &ahead)
+	if c.server == nobody {
+		c.server = ""
+	}
+	if c.database == nobody {
+		c.database = ""
+	}
+	if tokens != nil && period != nil {
+		c.rate = &rate{burst: *tokens, every: *period / float64(*tokens)}
+		if ahead != nil {
+			c.rate.ahead = math.Max(*ahead, 0)
+		}
+	}
+	return c, err
+}
+
+// lockWait is how long a claim waits for its turn before it leaves it to the next
+// poll.
+const lockWait = 5 * time.Second
+

@@ -1,0 +1,217 @@
+package claim
+
+// hold is what one process holds of what is limited: the jobs that it runs, and
+// the connections it keeps. It is the process's row in headgate.hands, written
+// by its claims and read by everybody's.
+type hold struct {
+	Queues    map[string]int            `json:"queues"`
+	Owners    map[string]map[string]int `json:"owners"`              // by tenant or database, by kind
+	Servers   map[string]held           `json:"servers"`             // by id
+	Databases map[string]int            `json:"databases,omitempty"` // those with a breaker
+	// Waits are the queues in which a limit kept something from this process, and
+	// Wants the servers that were full: who gives something back tells it.
+	Waits []string `json:"waits,omitempty"`
+	Wants []string `json:"wants,omitempty"`
+}
+
+// held is what one process has of one server.
+type held struct {
+	Jobs  int `json:"jobs"`
+	Conns int `json:"conns"` // idle ones and those on the way included; never fewer than the server sees
+}
+
+// places is how many of a server's connections that is.
+func (h held) places() int { return max(h.Jobs, h.Conns) }
+
+func newHold() *hold {
+	return &hold{Queues: map[string]int{}, Owners: map[string]map[string]int{}, Servers: map[string]held{}, Databases: map[string]int{}}
+}
+
+// run counts a running job.
+func (h *hold) run(l lane) {
+	h.Queues[l.queue]++
+	if h.Owners[l.owner] == nil {
+		h.Owners[l.owner] = map[string]int{}
+	}
+	h.Owners[l.owner][l.kind]++
+	if l.server != "" {
+		s := h.Servers[l.server]
+		s.Jobs++
+		h.Servers[l.server] = s
+	}
+}
+
+// limits are what people, and breakers, allow over all processes. A missing key
+// is no limit.
+type limits struct {
+	queue     *int
+	kinds     map[string]kindLimit
+	servers   map[string]int // connections
+	halfOpen  map[string]int // jobs that may try a server which did not answer
+	databases map[string]int // the same for databases; 0 while the breaker is open
+}
+
+type kindLimit struct{ all, perOwner *int }
+
+// room is what is left of the limits. It belongs to one claim.
+type room struct {
+	queueName string
+	limits    limits
+	all       *hold // what others and this process hold, and this claim so far
+	mine      map[string]held
+	owners    map[string]int // running jobs of an owner, as far as anybody has asked
+	kinds     map[string]int // running jobs of a kind, if any has a limit
+	tokens    map[string]int // by owner with a rate
+}
+
+// newRoom adds up what all processes hold. mine is counted in all as well: of a
+// server that this process has idle connections to, they are its own to use.
+func newRoom(queue string, l limits, mine *hold, others []*hold) *room {
+	r := &room{
+		queueName: queue, limits: l, all: newHold(), mine: map[string]held{},
+		owners: map[string]int{}, kinds: map[string]int{}, tokens: map[string]int{},
+	}
+	for _, h := range others {
+		r.all.add(h)
+	}
+	r.all.add(mine)
+	for id, h := range mine.Servers {
+		r.mine[id] = h
+	}
+	if len(l.kinds) > 0 {
+		for _, kinds := range r.all.Owners {
+			for kind, n := range kinds {
+				r.kinds[kind] += n
+			}
+		}
+	}
+	return r
+}
+
+// add counts what another process holds. Of servers it counts places as Conns,
+// and running jobs as Jobs.
+func (h *hold) add(o *hold) {
+	for queue, n := range o.Queues {
+		h.Queues[queue] += n
+	}
+	for owner, kinds := range o.Owners {
+		if h.Owners[owner] == nil {
+			h.Owners[owner] = map[string]int{}
+		}
+		for kind, n := range kinds {
+			h.Owners[owner][kind] += n
+		}
+	}
+	for id, s := range o.Servers {
+		sum := h.Servers[id]
+		h.Servers[id] = held{Jobs: sum.Jobs + s.Jobs, Conns: sum.Conns + s.places()}
+	}
+	for id, n := range o.Databases {
+		h.Databases[id] += n
+	}
+}
+
+// reason is why not more is allowed.
+type reason int
+
+const (
+	other    reason = iota // a limit of the queue, the owner or a kind, or a breaker
+	noServer               // the server's connections are used up
+	noToken                // the owner's rate
+)
+
+// owner is how many of n jobs of an owner may start, its kinds aside.
+func (r *room) owner(c candidate, n int) (allowed int, why reason) {
+	allowed = n
+	limit := func(free int, w reason) {
+		if free < allowed {
+			allowed, why = max(free, 0), w
+		}
+	}
+	if r.limits.queue != nil {
+		limit(*r.limits.queue-r.all.Queues[r.queueName], other)
+	}
+	if c.maxRunning != nil {
+		limit(*c.maxRunning-r.running(c.lane), other)
+	}
+	if c.rate != nil {
+		if _, known := r.tokens[c.lane]; !known {
+			r.tokens[c.lane] = c.rate.tokens()
+		}
+		limit(r.tokens[c.lane], noToken)
+	}
+	if trying, some := r.limits.databases[c.database]; some {
+		limit(trying-r.all.Databases[c.database], other)
+	}
+	if trying, some := r.limits.halfOpen[c.server]; some {
+		limit(trying-r.all.Servers[c.server].Jobs, other)
+	}
+	if budget, some := r.limits.servers[c.server]; some {
+		limit(budget-r.all.Servers[c.server].Conns+r.idle(c.server), noServer)
+	}
+	return allowed, why
+}
+
+// running is how many jobs of an owner are, those of this claim included.
+func (r *room) running(owner string) int {
+	n, known := r.owners[owner]
+	if !known {
+		for _, m := range r.all.Owners[owner] {
+			n += m
+		}
+		r.owners[owner] = n
+	}
+	return n
+}
+
+// idle is how many jobs this process can start on a server without taking more
+// of its connections than it has.
+func (r *room) idle(server string) int {
+	h := r.mine[server]
+	return h.places() - h.Jobs
+}
+
+// kind is how many of n jobs of one kind may start.
+func (r *room) kind(c candidate, n int) int {
+	limit, some := r.limits.kinds[c.kind]
+	if !some {
+		return n
+	}
+	if limit.all != nil {
+		n = min(n, max(*limit.all-r.kinds[c.kind], 0))
+	}
+	if limit.perOwner != nil {
+		n = min(n, max(*limit.perOwner-r.all.Owners[c.lane][c.kind], 0))
+	}
+	return n
+}
+
+// takeOwner counts n jobs of an owner as running, but for their kinds.
+func (r *room) takeOwner(c candidate, n int) {
+	r.owners[c.lane] = r.running(c.lane) + n
+	r.all.Queues[r.queueName] += n
+	if c.rate != nil {
+		r.tokens[c.lane] -= n
+	}
+	if _, some := r.limits.databases[c.database]; some {
+		r.all.Databases[c.database] += n
+	}
+	if c.server == "" {
+		return
+	}
+	all, mine := r.all.Servers[c.server], r.mine[c.server]
+	before := mine.places()
+	mine.Jobs += n
+	all.Jobs += n
+	all.Conns += mine.places() - before
+	r.all.Servers[c.server], r.mine[c.server] = all, mine
+}
+
+// takeKind counts n jobs of one kind as running.
+func (r *room) takeKind(c candidate, n int) {
+	if r.all.Owners[c.lane] == nil {
+		r.all.Owners[c.lane] = map[string]int{}
+	}
+	r.all.Owners[c.lane][c.kind] += n
+	r.kinds[c.kind] += n
+}
