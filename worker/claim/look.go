@@ -252,4 +252,3 @@ func scanCandidate(row pgx.CollectableRow) (c candidate, err error) {
 // lockWait is how long a claim waits for its turn before it leaves it to the next
 // poll.
 const lockWait = 5 * time.Second
-

@@ -191,7 +191,7 @@ func (h *haul) add(queue string, o *owner, row *rivertype.JobRow, broken error) 
 	c := o.candidate(row.Kind)
 	cost := max(c.cost, shortest)
 	h.grips[row.ID] = &grip{
-		lane:  lane{queue: queue, owner: o.lane, kind: row.Kind, server: c.server, database: c.database},
+		lane: lane{queue: queue, owner: o.lane, kind: row.Kind, server: c.server, database: c.database},
 		bill: cost, weight: c.weight,
 	}
 	h.billed[o.lane] += cost / c.weight
