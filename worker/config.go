@@ -43,7 +43,8 @@ type Config struct {
 	Resolver Resolver
 
 	// Queues names the queues to work and how many jobs of each may run at
-	// once in this process. nil means {"default": 20}.
+	// once in this process. nil means {"default": 20, "bulk": 10}: what is enqueued
+	// for many tenants at once goes to bulk, so that nobody waits behind it.
 	Queues map[string]int
 
 	// JobTimeout bounds an attempt whose kind names no timeout. 0 means 5 minutes.
@@ -118,7 +119,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("worker.Config.Resolver is missing: give a catalog")
 	}
 	if c.Queues == nil {
-		c.Queues = map[string]int{"default": 20}
+		c.Queues = map[string]int{"default": 20, "bulk": 10}
 	}
 	c.StuckAfter = cmp.Or(c.StuckAfter, 5*time.Second)
 	c.MaxStuck = cmp.Or(c.MaxStuck, 5)

@@ -110,7 +110,10 @@ func (w *Worker) Start(ctx context.Context) error {
 		return fmt.Errorf("starting the worker: %w", err)
 	}
 	w.id = client.ID()
-	w.pools = tenantdb.New(w.cfg.Tenants) // before the keeper, which looks at it
+	tenants := w.cfg.Tenants
+	tenants.Heard = w.heard
+	w.pools = tenantdb.New(tenants) // before the keeper, which looks at it
+	w.lease.Connect(w.pools)
 	keeper := w.newKeeper(w.id)
 	if err := keeper.Start(ctx); err != nil {
 		w.pools.Close()

@@ -35,11 +35,15 @@ const claimTimeout = 15 * time.Second
 type Connections interface {
 	// Settle sets how many connections to each server the process may have to
 	// those it has now, idle ones included, or its running jobs if they are more,
-	// and returns that. Of servers in wanted, others wait for a place: idle
-	// connections to them are closed, and count until they are.
-	Settle(running map[string]int, wanted map[string]bool) map[string]int
+	// and returns that, and of these the ones in use by handlers that should have
+	// ended, which count as jobs. Of servers in wanted, others wait for a place:
+	// idle connections to them are closed, and count until they are.
+	Settle(running map[string]int, wanted map[string]bool) (conns, stuck map[string]int)
 	// Allow raises it for jobs that have been claimed.
 	Allow(places map[string]int)
+	// Trust says that a job was claimed for a database although this process may
+	// have found that its server, or it, did not answer.
+	Trust(serverID, databaseID string)
 }
 
 // claimer claims for one queue of one process.
@@ -65,6 +69,8 @@ type shared struct {
 	asIf      string // guarded by turn: the incarnation that it was published for
 
 	mu      sync.Mutex
+	broken  map[string]bool // guarded by mu: servers and databases with a breaker
+	kept    int             // guarded by mu: connections that are published
 	waiting map[string]bool // guarded by mu: queues in which a limit keeps something from this process
 	others  bool            // guarded by mu: a limit keeps something from another process
 	given   bool            // guarded by mu: an attempt has ended that limits still count
@@ -96,6 +102,11 @@ func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailable
 		return nil, err
 	}
 	c.shared.stats.add(time.Since(began), len(all.result.Jobs))
+	if c.shared.conns != nil {
+		for _, g := range all.grips {
+			c.shared.conns.Trust(g.server, g.database)
+		}
+	}
 	return all, nil
 }
 
@@ -105,16 +116,28 @@ func (c *claimer) quiet(ctx context.Context, conn *pgx.Conn) (quiet bool, err er
 	if err := conn.QueryRow(ctx, quietSQL, c.queue, c.lease.Incarnation()).Scan(&quiet, &others); err != nil {
 		return false, fmt.Errorf("looking for jobs: %w", err)
 	}
-	return quiet && !c.shared.owesNews(others), nil
+	return quiet && !c.owesNews(others), nil
 }
 
-// owesNews says whether limits still count what this process has given back.
-// It is one claim too many for each time that a worker falls idle.
-func (s *shared) owesNews(others bool) bool {
+// owesNews says whether limits still count what this process has given back, or
+// others wait while it has connections that idle. It is one claim too many for
+// each time that a worker falls idle.
+func (c *claimer) owesNews(others bool) bool {
+	kept := 0
+	for _, s := range c.settled(nil) {
+		kept += s.places()
+	}
+	s := c.shared
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.others = others
-	return s.given
+	return s.given || kept < s.kept || others && kept > 0
+}
+
+func (s *shared) isBroken(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.broken[id]
 }
 
 // transact is the claim's transaction.
@@ -191,9 +214,9 @@ func (c *claimer) most(want int) int {
 	return max(2*want/max(c.groups, 1), 4) + 4
 }
 
-// settled is how many connections this process keeps to each server, for as long
-// as this claim lasts.
-func (c *claimer) settled(others []*hold) map[string]int {
+// settled is what this process keeps of each server, besides its running jobs,
+// for as long as this claim lasts.
+func (c *claimer) settled(others []*hold) map[string]held {
 	if c.shared.conns == nil {
 		return nil
 	}
@@ -206,11 +229,16 @@ func (c *claimer) settled(others []*hold) map[string]int {
 			wanted[id] = true
 		}
 	}
-	return c.shared.conns.Settle(running, wanted)
+	conns, stuck := c.shared.conns.Settle(running, wanted)
+	settled := make(map[string]held, len(conns))
+	for id, n := range conns {
+		settled[id] = held{Jobs: stuck[id], Conns: n}
+	}
+	return settled
 }
 
 // holds is what this process holds, with what this claim has brought so far.
-func (c *claimer) holds(v *view, all *haul, settled map[string]int) *hold {
+func (c *claimer) holds(v *view, all *haul, settled map[string]held) *hold {
 	sum := c.lease.hand.holds()
 	for _, g := range all.grips {
 		sum.run(g.lane)
@@ -223,8 +251,8 @@ func (c *claimer) holds(v *view, all *haul, settled map[string]int) *hold {
 			sum.Databases[g.database]++
 		}
 	}
-	for id, n := range settled {
-		sum.Servers[id] = held{Jobs: sum.Servers[id].Jobs, Conns: n}
+	for id, s := range settled {
+		sum.Servers[id] = held{Jobs: sum.Servers[id].Jobs + s.Jobs, Conns: s.Conns}
 	}
 	return sum
 }
@@ -273,17 +301,30 @@ func (c *claimer) commit(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, 
 	if changed {
 		s.published, s.asIf = hand, incarnation
 	}
+	places, kept := map[string]int{}, 0
+	for id, h := range mine.Servers {
+		places[id] = h.places()
+		kept += h.places()
+	}
 	s.mu.Lock()
-	s.others = len(waiters) > 0
+	s.others, s.kept, s.broken = len(waiters) > 0, kept, v.broken()
 	s.mu.Unlock()
 	if s.conns != nil {
-		places := map[string]int{}
-		for id, h := range mine.Servers {
-			places[id] = h.places()
-		}
 		s.conns.Allow(places)
 	}
 	return nil
+}
+
+// broken are the servers and databases with a breaker.
+func (v *view) broken() map[string]bool {
+	ids := map[string]bool{}
+	for id := range v.limits.halfOpen {
+		ids[id] = true
+	}
+	for id := range v.limits.databases {
+		ids[id] = true
+	}
+	return ids
 }
 
 // gave notes that an attempt has ended, and rings for those who wait for what it

@@ -29,7 +29,6 @@ import (
 type pilot struct {
 	riverpilot.StandardPilot
 	pool   *pgxpool.Pool
-	shared shared
 	unwrap func(riverdriver.ExecutorTx) pgx.Tx
 	lease  *Lease
 	log    *slog.Logger // River's
@@ -84,7 +83,7 @@ func (p *pilot) ProducerInit(ctx context.Context, exec riverdriver.Executor, par
 	if _, err := p.pool.Exec(ctx, beginQueueSQL, params.Queue); err != nil {
 		return id, nil, fmt.Errorf("beginning to claim for queue %s: %w", params.Queue, err)
 	}
-	return id, &producer{p.lease, &claimer{pool: p.pool, queue: params.Queue, lease: p.lease, shared: &p.shared}}, nil
+	return id, &producer{p.lease, &claimer{pool: p.pool, queue: params.Queue, lease: p.lease, shared: p.lease.shared}}, nil
 }
 
 // producer is what River's producer of one queue keeps of ours.

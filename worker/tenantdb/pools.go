@@ -46,6 +46,12 @@ type Config struct {
 	// its own. 0 means 50 milliseconds.
 	Patience time.Duration
 
+	// Heard is told how each connection attempt ended, by the goroutine that made it:
+	// nil, if it succeeded or the server at least answered, else why the server, or
+	// the database, is taken not to answer. opened says that a breaker has opened by
+	// it. nil means that nobody is told but the Logger.
+	Heard func(ctx context.Context, place address.Place, silence error, opened Opened)
+
 	// RootCerts is the directory of the certificates that addresses may name as
 	// sslrootcert (NAME is read from NAME.crt). "" means that only the system's
 	// roots are trusted.
@@ -75,6 +81,7 @@ type Pools struct {
 
 	mu      sync.Mutex
 	servers map[string]*server // guarded by mu, by id; no connection is made or closed while it is held
+	shares  map[string]int     // guarded by mu, what claims allow of each server; nil: nobody has said
 	users   int                // guarded by mu: calls of With under way
 	closed  bool               // guarded by mu
 	unused  chan struct{}      // closed when closed and users is 0
@@ -119,8 +126,10 @@ func (p *Pools) With(ctx context.Context, place address.Place, fn func(ctx conte
 	if err != nil {
 		return err
 	}
+	s.use(c, ctx)
 	healthy := false
 	defer func() {
+		s.use(c, nil)
 		if healthy && c.reset() {
 			s.release(c)
 			return
@@ -146,7 +155,10 @@ func (p *Pools) enter(place address.Place) (*server, error) {
 	s := p.servers[place.ServerID]
 	if s == nil {
 		s = &server{id: place.ServerID, name: cmp.Or(place.Server, place.ServerID), budget: budget, limit: budget, patience: p.cfg.Patience,
-			held: map[key]int{}, failing: map[string]*breaker{}, used: time.Now()}
+			share: -1, using: map[*Conn]context.Context{}, held: map[key]int{}, failing: map[string]*breaker{}, used: time.Now()}
+		if p.shares != nil {
+			s.share = p.shares[place.ServerID]
+		}
 		p.servers[place.ServerID] = s
 	}
 	s.setBudget(budget)
@@ -219,9 +231,7 @@ func (p *Pools) try(ctx context.Context, s *server, place address.Place) (*Conn,
 	if err != nil {
 		err = connectError(ctx, place, err)
 	}
-	if what := s.heard(place, time.Now(), err); what != "" {
-		p.tell(ctx, s, place, what, err)
-	}
+	p.report(ctx, s, place, s.heard(place, time.Now(), err), err)
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,8 @@ type server struct {
 	mu       sync.Mutex // guards what follows
 	budget   int        // the server's own, as its row says
 	limit    int        // what is left of it after the server said that it is full
+	share    int        // what claims allow this process of it; negative: nobody has said
+	using    map[*Conn]context.Context
 	patience time.Duration
 	open     int         // connections that exist, or are being made or closed
 	held     map[key]int // the same by key
@@ -78,7 +80,7 @@ func (s *server) acquire(ctx context.Context, place address.Place) (*Conn, error
 		s.mu.Unlock()
 		return c, nil
 	}
-	if s.open < s.limit {
+	if s.open < s.most() {
 		s.open++
 		s.held[k]++
 		s.mu.Unlock()
@@ -115,7 +117,7 @@ func (s *server) wait(ctx context.Context, w *waiter, place address.Place) (*Con
 		case <-ctx.Done():
 			s.leave(w)
 			return nil, &ConnectError{Database: place.Database, Login: place.Login, Class: jobs.ClassConnectTimeout, Err: fmt.Errorf(
-				"no free connection to server %s in time (all %d are in use): %w", s.name, s.limit, context.Cause(ctx))}
+				"no free connection to server %s in time (all %d are in use): %w", s.name, s.places(), context.Cause(ctx))}
 		}
 	}
 }
@@ -156,7 +158,70 @@ func (s *server) move(from, to key) {
 // same server: if all its neighbours did, all would wait for ever.
 func (s *server) secondError(place address.Place) error {
 	return fmt.Errorf("this job holds a connection to server %s already and asks for another one, to database %s, while all %d of the server's budget are in use: use the one that it has",
-		s.name, place.Database, s.limit)
+		s.name, place.Database, s.most())
+}
+
+// most is how many connections there may be now. mu is held.
+func (s *server) most() int {
+	if s.share < 0 {
+		return s.limit
+	}
+	return min(s.limit, s.share)
+}
+
+func (s *server) places() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.most()
+}
+
+// use notes who has a connection, nil for nobody.
+func (s *server) use(c *Conn, ctx context.Context) { //nolint:revive // the connection is what it is about
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ctx == nil {
+		delete(s.using, c)
+		return
+	}
+	s.using[c] = ctx
+}
+
+// settle makes the process's share what it has, or needs for its running jobs and
+// the stuck ones, which it counts. If others wait for a place, idle connections
+// are taken out, for the caller to close.
+func (s *server) settle(running int, wanted bool) (share, stuck int, idle []*Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, ctx := range s.using {
+		if ctx.Err() != nil {
+			stuck++
+		}
+	}
+	s.share = max(running+stuck, s.open)
+	if wanted {
+		idle, s.idle = s.idle, nil
+	}
+	return s.share, stuck, idle
+}
+
+// allow raises the share.
+func (s *server) allow(share int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.share = max(s.share, share)
+}
+
+// trust closes the breakers of the server and of a database: a claim has found
+// that they may be tried.
+func (s *server) trust(database string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.breaker.open() {
+		s.breaker = breaker{trying: s.breaker.trying}
+	}
+	if own := s.failing[database]; own != nil && own.trying == 0 {
+		delete(s.failing, database)
+	}
 }
 
 // leave takes a waiter out of the line. What it was handed at the same moment
@@ -193,7 +258,7 @@ func (s *server) release(c *Conn) {
 	s.mu.Lock()
 	c.used = time.Now()
 	s.used = c.used
-	if s.open > s.limit { // the budget has shrunk
+	if s.open > s.most() { // the budget has shrunk
 		s.mu.Unlock()
 		s.drop(c)
 		return
@@ -248,7 +313,7 @@ func (s *server) drop(c *Conn) {
 func (s *server) give(k key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.waiters) > 0 && s.open <= s.limit {
+	if len(s.waiters) > 0 && s.open <= s.most() {
 		w := s.waiters[0]
 		s.waiters = slices.Delete(s.waiters, 0, 1)
 		s.move(k, w.key)

@@ -1,0 +1,87 @@
+package claim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Breaker is a server or database that does not answer, as a row of the central
+// database. Claims of all processes leave out what lives behind it: waiting jobs
+// stay in the queue, cost nothing and use no attempt. When the row's time is up
+// they let one job through, then 2, 4 … as long as connections succeed; a failure
+// closes the way again. The row goes when as many may try as the server's budget.
+//
+//	no row ──a process has failed three times in a row──▶ until ──its time is up──▶ allowed 1, 2, 4, …
+//	  ▲                                                     ▲                          │
+//	  │                                                     └────────a failure─────────┤
+//	  └────────────────────────as many as the budget───────────────────────────────────┘
+type Breaker struct {
+	Scope  string // server or database
+	ID     string
+	Worker string        // who speaks
+	Pause  time.Duration // how long nothing is tried
+}
+
+// openBreakerSQL answers true if the row is new. A pause doubles up to its
+// longest by what the row has had so far.
+const openBreakerSQL = `
+INSERT INTO headgate.breakers AS b (scope, id, until, allowed, cause, worker) VALUES ($1, $2, now() + $3::interval, 1, $4, $5)
+ON CONFLICT (scope, id) DO UPDATE SET until = greatest(b.until, excluded.until), allowed = 1, cause = excluded.cause
+RETURNING xmax = 0`
+
+// failBreakerSQL closes the way again.
+const failBreakerSQL = `
+UPDATE headgate.breakers SET until = now() + $3::interval, allowed = 1, cause = $4 WHERE scope = $1 AND id = $2`
+
+// passBreakerSQL lets twice as many through, and takes the row away when that is
+// the server's budget. It answers with the time since when nothing came through,
+// if the row is gone.
+const passBreakerSQL = `
+WITH passed AS (
+    UPDATE headgate.breakers SET allowed = least(allowed * 2, 100000)
+    WHERE scope = $1 AND id = $2 AND until <= now() AND allowed * 2 < $3
+), gone AS (
+    DELETE FROM headgate.breakers WHERE scope = $1 AND id = $2 AND until <= now() AND allowed * 2 >= $3
+    RETURNING since
+)
+SELECT since FROM gone`
+
+const wakeQueuesSQL = `SELECT headgate.wake_queues()`
+
+// Open notes that it does not answer, and returns whether nobody had before.
+func (b Breaker) Open(ctx context.Context, pool *pgxpool.Pool, cause string) (first bool, err error) {
+	err = pool.QueryRow(ctx, openBreakerSQL, b.Scope, b.ID, b.Pause, cause, b.Worker).Scan(&first)
+	if err != nil {
+		return false, fmt.Errorf("noting that %s %s does not answer: %w", b.Scope, b.ID, err)
+	}
+	return first, nil
+}
+
+// Fail notes that a trial failed.
+func (b Breaker) Fail(ctx context.Context, pool *pgxpool.Pool, cause string) error {
+	if _, err := pool.Exec(ctx, failBreakerSQL, b.Scope, b.ID, b.Pause, cause); err != nil {
+		return fmt.Errorf("noting that %s %s still does not answer: %w", b.Scope, b.ID, err)
+	}
+	return nil
+}
+
+// Pass notes that a trial succeeded, and wakes who waits for more. If that ends
+// the breaker it returns since when there was one.
+func (b Breaker) Pass(ctx context.Context, pool *pgxpool.Pool, budget int) (since *time.Time, err error) {
+	var began time.Time
+	switch err = pool.QueryRow(ctx, passBreakerSQL, b.Scope, b.ID, budget).Scan(&began); {
+	case err == nil:
+		since = &began
+	case !errors.Is(err, pgx.ErrNoRows):
+		return nil, fmt.Errorf("noting that %s %s answers: %w", b.Scope, b.ID, err)
+	}
+	if _, err = pool.Exec(ctx, wakeQueuesSQL); err != nil {
+		return since, fmt.Errorf("waking the queues: %w", err)
+	}
+	return since, nil
+}
