@@ -22,6 +22,10 @@ import (
 // nobody waits longer for it than this.
 const quantum = 0.02
 
+// headStart puts an owner that was idle before all that are at the queue's present
+// time, in virtual seconds.
+const headStart = 1e-5
+
 // passes bounds how often one claim looks again, because lanes had fewer jobs than
 // they might have.
 const passes = 4
@@ -53,14 +57,14 @@ type claimer struct {
 	lease  *Lease
 	shared *shared
 	blocks blocks
-	seen   time.Time // when blocks was true
-	groups int       // of lanes, as of the last look
+	groups int // of lanes, as of the last look
 }
 
 // shared is what the claimers of one process have in common. They take turns: the
 // database would make them do so anyway.
 type shared struct {
 	bell  bell
+	lock  int32 // 0, but in a test that wants to see what happens without one
 	conns Connections
 	stats stats
 
@@ -101,7 +105,7 @@ func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailable
 		}
 		return nil, err
 	}
-	c.shared.stats.add(time.Since(began), len(all.result.Jobs))
+	c.shared.stats.add(time.Since(began), all.looks, len(all.result.Jobs))
 	if c.shared.conns != nil {
 		for _, g := range all.grips {
 			c.shared.conns.Trust(g.server, g.database)
@@ -143,20 +147,17 @@ func (s *shared) isBroken(id string) bool {
 // transact is the claim's transaction.
 func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdriver.JobGetAvailableParams, debts map[lane]debt) (*haul, error) {
 	incarnation := c.lease.Incarnation()
-	if time.Since(c.seen) > believe {
-		c.blocks = blocks{}
-	}
 	batch, v := &pgx.Batch{}, &view{}
 	batch.Queue("BEGIN")
-	batch.Queue(lockSQL, strconv.FormatInt(lockWait.Milliseconds(), 10)+"ms")
-	batch.Queue(wakeSQL, c.queue, quantum)
-	looked := c.blocks
+	batch.Queue(lockSQL, strconv.FormatInt(lockWait.Milliseconds(), 10)+"ms", c.shared.lock)
+	batch.Queue(wakeSQL, c.queue, quantum, headStart)
+	looked := blocks{owners: c.blocks.owners} // groups that are full now may not be by then
 	most := c.most(params.MaxToLock)
 	c.queueLook(batch, v, incarnation, params.Kind, looked, most)
 	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, fmt.Errorf("claiming jobs: %w", err)
 	}
-	c.groups = v.groups
+	c.groups = len(v.groups)
 	settled := c.settled(v.others)
 	all, waits := newHaul(), false
 	mine := c.holds(v, all, settled)
@@ -165,11 +166,11 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 		c.queueSettle(batch, v, all, debts, nil)
 	}
 	for pass := 1; !v.paused; pass++ {
+		all.looks++
 		v.charge(debts)
 		left := params.MaxToLock - len(all.result.Jobs)
 		room := newRoom(c.queue, v.limits, mine, v.others)
-		now := time.Now()
-		c.blocks, c.seen = room.blocks(v.candidates, looked, now), now
+		c.blocks = room.blocks(v.candidates, looked, time.Now())
 		chosen := choose(v.candidates, room, left, quantum)
 		h, err := c.take(ctx, conn, chosen.turns, left, params)
 		if err != nil {
@@ -201,7 +202,7 @@ func (c *claimer) again(h *haul, v *view, chosen choice, looked blocks, left int
 	switch {
 	case len(h.result.Jobs) >= left || h.found >= left: // enough, or held up by somebody's locks
 		return false
-	case v.more: // there are lanes that have not been looked at
+	case v.more(c.blocks): // there are lanes that have not been looked at
 		return true
 	case len(h.empty) > 0 && chosen.limited: // what they had been given is free for others
 		return true
@@ -373,7 +374,7 @@ func (v *view) charge(debts map[lane]debt) {
 		owed[l.owner] += d.vtime
 	}
 	for i := range v.candidates {
-		v.candidates[i].vtime = max(v.candidates[i].vtime+owed[v.candidates[i].lane], v.clock)
+		v.candidates[i].vtime = max(v.candidates[i].vtime+owed[v.candidates[i].lane], v.clock-headStart)
 	}
 }
 

@@ -19,5 +19,17 @@ const (
 	DueSQL           = dueSQL
 )
 
+// Fair claiming's statements.
+const (
+	QuietSQL      = quietSQL
+	WakeSQL       = wakeSQL
+	CandidatesSQL = candidatesSQL
+	TakeSQL       = takeSQL
+	SettleSQL     = settleSQL
+)
+
+// LockApart lets a process take its turns without regard to others: the control.
+func LockApart(l *Lease, key int32) { l.shared.lock = key }
+
 // Pass is one pass of a keeper's loop.
 var Pass = (*Keeper).runOnce

@@ -36,15 +36,15 @@ SELECT NOT EXISTS (SELECT FROM headgate.wakeups WHERE queue = $1)
 const lockSQL = `
 SELECT set_config('synchronous_commit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
        set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true),
-       set_config('lock_timeout', $1, true), pg_advisory_xact_lock(4737, 1)`
+       set_config('lock_timeout', $1, true), pg_advisory_xact_lock(4737, $2)`
 
 // wakeSQL makes lanes active that have got rows, or whose time has come, and
 // reads again what the catalog and the limits say of their owners. A lane that
 // is active and has not changed is not written.
 //
-// An owner that was idle starts at the queue's present time; a crowd that wakes
-// together is spread over one quantum ($2), so that a newcomer need not wait until
-// each of it has had its first turn.
+// An owner that was idle starts at the queue's present time, before those that are
+// there already ($3); a crowd that wakes together is spread over one quantum ($2),
+// so that a newcomer need not wait until each of it has had its first turn.
 const wakeSQL = `
 WITH consumed AS (
     DELETE FROM headgate.wakeups WHERE queue = $1 RETURNING lane, kind
@@ -60,7 +60,7 @@ WITH consumed AS (
            CASE WHEN t.status = 'active' THEN p.until END AS wake_at,
            coalesce(tl.weight, pl.weight, 1) AS weight, coalesce(tl.max_running, pl.max_running) AS max_running,
            coalesce(tl.rate, pl.rate) AS rate, CASE WHEN tl.rate IS NOT NULL THEN tl.rate_period ELSE pl.rate_period END AS rate_period,
-           coalesce(s.active, greatest(s.ever, c.vtime + CASE WHEN count(*) OVER () > 1 THEN $2::float8 * (hashtext(w.lane) & 1023) / 1024 ELSE 0 END)) AS vtime,
+           coalesce(s.active, greatest(s.ever, c.vtime + CASE WHEN count(*) OVER () > 1 THEN $2::float8 * (hashtext(w.lane) & 1023) / 1024 ELSE -$3::float8 END)) AS vtime,
            c.cost
     FROM woken w
     JOIN headgate.lane_clocks c ON c.queue = $1
@@ -106,8 +106,8 @@ SELECT (SELECT vtime FROM headgate.lane_clocks WHERE queue = $1),
 // candidatesSQL brings the first lanes of each group, in order of virtual time, by an
 // index that has them so. Groups that are closed as a whole are left out whole: a
 // paused kind, a server that is down, paused, behind an open breaker ($2 are the
-// kinds this process knows), and what was full when this process looked last ($3
-// servers, $4 kinds). Owners that were at their limit ($5) are stepped over; there
+// kinds this process knows), and, at a second look, what is full ($3 servers, $4
+// kinds). Owners that were at their limit a moment ago ($5) are stepped over; there
 // are never more of them than running jobs.
 const candidatesSQL = `
 WITH open AS MATERIALIZED (
@@ -133,8 +133,8 @@ CROSS JOIN LATERAL (
 // nobody stands for no server and no database.
 const nobody = "00000000-0000-0000-0000-000000000000"
 
-// blocks is what was full when this process looked last. It only spares the look
-// at what waits behind; choose goes by what is true now.
+// blocks is what was full when this process looked last. It spares the look at what
+// waits behind, no more: choose goes by what is true now.
 type blocks struct {
 	servers, kinds []string
 	owners         map[string]fullOwner
@@ -154,8 +154,21 @@ type view struct {
 	limits     limits
 	others     []*hold
 	candidates []candidate
-	groups     int  // of lanes
-	more       bool // some group has more lanes than were looked at
+	groups     map[group]int // how many lanes of each were looked at
+	most       int           // how many at most
+}
+
+// group is what is taken or left as a whole.
+type group struct{ server, kind string }
+
+// more says that a group that is not full has more lanes than were looked at.
+func (v *view) more(b blocks) bool {
+	for g, n := range v.groups {
+		if n >= v.most && !slices.Contains(b.servers, g.server) && !slices.Contains(b.kinds, g.kind) {
+			return true
+		}
+	}
+	return false
 }
 
 // queueLook adds what a look asks to a batch.
@@ -167,13 +180,10 @@ func (c *claimer) queueLook(batch *pgx.Batch, v *view, incarnation string, kinds
 	batch.Queue(limitsSQL, c.queue).QueryRow(v.scanLimits)
 	batch.Queue(candidatesSQL, c.queue, kinds, list(b.servers), list(b.kinds), slices.AppendSeq([]string{}, maps.Keys(b.owners)), most).Query(func(rows pgx.Rows) (err error) {
 		v.candidates, err = pgx.CollectRows(rows, scanCandidate)
-		groups := map[[2]string]int{}
+		v.groups, v.most = map[group]int{}, most
 		for _, one := range v.candidates {
-			group := [2]string{one.server, one.kind}
-			groups[group]++
-			v.more = v.more || groups[group] == most
+			v.groups[group{one.server, one.kind}]++
 		}
-		v.groups = len(groups)
 		return err
 	})
 }

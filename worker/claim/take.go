@@ -56,7 +56,8 @@ SELECT f.i, t.* FROM found f LEFT JOIN taken t ON t.id = f.id ORDER BY f.i, t.pr
 
 // settleSQL charges owners, in all their active lanes alike: $3 is what their
 // attempts took more or less than they were charged for, $4 what the jobs of this
-// claim are expected to take, counted from the queue's present time ($5) at least.
+// claim are expected to take, counted from the queue's present time ($5) at least:
+// nobody saves up.
 // It moves each lane's running mean ($6, $7, $8, $9), puts to rest what was found
 // empty ($10, $11), until its next row is due, and who has no token left ($12, for
 // $13 seconds).
@@ -80,7 +81,7 @@ WITH charge AS (
     WHERE k.active OR m.lane IS NOT NULL
 )
 UPDATE headgate.lanes l
-SET vtime = CASE WHEN x.bill > 0 THEN greatest(l.vtime + x.debt, $5::float8) + x.bill ELSE l.vtime + coalesce(x.debt, 0) END,
+SET vtime = CASE WHEN x.debt IS NULL THEN l.vtime ELSE greatest(l.vtime + x.debt, $5::float8) + x.bill END,
     cost = CASE WHEN x.attempts > 0 THEN l.cost + (x.seconds / x.attempts - l.cost) * least(x.attempts * 0.2, 1) ELSE l.cost END,
     active = l.active AND NOT x.empty AND x.dry IS NULL,
     wake_at = CASE WHEN NOT l.active THEN l.wake_at
@@ -133,6 +134,7 @@ type haul struct {
 	spent  map[string]int     // by owner with a rate
 	empty  []lane
 	first  float64 // virtual time of the first owner served
+	looks  int
 }
 
 // take claims rows for the turns.
