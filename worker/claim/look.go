@@ -154,12 +154,12 @@ type view struct {
 	limits     limits
 	others     []*hold
 	candidates []candidate
-	groups     map[group]int // how many lanes of each were looked at
+	groups     map[laneGroup]int // how many lanes of each were looked at
 	most       int           // how many at most
 }
 
-// group is what is taken or left as a whole.
-type group struct{ server, kind string }
+// laneGroup is what is taken or left as a whole.
+type laneGroup struct{ server, kind string }
 
 // more says that a group that is not full has more lanes than were looked at.
 func (v *view) more(b blocks) bool {
@@ -180,9 +180,9 @@ func (c *claimer) queueLook(batch *pgx.Batch, v *view, incarnation string, kinds
 	batch.Queue(limitsSQL, c.queue).QueryRow(v.scanLimits)
 	batch.Queue(candidatesSQL, c.queue, kinds, list(b.servers), list(b.kinds), slices.AppendSeq([]string{}, maps.Keys(b.owners)), most).Query(func(rows pgx.Rows) (err error) {
 		v.candidates, err = pgx.CollectRows(rows, scanCandidate)
-		v.groups, v.most = map[group]int{}, most
+		v.groups, v.most = map[laneGroup]int{}, most
 		for _, one := range v.candidates {
-			v.groups[group{one.server, one.kind}]++
+			v.groups[laneGroup{one.server, one.kind}]++
 		}
 		return err
 	})
