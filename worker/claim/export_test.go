@@ -26,10 +26,14 @@ const (
 	CandidatesSQL = candidatesSQL
 	TakeSQL       = takeSQL
 	SettleSQL     = settleSQL
+	SweepSQL      = wakeForgottenSQL
 )
 
 // LockApart lets a process take its turns without regard to others: the control.
 func LockApart(l *Lease, key int32) { l.shared.lock = key }
+
+// SweepLanes is one sweep.
+var SweepLanes = (*Keeper).sweepLanes
 
 // Pass is one pass of a keeper's loop.
 var Pass = (*Keeper).runOnce

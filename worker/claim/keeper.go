@@ -67,6 +67,7 @@ type Keeper struct {
 
 	warned   time.Time // of a skew that has not ended
 	lastPass time.Time
+	passes   int
 	seen     map[string]sighting // by incarnation
 	nameless bool                // this incarnation is not registered yet
 	former   string              // this process's last incarnation, whose rows it ends itself
@@ -194,7 +195,13 @@ func (k *Keeper) runOnce(ctx context.Context, now time.Time) (reaped []string, e
 			reaped = append(reaped, other.incarnation)
 		}
 	}
-	return reaped, k.sweep(ctx)
+	if err := k.sweep(ctx); err != nil {
+		return reaped, err
+	}
+	if k.passes++; k.passes%sweepEvery == 0 {
+		_, err = k.sweepLanes(ctx)
+	}
+	return reaped, err
 }
 
 // living is another incarnation, as its row stands.

@@ -261,3 +261,23 @@ func TestPriorityWithinATenant(t *testing.T) {
 	require.Positive(t, kinds["b"])
 	require.Positive(t, others)
 }
+
+// A lane that nobody woke is found by the sweep.
+func TestTheSweepFindsForgottenLanes(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 3, 1)
+	p := f.process(10, "a")
+	f.exec(`ALTER TABLE river_job DISABLE TRIGGER headgate_wake_inserted`)
+	f.exec(addJobs, 3, "a", 1, 3)
+	f.exec(`ALTER TABLE river_job ENABLE TRIGGER headgate_wake_inserted`)
+	ctx := context.Background()
+	require.Empty(t, p.claim(ctx, 10))
+	keeper := claim.NewKeeper(claim.KeeperConfig{Pool: f.pool, Lease: p.lease, Worker: "w"})
+	found, err := claim.SweepLanes(keeper, ctx)
+	require.NoError(t, err)
+	require.EqualValues(t, 3, found)
+	require.Len(t, p.claim(ctx, 10), 3)
+	found, err = claim.SweepLanes(keeper, ctx)
+	require.NoError(t, err)
+	require.Zero(t, found)
+}

@@ -155,7 +155,7 @@ type view struct {
 	others     []*hold
 	candidates []candidate
 	groups     map[laneGroup]int // how many lanes of each were looked at
-	most       int           // how many at most
+	most       int               // how many at most
 }
 
 // laneGroup is what is taken or left as a whole.

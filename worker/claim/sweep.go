@@ -1,0 +1,79 @@
+package claim
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// The safety net of fair claiming: a lane that nobody has woken although it has
+// rows (a dump that was restored without its triggers, a TRUNCATE, a bug) waits for
+// a sweep, not for ever. It costs one index probe for each lane that has rows.
+
+// sweepEvery is in passes of the keeper, of each process: a minute at the default.
+const sweepEvery = 6
+
+// oneSweeperSQL lets one process sweep at a time.
+const oneSweeperSQL = `SELECT pg_try_advisory_xact_lock(4738, 0)`
+
+// wakeForgottenSQL jumps from lane to lane along the index of available rows.
+const wakeForgottenSQL = `
+WITH RECURSIVE filled AS (
+    (SELECT queue, headgate.lane(metadata) AS lane, kind FROM river_job WHERE state = 'available'
+     ORDER BY queue, headgate.lane(metadata), kind LIMIT 1)
+    UNION ALL
+    SELECT n.* FROM filled f CROSS JOIN LATERAL (
+        SELECT queue, headgate.lane(metadata) AS lane, kind FROM river_job
+        WHERE state = 'available' AND (queue, headgate.lane(metadata), kind) > (f.queue, f.lane, f.kind)
+        ORDER BY queue, headgate.lane(metadata), kind LIMIT 1) n
+)
+INSERT INTO headgate.wakeups (queue, lane, kind)
+SELECT queue, lane, kind FROM filled f
+WHERE NOT EXISTS (SELECT FROM headgate.lanes l WHERE l.queue = f.queue AND l.lane = f.lane AND l.kind = f.kind AND (l.active OR l.wake_at IS NOT NULL OR l.held <> ''))
+  AND NOT EXISTS (SELECT FROM headgate.wakeups w WHERE w.queue = f.queue AND w.lane = f.lane AND w.kind = f.kind)`
+
+// dropGroupsSQL forgets groups without lanes, under the claims' lock.
+const dropGroupsSQL = `
+DELETE FROM headgate.lane_groups g
+WHERE NOT EXISTS (SELECT FROM headgate.lanes l WHERE l.queue = g.queue AND l.server_id = g.server_id AND l.kind = g.kind)`
+
+// dropHandsSQL forgets what the dead held; nobody counts it any more.
+const dropHandsSQL = `
+DELETE FROM headgate.hands h
+WHERE NOT EXISTS (SELECT FROM headgate.workers w WHERE w.incarnation = h.incarnation AND w.reaped_at IS NULL AND w.ended_at IS NULL)`
+
+// sweepLanes is one sweep, unless another process is at it. It returns how many
+// lanes had been forgotten.
+func (k *Keeper) sweepLanes(ctx context.Context) (forgotten int64, err error) {
+	err = pgx.BeginFunc(ctx, k.cfg.Pool, func(tx pgx.Tx) error {
+		var mine bool
+		if err := tx.QueryRow(ctx, oneSweeperSQL).Scan(&mine); err != nil || !mine {
+			return err
+		}
+		woken, err := tx.Exec(ctx, wakeForgottenSQL)
+		if err != nil {
+			return err
+		}
+		if forgotten = woken.RowsAffected(); forgotten > 0 {
+			if _, err := tx.Exec(ctx, wakeQueuesSQL); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.Exec(ctx, dropHandsSQL); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, lockSQL, "2s", 0); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, dropGroupsSQL)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("sweeping the lanes: %w", err)
+	}
+	if forgotten > 0 {
+		k.cfg.Logger.WarnContext(ctx, "lanes had jobs and nobody had woken them; they are awake now", "lanes", forgotten)
+	}
+	return forgotten, nil
+}
