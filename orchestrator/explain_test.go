@@ -270,3 +270,15 @@ func TestWorkers(t *testing.T) {
 	}, states)
 	require.Equal(t, lost, list[2].Incarnation, "then the newest of those that are gone")
 }
+
+// Whatever a job waits for that its handler did not say, explain says what to do.
+func TestEveryClassHasANextStep(t *testing.T) {
+	t.Parallel()
+	for _, class := range []jobs.Class{
+		jobs.ClassUnreachable, jobs.ClassServerFull, jobs.ClassAuthFailed, jobs.ClassReadOnly, jobs.ClassDiskFull,
+		jobs.ClassWrongDatabase, jobs.ClassSchemaNewer, jobs.ClassSchemaOlder, jobs.ClassUndecryptable, jobs.ClassConflict,
+		jobs.ClassTimeout, jobs.ClassConnectTimeout, jobs.ClassStatementTimeout, jobs.ClassLockTimeout, jobs.ClassEscaped, jobs.ClassBadArgs,
+	} {
+		require.NotEmpty(t, orchestrator.ClassSteps[class], class)
+	}
+}

@@ -18,5 +18,8 @@ const (
 	SelectAttemptsSQL = selectAttempts
 )
 
+// ClassSteps is what explain says to do about a class.
+var ClassSteps = classSteps
+
 // Ring wakes a queue as Enqueue does after its commit.
 func (c *Client) Ring(ctx context.Context, queue string) { c.bell.ring(ctx, queueSet{queue: true}) }

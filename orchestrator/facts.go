@@ -102,19 +102,25 @@ func explainHeld(job Job) (Fact, bool) {
 	return Fact{Fact: fact, Since: &job.Attempts[first].EndedAt, Next: classSteps[last.Class]}, true
 }
 
-// classSteps is what an operator can do about a class. For those that pass by
-// themselves, or that are the job's own, nothing.
+// classSteps is what an operator can do about a class. For the handler's own
+// errors, and for what has passed when it is told, nothing.
 var classSteps = map[jobs.Class]string{
-	jobs.ClassUnreachable:   "see that the tenant's server answers; the job then goes on by itself and has used no attempt",
-	jobs.ClassServerFull:    "give the tenant's server more connections, or its other users fewer",
-	jobs.ClassAuthFailed:    "give the catalog the right login: `headgate database login`",
-	jobs.ClassReadOnly:      "point the catalog at the primary: `headgate database login`",
-	jobs.ClassDiskFull:      "free some disk on the tenant's server",
-	jobs.ClassWrongDatabase: "correct the address in the catalog: `headgate database login`",
-	jobs.ClassSchemaNewer:   "upgrade the workers",
-	jobs.ClassSchemaOlder:   "upgrade Headgate's schema in the tenant's database",
-	jobs.ClassUndecryptable: "give the workers the key that the catalog was sealed with",
-	jobs.ClassBadArgs:       "see that the workers' version of the kind fits what was enqueued",
+	jobs.ClassUnreachable:      "see that the tenant's server answers; the job then goes on by itself and has used no attempt",
+	jobs.ClassServerFull:       "give the tenant's server more connections, or its other users fewer",
+	jobs.ClassAuthFailed:       "give the catalog the right login: `headgate database login`",
+	jobs.ClassReadOnly:         "point the catalog at the primary: `headgate database login`",
+	jobs.ClassDiskFull:         "free some disk on the tenant's server",
+	jobs.ClassWrongDatabase:    "correct the address in the catalog: `headgate database login`",
+	jobs.ClassSchemaNewer:      "upgrade the workers",
+	jobs.ClassSchemaOlder:      "upgrade Headgate's schema in the tenant's database",
+	jobs.ClassUndecryptable:    "give the workers the key that the catalog was sealed with",
+	jobs.ClassConnectTimeout:   "see whether the tenant's server answers slowly, or all connections of its budget are in use: `headgate server list`",
+	jobs.ClassStatementTimeout: "make its statements faster, or give its kind more time (KindOpts.Timeout)",
+	jobs.ClassTimeout:          "make the job faster, or give its kind more time (KindOpts.Timeout)",
+	jobs.ClassLockTimeout:      "see in pg_locks who holds the lock in the tenant's database; the job then goes on by itself and has used no attempt",
+	jobs.ClassConflict:         "nothing: it is tried again; if that happens often, let fewer of these jobs run at once",
+	jobs.ClassEscaped:          "take out of its SQL what ends the transaction or changes the role or tenant",
+	jobs.ClassBadArgs:          "see that the workers' version of the kind fits what was enqueued",
 }
 
 // explainPlace says what keeps a tenant's work or a queue from being done.

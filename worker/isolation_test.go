@@ -122,6 +122,10 @@ FROM (
     FROM pg_class c LEFT JOIN LATERAL (SELECT * FROM aclexplode(c.relacl) WHERE grantee IN (0, 'headgate_job'::regrole)) a ON true
     WHERE c.relnamespace = 'headgate'::regnamespace AND c.relkind = 'r'
     UNION ALL
+    SELECT 'column', c.relname || '.' || a.attname, acl.privilege_type
+    FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid, aclexplode(a.attacl) acl
+    WHERE c.relnamespace = 'headgate'::regnamespace AND acl.grantee IN (0, 'headgate_job'::regrole)
+    UNION ALL
     SELECT 'function', p.proname, a.privilege_type || CASE WHEN p.prosecdef THEN ' as definer' ELSE '' END
     FROM pg_proc p LEFT JOIN LATERAL (SELECT * FROM aclexplode(p.proacl) WHERE grantee IN (0, 'headgate_job'::regrole)) a ON true
     WHERE p.pronamespace = 'headgate'::regnamespace
@@ -130,15 +134,20 @@ FROM (
 	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)
 	require.Equal(t, []string{
+		"column identity.database_id: SELECT",
+		"column identity.serves: SELECT",
+		"column identity.version: SELECT",
 		"function begin_job: EXECUTE as definer",
 		"function claim_job: EXECUTE as definer",
 		"function current_org: EXECUTE as definer",
 		"function end_job: EXECUTE as definer",
 		"function end_late: EXECUTE as definer",
 		"function enter_job: EXECUTE as definer",
+		"function fill_version: nothing",
 		"function finish_job: EXECUTE as definer",
 		"function finish_late: EXECUTE as definer",
 		"function forget_old: nothing",
+		"function keep_version: nothing",
 		"function peek_job: EXECUTE as definer",
 		"function probe: EXECUTE as definer",
 		"function refuse_escape: nothing",

@@ -19,7 +19,8 @@ they travel from machine to machine, the figures themselves do not.
   enqueue  one by one and 1,000 at a time
   pickup   from before the enqueue call to the handler's first line
   tenant   each job commits one row in its tenant's database
-  all      these four
+  cold     until a tenant's first query is answered, beside pgx alone
+  all      these five
 
 It brings a private Postgres, durable as in production, and removes it. With
 DATABASE_URL set it uses that server instead, as a superuser, and makes and drops
@@ -50,6 +51,7 @@ var benchmarks = []benchmark{
 	{"enqueue", crowd, measureEnqueue},
 	{"pickup", crowd, measurePickup},
 	{"tenant", dedicated, measureTenant},
+	{"cold", cold, measureCold},
 }
 
 func benchNames() []string {
@@ -79,7 +81,7 @@ func (p *program) benchCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.IntVar(&b.pairs, "pairs", 5, "how many pairs of measurements, Headgate's and River's")
 	flags.Float64Var(&b.seconds, "seconds", 5, "about how long one of a pair takes, the faster one where they have a number of jobs to do")
-	flags.IntVar(&b.databases, "databases", 100, "tenant databases of bench tenant")
+	flags.IntVar(&b.databases, "databases", 100, "tenant databases of bench tenant and bench cold")
 	flags.IntVar(&b.slots, "slots", 100, "how many jobs each side runs at once")
 	flags.StringVar(&b.save, "save", "", "write the JSON to this file as well")
 	flags.StringVar(&b.profile, "cpuprofile", "", "write a CPU profile of this process to this file; label side tells ours from theirs")

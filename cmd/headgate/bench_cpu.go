@@ -24,14 +24,20 @@ type cpuMeter struct {
 }
 
 func (m cpuMeter) read() (c cpuTime) {
-	var used syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &used) == nil {
-		c.process = time.Duration(used.Utime.Nano() + used.Stime.Nano())
-	}
+	c.process = processTime()
 	if m.postmaster != 0 {
 		c.postgres = m.tree()
 	}
 	return c
+}
+
+// processTime is this process's own part.
+func processTime() time.Duration {
+	var used syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &used) != nil {
+		return 0
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 // tree adds up the postmaster, its children, and those of its children that are

@@ -28,7 +28,7 @@ CREATE TABLE bench_effects (
     job    bigint NOT NULL,
     at     timestamptz NOT NULL DEFAULT now()
 );
-GRANT INSERT ON bench_effects TO `
+GRANT INSERT, SELECT ON bench_effects TO `
 
 const insertEffect = `INSERT INTO bench_effects (org_id, job) VALUES ($1, $2)`
 

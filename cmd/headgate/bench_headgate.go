@@ -38,7 +38,8 @@ func (s *benchStage) headgateSide(ctx context.Context) (*side, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &headgateSide{stage: s, slugs: make([]string, s.layout.databases*s.layout.tenantsEach)}
+	h := &headgateSide{stage: s, slugs: make([]string, s.layout.databases*s.layout.tenantsEach),
+		forgetful: func() *catalog.Catalog { return catalog.New(workers, ring) }}
 	if err := h.enrol(ctx, catalog.New(pool, ring)); err != nil {
 		return nil, err
 	}
@@ -48,7 +49,7 @@ func (s *benchStage) headgateSide(ctx context.Context) (*side, error) {
 		Tenants: tenantdb.Config{MaxConns: s.layout.conns * s.layout.databases}, Logger: s.warnings(),
 	}
 	return &side{
-		name: "headgate", pool: pool, work: h.work, one: h.one, many: h.many,
+		name: "headgate", pool: pool, work: h.work, one: h.one, many: h.many, cold: h.coldVisits, warm: h.warmVisits,
 		tables: "river_job, headgate.outcomes, headgate.workers, headgate.suspects, headgate.idempotency_keys",
 		ended:  `SELECT count(*) FROM headgate.outcomes o JOIN river_job j ON j.id = o.job_id WHERE o.state = 'succeeded' AND j.state = 'completed'`,
 	}, err
@@ -69,6 +70,9 @@ type headgateSide struct {
 	client *orchestrator.Client
 	config worker.Config
 	slugs  []string // of the tenants, by number
+	uuids  []string // the same
+
+	forgetful func() *catalog.Catalog // makes one that knows nothing yet
 }
 
 // enrol enters the server, its databases and the tenants, which take turns.
@@ -96,7 +100,10 @@ func (h *headgateSide) enrol(ctx context.Context, cat *catalog.Catalog) error {
 		h.slugs[i] = fmt.Sprintf("tenant-%d", i+1)
 		params[i] = catalog.TenantParams{Slug: h.slugs[i], Database: fmt.Sprintf("bench-%d", i%len(s.tenants)+1)}
 	}
-	_, err := cat.AddTenants(ctx, params)
+	added, err := cat.AddTenants(ctx, params)
+	for _, tenant := range added {
+		h.uuids = append(h.uuids, tenant.ID)
+	}
 	return err
 }
 

@@ -54,6 +54,7 @@ type comparison struct {
 const (
 	perSecond  = "jobs/s, more is better"
 	inMillis   = "ms, less is better"
+	inMicros   = "us, less is better"
 	inCPUMicro = "CPU us/job, less is better"
 )
 

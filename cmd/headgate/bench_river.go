@@ -38,7 +38,7 @@ func (s *benchStage) riverSide(ctx context.Context) (*side, error) {
 	// would not wake it for the second of two, and the worker sleep until its poll.
 	r.inserter, err = r.client(nil, tuned)
 	return &side{
-		name: "river", pool: r.pool, work: r.work, one: r.one, many: r.many, tables: "river_job",
+		name: "river", pool: r.pool, work: r.work, one: r.one, many: r.many, cold: s.coldVisits, warm: s.warmVisits, tables: "river_job",
 		ended: `SELECT count(*) FROM river_job WHERE state = 'completed'`,
 	}, err
 }

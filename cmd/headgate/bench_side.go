@@ -35,6 +35,9 @@ type side struct {
 	// many enqueues jobs in tx by COPY.
 	many func(ctx context.Context, tx pgx.Tx, all []benchArgs) error
 
+	// cold and warm make visits to tenants; see measureCold.
+	cold, warm func(ctx context.Context) (visits, error)
+
 	// ended counts the jobs whose end is written, with all that belongs to it.
 	ended string
 }

@@ -3,6 +3,7 @@ package tenantdb
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -127,4 +128,34 @@ func TestAFullServer(t *testing.T) {
 		require.Empty(t, s.heard(at("a"), now, &ConnectError{Class: jobs.ClassConnectTimeout, Err: context.Canceled}))
 	}
 	require.NoError(t, s.admit(at("a"), now))
+}
+
+// A waiter that loses patience says how many connections there are, which others
+// may be changing at that moment: the race detector looks on.
+func TestWaitersGiveUpWhileTheBudgetChanges(t *testing.T) {
+	s := breakerServer()
+	s.open, s.held[keyOf(at("a"))] = s.limit, s.limit
+	full := &ConnectError{Class: jobs.ClassServerFull, Err: &pgconn.PgError{Code: "53300"}}
+	now := time.Now()
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			_, err := s.acquire(ctx, at("a"))
+			if class, _ := Classify(err); class != jobs.ClassConnectTimeout {
+				t.Errorf("class %q: %v", class, err)
+			}
+			_, err = s.acquire(context.WithValue(context.Background(), heldKey{}, s), at("a"))
+			if err == nil {
+				t.Error("a second connection beyond the budget")
+			}
+		})
+		group.Go(func() {
+			if s.admit(at("a"), now) == nil {
+				s.heard(at("a"), now, full)
+			}
+		})
+	}
+	group.Wait()
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/worker/tenantdb"
 	"github.com/headgate/headgate/worker/tenantdb/address"
@@ -68,5 +69,44 @@ func TestTheResolvedIPIsChecked(t *testing.T) {
 		require.NotContains(t, err.Error(), "planted")
 		require.NotContains(t, err.Error(), "refused\n", host)
 		require.Regexp(t, `loopback|link-local|metadata|unspecified|not allowed|may not`, err.Error(), host)
+	}
+}
+
+// What a new connection learns of the schema behind it: a program that is too old
+// for it, a database without one, one of before the identity told its version,
+// and one whose login may not ask, each by its class.
+func TestSchemasThatDoNotFit(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	env := jobstest.New(t)
+	pools := tenantdb.New(tenantdb.Config{Logger: env.Log})
+	t.Cleanup(pools.Close)
+	for name, c := range map[string]struct {
+		sql   string
+		class jobs.Class
+		says  string
+	}{
+		"newer": {`INSERT INTO headgate.migrations (version, name, serves) VALUES (99, 'far ahead', 99)`, jobs.ClassSchemaNewer, "upgrade headgate"},
+		"older": {`
+DROP FUNCTION headgate.fill_version, headgate.keep_version CASCADE;
+ALTER TABLE headgate.identity DROP COLUMN version, DROP COLUMN serves;
+DELETE FROM headgate.migrations WHERE version > 6`, jobs.ClassSchemaOlder, "has schema 6"},
+		"none": {`DROP SCHEMA headgate CASCADE`, jobs.ClassWrongDatabase, "no Headgate schema"},
+		"not-ours-to-ask": {`
+REVOKE SELECT (database_id, version, serves) ON headgate.identity FROM headgate_job;
+REVOKE EXECUTE ON FUNCTION headgate.whoami FROM headgate_job`, jobs.ClassWrongDatabase, "no Headgate schema"},
+		"no-identity": {`DELETE FROM headgate.identity`, jobs.ClassWrongDatabase, "no identity"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db := env.Database(name, jobstest.DatabaseOpts{})
+			_, err := db.Pool.Exec(ctx, c.sql)
+			require.NoError(t, err)
+			place, err := env.Catalog.ResolveDatabase(ctx, db.ID, jobs.LoginJob)
+			require.NoError(t, err)
+			err = pools.With(ctx, place, func(context.Context, *tenantdb.Conn) error { return nil })
+			class, _ := tenantdb.Classify(err)
+			require.Equal(t, c.class, class, "%v", err)
+			require.ErrorContains(t, err, c.says)
+		})
 	}
 }

@@ -73,7 +73,8 @@ func (c *Conn) Begun(results pgx.BatchResults) error {
 	if _, err := results.Exec(); err != nil {
 		return err
 	}
-	err = identify(c.place, results.QueryRow())
+	found, err := readWho(results.QueryRow())
+	err = identify(c.place, found, err)
 	if class, _ := classifyCause(err); class == jobs.ClassWrongDatabase || class == jobs.ClassSchemaOlder || class == jobs.ClassSchemaNewer {
 		return &ConnectError{Database: c.place.Database, Login: c.place.Login, Class: class, Err: err}
 	}

@@ -93,8 +93,9 @@ func (s *server) acquire(ctx context.Context, place address.Place) (*Conn, error
 		return nil, nil
 	}
 	if held, _ := ctx.Value(heldKey{}).(*server); held == s {
+		err := s.secondError(place)
 		s.mu.Unlock()
-		return nil, s.secondError(place)
+		return nil, err
 	}
 	w := &waiter{key: k, version: place.Version, ready: make(chan *Conn, 1)}
 	s.waiters = append(s.waiters, w)
@@ -155,7 +156,7 @@ func (s *server) move(from, to key) {
 }
 
 // secondError: a job that holds a connection may not wait for another one of the
-// same server: if all its neighbours did, all would wait for ever.
+// same server: if all its neighbours did, all would wait for ever. mu is held.
 func (s *server) secondError(place address.Place) error {
 	return fmt.Errorf("this job holds a connection to server %s already and asks for another one, to database %s, while all %d of the server's budget are in use: use the one that it has",
 		s.name, place.Database, s.most())
