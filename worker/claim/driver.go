@@ -44,7 +44,7 @@ func NewDriver(pool, listen *pgxpool.Pool, lease *Lease) *Driver {
 		ear = riverpgxv5.New(listen)
 	}
 	return &Driver{Driver: driver, listen: ear, pilot: &pilot{
-		lease: lease, unwrap: driver.UnwrapTx, log: slog.Default(), undecodable: map[int64]string{},
+		lease: lease, pool: pool, unwrap: driver.UnwrapTx, log: slog.Default(), undecodable: map[int64]string{},
 	}}
 }
 

@@ -3,6 +3,7 @@ package claim
 // Statements, for the test of their plans.
 const (
 	EndSQL           = endSQL
+	EndedBeforeSQL   = endedBeforeSQL
 	GiveBackSQL      = giveBackSQL
 	TakeHandSQL      = takeHandSQL
 	TakeStraysSQL    = takeStraysSQL
