@@ -1,6 +1,7 @@
 package claim
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -224,10 +225,20 @@ func (p *pilot) take(ctx context.Context, params *riverdriver.JobSetStateIfRunni
 	return ends
 }
 
+// onlyToken is the beginning of a metadata update that is nothing but the token,
+// as nearly all are; it is worth not being parsed.
+var onlyToken = []byte(`{"` + LeaseKey + `":"`)
+
 // takeToken takes the token out of a metadata update and keeps the rest.
 func (e *end) takeToken(update []byte) error {
 	if len(update) == 0 {
 		return nil
+	}
+	if rest, ok := bytes.CutPrefix(update, onlyToken); ok {
+		if token, ok := bytes.CutSuffix(rest, []byte(`"}`)); ok && !bytes.ContainsAny(token, `"\`) {
+			e.token = string(token)
+			return nil
+		}
 	}
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(update, &keys); err != nil {
