@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"runtime/debug"
 	"time"
-
-	"github.com/headgate/headgate/jobs"
 )
 
 // A handler must give up when its context ends. One that does not would keep its
@@ -39,10 +37,8 @@ var errExited = errors.New("the handler ended its goroutine (runtime.Goexit)")
 // that does not return. It returns the attempt to report, which then is not a
 // itself, still in the handler's hands, but what was known when it began.
 func (a *attempt) attend(ctx context.Context) (*attempt, error) {
-	known := *a
-	known.info.Result = &jobs.Result{}
 	ended := make(chan error, 1)
-	go func() {
+	a.w.lend(func() {
 		err := errExited
 		defer func() {
 			if v := recover(); v != nil {
@@ -52,7 +48,7 @@ func (a *attempt) attend(ctx context.Context) (*attempt, error) {
 			ended <- err
 		}()
 		err = a.make(ctx)
-	}()
+	})
 	select {
 	case err := <-ended:
 		return a, err
@@ -68,8 +64,36 @@ func (a *attempt) attend(ctx context.Context) (*attempt, error) {
 	if !a.handling.Load() {
 		return a, <-ended // in our own hands, where every wait has its bound
 	}
-	a.w.noteStuck(ctx, &known, ended)
-	return &known, &stuckError{after: a.w.cfg.StuckAfter, cause: context.Cause(ctx)}
+	known := a.known()
+	a.w.noteStuck(ctx, known, ended)
+	return known, &stuckError{after: a.w.cfg.StuckAfter, cause: context.Cause(ctx)}
+}
+
+// lend runs do on a goroutine that has done so before, if one is free: its stack
+// has grown already. There are as many as attempts at once; Stop ends them.
+func (w *Worker) lend(do func()) {
+	select {
+	case w.lent <- do:
+		return
+	default:
+	}
+	go func() {
+		for {
+			do()
+			select {
+			case do = <-w.lent:
+			case <-w.over:
+				return
+			}
+		}
+	}()
+}
+
+// known is the attempt as it was when it began, read from its row once more.
+func (a *attempt) known() *attempt {
+	known := &attempt{w: a.w, kind: a.kind, row: a.row, started: a.started, handling: a.handling}
+	_ = known.read() // a did it without an error
+	return known
 }
 
 // noteStuck counts a handler that does not return until it does.

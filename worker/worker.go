@@ -37,6 +37,9 @@ type Worker struct {
 	life   context.Context // ends when this incarnation is found to have been declared dead
 	end    context.CancelCauseFunc
 
+	lent chan func()   // to goroutines that wait for another attempt
+	over chan struct{} // closed by Stop: they are not needed any more
+
 	stuck     atomic.Int64 // handlers that ignore the end of their context
 	exhausted chan struct{}
 	exhaust   sync.Once // closes exhausted
@@ -54,7 +57,7 @@ func New(cfg Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{cfg: cfg, kinds: map[string]*kind{}, lease: claim.NewLease(), exhausted: make(chan struct{})}
+	w := &Worker{cfg: cfg, kinds: map[string]*kind{}, lease: claim.NewLease(), exhausted: make(chan struct{}), lent: make(chan func()), over: make(chan struct{})}
 	w.driver = claim.NewDriver(cfg.Pool, cfg.Listen, w.lease)
 	w.life, w.end = context.WithCancelCause(context.Background())
 	return w, nil
@@ -138,6 +141,9 @@ func (w *Worker) Stop(ctx context.Context) error {
 	defer cancel()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if !w.stopped {
+		close(w.over)
+	}
 	w.stopped = true
 	if w.client == nil {
 		return nil

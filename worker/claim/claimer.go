@@ -55,14 +55,14 @@ type claimer struct {
 	pool   *pgxpool.Pool
 	queue  string
 	lease  *Lease
-	shared *shared
+	common *common
 	blocks blocks
 	groups int // of lanes, as of the last look
 }
 
-// shared is what the claimers of one process have in common. They take turns: the
+// common is what the claimers of one process have in common. They take turns: the
 // database would make them do so anyway.
-type shared struct {
+type common struct {
 	bell  bell
 	lock  int32 // 0, but in a test that wants to see what happens without one
 	conns Connections
@@ -84,8 +84,8 @@ type shared struct {
 func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailableParams) (*haul, error) {
 	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
 	defer cancel()
-	c.shared.turn.Lock()
-	defer c.shared.turn.Unlock()
+	c.common.turn.Lock()
+	defer c.common.turn.Unlock()
 	conn, err := c.pool.Acquire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("claiming jobs: %w", err)
@@ -105,10 +105,10 @@ func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailable
 		}
 		return nil, err
 	}
-	c.shared.stats.add(time.Since(began), all.looks, len(all.result.Jobs))
-	if c.shared.conns != nil {
+	c.common.stats.add(time.Since(began), all.looks, len(all.result.Jobs))
+	if c.common.conns != nil {
 		for _, g := range all.grips {
-			c.shared.conns.Trust(g.server, g.database)
+			c.common.conns.Trust(g.server, g.database)
 		}
 	}
 	return all, nil
@@ -131,14 +131,14 @@ func (c *claimer) owesNews(others bool) bool {
 	for _, s := range c.settled(nil) {
 		kept += s.places()
 	}
-	s := c.shared
+	s := c.common
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.others = others
 	return s.given || kept < s.kept || others && kept > 0
 }
 
-func (s *shared) isBroken(id string) bool {
+func (s *common) isBroken(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.broken[id]
@@ -149,7 +149,7 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 	incarnation := c.lease.Incarnation()
 	batch, v := &pgx.Batch{}, &view{}
 	batch.Queue("BEGIN")
-	batch.Queue(lockSQL, strconv.FormatInt(lockWait.Milliseconds(), 10)+"ms", c.shared.lock)
+	batch.Queue(lockSQL, strconv.FormatInt(lockWait.Milliseconds(), 10)+"ms", c.common.lock)
 	batch.Queue(wakeSQL, c.queue, quantum, headStart)
 	looked := blocks{owners: c.blocks.owners} // groups that are full now may not be by then
 	most := c.most(params.MaxToLock)
@@ -218,7 +218,7 @@ func (c *claimer) most(want int) int {
 // settled is what this process keeps of each server, besides its running jobs,
 // for as long as this claim lasts.
 func (c *claimer) settled(others []*hold) map[string]held {
-	if c.shared.conns == nil {
+	if c.common.conns == nil {
 		return nil
 	}
 	running, wanted := map[string]int{}, map[string]bool{}
@@ -230,7 +230,7 @@ func (c *claimer) settled(others []*hold) map[string]held {
 			wanted[id] = true
 		}
 	}
-	conns, stuck := c.shared.conns.Settle(running, wanted)
+	conns, stuck := c.common.conns.Settle(running, wanted)
 	settled := make(map[string]held, len(conns))
 	for id, n := range conns {
 		settled[id] = held{Jobs: stuck[id], Conns: n}
@@ -261,7 +261,7 @@ func (c *claimer) holds(v *view, all *haul, settled map[string]held) *hold {
 // commit publishes what the process holds, tells those who wait for some of it,
 // and ends the transaction.
 func (c *claimer) commit(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, v *view, mine *hold, waits bool) error {
-	s := c.shared
+	s := c.common
 	s.mu.Lock()
 	began := waits && len(s.waiting) == 0
 	if s.waiting == nil {
@@ -330,7 +330,7 @@ func (v *view) broken() map[string]bool {
 
 // gave notes that an attempt has ended, and rings for those who wait for what it
 // held.
-func (s *shared) gave(queue string) {
+func (s *common) gave(queue string) {
 	s.mu.Lock()
 	s.given = true
 	ring := slices.Collect(maps.Keys(s.waiting))

@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headgate/headgate/jobs"
 )
@@ -22,6 +25,7 @@ type end struct {
 	scheduledAt *time.Time
 	metadata    *string // JSON, merged into the row's metadata
 	now         *time.Time
+	outcome     *jobs.Outcome // for the history; nil: none
 	followUps   []FollowUp
 	settling    bool // a cancelled job that is not settled yet goes back all the same
 }
@@ -36,109 +40,145 @@ func (e end) bare(why error) end {
 	return e
 }
 
+// querier is a pool, where each statement commits by itself, or what stands for a
+// transaction.
+type querier interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
 // endAttempts ends a group of attempts, writes their outcomes and inserts the
-// jobs that they asked for, in tx, and returns the states of the rows that were the callers' own. An outcome is
-// written only with its row: an attempt that lost its lease leaves none, for
-// the history would then tell of it twice. One that would be tried again, and
-// was cancelled meanwhile, is the job's last.
-func endAttempts(ctx context.Context, tx pgx.Tx, ends []end, outcomes []jobs.Outcome) (map[int64]string, error) {
-	ended, fresh, err := updateEnded(ctx, tx, ends)
+// jobs that they asked for, and returns the states of the rows that were the
+// callers' own.
+//
+// Mostly that is one statement. Those after it are for jobs that have asked for
+// others, which takes a transaction, and for rows that were ended before: that
+// statement must come second, to see with its own snapshot what the first has
+// waited for. If it fails and the first has committed, the group that is handed
+// over again finds all its rows ended before.
+func endAttempts(ctx context.Context, db querier, ends []end) (map[int64]string, error) {
+	ended, err := updateEnded(ctx, db, endSQL, ends)
 	if err != nil {
 		return nil, err
 	}
-	if err := insertFollowUps(ctx, tx, ends, fresh); err != nil {
-		return nil, err
+	if err := insertFollowUps(ctx, db, ends, ended); err != nil || len(ended) == len(ends) {
+		return ended, err
 	}
-	owned := outcomes[:0:0]
-	for _, o := range outcomes {
-		state, ok := ended[o.JobID]
-		if !ok {
-			continue
-		}
-		if state == "cancelled" && (o.State == jobs.Failed || o.State == jobs.Snoozed) {
-			o.State = jobs.Cancelled
-		}
-		owned = append(owned, o)
-	}
-	if len(owned) == 0 {
-		return ended, nil
-	}
-	return ended, insertOutcomes(ctx, tx, owned)
+	rest := slices.DeleteFunc(slices.Clone(ends), func(e end) bool { _, ok := ended[e.id]; return ok })
+	before, err := updateEnded(ctx, db, endedBeforeSQL, rest)
+	maps.Copy(ended, before)
+	return ended, err
 }
+
+// endColumns are the parameters of both statements, as updateEnded gives them.
+// An array may be shorter than the others, and reads as NULL from there on: of a
+// column that has one value for all rows, that one alone is sent.
+const endColumns = `
+    FROM unnest($1::bigint[], $2::text[], $3::text[], $4::int[], $5::jsonb[], $6::timestamptz[], $7::timestamptz[], $8::jsonb[], $9::boolean[],
+                $10::uuid[], $11::uuid[], $12::uuid[], $13::uuid[], $14::int[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[],
+                $20::boolean[], $21::timestamptz[], $22::timestamptz[], $23::bigint[], $24::text[], $25::text[], $26::text[])
+         AS e (id, token, state, attempt, err, finalized_at, scheduled_at, metadata, settling,
+               outcome, job_uid, tenant_id, database_id, tried, outcome_state, class, sqlstate, message, trace,
+               recovered, started_at, ended_at, rows, output, schedule, worker)`
+
+// toldSQL writes the outcomes of ended rows.
+const toldSQL = `), told AS (
+    INSERT INTO headgate.outcomes
+        (id, job_uid, job_id, tenant_id, database_id, kind, attempt,
+         state, class, sqlstate, message, trace, recovered,
+         started_at, ended_at, rows, output, schedule, worker)
+    SELECT outcome, job_uid, id, tenant_id, database_id, kind, coalesce(tried, ($14::int[])[1]),
+         CASE WHEN became = 'cancelled' AND coalesce(outcome_state, ($15::text[])[1]) IN ('failed', 'snoozed') THEN 'cancelled'
+              ELSE coalesce(outcome_state, ($15::text[])[1]) END,
+         coalesce(class, ($16::text[])[1]), coalesce(sqlstate, ($17::text[])[1]), coalesce(message, ($18::text[])[1]),
+         coalesce(trace, ($19::text[])[1]), coalesce(recovered, ($20::boolean[])[1]),
+         started_at, ended_at, coalesce(rows, ($23::bigint[])[1]), coalesce(output, ($24::text[])[1]),
+         coalesce(schedule, ($25::text[])[1]), coalesce(worker, ($26::text[])[1])
+    FROM ended WHERE outcome IS NOT NULL`
 
 // endSQL is the fenced completion. It finds each row by primary key and changes
 // it only while it is running under the token in hand; a zombie's token is not
-// the row's last any more. The second part answers for rows that this token has
-// ended before, by JobCompleteTx or by this same group, whose reply was lost; of
-// the end it takes the metadata alone. An attempt that has ended without a death
-// clears its suspicion.
+// the row's last any more. An outcome is written only with its row: an attempt
+// that lost its lease leaves none, for the history would then tell of it twice.
+// An attempt that has ended without a death clears its suspicion.
 //
 // When a job is to run again was computed by this process's clock; the distance
-// from its present time ($11) is what counts, from the database's.
+// from its present time ($28) is what counts, from the database's.
 //
 // A job that somebody asked to cancel while it ran ends as cancelled instead of
 // being tried again, as in River's own statement.
 const endSQL = `
 WITH e AS (
-    SELECT *, state IN ('available', 'retryable', 'scheduled') AND NOT settling AS again
-    FROM unnest($1::bigint[], $2::text[], $3::text[], $4::int[], $5::jsonb[], $6::timestamptz[], $7::timestamptz[], $8::jsonb[], $10::boolean[])
-         AS e (id, token, state, attempt, err, finalized_at, scheduled_at, metadata, settling)
+    SELECT *, coalesce(state, ($3::text[])[1]) AS next,
+           coalesce(state, ($3::text[])[1]) IN ('available', 'retryable', 'scheduled') AND NOT coalesce(settling, ($9::boolean[])[1]) AS again` + endColumns + `
 ), ended AS (
     UPDATE river_job j
-    SET state = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN 'cancelled' ELSE e.state::river_job_state END,
+    SET state = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN 'cancelled' ELSE e.next::river_job_state END,
         attempt = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN j.attempt ELSE coalesce(e.attempt, j.attempt) END,
         errors = CASE WHEN e.err IS NULL THEN j.errors ELSE array_append(j.errors, e.err) END,
-        finalized_at = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN coalesce($9::timestamptz, now())
+        finalized_at = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN coalesce($27::timestamptz, now())
                             ELSE coalesce(e.finalized_at, j.finalized_at) END,
         scheduled_at = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN j.scheduled_at
-                            ELSE coalesce(now() + (e.scheduled_at - $11::timestamptz), j.scheduled_at) END,
+                            ELSE coalesce(now() + (e.scheduled_at - $28::timestamptz), j.scheduled_at) END,
         metadata = CASE WHEN e.metadata IS NULL THEN j.metadata ELSE j.metadata || e.metadata END
     FROM e
     WHERE j.id = e.id AND j.state = 'running' AND j.attempted_by[array_upper(j.attempted_by, 1)] = e.token
-    RETURNING j.id, j.state::text
-), before AS (
-    UPDATE river_job j
-    SET metadata = j.metadata || coalesce(e.metadata, '{}')
-    FROM e
-    WHERE j.id = e.id AND j.state <> 'running' AND j.attempted_by[array_upper(j.attempted_by, 1)] = e.token
-    RETURNING j.id, j.state::text
+    RETURNING j.state::text AS became, j.kind, e.*
+` + toldSQL + `
 ), survived AS (
     DELETE FROM headgate.suspects s USING ended WHERE s.job_id = ended.id AND s.quarantined_at IS NULL
 )
-SELECT id, state, true AS fresh FROM ended
-UNION ALL
-SELECT id, state, false FROM before`
+SELECT id, became FROM ended`
 
-// updateEnded returns the states of the callers' own rows, and which of them
-// this very statement has ended.
-func updateEnded(ctx context.Context, tx pgx.Tx, ends []end) (ended map[int64]string, fresh map[int64]bool, err error) {
-	var now *time.Time
-	if len(ends) > 0 {
-		now = ends[0].now
+// endedBeforeSQL answers for rows that this token has ended before, by
+// JobCompleteTx or by this same group, whose reply was lost. Of the end it takes
+// the metadata, and the outcome if that is not there yet.
+const endedBeforeSQL = `
+WITH ended AS (
+    UPDATE river_job j
+    SET metadata = j.metadata || coalesce(e.metadata, '{}')
+    FROM (SELECT *` + endColumns + `) e
+    WHERE j.id = e.id AND j.state <> 'running' AND j.attempted_by[array_upper(j.attempted_by, 1)] = e.token
+    RETURNING j.state::text AS became, j.kind, e.*
+` + toldSQL + `
+    ON CONFLICT DO NOTHING
+)
+SELECT id, became FROM ended`
+
+// updateEnded runs one of the two and returns the states of the rows that it has
+// found.
+func updateEnded(ctx context.Context, db querier, sql string, ends []end) (map[int64]string, error) {
+	ended := make(map[int64]string, len(ends))
+	if len(ends) == 0 {
+		return ended, nil
 	}
-	rows, err := tx.Query(ctx, endSQL,
+	args := []any{
 		column(ends, func(e end) int64 { return e.id }),
 		column(ends, func(e end) string { return e.token }),
-		column(ends, func(e end) string { return e.state }),
-		column(ends, func(e end) *int { return e.attempt }),
-		column(ends, func(e end) *string { return e.err }),
-		column(ends, func(e end) *time.Time { return e.finalizedAt }),
-		column(ends, func(e end) *time.Time { return e.scheduledAt }),
-		column(ends, func(e end) *string { return e.metadata }),
-		now, column(ends, func(e end) bool { return e.settling }), time.Now())
-	if err != nil {
-		return nil, nil, fmt.Errorf("ending %d attempts: %w", len(ends), err)
+		shared(ends, func(e end) string { return e.state }),
+		optional(ends, func(e end) *int { return e.attempt }),
+		optional(ends, func(e end) *string { return e.err }),
+		optional(ends, func(e end) *time.Time { return e.finalizedAt }),
+		optional(ends, func(e end) *time.Time { return e.scheduledAt }),
+		optional(ends, func(e end) *string { return e.metadata }),
+		shared(ends, func(e end) bool { return e.settling }),
 	}
-	ended, fresh = make(map[int64]string, len(ends)), make(map[int64]bool, len(ends))
+	outcomes, err := outcomeColumns(ends)
+	if err != nil {
+		return nil, err
+	}
+	args = append(args, outcomes...)
+	if sql == endSQL {
+		args = append(args, ends[0].now, time.Now())
+	}
+	rows, err := db.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, fmt.Errorf("ending %d attempts: %w", len(ends), err)
+	}
 	var id int64
 	var state string
-	var justNow bool
-	_, err = pgx.ForEachRow(rows, []any{&id, &state, &justNow}, func() error {
-		ended[id], fresh[id] = state, justNow
-		return nil
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("ending %d attempts: %w", len(ends), err)
+	if _, err := pgx.ForEachRow(rows, []any{&id, &state}, func() error { ended[id] = state; return nil }); err != nil {
+		return nil, fmt.Errorf("ending %d attempts: %w", len(ends), err)
 	}
-	return ended, fresh, nil
+	return ended, nil
 }

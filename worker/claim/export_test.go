@@ -3,6 +3,7 @@ package claim
 // Statements, for the test of their plans.
 const (
 	EndSQL           = endSQL
+	EndedBeforeSQL   = endedBeforeSQL
 	GiveBackSQL      = giveBackSQL
 	TakeHandSQL      = takeHandSQL
 	TakeStraysSQL    = takeStraysSQL
@@ -30,7 +31,7 @@ const (
 )
 
 // LockApart lets a process take its turns without regard to others: the control.
-func LockApart(l *Lease, key int32) { l.shared.lock = key }
+func LockApart(l *Lease, key int32) { l.common.lock = key }
 
 // SweepLanes is one sweep.
 var SweepLanes = (*Keeper).sweepLanes

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // FollowUp is a row of the queue, ready to be inserted with the end of the job
@@ -37,10 +35,10 @@ FROM (SELECT DISTINCT queue FROM f WHERE run_at IS NULL) q`
 // insertFollowUps inserts what the handlers of the jobs that have just ended
 // asked for. Of a group that is handed over again, because the reply to its
 // commit was lost, no job has just ended.
-func insertFollowUps(ctx context.Context, tx pgx.Tx, ends []end, fresh map[int64]bool) error {
+func insertFollowUps(ctx context.Context, db querier, ends []end, fresh map[int64]string) error {
 	var all []FollowUp
 	for _, e := range ends {
-		if fresh[e.id] && e.state == "completed" {
+		if fresh[e.id] == "completed" {
 			all = append(all, e.followUps...)
 		}
 	}
@@ -51,7 +49,7 @@ func insertFollowUps(ctx context.Context, tx pgx.Tx, ends []end, fresh map[int64
 	if err != nil {
 		return fmt.Errorf("encoding %d follow-ups: %w", len(all), err)
 	}
-	if _, err := tx.Exec(ctx, insertFollowUpsSQL, rows); err != nil {
+	if _, err := db.Exec(ctx, insertFollowUpsSQL, rows); err != nil {
 		return fmt.Errorf("inserting %d follow-ups: %w", len(all), err)
 	}
 	return nil

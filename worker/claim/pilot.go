@@ -1,6 +1,7 @@
 package claim
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,7 +21,6 @@ import (
 	"github.com/riverqueue/river/rivershared/riverpilot"
 	"github.com/riverqueue/river/rivertype"
 
-	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/internal/fault"
 )
 
@@ -83,7 +83,7 @@ func (p *pilot) ProducerInit(ctx context.Context, exec riverdriver.Executor, par
 	if _, err := p.pool.Exec(ctx, beginQueueSQL, params.Queue); err != nil {
 		return id, nil, fmt.Errorf("beginning to claim for queue %s: %w", params.Queue, err)
 	}
-	return id, &producer{p.lease, &claimer{pool: p.pool, queue: params.Queue, lease: p.lease, shared: p.lease.shared}}, nil
+	return id, &producer{p.lease, &claimer{pool: p.pool, queue: params.Queue, lease: p.lease, common: p.lease.common}}, nil
 }
 
 // producer is what River's producer of one queue keeps of ours.
@@ -96,7 +96,7 @@ type producer struct {
 // the completer.
 func (p *producer) JobFinish(row *rivertype.JobRow) {
 	p.lease.hand.finish(row, time.Now())
-	p.claimer.shared.gave(row.Queue)
+	p.claimer.common.gave(row.Queue)
 }
 
 // JobGetStuck finds nothing: River's rescuer, whose clock is its own and which
@@ -115,13 +115,13 @@ func (p *pilot) JobGetStuck(context.Context, riverdriver.Executor, *riverdriver.
 // Rows that are not the caller's any more are left out of the result, and so are
 // those that come without a token.
 func (p *pilot) JobSetStateIfRunningMany(ctx context.Context, exec riverdriver.Executor, params *riverdriver.JobSetStateIfRunningManyParams) ([]*rivertype.JobRow, error) {
-	ends, outcomes := p.take(ctx, params)
+	ends := p.take(ctx, params)
 	if tx, ok := exec.(riverdriver.ExecutorTx); ok {
-		return p.endWithin(ctx, tx, ends, outcomes)
+		return p.endWithin(ctx, tx, ends)
 	}
-	ended, err := p.endGroup(ctx, exec, ends, outcomes)
+	ended, err := p.endGroup(ctx, ends)
 	if unwritable(err) {
-		ended, err = p.endEach(ctx, exec, ends, outcomes)
+		ended, err = p.endEach(ctx, ends)
 	}
 	p.lease.hand.wrote(err == nil)
 	if err != nil {
@@ -137,20 +137,20 @@ func (p *pilot) JobSetStateIfRunningMany(ctx context.Context, exec riverdriver.E
 	return rows, nil
 }
 
-// endGroup ends attempts in a transaction of their own.
-func (p *pilot) endGroup(ctx context.Context, exec riverdriver.Executor, ends []end, outcomes []jobs.Outcome) (map[int64]string, error) {
-	tx, err := exec.Begin(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("beginning the completion of %d jobs: %w", len(ends), err)
+// endGroup ends attempts, all or none of those that are still running: by one
+// statement, or in a transaction if they have asked for other jobs.
+func (p *pilot) endGroup(ctx context.Context, ends []end) (ended map[int64]string, err error) {
+	fault.Point(fault.Completing)
+	if slices.ContainsFunc(ends, func(e end) bool { return len(e.followUps) > 0 }) {
+		err = pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
+			ended, err = endAttempts(ctx, tx, ends)
+			return err
+		})
+	} else {
+		ended, err = endAttempts(ctx, p.pool, ends)
 	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // after a commit this does nothing
-	ended, err := endAttempts(ctx, p.unwrap(tx), ends, outcomes)
 	if err != nil {
 		return nil, err
-	}
-	fault.Point(fault.Completing)
-	if err := tx.Commit(ctx); err != nil {
-		return nil, fmt.Errorf("committing the completion of %d jobs: %w", len(ends), err)
 	}
 	fault.Point(fault.Completed)
 	return ended, nil
@@ -160,16 +160,17 @@ func (p *pilot) endGroup(ctx context.Context, exec riverdriver.Executor, ends []
 // the database, and the whole process would wait for that one for ever. The one
 // that is to blame ends without its metadata and its error's text, and without
 // its outcome if that does not help.
-func (p *pilot) endEach(ctx context.Context, exec riverdriver.Executor, ends []end, outcomes []jobs.Outcome) (map[int64]string, error) {
+func (p *pilot) endEach(ctx context.Context, ends []end) (map[int64]string, error) {
 	all := make(map[int64]string, len(ends))
 	for _, e := range ends {
-		own := slices.DeleteFunc(slices.Clone(outcomes), func(o jobs.Outcome) bool { return o.JobID != e.id })
-		ended, err := p.endGroup(ctx, exec, []end{e}, own)
+		ended, err := p.endGroup(ctx, []end{e})
 		if unwritable(err) {
 			p.log.ErrorContext(ctx, "the end of an attempt holds what Postgres cannot store; it is written without its details",
 				"job_id", e.id, "state", e.state, "error", err)
-			if ended, err = p.endGroup(ctx, exec, []end{e.bare(err)}, own); unwritable(err) {
-				ended, err = p.endGroup(ctx, exec, []end{e.bare(err)}, nil)
+			bare := e.bare(err)
+			if ended, err = p.endGroup(ctx, []end{bare}); unwritable(err) {
+				bare.outcome = nil
+				ended, err = p.endGroup(ctx, []end{bare})
 			}
 		}
 		if err != nil {
@@ -182,16 +183,16 @@ func (p *pilot) endEach(ctx context.Context, exec riverdriver.Executor, ends []e
 
 // unwritable says of an error that it is the data's own: it will come again.
 func unwritable(err error) bool {
-	pgErr := (*pgconn.PgError)(nil)
-	return errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "22") || strings.HasPrefix(pgErr.Code, "23") || strings.HasPrefix(pgErr.Code, "54"))
+	pgErr, misfit := (*pgconn.PgError)(nil), (*misfitError)(nil)
+	return errors.As(err, &misfit) || errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "22") || strings.HasPrefix(pgErr.Code, "23") || strings.HasPrefix(pgErr.Code, "54"))
 }
 
 // endWithin ends attempts in the caller's transaction, and answers with whole
 // rows, which that caller reads. Whether that transaction is committed is not
 // ours to know: the attempts stay in hand until River ends them once more, when
 // their handlers have returned.
-func (p *pilot) endWithin(ctx context.Context, tx riverdriver.ExecutorTx, ends []end, outcomes []jobs.Outcome) ([]*rivertype.JobRow, error) {
-	ended, err := endAttempts(ctx, p.unwrap(tx), ends, outcomes)
+func (p *pilot) endWithin(ctx context.Context, tx riverdriver.ExecutorTx, ends []end) ([]*rivertype.JobRow, error) {
+	ended, err := endAttempts(ctx, p.unwrap(tx), ends)
 	if err != nil || len(ended) == 0 {
 		return nil, err
 	}
@@ -202,11 +203,10 @@ func (p *pilot) endWithin(ctx context.Context, tx riverdriver.ExecutorTx, ends [
 	return tx.JobGetByIDMany(ctx, &riverdriver.JobGetByIDManyParams{ID: ids})
 }
 
-// take turns River's parameters into ends and outcomes. The parameters stay as
+// take turns River's parameters into ends. The parameters stay as
 // they are, for River may hand them over again.
-func (p *pilot) take(ctx context.Context, params *riverdriver.JobSetStateIfRunningManyParams) ([]end, []jobs.Outcome) {
+func (p *pilot) take(ctx context.Context, params *riverdriver.JobSetStateIfRunningManyParams) []end {
 	ends := make([]end, 0, len(params.ID))
-	var outcomes []jobs.Outcome
 	for i, id := range params.ID {
 		e := end{
 			id: id, state: string(params.State[i]), attempt: params.Attempt[i],
@@ -225,19 +225,26 @@ func (p *pilot) take(ctx context.Context, params *riverdriver.JobSetStateIfRunni
 			continue
 		}
 		left := p.lease.hand.leftBy(claimed{e.id, e.token})
-		if left.Outcome != nil {
-			outcomes = append(outcomes, *left.Outcome)
-		}
-		e.settling, e.followUps = left.Settling, left.FollowUps
+		e.outcome, e.settling, e.followUps = left.Outcome, left.Settling, left.FollowUps
 		ends = append(ends, e)
 	}
-	return ends, outcomes
+	return ends
 }
+
+// onlyToken is the beginning of a metadata update that is nothing but the token,
+// as nearly all are; it is worth not being parsed.
+var onlyToken = []byte(`{"` + LeaseKey + `":"`)
 
 // takeToken takes the token out of a metadata update and keeps the rest.
 func (e *end) takeToken(update []byte) error {
 	if len(update) == 0 {
 		return nil
+	}
+	if rest, ok := bytes.CutPrefix(update, onlyToken); ok {
+		if token, ok := bytes.CutSuffix(rest, []byte(`"}`)); ok && !bytes.ContainsAny(token, `"\`) {
+			e.token = string(token)
+			return nil
+		}
 	}
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(update, &keys); err != nil {

@@ -54,17 +54,20 @@ func TestPlans(t *testing.T) {
 	require.NoError(t, err)
 
 	// Fifty of the running jobs end, or are given back.
-	ids, tokens, nulls, falses := "{", "{", "{", "{"
+	ids, uids, tokens, nulls, falses := "{", "{", "{", "{", "{"
 	for n := 4; n <= runningRows; n += 4 {
 		ids += fmt.Sprint(doneRows+waitingRows+n, ",")
+		uids += fmt.Sprintf("0190bbbb-0000-7000-8000-%012d,", n)
 		tokens += fmt.Sprintf("%s:%d,", incarnation(1), n)
 		nulls, falses = nulls+"NULL,", falses+"f,"
 	}
 	list := func(s string) string { return "'" + strings.TrimSuffix(s, ",") + "}'" }
-	idList, tokenList, nullList, falseList := list(ids), list(tokens), list(nulls), list(falses)
-	states := list(strings.ReplaceAll(nulls, "NULL", "completed"))
+	idList, tokenList, falseList := list(ids), list(tokens), list(falses)
 	times := list(strings.ReplaceAll(nulls, "NULL", "2026-01-02"))
 	texts := list(strings.ReplaceAll(nulls, "NULL", "x"))
+	const one, no, blank, none = "'{1}'", "'{f}'", "'{x}'", "NULL"
+	ends := []string{idList, tokenList, "'{completed}'", none, none, times, none, none, no, list(uids), list(uids), list(uids), list(uids),
+		one, blank, blank, blank, blank, blank, no, times, times, one, blank, blank, blank}
 	quoted := "'" + incarnation(1) + "'"
 	const byID, running, byState = "river_job_pkey", "river_job_headgate_running", "river_job_prioritized_fetching_index"
 	for _, q := range []struct {
@@ -73,7 +76,8 @@ func TestPlans(t *testing.T) {
 		index     []string // any of these on river_job
 		rows      float64  // of river_job at most, in all
 	}{
-		{"end", claim.EndSQL, []string{idList, tokenList, states, nullList, nullList, times, nullList, nullList, "NULL", falseList, "now()"}, []string{byID, byState}, runningRows + 50},
+		{"end", claim.EndSQL, append(slices.Clone(ends), "NULL", "now()"), []string{byID, byState}, runningRows + 50},
+		{"ended before", claim.EndedBeforeSQL, ends, []string{byID}, 50},
 		{"give back", claim.GiveBackSQL, []string{idList, falseList, "'w1'", "'lost_worker'", "''"}, []string{byID}, 50},
 		{"take hand", claim.TakeHandSQL, []string{quoted}, []string{running}, 50},
 		{"take strays", claim.TakeStraysSQL, []string{idList, tokenList}, []string{byID, byState}, runningRows},

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/riverqueue/river/riverdriver"
 	"github.com/riverqueue/river/rivershared/uniquestates"
@@ -267,12 +266,6 @@ func scanTaken(rows pgx.Rows) (turn int, job *rivertype.JobRow, broken, err erro
 		}
 	}
 	return turn, &row, nil, nil
-}
-
-// querier is a connection within a claim's transaction.
-type querier interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
 // queueSettle adds to a batch what makes a haul, debts and parks lasting.

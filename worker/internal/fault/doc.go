@@ -18,6 +18,6 @@ const (
 	Finished   = "finished"   // the job is marked done, not committed
 	Committed  = "committed"  // the tenant's database has it, nobody else
 	Ended      = "ended"      // the outcome is ready for the completion
-	Completing = "completing" // the completion is written, not committed
+	Completing = "completing" // the completion is about to be sent
 	Completed  = "completed"  // the centre has it, River does not know it yet
 )
