@@ -16,6 +16,12 @@ const (
 	ClaimDueSQL       = claimDueSQL
 	NoBitmapScan      = noBitmapScan
 	SelectAttemptsSQL = selectAttempts
+	StandingSQL       = standingSQL
+	TurnSQL           = turnSQL
+	AroundSQL         = aroundSQL
+	HeldSQL           = heldSQL
+	LanesOfSQL        = lanesOfSQL
+	OnIndexesSQL      = onIndexesSQL
 )
 
 // Ring wakes a queue as Enqueue does after its commit.
