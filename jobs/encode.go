@@ -28,6 +28,11 @@ func CheckKind(kind string) error {
 	return nil
 }
 
+// BulkQueue is the queue of work that is for many tenants and in no hurry: the
+// built-in maintenance kinds go there. It has slots of its own, so that nobody who
+// waits for an answer waits behind it.
+const BulkQueue = "bulk"
+
 // CheckQueue says what is wrong with the name of a queue.
 func CheckQueue(queue string) error {
 	if len(queue) > MaxQueueName || !queueName.MatchString(queue) {

@@ -86,7 +86,7 @@ func TestExplain(t *testing.T) {
 				}
 				do(t, env, `UPDATE river_job SET scheduled_at = scheduled_at - interval '1 hour' WHERE id > (SELECT min(id) FROM river_job)`)
 			},
-			says: []string{"3 jobs of queue default come before it"}, not: []string{"no live worker", "no worker"},
+			says: []string{"it waits its turn in queue default; before it: 3 jobs of its own lane"}, not: []string{"no live worker", "no worker"},
 		},
 		"not due": {
 			make: func(t *testing.T, env *jobstest.Env, job orchestrator.EnqueueResult) {
@@ -142,7 +142,7 @@ func TestExplain(t *testing.T) {
 			make: func(t *testing.T, env *jobstest.Env, _ orchestrator.EnqueueResult) {
 				do(t, env, `INSERT INTO river_queue (name, paused_at, updated_at) VALUES ('default', now(), now())`)
 			},
-			says: []string{"queue default is paused → resume the queue"},
+			says: []string{"queue default is paused in River → resume the queue"},
 		},
 		"suspect": {
 			make: func(t *testing.T, env *jobstest.Env, job orchestrator.EnqueueResult) {

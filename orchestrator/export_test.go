@@ -16,6 +16,12 @@ const (
 	ClaimDueSQL       = claimDueSQL
 	NoBitmapScan      = noBitmapScan
 	SelectAttemptsSQL = selectAttempts
+	StandingSQL       = standingSQL
+	TurnSQL           = turnSQL
+	AroundSQL         = aroundSQL
+	HeldSQL           = heldSQL
+	LanesOfSQL        = lanesOfSQL
+	OnIndexesSQL      = onIndexesSQL
 )
 
 // ClassSteps is what explain says to do about a class.

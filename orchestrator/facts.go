@@ -8,54 +8,46 @@ import (
 )
 
 // explain is the rule of Explain: from rows to sentences.
-func explain(job Job, s around) []Fact {
+func explain(job Job, a around, s *standing) []Fact {
 	switch job.State {
 	case "running", Cancelling:
-		return explainRunning(job, s)
+		return explainRunning(job, a)
 	case "completed", "cancelled", "discarded":
-		return []Fact{explainFinished(job, s)}
+		return []Fact{explainFinished(job, a)}
 	case "pending":
-		return []Fact{{Fact: "it is pending: the transaction that enqueues it is not confirmed yet", Since: &job.EnqueuedAt}}
+		return []Fact{{Code: CodePending, Fact: "it is pending: the transaction that enqueues it is not confirmed yet", Since: &job.EnqueuedAt}}
 	}
 	facts := []Fact{explainTime(job, s)}
 	if held, ok := explainHeld(job); ok {
 		facts = append(facts, held)
 	}
-	facts = append(facts, explainPlace(job, s)...)
-	facts = append(facts, explainWorkers(job, s)...)
-	if s.deaths > 0 {
-		facts = append(facts, Fact{Fact: fmt.Sprintf("it is under suspicion: workers died while it ran (%d), so it runs only where no other suspect does", s.deaths)})
+	found := s.facts()
+	facts = append(facts, found...)
+	if a.deaths > 0 {
+		facts = append(facts, Fact{Code: CodeSuspect, Fact: fmt.Sprintf("it is under suspicion: workers died while it ran (%d), so it runs only where no other suspect does", a.deaths)})
 	}
-	due := !job.ScheduledAt.After(s.now)
-	if due && s.before > 0 {
-		facts = append(facts, Fact{Fact: countOf(s.before) + " jobs of queue " + job.Queue + " come before it"})
+	if due := !job.ScheduledAt.After(s.now); due && job.State == "available" && len(found) == 0 {
+		facts = append(facts, s.turns(a.before)...)
 	}
 	return facts
 }
 
-func countOf(n int) string {
-	if n >= maxBefore {
-		return fmt.Sprintf("%d or more", maxBefore)
-	}
-	return fmt.Sprint(n)
-}
-
 // explainTime says when the job's time is, or that it has come.
-func explainTime(job Job, s around) Fact {
+func explainTime(job Job, s *standing) Fact {
 	due := !job.ScheduledAt.After(s.now)
 	at := moment(job.ScheduledAt, s.zone)
 	last := lastOf(job)
 	switch {
 	case due && job.State == "available":
-		return Fact{Fact: "it is available and waits for a worker; due " + at, Since: &job.ScheduledAt}
+		return Fact{Code: CodeDue, Fact: "it is available and waits for a worker; due " + at, Since: &job.ScheduledAt}
 	case due:
-		return Fact{Fact: fmt.Sprintf("it is %s and due %s; a worker makes it available within seconds", job.State, at), Since: &job.ScheduledAt}
+		return Fact{Code: CodeDue, Fact: fmt.Sprintf("it is %s and due %s; a worker makes it available within seconds", job.State, at), Since: &job.ScheduledAt}
 	case job.State == "retryable":
-		return Fact{Fact: fmt.Sprintf("attempt %d of %d failed; the next one is due %s", job.Attempt, job.MaxAttempts, at), Since: endOf(last), Next: runNow(job)}
+		return Fact{Code: CodeRetryDue, Until: &job.ScheduledAt, Fact: fmt.Sprintf("attempt %d of %d failed; the next one is due %s", job.Attempt, job.MaxAttempts, at), Since: endOf(last), Next: runNow(job)}
 	case last != nil && last.State == jobs.Snoozed && last.Class == "":
-		return Fact{Fact: "its handler put it off; due " + at, Since: endOf(last), Next: runNow(job)}
+		return Fact{Code: CodePutOff, Until: &job.ScheduledAt, Fact: "its handler put it off; due " + at, Since: endOf(last), Next: runNow(job)}
 	}
-	return Fact{Fact: fmt.Sprintf("it is %s; due %s", job.State, at), Since: &job.EnqueuedAt, Next: runNow(job)}
+	return Fact{Code: CodeNotDue, Until: &job.ScheduledAt, Fact: fmt.Sprintf("it is %s; due %s", job.State, at), Since: &job.EnqueuedAt, Next: runNow(job)}
 }
 
 func runNow(job Job) string { return "`headgate job retry " + job.UID + "` runs it now" }
@@ -99,7 +91,7 @@ func explainHeld(job Job) (Fact, bool) {
 	if n := len(job.Attempts) - first; n > 1 {
 		fact = fmt.Sprintf("its last %d attempts ended as %s: %s", n, last.Class, last.Message)
 	}
-	return Fact{Fact: fact, Since: &job.Attempts[first].EndedAt, Next: classSteps[last.Class]}, true
+	return Fact{Code: CodeLastAttempt, Fact: fact, Since: &job.Attempts[first].EndedAt, Next: classSteps[last.Class]}, true
 }
 
 // classSteps is what an operator can do about a class. For the handler's own
@@ -121,46 +113,4 @@ var classSteps = map[jobs.Class]string{
 	jobs.ClassConflict:         "nothing: it is tried again; if that happens often, let fewer of these jobs run at once",
 	jobs.ClassEscaped:          "take out of its SQL what ends the transaction or changes the role or tenant",
 	jobs.ClassBadArgs:          "see that the workers' version of the kind fits what was enqueued",
-}
-
-// explainPlace says what keeps a tenant's work or a queue from being done.
-func explainPlace(job Job, s around) []Fact {
-	var facts []Fact
-	switch s.tenantStatus {
-	case "suspended", "archived", "provisioning":
-		facts = append(facts, Fact{Fact: fmt.Sprintf("tenant %s is %s; its work waits", job.Tenant, s.tenantStatus), Next: "set the tenant active again, or cancel the job"})
-	case "moving":
-		facts = append(facts, Fact{Fact: fmt.Sprintf("tenant %s is being moved; its work waits for the new place", job.Tenant)})
-	}
-	if s.serverState != "" && s.serverState != "open" {
-		facts = append(facts, Fact{Fact: fmt.Sprintf("server %s, where its database lies, is %s", s.server, s.serverState)})
-	}
-	if s.queuePausedAt != nil {
-		facts = append(facts, Fact{Fact: "queue " + job.Queue + " is paused", Since: s.queuePausedAt, Next: "resume the queue"})
-	}
-	return facts
-}
-
-// explainWorkers says why no worker can take the job, if none can.
-func explainWorkers(job Job, s around) []Fact {
-	w := s.workers
-	switch {
-	case w.alive == 0:
-		return []Fact{{Fact: "no worker is alive", Next: "start one: `headgate worker`"}}
-	case w.taking == 0:
-		return []Fact{{Fact: fmt.Sprintf("all workers that are alive (%d) are stopping and take nothing more", w.alive), Next: "start another: `headgate worker`"}}
-	case w.fit > 0:
-		return nil
-	}
-	var facts []Fact
-	if w.knowing == 0 {
-		facts = append(facts, Fact{Fact: fmt.Sprintf("no live worker knows kind %s (%d alive)", job.Kind, w.taking), Next: "start a worker program that registers the kind; `headgate worker list` shows what the others know"})
-	}
-	if w.working == 0 {
-		facts = append(facts, Fact{Fact: fmt.Sprintf("no live worker works queue %s (%d alive)", job.Queue, w.taking), Next: "start a worker that does: `headgate worker --queue " + job.Queue + "=10`"})
-	}
-	if len(facts) == 0 {
-		facts = append(facts, Fact{Fact: fmt.Sprintf("no live worker both knows kind %s and works queue %s", job.Kind, job.Queue), Next: "let one worker do both"})
-	}
-	return facts
 }

@@ -7,21 +7,21 @@ import (
 )
 
 // explainRunning says where the job runs, and how far a cancellation is.
-func explainRunning(job Job, s around) []Fact {
-	fact := Fact{Fact: fmt.Sprintf("it is running, attempt %d of %d", job.Attempt, job.MaxAttempts), Since: s.attemptedAt}
-	if s.worker == "" {
+func explainRunning(job Job, a around) []Fact {
+	fact := Fact{Code: CodeRunning, Fact: fmt.Sprintf("it is running, attempt %d of %d", job.Attempt, job.MaxAttempts), Since: a.attemptedAt}
+	if a.worker == "" {
 		fact.Fact += ", on a worker that is not registered"
 	} else {
-		fact.Fact += fmt.Sprintf(", on worker %s (host %s, process %d)", s.worker, s.host, s.pid)
+		fact.Fact += fmt.Sprintf(", on worker %s (host %s, process %d)", a.worker, a.host, a.pid)
 	}
 	facts := []Fact{fact}
-	if s.workerLostAt != nil {
-		facts = append(facts, Fact{Fact: "that worker is gone; the job is given to another within seconds", Since: s.workerLostAt})
+	if a.workerLostAt != nil {
+		facts = append(facts, Fact{Code: CodeLostWorker, Fact: "that worker is gone; the job is given to another within seconds", Since: a.workerLostAt})
 	}
 	if job.State != Cancelling {
 		return facts
 	}
-	wish := Fact{Fact: "it is being cancelled: its worker has been told and has not ended it yet"}
+	wish := Fact{Code: CodeCancelling, Fact: "it is being cancelled: its worker has been told and has not ended it yet"}
 	if job.Cancel != nil {
 		wish.Fact, wish.Since = fmt.Sprintf("it is being cancelled (%s): its worker has been told and has not ended it yet", job.Cancel), &job.Cancel.At
 	}
@@ -34,8 +34,8 @@ func explainRunning(job Job, s around) []Fact {
 }
 
 // explainFinished says how the job ended, and whether it can be done again.
-func explainFinished(job Job, s around) Fact {
-	fact := Fact{Since: job.FinishedAt, Next: "`headgate job retry " + job.UID + "` tries it again"}
+func explainFinished(job Job, a around) Fact {
+	fact := Fact{Code: Code(job.State), Since: job.FinishedAt, Next: "`headgate job retry " + job.UID + "` tries it again"}
 	last := lastOf(job)
 	switch {
 	case job.State == "completed":
@@ -43,7 +43,8 @@ func explainFinished(job Job, s around) Fact {
 		if last != nil && last.Recovered {
 			fact.Fact += "; the ledger said that an earlier attempt had done it"
 		}
-	case job.State == "discarded" && (s.quarantinedAt != nil || last != nil && last.Class == jobs.ClassQuarantined):
+	case job.State == "discarded" && (a.quarantinedAt != nil || last != nil && last.Class == jobs.ClassQuarantined):
+		fact.Code = CodeQuarantined
 		fact.Fact = "it is in quarantine: its worker died twice while this job alone was under suspicion"
 		fact.Next = "find out what it does to its worker; then `headgate job retry " + job.UID + "` releases it"
 	case job.Tombstone != "":

@@ -28,11 +28,15 @@ type JanitorConfig struct {
 	// Beyond it nothing is done here, for one of the two is wrong about what is
 	// old. 0 means 5 seconds.
 	MaxSkew time.Duration
+
+	// PruneEvery is the time between two looks at what claiming leaves behind (see
+	// prune.go), which read whole tables. 0 means 1 hour.
+	PruneEvery time.Duration
 }
 
 // Janitor keeps the central database tidy: it makes the history's coming months
-// and drops the old ones, deletes idempotency keys and workers past their time,
-// and enqueues a tombstone for each cancelled job whose worker does not answer.
+// and drops the old ones, deletes idempotency keys and workers past their time and
+// what claiming leaves behind of those who are gone, and enqueues a tombstone for each cancelled job whose worker does not answer.
 // River's own cleaner deletes finished jobs from the queue.
 //
 // Any number of janitors run; each piece of work is done by the one that gets
@@ -41,6 +45,8 @@ type JanitorConfig struct {
 type Janitor struct {
 	client *Client
 	cfg    JanitorConfig
+
+	pruned time.Time // of the loop alone
 
 	mu   sync.Mutex
 	stop context.CancelFunc
@@ -54,6 +60,10 @@ type Swept struct {
 	Strays     int // outcomes deleted that lay in no month of their own
 	Keys       int // idempotency keys deleted
 	Workers    int // rows of workers deleted
+	Lanes      int // of owners that the catalog does not know any more
+	Rates      int // of owners that have started nothing for a day
+	Pauses     int // that ended by themselves 30 days ago
+	Hands      int // of workers that are gone
 	Tombstones int // enqueued
 }
 
@@ -63,6 +73,7 @@ func NewJanitor(client *Client, cfg JanitorConfig) (*Janitor, error) {
 	cfg.HistoryRetention = cmp.Or(cfg.HistoryRetention, 13*31*24*time.Hour)
 	cfg.Batch = cmp.Or(cfg.Batch, 1000)
 	cfg.MaxSkew = cmp.Or(cfg.MaxSkew, 5*time.Second)
+	cfg.PruneEvery = cmp.Or(cfg.PruneEvery, time.Hour)
 	switch {
 	case cfg.Every < time.Second:
 		return nil, fmt.Errorf("orchestrator.JanitorConfig.Every is %s: give a second or more", cfg.Every)
@@ -125,7 +136,7 @@ func (j *Janitor) runOnce(ctx context.Context) (swept Swept, err error) {
 	defer cancel()
 	var errs []error
 	for _, work := range []func(context.Context, *Swept) error{
-		j.makeMonths, j.buryCancelled, j.deleteKeys, j.deleteWorkers, j.dropMonths, j.deleteStrays,
+		j.makeMonths, j.buryCancelled, j.deleteKeys, j.deleteWorkers, j.dropMonths, j.deleteStrays, j.prune,
 	} {
 		errs = append(errs, work(ctx, &swept))
 	}

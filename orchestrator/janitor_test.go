@@ -291,3 +291,72 @@ func TestAttemptsPlan(t *testing.T) {
 	require.Contains(t, text, "outcomes_default")
 	require.NotContains(t, text, month(inMonth(-2)), text)
 }
+
+// What claiming leaves of those who are gone goes, in batches; all else stays.
+func TestJanitorPrunes(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	alive, gone := uuid.NewString(), uuid.NewString()
+	register(t, env, alive, []string{"note"}, []string{"default"})
+	register(t, env, gone, []string{"note"}, []string{"default"})
+	do(t, env, `
+INSERT INTO headgate.lanes (queue, lane, kind, active, wake_at, vtime, cost, server_id, database_id, held, weight)
+SELECT 'default', lane, 'note', active, wake_at, 0, 1, gen_random_uuid(), gen_random_uuid(), '', 1
+FROM (SELECT id::text FROM headgate.tenants UNION SELECT id::text FROM headgate.databases UNION SELECT '' ) k (lane), (VALUES (false, NULL::timestamptz)) s (active, wake_at)
+UNION ALL SELECT 'default', gen_random_uuid()::text, 'note', true, NULL, 0, 1, gen_random_uuid(), gen_random_uuid(), '', 1
+UNION ALL SELECT 'default', gen_random_uuid()::text, 'note', false, now(), 0, 1, gen_random_uuid(), gen_random_uuid(), '', 1`)
+	kept := count(t, env, `SELECT count(*) FROM headgate.lanes`)
+	do(t, env, `
+INSERT INTO headgate.lanes (queue, lane, kind, active, vtime, cost, server_id, database_id, held, weight)
+SELECT 'default', CASE WHEN i = 1 THEN 'odd' ELSE gen_random_uuid()::text END, 'note', false, 0, 1, gen_random_uuid(), gen_random_uuid(), '', 1 FROM generate_series(1, 7) i`)
+	do(t, env, `INSERT INTO headgate.lane_rates VALUES ('a', now() - interval '25 hours'), ('b', now() - interval '23 hours'), ('c', now() + interval '1 hour')`)
+	do(t, env, `INSERT INTO headgate.pauses (scope, target, until) VALUES ('kind', 'a', now() - interval '31 days'), ('kind', 'b', now() - interval '29 days'), ('kind', 'c', NULL)`)
+	do(t, env, `INSERT INTO headgate.hands SELECT incarnation, '{}'::jsonb, false FROM headgate.workers UNION ALL SELECT gen_random_uuid(), '{}', false`)
+	do(t, env, `ALTER TABLE headgate.workers DISABLE TRIGGER lanes_worker_gone`) // as if it had come too early
+	do(t, env, `UPDATE headgate.workers SET ended_at = now() WHERE incarnation = $1`, gone)
+
+	j := janitor(t, env, orchestrator.JanitorConfig{Batch: 3})
+	swept := sweep(t, j)
+	require.Equal(t, [4]int{7, 1, 1, 2}, [4]int{swept.Lanes, swept.Rates, swept.Pauses, swept.Hands})
+	require.Equal(t, kept, count(t, env, `SELECT count(*) FROM headgate.lanes`))
+	require.Equal(t, 2, count(t, env, `SELECT count(*) FROM headgate.lane_rates`))
+	require.Equal(t, 2, count(t, env, `SELECT count(*) FROM headgate.pauses`))
+	require.Equal(t, 1, count(t, env, `SELECT count(*) FROM headgate.hands WHERE incarnation = $1`, alive))
+	do(t, env, `INSERT INTO headgate.lane_rates VALUES ('a', now() - interval '25 hours')`)
+	require.Zero(t, sweep(t, j).Rates, "it is hourly work")
+	require.Equal(t, 1, sweep(t, janitor(t, env, orchestrator.JanitorConfig{})).Rates)
+}
+
+// The load of a server is the sum over the hands of living workers; its breaker is
+// the row that all go by, or the worst of what workers know.
+func TestServerLoadsOfHands(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	ctx := context.Background()
+	load := func() orchestrator.ServerLoad {
+		t.Helper()
+		loads, err := env.Client.ServerLoads(ctx)
+		require.NoError(t, err)
+		for _, l := range loads {
+			return l
+		}
+		return orchestrator.ServerLoad{}
+	}
+	require.Zero(t, load())
+	holds(t, env, `{"servers": {"S": {"jobs": 2, "conns": 5}}}`)
+	holds(t, env, `{"servers": {"S": {"jobs": 3, "conns": 1}}}`)
+	require.Equal(t, orchestrator.ServerLoad{Running: 5, InUse: 8, Breaker: "closed"}, load())
+	do(t, env, `UPDATE headgate.workers w SET servers = json_build_object(s.id, json_build_object('open', 4, 'waiting', 1, 'breaker', 'half-open')) FROM headgate.servers s
+WHERE w.incarnation = (SELECT min(incarnation::text)::uuid FROM headgate.workers)`)
+	require.Equal(t, orchestrator.ServerLoad{Running: 5, InUse: 8, Workers: 1, Open: 4, Waiting: 1, Breaker: "half-open"}, load())
+	do(t, env, `INSERT INTO headgate.breakers (scope, id, until, cause) SELECT 'server', id, '2099-01-01Z', 'no route' FROM headgate.servers`)
+	tripped := load()
+	require.Equal(t, "open", tripped.Breaker)
+	require.Equal(t, "no route", tripped.BreakerCause)
+	require.NotNil(t, tripped.BreakerSince)
+	do(t, env, `UPDATE headgate.workers SET reaped_at = now()`)
+	do(t, env, `UPDATE headgate.breakers SET until = now()`)
+	quiet := load()
+	require.Equal(t, "half-open", quiet.Breaker)
+	require.Zero(t, quiet.Running+quiet.InUse+quiet.Workers)
+}

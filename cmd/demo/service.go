@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"gocloud.dev/blob"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/maintenance"
 	"github.com/headgate/headgate/jobs/report"
 	"github.com/headgate/headgate/orchestrator"
@@ -32,7 +33,10 @@ func startService(ctx context.Context, central *pgxpool.Pool, tenants *catalog.C
 	if err != nil {
 		return nil, err
 	}
-	w, err := worker.New(worker.Config{Pool: central, Resolver: tenants, StopTimeout: 2 * time.Second, Logger: log})
+	w, err := worker.New(worker.Config{
+		Pool: central, Resolver: tenants, StopTimeout: 2 * time.Second, Logger: log,
+		Queues: map[string]int{"default": 20, jobs.BulkQueue: 10}, // maintenance is bulk work
+	})
 	if err != nil {
 		return nil, err
 	}

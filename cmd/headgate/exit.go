@@ -75,7 +75,7 @@ var codes = []struct {
 	{exitUsage, matches[*catalog.InputError]},
 	{exitUsage, oneOfErrors(catalog.ErrNoKey, jobs.ErrNoTenant)},
 	{exitNotFound, oneOfErrors(jobs.ErrUnknownTenant, jobs.ErrUnknownDatabase, catalog.ErrUnknownServer,
-		orchestrator.ErrUnknownJob, orchestrator.ErrUnknownSchedule)},
+		orchestrator.ErrUnknownJob, orchestrator.ErrUnknownSchedule, orchestrator.ErrNotPaused, orchestrator.ErrNoLimit)},
 	{exitConflict, oneOfErrors(catalog.ErrExists, orchestrator.ErrScheduleExists, orchestrator.ErrIdempotencyConflict,
 		orchestrator.ErrJobFinished, orchestrator.ErrRetryRefused, migrations.ErrOtherDatabase,
 		tenantdb.ErrWrongDatabase)},

@@ -81,13 +81,22 @@ UID, whose effect happens in addition to the old one's.`,
 }
 
 var factColumns = []column[orchestrator.Fact]{
+	{"code", func(f orchestrator.Fact) any { return string(f.Code) }},
 	{"fact", func(f orchestrator.Fact) any { return f.Fact }},
 	{"since", func(f orchestrator.Fact) any { return f.Since }},
+	{"until", func(f orchestrator.Fact) any { return f.Until }},
 	{"next", func(f orchestrator.Fact) any { return f.Next }},
 }
 
+const explainLong = `Say why a job is not running, or what became of it: what stops it, in the order in
+which that must pass, since when and until when where that is known, and what can
+be done. The answer comes from the rows by which workers claim. What runs is what
+the workers held at their last claims.
+
+In JSON each fact has a code that does not change; the sentences may.`
+
 func (p *program) jobExplain() *cobra.Command {
-	return onJob(p, "explain", "Say why a job is not running, or what became of it", "",
+	return onJob(p, "explain", "Say why a job is not running, or what became of it", explainLong,
 		func(ctx context.Context, client *orchestrator.Client, name string) (orchestrator.Explanation, error) {
 			return client.Explain(ctx, name)
 		},
@@ -98,7 +107,7 @@ func (p *program) jobExplain() *cobra.Command {
 			if err := p.print("%s  %s  %s\n", explained.Job.UID, explained.Job.Kind, explained.Job.State); err != nil {
 				return err
 			}
-			return list(p, explained.Facts, "nothing holds it", factColumns)
+			return list(p, explained.Facts, "nothing holds it", factColumns[1:])
 		})
 }
 

@@ -109,11 +109,13 @@ func (p *program) root() *cobra.Command {
 	root.AddGroup(
 		&cobra.Group{ID: "run", Title: "Run:"},
 		&cobra.Group{ID: "catalog", Title: "Say where tenants live:"},
+		&cobra.Group{ID: "limits", Title: "Say whose work may run, and how much of it:"},
 		&cobra.Group{ID: "work", Title: "Ask for work and see what became of it:"},
 	)
 	root.AddCommand(
 		in("run", p.devCommand()), in("run", p.serveCommand()), in("run", p.workerCommand()), in("run", p.migrateCommand()), in("run", p.doctorCommand()),
 		in("catalog", p.serverCommand()), in("catalog", p.databaseCommand()), in("catalog", p.tenantCommand()),
+		in("limits", p.limitCommand()), in("limits", p.pauseCommand()), in("limits", p.resumeCommand()),
 		in("work", p.jobCommand()), in("work", p.scheduleCommand()),
 		p.benchCommand(), p.versionCommand(),
 	)
@@ -141,7 +143,7 @@ func complete(cmd *cobra.Command, flag string, values []string) {
 
 // fromEnv are the flags that a variable may set: HEADGATE_ and the flag's name
 // in capitals. A flag given wins.
-var fromEnv = []string{"output", "log-level", "log-format", "slots", "reports", "root-certs", "central-pooler"}
+var fromEnv = []string{"output", "log-level", "log-format", "slots", "bulk-slots", "reports", "root-certs", "central-pooler"}
 
 // begin checks the global flags and makes the logger.
 func (p *program) begin(cmd *cobra.Command) (err error) {

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/report"
 	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/catalog"
@@ -25,6 +27,9 @@ A change of a tenant, database or server counts at once: the central database
 notifies. Where DATABASE_URL goes through a pooler in transaction mode
 (--central-pooler transaction), give the database's own address in
 DATABASE_DIRECT_URL (or _FILE); without it changes count after half a second.
+
+Queue bulk holds what runs over many tenants, as maintenance does; it has slots
+of its own (--bulk-slots), so that neither waits behind the other.
 
 Kinds of your own live in your own program: see cmd/example-worker.`
 
@@ -59,6 +64,8 @@ func (p *program) stayCommand(name, short, long string, schedules bool) *cobra.C
 type staying struct {
 	schedules bool // fire them too
 	slots     int
+	bulk      int
+	given     func(flag string) bool
 	queues    []string
 	reports   string
 	rootCerts string
@@ -66,16 +73,32 @@ type staying struct {
 
 func (s *staying) flags(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.IntVar(&s.slots, "slots", 20, "how many jobs of queue default run at once in this process (0: none)")
+	s.given = flags.Changed
+	flags.IntVar(&s.slots, "slots", defaultSlots, "how many jobs of queue default run at once in this process (0: none)")
+	flags.IntVar(&s.bulk, "bulk-slots", bulkSlots, "how many jobs of queue bulk run at once in this process; it has what runs over many tenants, as maintenance does (0, or --slots 0 alone: none)")
 	flags.StringArrayVar(&s.queues, "queue", nil, "another queue NAME=SLOTS; may be repeated")
 	flags.StringVar(&s.reports, "reports", "./reports", "the directory for reports")
 	rootCertsFlag(cmd, &s.rootCerts)
 }
 
+// What a process works on unless flags say otherwise. Bulk work has slots of its
+// own: what somebody waits for is not stuck behind it, nor it behind that.
+const (
+	defaultSlots = 20
+	bulkSlots    = 10
+)
+
 func (s *staying) queueSlots() (map[string]int, error) {
 	queues := map[string]int{}
 	if s.slots != 0 {
 		queues["default"] = s.slots
+	}
+	named := func(text string) bool { return strings.HasPrefix(text, jobs.BulkQueue+"=") }
+	switch asked := s.given("bulk-slots"); {
+	case asked && s.bulk != 0:
+		queues[jobs.BulkQueue] = s.bulk
+	case !asked && s.slots != 0 && !slices.ContainsFunc(s.queues, named): // who names its queues gets no others
+		queues[jobs.BulkQueue] = bulkSlots
 	}
 	for _, text := range s.queues {
 		name, number, _ := strings.Cut(text, "=")
@@ -84,12 +107,12 @@ func (s *staying) queueSlots() (map[string]int, error) {
 			return nil, usagef("--queue: %s is not NAME=SLOTS, as in reports=4", quote(text))
 		}
 		if _, twice := queues[name]; twice {
-			return nil, usagef("--queue: %s has its slots twice; those of default are --slots", quote(name))
+			return nil, usagef("--queue: %s has its slots twice; those of default are --slots, of bulk --bulk-slots", quote(name))
 		}
 		queues[name] = slots
 	}
 	if len(queues) == 0 {
-		return nil, usagef("--slots is 0 and no --queue is given: there is nothing to work on")
+		return nil, usagef("--slots is 0, and neither --bulk-slots nor --queue is given: there is nothing to work on")
 	}
 	for name, slots := range queues {
 		if slots < 1 || slots > 10_000 {

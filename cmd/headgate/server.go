@@ -30,7 +30,7 @@ var serverColumns = []column[catalog.Server]{
 }
 
 // serverView is the shape of `server list -o json`: the row, and the sum over the
-// workers that live, as of their last heartbeats.
+// workers that live, as of their last claims and heartbeats.
 type serverView struct {
 	catalog.Server
 	orchestrator.ServerLoad
@@ -42,6 +42,8 @@ var serverLoadColumns = []column[serverView]{
 	{"hosts", func(s serverView) any { return s.Hosts }},
 	{"pooler", func(s serverView) any { return string(s.Pooler) }},
 	{"state", func(s serverView) any { return s.State }},
+	{"running", func(s serverView) any { return s.Running }},
+	{"in_use", func(s serverView) any { return s.InUse }},
 	{"budget", func(s serverView) any { return s.Budget }},
 	{"workers", func(s serverView) any { return s.Workers }},
 	{"open", func(s serverView) any { return s.Open }},
@@ -93,7 +95,7 @@ func (p *program) serverAdd() *cobra.Command {
 }
 
 func budgetFlag(cmd *cobra.Command, budget *int) {
-	cmd.Flags().IntVar(budget, "budget", 20, "connections of one worker process to the server, over all its databases")
+	cmd.Flags().IntVar(budget, "budget", 20, "running jobs and connections on the server, over all worker processes and databases: 1 to 10000")
 }
 
 func poolerFlag(cmd *cobra.Command, pooler *string) {
@@ -101,12 +103,18 @@ func poolerFlag(cmd *cobra.Command, pooler *string) {
 	complete(cmd, "pooler", poolers)
 }
 
+const serverSetLong = `Change a server. Its budget bounds the jobs that run on it together with the
+connections that are kept to it, over all worker processes and databases; a change
+counts for the next claim of each process. A process that runs on takes no more
+than the whole budget for itself.`
+
 func (p *program) serverSet() *cobra.Command {
 	var budget int
 	var pooler string
 	cmd := &cobra.Command{
 		Use:   "set NAME [--budget N] [--pooler MODE]",
-		Short: "Change how many connections a worker process may have to a server, or what stands before it",
+		Short: "Change how many jobs and connections a server bears, or what stands before it",
+		Long:  serverSetLong,
 		Args:  names("NAME"),
 	}
 	cmd.RunE = brief(func(ctx context.Context, args []string) error {

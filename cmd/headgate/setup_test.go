@@ -288,6 +288,7 @@ var changing = []struct {
 }{
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "<uuid>"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), "<time>"}, // UTC only: another zone is a failure
+	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC`), "<moment>"},
 	{regexp.MustCompile(`"hosts": \[[^\]]*\],\s+"transport": "(socket|plain-loopback)"`), `"hosts": ["<host>"], "transport": "<transport>"`},
 	{regexp.MustCompile(`"pooler": "transaction"`), `"pooler": "none"`}, // the test server's, see jobstest.EnvPgBouncer
 	{regexp.MustCompile(`hg_[0-9a-f]{8}`), "<dbname>"},

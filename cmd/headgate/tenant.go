@@ -11,7 +11,7 @@ import (
 )
 
 func (p *program) tenantCommand() *cobra.Command {
-	return group("tenant", "Tenants, and which database each lives in", p.tenantAdd(), p.tenantList())
+	return group("tenant", "Tenants, and which database each lives in", p.tenantAdd(), p.tenantList(), p.tenantExplain())
 }
 
 // tenantView is the shape of a tenant in JSON.

@@ -20,10 +20,10 @@ type Analyze struct {
 // Kind returns "headgate.analyze".
 func (Analyze) Kind() string { return "headgate.analyze" }
 
-// KindOpts makes it a job about a database, done by its owner, with 30 minutes
+// KindOpts makes it a job about a database, done by its owner in queue bulk, with 30 minutes
 // and three attempts.
 func (Analyze) KindOpts() jobs.KindOpts {
-	return jobs.KindOpts{Scope: jobs.ScopeDatabase, Login: jobs.LoginOwner, Idempotence: jobs.Idempotent, Timeout: 30 * time.Minute, MaxAttempts: 3}
+	return jobs.KindOpts{Queue: jobs.BulkQueue, Scope: jobs.ScopeDatabase, Login: jobs.LoginOwner, Idempotence: jobs.Idempotent, Timeout: 30 * time.Minute, MaxAttempts: 3}
 }
 
 // RunAnalyze is the handler of [Analyze], a [jobs.ConnHandler].
@@ -51,10 +51,10 @@ type Vacuum struct {
 // Kind returns "headgate.vacuum".
 func (Vacuum) Kind() string { return "headgate.vacuum" }
 
-// KindOpts makes it a job about a database, done by its owner, with four hours
+// KindOpts makes it a job about a database, done by its owner in queue bulk, with four hours
 // and three attempts.
 func (Vacuum) KindOpts() jobs.KindOpts {
-	return jobs.KindOpts{Scope: jobs.ScopeDatabase, Login: jobs.LoginOwner, Idempotence: jobs.Idempotent, Timeout: 4 * time.Hour, MaxAttempts: 3}
+	return jobs.KindOpts{Queue: jobs.BulkQueue, Scope: jobs.ScopeDatabase, Login: jobs.LoginOwner, Idempotence: jobs.Idempotent, Timeout: 4 * time.Hour, MaxAttempts: 3}
 }
 
 // RunVacuum is the handler of [Vacuum], a [jobs.ConnHandler]. It behaves as

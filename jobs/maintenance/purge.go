@@ -8,6 +8,8 @@ import (
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 // Limits of a purge.
@@ -44,6 +46,9 @@ type Purge struct {
 
 // Kind returns "headgate.purge".
 func (Purge) Kind() string { return "headgate.purge" }
+
+// KindOpts makes it a job of queue bulk.
+func (Purge) KindOpts() jobs.KindOpts { return jobs.KindOpts{Queue: jobs.BulkQueue} }
 
 // plan is a checked Purge.
 type plan struct {

@@ -24,7 +24,7 @@ type Server struct {
 	Transport address.Transport `json:"transport"`
 	Pooler    address.Pooler    `json:"pooler"` // what stands before it
 	State     string            `json:"state"`  // open, draining or down
-	Budget    int               `json:"budget"` // connections of one worker process, over all databases
+	Budget    int               `json:"budget"` // running jobs and connections, over all worker processes and databases
 	CreatedAt time.Time         `json:"created_at"`
 }
 
@@ -43,8 +43,9 @@ type ServerParams struct {
 	// Pooler says what stands before the server. "" means address.NoPooler.
 	Pooler address.Pooler
 
-	// Budget is how many connections one worker process may have to the server,
-	// over all its databases and logins, 1 to 10000. 0 means 20.
+	// Budget is how many jobs may run on the server, connections that are kept
+	// included, over all worker processes, databases and logins: 1 to 10000. 0
+	// means 20.
 	Budget int
 }
 
@@ -147,7 +148,7 @@ const (
 
 func checkBudget(n int) error {
 	if n < 1 || n > maxBudget {
-		return inputf("budget", "%d connections; a worker process may have 1 to %d to a server", n, maxBudget)
+		return inputf("budget", "%d jobs and connections; a server may have 1 to %d, over all worker processes", n, maxBudget)
 	}
 	return nil
 }
@@ -165,10 +166,11 @@ SET connection_budget = CASE WHEN $2 = 0 THEN connection_budget ELSE $2 END,
 WHERE name = $1
 RETURNING id::text, name, hosts, transport, pooler, state, connection_budget, created_at`
 
-// SetServer changes how many connections one worker process may have to a
-// server, or what stands before it. Running workers follow as soon as they are
-// notified (see [Listener]), else within FreshFor. The error for a server that
-// does not exist matches ErrUnknownServer.
+// SetServer changes how many jobs and connections a server may have over all
+// worker processes, or what stands before it. The next claim goes by the budget;
+// running workers follow in what they keep open as soon as they are notified (see
+// [Listener]), else within FreshFor. The error for a server that does not exist
+// matches ErrUnknownServer.
 func (c *Catalog) SetServer(ctx context.Context, server string, change ServerChange) (changed Server, err error) {
 	if change.Budget != 0 {
 		if err := checkBudget(change.Budget); err != nil {

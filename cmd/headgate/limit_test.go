@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/jobs/jobstest"
+)
+
+// The shapes in JSON of limits, pauses and explanations, and what their verbs say.
+func TestLimitShapes(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	c.set("USER", "ana")
+	env.Database("db", jobstestShared)
+	c.ok("tenant", "add", "acme", "--database", "db", "--plan", "free")
+	for _, noun := range []string{"limit", "pause"} {
+		require.Equal(t, "[]\n", c.ok(noun, "list", "-o", "json"))
+		require.Contains(t, c.run(noun, "list").err, "headgate "+noun)
+	}
+	golden(t, "limit_set", c.ok("limit", "set", "plan", "free", "--max-running", "2", "--rate", "100/1h", "-o", "json"))
+	c.ok("limit", "set", "tenant", "acme", "--weight", "3")
+	c.ok("limit", "set", "kind", "headgate.vacuum", "--max-running", "5", "--per-tenant", "1")
+	c.ok("limit", "set", "queue", "bulk", "--max-running", "50")
+	golden(t, "limit_list", c.ok("limit", "list", "-o", "json"))
+	golden(t, "limit_list_tenant", c.ok("limit", "list", "--tenant", "acme", "-o", "json"))
+	require.Regexp(t, `(?m)^acme +rate +100/1h0m0s +plan free$`, c.ok("limit", "list", "--tenant", "acme"))
+	golden(t, "limit_clear", c.ok("limit", "clear", "kind", "headgate.vacuum", "--per-tenant", "-o", "json"))
+
+	golden(t, "pause", c.ok("pause", "tenant", "acme", "--note", "unpaid", "--until", "2h", "-o", "json"))
+	require.Contains(t, c.ok("pause", "tenant", "acme", "--note", "paid tomorrow"), "paid tomorrow")
+	c.ok("pause", "server", jobstest.Server, "--until", "24h")
+	require.Regexp(t, `(?m)^tenant +acme +ana .* paid tomorrow$`, c.ok("pause", "list"))
+	golden(t, "pause_list", c.ok("pause", "list", "-o", "json"))
+
+	uid := enqueued(t, c.ok("job", "enqueue", "headgate.report", "--tenant", "acme", "--args", `{"name": "x", "query": "SELECT 1"}`, "-o", "json"))
+	golden(t, "job_explain", c.ok("job", "explain", uid, "-o", "json"))
+	golden(t, "tenant_explain", c.ok("tenant", "explain", "acme", "-o", "json"))
+	require.Contains(t, c.ok("tenant", "explain", "acme"), "tenant acme is paused by ana since ")
+	golden(t, "resume", c.ok("resume", "tenant", "acme", "-o", "json"))
+}
+
+// Slips are told in one sentence with the nearest name; what may come later is
+// taken with a warning.
+func TestLimitSlips(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	env.Database("db", jobstestShared)
+	env.Tenant("acme", "db")
+	c.ok("pause", "kind", "headgate.report")
+	for _, test := range []struct {
+		code int
+		args []string
+		says []string
+	}{
+		{exitNotFound, []string{"pause", "tenant", "acmee"}, []string{"did you mean acme?", "`headgate tenant list`"}},
+		{exitNotFound, []string{"pause", "server", jobstest.Server + "x"}, []string{"did you mean " + jobstest.Server + "?", "`headgate server list`"}},
+		{exitNotFound, []string{"limit", "set", "tenant", "akme", "--weight", "2"}, []string{"did you mean acme?"}},
+		{exitNotFound, []string{"limit", "list", "--tenant", "akme"}, []string{"did you mean acme?"}},
+		{exitNotFound, []string{"tenant", "explain", "akme"}, []string{"did you mean acme?"}},
+		{exitNotFound, []string{"limit", "clear", "tenant", "acme"}, []string{`no limit is set for tenant "acme"`}},
+		{exitNotFound, []string{"resume", "kind", "headgate.reprot"}, []string{"is not paused", "did you mean headgate.report?", "`headgate pause list`"}},
+		{exitUsage, []string{"pause", "tenants", "acme"}, []string{`"tenants" is not one of tenant, kind, queue, server`, "did you mean tenant?"}},
+		{exitUsage, []string{"pause", "tenant"}, []string{"NAME is missing"}},
+		{exitUsage, []string{"pause", "kind", "a", "--until", "soon"}, []string{"--until", `"soon"`, "2h"}},
+		{exitUsage, []string{"pause", "kind", "a", "--until", "-2h"}, []string{"--until", "not ahead"}},
+		{exitUsage, []string{"pause", "kind", "a", "--until", "2020-01-01T00:00:00Z"}, []string{"until: 2020-01-01T00:00:00Z is past"}},
+		{exitUsage, []string{"limit", "set", "tenant", "acme"}, []string{"nothing is given to set"}},
+		{exitUsage, []string{"limit", "set", "tenant", "acme", "--max-running", "0"}, []string{"max-running: 0 jobs at once: give 1 to 100000"}},
+		{exitUsage, []string{"limit", "set", "tenant", "acme", "--weight", "5000"}, []string{"weight: 5000: give 0.001 to 1000"}},
+		{exitUsage, []string{"limit", "set", "tenant", "acme", "--rate", "100"}, []string{`rate: "100" is not NUMBER/PERIOD, as in 100/1h`}},
+		{exitUsage, []string{"limit", "set", "tenant", "acme", "--rate", "1/2d"}, []string{`rate: "1/2d" has no period`}},
+		{exitUsage, []string{"limit", "set", "kind", "k", "--weight", "2"}, []string{"weight: a kind has none; tenants and plans have"}},
+		{exitUsage, []string{"limit", "set", "server", "s"}, []string{`"server" is not one of tenant, plan, kind, queue`}},
+		{exitUsage, []string{"limit", "list", "--scope", "kinds"}, []string{"did you mean kind?"}},
+		{exitUsage, []string{"server", "set", jobstest.Server, "--budget", "0"}, []string{"a server may have 1 to 10000, over all worker processes"}},
+	} {
+		c.fails(test.code, test.args, test.says...)
+	}
+	for _, args := range [][]string{
+		{"pause", "kind", "headgate.reprot"}, {"pause", "queue", "bluk"}, {"limit", "set", "plan", "fre", "--weight", "2"}, {"limit", "set", "queue", "q", "--max-running", "2"},
+	} {
+		r := c.run(args...)
+		require.Zero(t, r.code, r.err)
+		require.Contains(t, r.err, "warning: no "+args[indexOfScope(args)])
+	}
+	require.Contains(t, c.run("pause", "queue", "bluk").err, "did you mean bulk?")
+	require.Empty(t, c.run("pause", "queue", "bulk").err)
+	require.Empty(t, c.run("pause", "kind", "headgate.purge").err)
+}
+
+func indexOfScope(args []string) int {
+	if args[0] == "limit" {
+		return 2
+	}
+	return 1
+}
+
+// serve works default and bulk, each with its slots, unless it is told otherwise.
+func TestBulkSlots(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]map[string]int{
+		"":                                    {"default": 20, "bulk": 10},
+		"--slots 5":                           {"default": 5, "bulk": 10},
+		"--bulk-slots 3":                      {"default": 20, "bulk": 3},
+		"--bulk-slots 0":                      {"default": 20},
+		"--slots 0 --bulk-slots 3":            {"bulk": 3},
+		"--queue bulk=2":                      {"default": 20, "bulk": 2},
+		"--bulk-slots 0 --queue bulk=2":       {"default": 20, "bulk": 2},
+		"--slots 0 --queue side=2":            {"side": 2},
+		"--queue side=2":                      {"default": 20, "bulk": 10, "side": 2},
+		"--bulk-slots 4 --queue bulk=2":       nil,
+		"--bulk-slots -1":                     nil,
+		"--slots 0":                           nil,
+		"--slots 0 --bulk-slots 0":            nil,
+		"--slots 0 --bulk-slots 0 --queue x=": nil,
+	} {
+		p := newProgram(nil, nil, nil, nil)
+		var got map[string]int
+		var err error
+		stay := staying{}
+		cmd := p.versionCommand()
+		stay.flags(cmd)
+		require.NoError(t, cmd.ParseFlags(strings.Fields(args)))
+		got, err = stay.queueSlots()
+		if want == nil {
+			require.Error(t, err, args)
+			require.Equal(t, exitUsage, exitCode(err), args)
+			continue
+		}
+		require.NoError(t, err, args)
+		require.Equal(t, want, got, args)
+	}
+}
+
+// Maintenance goes to bulk, and is done although default is full.
+func TestMaintenanceIsBulk(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	env.Database("db", jobstest.DatabaseOpts{Kind: "dedicated"})
+	env.Tenant("acme", "db")
+	c.set("HEADGATE_BULK_SLOTS", "1")
+	serving := c.start("worker", "--reports", t.TempDir(), "--slots", "1")
+	serving.err.await(t, "ready")
+	slow := enqueued(t, c.ok("job", "enqueue", "headgate.report", "--tenant", "acme", "--args", `{"name": "slow", "query": "SELECT pg_sleep(600)"}`, "-o", "json"))
+	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
+	defer cancel()
+	analyze := enqueued(t, c.ok("job", "enqueue", "headgate.analyze", "--database", "db", "-o", "json"))
+	require.Equal(t, "succeeded", string(env.Wait(analyze).State))
+	var state, queue string
+	require.NoError(t, env.Pool.QueryRow(ctx, `SELECT max(state::text) FILTER (WHERE metadata->>'job_uid' = $1), max(queue) FILTER (WHERE metadata->>'job_uid' = $2) FROM river_job`, slow, analyze).Scan(&state, &queue))
+	require.Equal(t, "bulk", queue)
+	require.NotEqual(t, "completed", state)
+	c.ok("job", "cancel", slow)
+	require.Equal(t, exitOK, serving.end(), serving.err.String())
+}

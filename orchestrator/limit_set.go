@@ -1,0 +1,245 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Limit is what is allowed at once, or in a period. nil is no limit of that sort.
+// The claim reads these rows: a change counts for the next claim of every worker,
+// backlog and all, and who waits for a limit that was raised is woken.
+type Limit struct {
+	Scope Scope  `json:"scope"`
+	Name  string `json:"name"`
+
+	// MaxRunning is how many jobs may run at once over all worker processes: of a
+	// tenant over all its queues and kinds, of a kind or queue over all tenants.
+	// 1 to 100,000.
+	MaxRunning *int `json:"max_running"`
+
+	// MaxPerTenant is how many jobs of a kind may run at once for one tenant (or, of
+	// a kind about databases, in one database). 1 to 100,000; kinds only.
+	MaxPerTenant *int `json:"max_per_tenant"`
+
+	// Weight is a tenant's share of the worker-seconds beside others' when there is
+	// more to do than can be done. 0.001 to 1000, 1 where nothing is said; tenants
+	// and plans only.
+	Weight *float64 `json:"weight"`
+
+	// Rate bounds how many jobs of a tenant start; tenants and plans only.
+	Rate *Rate `json:"rate"`
+}
+
+const (
+	maxRunning           = 100_000
+	minWeight, maxWeight = 0.001, 1000.0
+)
+
+// ErrNoLimit: nothing is set, so that nothing can be cleared.
+var ErrNoLimit = errors.New("no limit is set")
+
+func (l Limit) check() error {
+	owner := l.Scope == OfTenant || l.Scope == OfPlan
+	switch {
+	case l.MaxPerTenant != nil && l.Scope != OfKind:
+		return inputf("per-tenant", "a %s has no such limit; a kind has", l.Scope)
+	case (l.Weight != nil || l.Rate != nil) && !owner:
+		return inputf(fieldOf(l), "a %s has none; tenants and plans have", l.Scope)
+	case l.MaxRunning == nil && l.MaxPerTenant == nil && l.Weight == nil && l.Rate == nil:
+		return inputf("limit", "nothing is given to set for %s %q", l.Scope, cut(l.Name))
+	}
+	for _, n := range []struct {
+		field string
+		value *int
+	}{{"max-running", l.MaxRunning}, {"per-tenant", l.MaxPerTenant}} {
+		if n.value != nil && (*n.value < 1 || *n.value > maxRunning) {
+			return inputf(n.field, "%d jobs at once: give 1 to %d; to let nothing run, pause it", *n.value, maxRunning)
+		}
+	}
+	if w := l.Weight; w != nil && !(*w >= minWeight && *w <= maxWeight) { // NaN is neither
+		return inputf("weight", "%v: give %v to %v; others' is 1", *w, minWeight, maxWeight)
+	}
+	if l.Rate != nil {
+		return l.Rate.check()
+	}
+	return nil
+}
+
+func fieldOf(l Limit) string {
+	if l.Weight != nil {
+		return "weight"
+	}
+	return "rate"
+}
+
+// What is not given stays as it is.
+const (
+	setTenantLimitSQL = `
+INSERT INTO headgate.tenant_limits AS l (tenant_id, max_running, weight, rate, rate_period)
+VALUES ($1, $2, $3, $4, make_interval(secs => $5::float8))
+ON CONFLICT (tenant_id) DO UPDATE
+SET max_running = coalesce(excluded.max_running, l.max_running), weight = coalesce(excluded.weight, l.weight),
+    rate = coalesce(excluded.rate, l.rate), rate_period = coalesce(excluded.rate_period, l.rate_period)
+RETURNING max_running, NULL::int, weight, rate, extract(epoch FROM rate_period)::float8`
+
+	setPlanLimitSQL = `
+INSERT INTO headgate.plan_limits AS l (plan, max_running, weight, rate, rate_period)
+VALUES ($1, $2, $3, $4, make_interval(secs => $5::float8))
+ON CONFLICT (plan) DO UPDATE
+SET max_running = coalesce(excluded.max_running, l.max_running), weight = coalesce(excluded.weight, l.weight),
+    rate = coalesce(excluded.rate, l.rate), rate_period = coalesce(excluded.rate_period, l.rate_period)
+RETURNING max_running, NULL::int, weight, rate, extract(epoch FROM rate_period)::float8`
+
+	setKindLimitSQL = `
+INSERT INTO headgate.kind_limits AS l (kind, max_running, max_per_tenant)
+VALUES ($1, $2, $3)
+ON CONFLICT (kind) DO UPDATE
+SET max_running = coalesce(excluded.max_running, l.max_running), max_per_tenant = coalesce(excluded.max_per_tenant, l.max_per_tenant)
+RETURNING max_running, max_per_tenant, NULL::float8, NULL::int, NULL::float8`
+
+	setQueueLimitSQL = `
+INSERT INTO headgate.queue_limits (queue, max_running)
+VALUES ($1, $2)
+ON CONFLICT (queue) DO UPDATE SET max_running = excluded.max_running
+RETURNING max_running, NULL::int, NULL::float8, NULL::int, NULL::float8`
+)
+
+// SetLimit sets what is not nil in limit and leaves the rest as it is; it returns
+// what is set now. A tenant's values come before its plan's. Of a plan, kind or
+// queue any name is taken, for its work may come later. Errors are a
+// *catalog.InputError, or match jobs.ErrUnknownTenant.
+func (c *Client) SetLimit(ctx context.Context, limit Limit) (set Limit, err error) {
+	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) (err error) {
+		set, err = c.SetLimitTx(ctx, tx, limit)
+		return err
+	})
+	return set, err
+}
+
+// SetLimitTx is SetLimit in the caller's transaction. It counts with the commit.
+func (c *Client) SetLimitTx(ctx context.Context, tx pgx.Tx, limit Limit) (Limit, error) {
+	of, err := c.find(ctx, tx, limit.Scope, LimitScopes, limit.Name)
+	if err == nil {
+		err = limit.check()
+	}
+	if err != nil {
+		return Limit{}, fmt.Errorf("set limit: %w", err)
+	}
+	var rate *int
+	var period *float64
+	if limit.Rate != nil {
+		seconds := limit.Rate.Per.Seconds()
+		rate, period = &limit.Rate.Jobs, &seconds
+	}
+	var row pgx.Row
+	switch limit.Scope {
+	case OfTenant:
+		row = tx.QueryRow(ctx, setTenantLimitSQL, of.key, limit.MaxRunning, limit.Weight, rate, period)
+	case OfPlan:
+		row = tx.QueryRow(ctx, setPlanLimitSQL, of.key, limit.MaxRunning, limit.Weight, rate, period)
+	case OfKind:
+		row = tx.QueryRow(ctx, setKindLimitSQL, of.key, limit.MaxRunning, limit.MaxPerTenant)
+	default:
+		row = tx.QueryRow(ctx, setQueueLimitSQL, of.key, limit.MaxRunning)
+	}
+	set := Limit{Scope: limit.Scope, Name: of.name}
+	if err := set.scan(row); err != nil {
+		return Limit{}, fmt.Errorf("set the limit of %s %s: %w", limit.Scope, of.name, err)
+	}
+	return set, nil
+}
+
+// scan reads max_running, max_per_tenant, weight, rate and its period in seconds.
+func (l *Limit) scan(row pgx.Row, before ...any) error {
+	var rate *int
+	var period *float64
+	if err := row.Scan(append(before, &l.MaxRunning, &l.MaxPerTenant, &l.Weight, &rate, &period)...); err != nil {
+		return err
+	}
+	l.Rate = rateOf(rate, period)
+	return nil
+}
+
+func rateOf(jobs *int, period *float64) *Rate {
+	if jobs == nil || period == nil {
+		return nil
+	}
+	return &Rate{*jobs, time.Duration(*period * float64(time.Second)).Round(time.Millisecond)}
+}
+
+// LimitFields says which limits are meant; none set means all.
+type LimitFields struct{ MaxRunning, MaxPerTenant, Weight, Rate bool }
+
+const (
+	clearTenantLimitSQL = `
+DELETE FROM headgate.tenant_limits WHERE tenant_id = $1
+RETURNING max_running, NULL::int, weight, rate, extract(epoch FROM rate_period)::float8`
+
+	clearPlanLimitSQL = `
+DELETE FROM headgate.plan_limits WHERE plan = $1
+RETURNING max_running, NULL::int, weight, rate, extract(epoch FROM rate_period)::float8`
+
+	clearKindLimitSQL = `
+DELETE FROM headgate.kind_limits WHERE kind = $1
+RETURNING max_running, max_per_tenant, NULL::float8, NULL::int, NULL::float8`
+
+	clearQueueLimitSQL = `
+DELETE FROM headgate.queue_limits WHERE queue = $1
+RETURNING max_running, NULL::int, NULL::float8, NULL::int, NULL::float8`
+)
+
+// ClearLimit takes limits away: those that fields names, all if it names none. It
+// returns what is left. The error matches ErrNoLimit if none of them was set.
+func (c *Client) ClearLimit(ctx context.Context, scope Scope, name string, fields LimitFields) (left Limit, err error) {
+	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) (err error) {
+		left, err = c.ClearLimitTx(ctx, tx, scope, name, fields)
+		return err
+	})
+	return left, err
+}
+
+// ClearLimitTx is ClearLimit in the caller's transaction.
+func (c *Client) ClearLimitTx(ctx context.Context, tx pgx.Tx, scope Scope, name string, fields LimitFields) (Limit, error) {
+	of, err := c.find(ctx, tx, scope, LimitScopes, name)
+	if err != nil {
+		return Limit{}, fmt.Errorf("clear limit: %w", err)
+	}
+	sql := map[Scope]string{OfTenant: clearTenantLimitSQL, OfPlan: clearPlanLimitSQL, OfKind: clearKindLimitSQL, OfQueue: clearQueueLimitSQL}[scope]
+	left := Limit{Scope: scope, Name: of.name}
+	err = left.scan(tx.QueryRow(ctx, sql, of.key))
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return Limit{}, fmt.Errorf("clear the limit of %s %s: %w", scope, of.name, err)
+	}
+	some := err == nil && left.clear(fields)
+	if left != (Limit{Scope: scope, Name: of.name}) { // the row went, the rest of it comes back
+		if left, err = c.SetLimitTx(ctx, tx, left); err != nil {
+			return Limit{}, err
+		}
+	}
+	if !some {
+		return Limit{}, fmt.Errorf("%w for %s %q", ErrNoLimit, scope, cut(of.name))
+	}
+	return left, nil
+}
+
+// clear takes values away and says whether there were any.
+func (l *Limit) clear(fields LimitFields) (some bool) {
+	all := fields == LimitFields{}
+	if (all || fields.MaxRunning) && l.MaxRunning != nil {
+		l.MaxRunning, some = nil, true
+	}
+	if (all || fields.MaxPerTenant) && l.MaxPerTenant != nil {
+		l.MaxPerTenant, some = nil, true
+	}
+	if (all || fields.Weight) && l.Weight != nil {
+		l.Weight, some = nil, true
+	}
+	if (all || fields.Rate) && l.Rate != nil {
+		l.Rate, some = nil, true
+	}
+	return some
+}

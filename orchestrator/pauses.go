@@ -1,0 +1,162 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Pause keeps what it is about from being started; what runs goes on. Waiting jobs
+// use no attempt meanwhile and cost nothing.
+type Pause struct {
+	Scope Scope      `json:"scope"`
+	Name  string     `json:"name"`
+	By    string     `json:"by"`
+	Note  string     `json:"note"`
+	Since time.Time  `json:"since"`
+	Until *time.Time `json:"until"` // nil: until somebody resumes it
+}
+
+// PauseOpts say more of a pause.
+type PauseOpts struct {
+	By    string    // who wants it, at most 200 characters
+	Note  string    // why, at most 1000
+	Until time.Time // when it ends by itself; zero: never
+}
+
+// ErrNotPaused: there is nothing to resume.
+var ErrNotPaused = errors.New("not paused")
+
+const (
+	maxActor = 200
+	maxNote  = 1000
+)
+
+func (o *PauseOpts) check(now time.Time) error {
+	switch {
+	case !isText(o.By, maxActor):
+		return inputf("by", "%q: give a name of at most %d characters", cut(o.By), maxActor)
+	case !isText(o.Note, maxNote):
+		return inputf("note", "%d characters: give at most %d, of valid UTF-8 without NUL", utf8.RuneCountInString(o.Note), maxNote)
+	case o.Until.IsZero():
+		return nil
+	case !o.Until.After(now):
+		return inputf("until", "%s is past: give a time to come, or leave it out to pause until it is resumed", o.Until.UTC().Format(time.RFC3339))
+	case o.Until.After(now.Add(horizon)):
+		return inputf("until", "%s is too far ahead: at most ten years", o.Until.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// isText says that Postgres takes it, and that it is no longer than so many
+// characters.
+func isText(text string, most int) bool {
+	return utf8.ValidString(text) && !strings.ContainsRune(text, 0) && utf8.RuneCountInString(text) <= most
+}
+
+// pauseSQL begins a pause, or says more of the one that there is: its beginning
+// stays, unless it was over.
+const pauseSQL = `
+INSERT INTO headgate.pauses AS p (scope, target, paused_by, note, until)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (scope, target) DO UPDATE
+SET paused_by = excluded.paused_by, note = excluded.note, until = excluded.until,
+    since = CASE WHEN p.until <= now() THEN excluded.since ELSE p.since END
+RETURNING paused_by, note, since, until`
+
+// Pause pauses a tenant, kind, queue or server, for all workers at once; opts may be
+// nil. Doing it again changes who, why and until when. Of a kind or queue any name
+// is taken. Errors are a *catalog.InputError, or match jobs.ErrUnknownTenant or
+// catalog.ErrUnknownServer.
+func (c *Client) Pause(ctx context.Context, scope Scope, name string, opts *PauseOpts) (pause Pause, err error) {
+	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) (err error) {
+		pause, err = c.PauseTx(ctx, tx, scope, name, opts)
+		return err
+	})
+	return pause, err
+}
+
+// PauseTx is Pause in the caller's transaction. It counts with the commit.
+func (c *Client) PauseTx(ctx context.Context, tx pgx.Tx, scope Scope, name string, opts *PauseOpts) (Pause, error) {
+	if opts == nil {
+		opts = &PauseOpts{}
+	}
+	of, err := c.find(ctx, tx, scope, PauseScopes, name)
+	if err == nil {
+		err = opts.check(time.Now())
+	}
+	if err != nil {
+		return Pause{}, fmt.Errorf("pause: %w", err)
+	}
+	var until *time.Time
+	if !opts.Until.IsZero() {
+		until = &opts.Until
+	}
+	p := Pause{Scope: scope, Name: of.name}
+	if err := tx.QueryRow(ctx, pauseSQL, string(scope), of.key, opts.By, opts.Note, until).Scan(&p.By, &p.Note, &p.Since, &p.Until); err != nil {
+		return Pause{}, fmt.Errorf("pausing %s %s: %w", scope, of.name, err)
+	}
+	return p, nil
+}
+
+const resumeSQL = `
+DELETE FROM headgate.pauses WHERE scope = $1 AND target = $2
+RETURNING paused_by, note, since, until, coalesce(until > now(), true)`
+
+// Resume ends a pause and wakes the workers, and returns what it was. The error
+// matches ErrNotPaused if there is none, or its time was up.
+func (c *Client) Resume(ctx context.Context, scope Scope, name string) (was Pause, err error) {
+	var over error
+	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) (err error) {
+		if was, err = c.ResumeTx(ctx, tx, scope, name); errors.Is(err, ErrNotPaused) {
+			over, err = err, nil // the row of one whose time is up may go
+		}
+		return err
+	})
+	return was, errors.Join(err, over)
+}
+
+// ResumeTx is Resume in the caller's transaction. It counts with the commit.
+func (c *Client) ResumeTx(ctx context.Context, tx pgx.Tx, scope Scope, name string) (Pause, error) {
+	of, err := c.find(ctx, tx, scope, PauseScopes, name)
+	if err != nil {
+		return Pause{}, fmt.Errorf("resume: %w", err)
+	}
+	p, holds := Pause{Scope: scope, Name: of.name}, false
+	err = tx.QueryRow(ctx, resumeSQL, string(scope), of.key).Scan(&p.By, &p.Note, &p.Since, &p.Until, &holds)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return Pause{}, fmt.Errorf("resuming %s %s: %w", scope, of.name, err)
+	}
+	if err != nil || !holds {
+		return Pause{}, fmt.Errorf("%s %q is %w", scope, cut(of.name), ErrNotPaused)
+	}
+	return p, nil
+}
+
+// listPausesSQL finds the names by primary key.
+const listPausesSQL = `
+SELECT p.scope, coalesce(t.slug, s.name, p.target), p.paused_by, p.note, p.since, p.until
+FROM headgate.pauses p
+LEFT JOIN headgate.tenants t ON p.scope = 'tenant' AND t.id = headgate.lane_uuid(p.target)
+LEFT JOIN headgate.servers s ON p.scope = 'server' AND s.id = headgate.lane_uuid(p.target)
+WHERE coalesce(p.until > now(), true)
+ORDER BY p.since DESC, p.scope, p.target
+LIMIT 10000`
+
+// Pauses returns what is paused now, the newest first, at most 10,000.
+func (c *Client) Pauses(ctx context.Context) ([]Pause, error) {
+	rows, err := c.pool.Query(ctx, listPausesSQL)
+	if err != nil {
+		return nil, fmt.Errorf("listing pauses: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Pause])
+	if err != nil {
+		return nil, fmt.Errorf("listing pauses: %w", err)
+	}
+	return list, nil
+}
