@@ -19,8 +19,9 @@ they travel from machine to machine, the figures themselves do not.
   enqueue  one by one and 1,000 at a time
   pickup   from before the enqueue call to the handler's first line
   tenant   each job commits one row in its tenant's database
+  fair     a quiet tenant beside busy ones, and how worker time is shared
   cold     until a tenant's first query is answered, beside pgx alone
-  all      these five
+  all      these six
 
 It brings a private Postgres, durable as in production, and removes it. With
 DATABASE_URL set it uses that server instead, as a superuser, and makes and drops
@@ -51,6 +52,7 @@ var benchmarks = []benchmark{
 	{"enqueue", crowd, measureEnqueue},
 	{"pickup", crowd, measurePickup},
 	{"tenant", dedicated, measureTenant},
+	{"fair", fair, measureFair},
 	{"cold", cold, measureCold},
 }
 

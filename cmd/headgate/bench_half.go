@@ -14,7 +14,8 @@ type half struct {
 	jobs      int
 	took      time.Duration
 	cpu       cpuTime
-	latencies []time.Duration // sorted; for pickup
+	latencies []time.Duration // sorted; for pickup and fair
+	value     float64         // for the shares of fair
 }
 
 // pair is the two halves of one measurement, made one after the other.

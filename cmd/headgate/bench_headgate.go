@@ -50,7 +50,7 @@ func (s *benchStage) headgateSide(ctx context.Context) (*side, error) {
 	}
 	return &side{
 		name: "headgate", pool: pool, work: h.work, one: h.one, many: h.many, cold: h.coldVisits, warm: h.warmVisits,
-		tables: "river_job, headgate.outcomes, headgate.workers, headgate.suspects, headgate.idempotency_keys",
+		tables: "river_job, headgate.outcomes, headgate.workers, headgate.suspects, headgate.idempotency_keys, headgate.lanes, headgate.lane_groups, headgate.wakeups, headgate.hands",
 		ended:  `SELECT count(*) FROM headgate.outcomes o JOIN river_job j ON j.id = o.job_id WHERE o.state = 'succeeded' AND j.state = 'completed'`,
 	}, err
 }

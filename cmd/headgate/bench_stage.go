@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -23,6 +24,7 @@ const (
 // layout says which tenant databases a measurement needs.
 type layout struct {
 	databases, tenantsEach, conns int
+	slots                         int // 0: as the user says
 }
 
 // crowd is a thousand tenants in few databases.
@@ -58,6 +60,7 @@ type benchStage struct {
 
 // openBenchStage makes everything, or leaves nothing.
 func (p *program) openBenchStage(ctx context.Context, b benching, l layout) (s *benchStage, err error) {
+	b.slots = cmp.Or(l.slots, b.slots)
 	s = &benchStage{p: p, opts: b, layout: l, name: "headgate_bench_" + strings.ToLower(rand.Text()[:6])}
 	defer func() {
 		if err != nil {

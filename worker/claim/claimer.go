@@ -212,7 +212,7 @@ func (c *claimer) again(h *haul, v *view, chosen choice, looked blocks, left int
 
 // most is how many lanes of each group to look at first.
 func (c *claimer) most(want int) int {
-	return max(2*want/max(c.groups, 1), 4) + 4
+	return max(2*want/max(c.groups, 1), 2) + 2
 }
 
 // settled is what this process keeps of each server, besides its running jobs,

@@ -22,6 +22,10 @@ const (
 
 // Fair claiming's statements.
 const (
+	Nobody        = nobody
+	LockSQL       = lockSQL
+	OthersSQL     = othersSQL
+	LimitsSQL     = limitsSQL
 	QuietSQL      = quietSQL
 	WakeSQL       = wakeSQL
 	CandidatesSQL = candidatesSQL

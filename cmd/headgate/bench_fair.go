@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// fairSlots is how many jobs each side runs at once: few enough that jobs of 5 ms
+// leave the machine something, so that who waits, waits for its turn.
+const fairSlots = 20
+
+// fairJob is how long a neighbour's job takes.
+const fairJob = 5 * time.Millisecond
+
+// fair is ten thousand tenants, or a hundred and one where there is no time.
+func fair(b benching) layout {
+	n := min(4, b.databases)
+	l := layout{databases: n, tenantsEach: 2500, conns: fairSlots, slots: fairSlots}
+	if b.half() < time.Second {
+		l.tenantsEach = 104 / n
+	}
+	return l
+}
+
+// neighbours is what waits in the queue while a quiet tenant's jobs come.
+type neighbours struct {
+	says string
+	jobs func(s *benchStage) []benchArgs
+}
+
+var benchNeighbours = []neighbours{
+	{"nobody else", func(*benchStage) []benchArgs { return nil }},
+	{"beside one with a million jobs queued", func(s *benchStage) []benchArgs { return s.ofTenants(s.backlog(), 1, 1) }},
+	{"beside 10,000 with jobs queued", func(s *benchStage) []benchArgs { return s.ofTenants(s.backlog()/4, 1, s.tenantCount()-1) }},
+}
+
+func (s *benchStage) tenantCount() int { return s.layout.databases * s.layout.tenantsEach }
+
+// backlog is a million jobs, as long as that is no more than fits the time given.
+func (s *benchStage) backlog() int { return max(400, min(1_000_000, int(400_000*s.opts.seconds))) }
+
+// ofTenants are n jobs of tenants first to last, in turn.
+func (s *benchStage) ofTenants(n, first, last int) []benchArgs {
+	all := make([]benchArgs, n)
+	for i := range all {
+		all[i].N = first + i%(last-first+1) + i/(last-first+1)*s.tenantCount()
+	}
+	return all
+}
+
+// measureFair times a quiet tenant's jobs beside busy ones, and how worker time
+// is shared. River alone serves in the order of arrival: a job that it has not
+// begun when the measurement ends counts with the time that it had waited by then.
+func measureFair(ctx context.Context, s *benchStage) (all []comparison, err error) {
+	for _, gap := range []time.Duration{50 * time.Millisecond, 2 * time.Second} {
+		for _, n := range benchNeighbours {
+			what := fmt.Sprintf("a tenant with a job every %s, %s", gap, n.says)
+			s.tell(what)
+			pairs, err := s.inPairs(ctx, func(ctx context.Context, who *side) (half, error) { return s.quietTenant(ctx, who, gap, n.jobs(s)) })
+			if err != nil {
+				return nil, err
+			}
+			for _, q := range []struct {
+				says string
+				q    float64
+			}{{"p50", 0.5}, {"p99", 0.99}} {
+				c := compare(measure{what + ", " + q.says, inMillis, func(h half) float64 { return h.quantile(q.q) }}, pairs)
+				ours, theirs := pooled(pairs)
+				c.Ours, c.Theirs = rounded(ours.quantile(q.q)), rounded(theirs.quantile(q.q))
+				all = append(all, c)
+			}
+		}
+	}
+	shares, err := s.measureShares(ctx)
+	return append(all, shares...), err
+}
+
+// load enqueues a backlog in transactions of its own, and analyzes the queue.
+func (s *benchStage) load(ctx context.Context, who *side, all []benchArgs) error {
+	for part := range slices.Chunk(all, 10_000) {
+		if err := pgx.BeginFunc(ctx, who.pool, func(tx pgx.Tx) error { return who.many(ctx, tx, part) }); err != nil {
+			return err
+		}
+	}
+	_, err := who.pool.Exec(ctx, `ANALYZE river_job`)
+	return err
+}
+
+// quietTenant sends jobs of tenant 0 at their times to a worker that has a backlog
+// of others' to do.
+func (s *benchStage) quietTenant(ctx context.Context, who *side, gap time.Duration, backlog []benchArgs) (h half, err error) {
+	every := s.tenantCount()
+	times := arrivals{gap: gap}.times(max(s.opts.half(), gap))
+	var mu sync.Mutex
+	sent, waited := make([]time.Time, len(times)), make([]time.Duration, len(times))
+	begun := newTally(len(times))
+	if err := s.load(ctx, who, backlog); err != nil {
+		return h, err
+	}
+	one, err := who.one(tuned)
+	if err != nil {
+		return h, err
+	}
+	stop, err := who.work(ctx, benchWork{cooldown: tuned, begun: func(n int) {
+		if n%every != 0 {
+			time.Sleep(fairJob)
+			return
+		}
+		mu.Lock()
+		waited[n/every] = time.Since(sent[n/every])
+		mu.Unlock()
+		begun.one()
+	}})
+	if err != nil {
+		return h, err
+	}
+	clock := s.start()
+	err = send(ctx, times, func(ctx context.Context, i int) error {
+		mu.Lock()
+		sent[i] = time.Now()
+		mu.Unlock()
+		return one(ctx, benchArgs{N: i * every})
+	})
+	if err == nil {
+		grace, cancel := context.WithTimeout(ctx, time.Second)
+		_ = begun.wait(grace) // who has not begun by then is counted below
+		cancel()
+	}
+	h = clock.stop(len(times))
+	mu.Lock()
+	for i := range waited {
+		if waited[i] == 0 {
+			waited[i] = time.Since(sent[i])
+		}
+		h.latencies = append(h.latencies, waited[i])
+	}
+	mu.Unlock()
+	slices.Sort(h.latencies)
+	if stopErr := stop(context.WithoutCancel(ctx)); err == nil {
+		err = stopErr
+	}
+	return h, err
+}
+
+const (
+	asIndex = "Jain's index, 1 is best"
+	asShare = "share, 1 is best"
+	asRatio = "ratio, as theirs is best"
+)
+
+// measureShares are three looks at who gets the worker's time.
+func (s *benchStage) measureShares(ctx context.Context) (all []comparison, err error) {
+	const crowd = 100
+	for _, m := range []struct {
+		what, unit string
+		tenants    int
+		length     func(tenant int) time.Duration
+		weight     bool
+		of         func(received []float64, took time.Duration) float64
+	}{
+		{"worker time of 100 tenants, one with jobs of ten times the length", asIndex, crowd, func(tenant int) time.Duration {
+			if tenant == 7 {
+				return 10 * fairJob
+			}
+			return fairJob
+		}, false, func(received []float64, _ time.Duration) float64 { return jainIndex(received) }},
+		{"worker time of a tenant of weight 3, to that of one of weight 1 (theirs knows no weights)", asRatio, 10, nil, true,
+			func(received []float64, _ time.Duration) float64 {
+				rest := 0.0
+				for _, r := range received[1:] {
+					rest += r / float64(len(received)-1)
+				}
+				return received[0] / rest
+			}},
+		{"slots that a lone tenant uses", asShare, 1, nil, false, func(received []float64, took time.Duration) float64 {
+			return received[0] / (took.Seconds() * fairSlots)
+		}},
+	} {
+		s.tell(m.what)
+		length := m.length
+		if length == nil {
+			length = func(int) time.Duration { return fairJob }
+		}
+		pairs, err := s.inPairs(ctx, func(ctx context.Context, who *side) (half, error) {
+			return s.shares(ctx, who, m.tenants, m.weight, length, m.of)
+		})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, compare(measure{m.what, m.unit, func(h half) float64 { return h.value }}, pairs))
+	}
+	return all, nil
+}
+
+// shares lets a worker run for a while with more jobs of some tenants than it can
+// do, and says what of the worker's time each received.
+func (s *benchStage) shares(ctx context.Context, who *side, tenants int, weight bool, length func(int) time.Duration, of func([]float64, time.Duration) float64) (h half, err error) {
+	if weight && who == s.ours {
+		undo, err := s.weigh(ctx)
+		if err != nil {
+			return h, err
+		}
+		defer func() { err = errors.Join(err, undo(context.WithoutCancel(ctx))) }()
+	}
+	n := max(10*tenants, int(1.2*float64(fairSlots)*s.opts.seconds/fairJob.Seconds())*4)
+	if err := s.load(ctx, who, s.ofTenants(n, 1, tenants)); err != nil {
+		return h, err
+	}
+	var mu sync.Mutex
+	received, jobs, over := make([]float64, tenants), 0, false
+	stop, err := who.work(ctx, benchWork{cooldown: tuned, begun: func(n int) {
+		tenant := n%s.tenantCount() - 1
+		began := time.Now()
+		time.Sleep(length(tenant))
+		mu.Lock()
+		defer mu.Unlock()
+		if !over {
+			received[tenant] += time.Since(began).Seconds()
+			jobs++
+		}
+	}})
+	if err != nil {
+		return h, err
+	}
+	clock := s.start()
+	timer := time.NewTimer(s.opts.half())
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	mu.Lock()
+	over = true
+	h = clock.stop(max(jobs, 1))
+	h.value = of(received, h.took)
+	mu.Unlock()
+	return h, stop(context.WithoutCancel(ctx))
+}
+
+// weigh gives the first busy tenant three times the weight, and returns what takes
+// it away.
+func (s *benchStage) weigh(ctx context.Context) (undo func(context.Context) error, err error) {
+	_, err = s.ours.pool.Exec(ctx, `INSERT INTO headgate.tenant_limits (tenant_id, weight) SELECT id, 3 FROM headgate.tenants WHERE slug = 'tenant-2'`)
+	return func(ctx context.Context) error {
+		_, err := s.ours.pool.Exec(ctx, `DELETE FROM headgate.tenant_limits`)
+		return err
+	}, err
+}
+
+// jainIndex is 1 if all are equal, and 1/n if one has all.
+func jainIndex(shares []float64) float64 {
+	var sum, squares float64
+	for _, x := range shares {
+		sum, squares = sum+x, squares+x*x
+	}
+	if squares == 0 {
+		return 0
+	}
+	return sum * sum / (float64(len(shares)) * squares)
+}
