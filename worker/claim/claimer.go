@@ -204,7 +204,7 @@ func (c *claimer) again(h *haul, v *view, chosen choice, looked blocks, left int
 		return false
 	case v.more(c.blocks): // there are lanes that have not been looked at
 		return true
-	case len(h.empty) > 0 && chosen.limited: // what they had been given is free for others
+	case len(h.empty) > 0 && (chosen.limited || h.sated): // what they had been given is free for others
 		return true
 	}
 	return !looked.within(c.blocks) // something was left out that is open again

@@ -134,6 +134,7 @@ type haul struct {
 	empty  []lane
 	first  float64 // virtual time of the first owner served
 	looks  int
+	sated  bool // some turn got all that it asked for, and might have got more
 }
 
 // take claims rows for the turns.
@@ -224,6 +225,7 @@ func (h *haul) findEmpty(queue string, turns []turn, counts []int, byKind []map[
 		for _, n := range byKind[i] {
 			locked -= n
 		}
+		h.sated = h.sated || counts[i] >= t.n
 		if counts[i] >= t.n || locked > 0 {
 			continue
 		}
