@@ -366,7 +366,7 @@ WHERE t.slug = ANY ($1) AND j.state IN ('available', 'running', 'retryable', 'sc
 
 // One server of three is down for a minute under load: the jobs of the other two
 // go on, its own wait without using an attempt, are at work again soon after it
-// is back, and do not then overrun it.
+// is back, and do not then overrun it, for three workers; of whom one tells of it.
 func TestFaultsOneServerOfThree(t *testing.T) {
 	t.Parallel()
 	down, rate := time.Minute, 60
@@ -389,9 +389,12 @@ func TestFaultsOneServerOfThree(t *testing.T) {
 		_, err := env.Catalog.SetBudget(context.Background(), on.Name, budget)
 		require.NoError(t, err)
 	}
-	cfg := withQueue(env.Config(), "default")
-	cfg.Queues["default"], cfg.Logger = 30, quietLogger()
-	env.Work(&cfg, func(w *worker.Worker) { worker.InTx(w, touch) })
+	alerts := &told{lines: map[string]int{}}
+	for range 3 {
+		cfg := withQueue(env.Config(), "default")
+		cfg.Queues["default"], cfg.Logger = 12, lockedLogger(alerts)
+		env.Work(&cfg, func(w *worker.Worker) { worker.InTx(w, touch) })
+	}
 
 	flow := newFlow(env)
 	flow.run(t, 2*time.Second, slices.Concat(tenants[0], tenants[1], tenants[2]), rate, nil, 0)
@@ -431,6 +434,7 @@ WHERE t.slug = ANY ($1) AND o.state = 'succeeded' AND o.ended_at > $2 ORDER BY o
 	require.Less(t, first.Sub(back), 15*time.Second)
 	require.LessOrEqual(t, highest, budget+2)
 	require.Zero(t, used)
+	require.Equal(t, map[string]int{"server does not answer": 1, "server answers again": 1}, alerts.lines, "three workers, one alert")
 }
 
 // total is how many jobs were accepted for tenants.

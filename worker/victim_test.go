@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -103,6 +104,7 @@ const (
 	envVictimURL   = "HEADGATE_TEST_VICTIM_URL"
 	envVictimBeat  = "HEADGATE_TEST_VICTIM_BEAT"  // heartbeat; taken for dead after this many times four
 	envVictimQueue = "HEADGATE_TEST_VICTIM_QUEUE" // default victimQueue
+	envVictimSlots = "HEADGATE_TEST_VICTIM_SLOTS" // default 8
 )
 
 // victimQueue is the one that victims work, unless told otherwise.
@@ -133,8 +135,12 @@ func victimMain() error {
 	if err != nil {
 		return err
 	}
+	slots, err := strconv.Atoi(cmp.Or(os.Getenv(envVictimSlots), "8"))
+	if err != nil {
+		return err
+	}
 	w, err := worker.New(beatEvery(worker.Config{
-		Pool: pool, Resolver: cat, ID: os.Getenv(envVictim), Queues: map[string]int{cmp.Or(os.Getenv(envVictimQueue), victimQueue): 8},
+		Pool: pool, Resolver: cat, ID: os.Getenv(envVictim), Queues: map[string]int{cmp.Or(os.Getenv(envVictimQueue), victimQueue): slots},
 		FetchCooldown: 5 * time.Millisecond, PollInterval: 100 * time.Millisecond, HoldFor: 100 * time.Millisecond,
 		RetryDelay: func(int) time.Duration { return 10 * time.Millisecond },
 	}, beat))
