@@ -21,6 +21,12 @@
 //	Rerun    any ─▶ a new job with a UID of its own                                            rerun.go
 //	Explain  why is it not running?                                                            explain.go
 //
+// What people decide of whose work may run (rows that workers claim by):
+//
+//	SetLimit, ClearLimit   of a tenant, plan, kind or queue: how many at once, what rate, what weight   limit_set.go
+//	Pause, Resume          a tenant, kind, queue or server: who, why, until when                         pauses.go
+//	ExplainTenant          what waits and runs of a tenant, and what stops it                            explain_tenant.go
+//
 // The janitor (janitor.go) keeps the history by month, and deletes what is past
 // its time.
 //

@@ -225,7 +225,11 @@ SELECT 'note', 'default', '{}', 25, json_build_object('tenant', lane) FROM headg
 			return nil
 		}))
 	}
-	began := time.Now()
-	require.Contains(t, factsOf(t, env, job.UID), "no worker is alive")
-	t.Logf("explained in %s", time.Since(began))
+	best := time.Hour
+	for range 5 {
+		began := time.Now()
+		require.Contains(t, factsOf(t, env, job.UID), "no worker is alive")
+		best = min(best, time.Since(began))
+	}
+	t.Logf("explained in %s", best)
 }

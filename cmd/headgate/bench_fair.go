@@ -109,7 +109,7 @@ func (s *benchStage) quietTenant(ctx context.Context, who *side, gap time.Durati
 	}
 	stop, err := who.work(ctx, benchWork{cooldown: tuned, begun: func(n int) {
 		if n%every != 0 {
-			time.Sleep(fairJob)
+			<-time.After(fairJob)
 			return
 		}
 		mu.Lock()
@@ -217,7 +217,7 @@ func (s *benchStage) shares(ctx context.Context, who *side, tenants int, weight 
 	stop, err := who.work(ctx, benchWork{cooldown: tuned, begun: func(n int) {
 		tenant := n%s.tenantCount() - 1
 		began := time.Now()
-		time.Sleep(length(tenant))
+		<-time.After(length(tenant))
 		mu.Lock()
 		defer mu.Unlock()
 		if !over {

@@ -95,6 +95,9 @@ the workers held at their last claims.
 
 In JSON each fact has a code that does not change; the sentences may.`
 
+// factTable is what people read of facts: the sentences say until when.
+var factTable = []column[orchestrator.Fact]{factColumns[1], factColumns[2], factColumns[4]}
+
 func (p *program) jobExplain() *cobra.Command {
 	return onJob(p, "explain", "Say why a job is not running, or what became of it", explainLong,
 		func(ctx context.Context, client *orchestrator.Client, name string) (orchestrator.Explanation, error) {
@@ -107,7 +110,7 @@ func (p *program) jobExplain() *cobra.Command {
 			if err := p.print("%s  %s  %s\n", explained.Job.UID, explained.Job.Kind, explained.Job.State); err != nil {
 				return err
 			}
-			return list(p, explained.Facts, "nothing holds it", factColumns[1:])
+			return list(p, explained.Facts, "nothing holds it", factTable)
 		})
 }
 

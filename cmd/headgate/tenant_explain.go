@@ -69,7 +69,7 @@ func (p *program) showTenant(e orchestrator.TenantExplanation) error {
 	if err := p.print(""); err != nil {
 		return err
 	}
-	return list(p, e.Facts, "nothing stops it", factColumns[1:])
+	return list(p, e.Facts, "nothing stops it", factTable)
 }
 
 func orDash(text string) string {

@@ -38,10 +38,10 @@ RETURNING xmax = 0`
 const failBreakerSQL = `
 UPDATE headgate.breakers SET until = now() + $3::interval, allowed = 1, cause = $4 WHERE scope = $1 AND id = $2`
 
-// passBreakerSQL lets twice as many through, and takes the row away when that is
+// letThroughSQL lets twice as many through, and takes the row away when that is
 // the server's budget. It answers with the time since when nothing came through,
 // if the row is gone.
-const passBreakerSQL = `
+const letThroughSQL = `
 WITH passed AS (
     UPDATE headgate.breakers SET allowed = least(allowed * 2, 100000)
     WHERE scope = $1 AND id = $2 AND until <= now() AND allowed * 2 < $3
@@ -74,7 +74,7 @@ func (b Breaker) Fail(ctx context.Context, pool *pgxpool.Pool, cause string) err
 // the breaker it returns since when there was one.
 func (b Breaker) Pass(ctx context.Context, pool *pgxpool.Pool, budget int) (since *time.Time, err error) {
 	var began time.Time
-	switch err = pool.QueryRow(ctx, passBreakerSQL, b.Scope, b.ID, budget).Scan(&began); {
+	switch err = pool.QueryRow(ctx, letThroughSQL, b.Scope, b.ID, budget).Scan(&began); {
 	case err == nil:
 		since = &began
 	case !errors.Is(err, pgx.ErrNoRows):

@@ -99,7 +99,7 @@ func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailable
 	debts := c.lease.hand.debts(c.queue, began)
 	all, err := c.transact(ctx, conn.Conn(), params, debts)
 	if err != nil {
-		c.lease.hand.restore(c.queue, debts)
+		c.lease.hand.restore(debts)
 		if conn.Conn().PgConn().TxStatus() != 'I' {
 			_ = conn.Conn().Close(ctx) // its transaction, and with it the turn, ends
 		}

@@ -236,7 +236,7 @@ func (t tally) running(g *grip, now time.Time) {
 }
 
 // restore puts back debts that a failed claim has not written.
-func (h *hand) restore(queue string, debts map[lane]debt) {
+func (h *hand) restore(debts map[lane]debt) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for l, d := range maps.All(debts) {

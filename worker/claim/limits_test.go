@@ -32,7 +32,7 @@ func limited(t *testing.T, processes int, apart bool) (exceeded []string) {
 		p := f.process(8, "a", "b")
 		if apart {
 			p.apart = true
-			claim.LockApart(p.lease, int32(i+1)) //nolint:gosec // small
+			claim.LockApart(p.lease, int32(i+1))
 		}
 		all.Go(func() {
 			p.work(ctx, 2*each, func(*rivertype.JobRow) time.Duration { return time.Duration(1+rand.N(12)) * time.Millisecond })

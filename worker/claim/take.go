@@ -217,7 +217,7 @@ func (o *owner) candidate(kind string) candidate {
 func (h *haul) findEmpty(queue string, turns []turn, counts []int, byKind []map[string]int, want int) {
 	last := len(turns)
 	if h.found >= want {
-		for last--; counts[last] == 0; last-- { //nolint:revive // looks for the last turn that got something
+		for last--; counts[last] == 0; last-- { // looks for the last turn that got something
 		}
 	}
 	for i, t := range turns[:last] {
