@@ -163,7 +163,9 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 	mine := c.holds(v, all, settled)
 	batch = &pgx.Batch{}
 	if v.paused {
-		c.queueSettle(batch, v, all, debts, nil)
+		if err := c.queueSettle(batch, v, all, debts, nil); err != nil {
+			return nil, err
+		}
 	}
 	for pass := 1; !v.paused; pass++ {
 		all.looks++
@@ -176,7 +178,9 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 		if err != nil {
 			return nil, err
 		}
-		c.queueSettle(batch, v, h, debts, chosen.dry)
+		if err := c.queueSettle(batch, v, h, debts, chosen.dry); err != nil {
+			return nil, err
+		}
 		debts = nil
 		all.append(h)
 		mine = c.holds(v, all, settled)

@@ -44,7 +44,8 @@ SELECT set_config('synchronous_commit', 'off', true), set_config('plan_cache_mod
 //
 // An owner that was idle starts at the queue's present time, before those that are
 // there already ($3); a crowd that wakes together is spread over one quantum ($2),
-// so that a newcomer need not wait until each of it has had its first turn.
+// so that a newcomer need not wait until each of it has had its first turn. Each
+// owner is looked up by its keys (OFFSET 0 keeps the look-ups from being joins).
 const wakeSQL = `
 WITH consumed AS (
     DELETE FROM headgate.wakeups WHERE queue = $1 RETURNING lane, kind
@@ -64,11 +65,11 @@ WITH consumed AS (
            c.cost
     FROM woken w
     JOIN headgate.lane_clocks c ON c.queue = $1
-    LEFT JOIN headgate.tenants t ON t.id = headgate.lane_uuid(w.lane)
-    LEFT JOIN headgate.databases d ON d.id = coalesce(t.database_id, headgate.lane_uuid(w.lane))
-    LEFT JOIN headgate.plan_limits pl ON pl.plan = t.plan
-    LEFT JOIN headgate.tenant_limits tl ON tl.tenant_id = t.id
-    LEFT JOIN headgate.pauses p ON p.scope = 'tenant' AND p.target = w.lane AND coalesce(p.until > now(), true)
+    LEFT JOIN LATERAL (SELECT * FROM headgate.tenants WHERE id = headgate.lane_uuid(w.lane) OFFSET 0) t ON true
+    LEFT JOIN LATERAL (SELECT * FROM headgate.databases WHERE id = coalesce(t.database_id, headgate.lane_uuid(w.lane)) OFFSET 0) d ON true
+    LEFT JOIN LATERAL (SELECT * FROM headgate.plan_limits WHERE plan = t.plan OFFSET 0) pl ON true
+    LEFT JOIN LATERAL (SELECT * FROM headgate.tenant_limits WHERE tenant_id = t.id OFFSET 0) tl ON true
+    LEFT JOIN LATERAL (SELECT * FROM headgate.pauses WHERE scope = 'tenant' AND target = w.lane AND coalesce(until > now(), true) OFFSET 0) p ON true
     LEFT JOIN LATERAL (
         SELECT max(vtime) FILTER (WHERE active) AS active, max(vtime) AS ever FROM headgate.lanes l WHERE l.queue = $1 AND l.lane = w.lane
     ) s ON true

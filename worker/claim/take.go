@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -40,57 +42,48 @@ WITH found AS MATERIALIZED (
     ) j
     LIMIT $3
 ), locked AS MATERIALIZED (
-    SELECT j.id FROM found JOIN river_job j ON j.id = found.id WHERE j.state = 'available' FOR UPDATE OF j SKIP LOCKED
+    SELECT id FROM river_job WHERE id = ANY (ARRAY(SELECT id FROM found)) AND state = 'available' FOR UPDATE SKIP LOCKED
 ), taken AS (
     UPDATE river_job j
     SET state = 'running', attempt = j.attempt + 1, attempted_at = coalesce($4::timestamptz, clock_timestamp()),
         attempted_by = array_append(
             CASE WHEN array_length(j.attempted_by, 1) >= $6::int
                  THEN j.attempted_by[array_length(j.attempted_by, 1) + 2 - $6::int:] ELSE j.attempted_by END, $5::text)
-    FROM locked WHERE j.id = locked.id
+    WHERE id = ANY (ARRAY(SELECT id FROM locked))
     RETURNING j.id, j.args, j.attempt, j.attempted_at, j.attempted_by, j.created_at, j.errors, j.kind, j.max_attempts,
               j.metadata, j.priority, j.queue, j.scheduled_at, j.tags, j.unique_key, j.unique_states
 )
 SELECT f.i, t.* FROM found f LEFT JOIN taken t ON t.id = f.id ORDER BY f.i, t.priority, t.scheduled_at, f.id`
 
-// settleSQL charges owners, in all their active lanes alike: $3 is what their
-// attempts took more or less than they were charged for, $4 what the jobs of this
-// claim are expected to take, counted from the queue's present time ($5) at least:
-// nobody saves up.
-// It moves each lane's running mean ($6, $7, $8, $9), puts to rest what was found
-// empty ($10, $11), until its next row is due, and who has no token left ($12, for
-// $13 seconds).
+// settleSQL charges owners ($2), in all their active lanes alike: debt is what
+// their attempts took more or less than they were charged for, bill what the jobs
+// of this claim are expected to take, counted from the queue's present time ($3) at
+// least: nobody saves up. By kind it has what moves the lane's running mean, and
+// whether the lane was found empty: it rests until its next row is due. An owner
+// without a token rests for so many seconds (dry).
+//
+// The lanes of an owner are found by the primary key, and written by their place,
+// for no join may look at all lanes of the queue.
 const settleSQL = `
-WITH charge AS (
-    SELECT * FROM unnest($2::text[], $3::float8[], $4::float8[]) AS c (lane, debt, bill)
-), mean AS (
-    SELECT * FROM unnest($6::text[], $7::text[], $8::float8[], $9::int[]) AS m (lane, kind, seconds, attempts)
-), empty AS (
-    SELECT * FROM unnest($10::text[], $11::text[]) AS e (lane, kind)
-), dry AS (
-    SELECT * FROM unnest($12::text[], $13::float8[]) AS d (lane, seconds)
-), change AS (
-    SELECT k.lane, k.kind, c.debt, c.bill, m.seconds, m.attempts, e.lane IS NOT NULL AS empty, d.seconds AS dry
-    FROM (SELECT lane FROM charge UNION SELECT lane FROM empty UNION SELECT lane FROM dry) o
-    JOIN headgate.lanes k ON k.queue = $1 AND k.lane = o.lane
-    LEFT JOIN charge c ON c.lane = k.lane
-    LEFT JOIN mean m ON m.lane = k.lane AND m.kind = k.kind
-    LEFT JOIN empty e ON e.lane = k.lane AND e.kind = k.kind
-    LEFT JOIN dry d ON d.lane = k.lane
-    WHERE k.active OR m.lane IS NOT NULL
+WITH owed AS (
+    SELECT l.place, l.kind, o.debt, o.bill, o.dry, o.kinds->l.kind AS own
+    FROM jsonb_to_recordset($2::jsonb) AS o (lane text, debt float8, bill float8, dry float8, kinds jsonb)
+    CROSS JOIN LATERAL (
+        SELECT ctid AS place, kind FROM headgate.lanes WHERE queue = $1 AND lane = o.lane AND (active OR o.kinds ? kind) OFFSET 0
+    ) l
 )
 UPDATE headgate.lanes l
-SET vtime = CASE WHEN x.debt IS NULL THEN l.vtime ELSE greatest(l.vtime + x.debt, $5::float8) + x.bill END,
-    cost = CASE WHEN x.attempts > 0 THEN l.cost + (x.seconds / x.attempts - l.cost) * least(x.attempts * 0.2, 1) ELSE l.cost END,
-    active = l.active AND NOT x.empty AND x.dry IS NULL,
+SET vtime = greatest(l.vtime + o.debt, $3::float8) + o.bill,
+    cost = CASE WHEN (o.own->>'n')::int > 0 THEN l.cost + ((o.own->>'s')::float8 / (o.own->>'n')::int - l.cost) * least((o.own->>'n')::int * 0.2, 1) ELSE l.cost END,
+    active = l.active AND o.own->'e' IS NULL AND o.dry = 0,
     wake_at = CASE WHEN NOT l.active THEN l.wake_at
-                   WHEN x.dry IS NOT NULL THEN now() + make_interval(secs => x.dry)
-                   WHEN x.empty THEN (SELECT min(ahead.scheduled_at) FROM (
+                   WHEN o.dry > 0 THEN now() + make_interval(secs => o.dry)
+                   WHEN o.own->'e' IS NOT NULL THEN (SELECT min(ahead.scheduled_at) FROM (
                        SELECT scheduled_at FROM river_job
                        WHERE state = 'available' AND queue = $1 AND headgate.lane(metadata) = l.lane AND kind = l.kind
                        LIMIT 100) ahead) END
-FROM change x
-WHERE l.queue = $1 AND l.lane = x.lane AND l.kind = x.kind`
+FROM owed o
+WHERE l.ctid = o.place`
 
 // moveClockSQL moves the queue's present time on, and its mean cost.
 const moveClockSQL = `
@@ -270,42 +263,72 @@ func scanTaken(rows pgx.Rows) (turn int, job *rivertype.JobRow, broken, err erro
 	return turn, &row, nil, nil
 }
 
+// owed is one owner as settleSQL reads it.
+type owed struct {
+	Lane  string           `json:"lane"`
+	Debt  float64          `json:"debt"`
+	Bill  float64          `json:"bill"`
+	Dry   float64          `json:"dry"`
+	Kinds map[string]*mean `json:"kinds"`
+}
+
+// mean is what is new of one lane.
+type mean struct {
+	Seconds  float64 `json:"s"`
+	Attempts int     `json:"n"`
+	Empty    bool    `json:"e,omitempty"`
+}
+
+// account is what settling writes: one owed for each owner.
+type account map[string]*owed
+
+func (a account) of(owner string) *owed {
+	if a[owner] == nil {
+		a[owner] = &owed{Lane: owner, Kinds: map[string]*mean{}}
+	}
+	return a[owner]
+}
+
+func (a account) lane(owner, kind string) *mean {
+	o := a.of(owner)
+	if o.Kinds[kind] == nil {
+		o.Kinds[kind] = &mean{}
+	}
+	return o.Kinds[kind]
+}
+
 // queueSettle adds to a batch what makes a haul, debts and parks lasting.
-func (c *claimer) queueSettle(batch *pgx.Batch, v *view, h *haul, debts map[lane]debt, dry map[string]float64) {
-	var owners, meanLanes, meanKinds, emptyLanes, emptyKinds, dryLanes []string
-	var owed, bills, seconds, dryFor []float64
-	var attempts []int
-	debtOf := map[string]float64{}
-	sum := debt{}
+func (c *claimer) queueSettle(batch *pgx.Batch, v *view, h *haul, debts map[lane]debt, dry map[string]float64) error {
+	a, sum := account{}, debt{}
 	for l, d := range debts {
-		debtOf[l.owner] += d.vtime
-		if d.attempts > 0 {
-			meanLanes, meanKinds = append(meanLanes, l.owner), append(meanKinds, l.kind)
-			seconds, attempts = append(seconds, d.seconds), append(attempts, d.attempts)
-			sum.seconds, sum.attempts = sum.seconds+d.seconds, sum.attempts+d.attempts
-		}
+		a.of(l.owner).Debt += d.vtime
+		m := a.lane(l.owner, l.kind)
+		m.Seconds, m.Attempts = d.seconds, d.attempts
+		sum.seconds, sum.attempts = sum.seconds+d.seconds, sum.attempts+d.attempts
 	}
-	for owner := range h.billed {
-		debtOf[owner] += 0
-	}
-	for owner, d := range debtOf {
-		owners, owed, bills = append(owners, owner), append(owed, d), append(bills, h.billed[owner])
+	for owner, bill := range h.billed {
+		a.of(owner).Bill = bill
 	}
 	for _, l := range h.empty {
-		emptyLanes, emptyKinds = append(emptyLanes, l.owner), append(emptyKinds, l.kind)
+		a.lane(l.owner, l.kind).Empty = true
 	}
 	for owner, wait := range dry {
 		if wait > 0 {
-			dryLanes, dryFor = append(dryLanes, owner), append(dryFor, wait)
+			a.of(owner).Dry = wait
 		}
 	}
-	if len(owners)+len(emptyLanes)+len(dryLanes) > 0 {
-		batch.Queue(settleSQL, c.queue, owners, owed, bills, v.clock, meanLanes, meanKinds, seconds, attempts, emptyLanes, emptyKinds, dryLanes, dryFor)
+	if len(a) > 0 {
+		list, err := json.Marshal(slices.Collect(maps.Values(a)))
+		if err != nil {
+			return err
+		}
+		batch.Queue(settleSQL, c.queue, list, v.clock)
 	}
 	if clock := max(h.first, v.clock); clock > v.clock || sum.attempts > 0 {
 		batch.Queue(moveClockSQL, c.queue, clock, sum.seconds, sum.attempts)
 	}
 	c.queueSpend(batch, v, h)
+	return nil
 }
 
 func (c *claimer) queueSpend(batch *pgx.Batch, v *view, h *haul) {
