@@ -215,7 +215,11 @@ func (p *Pools) try(ctx context.Context, s *server, place address.Place) (*Conn,
 	if err := s.admit(place, time.Now()); err != nil {
 		return nil, err
 	}
+	began := time.Now()
 	made, err := p.dial(ctx, place)
+	if err != nil && ctx.Err() != nil && time.Since(began) < enough {
+		err = fmt.Errorf("%w: %w", errTooShort, err)
+	}
 	if err != nil {
 		err = connectError(ctx, place, err)
 	}
