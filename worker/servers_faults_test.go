@@ -114,7 +114,7 @@ SELECT coalesce(array_agg(DISTINCT class) FILTER (WHERE state <> 'succeeded'), '
 FROM headgate.outcomes o JOIN headgate.tenants t ON t.id = o.tenant_id WHERE t.slug = $1`, patients[i]).Scan(&seen, &failed, &used, &longest))
 		t.Logf("%-16s %v, its slots held for at most %.1f s", s.name, seen, longest)
 		require.NotEmpty(t, seen, "%s did no harm", s.name)
-		require.Subset(t, s.classes, seen, s.name)
+		require.Subset(t, s.classes, seen, "%s: %s", s.name, strings.Join(flow.reasons(t, patients[i], s.classes), "\n"))
 		require.Contains(t, seen, s.classes[0], s.name)
 		require.Zero(t, failed, "%s: an attempt was used for what is not the job's fault", s.name)
 		require.Zero(t, used, "%s: an attempt was used for what is not the job's fault", s.name)
@@ -435,6 +435,19 @@ WHERE t.slug = ANY ($1) AND o.state = 'succeeded' AND o.ended_at > $2 ORDER BY o
 	require.LessOrEqual(t, highest, budget+2)
 	require.Zero(t, used)
 	require.Equal(t, map[string]int{"server does not answer": 1, "server answers again": 1}, alerts.lines, "three workers, one alert")
+}
+
+// reasons are the sentences of attempts that ended in none of some classes.
+func (f *flow) reasons(t *testing.T, tenant string, classes []string) []string {
+	t.Helper()
+	rows, err := f.env.Pool.Query(context.Background(), `
+SELECT DISTINCT format('%s after %s: %s', class, date_trunc('second', ended_at - started_at), message)
+FROM headgate.outcomes o JOIN headgate.tenants t ON t.id = o.tenant_id
+WHERE t.slug = $1 AND o.state <> 'succeeded' AND NOT class = ANY ($2) LIMIT 10`, tenant, classes)
+	require.NoError(t, err)
+	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	return all
 }
 
 // total is how many jobs were accepted for tenants.

@@ -20,7 +20,7 @@ func TestAWorkerListensToTheCatalog(t *testing.T) {
 		require.Equal(t, exitOK, worker.end(), worker.err.String())
 		wait.until(`SELECT 1 - (` + listeners + `)`)
 	}
-	worker := c.with("HEADGATE_CENTRAL_POOLER", "transaction").start("worker", "--reports", t.TempDir())
+	worker := c.with("HEADGATE_CENTRAL_POOLER", "transaction").with("DATABASE_DIRECT_URL", "").start("worker", "--reports", t.TempDir())
 	worker.err.await(t, "ready")
 	require.Equal(t, "0", ask(t, env.Pool.Config().ConnConfig.Database, listeners))
 	require.Equal(t, exitOK, worker.end(), worker.err.String())

@@ -143,7 +143,7 @@ func TestWaitersGiveUpWhileTheBudgetChanges(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			cancel()
 			_, err := s.acquire(ctx, at("a"))
-			if class, _ := Classify(err); class != jobs.ClassConnectTimeout {
+			if class, _ := Classify(err); class != jobs.ClassConnectTimeout && class != jobs.ClassServerFull {
 				t.Errorf("class %q: %v", class, err)
 			}
 			_, err = s.acquire(context.WithValue(context.Background(), heldKey{}, s), at("a"))
@@ -158,4 +158,69 @@ func TestWaitersGiveUpWhileTheBudgetChanges(t *testing.T) {
 		})
 	}
 	group.Wait()
+}
+
+// Room that comes back after a server was full goes to who waits, in order, and
+// whoever is not served in time is told why.
+func TestAfterAFullServerWhoWaitsIsServed(t *testing.T) {
+	s := breakerServer()
+	s.patience = time.Hour
+	s.limit, s.open, s.held[keyOf(at("a"))] = 1, 1, 1
+	type served struct {
+		database string
+		err      error
+	}
+	ends := make(chan served)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for i, name := range []string{"b", "c", "d"} {
+		go func() {
+			_, err := s.acquire(ctx, at(name))
+			ends <- served{name, err}
+		}()
+		require.Eventually(t, func() bool { return s.stats().Waiting == i+1 }, 10*time.Second, time.Millisecond)
+	}
+	for _, name := range []string{"b", "c"} {
+		require.Empty(t, s.heard(at("a"), time.Now(), nil))
+		require.Equal(t, served{name, nil}, <-ends)
+	}
+	cancel()
+	last := <-ends
+	require.Equal(t, "d", last.database)
+	class, _ := Classify(last.err)
+	require.Equal(t, jobs.ClassServerFull, class)
+	require.ErrorContains(t, last.err, "this process asks it for 3 instead of 8")
+	require.Equal(t, 3, s.stats().Open)
+
+	go func() {
+		_, err := s.acquire(context.Background(), at("e"))
+		ends <- served{"e", err}
+	}()
+	require.Eventually(t, func() bool { return s.stats().Waiting == 1 }, 10*time.Second, time.Millisecond)
+	s.setBudget(9)
+	require.Equal(t, served{"e", nil}, <-ends)
+}
+
+// A connection that was begun when its caller's time was nearly up opens no
+// breaker, and is no trial of an open one.
+func TestATimeThatWasTooShortSaysNothing(t *testing.T) {
+	now := time.Now()
+	s := breakerServer()
+	hurried := &ConnectError{Class: jobs.ClassConnectTimeout, Err: errors.Join(errTooShort, context.DeadlineExceeded)}
+	for range 5 {
+		for _, name := range []string{"a", "b"} {
+			require.NoError(t, s.admit(at(name), now))
+			require.Empty(t, s.heard(at(name), now, hurried))
+		}
+	}
+	require.Empty(t, s.failing)
+	for range openAfter {
+		require.NoError(t, s.admit(at("a"), now))
+		s.heard(at("a"), now, unreachable(at("a")))
+	}
+	now = now.Add(lastPause * 2)
+	require.NoError(t, s.admit(at("a"), now))
+	require.Error(t, s.admit(at("a"), now), "one trial at a time")
+	require.Empty(t, s.heard(at("a"), now, hurried))
+	require.NoError(t, s.admit(at("a"), now), "it can be tried again at once")
 }

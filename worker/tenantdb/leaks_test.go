@@ -85,6 +85,8 @@ func TestNothingLeaks(t *testing.T) {
 func leaks(t *testing.T, times int) {
 	ctx := context.Background()
 	_, _, pools, place := setup(t, tenantdb.Config{MaxConns: 1})
+	place, err := tenantdb.Session(place) // what is planted outside a transaction is the session's; through a pooler see TestFaultsPgBouncer
+	require.NoError(t, err)
 	var fresh [10]any
 	require.NoError(t, pools.With(ctx, place, func(ctx context.Context, conn *tenantdb.Conn) error {
 		fresh = look(t, ctx, conn)

@@ -155,9 +155,9 @@ func (p *Pools) enter(place address.Place) (*server, error) {
 	s := p.servers[place.ServerID]
 	if s == nil {
 		s = &server{id: place.ServerID, name: cmp.Or(place.Server, place.ServerID), budget: budget, limit: budget, patience: p.cfg.Patience,
-			share: -1, using: map[*Conn]context.Context{}, held: map[key]int{}, failing: map[string]*breaker{}, used: time.Now()}
+			using: map[*Conn]context.Context{}, held: map[key]int{}, failing: map[string]*breaker{}, used: time.Now()}
 		if p.shares != nil {
-			s.share = p.shares[place.ServerID]
+			s.governed, s.share = true, p.shares[place.ServerID]
 		}
 		p.servers[place.ServerID] = s
 	}
@@ -227,7 +227,11 @@ func (p *Pools) try(ctx context.Context, s *server, place address.Place) (*Conn,
 	if err := s.admit(place, time.Now()); err != nil {
 		return nil, err
 	}
+	began := time.Now()
 	made, err := p.dial(ctx, place)
+	if err != nil && ctx.Err() != nil && time.Since(began) < enough {
+		err = fmt.Errorf("%w: %w", errTooShort, err)
+	}
 	if err != nil {
 		err = connectError(ctx, place, err)
 	}

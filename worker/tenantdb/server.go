@@ -1,9 +1,7 @@
 package tenantdb
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -32,7 +30,8 @@ type server struct {
 	mu       sync.Mutex // guards what follows
 	budget   int        // the server's own, as its row says
 	limit    int        // what is left of it after the server said that it is full
-	share    int        // what claims allow this process of it; negative: nobody has said
+	governed bool       // claims say how much of it is this process's share
+	share    int        // if so
 	using    map[*Conn]context.Context
 	patience time.Duration
 	open     int         // connections that exist, or are being made or closed
@@ -117,10 +116,22 @@ func (s *server) wait(ctx context.Context, w *waiter, place address.Place) (*Con
 			}
 		case <-ctx.Done():
 			s.leave(w)
-			return nil, &ConnectError{Database: place.Database, Login: place.Login, Class: jobs.ClassConnectTimeout, Err: fmt.Errorf(
-				"no free connection to server %s in time (all %d are in use): %w", s.name, s.places(), context.Cause(ctx))}
+			return nil, s.noneFree(place, context.Cause(ctx))
 		}
 	}
+}
+
+// noneFree says that a waiter's time is up. After the server has said that it is
+// full, that is why.
+func (s *server) noneFree(place address.Place, cause error) error {
+	stats := s.stats()
+	err := &ConnectError{Database: place.Database, Login: place.Login, Class: jobs.ClassConnectTimeout,
+		Err: fmt.Errorf("no free connection to server %s in time (all %d are in use): %w", s.name, stats.Limit, cause)}
+	if stats.Limit < stats.Budget {
+		err.Class, err.Err = jobs.ClassServerFull, fmt.Errorf("no free connection to server %s in time: it said that it is full, and this process asks it for %d instead of %d: %w",
+			s.name, stats.Limit, stats.Budget, cause)
+	}
+	return err
 }
 
 // lose ends a waiter's patience: it returns an idle connection of another
@@ -164,16 +175,10 @@ func (s *server) secondError(place address.Place) error {
 
 // most is how many connections there may be now. mu is held.
 func (s *server) most() int {
-	if s.share < 0 {
+	if !s.governed {
 		return s.limit
 	}
 	return min(s.limit, s.share)
-}
-
-func (s *server) places() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.most()
 }
 
 // use notes who has a connection, nil for nobody.
@@ -198,7 +203,8 @@ func (s *server) settle(running int, wanted bool) (share, stuck int, idle []*Con
 			stuck++
 		}
 	}
-	s.share = max(running+stuck, s.open)
+	s.governed, s.share = true, max(running+stuck, s.open)
+	s.grow()
 	if wanted {
 		idle, s.idle = s.idle, nil
 	}
@@ -209,7 +215,8 @@ func (s *server) settle(running int, wanted bool) (share, stuck int, idle []*Con
 func (s *server) allow(share int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.share = max(s.share, share)
+	s.governed, s.share = true, max(s.share, share)
+	s.grow()
 }
 
 // trust closes the breakers of the server and of a database: a claim has found
@@ -327,109 +334,25 @@ func (s *server) give(k key) {
 	}
 }
 
-// admit asks the breakers, the database's and the server's. If it returns nil,
-// exactly one call of heard must follow.
-func (s *server) admit(place address.Place, now time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if own := s.failing[place.DatabaseID]; own != nil {
-		if !own.admit(now) {
-			return own.refusal(place, "database "+place.Database, now)
-		}
-		if s.breaker.admit(now) {
-			return nil
-		}
-		own.abandoned()
-	} else if s.breaker.admit(now) {
-		return nil
-	}
-	return s.breaker.refusal(place, "server "+s.name, now)
-}
-
-// event is what there is to tell after a connection attempt.
-type event string
-
-const (
-	serverSilent   event = "server does not answer"
-	serverAnswers  event = "server answers again"
-	serverFull     event = "server full"
-	databaseSilent event = "database does not answer"
-	databaseThere  event = "database answers again"
-)
-
-// heard notes how an admitted connection attempt ended, and returns what there
-// is to tell, or "". One database that fails may be itself to blame, or its
-// address; the server's breaker counts only while several fail in a row.
-func (s *server) heard(place address.Place, now time.Time, err error) event {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	class, state := Classify(err)
-	silent := class == jobs.ClassUnreachable || class == jobs.ClassConnectTimeout
-	switch {
-	case errors.Is(err, context.Canceled): // somebody lost patience; that says nothing about the server
-		s.breaker.abandoned()
-		if own := s.failing[place.DatabaseID]; own != nil {
-			own.abandoned()
-		}
-		return ""
-	case class == jobs.ClassServerFull:
-		s.limit = max(s.limit/2, 1)
-	case err == nil:
-		s.limit = min(s.limit+1, s.budget)
-	}
-	own := s.failed(place, now, silent, err)
-	var all event
-	switch {
-	case !silent || state == noSuchDatabase: // whatever the error, the server answers
-		if s.breaker.succeeded(s.limit) {
-			all = serverAnswers
-		}
-	case s.breaker.open() || len(s.failing) > 1:
-		if s.breaker.failed(now, err) {
-			all = serverSilent
-		}
-	}
-	switch {
-	case class == jobs.ClassServerFull:
-		return serverFull
-	case s.breaker.open(): // that has been told
-		return all
-	}
-	return cmp.Or(all, own)
-}
-
-const noSuchDatabase = "3D000"
-
-// failed notes in the database's own breaker whether it answers.
-func (s *server) failed(place address.Place, now time.Time, silent bool, err error) event {
-	own := s.failing[place.DatabaseID]
-	switch {
-	case silent && own == nil:
-		own = &breaker{}
-		s.failing[place.DatabaseID] = own
-		fallthrough
-	case silent:
-		if own.failed(now, err) {
-			return databaseSilent
-		}
-	case own != nil:
-		closed := own.succeeded(s.limit)
-		if !own.open() && own.trying == 0 {
-			delete(s.failing, place.DatabaseID)
-		}
-		if closed {
-			return databaseThere
-		}
-	}
-	return ""
-}
-
 // setBudget follows the server's row.
 func (s *server) setBudget(budget int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if budget != s.budget {
 		s.budget, s.limit = budget, budget
+		s.grow()
+	}
+}
+
+// grow gives the room that a higher limit has made to who waits, in order. mu is
+// held.
+func (s *server) grow() {
+	for len(s.waiters) > 0 && s.open < s.most() {
+		w := s.waiters[0]
+		s.waiters = slices.Delete(s.waiters, 0, 1)
+		s.open++
+		s.held[w.key]++
+		w.ready <- nil
 	}
 }
 
