@@ -8,7 +8,7 @@ import (
 )
 
 // Who is served next, as a pure function: no clock, no database. look.go brings
-// the candidates, take.go carries out what is chosen here.
+// the candidates, take.go finds and takes what is chosen here.
 //
 // Each owner (a tenant, or a database for jobs of that scope) has a virtual
 // time: the worker-seconds that it has received, over its weight. The lowest is
@@ -78,9 +78,9 @@ type choice struct {
 }
 
 // choose spreads want jobs over the candidates, in order of virtual time, within
-// room. The turns beyond want are for the case that those before have fewer jobs
-// than they may; taking ends when want jobs are found. Whatever part of the turns
-// is taken, room holds.
+// room. The turns at the end are for the case that those before have fewer jobs
+// than they may: they ask without regard to room, since it is not known what will
+// be left of it. Of what is found then, admit takes what room has.
 func choose(candidates []candidate, room *room, want int, quantum float64) choice {
 	result := choice{full: map[string]bool{}, dry: map[string]float64{}}
 	owners := group(candidates, want, quantum)
@@ -100,7 +100,8 @@ func choose(candidates []candidate, room *room, want int, quantum float64) choic
 		heap.Fix(&queue, 0)
 	}
 	for extra, i := want, 0; extra > 0 && i < len(owners); i++ {
-		if o := owners[i]; served[o.lane] == nil && result.give(room, served, o, o.quantum) > 0 {
+		if o := owners[i]; served[o.lane] == nil {
+			served[o.lane] = o.ask(o.quantum)
 			extra--
 		}
 	}
@@ -177,6 +178,15 @@ func (c *choice) give(room *room, served map[string]*turn, o *owner, n int) int 
 		room.takeKind(lane, kinds[i])
 	}
 	return allowed
+}
+
+// ask is a turn of up to n jobs, of whatever kind.
+func (o *owner) ask(n int) *turn {
+	t := &turn{owner: o, n: n, most: make([]int, len(o.lanes))}
+	for i := range t.most {
+		t.most[i] = n
+	}
+	return t
 }
 
 // note remembers why an owner does not get more.

@@ -160,7 +160,6 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 	c.groups = len(v.groups)
 	settled := c.settled(v.others)
 	all, waits := newHaul(), false
-	mine := c.holds(v, all, settled)
 	batch = &pgx.Batch{}
 	if v.paused {
 		if err := c.queueSettle(batch, v, all, debts, nil); err != nil {
@@ -168,24 +167,14 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 		}
 	}
 	for pass := 1; !v.paused; pass++ {
-		all.looks++
-		v.charge(debts)
-		left := params.MaxToLock - len(all.result.Jobs)
-		room := newRoom(c.queue, v.limits, mine, v.others)
-		c.blocks = room.blocks(v.candidates, looked, time.Now())
-		chosen := choose(v.candidates, room, left, quantum)
-		h, err := c.take(ctx, conn, chosen.turns, left, params)
+		h, chosen, err := c.pass(ctx, conn, batch, v, all, settled, params, debts)
 		if err != nil {
 			return nil, err
 		}
-		if err := c.queueSettle(batch, v, h, debts, chosen.dry); err != nil {
-			return nil, err
-		}
 		debts = nil
-		all.append(h)
-		mine = c.holds(v, all, settled)
-		waits = len(all.result.Jobs) < params.MaxToLock && (chosen.limited || !looked.none())
-		if !c.again(h, v, chosen, looked, left) || pass == passes {
+		left := params.MaxToLock - len(all.grips)
+		waits = left > 0 && (chosen.limited || h.denied || !looked.none())
+		if pass == passes || !c.again(h, v, chosen, looked, left) {
 			break
 		}
 		most, looked, v = 4*most, c.blocks, &view{}
@@ -195,16 +184,51 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 		}
 		batch = &pgx.Batch{}
 	}
-	if err := c.lease.suspects.sift(ctx, conn, params.ClientID, all); err != nil {
+	if c.lease.suspects.any.Load() && len(all.grips) > 0 {
+		if err := conn.SendBatch(ctx, batch).Close(); err != nil {
+			return nil, fmt.Errorf("claiming jobs: %w", err)
+		}
+		batch = &pgx.Batch{}
+		all.gather()
+		if err := c.lease.suspects.sift(ctx, conn, params.ClientID, all); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.commit(ctx, conn, batch, v, c.holds(v, all, settled), waits); err != nil {
 		return nil, err
 	}
-	return all, c.commit(ctx, conn, batch, v, c.holds(v, all, settled), waits)
+	all.gather()
+	if all.missed {
+		c.common.gave("") // what was published is too much
+	}
+	return all, nil
+}
+
+// pass is one choice from a view: it finds rows, and adds to the batch that they
+// are taken and paid for.
+func (c *claimer) pass(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, v *view, all *haul, settled map[string]held,
+	params *riverdriver.JobGetAvailableParams, debts map[lane]debt,
+) (*haul, choice, error) {
+	all.looks++
+	v.charge(debts)
+	left, mine := params.MaxToLock-len(all.grips), c.holds(v, all, settled)
+	chosen := choose(v.candidates, newRoom(c.queue, v.limits, mine, v.others), left, quantum)
+	rows, err := c.find(ctx, conn, chosen.turns, left, params.Now)
+	if err != nil {
+		return nil, chosen, err
+	}
+	h, room := newHaul(), newRoom(c.queue, v.limits, mine, v.others)
+	h.admit(c.queue, chosen.turns, rows, room, left)
+	c.blocks = room.blocks(v.candidates, c.blocks, time.Now())
+	h.queueTake(batch, params)
+	all.append(h)
+	return h, chosen, c.queueSettle(batch, v, h, debts, chosen.dry)
 }
 
 // again says whether another pass may bring more.
 func (c *claimer) again(h *haul, v *view, chosen choice, looked blocks, left int) bool {
 	switch {
-	case len(h.result.Jobs) >= left || h.found >= left: // enough, or held up by somebody's locks
+	case left <= 0:
 		return false
 	case v.more(c.blocks): // there are lanes that have not been looked at
 		return true
@@ -350,16 +374,29 @@ func (s *common) gave(queue string) {
 // newHaul is an empty one.
 func newHaul() *haul {
 	return &haul{
+		order:  map[int64]int{},
 		result: &riverdriver.JobGetAvailableResult{DecodeErrors: map[int64]error{}},
 		grips:  map[int64]*grip{}, billed: map[string]float64{}, spent: map[string]int{},
 	}
 }
 
-// append adds what another pass brought.
+// append adds another pass, whose rows are yet to be taken.
 func (h *haul) append(more *haul) {
-	h.result.Jobs = append(h.result.Jobs, more.result.Jobs...)
-	maps.Copy(h.result.DecodeErrors, more.result.DecodeErrors)
+	h.passes = append(h.passes, more)
 	maps.Copy(h.grips, more.grips)
+}
+
+// gather brings the rows of all passes together, once they have been taken.
+func (h *haul) gather() {
+	for _, p := range h.passes {
+		h.result.Jobs = append(h.result.Jobs, p.result.Jobs...)
+		maps.Copy(h.result.DecodeErrors, p.result.DecodeErrors)
+		if p.missed {
+			h.missed = true
+			maps.DeleteFunc(h.grips, func(id int64, _ *grip) bool { return p.order[id] > 0 && p.grips[id] == nil })
+		}
+	}
+	h.passes = nil
 }
 
 // leave takes rows out of a haul.

@@ -29,6 +29,7 @@ const (
 	QuietSQL      = quietSQL
 	WakeSQL       = wakeSQL
 	CandidatesSQL = candidatesSQL
+	FindSQL       = findSQL
 	TakeSQL       = takeSQL
 	SettleSQL     = settleSQL
 	SweepSQL      = wakeForgottenSQL

@@ -32,6 +32,14 @@ func (f *fleet) cost(t *testing.T, most int) claimCost {
 	require.NoError(t, tx.QueryRow(ctx, `
 SELECT json_agg(json_build_object('i', i, 'lane', lane, 'kinds', ARRAY['a'], 'most', ARRAY[2], 'n', 2))
 FROM (SELECT row_number() OVER () AS i, lane FROM headgate.lanes WHERE active ORDER BY vtime LIMIT 50) l`).Scan(&turns))
+	var owed []byte
+	require.NoError(t, tx.QueryRow(ctx, `
+SELECT json_agg(json_build_object('lane', lane, 'debt', 0.1, 'bill', 0.1, 'dry', 0, 'kinds', json_build_object('a', json_build_object('s', 0.1, 'n', 1, 'e', true))))
+FROM (SELECT lane FROM headgate.lanes WHERE active ORDER BY vtime LIMIT 50) l`).Scan(&owed))
+	var waiting []int64
+	require.NoError(t, tx.QueryRow(ctx, `SELECT array_agg(id) FROM (SELECT id FROM river_job WHERE state = 'available' LIMIT 50) j`).Scan(&waiting))
+	_, err = tx.Exec(ctx, `INSERT INTO headgate.wakeups SELECT queue, lane, kind FROM headgate.lanes LIMIT 5`)
+	require.NoError(t, err)
 	none := []string{}
 	for _, q := range []struct {
 		name, sql string
@@ -42,7 +50,9 @@ FROM (SELECT row_number() OVER () AS i, lane FROM headgate.lanes WHERE active OR
 		{"others", claim.OthersSQL, []any{claim.Nobody}},
 		{"limits", claim.LimitsSQL, []any{"default"}},
 		{"candidates", claim.CandidatesSQL, []any{"default", []string{"a"}, none, none, none, most}},
-		{"take", claim.TakeSQL, []any{"default", turns, 50, nil, "x:1", 100}},
+		{"find", claim.FindSQL, []any{"default", turns, 50, nil}},
+		{"take", claim.TakeSQL, []any{waiting, nil, "x:1", 100}},
+		{"settle", claim.SettleSQL, []any{"default", owed, 1.0}},
 	} {
 		rows, err := tx.Query(ctx, `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) `+q.sql, q.args...)
 		require.NoError(t, err, q.name)
@@ -96,12 +106,12 @@ func TestAClaimsCostIsFlat(t *testing.T) {
 			require.LessOrEqual(t, much.buffers[name], 1.6*buffers+30, name)
 		}
 		require.True(t, much.indexes["candidates: lanes by lanes_walk"], "%v", much.indexes)
-		require.True(t, much.indexes["take: river_job by river_job_headgate_lane"], "%v", much.indexes)
+		require.True(t, much.indexes["find: river_job by river_job_headgate_lane"], "%v", much.indexes)
 		for index := range much.indexes {
-			require.NotContains(t, []string{"candidates: lanes whole", "take: river_job whole", "wake: lanes whole", "wake: tenants whole", "quiet: lanes whole"}, index)
+			require.NotContains(t, []string{"candidates: lanes whole", "find: river_job whole", "take: river_job whole", "settle: lanes whole", "wake: lanes whole", "wake: tenants whole", "quiet: lanes whole"}, index)
 		}
 	}
 	spread := measure(2_000, 40, 15_000, 0)
 	require.LessOrEqual(t, spread.buffers["candidates"], 8*few.buffers["candidates"], "a few lanes of each of 40 servers")
-	require.LessOrEqual(t, spread.buffers["take"], 1.6*few.buffers["take"]+30)
+	require.LessOrEqual(t, spread.buffers["find"], 1.6*few.buffers["find"]+30)
 }

@@ -15,45 +15,43 @@ import (
 	"github.com/riverqueue/river/rivertype"
 )
 
-// takeSQL claims rows for the turns that were chosen ($2, in their order), $3 at
-// most: what River's own statement does to them, and nothing else. For each turn
-// it walks the index of available rows that begins with the lane, stops at the
-// turn's share, and stops altogether as soon as $3 are found, so that the turns
-// at the end, which are there in case others come short, cost nothing else.
-//
-// It answers with every row that it found, and the claimed row beside it unless
-// somebody else has that one locked: a lane with a locked row is not empty.
-const takeSQL = `
-WITH found AS MATERIALIZED (
-    SELECT t.i, j.id
-    FROM (SELECT * FROM jsonb_to_recordset($2::jsonb) AS t (i int, lane text, kinds text[], most int[], n int)) t
+// findSQL looks for rows for the turns that were chosen ($2, in their order), $3 at
+// most. For each turn it walks the index of available rows that begins with the
+// lane, stops at the turn's share, and stops altogether as soon as $3 are found, so
+// that the turns at the end, which are there in case others come short, cost
+// nothing else.
+const findSQL = `
+SELECT t.i, j.kind, j.id
+FROM (SELECT * FROM jsonb_to_recordset($2::jsonb) AS t (i int, lane text, kinds text[], most int[], n int)) t
+CROSS JOIN LATERAL (
+    SELECT one.id, k.kind
+    FROM unnest(t.kinds, t.most) AS k (kind, most)
     CROSS JOIN LATERAL (
-        SELECT one.id
-        FROM unnest(t.kinds, t.most) AS k (kind, most)
-        CROSS JOIN LATERAL (
-            SELECT id, priority, scheduled_at FROM river_job
-            WHERE state = 'available' AND queue = $1 AND headgate.lane(metadata) = t.lane AND kind = k.kind
-              AND scheduled_at <= coalesce($4::timestamptz, (SELECT clock_timestamp()))
-            ORDER BY priority, scheduled_at, id
-            LIMIT k.most
-        ) one
-        ORDER BY one.priority, one.scheduled_at, one.id
-        LIMIT t.n
-    ) j
-    LIMIT $3
-), locked AS MATERIALIZED (
-    SELECT id FROM river_job WHERE id = ANY (ARRAY(SELECT id FROM found)) AND state = 'available' FOR UPDATE SKIP LOCKED
-), taken AS (
-    UPDATE river_job j
-    SET state = 'running', attempt = j.attempt + 1, attempted_at = coalesce($4::timestamptz, clock_timestamp()),
-        attempted_by = array_append(
-            CASE WHEN array_length(j.attempted_by, 1) >= $6::int
-                 THEN j.attempted_by[array_length(j.attempted_by, 1) + 2 - $6::int:] ELSE j.attempted_by END, $5::text)
-    WHERE id = ANY (ARRAY(SELECT id FROM locked))
-    RETURNING j.id, j.args, j.attempt, j.attempted_at, j.attempted_by, j.created_at, j.errors, j.kind, j.max_attempts,
-              j.metadata, j.priority, j.queue, j.scheduled_at, j.tags, j.unique_key, j.unique_states
+        SELECT id, priority, scheduled_at FROM river_job
+        WHERE state = 'available' AND queue = $1 AND headgate.lane(metadata) = t.lane AND kind = k.kind
+          AND scheduled_at <= coalesce($4::timestamptz, (SELECT clock_timestamp()))
+        ORDER BY priority, scheduled_at, id
+        LIMIT k.most
+    ) one
+    ORDER BY one.priority, one.scheduled_at, one.id
+    LIMIT t.n
+) j
+LIMIT $3`
+
+// takeSQL claims rows, as River's own statement does, but for those that somebody
+// else has locked.
+const takeSQL = `
+WITH locked AS MATERIALIZED (
+    SELECT id FROM river_job WHERE id = ANY ($1::bigint[]) AND state = 'available' FOR UPDATE SKIP LOCKED
 )
-SELECT f.i, t.* FROM found f LEFT JOIN taken t ON t.id = f.id ORDER BY f.i, t.priority, t.scheduled_at, f.id`
+UPDATE river_job j
+SET state = 'running', attempt = j.attempt + 1, attempted_at = coalesce($2::timestamptz, clock_timestamp()),
+    attempted_by = array_append(
+        CASE WHEN array_length(j.attempted_by, 1) >= $4::int
+             THEN j.attempted_by[array_length(j.attempted_by, 1) + 2 - $4::int:] ELSE j.attempted_by END, $3::text)
+WHERE id = ANY (ARRAY(SELECT id FROM locked))
+RETURNING j.id, j.args, j.attempt, j.attempted_at, j.attempted_by, j.created_at, j.errors, j.kind, j.max_attempts,
+          j.metadata, j.priority, j.queue, j.scheduled_at, j.tags, j.unique_key, j.unique_states`
 
 // settleSQL charges owners ($2), in all their active lanes alike: debt is what
 // their attempts took more or less than they were charged for, bill what the jobs
@@ -78,10 +76,11 @@ SET vtime = greatest(l.vtime + o.debt, $3::float8) + o.bill,
     active = l.active AND o.own->'e' IS NULL AND o.dry = 0,
     wake_at = CASE WHEN NOT l.active THEN l.wake_at
                    WHEN o.dry > 0 THEN now() + make_interval(secs => o.dry)
-                   WHEN o.own->'e' IS NOT NULL THEN (SELECT min(ahead.scheduled_at) FROM (
-                       SELECT scheduled_at FROM river_job
-                       WHERE state = 'available' AND queue = $1 AND headgate.lane(metadata) = l.lane AND kind = l.kind
-                       LIMIT 100) ahead) END
+                   WHEN o.own->'e' IS NOT NULL THEN (
+                       SELECT min(first.scheduled_at) FROM generate_series(1, 4) AS p (priority) CROSS JOIN LATERAL (
+                           SELECT scheduled_at FROM river_job
+                           WHERE state = 'available' AND queue = $1 AND headgate.lane(metadata) = l.lane AND kind = l.kind AND priority = p.priority
+                           ORDER BY scheduled_at LIMIT 1) first) END
 FROM owed o
 WHERE l.ctid = o.place`
 
@@ -108,7 +107,7 @@ const ringSQL = `
 SELECT pg_notify(current_schema() || '.river_insert', json_build_object('queue', queue)::text)
 FROM headgate.lane_clocks WHERE $1::text[] IS NULL OR queue = ANY ($1)`
 
-// wantedTurn is one turn as takeSQL reads it.
+// wantedTurn is one turn as findSQL reads it.
 type wantedTurn struct {
 	I     int      `json:"i"`
 	Lane  string   `json:"lane"`
@@ -117,21 +116,18 @@ type wantedTurn struct {
 	N     int      `json:"n"`
 }
 
-// haul is what one taking brought.
-type haul struct {
-	result *riverdriver.JobGetAvailableResult
-	grips  map[int64]*grip
-	found  int
-	billed map[string]float64 // by owner: virtual seconds
-	spent  map[string]int     // by owner with a rate
-	empty  []lane
-	first  float64 // virtual time of the first owner served
-	looks  int
-	sated  bool // some turn got all that it asked for, and might have got more
+// found is one row that is there to be taken.
+type found struct {
+	turn int
+	kind string
+	id   int64
 }
 
-// take claims rows for the turns.
-func (c *claimer) take(ctx context.Context, db querier, turns []turn, want int, params *riverdriver.JobGetAvailableParams) (*haul, error) {
+// find looks for rows for the turns.
+func (c *claimer) find(ctx context.Context, db querier, turns []turn, want int, now *time.Time) ([]found, error) {
+	if len(turns) == 0 {
+		return nil, nil
+	}
 	wanted := make([]wantedTurn, len(turns))
 	for i, t := range turns {
 		wanted[i] = wantedTurn{I: i, Lane: t.owner.lane, N: t.n, Most: t.most}
@@ -143,50 +139,87 @@ func (c *claimer) take(ctx context.Context, db querier, turns []turn, want int, 
 	if err != nil {
 		return nil, err
 	}
-	rows, err := db.Query(ctx, takeSQL, c.queue, list, want, params.Now, params.ClientID, params.MaxAttemptedBy)
+	rows, err := db.Query(ctx, findSQL, c.queue, list, want, now)
 	if err != nil {
-		return nil, fmt.Errorf("claiming jobs: %w", err)
+		return nil, fmt.Errorf("looking for jobs to claim: %w", err)
 	}
-	h := newHaul()
-	counts := make([]int, len(turns))
-	byKind := make([]map[string]int, len(turns))
-	for rows.Next() {
-		i, row, broken, err := scanTaken(rows)
-		if err != nil {
-			rows.Close()
-			return nil, fmt.Errorf("reading a claimed job: %w", err)
-		}
-		h.found++
-		counts[i]++
-		if row == nil { // locked by somebody else
-			continue
-		}
-		if byKind[i] == nil {
-			byKind[i] = map[string]int{}
-		}
-		byKind[i][row.Kind]++
-		h.add(c.queue, turns[i].owner, row, broken)
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (f found, err error) {
+		err = row.Scan(&f.turn, &f.kind, &f.id)
+		return f, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("looking for jobs to claim: %w", err)
 	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("claiming jobs: %w", err)
-	}
-	h.findEmpty(c.queue, turns, counts, byKind, want)
-	return h, nil
+	return all, nil
 }
 
-// add takes one claimed row in hand and bills its owner.
-func (h *haul) add(queue string, o *owner, row *rivertype.JobRow, broken error) {
-	h.result.Jobs = append(h.result.Jobs, row)
-	if broken != nil {
-		h.result.DecodeErrors[row.ID] = broken
+// haul is what one claim, or one pass of it, takes.
+type haul struct {
+	result *riverdriver.JobGetAvailableResult
+	grips  map[int64]*grip
+	order  map[int64]int      // of the rows, as they were found, from 1
+	passes []*haul            // whose rows are yet to be taken
+	found  int                // rows that were there, some of them beyond a limit
+	billed map[string]float64 // by owner: virtual seconds
+	spent  map[string]int     // by owner with a rate
+	empty  []lane
+	first  float64 // virtual time of the first owner served
+	looks  int
+	sated  bool // some turn got all that it asked for, and might have got more
+	denied bool // a limit kept back what was there
+	missed bool // somebody else had a row locked
+}
+
+// admit takes of what was found as much as room has, in order, and bills the
+// owners. It says which lanes have no more rows that are due: a turn that got all
+// it asked for does not know, nor does the one at which looking ended.
+func (h *haul) admit(queue string, turns []turn, all []found, room *room, want int) {
+	h.found = len(all)
+	counts := make([]int, len(turns))
+	kinds := make([]map[string]int, len(turns))
+	left := make([]bool, len(turns))
+	for _, f := range all {
+		o := turns[f.turn].owner
+		c := o.candidate(f.kind)
+		counts[f.turn]++
+		if kinds[f.turn] == nil {
+			kinds[f.turn] = map[string]int{}
+		}
+		kinds[f.turn][f.kind]++
+		if n, _ := room.owner(c, 1); n == 0 || room.kind(c, 1) == 0 {
+			h.denied, left[f.turn] = true, true
+			continue
+		}
+		room.takeOwner(c, 1)
+		room.takeKind(c, 1)
+		h.add(queue, o, c, f.id)
 	}
+	last := len(turns)
+	if len(all) >= want && len(all) > 0 {
+		last = all[len(all)-1].turn
+	}
+	for i, t := range turns[:last] {
+		h.sated = h.sated || counts[i] >= t.n
+		if counts[i] >= t.n || left[i] {
+			continue
+		}
+		for k, l := range t.owner.lanes {
+			if kinds[i][l.kind] < t.most[k] {
+				h.empty = append(h.empty, lane{queue: queue, owner: t.owner.lane, kind: l.kind})
+			}
+		}
+	}
+}
+
+// add takes one row in hand and bills its owner.
+func (h *haul) add(queue string, o *owner, c candidate, id int64) {
 	if len(h.grips) == 0 {
 		h.first = o.vtime
 	}
-	c := o.candidate(row.Kind)
 	cost := max(c.cost, shortest)
-	h.grips[row.ID] = &grip{
-		lane: lane{queue: queue, owner: o.lane, kind: row.Kind, server: c.server, database: c.database},
+	h.order[id] = len(h.grips) + 1
+	h.grips[id] = &grip{
+		lane: lane{queue: queue, owner: o.lane, kind: c.kind, server: c.server, database: c.database},
 		bill: cost, weight: c.weight,
 	}
 	h.billed[o.lane] += cost / c.weight
@@ -205,51 +238,49 @@ func (o *owner) candidate(kind string) candidate {
 	return o.lanes[0]
 }
 
-// findEmpty says which lanes have no more rows that are due. A turn that got all
-// it asked for does not know, nor does the one at which taking ended.
-func (h *haul) findEmpty(queue string, turns []turn, counts []int, byKind []map[string]int, want int) {
-	last := len(turns)
-	if h.found >= want {
-		for last--; counts[last] == 0; last-- { // looks for the last turn that got something
-		}
+// queueTake adds to a batch the claim of what was admitted. What somebody else had
+// locked drops out.
+func (h *haul) queueTake(batch *pgx.Batch, params *riverdriver.JobGetAvailableParams) {
+	if len(h.grips) == 0 {
+		return
 	}
-	for i, t := range turns[:last] {
-		locked := counts[i]
-		for _, n := range byKind[i] {
-			locked -= n
-		}
-		h.sated = h.sated || counts[i] >= t.n
-		if counts[i] >= t.n || locked > 0 {
-			continue
-		}
-		for k, l := range t.owner.lanes {
-			if byKind[i][l.kind] < t.most[k] {
-				h.empty = append(h.empty, lane{queue: queue, owner: t.owner.lane, kind: l.kind})
+	batch.Queue(takeSQL, slices.Sorted(maps.Keys(h.grips)), params.Now, params.ClientID, params.MaxAttemptedBy).Query(func(rows pgx.Rows) error {
+		taken := map[int64]bool{}
+		for rows.Next() {
+			job, broken, err := scanTaken(rows)
+			if err != nil {
+				return fmt.Errorf("reading a claimed job: %w", err)
+			}
+			taken[job.ID] = true
+			h.result.Jobs = append(h.result.Jobs, job)
+			if broken != nil {
+				h.result.DecodeErrors[job.ID] = broken
 			}
 		}
-	}
+		h.missed = len(taken) < len(h.grips)
+		maps.DeleteFunc(h.grips, func(id int64, _ *grip) bool { return !taken[id] })
+		slices.SortFunc(h.result.Jobs, func(a, b *rivertype.JobRow) int { return h.order[a.ID] - h.order[b.ID] })
+		return rows.Err()
+	})
 }
 
-// scanTaken reads one row of takeSQL. The job is nil if it was found and not
-// claimed; broken says why River cannot run it.
-func scanTaken(rows pgx.Rows) (turn int, job *rivertype.JobRow, broken, err error) {
+// scanTaken reads one row of takeSQL; broken says why River cannot run it.
+func scanTaken(rows pgx.Rows) (job *rivertype.JobRow, broken, err error) {
 	var (
-		id                             *int64
-		attempt, maxAttempts, priority *int16
-		attemptedAt, created, due      *time.Time
-		kind, queue                    *string
+		attempt, maxAttempts, priority int16
+		attemptedAt                    time.Time
 		failures                       [][]byte
 		states                         pgtype.Bits
 		row                            rivertype.JobRow
 	)
-	err = rows.Scan(&turn, &id, &row.EncodedArgs, &attempt, &attemptedAt, &row.AttemptedBy, &created, &failures, &kind, &maxAttempts,
-		&row.Metadata, &priority, &queue, &due, &row.Tags, &row.UniqueKey, &states)
-	if err != nil || id == nil {
-		return turn, nil, nil, err
+	err = rows.Scan(&row.ID, &row.EncodedArgs, &attempt, &attemptedAt, &row.AttemptedBy, &row.CreatedAt, &failures, &row.Kind, &maxAttempts,
+		&row.Metadata, &priority, &row.Queue, &row.ScheduledAt, &row.Tags, &row.UniqueKey, &states)
+	if err != nil {
+		return nil, nil, err
 	}
-	row.ID, row.Kind, row.Queue, row.State = *id, *kind, *queue, rivertype.JobStateRunning
-	row.Attempt, row.MaxAttempts, row.Priority = max(int(*attempt), 0), max(int(*maxAttempts), 0), max(int(*priority), 0)
-	row.CreatedAt, row.ScheduledAt, row.AttemptedAt = created.UTC(), due.UTC(), ptr(attemptedAt.UTC())
+	row.State, row.AttemptedAt = rivertype.JobStateRunning, ptr(attemptedAt.UTC())
+	row.Attempt, row.MaxAttempts, row.Priority = max(int(attempt), 0), max(int(maxAttempts), 0), max(int(priority), 0)
+	row.CreatedAt, row.ScheduledAt = row.CreatedAt.UTC(), row.ScheduledAt.UTC()
 	if states.Valid && len(states.Bytes) > 0 {
 		row.UniqueStates = uniquestates.UniqueBitmaskToStates(states.Bytes[0])
 	}
@@ -257,10 +288,10 @@ func scanTaken(rows pgx.Rows) (turn int, job *rivertype.JobRow, broken, err erro
 	for i, raw := range failures {
 		if err := riverdriver.UnmarshalAttemptError(raw, &row.Errors[i]); err != nil {
 			row.Errors = nil
-			return turn, &row, fmt.Errorf("error unmarshaling `errors`: %w", err), nil
+			return &row, fmt.Errorf("error unmarshaling `errors`: %w", err), nil
 		}
 	}
-	return turn, &row, nil, nil
+	return &row, nil, nil
 }
 
 // owed is one owner as settleSQL reads it.
