@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"sync"
@@ -18,9 +19,9 @@ import (
 )
 
 // quantum is how much worker time an owner is served in one go, in seconds. Short
-// jobs of one owner then go several at a time and back to back on one connection;
-// nobody waits longer for it than this.
-const quantum = 0.02
+// jobs of one owner then go several at a time and back to back on one connection,
+// for one write of its lane.
+const quantum = 0.05
 
 // headStart puts an owner that was idle before all that are at the queue's present
 // time, in virtual seconds.
@@ -57,7 +58,8 @@ type claimer struct {
 	lease  *Lease
 	common *common
 	blocks blocks
-	groups int // of lanes, as of the last look
+	groups int     // of lanes, as of the last look
+	yield  float64 // jobs that a turn has brought, a running mean
 }
 
 // common is what the claimers of one process have in common. They take turns: the
@@ -69,6 +71,9 @@ type common struct {
 	stats stats
 
 	turn      sync.Mutex
+	conn      *pgxpool.Conn // guarded by turn, as are the next two
+	since     time.Time     // when it was taken
+	producers int
 	published []byte // guarded by turn: this process's row in headgate.hands
 	asIf      string // guarded by turn: the incarnation that it was published for
 
@@ -86,23 +91,23 @@ func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailable
 	defer cancel()
 	c.common.turn.Lock()
 	defer c.common.turn.Unlock()
-	conn, err := c.pool.Acquire(ctx)
+	conn, err := c.connection(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("claiming jobs: %w", err)
 	}
-	defer conn.Release()
-	quiet, err := c.quiet(ctx, conn.Conn())
+	quiet, err := c.quiet(ctx, conn)
+	if err != nil {
+		c.common.letGo()
+	}
 	if err != nil || quiet {
 		return &haul{result: &riverdriver.JobGetAvailableResult{}}, err
 	}
 	began := time.Now()
 	debts := c.lease.hand.debts(c.queue, began)
-	all, err := c.transact(ctx, conn.Conn(), params, debts)
+	all, err := c.transact(ctx, conn, params, debts)
 	if err != nil {
 		c.lease.hand.restore(debts)
-		if conn.Conn().PgConn().TxStatus() != 'I' {
-			_ = conn.Conn().Close(ctx) // its transaction, and with it the turn, ends
-		}
+		c.common.letGo() // the pool closes one that is in a transaction, and the turn ends with it
 		return nil, err
 	}
 	c.common.stats.add(time.Since(began), all.looks, len(all.result.Jobs))
@@ -112,6 +117,49 @@ func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailable
 		}
 	}
 	return all, nil
+}
+
+// connection is the one that this process's claims use: planning a claim's
+// statements takes longer than running them, and each connection plans for itself.
+// It goes back to the pool now and then, for the pool's rules about age.
+func (c *claimer) connection(ctx context.Context) (*pgx.Conn, error) {
+	s := c.common
+	if s.conn != nil && time.Since(s.since) > keepConn {
+		s.letGo()
+	}
+	if s.conn == nil {
+		conn, err := c.pool.Acquire(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s.conn, s.since = conn, time.Now()
+	}
+	return s.conn.Conn(), nil
+}
+
+const keepConn = 5 * time.Minute
+
+// letGo gives the connection back. turn is held.
+func (s *common) letGo() {
+	if s.conn != nil {
+		s.conn.Release()
+		s.conn = nil
+	}
+}
+
+// enter and leave count the producers; the connection goes with the last.
+func (s *common) enter() {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	s.producers++
+}
+
+func (s *common) leave() {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	if s.producers--; s.producers == 0 {
+		s.letGo()
+	}
 }
 
 // quiet says that there is nothing to claim, and nothing to tell anybody.
@@ -220,9 +268,30 @@ func (c *claimer) pass(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, v 
 	h, room := newHaul(), newRoom(c.queue, v.limits, mine, v.others)
 	h.admit(c.queue, chosen.turns, rows, room, left)
 	c.blocks = room.blocks(v.candidates, c.blocks, time.Now())
+	if n := len(h.billed); n > 0 {
+		c.yield += (float64(len(h.grips))/float64(n) - c.yield) * 0.2
+	}
 	h.queueTake(batch, params)
 	all.append(h)
+	c.lease.hand.restore(later(debts, h.billed))
 	return h, chosen, c.queueSettle(batch, v, h, debts, chosen.dry)
+}
+
+// later takes out of debts what need not be written now: the small ones of owners
+// whose lanes this claim does not write anyway. This process goes by them all the
+// same.
+func later(debts map[lane]debt, billed map[string]float64) map[lane]debt {
+	sums, put := map[string]float64{}, map[lane]debt{}
+	for l, d := range debts {
+		sums[l.owner] += d.vtime
+	}
+	for l, d := range debts {
+		if _, served := billed[l.owner]; !served && math.Abs(sums[l.owner]) < quantum {
+			put[l] = d
+			delete(debts, l)
+		}
+	}
+	return put
 }
 
 // again says whether another pass may bring more.
@@ -238,9 +307,10 @@ func (c *claimer) again(h *haul, v *view, chosen choice, looked blocks, left int
 	return !looked.within(c.blocks) // something was left out that is open again
 }
 
-// most is how many lanes of each group to look at first.
+// most is how many lanes of each group to look at first: twice as many as are
+// needed if they have as many jobs as those before.
 func (c *claimer) most(want int) int {
-	return max(2*want/max(c.groups, 1), 2) + 2
+	return max(int(2*float64(want)/max(c.yield, 1))/max(c.groups, 1), 2) + 2
 }
 
 // settled is what this process keeps of each server, besides its running jobs,

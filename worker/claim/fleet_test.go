@@ -100,6 +100,9 @@ func (f *fleet) process(slots int, kinds ...string) *process {
 	var err error
 	_, p.state, err = p.pilot.ProducerInit(context.Background(), p.exec, &riverpilot.ProducerInitParams{ClientID: "test", Queue: "default"})
 	require.NoError(f.t, err)
+	f.t.Cleanup(func() {
+		require.NoError(f.t, p.pilot.ProducerShutdown(context.Background(), p.exec, &riverpilot.ProducerShutdownParams{Queue: "default"}))
+	})
 	f.exec(`INSERT INTO headgate.workers (incarnation, worker, host, pid, kinds, queues) VALUES ($1, 'w', '', 1, $2, '{default}')`, lease.Incarnation(), kinds)
 	return p
 }

@@ -83,7 +83,14 @@ func (p *pilot) ProducerInit(ctx context.Context, exec riverdriver.Executor, par
 	if _, err := p.pool.Exec(ctx, beginQueueSQL, params.Queue); err != nil {
 		return id, nil, fmt.Errorf("beginning to claim for queue %s: %w", params.Queue, err)
 	}
+	p.lease.common.enter()
 	return id, &producer{p.lease, &claimer{pool: p.pool, queue: params.Queue, lease: p.lease, common: p.lease.common}}, nil
+}
+
+// ProducerShutdown is called by River when a producer has ended.
+func (p *pilot) ProducerShutdown(ctx context.Context, exec riverdriver.Executor, params *riverpilot.ProducerShutdownParams) error {
+	p.lease.common.leave()
+	return p.StandardPilot.ProducerShutdown(ctx, exec, params)
 }
 
 // producer is what River's producer of one queue keeps of ours.
