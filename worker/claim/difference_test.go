@@ -74,6 +74,7 @@ func TestDifferenceFenceInATransaction(t *testing.T) {
 		})
 	})
 	id := b.insert("complete", nil)
+	b.wait("its handler is through", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return len(b.seen) > 0 })
 	b.flushed()
 	require.Equal(t, []string{"not found\n"}, b.seen)
 	require.Contains(t, b.row(id), "running")
