@@ -13,7 +13,7 @@ import (
 )
 
 func (p *program) scheduleCommand() *cobra.Command {
-	return group("schedule", "Schedules: jobs of a tenant that come back", p.scheduleCreate(), p.scheduleList(), p.schedulePause(), p.scheduleResume())
+	return group("schedule", "Schedules: jobs of a tenant that come back", p.scheduleCreate(), p.scheduleList(), p.schedulePreview(), p.schedulePause(), p.scheduleResume())
 }
 
 var scheduleColumns = []column[orchestrator.Schedule]{
