@@ -90,14 +90,18 @@ func (p *program) schedulePreview() *cobra.Command {
 	var t timing
 	var from string
 	var n int
+	var o owner
 	cmd := &cobra.Command{
-		Use:     "preview --cron CRON --zone ZONE",
+		Use:     "preview [NAME --tenant TENANT | --cron CRON --zone ZONE]",
 		Short:   "Show the next times of a schedule",
 		Long:    previewLong,
 		Example: "  headgate schedule preview --cron '30 2 * * *' --zone America/New_York --from 2026-03-07T00:00:00Z -n 3",
-		Args:    names(),
+		Args:    cobra.MaximumNArgs(1),
 	}
-	cmd.RunE = brief(func(_ context.Context, _ []string) error {
+	cmd.RunE = brief(func(ctx context.Context, args []string) error {
+		if len(args) == 1 {
+			return p.previewStored(ctx, o, args[0], from, n)
+		}
 		if err := required(cmd, "cron"); err != nil {
 			return err
 		}
@@ -105,6 +109,7 @@ func (p *program) schedulePreview() *cobra.Command {
 	})
 	flags := cmd.Flags()
 	t.flags(flags)
+	o.flags(cmd)
 	flags.StringVar(&t.zone, "zone", "UTC", "the IANA time zone")
 	flags.StringVar(&from, "from", "", "show times after this one, RFC 3339 (default: now)")
 	flags.IntVarP(&n, "number", "n", 5, "how many, 1 to 1000")
@@ -113,16 +118,49 @@ func (p *program) schedulePreview() *cobra.Command {
 	return cmd
 }
 
-func (p *program) previewOf(t timing, from string, n int) error {
+// previewFrom reads --from and --number.
+func previewFrom(from string, n int) (time.Time, error) {
 	if n < 1 || n > 1000 {
-		return usagef("--number is %d: give 1 to 1000", n)
+		return time.Time{}, usagef("--number is %d: give 1 to 1000", n)
 	}
 	after, err := timeFlag("from", from)
+	if from == "" {
+		after = time.Now()
+	}
+	return after, err
+}
+
+// previewStored is for a schedule that is there already, with its own place in the
+// spread.
+func (p *program) previewStored(ctx context.Context, o owner, name, from string, n int) error {
+	of, err := o.of(name)
 	if err != nil {
 		return err
 	}
-	if from == "" {
-		after = time.Now()
+	after, err := previewFrom(from, n)
+	if err != nil {
+		return err
+	}
+	return p.open(ctx, nil, func(r rooms) error {
+		s, err := r.client.GetSchedule(ctx, of)
+		if err != nil {
+			return err
+		}
+		table, err := r.client.Timetable(ctx, s)
+		if err != nil {
+			return err
+		}
+		if p.output == "table" {
+			p.say("%s", table.Words())
+		}
+		return list(p, previews(table, after, n, time.Duration(s.Delay)*time.Second), "it does not fire any more", previewColumns)
+	})
+}
+
+func (p *program) previewOf(t timing, from string, n int) error {
+	after, err := previewFrom(from, n)
+	if err != nil {
+		return err
 	}
 	spec, err := t.spec()
 	if err != nil {

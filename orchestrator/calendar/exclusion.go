@@ -16,8 +16,9 @@ type Days struct {
 
 // DayRange is from one day to another, both included, written 2026-12-24.
 type DayRange struct {
-	From, To string
-	Note     string
+	From string `json:"from"`
+	To   string `json:"to"`
+	Note string `json:"note,omitempty"`
 }
 
 // MaxDayRanges bounds one calendar.

@@ -95,3 +95,22 @@ func (s *Schedule) named(from, to time.Time) (first, last time.Time, count int) 
 	}
 	return first, last, count
 }
+
+// At answers for what a clock on the wall of the schedule's zone shows, given as a
+// Time in UTC: the instants that show it (two where it comes twice, the end of the
+// jump where it does not exist), what the clocks of that day do to it, and whether
+// the schedule names it at all.
+func (s *Schedule) At(wall time.Time) (at []time.Time, note string, named bool) {
+	first, gap := firstInstant(wall, s.zone)
+	at = []time.Time{first.In(s.zone)}
+	if s.every > 0 {
+		return at, "", s.raw(first.Add(-time.Nanosecond)).Equal(first)
+	}
+	if gap {
+		return at, wall.Format("15:04") + " does not exist on this day: the clocks jump over it", s.names(wall)
+	}
+	if last, _ := lastInstant(wall, s.zone); !last.Equal(first) {
+		at, note = append(at, last.In(s.zone)), wall.Format("15:04")+" comes twice on this day"
+	}
+	return at, note, s.names(wall)
+}
