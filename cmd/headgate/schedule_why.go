@@ -29,6 +29,9 @@ func (p *program) scheduleWhy() *cobra.Command {
 		if err := required(cmd, "at"); err != nil {
 			return err
 		}
+		if _, err := wallTime(at, time.Now()); err != nil {
+			return err
+		}
 		s, err := r.client.GetSchedule(ctx, of)
 		if err != nil {
 			return err
