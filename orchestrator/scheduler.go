@@ -128,6 +128,13 @@ SELECT clock_timestamp(), (SELECT next_run_at FROM headgate.schedules WHERE next
 // busyWait is the pause when others have all rows that are due.
 const busyWait = 20 * time.Millisecond
 
+// RunOnce is one pass of the loop, for who drives it himself: it fires up to a batch
+// of due schedules and returns how many rows it handled and, if there was nothing
+// more, how long until the next one is due.
+func (s *Scheduler) RunOnce(ctx context.Context) (handled int, wait time.Duration, err error) {
+	return s.runOnce(ctx)
+}
+
 // runOnce fires up to a batch of due schedules and returns how many rows it
 // handled and, if there was nothing more, how long until the next one is due.
 func (s *Scheduler) runOnce(ctx context.Context) (handled int, wait time.Duration, err error) {

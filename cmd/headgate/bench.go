@@ -21,6 +21,8 @@ they travel from machine to machine, the figures themselves do not.
   tenant   each job commits one row in its tenant's database
   all      these four
 
+  schedules  firing due schedules, beside the SQL of the same batch alone
+
 It brings a private Postgres, durable as in production, and removes it. With
 DATABASE_URL set it uses that server instead, as a superuser, and makes and drops
 databases and roles of its own there, named headgate_bench_*; the group role
@@ -32,6 +34,8 @@ type benching struct {
 	seconds   float64
 	databases int
 	slots     int
+	schedules int
+	stored    int
 	save      string
 	profile   string
 }
@@ -50,6 +54,7 @@ var benchmarks = []benchmark{
 	{"enqueue", crowd, measureEnqueue},
 	{"pickup", crowd, measurePickup},
 	{"tenant", dedicated, measureTenant},
+	{"schedules", crowd, measureSchedules},
 }
 
 func benchNames() []string {
@@ -81,6 +86,8 @@ func (p *program) benchCommand() *cobra.Command {
 	flags.Float64Var(&b.seconds, "seconds", 5, "about how long one of a pair takes, the faster one where they have a number of jobs to do")
 	flags.IntVar(&b.databases, "databases", 100, "tenant databases of bench tenant")
 	flags.IntVar(&b.slots, "slots", 100, "how many jobs each side runs at once")
+	flags.IntVar(&b.schedules, "schedules", 100_000, "how many schedules are due in bench schedules")
+	flags.IntVar(&b.stored, "stored", 1_000_000, "how many are stored for its idle ticks")
 	flags.StringVar(&b.save, "save", "", "write the JSON to this file as well")
 	flags.StringVar(&b.profile, "cpuprofile", "", "write a CPU profile of this process to this file; label side tells ours from theirs")
 	_ = flags.MarkHidden("cpuprofile") // fails only for an unknown flag
@@ -98,6 +105,10 @@ func (b benching) check(name string) error {
 		return usagef("--seconds: %g does not fit, give more than 0 and at most 3600", b.seconds)
 	case b.databases < 1 || b.databases > 1000:
 		return usagef("--databases: %d does not fit, give 1 to 1000", b.databases)
+	case b.schedules < 10 || b.schedules > 10_000_000:
+		return usagef("--schedules: %d does not fit, give 10 to 10000000", b.schedules)
+	case b.stored < 10 || b.stored > 10_000_000:
+		return usagef("--stored: %d does not fit, give 10 to 10000000", b.stored)
 	case b.slots < 1 || b.slots > 10_000:
 		return usagef("--slots: %d does not fit, give 1 to 10000", b.slots)
 	}
@@ -113,7 +124,7 @@ func (p *program) bench(ctx context.Context, name string, b benching) (err error
 	defer func() { err = errors.Join(err, stop()) }()
 	var results []benchResult
 	for _, m := range benchmarks {
-		if name != "all" && name != m.name {
+		if name != m.name && (name != "all" || m.name == "schedules") { // which has nothing to do with River
 			continue
 		}
 		result, err := p.benchOne(ctx, m, b)

@@ -19,7 +19,7 @@ import (
 // server that is not its own. It is no timed test.
 func TestBenchSmoke(t *testing.T) {
 	t.Parallel()
-	for name, comparisons := range map[string]int{"drain": 4, "enqueue": 2, "pickup": 12, "tenant": 3} {
+	for name, comparisons := range map[string]int{"drain": 4, "enqueue": 2, "pickup": 12, "tenant": 3, "schedules": 6} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCLI(t, jobstest.ServerURL(t, "postgres"))
@@ -27,7 +27,7 @@ func TestBenchSmoke(t *testing.T) {
 				c = bare(t) // brings its own
 			}
 			file := filepath.Join(t.TempDir(), "bench.json")
-			out := c.ok("bench", name, "-o", "json", "--pairs", "1", "--seconds", "0.05", "--databases", "2", "--slots", "8", "--save", file)
+			out := c.ok("bench", name, "-o", "json", "--pairs", "1", "--seconds", "0.05", "--databases", "2", "--slots", "8", "--schedules", "200", "--stored", "200", "--save", file)
 			checkBench(t, name, comparisons, out)
 			saved, err := os.ReadFile(file)
 			require.NoError(t, err)
