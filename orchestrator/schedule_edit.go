@@ -53,6 +53,9 @@ func (c *Client) EditScheduleTx(ctx context.Context, tx pgx.Tx, of ScheduleOf, e
 	if err != nil {
 		return Schedule{}, err
 	}
+	if err := fromFleet(&before, of); err != nil {
+		return Schedule{}, err
+	}
 	if edit.Version != 0 && edit.Version != before.Version {
 		return Schedule{}, fmt.Errorf("%w: schedule %s of %s has version %d, not %d: look at it again before you change it", ErrScheduleConflict, of.Name, of.owner(), before.Version, edit.Version)
 	}
@@ -141,6 +144,9 @@ func (c *Client) DeleteSchedule(ctx context.Context, of ScheduleOf, actor string
 func (c *Client) DeleteScheduleTx(ctx context.Context, tx pgx.Tx, of ScheduleOf, actor string) error {
 	s, err := c.readSchedule(ctx, tx, of, lockSchedule)
 	if err != nil {
+		return err
+	}
+	if err := fromFleet(&s, of); err != nil {
 		return err
 	}
 	if err := c.recordChange(ctx, tx, change{before: &s, action: "delete", actor: actor}); err != nil {

@@ -27,6 +27,7 @@ type due struct {
 	note                                               string // of the pause
 	last                                               string // UID of the last job
 	waiting                                            []waiting
+	fresh                                              bool // to be computed, not fired
 }
 
 // waiting is an occurrence that waits for the end of the run before it.
@@ -43,7 +44,7 @@ SELECT s.id::text, coalesce(s.tenant_id::text, ''), coalesce(s.database_id::text
        s.name, s.kind, s.queue, s.cron, s.zone, s.args, s.priority, s.max_attempts,
        s.gap, s.repeat, s.start_at, s.end_at, s.max_occurrences, s.calendars, s.windows, s.spread,
        s.overlap, s.buffer_max, s.catch_up, s.catch_up_max, s.catch_up_window, s.pause_after, s.place,
-       s.next_run_at, s.next_nominal_at, s.answered_at, s.resumed_at, s.paused, s.paused_until, s.paused_note, coalesce(s.last_job_uid::text, ''), s.buffered
+       s.next_run_at, s.next_nominal_at, s.answered_at, s.resumed_at, s.paused, s.paused_until, s.paused_note, coalesce(s.last_job_uid::text, ''), s.buffered, s.fresh
 FROM headgate.schedules s
 LEFT JOIN headgate.tenants t ON t.id = s.tenant_id
 LEFT JOIN headgate.databases d ON d.id = coalesce(t.database_id, s.database_id)
@@ -70,7 +71,7 @@ func claimDue(ctx context.Context, tx pgx.Tx, now time.Time, limit int) ([]due, 
 			&d.name, &d.kind, &d.queue, &d.cron, &d.zone, &d.args, &d.priority, &d.maxAttempts,
 			&p.Gap, &p.Repeat, &p.Start, &p.End, &p.Max, &p.Calendars, &p.Windows, &p.Spread,
 			&p.Overlap, &p.BufferMax, &p.CatchUp, &p.CatchUpMax, &p.CatchUpWindow, &p.PauseAfter, &d.place,
-			&d.run, &d.nominal, &d.answered, &d.resumed, &d.paused, &d.pausedUntil, &d.note, &d.last, &d.waiting)
+			&d.run, &d.nominal, &d.answered, &d.resumed, &d.paused, &d.pausedUntil, &d.note, &d.last, &d.waiting, &d.fresh)
 		return d, err
 	})
 }

@@ -44,6 +44,9 @@ func (l *sight) decide(d *due) (out decision) {
 		l.endPause(d, table, &out)
 		return out
 	}
+	if d.fresh && !l.compute(d, table, &out) {
+		return out
+	}
 	due := d.nominal == nil || !d.nominal.Add(d.delay()).After(l.now) || len(d.waiting) == 0
 	if !due || d.policy.Overlap != OverlapCancel {
 		l.release(d, &out)
@@ -65,6 +68,25 @@ func (l *sight) decide(d *due) (out decision) {
 		out.next = nil
 	}
 	return out
+}
+
+// compute gives a fresh row its next time. It reports true if there is an occurrence
+// from before that is due all the same.
+func (l *sight) compute(d *due, table *calendar.Schedule, out *decision) bool {
+	if n := d.nominal; n != nil && !n.After(l.now) && table.Next(n.Add(-time.Second)).Equal(*n) {
+		run := n.Add(d.delay()) // it waits for its place in the spread
+		out.next = &run
+		return !run.After(l.now)
+	}
+	if l.now.After(out.answered) {
+		out.answered = l.now
+	}
+	out.nominal, out.next = nil, nil
+	if next := table.Next(out.answered); !next.IsZero() {
+		run := next.Add(d.delay())
+		out.nominal, out.next = &next, &run
+	}
+	return false
 }
 
 // pollWaiting is how often a schedule with waiting occurrences looks whether the

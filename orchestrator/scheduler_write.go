@@ -14,7 +14,7 @@ import (
 // more and says why.
 const advanceSQL = `
 UPDATE headgate.schedules s
-SET next_run_at = a.next, next_nominal_at = a.nominal, answered_at = a.answered, error = a.error,
+SET next_run_at = a.next, fresh = false, next_nominal_at = a.nominal, answered_at = a.answered, error = a.error,
     last_run_at = coalesce(a.last_run, s.last_run_at), last_job_uid = nullif(a.last_job, '')::uuid,
     buffered = CASE WHEN a.buffered = '' THEN s.buffered ELSE a.buffered::jsonb END
 FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::timestamptz[], $7::text[], $8::text[])

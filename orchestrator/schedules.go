@@ -20,6 +20,7 @@ type Schedule struct {
 	ID        string          `json:"id"`
 	Tenant    string          `json:"tenant"`             // slug; "" for a database's
 	Database  string          `json:"database,omitempty"` // name; of a kind of scope database
+	Fleet     string          `json:"fleet,omitempty"`    // the fleet schedule that it comes from
 	Name      string          `json:"name"`               // unique for the tenant, or the database
 	Kind      string          `json:"kind"`
 	Args      json.RawMessage `json:"args"`
@@ -134,7 +135,7 @@ func (o ScheduleOf) flag() string {
 
 // scheduleColumns are in the order of scanSchedule.
 const scheduleColumns = `
-SELECT s.id::text, coalesce(t.slug, ''), coalesce(d.name, ''), s.name, s.kind, s.args, s.queue, s.cron, s.zone,
+SELECT s.id::text, coalesce(t.slug, ''), coalesce(d.name, ''), coalesce(f.name, ''), s.name, s.kind, s.args, s.queue, s.cron, s.zone,
        s.gap, s.repeat, s.start_at, s.end_at, s.max_occurrences, s.calendars, s.windows, s.spread, s.place,
        s.overlap, s.buffer_max, s.catch_up, s.catch_up_max, s.catch_up_window, s.pause_after,
        s.next_run_at, s.next_nominal_at, s.last_run_at, jsonb_array_length(s.buffered), s.version,
@@ -142,11 +143,12 @@ SELECT s.id::text, coalesce(t.slug, ''), coalesce(d.name, ''), s.name, s.kind, s
 FROM headgate.schedules s
 LEFT JOIN headgate.tenants t ON t.id = s.tenant_id
 LEFT JOIN headgate.databases d ON d.id = s.database_id
+LEFT JOIN headgate.fleets f ON f.id = s.fleet_id
 `
 
 func scanSchedule(row pgx.CollectableRow) (s Schedule, err error) {
 	p := &s.Policy
-	err = row.Scan(&s.ID, &s.Tenant, &s.Database, &s.Name, &s.Kind, &s.Args, &s.Queue, &s.Cron, &s.Zone,
+	err = row.Scan(&s.ID, &s.Tenant, &s.Database, &s.Fleet, &s.Name, &s.Kind, &s.Args, &s.Queue, &s.Cron, &s.Zone,
 		&p.Gap, &p.Repeat, &p.Start, &p.End, &p.Max, &p.Calendars, &p.Windows, &p.Spread, &s.place,
 		&p.Overlap, &p.BufferMax, &p.CatchUp, &p.CatchUpMax, &p.CatchUpWindow, &p.PauseAfter,
 		&s.NextRunAt, &s.Nominal, &s.LastRunAt, &s.Waiting, &s.Version,
@@ -236,6 +238,14 @@ func (c *Client) ownerIDs(ctx context.Context, tx pgx.Tx, of ScheduleOf) (tenant
 		return "", "", err
 	}
 	return tenants[of.Tenant].ID, "", nil
+}
+
+// fromFleet refuses to change a schedule by itself that comes from a fleet.
+func fromFleet(s *Schedule, of ScheduleOf) error {
+	if s.Fleet == "" {
+		return nil
+	}
+	return fmt.Errorf("%w: schedule %s of %s comes from the fleet schedule of that name: change that one, or override it for this tenant in its file", ErrScheduleConflict, of.Name, of.owner())
 }
 
 func unknownSchedule(of ScheduleOf) error {

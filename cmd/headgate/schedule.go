@@ -13,7 +13,8 @@ import (
 func (p *program) scheduleCommand() *cobra.Command {
 	return group("schedule", "Schedules: jobs that come back, by the clock of a tenant",
 		p.scheduleCreate(), p.scheduleList(), p.scheduleShow(), p.scheduleEdit(), p.schedulePause(), p.scheduleResume(),
-		p.scheduleTrigger(), p.scheduleBackfill(), p.schedulePreview(), p.scheduleWhy(), p.scheduleDelete(), p.scheduleCalendar())
+		p.scheduleTrigger(), p.scheduleBackfill(), p.schedulePreview(), p.scheduleWhy(), p.scheduleDelete(),
+		p.schedulePlan(), p.scheduleApply(), p.scheduleDrift(), p.scheduleForecast(), p.scheduleCalendar())
 }
 
 var scheduleColumns = []column[orchestrator.Schedule]{
@@ -82,12 +83,20 @@ func (p *program) onSchedule(o *owner, work func(ctx context.Context, r rooms, o
 
 func (p *program) scheduleList() *cobra.Command {
 	var tenant string
+	var fleets bool
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List schedules, by tenant and name",
 		Args:  names(),
 		RunE: brief(func(ctx context.Context, _ []string) error {
 			return p.open(ctx, nil, func(r rooms) error {
+				if fleets {
+					all, err := r.client.Fleets(ctx)
+					if err != nil {
+						return err
+					}
+					return list(p, all, "no fleet schedules: headgate schedule create NAME --select all --kind KIND --cron CRON", fleetColumns)
+				}
 				filter := orchestrator.ScheduleFilter{Limit: page}
 				if tenant != "" {
 					found, err := r.catalog.Tenant(ctx, tenant)
@@ -105,7 +114,18 @@ func (p *program) scheduleList() *cobra.Command {
 		}),
 	}
 	cmd.Flags().StringVar(&tenant, "tenant", "", "only this tenant's, by slug, UUID or org_id")
+	cmd.Flags().BoolVar(&fleets, "fleets", false, "list the schedules for selectors instead of the tenants' own rows")
 	return cmd
+}
+
+var fleetColumns = []column[orchestrator.Fleet]{
+	{"name", func(f orchestrator.Fleet) any { return f.Name }},
+	{"select", func(f orchestrator.Fleet) any { return f.Select.String() }},
+	{"tenants", func(f orchestrator.Fleet) any { return f.Tenants }},
+	{"kind", func(f orchestrator.Fleet) any { return f.Kind }},
+	{"cron", func(f orchestrator.Fleet) any { return f.Cron }},
+	{"zone", func(f orchestrator.Fleet) any { return f.Zone }},
+	{"file", func(f orchestrator.Fleet) any { return f.ManagedBy }},
 }
 
 func schedulePages(ctx context.Context, c *orchestrator.Client, filter orchestrator.ScheduleFilter) ([]orchestrator.Schedule, error) {

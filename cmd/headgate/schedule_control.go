@@ -85,11 +85,13 @@ func (p *program) scheduleResume() *cobra.Command {
 func (p *program) scheduleDelete() *cobra.Command {
 	var o owner
 	cmd := &cobra.Command{
-		Use:   "delete NAME --tenant TENANT",
+		Use:   "delete NAME --tenant TENANT | --database DATABASE | --fleet",
 		Short: "Remove a schedule; jobs that it has enqueued go on",
 		Args:  names("NAME"),
 	}
-	cmd.RunE = p.onSchedule(&o, func(ctx context.Context, r rooms, of orchestrator.ScheduleOf) error {
+	var fleet bool
+	cmd.Flags().BoolVar(&fleet, "fleet", false, "the schedule for a selector of that name, with all rows of tenants that come from it")
+	single := p.onSchedule(&o, func(ctx context.Context, r rooms, of orchestrator.ScheduleOf) error {
 		if err := r.client.DeleteSchedule(ctx, of, o.actor); err != nil {
 			return err
 		}
@@ -97,6 +99,19 @@ func (p *program) scheduleDelete() *cobra.Command {
 		view.Deleted = true
 		return one(p, view, pausedColumns)
 	})
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if !fleet {
+			return single(cmd, args)
+		}
+		return brief(func(ctx context.Context, args []string) error {
+			return p.open(ctx, nil, func(r rooms) error {
+				if err := r.client.DeleteFleet(ctx, args[0], o.actor); err != nil {
+					return badValue(err)
+				}
+				return one(p, pausedView{Schedule: args[0], Deleted: true}, pausedColumns)
+			})
+		})(cmd, args)
+	}
 	o.flags(cmd)
 	o.actorFlag(p, cmd)
 	return cmd

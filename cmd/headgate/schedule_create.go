@@ -94,9 +94,10 @@ func (p *program) scheduleCreate() *cobra.Command {
 	var kind string
 	var f policyFlags
 	var o owner
+	var selector []string
 	cmd := &cobra.Command{
 		Use:     "create NAME --tenant TENANT --kind KIND --cron CRON",
-		Short:   "Give a tenant, or a database, a schedule",
+		Short:   "Give a tenant, a database, or all tenants of a selector a schedule",
 		Long:    scheduleLong,
 		Example: "  headgate schedule create nightly --tenant acme --kind headgate.purge --cron '30 2 * * *' --zone Europe/Berlin \\\n    --args '{\"table\": \"events\", \"column\": \"at\", \"older_than\": \"90d\"}'",
 		Args:    names("NAME"),
@@ -108,8 +109,11 @@ func (p *program) scheduleCreate() *cobra.Command {
 		if err := notZero(cmd, "priority", "max-attempts", "queue"); err != nil {
 			return err
 		}
+		if len(selector) > 0 {
+			return p.createFleet(ctx, cmd.Flags(), args[0], kind, selector, &a, &f, o.actor)
+		}
 		if (a.tenant == "") == (a.database == "") {
-			return usagef("--tenant is missing: whose schedule? give one of --tenant and --database")
+			return usagef("--tenant is missing: whose schedule? give one of --tenant, --database and --select")
 		}
 		kindArgs, err := a.read(ctx, p, kind)
 		if err != nil {
@@ -134,10 +138,36 @@ func (p *program) scheduleCreate() *cobra.Command {
 	o.actorFlag(p, cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&a.database, "database", "", "the database, for kinds that work on a whole one")
+	flags.StringArrayVar(&selector, "select", nil, "for all tenants that equal it: all, plan=pro, status=active, region=eu, label.KEY=VALUE, feature.KEY=VALUE; may be repeated")
 	flags.StringVar(&kind, "kind", "", "the kind of its jobs")
 	flags.StringVar(&f.zone, "zone", "", "the IANA time zone (default: the tenant's)")
 	complete(cmd, "kind", builtinKinds())
 	return cmd
+}
+
+// createFleet is create with --select.
+func (p *program) createFleet(ctx context.Context, flags *pflag.FlagSet, name, kind string, terms []string, a *asked, f *policyFlags, actor string) error {
+	if a.tenant != "" || a.database != "" {
+		return usagef("whose schedule? give one of --tenant, --database and --select")
+	}
+	selector, err := orchestrator.ParseSelector(terms)
+	if err != nil {
+		return usagef("--select: %w", err)
+	}
+	params := orchestrator.FleetParams{Name: name, Select: selector, Cron: f.cron, Zone: f.zone, Opts: &a.opts, Actor: actor, New: true}
+	if params.Args, err = a.read(ctx, p, kind); err != nil {
+		return err
+	}
+	if err := f.apply(flags, &params.Policy); err != nil {
+		return err
+	}
+	return p.open(ctx, nil, func(r rooms) error {
+		fleet, err := r.client.SetFleet(ctx, params)
+		if err != nil {
+			return badValue(err)
+		}
+		return one(p, fleet, fleetColumns)
+	})
 }
 
 func (p *program) createSchedule(ctx context.Context, params orchestrator.ScheduleParams) error {
