@@ -61,14 +61,14 @@ type FleetParams struct {
 
 const upsertFleet = `
 INSERT INTO headgate.fleets (id, name, kind, args, queue, priority, max_attempts, cron, zone, gap, repeat, start_at, end_at, max_occurrences,
-    calendars, windows, spread, overlap, buffer_max, catch_up, catch_up_max, catch_up_window, pause_after, managed_by)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)
+    calendars, windows, spread, overlap, buffer_max, catch_up, catch_up_max, catch_up_window, pause_after, managed_by, maintenance)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)
 ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, args = excluded.args, queue = excluded.queue, priority = excluded.priority,
     max_attempts = excluded.max_attempts, cron = excluded.cron, zone = excluded.zone, gap = excluded.gap, repeat = excluded.repeat,
     start_at = excluded.start_at, end_at = excluded.end_at, max_occurrences = excluded.max_occurrences, calendars = excluded.calendars,
     windows = excluded.windows, spread = excluded.spread, overlap = excluded.overlap, buffer_max = excluded.buffer_max,
     catch_up = excluded.catch_up, catch_up_max = excluded.catch_up_max, catch_up_window = excluded.catch_up_window,
-    pause_after = excluded.pause_after, managed_by = excluded.managed_by, version = fleets.version + 1
+    pause_after = excluded.pause_after, managed_by = excluded.managed_by, maintenance = excluded.maintenance, version = fleets.version + 1
 RETURNING id::text, version`
 
 const clearFleet = `
@@ -102,7 +102,7 @@ func (c *Client) SetFleetTx(ctx context.Context, tx pgx.Tx, params FleetParams) 
 	p, id, version := &params.Policy, uuid.Must(uuid.NewV7()).String(), 0
 	err = tx.QueryRow(ctx, upsertFleet, id, params.Name, it.kind, it.args, it.queue, it.priority, it.maxAttempts, params.Cron, params.Zone,
 		p.Gap, p.Repeat, p.Start, p.End, p.Max, list(p.Calendars), list(p.Windows), p.Spread, p.Overlap, p.BufferMax, p.CatchUp, p.CatchUpMax, p.CatchUpWindow, p.PauseAfter,
-		params.ManagedBy).Scan(&id, &version)
+		params.ManagedBy, p.Maintenance).Scan(&id, &version)
 	if err != nil {
 		return Fleet{}, fmt.Errorf("storing fleet schedule %s: %w", params.Name, err)
 	}
@@ -171,7 +171,7 @@ func (c *Client) checkFleet(ctx context.Context, tx pgx.Tx, params *FleetParams)
 
 const selectFleets = `
 SELECT f.id::text, f.name, f.kind, f.args, f.queue, f.cron, f.zone, f.gap, f.repeat, f.start_at, f.end_at, f.max_occurrences,
-       f.calendars, f.windows, f.spread, f.overlap, f.buffer_max, f.catch_up, f.catch_up_max, f.catch_up_window, f.pause_after, f.version, f.managed_by,
+       f.calendars, f.windows, f.spread, f.overlap, f.buffer_max, f.catch_up, f.catch_up_max, f.catch_up_window, f.pause_after, f.maintenance, f.version, f.managed_by,
        (SELECT count(*) FROM headgate.schedules s WHERE s.fleet_id = f.id),
        (SELECT coalesce(jsonb_agg(jsonb_build_object('field', t.field, 'key', t.key, 'value', t.value) ORDER BY t.field, t.key), '[]') FROM headgate.fleet_terms t WHERE t.fleet_id = f.id),
        (SELECT coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object('tenant', n.slug, 'cron', o.cron, 'zone', o.zone, 'args', o.args)) ORDER BY n.slug), '[]')
@@ -188,7 +188,7 @@ func readFleets(ctx context.Context, tx pgx.Tx, name string) ([]Fleet, error) {
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (f Fleet, err error) {
 		p := &f.Policy
 		err = row.Scan(&f.ID, &f.Name, &f.Kind, &f.Args, &f.Queue, &f.Cron, &f.Zone, &p.Gap, &p.Repeat, &p.Start, &p.End, &p.Max,
-			&p.Calendars, &p.Windows, &p.Spread, &p.Overlap, &p.BufferMax, &p.CatchUp, &p.CatchUpMax, &p.CatchUpWindow, &p.PauseAfter, &f.Version, &f.ManagedBy,
+			&p.Calendars, &p.Windows, &p.Spread, &p.Overlap, &p.BufferMax, &p.CatchUp, &p.CatchUpMax, &p.CatchUpWindow, &p.PauseAfter, &p.Maintenance, &f.Version, &f.ManagedBy,
 			&f.Tenants, &f.Select, &f.Overrides)
 		return f, err
 	})

@@ -34,7 +34,7 @@ const SlotLength = 10 * time.Minute
 
 const selectForecast = `
 SELECT v.name, v.connection_budget, s.kind, s.cron, s.zone, s.gap, s.repeat, s.start_at, s.end_at, s.max_occurrences, s.calendars, s.windows, s.spread, s.place,
-       CASE WHEN s.paused THEN s.paused_until ELSE s.next_nominal_at END
+       CASE WHEN s.paused THEN s.paused_until ELSE s.next_nominal_at END, s.maintenance, coalesce(s.tenant_id::text, ''), v.id::text, coalesce(t.timezone, s.zone)
 FROM headgate.schedules s
 LEFT JOIN headgate.tenants t ON t.id = s.tenant_id
 JOIN headgate.databases d ON d.id = coalesce(t.database_id, s.database_id)
@@ -46,6 +46,19 @@ SELECT kind, percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM end
 FROM headgate.outcomes
 WHERE ended_at > clock_timestamp() - interval '14 days' AND state = 'succeeded'
 GROUP BY kind`
+
+// readDurations returns the 95th percentile of each kind's durations, in seconds.
+func readDurations(ctx context.Context, tx pgx.Tx) (map[string]float64, error) {
+	rows, err := tx.Query(ctx, selectDurations)
+	if err != nil {
+		return nil, fmt.Errorf("reading past durations: %w", err)
+	}
+	durations := map[string]float64{}
+	var kind string
+	var seconds float64
+	_, err = pgx.ForEachRow(rows, []any{&kind, &seconds}, func() error { durations[kind] = seconds; return nil })
+	return durations, err
+}
 
 // Forecast counts, from the rows, the starts that schedules plan from a time on
 // (zero: now), in slots of ten minutes for each server; slots without any are left
@@ -74,35 +87,35 @@ type forecaster struct {
 	now, from, to time.Time
 	durations     map[string]float64
 	calendars     map[string]calendar.Days
+	closed        closed
 	times         map[string][]int64
 	slots         map[string][]ForecastSlot
 }
 
 func forecast(ctx context.Context, tx pgx.Tx, now, from time.Time, length time.Duration) ([]ForecastSlot, error) {
-	f := &forecaster{now: now, from: from, to: from.Add(length), durations: map[string]float64{}, times: map[string][]int64{}, slots: map[string][]ForecastSlot{}}
+	f := &forecaster{now: now, from: from, to: from.Add(length), times: map[string][]int64{}, slots: map[string][]ForecastSlot{}}
 	var err error
 	if f.calendars, err = readCalendars(ctx, tx, nil); err != nil {
 		return nil, err
 	}
-	rows, err := tx.Query(ctx, selectDurations)
+	if f.closed, err = readClosures(ctx, tx, nil); err != nil {
+		return nil, err
+	}
+	if f.durations, err = readDurations(ctx, tx); err != nil {
+		return nil, err
+	}
+	rows, err := tx.Query(ctx, selectForecast)
 	if err != nil {
-		return nil, fmt.Errorf("reading past durations: %w", err)
-	}
-	var kind string
-	var seconds float64
-	if _, err := pgx.ForEachRow(rows, []any{&kind, &seconds}, func() error { f.durations[kind] = seconds; return nil }); err != nil {
-		return nil, fmt.Errorf("reading past durations: %w", err)
-	}
-	if rows, err = tx.Query(ctx, selectForecast); err != nil {
 		return nil, fmt.Errorf("reading schedules: %w", err)
 	}
-	var server, cron, zone string
+	var server, cron, zone, kind string
 	var budget int
 	var place float64
 	var next *time.Time
+	var whose start
 	p := &SchedulePolicy{}
-	_, err = pgx.ForEachRow(rows, []any{&server, &budget, &kind, &cron, &zone, &p.Gap, &p.Repeat, &p.Start, &p.End, &p.Max, &p.Calendars, &p.Windows, &p.Spread, &place, &next}, func() error {
-		f.add(server, budget, kind, f.occurrences(cron, zone, p), calendar.Delay(place, time.Duration(p.Spread)*time.Second), next)
+	_, err = pgx.ForEachRow(rows, []any{&server, &budget, &kind, &cron, &zone, &p.Gap, &p.Repeat, &p.Start, &p.End, &p.Max, &p.Calendars, &p.Windows, &p.Spread, &place, &next, &whose.maintenance, &whose.tenant, &whose.server, &whose.zone}, func() error {
+		f.add(server, budget, kind, f.occurrences(cron, zone, p), calendar.Delay(place, time.Duration(p.Spread)*time.Second), next, whose)
 		return nil
 	})
 	if err != nil {
@@ -130,7 +143,7 @@ func (f *forecaster) occurrences(cron, zone string, p *SchedulePolicy) []int64 {
 
 // add counts the starts of one schedule. Its next occurrence may be overdue; it
 // counts in the slot of the present.
-func (f *forecaster) add(server string, budget int, kind string, times []int64, delay time.Duration, next *time.Time) {
+func (f *forecaster) add(server string, budget int, kind string, times []int64, delay time.Duration, next *time.Time, whose start) {
 	slots := f.slots[server]
 	if slots == nil {
 		slots = make([]ForecastSlot, int((f.to.Sub(f.from)+SlotLength-1)/SlotLength))
@@ -143,12 +156,17 @@ func (f *forecaster) add(server string, budget int, kind string, times []int64, 
 	if next != nil {
 		earliest = next.Unix()
 	}
+	closed := len(f.closed[whose.tenant]) > 0 || len(f.closed[whose.server]) > 0
+	whose.takes = time.Duration(f.durations[kind] * float64(time.Second))
 	from, to, late := f.from.Unix(), f.to.Unix(), int64(delay/time.Second)
 	first, _ := slices.BinarySearch(times, max(earliest, from-late))
 	for _, at := range times[first:] {
 		start := at + late
 		if start >= to {
 			return
+		}
+		if closed && f.closed.why(whose, time.Unix(start, 0)) != "" {
+			continue
 		}
 		slot := &slots[(start-from)/int64(SlotLength/time.Second)]
 		slot.Starts++

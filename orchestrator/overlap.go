@@ -65,7 +65,7 @@ func (l *sight) overlap(d *due, fire []time.Time, out *decision) {
 // release fires the occurrence that has waited longest, if the run before it has
 // ended.
 func (l *sight) release(d *due, out *decision) {
-	if len(out.waiting) == 0 || l.running[out.last] {
+	if len(out.waiting) == 0 || l.running[out.last] || l.whyClosed(d) != "" {
 		return
 	}
 	next := out.waiting[0]

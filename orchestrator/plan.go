@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -30,6 +31,8 @@ type PlanStep struct {
 	Fields []string `json:"fields"`  // what changes, "cron: @daily -> @hourly"
 	Select string   `json:"select"`  // of a schedule
 	Now    int      `json:"tenants"` // that have it now
+
+	repair bool // only rows of tenants differ
 }
 
 // PlanSchedules says what ApplySchedules would do. Nothing is written or locked.
@@ -67,6 +70,8 @@ func (c *Client) ApplySchedulesTx(ctx context.Context, tx pgx.Tx, file ScheduleF
 		switch {
 		case step.What == "calendar":
 			err = c.SetCalendarTx(ctx, tx, step.Name, file.Calendars[step.Name])
+		case step.repair:
+			err = repair(ctx, tx, step.Name)
 		case step.Action == "delete":
 			err = c.DeleteFleetTx(ctx, tx, step.Name, file.Actor)
 		default:
@@ -126,6 +131,11 @@ func (c *Client) plan(ctx context.Context, tx pgx.Tx, file *ScheduleFile) (steps
 			steps = append(steps, *step)
 		}
 	}
+	repairs, err := planRepairs(ctx, tx, file.Name, steps)
+	if err != nil {
+		return nil, err
+	}
+	steps = append(steps, repairs...)
 	for _, f := range fleets {
 		if f.ManagedBy == file.Name && !wanted[f.Name] {
 			steps = append(steps, PlanStep{Action: "delete", What: "schedule", Name: f.Name, Fields: []string{}, Select: f.Select.String(), Now: f.Tenants})
@@ -239,8 +249,8 @@ FROM (
         WHEN s.paused THEN 'paused' || CASE WHEN s.paused_note = '' THEN '' ELSE ': ' || s.paused_note END
         WHEN s.kind <> f.kind OR s.args <> coalesce(o.args, f.args) THEN 'of other kind or arguments'
         WHEN s.cron <> coalesce(o.cron, f.cron) OR s.zone <> coalesce(o.zone, nullif(f.zone, ''), t.timezone) THEN 'at other times: ' || s.cron || ' in ' || s.zone
-        WHEN (s.gap, s.repeat, s.overlap, s.catch_up, s.catch_up_max, s.catch_up_window, s.spread, s.pause_after, s.calendars, s.windows)
-          <> (f.gap, f.repeat, f.overlap, f.catch_up, f.catch_up_max, f.catch_up_window, f.spread, f.pause_after, f.calendars, f.windows) THEN 'of other policies'
+        WHEN (s.gap, s.repeat, s.overlap, s.catch_up, s.catch_up_max, s.catch_up_window, s.spread, s.pause_after, s.maintenance, s.calendars, s.windows)
+          <> (f.gap, f.repeat, f.overlap, f.catch_up, f.catch_up_max, f.catch_up_window, f.spread, f.pause_after, f.maintenance, f.calendars, f.windows) THEN 'of other policies'
         END AS is_what
     FROM headgate.fleets f
     CROSS JOIN LATERAL headgate.selected_tenants(f.id, NULL) AS x (id)
@@ -252,17 +262,64 @@ WHERE is_what IS NOT NULL
 ORDER BY name, slug
 LIMIT 1000`
 
+// wrongRows are what of a drift applying puts right: not what a person has paused,
+// what is in error, or what is a tenant's own.
+func wrongRows(d Drift) bool {
+	return d.Is == "missing" || strings.HasPrefix(d.Is, "at other times") || strings.HasPrefix(d.Is, "of other ")
+}
+
+func readDrift(ctx context.Context, tx pgx.Tx, file string) ([]Drift, error) {
+	found, err := tx.Query(ctx, selectDrift, file)
+	if err != nil {
+		return nil, fmt.Errorf("looking for drift: %w", err)
+	}
+	return pgx.CollectRows(found, pgx.RowToStructByPos[Drift])
+}
+
+// planRepairs are steps for fleets of which only rows of tenants are otherwise than
+// they should be: somebody has changed them by SQL.
+func planRepairs(ctx context.Context, tx pgx.Tx, file string, steps []PlanStep) (repairs []PlanStep, err error) {
+	rows, err := readDrift(ctx, tx, file)
+	wrong := map[string]int{}
+	for _, d := range rows {
+		planned := slices.ContainsFunc(steps, func(s PlanStep) bool { return s.What == "schedule" && s.Name == d.Schedule })
+		if wrongRows(d) && !planned {
+			wrong[d.Schedule]++
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(wrong)) {
+		repairs = append(repairs, PlanStep{Action: "change", What: "schedule", Name: name, repair: true, Now: wrong[name],
+			Fields: []string{fmt.Sprintf("rows of %d tenants: put right", wrong[name])}})
+	}
+	return repairs, err
+}
+
+const spoilRows = `
+UPDATE headgate.schedules SET fleet_version = 0 WHERE fleet_id = (SELECT id FROM headgate.fleets WHERE name = $1)`
+
+const syncByName = `SELECT headgate.sync_fleets((SELECT id FROM headgate.fleets WHERE name = $1), NULL)`
+
+// repair makes the rows of a fleet anew.
+func repair(ctx context.Context, tx pgx.Tx, name string) error {
+	for _, sql := range []string{spoilRows, syncByName} {
+		if _, err := tx.Exec(ctx, sql, name); err != nil {
+			return fmt.Errorf("putting the rows of schedule %s right: %w", name, err)
+		}
+	}
+	return nil
+}
+
 // DriftOf returns what is in the database otherwise than the file says: the steps
 // that applying it would take, and the tenants' schedules that were changed, paused
 // or broken since, a thousand at most.
 func (c *Client) DriftOf(ctx context.Context, file ScheduleFile) (steps []PlanStep, rows []Drift, err error) {
-	if steps, err = c.PlanSchedules(ctx, file); err != nil {
-		return nil, nil, err
-	}
-	found, err := c.pool.Query(ctx, selectDrift, file.Name)
-	if err != nil {
-		return nil, nil, fmt.Errorf("looking for drift: %w", err)
-	}
-	rows, err = pgx.CollectRows(found, pgx.RowToStructByPos[Drift])
+	err = pgx.BeginTxFunc(ctx, c.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		if steps, err = c.plan(ctx, tx, &file); err != nil {
+			return err
+		}
+		steps = slices.DeleteFunc(steps, func(s PlanStep) bool { return s.repair })
+		rows, err = readDrift(ctx, tx, file.Name)
+		return err
+	})
 	return steps, rows, err
 }

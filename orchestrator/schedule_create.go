@@ -25,10 +25,10 @@ func (c *Client) CreateSchedule(ctx context.Context, params ScheduleParams) (sch
 
 const insertSchedule = `
 INSERT INTO headgate.schedules (id, tenant_id, database_id, name, kind, args, queue, priority, max_attempts, cron, zone,
-    gap, repeat, start_at, end_at, max_occurrences, calendars, windows, spread, overlap, buffer_max, catch_up, catch_up_max, catch_up_window, pause_after,
+    gap, repeat, start_at, end_at, max_occurrences, calendars, windows, spread, overlap, buffer_max, catch_up, catch_up_max, catch_up_window, pause_after, maintenance,
     next_nominal_at, answered_at, next_run_at)
 VALUES ($1, nullif($2, '')::uuid, nullif($3, '')::uuid, $4, $5, $6, $7, $8, $9, $10, $11,
-    $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $26)
+    $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $28, $26, $27, $26)
 RETURNING place`
 
 const placeNext = `UPDATE headgate.schedules SET next_run_at = $2 WHERE id = $1`
@@ -61,7 +61,7 @@ func (c *Client) CreateScheduleTx(ctx context.Context, tx pgx.Tx, params Schedul
 	p := &s.Policy
 	err = tx.QueryRow(ctx, insertSchedule, s.ID, it.meta.Tenant, it.meta.Database, s.Name, s.Kind, s.Args, s.Queue, it.priority, it.maxAttempts, s.Cron, s.Zone,
 		p.Gap, p.Repeat, p.Start, p.End, p.Max, list(p.Calendars), list(p.Windows), p.Spread, p.Overlap, p.BufferMax, p.CatchUp, p.CatchUpMax, p.CatchUpWindow, p.PauseAfter,
-		nominal, now).Scan(&s.place)
+		nominal, now, p.Maintenance).Scan(&s.place)
 	if isDouble(err) {
 		return Schedule{}, fmt.Errorf("%w: %s has a schedule named %q; choose another name", ErrScheduleExists, ScheduleOf{Tenant: s.Tenant, Database: s.Database}.owner(), s.Name)
 	}

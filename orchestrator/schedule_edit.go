@@ -30,7 +30,7 @@ const updateSchedule = `
 UPDATE headgate.schedules SET kind = $2, args = $3, cron = $4, zone = $5,
     gap = $6, repeat = $7, start_at = $8, end_at = $9, max_occurrences = $10, calendars = $11, windows = $12, spread = $13,
     overlap = $14, buffer_max = $15, catch_up = $16, catch_up_max = $17, catch_up_window = $18, pause_after = $19,
-    next_nominal_at = $20, next_run_at = $21, queue = $22, error = '', version = version + 1
+    next_nominal_at = $20, next_run_at = $21, queue = $22, maintenance = $23, error = '', version = version + 1
 WHERE id = $1`
 
 // EditSchedule changes a schedule and raises its version. A firing is either
@@ -83,7 +83,7 @@ func (c *Client) EditScheduleTx(ctx context.Context, tx pgx.Tx, of ScheduleOf, e
 	p := &s.Policy
 	_, err = tx.Exec(ctx, updateSchedule, s.ID, s.Kind, s.Args, s.Cron, s.Zone,
 		p.Gap, p.Repeat, p.Start, p.End, p.Max, list(p.Calendars), list(p.Windows), p.Spread,
-		p.Overlap, p.BufferMax, p.CatchUp, p.CatchUpMax, p.CatchUpWindow, p.PauseAfter, s.Nominal, s.NextRunAt, s.Queue)
+		p.Overlap, p.BufferMax, p.CatchUp, p.CatchUpMax, p.CatchUpWindow, p.PauseAfter, s.Nominal, s.NextRunAt, s.Queue, p.Maintenance)
 	if err != nil {
 		return Schedule{}, fmt.Errorf("changing schedule %s of %s: %w", of.Name, of.owner(), err)
 	}

@@ -3,6 +3,7 @@ package orchestrator
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -43,7 +44,7 @@ const claimDueSQL = `
 SELECT s.id::text, coalesce(s.tenant_id::text, ''), coalesce(s.database_id::text, ''), d.server_id::text, coalesce(t.status, 'active'), coalesce(t.timezone, 'UTC'),
        s.name, s.kind, s.queue, s.cron, s.zone, s.args, s.priority, s.max_attempts,
        s.gap, s.repeat, s.start_at, s.end_at, s.max_occurrences, s.calendars, s.windows, s.spread,
-       s.overlap, s.buffer_max, s.catch_up, s.catch_up_max, s.catch_up_window, s.pause_after, s.place,
+       s.overlap, s.buffer_max, s.catch_up, s.catch_up_max, s.catch_up_window, s.pause_after, s.maintenance, s.place,
        s.next_run_at, s.next_nominal_at, s.answered_at, s.resumed_at, s.paused, s.paused_until, s.paused_note, coalesce(s.last_job_uid::text, ''), s.buffered, s.fresh
 FROM headgate.schedules s
 LEFT JOIN headgate.tenants t ON t.id = s.tenant_id
@@ -70,7 +71,7 @@ func claimDue(ctx context.Context, tx pgx.Tx, now time.Time, limit int) ([]due, 
 		err = row.Scan(&d.id, &d.tenant, &d.database, &d.server, &d.status, &d.zoneOfTenant,
 			&d.name, &d.kind, &d.queue, &d.cron, &d.zone, &d.args, &d.priority, &d.maxAttempts,
 			&p.Gap, &p.Repeat, &p.Start, &p.End, &p.Max, &p.Calendars, &p.Windows, &p.Spread,
-			&p.Overlap, &p.BufferMax, &p.CatchUp, &p.CatchUpMax, &p.CatchUpWindow, &p.PauseAfter, &d.place,
+			&p.Overlap, &p.BufferMax, &p.CatchUp, &p.CatchUpMax, &p.CatchUpWindow, &p.PauseAfter, &p.Maintenance, &d.place,
 			&d.run, &d.nominal, &d.answered, &d.resumed, &d.paused, &d.pausedUntil, &d.note, &d.last, &d.waiting, &d.fresh)
 		return d, err
 	})
@@ -100,6 +101,8 @@ type sight struct {
 	calendars map[string]calendar.Days
 	running   map[string]bool // of the last jobs, by UID
 	failing   map[string]bool // schedules that have failed too often in a row
+	closed    closed
+	durations map[string]float64 // of kinds, in seconds; for maintenance only
 }
 
 func (s *Scheduler) look(ctx context.Context, tx pgx.Tx, now time.Time, batch []due) (*sight, error) {
@@ -120,8 +123,29 @@ func (s *Scheduler) look(ctx context.Context, tx pgx.Tx, now time.Time, batch []
 	if l.running, err = unfinished(ctx, tx, last); err != nil {
 		return nil, err
 	}
-	l.failing, err = failing(ctx, tx, batch)
+	if l.failing, err = failing(ctx, tx, batch); err != nil {
+		return nil, err
+	}
+	if l.closed, err = readClosures(ctx, tx, nil); err != nil {
+		return nil, err
+	}
+	if len(l.closed) > 0 && slices.ContainsFunc(batch, func(d due) bool { return d.policy.Maintenance }) {
+		l.durations, err = readDurations(ctx, tx)
+	}
 	return l, err
+}
+
+// whyClosed says what keeps a schedule from starting now, or "".
+func (l *sight) whyClosed(d *due) string {
+	if len(l.closed) == 0 {
+		return ""
+	}
+	zone := d.zoneOfTenant
+	if d.tenant == "" {
+		zone = d.zone
+	}
+	takes := time.Duration(l.durations[d.kind] * float64(time.Second))
+	return l.closed.why(start{tenant: d.tenant, server: d.server, zone: zone, maintenance: d.policy.Maintenance, takes: takes}, l.now)
 }
 
 const selectUnfinished = `

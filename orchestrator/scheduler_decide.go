@@ -183,6 +183,10 @@ func (l *sight) occur(d *due, table *calendar.Schedule, out *decision) {
 		out.answers = append(out.answers, g.before(d, time.Time{}, l.now, SkippedPaused, out.pause)...)
 		return
 	}
+	if why := l.whyClosed(d); why != "" {
+		out.answers = append(out.answers, g.before(d, time.Time{}, l.now, SkippedExcluded, why)...)
+		return
+	}
 	fire, rest := l.catchUp(d, &g)
 	out.answers = append(out.answers, rest...)
 	l.overlap(d, fire, out)

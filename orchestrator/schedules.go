@@ -80,6 +80,11 @@ type SchedulePolicy struct {
 	// PauseAfter is the number of failed jobs in a row that pauses the schedule.
 	// 0 means never.
 	PauseAfter int `json:"pause_after,omitempty"`
+
+	// Maintenance says that it starts in the maintenance windows of its tenant and
+	// server only, where there are any (Closure), and not so late in one that most
+	// of its runs, by the 95th percentile of the last two weeks, would overrun it.
+	Maintenance bool `json:"maintenance,omitempty"`
 }
 
 // Overlap is a policy for an occurrence whose predecessor has not ended.
@@ -137,7 +142,7 @@ func (o ScheduleOf) flag() string {
 const scheduleColumns = `
 SELECT s.id::text, coalesce(t.slug, ''), coalesce(d.name, ''), coalesce(f.name, ''), s.name, s.kind, s.args, s.queue, s.cron, s.zone,
        s.gap, s.repeat, s.start_at, s.end_at, s.max_occurrences, s.calendars, s.windows, s.spread, s.place,
-       s.overlap, s.buffer_max, s.catch_up, s.catch_up_max, s.catch_up_window, s.pause_after,
+       s.overlap, s.buffer_max, s.catch_up, s.catch_up_max, s.catch_up_window, s.pause_after, s.maintenance,
        s.next_run_at, s.next_nominal_at, s.last_run_at, jsonb_array_length(s.buffered), s.version,
        s.paused, s.paused_note, s.paused_by, s.paused_until, s.error
 FROM headgate.schedules s
@@ -150,7 +155,7 @@ func scanSchedule(row pgx.CollectableRow) (s Schedule, err error) {
 	p := &s.Policy
 	err = row.Scan(&s.ID, &s.Tenant, &s.Database, &s.Fleet, &s.Name, &s.Kind, &s.Args, &s.Queue, &s.Cron, &s.Zone,
 		&p.Gap, &p.Repeat, &p.Start, &p.End, &p.Max, &p.Calendars, &p.Windows, &p.Spread, &s.place,
-		&p.Overlap, &p.BufferMax, &p.CatchUp, &p.CatchUpMax, &p.CatchUpWindow, &p.PauseAfter,
+		&p.Overlap, &p.BufferMax, &p.CatchUp, &p.CatchUpMax, &p.CatchUpWindow, &p.PauseAfter, &p.Maintenance,
 		&s.NextRunAt, &s.Nominal, &s.LastRunAt, &s.Waiting, &s.Version,
 		&s.Paused, &s.PausedNote, &s.PausedBy, &s.PausedUntil, &s.Error)
 	s.Delay = int(s.delay() / time.Second)

@@ -75,7 +75,7 @@ var codes = []struct {
 	{exitUsage, matches[*catalog.InputError]},
 	{exitUsage, oneOfErrors(catalog.ErrNoKey, jobs.ErrNoTenant)},
 	{exitNotFound, oneOfErrors(jobs.ErrUnknownTenant, jobs.ErrUnknownDatabase, catalog.ErrUnknownServer,
-		orchestrator.ErrUnknownJob, orchestrator.ErrUnknownSchedule, orchestrator.ErrUnknownCalendar)},
+		orchestrator.ErrUnknownJob, orchestrator.ErrUnknownSchedule, orchestrator.ErrUnknownCalendar, orchestrator.ErrUnknownClosure)},
 	{exitConflict, oneOfErrors(catalog.ErrExists, orchestrator.ErrScheduleExists, orchestrator.ErrScheduleConflict, orchestrator.ErrIdempotencyConflict,
 		orchestrator.ErrJobFinished, orchestrator.ErrRetryRefused, migrations.ErrOtherDatabase,
 		tenantdb.ErrWrongDatabase)},

@@ -14,7 +14,7 @@ func (p *program) scheduleCommand() *cobra.Command {
 	return group("schedule", "Schedules: jobs that come back, by the clock of a tenant",
 		p.scheduleCreate(), p.scheduleList(), p.scheduleShow(), p.scheduleEdit(), p.schedulePause(), p.scheduleResume(),
 		p.scheduleTrigger(), p.scheduleBackfill(), p.schedulePreview(), p.scheduleWhy(), p.scheduleDelete(),
-		p.schedulePlan(), p.scheduleApply(), p.scheduleDrift(), p.scheduleForecast(), p.scheduleCalendar())
+		p.schedulePlan(), p.scheduleApply(), p.scheduleDrift(), p.scheduleForecast(), p.scheduleCalendar(), p.scheduleClosure())
 }
 
 var scheduleColumns = []column[orchestrator.Schedule]{

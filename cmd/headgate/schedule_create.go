@@ -31,6 +31,7 @@ type policyFlags struct {
 	catchUpMax       int
 	catchUpWindow    time.Duration
 	pauseAfter       int
+	maintenance      bool
 }
 
 func (f *policyFlags) flags(cmd *cobra.Command) {
@@ -43,6 +44,7 @@ func (f *policyFlags) flags(cmd *cobra.Command) {
 	flags.IntVar(&f.catchUpMax, "catch-up-max", 0, "how many all makes up for (default: 10)")
 	flags.DurationVar(&f.catchUpWindow, "catch-up-window", 0, "for how long a missed occurrence is worth firing (default: for ever)")
 	flags.IntVar(&f.pauseAfter, "pause-after", 0, "pause by itself after so many failed jobs in a row (default: never)")
+	flags.BoolVar(&f.maintenance, "maintenance", false, "start in the maintenance windows of the tenant and its server only, where there are any")
 	complete(cmd, "overlap", []string{"skip", "buffer_one", "buffer_all", "cancel", "allow"})
 	complete(cmd, "catch-up", []string{"none", "latest", "all"})
 	complete(cmd, "gap", []string{"next", "skip"})
@@ -73,6 +75,7 @@ func (f *policyFlags) apply(flags *pflag.FlagSet, p *orchestrator.SchedulePolicy
 		"catch-up-max":    func() { p.CatchUpMax = f.catchUpMax },
 		"catch-up-window": func() { p.CatchUpWindow = int(f.catchUpWindow / time.Second) },
 		"pause-after":     func() { p.PauseAfter = f.pauseAfter },
+		"maintenance":     func() { p.Maintenance = f.maintenance },
 	}
 	flags.Visit(func(flag *pflag.Flag) {
 		if change := set[flag.Name]; change != nil {

@@ -48,6 +48,7 @@ type fileSchedule struct {
 	BufferMax   int               `yaml:"buffer_max"`
 	CatchUp     fileCatchUp       `yaml:"catch_up"`
 	PauseAfter  int               `yaml:"pause_after"`
+	Maintenance bool              `yaml:"maintenance"`
 	Overrides   map[string]fileOv `yaml:"overrides"` // by tenant
 }
 
@@ -114,7 +115,7 @@ func (p *program) fleetOf(s fileSchedule) (params orchestrator.FleetParams, err 
 	params = orchestrator.FleetParams{Name: s.Name, Cron: s.Cron, Zone: s.Zone, Policy: orchestrator.SchedulePolicy{
 		Gap: calendar.Gap(s.Gap), Repeat: calendar.Repeat(s.Repeat), Start: s.Start, End: s.End, Max: s.Max, Calendars: s.Calendars, Windows: s.Windows,
 		Spread: int(s.Spread), Overlap: orchestrator.Overlap(s.Overlap), BufferMax: s.BufferMax,
-		CatchUp: orchestrator.CatchUp(s.CatchUp.Policy), CatchUpMax: s.CatchUp.Max, CatchUpWindow: int(s.CatchUp.Window), PauseAfter: s.PauseAfter,
+		CatchUp: orchestrator.CatchUp(s.CatchUp.Policy), CatchUpMax: s.CatchUp.Max, CatchUpWindow: int(s.CatchUp.Window), PauseAfter: s.PauseAfter, Maintenance: s.Maintenance,
 	}}
 	if s.Kind == "" || s.Cron == "" {
 		return params, errors.New("kind and cron are needed")

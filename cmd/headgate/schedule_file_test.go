@@ -63,6 +63,9 @@ func TestScheduleFile(t *testing.T) {
 	r := c.run(verb("drift")...)
 	require.Equal(t, exitFailed, r.code, r.err)
 	golden(t, "schedule_drift", r.out)
+	require.Contains(t, c.ok(verb("apply")...), "rows of 1 tenants: put right")
+	require.Equal(t, "[]\n", c.ok(verb("apply")...))
+	require.NotContains(t, c.run(verb("drift")...).out, "brick", "only what a person has paused is left")
 
 	write(`
 name: site

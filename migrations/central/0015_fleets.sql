@@ -27,6 +27,7 @@ CREATE TABLE headgate.fleets (
     catch_up_max    int NOT NULL,
     catch_up_window int NOT NULL,
     pause_after     int NOT NULL,
+    maintenance     boolean NOT NULL DEFAULT false, -- only in maintenance windows
     version         int NOT NULL DEFAULT 1,
     managed_by      text NOT NULL DEFAULT '',   -- the file that it comes from
     created_at      timestamptz NOT NULL DEFAULT now()
@@ -54,7 +55,8 @@ CREATE TABLE headgate.fleet_overrides (
 ALTER TABLE headgate.schedules
     ADD COLUMN fleet_id      uuid REFERENCES headgate.fleets ON DELETE CASCADE,
     ADD COLUMN fleet_version int,
-    ADD COLUMN fresh         boolean NOT NULL DEFAULT false;
+    ADD COLUMN fresh         boolean NOT NULL DEFAULT false,
+    ADD COLUMN maintenance   boolean NOT NULL DEFAULT false;
 
 CREATE INDEX schedules_fleet ON headgate.schedules (fleet_id, tenant_id) WHERE fleet_id IS NOT NULL;
 
@@ -98,7 +100,7 @@ BEGIN
             cron = coalesce(o.cron, f.cron), zone = coalesce(o.zone, nullif(f.zone, ''), t.timezone),
             gap = f.gap, repeat = f.repeat, start_at = f.start_at, end_at = f.end_at, max_occurrences = f.max_occurrences,
             calendars = f.calendars, windows = f.windows, spread = f.spread, overlap = f.overlap, buffer_max = f.buffer_max,
-            catch_up = f.catch_up, catch_up_max = f.catch_up_max, catch_up_window = f.catch_up_window, pause_after = f.pause_after,
+            catch_up = f.catch_up, catch_up_max = f.catch_up_max, catch_up_window = f.catch_up_window, pause_after = f.pause_after, maintenance = f.maintenance,
             version = s.version + 1, fleet_version = f.version, error = '', fresh = true,
             next_run_at = CASE WHEN s.paused THEN s.paused_until ELSE at END
         FROM headgate.tenants t
@@ -107,12 +109,12 @@ BEGIN
           AND (s.fleet_version <> f.version OR s.zone <> coalesce(o.zone, nullif(f.zone, ''), t.timezone));
 
         INSERT INTO headgate.schedules (id, tenant_id, fleet_id, fleet_version, name, kind, args, queue, priority, max_attempts, cron, zone,
-            gap, repeat, start_at, end_at, max_occurrences, calendars, windows, spread, overlap, buffer_max, catch_up, catch_up_max, catch_up_window, pause_after,
+            gap, repeat, start_at, end_at, max_occurrences, calendars, windows, spread, overlap, buffer_max, catch_up, catch_up_max, catch_up_window, pause_after, maintenance,
             fresh, answered_at, next_run_at)
         SELECT gen_random_uuid(), t.id, f.id, f.version, f.name, f.kind, coalesce(o.args, f.args), f.queue, f.priority, f.max_attempts,
             coalesce(o.cron, f.cron), coalesce(o.zone, nullif(f.zone, ''), t.timezone),
             f.gap, f.repeat, f.start_at, f.end_at, f.max_occurrences, f.calendars, f.windows, f.spread, f.overlap, f.buffer_max,
-            f.catch_up, f.catch_up_max, f.catch_up_window, f.pause_after, true, at, at
+            f.catch_up, f.catch_up_max, f.catch_up_window, f.pause_after, f.maintenance, true, at, at
         FROM headgate.selected_tenants(f.id, p_tenants) AS x (id)
         JOIN headgate.tenants t ON t.id = x.id
         JOIN headgate.databases d ON d.id = t.database_id
