@@ -88,7 +88,7 @@ func (c *Client) why(ctx context.Context, tx pgx.Tx, of ScheduleOf, wall time.Ti
 		default:
 			w.Answer, w.Because = undecided(&s, d, at, now)
 		}
-		if note != "" && w.Because != note {
+		if note != "" && w.Answer != string(SkippedDST) && w.Because != note {
 			w.Because += "; " + note
 		}
 		answers = append(answers, w)
@@ -122,10 +122,10 @@ func because(o *Occurrence) string {
 		Fired:           "it fired",
 		SkippedOverlap:  "the run before it had not ended",
 		SkippedPaused:   "the schedule was paused",
-		SkippedDST:      "the clocks were changed",
+		SkippedDST:      "it was left out",
 		SkippedExcluded: "it was excluded",
 		MissedWindow:    "nobody fired it in time, and then it was too late",
-		Coalesced:       "it was missed, and made up for by a later one",
+		Coalesced:       "it was missed",
 		SuspendedTenant: "the tenant took no work",
 		FailedToEnqueue: "its job could not be made",
 	}[o.Outcome]
