@@ -164,7 +164,7 @@ func TestOverlapPolicies(t *testing.T) {
 		t.Run(string(policy), func(t *testing.T) {
 			t.Parallel()
 			env := setup(t)
-			s := createWith(t, env, string(strings.ReplaceAll(string(policy), "_", "-")), "0 0 1 1 *", orchestrator.SchedulePolicy{Overlap: policy})
+			s := createWith(t, env, strings.ReplaceAll(string(policy), "_", "-"), "0 0 1 1 *", orchestrator.SchedulePolicy{Overlap: policy})
 			for range 3 {
 				dueNow(t, env, s, soon)
 				require.Equal(t, 1, pass(t, env))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -47,7 +48,8 @@ type Scheduler struct {
 	client *Client
 	cfg    SchedulerConfig
 
-	forgotten time.Time // when old answers were last deleted; the loop's own
+	behind    atomic.Pointer[mark] // where a backlog is being worked off
+	forgotten time.Time            // when old answers were last deleted; the loop's own
 
 	mu   sync.Mutex
 	stop context.CancelFunc
@@ -138,26 +140,44 @@ func (s *Scheduler) RunOnce(ctx context.Context) (handled int, wait time.Duratio
 // runOnce fires up to a batch of due schedules and returns how many rows it
 // handled and, if there was nothing more, how long until the next one is due.
 func (s *Scheduler) runOnce(ctx context.Context) (handled int, wait time.Duration, err error) {
+	behind := s.behind.Load()
+	if behind == nil {
+		if wait, err := s.tick(ctx); wait > 0 || err != nil {
+			return 0, wait, err
+		}
+	}
+	batch, err := s.fire(ctx, s.cfg.Batch, behind)
+	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && len(batch) > 0 && refusesData(pgErr) {
+		return s.fireOneByOne(ctx, len(batch))
+	}
+	s.behind.Store(nil)
+	switch n := len(batch); {
+	case err == nil && n == s.cfg.Batch:
+		s.behind.Store(&mark{at: batch[n-1].run, id: batch[n-1].id})
+	case err == nil && n == 0 && behind != nil:
+		return s.runOnce(ctx) // from the beginning
+	}
+	return len(batch), busyWait, err
+}
+
+// tick returns how long nothing is due, 0 if something is.
+func (s *Scheduler) tick(ctx context.Context) (time.Duration, error) {
 	var now time.Time
 	var next *time.Time
 	before := time.Now()
 	if err := s.client.pool.QueryRow(ctx, tickSQL).Scan(&now, &next); err != nil {
-		return 0, 0, fmt.Errorf("looking for the next due schedule: %w", err)
+		return 0, fmt.Errorf("looking for the next due schedule: %w", err)
 	}
 	if err := agree(now, before, s.cfg.MaxSkew); err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	switch {
 	case next == nil:
-		return 0, s.cfg.MaxSleep, nil
+		return s.cfg.MaxSleep, nil
 	case next.After(now):
-		return 0, next.Sub(now), nil
+		return next.Sub(now), nil
 	}
-	batch, err := s.fire(ctx, s.cfg.Batch)
-	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && len(batch) > 0 && refusesData(pgErr) {
-		return s.fireOneByOne(ctx, len(batch))
-	}
-	return len(batch), busyWait, err
+	return 0, nil
 }
 
 // refusesData reports that Postgres does not take a value: the same batch would
@@ -172,7 +192,7 @@ const breakSchedule = `UPDATE headgate.schedules SET error = $2, next_run_at = N
 // fireOneByOne finds the schedule that a batch failed for, and marks it.
 func (s *Scheduler) fireOneByOne(ctx context.Context, n int) (handled int, wait time.Duration, err error) {
 	for range n {
-		batch, err := s.fire(ctx, 1)
+		batch, err := s.fire(ctx, 1, nil)
 		if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && len(batch) == 1 && refusesData(pgErr) {
 			s.client.log.ErrorContext(ctx, "schedule stopped", "schedule", batch[0].name, "tenant", batch[0].tenant, "error", err)
 			_, err = s.client.pool.Exec(ctx, breakSchedule, batch[0].id, clip("its job was refused: "+pgErr.Message, 500))
@@ -187,13 +207,13 @@ func (s *Scheduler) fireOneByOne(ctx context.Context, n int) (handled int, wait 
 
 // fire claims due schedules, decides about each, and writes jobs, answers and
 // next times, in one transaction. The batch is returned also with an error.
-func (s *Scheduler) fire(ctx context.Context, limit int) (batch []due, err error) {
+func (s *Scheduler) fire(ctx context.Context, limit int, behind *mark) (batch []due, err error) {
 	err = s.client.bell.transact(ctx, func(tx pgx.Tx, queues queueSet) error {
 		now, err := agreedClock(ctx, tx, s.cfg.MaxSkew)
 		if err != nil {
 			return err
 		}
-		if batch, err = claimDue(ctx, tx, now, limit); err != nil || len(batch) == 0 {
+		if batch, err = claimDue(ctx, tx, now, limit, behind); err != nil || len(batch) == 0 {
 			return err
 		}
 		r, err := s.look(ctx, tx, now, batch)

@@ -37,9 +37,17 @@ type waiting struct {
 	Origin string    `json:"origin"`
 }
 
+// mark is a place in the index on (next_run_at, id).
+type mark struct {
+	at time.Time
+	id string
+}
+
 // claimDueSQL takes the rows that are due, oldest first, along the partial
 // index on next_run_at; rows that another scheduler has locked are its own. The
-// tenant is read, not locked: suspending it does not wait for a batch.
+// tenant is read, not locked: suspending it does not wait for a batch. It begins
+// behind a mark: in a long backlog the walk would else go again and again over the
+// entries of all rows that have moved on.
 const claimDueSQL = `
 SELECT s.id::text, coalesce(s.tenant_id::text, ''), coalesce(s.database_id::text, ''), d.server_id::text, coalesce(t.status, 'active'), coalesce(t.timezone, 'UTC'),
        s.name, s.kind, s.queue, s.cron, s.zone, s.args, s.priority, s.max_attempts,
@@ -49,20 +57,25 @@ SELECT s.id::text, coalesce(s.tenant_id::text, ''), coalesce(s.database_id::text
 FROM headgate.schedules s
 LEFT JOIN headgate.tenants t ON t.id = s.tenant_id
 LEFT JOIN headgate.databases d ON d.id = coalesce(t.database_id, s.database_id)
-WHERE s.next_run_at <= $1
+WHERE s.next_run_at <= $1 AND (s.next_run_at, s.id) > ($3, $4)
 ORDER BY s.next_run_at, s.id
 LIMIT $2
 FOR UPDATE OF s SKIP LOCKED`
 
 // With stale statistics the planner would gather and sort the whole backlog for
-// every batch instead of walking the index.
-const noBitmapScan = `SET LOCAL enable_bitmapscan = off`
+// every batch instead of walking the index. And a process that is frozen in its
+// batch keeps the rows from others for half a minute, not for ever.
+const noBitmapScan = `
+SELECT set_config('enable_bitmapscan', 'off', true), set_config('idle_in_transaction_session_timeout', '30s', true)`
 
-func claimDue(ctx context.Context, tx pgx.Tx, now time.Time, limit int) ([]due, error) {
+func claimDue(ctx context.Context, tx pgx.Tx, now time.Time, limit int, behind *mark) ([]due, error) {
+	if behind == nil {
+		behind = &mark{id: uuid.Nil.String()}
+	}
 	if _, err := tx.Exec(ctx, noBitmapScan); err != nil {
 		return nil, fmt.Errorf("preparing to claim due schedules: %w", err)
 	}
-	rows, err := tx.Query(ctx, claimDueSQL, now, limit)
+	rows, err := tx.Query(ctx, claimDueSQL, now, limit, behind.at, behind.id)
 	if err != nil {
 		return nil, fmt.Errorf("claiming due schedules: %w", err)
 	}

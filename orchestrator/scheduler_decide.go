@@ -152,7 +152,11 @@ func (l *sight) occur(d *due, table *calendar.Schedule, out *decision) {
 	} else if g.upto.Before(d.run) {
 		g.upto = d.run // somebody has moved the row
 	}
-	g.others = table.Count(g.first, g.upto)
+	next := table.Next(g.first)
+	if !next.IsZero() && !next.After(g.upto) {
+		g.others = table.Count(g.first, g.upto)
+		next = table.Next(g.upto)
+	}
 	g.count = g.others + 1
 	barred := (len(d.policy.Calendars) > 0 || len(d.policy.Windows) > 0) && d.nominal != nil && g.first.Equal(*d.nominal) && !table.Next(g.first.Add(-time.Second)).Equal(g.first)
 	if barred { // a calendar has changed since
@@ -168,7 +172,7 @@ func (l *sight) occur(d *due, table *calendar.Schedule, out *decision) {
 		out.answered = g.first
 	}
 	out.nominal = nil
-	if next := table.Next(out.answered); !next.IsZero() {
+	if !next.IsZero() {
 		out.nominal = &next
 	}
 	if g.count == 0 {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
@@ -202,7 +203,7 @@ FROM headgate.tenants t, generate_series(1, 5000) i`)
 		require.NoError(t, pgx.BeginFunc(ctx, env.Pool, func(tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, orchestrator.NoBitmapScan)
 			require.NoError(t, err)
-			rows, err := tx.Query(ctx, `EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) `+orchestrator.ClaimDueSQL, time.Now(), 100)
+			rows, err := tx.Query(ctx, `EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) `+orchestrator.ClaimDueSQL, time.Now(), 100, time.Time{}, uuid.Nil)
 			require.NoError(t, err)
 			plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
 			require.NoError(t, err)

@@ -137,7 +137,8 @@ SELECT s.id, s.tenant_id, s.name, s.version, 'scheduler', $2, $3 FROM headgate.s
 // pauseAndResume is for the few whose pause begins or ends.
 func (c *Client) pauseAndResume(ctx context.Context, tx pgx.Tx, now time.Time, batch []due, decisions []decision) (err error) {
 	for i := range decisions {
-		out, action := &decisions[i], ""
+		out := &decisions[i]
+		var action string
 		switch {
 		case out.pause != "":
 			action = "pause"

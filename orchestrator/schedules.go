@@ -131,13 +131,6 @@ func (o ScheduleOf) owner() string {
 	return "tenant " + o.Tenant
 }
 
-func (o ScheduleOf) flag() string {
-	if o.Database != "" {
-		return "--database " + o.Database
-	}
-	return "--tenant " + o.Tenant
-}
-
 // scheduleColumns are in the order of scanSchedule.
 const scheduleColumns = `
 SELECT s.id::text, coalesce(t.slug, ''), coalesce(d.name, ''), coalesce(f.name, ''), s.name, s.kind, s.args, s.queue, s.cron, s.zone,

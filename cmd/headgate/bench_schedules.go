@@ -168,7 +168,7 @@ func (s *benchStage) fires(ctx context.Context, pool *pgxpool.Pool, ours bool, p
 
 // nothingDue waits until the database says that nothing is due any more.
 func nothingDue(ctx context.Context, pool *pgxpool.Pool, due time.Time) error {
-	tick := time.NewTicker(2 * time.Millisecond)
+	tick := time.NewTicker(25 * time.Millisecond) // a look walks over what has moved on
 	defer tick.Stop()
 	for some := true; some; {
 		if err := pool.QueryRow(ctx, benchDue, due).Scan(&some); err != nil {

@@ -12,7 +12,7 @@ import (
 // Words says in English when the schedule fires: "every weekday at 07:00
 // (Europe/Paris)". It leaves out what calendars and windows take away.
 func (s *Schedule) Words() string {
-	text := ""
+	var text string
 	if s.every > 0 {
 		text = "every " + durationWords(s.every)
 		if !s.anchor.IsZero() {
@@ -93,7 +93,7 @@ func (s *Schedule) dayWords() string {
 		}
 		in = and(names)
 	}
-	date := ""
+	var date string
 	switch {
 	case len(days) == 31:
 		date = "every day"
