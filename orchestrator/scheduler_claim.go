@@ -63,10 +63,11 @@ LIMIT $2
 FOR UPDATE OF s SKIP LOCKED`
 
 // With stale statistics the planner would gather and sort the whole backlog for
-// every batch instead of walking the index. And a process that is frozen in its
+// every batch instead of walking the index, and with those of an empty queue it
+// would scan it. And a process that is frozen in its
 // batch keeps the rows from others for half a minute, not for ever.
 const noBitmapScan = `
-SELECT set_config('enable_bitmapscan', 'off', true), set_config('idle_in_transaction_session_timeout', '30s', true)`
+SELECT set_config('enable_bitmapscan', 'off', true), set_config('enable_seqscan', 'off', true), set_config('idle_in_transaction_session_timeout', '30s', true)`
 
 func claimDue(ctx context.Context, tx pgx.Tx, now time.Time, limit int, behind *mark) ([]due, error) {
 	if behind == nil {
@@ -161,8 +162,14 @@ func (l *sight) whyClosed(d *due) string {
 	return l.closed.why(start{tenant: d.tenant, server: d.server, zone: zone, maintenance: d.policy.Maintenance, takes: takes}, l.now)
 }
 
+// selectUnfinished is a probe of the index on UIDs for each. As one condition,
+// = ANY, it was compared with every UID in every row whenever the plan had been made
+// while the queue was short.
 const selectUnfinished = `
-SELECT metadata->>'job_uid' FROM river_job WHERE metadata ? 'job_uid' AND metadata->>'job_uid' = ANY($1) AND finalized_at IS NULL`
+SELECT u.uid
+FROM unnest($1::text[]) AS u (uid)
+CROSS JOIN LATERAL (
+    SELECT FROM river_job j WHERE j.metadata ? 'job_uid' AND j.metadata->>'job_uid' = u.uid AND j.finalized_at IS NULL LIMIT 1) running`
 
 // unfinished returns those of the jobs that have not ended.
 func unfinished(ctx context.Context, tx pgx.Tx, uids []string) (map[string]bool, error) {
