@@ -64,7 +64,7 @@ func TestBenchBadInput(t *testing.T) {
 	t.Parallel()
 	c := bare(t)
 	c.fails(exitUsage, []string{"bench"}, "NAME is missing")
-	c.fails(exitUsage, []string{"bench", "drian"}, "is not one of drain, enqueue, pickup, tenant, all", "did you mean drain?")
+	c.fails(exitUsage, []string{"bench", "drian"}, "is not one of drain, enqueue, pickup, tenant, schedules, all", "did you mean drain?")
 	c.fails(exitUsage, []string{"bench", "drain", "--pairs", "0"}, "--pairs: 0 does not fit, give 1 to 1000")
 	c.fails(exitUsage, []string{"bench", "drain", "--seconds", "0"}, "--seconds: 0 does not fit")
 	c.fails(exitUsage, []string{"bench", "drain", "--seconds", "NaN"}, "--seconds: NaN does not fit")

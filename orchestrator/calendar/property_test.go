@@ -125,19 +125,20 @@ func walk(s spec, start, end time.Time, gap calendar.Gap, repeat calendar.Repeat
 		_, offset := now.Zone()
 		return now.UTC().Add(time.Duration(offset) * time.Second)
 	}
-	first, last := map[time.Time]time.Time{}, map[time.Time]time.Time{}
-	for now := start.Add(-48 * time.Hour); now.Before(end.Add(48 * time.Hour)); now = now.Add(time.Minute) {
-		if _, ok := first[wallOf(now)]; !ok {
-			first[wallOf(now)] = now
+	first, last := map[int64]time.Time{}, map[int64]time.Time{}
+	for now := start.Add(-27 * time.Hour); now.Before(end.Add(27 * time.Hour)); now = now.Add(time.Minute) {
+		minute := wallOf(now).Unix()
+		if _, ok := first[minute]; !ok {
+			first[minute] = now
 		}
-		last[wallOf(now)] = now
+		last[minute] = now
 	}
 	fires, previous := []time.Time(nil), time.Time{}
 	for now := start.Add(-time.Minute); now.Before(end); now = now.Add(time.Minute) {
 		wall := wallOf(now)
-		fire := s.matches(wall) && (repeat == calendar.RepeatBoth || repeat == calendar.RepeatFirst && first[wall].Equal(now) || repeat == calendar.RepeatLast && last[wall].Equal(now))
+		fire := s.matches(wall) && (repeat == calendar.RepeatBoth || repeat == calendar.RepeatFirst && first[wall.Unix()].Equal(now) || repeat == calendar.RepeatLast && last[wall.Unix()].Equal(now))
 		for skipped := previous.Add(time.Minute); gap == calendar.GapNext && !previous.IsZero() && skipped.Before(wall); skipped = skipped.Add(time.Minute) {
-			fire = fire || s.matches(skipped) && first[skipped].IsZero()
+			fire = fire || s.matches(skipped) && first[skipped.Unix()].IsZero()
 		}
 		if fire && now.After(start) {
 			fires = append(fires, now)
