@@ -39,9 +39,10 @@ type Info struct {
 	Database string
 
 	// Schedule is the schedule that enqueued the job, "" if an application did,
-	// and Nominal the time that the schedule named (zero without a schedule).
-	Schedule string
-	Nominal  time.Time
+	// Nominal the time that the schedule named, and Effective when it was to start:
+	// later by the schedule's place in its spread (both zero without a schedule).
+	Schedule           string
+	Nominal, Effective time.Time
 
 	// EnqueuedAt and ScheduledAt are when the job was accepted and when it was
 	// due, by the central database's clock.

@@ -17,6 +17,7 @@ type Meta struct {
 	TimeoutMS   int64          `json:"timeout_ms,omitempty"` // of one attempt, instead of the kind's
 	Schedule    string         `json:"schedule,omitempty"`
 	Nominal     *time.Time     `json:"nominal,omitempty"`
+	Effective   *time.Time     `json:"effective,omitempty"`   // Nominal and the delay of the schedule's spread
 	Parent      string         `json:"parent,omitempty"`      // UID of the job whose handler asked for this one
 	RerunOf     string         `json:"rerun_of,omitempty"`    // UID of the job that this one repeats
 	TraceParent string         `json:"traceparent,omitempty"` // W3C trace context of the enqueuer

@@ -14,6 +14,7 @@ const JanitorLock = janitorLock
 // Statements whose plans are looked at, and their settings.
 const (
 	ClaimDueSQL       = claimDueSQL
+	TickSQL           = tickSQL
 	NoBitmapScan      = noBitmapScan
 	SelectAttemptsSQL = selectAttempts
 	StandingSQL       = standingSQL

@@ -3,15 +3,14 @@ package orchestrator
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-
-	"github.com/headgate/headgate/jobs"
-	"github.com/headgate/headgate/orchestrator/calendar"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // SchedulerConfig is what lives as long as a Scheduler. The zero value works.
@@ -27,17 +26,30 @@ type SchedulerConfig struct {
 	// Beyond it nothing fires here: one of the two is wrong, and a schedule that
 	// has fired cannot be taken back. 0 means 5 seconds.
 	MaxSkew time.Duration
+
+	// KeepOccurrences is how long the answer for each occurrence is kept. 0 means
+	// 90 days.
+	KeepOccurrences time.Duration
+
+	// Check looks at a kind and its arguments before a job is made of them, and
+	// says why they do not fit. nil means that all do. It is for the kinds that
+	// this program knows: after a deploy a schedule may ask for one that is gone.
+	Check func(kind string, args []byte) error
 }
 
 // Scheduler fires schedules: each due row becomes a job and moves on to its next
 // time, in one transaction, so that an occurrence fires once however many
 // schedulers run. None of them leads. Times are the database's.
 //
-// Occurrences missed while no scheduler ran are not made up for: the schedule
-// fires once and goes on from now.
+// What was missed while no scheduler ran is made up for as each schedule's policy
+// says, and every occurrence has a row in headgate.occurrences that says what became
+// of it.
 type Scheduler struct {
 	client *Client
 	cfg    SchedulerConfig
+
+	behind    atomic.Pointer[mark] // where a backlog is being worked off
+	forgotten time.Time            // when old answers were last deleted; the loop's own
 
 	mu   sync.Mutex
 	stop context.CancelFunc
@@ -49,6 +61,7 @@ func NewScheduler(client *Client, cfg SchedulerConfig) *Scheduler {
 	cfg.Batch = cmp.Or(cfg.Batch, 1000)
 	cfg.MaxSleep = cmp.Or(cfg.MaxSleep, time.Second)
 	cfg.MaxSkew = cmp.Or(cfg.MaxSkew, 5*time.Second)
+	cfg.KeepOccurrences = cmp.Or(cfg.KeepOccurrences, 90*24*time.Hour)
 	return &Scheduler{client: client, cfg: cfg}
 }
 
@@ -95,157 +108,126 @@ func (s *Scheduler) loop(ctx context.Context, done chan<- struct{}) {
 
 // pass fires one batch and says how long there is nothing to do.
 func (s *Scheduler) pass(ctx context.Context) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
 	fired, wait, err := s.runOnce(ctx)
 	if err != nil || fired == s.cfg.Batch {
 		return 0, err
 	}
+	if s.forgotten.IsZero() || time.Since(s.forgotten) > time.Hour {
+		s.forgotten = time.Now()
+		if _, err := s.forget(ctx, time.Now().Add(-s.cfg.KeepOccurrences)); err != nil {
+			return 0, err
+		}
+	}
 	return min(max(wait, time.Millisecond), s.cfg.MaxSleep), nil
+}
+
+// tickSQL is all that an idle tick does: one probe of the index on next_run_at.
+const tickSQL = `
+SELECT clock_timestamp(), (SELECT next_run_at FROM headgate.schedules WHERE next_run_at IS NOT NULL ORDER BY next_run_at LIMIT 1)`
+
+// busyWait is the pause when others have all rows that are due.
+const busyWait = 20 * time.Millisecond
+
+// RunOnce is one pass of the loop, for who drives it himself: it fires up to a batch
+// of due schedules and returns how many rows it handled and, if there was nothing
+// more, how long until the next one is due.
+func (s *Scheduler) RunOnce(ctx context.Context) (handled int, wait time.Duration, err error) {
+	return s.runOnce(ctx)
 }
 
 // runOnce fires up to a batch of due schedules and returns how many rows it
 // handled and, if there was nothing more, how long until the next one is due.
 func (s *Scheduler) runOnce(ctx context.Context) (handled int, wait time.Duration, err error) {
-	err = pgx.BeginFunc(ctx, s.client.pool, func(tx pgx.Tx) error {
+	behind := s.behind.Load()
+	if behind == nil {
+		if wait, err := s.tick(ctx); wait > 0 || err != nil {
+			return 0, wait, err
+		}
+	}
+	batch, err := s.fire(ctx, s.cfg.Batch, behind)
+	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && len(batch) > 0 && refusesData(pgErr) {
+		return s.fireOneByOne(ctx, len(batch))
+	}
+	s.behind.Store(nil)
+	switch n := len(batch); {
+	case err == nil && n == s.cfg.Batch:
+		s.behind.Store(&mark{at: batch[n-1].run, id: batch[n-1].id})
+	case err == nil && n == 0 && behind != nil:
+		return s.runOnce(ctx) // from the beginning
+	}
+	return len(batch), busyWait, err
+}
+
+// tick returns how long nothing is due, 0 if something is.
+func (s *Scheduler) tick(ctx context.Context) (time.Duration, error) {
+	var now time.Time
+	var next *time.Time
+	before := time.Now()
+	if err := s.client.pool.QueryRow(ctx, tickSQL).Scan(&now, &next); err != nil {
+		return 0, fmt.Errorf("looking for the next due schedule: %w", err)
+	}
+	if err := agree(now, before, s.cfg.MaxSkew); err != nil {
+		return 0, err
+	}
+	switch {
+	case next == nil:
+		return s.cfg.MaxSleep, nil
+	case next.After(now):
+		return next.Sub(now), nil
+	}
+	return 0, nil
+}
+
+// refusesData reports that Postgres does not take a value: the same batch would
+// fail again.
+func refusesData(err *pgconn.PgError) bool {
+	class := err.Code[:min(2, len(err.Code))]
+	return class == "22" || class == "23" || err.Code == "54000" || err.Code == "42846"
+}
+
+const breakSchedule = `UPDATE headgate.schedules SET error = $2, next_run_at = NULL WHERE id = $1`
+
+// fireOneByOne finds the schedule that a batch failed for, and marks it.
+func (s *Scheduler) fireOneByOne(ctx context.Context, n int) (handled int, wait time.Duration, err error) {
+	for range n {
+		batch, err := s.fire(ctx, 1, nil)
+		if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && len(batch) == 1 && refusesData(pgErr) {
+			s.client.log.ErrorContext(ctx, "schedule stopped", "schedule", batch[0].name, "tenant", batch[0].tenant, "error", err)
+			_, err = s.client.pool.Exec(ctx, breakSchedule, batch[0].id, clip("its job was refused: "+pgErr.Message, 500))
+		}
+		if err != nil {
+			return handled, 0, err
+		}
+		handled += len(batch)
+	}
+	return handled, 0, nil
+}
+
+// fire claims due schedules, decides about each, and writes jobs, answers and
+// next times, in one transaction. The batch is returned also with an error.
+func (s *Scheduler) fire(ctx context.Context, limit int, behind *mark) (batch []due, err error) {
+	err = s.client.bell.transact(ctx, func(tx pgx.Tx, queues queueSet) error {
 		now, err := agreedClock(ctx, tx, s.cfg.MaxSkew)
 		if err != nil {
 			return err
 		}
-		due, err := claimDue(ctx, tx, now, s.cfg.Batch)
+		if batch, err = claimDue(ctx, tx, now, limit, behind); err != nil || len(batch) == 0 {
+			return err
+		}
+		r, err := s.look(ctx, tx, now, batch)
 		if err != nil {
 			return err
 		}
-		handled = len(due)
-		if handled == 0 {
-			wait, err = untilNext(ctx, tx, now, s.cfg.MaxSleep)
-			return err
+		decisions := make([]decision, len(batch))
+		for i := range batch {
+			decisions[i] = r.decide(&batch[i])
+			if text := decisions[i].err; text != "" {
+				s.client.log.ErrorContext(ctx, "schedule stopped", "schedule", batch[i].name, "tenant", batch[i].tenant, "error", text)
+			}
 		}
-		return s.fire(ctx, tx, now, due)
+		return s.client.carryOut(ctx, tx, now, batch, decisions, queues)
 	})
-	return handled, wait, err
-}
-
-// due is a schedule whose time has come.
-type due struct {
-	id, tenant, status, name, kind, queue, cron, zone string
-	args                                              []byte
-	priority, maxAttempts                             int
-	at                                                time.Time
-}
-
-// claimDueSQL takes the rows that are due, oldest first, along the partial
-// index on next_run_at; rows that another scheduler has locked are its own. The
-// tenant is read, not locked: suspending it does not wait for a batch.
-const claimDueSQL = `
-SELECT s.id::text, s.tenant_id::text, t.status, s.name, s.kind, s.queue, s.cron, s.zone, s.args, s.priority, s.max_attempts, s.next_run_at
-FROM headgate.schedules s JOIN headgate.tenants t ON t.id = s.tenant_id
-WHERE s.next_run_at <= $1
-ORDER BY s.next_run_at, s.id
-LIMIT $2
-FOR UPDATE OF s SKIP LOCKED`
-
-// With stale statistics the planner would gather and sort the whole backlog for
-// every batch instead of walking the index.
-const noBitmapScan = `SET LOCAL enable_bitmapscan = off`
-
-func claimDue(ctx context.Context, tx pgx.Tx, now time.Time, limit int) ([]due, error) {
-	if _, err := tx.Exec(ctx, noBitmapScan); err != nil {
-		return nil, fmt.Errorf("preparing to claim due schedules: %w", err)
-	}
-	rows, err := tx.Query(ctx, claimDueSQL, now, limit)
-	if err != nil {
-		return nil, fmt.Errorf("claiming due schedules: %w", err)
-	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (d due, err error) {
-		err = row.Scan(&d.id, &d.tenant, &d.status, &d.name, &d.kind, &d.queue, &d.cron, &d.zone, &d.args, &d.priority, &d.maxAttempts, &d.at)
-		return d, err
-	})
-}
-
-const selectNextRun = `SELECT min(next_run_at) FROM headgate.schedules WHERE next_run_at IS NOT NULL`
-
-func untilNext(ctx context.Context, tx pgx.Tx, now time.Time, atMost time.Duration) (time.Duration, error) {
-	var next *time.Time
-	if err := tx.QueryRow(ctx, selectNextRun).Scan(&next); err != nil {
-		return 0, fmt.Errorf("looking for the next due schedule: %w", err)
-	}
-	if next == nil {
-		return atMost, nil
-	}
-	return next.Sub(now), nil
-}
-
-// advanceSQL moves a batch of schedules on. A schedule in error is not due any
-// more and says why.
-const advanceSQL = `
-UPDATE headgate.schedules s
-SET next_run_at = a.next, error = a.error, last_run_at = CASE WHEN a.fired THEN a.at ELSE s.last_run_at END
-FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::boolean[], $5::timestamptz[]) AS a (id, next, error, fired, at)
-WHERE s.id = a.id`
-
-// fire enqueues the jobs of a batch and moves its schedules on. A schedule that
-// cannot be computed is marked and stops nobody else's. A suspended tenant's
-// moves on without a job.
-func (s *Scheduler) fire(ctx context.Context, tx pgx.Tx, now time.Time, batch []due) error {
-	n := len(batch)
-	ids, nexts, errs := make([]string, n), make([]*time.Time, n), make([]string, n)
-	fired, ats := make([]bool, n), make([]time.Time, n)
-	var items []item
-	for i, d := range batch {
-		ids[i], ats[i] = d.id, d.at
-		next, err := nextTime(d, now)
-		if err != nil {
-			errs[i] = err.Error()
-			s.client.log.ErrorContext(ctx, "schedule stopped", "schedule", d.name, "tenant", d.tenant, "error", err)
-			continue
-		}
-		nexts[i] = &next
-		if d.status == "active" || d.status == "moving" {
-			fired[i] = true
-			items = append(items, d.item())
-		}
-	}
-	if len(items) > 0 {
-		if err := s.client.insertMany(ctx, tx, items); err != nil {
-			return err
-		}
-	}
-	tag, err := tx.Exec(ctx, advanceSQL, ids, nexts, errs, fired, ats)
-	if err != nil {
-		return fmt.Errorf("advancing %d schedules: %w", n, err)
-	}
-	if tag.RowsAffected() != int64(n) {
-		return fmt.Errorf("advancing %d schedules changed %d rows; nothing is fired", n, tag.RowsAffected())
-	}
-	return nil
-}
-
-// nextTime is the first time after now, whatever was missed before.
-func nextTime(d due, now time.Time) (next time.Time, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("computing the next time of %q in %s panicked: %v", d.cron, d.zone, v)
-		}
-	}()
-	cron, err := calendar.Parse(d.cron, d.zone)
-	if err != nil {
-		return next, err
-	}
-	if next = cron.Next(now); next.IsZero() {
-		return next, fmt.Errorf("%q never fires again", d.cron)
-	}
-	return next, nil
-}
-
-// item is the job of one occurrence.
-func (d due) item() item {
-	at := d.at.UTC()
-	return item{
-		kind: d.kind, args: d.args, queue: d.queue, priority: d.priority, maxAttempts: d.maxAttempts,
-		meta: jobs.Meta{
-			UID: uuid.Must(uuid.NewV7()).String(), Tenant: d.tenant, Schedule: d.name, Nominal: &at,
-			TraceParent: newTraceParent(),
-		},
-	}
+	return batch, err
 }

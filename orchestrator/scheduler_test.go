@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
@@ -24,6 +25,10 @@ func create(t *testing.T, env *jobstest.Env, tenant, name, cron string) orchestr
 	})
 	require.NoError(t, err)
 	return s
+}
+
+func of(tenant, name string) orchestrator.ScheduleOf {
+	return orchestrator.ScheduleOf{Tenant: tenant, Name: name}
 }
 
 // makeDue moves schedules into the past, as if their time had come.
@@ -113,7 +118,7 @@ func TestPauseAndSuspend(t *testing.T) {
 	ctx := context.Background()
 	s := orchestrator.NewScheduler(env.Client, orchestrator.SchedulerConfig{})
 	create(t, env, "acme", "nightly", "@daily")
-	require.NoError(t, env.Client.PauseSchedule(ctx, "acme", "nightly", "audit until Friday"))
+	require.NoError(t, env.Client.PauseSchedule(ctx, of("acme", "nightly"), &orchestrator.SchedulePauseOpts{Note: "audit until Friday"}))
 	makeDue(t, env)
 	n, _, err := orchestrator.RunOnce(s, ctx)
 	require.NoError(t, err)
@@ -124,7 +129,7 @@ func TestPauseAndSuspend(t *testing.T) {
 	require.Nil(t, list[0].NextRunAt)
 	require.Equal(t, "audit until Friday", list[0].PausedNote)
 
-	require.NoError(t, env.Client.ResumeSchedule(ctx, "acme", "nightly"))
+	require.NoError(t, env.Client.ResumeSchedule(ctx, of("acme", "nightly"), "ines"))
 	require.NoError(t, env.Catalog.SetStatus(ctx, "acme", catalog.Suspended))
 	makeDue(t, env)
 	n, _, err = orchestrator.RunOnce(s, ctx)
@@ -133,8 +138,8 @@ func TestPauseAndSuspend(t *testing.T) {
 	require.Zero(t, count(t, env, `SELECT count(*) FROM river_job`))
 	require.Equal(t, 1, count(t, env, `SELECT count(*) FROM headgate.schedules WHERE next_run_at > now()`))
 
-	require.ErrorIs(t, env.Client.PauseSchedule(ctx, "acme", "weekly", ""), orchestrator.ErrUnknownSchedule)
-	require.ErrorIs(t, env.Client.ResumeSchedule(ctx, "acme", "weekly"), orchestrator.ErrUnknownSchedule)
+	require.ErrorIs(t, env.Client.PauseSchedule(ctx, of("acme", "weekly"), nil), orchestrator.ErrUnknownSchedule)
+	require.ErrorIs(t, env.Client.ResumeSchedule(ctx, of("acme", "weekly"), ""), orchestrator.ErrUnknownSchedule)
 }
 
 // A schedule that cannot be computed any more is marked, and stops nobody else's.
@@ -198,7 +203,7 @@ FROM headgate.tenants t, generate_series(1, 5000) i`)
 		require.NoError(t, pgx.BeginFunc(ctx, env.Pool, func(tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, orchestrator.NoBitmapScan)
 			require.NoError(t, err)
-			rows, err := tx.Query(ctx, `EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) `+orchestrator.ClaimDueSQL, time.Now(), 100)
+			rows, err := tx.Query(ctx, `EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) `+orchestrator.ClaimDueSQL, time.Now(), 100, time.Time{}, uuid.Nil)
 			require.NoError(t, err)
 			plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
 			require.NoError(t, err)

@@ -6,242 +6,252 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
-	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/calendar"
 )
 
-// Schedule is one row: a kind and its arguments, enqueued for one tenant
-// whenever its cron text says so.
+// Schedule is one row: a kind and its arguments, enqueued for one tenant, or for
+// one database, whenever its cron text says so.
 type Schedule struct {
-	ID         string          `json:"id"`
-	Tenant     string          `json:"tenant"` // slug
-	Name       string          `json:"name"`   // unique for the tenant
-	Kind       string          `json:"kind"`
-	Args       json.RawMessage `json:"args"`
-	Queue      string          `json:"queue"`
-	Cron       string          `json:"cron"`
-	Zone       string          `json:"zone"`
-	NextRunAt  *time.Time      `json:"next_run_at"` // nil: paused, or in error
-	LastRunAt  *time.Time      `json:"last_run_at"`
-	Paused     bool            `json:"paused"`
-	PausedNote string          `json:"paused_note,omitempty"`
-	Error      string          `json:"error,omitempty"` // why it cannot fire
+	ID        string          `json:"id"`
+	Tenant    string          `json:"tenant"`             // slug; "" for a database's
+	Database  string          `json:"database,omitempty"` // name; of a kind of scope database
+	Fleet     string          `json:"fleet,omitempty"`    // the fleet schedule that it comes from
+	Name      string          `json:"name"`               // unique for the tenant, or the database
+	Kind      string          `json:"kind"`
+	Args      json.RawMessage `json:"args"`
+	Queue     string          `json:"queue"`
+	Cron      string          `json:"cron"`
+	Zone      string          `json:"zone"`
+	Policy    SchedulePolicy  `json:"policy"`
+	Delay     int             `json:"delay_seconds"` // of its starts, by its place in the spread
+	NextRunAt *time.Time      `json:"next_run_at"`   // nil: paused, ended, or in error
+	Nominal   *time.Time      `json:"next_nominal_at"`
+	LastRunAt *time.Time      `json:"last_run_at"`
+	Waiting   int             `json:"waiting"` // occurrences that wait for the run before them
+	Version   int             `json:"version"` // rises with every edit
+
+	Paused      bool       `json:"paused"`
+	PausedNote  string     `json:"paused_note,omitempty"`
+	PausedBy    string     `json:"paused_by,omitempty"`
+	PausedUntil *time.Time `json:"paused_until,omitempty"`
+	Error       string     `json:"error,omitempty"` // why it cannot fire
+
+	place float64
 }
 
-// ScheduleParams is what CreateSchedule needs.
-type ScheduleParams struct {
-	Tenant string    // slug, UUID or org_id; "" means the context's
-	Name   string    // [a-z][a-z0-9-]{0,62}
-	Args   jobs.Args // the kind and its arguments
-	Cron   string    // five fields, @daily and the like, or @every 10m
-	Zone   string    // IANA name; "" means the tenant's own
-	Opts   *EnqueueOpts
+// SchedulePolicy is what a schedule does beside firing at its times. Durations are
+// whole seconds. The zero value of a field means the default given here.
+type SchedulePolicy struct {
+	Gap    calendar.Gap    `json:"gap,omitempty"`    // for a time that the clocks jump over
+	Repeat calendar.Repeat `json:"repeat,omitempty"` // for a time that comes twice
+
+	Start     *time.Time `json:"start,omitempty"` // the first time that may fire
+	End       *time.Time `json:"end,omitempty"`   // the last
+	Max       int        `json:"max,omitempty"`   // occurrences, counted from Start; 0: no bound
+	Calendars []string   `json:"calendars,omitempty"`
+	Windows   []string   `json:"windows,omitempty"` // see calendar.ParseWindow
+
+	// Spread is the time over which the starts of many schedules are spread, each
+	// at a place of its own, in seconds. Default 0.
+	Spread int `json:"spread_seconds,omitempty"`
+
+	// Overlap says what happens when the run before has not ended. Default skip.
+	Overlap Overlap `json:"overlap"`
+
+	// BufferMax bounds what OverlapBufferAll lets wait. Default 100, at most 1000.
+	BufferMax int `json:"buffer_max,omitempty"`
+
+	// CatchUp says what happens to what was missed while no scheduler ran. Default
+	// latest.
+	CatchUp CatchUp `json:"catch_up"`
+
+	// CatchUpMax bounds what CatchUpAll fires. Default 10, at most 1000.
+	CatchUpMax int `json:"catch_up_max,omitempty"`
+
+	// CatchUpWindow is for how long a missed occurrence is worth firing, in
+	// seconds. 0 means for ever; for CatchUpNone a minute.
+	CatchUpWindow int `json:"catch_up_window_seconds,omitempty"`
+
+	// PauseAfter is the number of failed jobs in a row that pauses the schedule.
+	// 0 means never.
+	PauseAfter int `json:"pause_after,omitempty"`
+
+	// Maintenance says that it starts in the maintenance windows of its tenant and
+	// server only, where there are any (Closure), and not so late in one that most
+	// of its runs, by the 95th percentile of the last two weeks, would overrun it.
+	Maintenance bool `json:"maintenance,omitempty"`
 }
+
+// Overlap is a policy for an occurrence whose predecessor has not ended.
+type Overlap string
+
+// The policies.
+const (
+	OverlapSkip      Overlap = "skip"       // it is not fired
+	OverlapBufferOne Overlap = "buffer_one" // one waits for the end, further ones are not fired
+	OverlapBufferAll Overlap = "buffer_all" // up to BufferMax wait, and run one after the other
+	OverlapCancel    Overlap = "cancel"     // the run before is cancelled; the newest waits for its end
+	OverlapAllow     Overlap = "allow"      // both run
+)
+
+// CatchUp is a policy for occurrences that were missed.
+type CatchUp string
+
+// The policies.
+const (
+	CatchUpNone   CatchUp = "none"   // none is fired
+	CatchUpLatest CatchUp = "latest" // the last one
+	CatchUpAll    CatchUp = "all"    // the last CatchUpMax
+)
 
 // Errors of schedules, wrapped in a sentence with the names.
 var (
-	ErrScheduleExists  = errors.New("schedule exists already")
-	ErrUnknownSchedule = errors.New("unknown schedule")
+	ErrScheduleExists   = errors.New("schedule exists already")
+	ErrUnknownSchedule  = errors.New("unknown schedule")
+	ErrScheduleConflict = errors.New("schedule is not as expected")
 )
 
-var scheduleName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
-
-// CreateSchedule stores a schedule; it fires from the first matching time after
-// now on. Nothing is stored if a field is wrong. Opts.RunAt and Opts.Timeout do
-// not apply. Errors match ErrScheduleExists where the tenant has one of that
-// name, and those of Enqueue.
-func (c *Client) CreateSchedule(ctx context.Context, params ScheduleParams) (schedule Schedule, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
-		schedule, err = c.CreateScheduleTx(ctx, tx, params)
-		return err
-	})
-	return schedule, err
+// ScheduleOf names one schedule: of a tenant (slug, UUID or org_id), or of a
+// database.
+type ScheduleOf struct {
+	Tenant   string
+	Database string
+	Name     string
 }
 
-const insertSchedule = `
-INSERT INTO headgate.schedules (id, tenant_id, name, kind, args, queue, priority, max_attempts, cron, zone, next_run_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`
+func (o ScheduleOf) owner() string {
+	if o.Database != "" {
+		return "database " + o.Database
+	}
+	return "tenant " + o.Tenant
+}
 
-// CreateScheduleTx is CreateSchedule inside the caller's transaction on the
-// central database.
-func (c *Client) CreateScheduleTx(ctx context.Context, tx pgx.Tx, params ScheduleParams) (Schedule, error) {
-	if !scheduleName.MatchString(params.Name) {
-		return Schedule{}, fmt.Errorf("schedule name %q: give 1 to 63 lower-case letters, digits or dashes, a letter first", cut(params.Name))
+// scheduleColumns are in the order of scanSchedule.
+const scheduleColumns = `
+SELECT s.id::text, coalesce(t.slug, ''), coalesce(d.name, ''), coalesce(f.name, ''), s.name, s.kind, s.args, s.queue, s.cron, s.zone,
+       s.gap, s.repeat, s.start_at, s.end_at, s.max_occurrences, s.calendars, s.windows, s.spread, s.place,
+       s.overlap, s.buffer_max, s.catch_up, s.catch_up_max, s.catch_up_window, s.pause_after, s.maintenance,
+       s.next_run_at, s.next_nominal_at, s.last_run_at, jsonb_array_length(s.buffered), s.version,
+       s.paused, s.paused_note, s.paused_by, s.paused_until, s.error
+FROM headgate.schedules s
+LEFT JOIN headgate.tenants t ON t.id = s.tenant_id
+LEFT JOIN headgate.databases d ON d.id = s.database_id
+LEFT JOIN headgate.fleets f ON f.id = s.fleet_id
+`
+
+func scanSchedule(row pgx.CollectableRow) (s Schedule, err error) {
+	p := &s.Policy
+	err = row.Scan(&s.ID, &s.Tenant, &s.Database, &s.Fleet, &s.Name, &s.Kind, &s.Args, &s.Queue, &s.Cron, &s.Zone,
+		&p.Gap, &p.Repeat, &p.Start, &p.End, &p.Max, &p.Calendars, &p.Windows, &p.Spread, &s.place,
+		&p.Overlap, &p.BufferMax, &p.CatchUp, &p.CatchUpMax, &p.CatchUpWindow, &p.PauseAfter, &p.Maintenance,
+		&s.NextRunAt, &s.Nominal, &s.LastRunAt, &s.Waiting, &s.Version,
+		&s.Paused, &s.PausedNote, &s.PausedBy, &s.PausedUntil, &s.Error)
+	s.Delay = int(s.delay() / time.Second)
+	for _, at := range []**time.Time{&p.Start, &p.End, &s.NextRunAt, &s.Nominal, &s.LastRunAt, &s.PausedUntil} {
+		if *at != nil {
+			utc := (*at).UTC()
+			*at = &utc
+		}
 	}
-	if params.Opts != nil && params.Opts.IdempotencyKey != "" {
-		return Schedule{}, fmt.Errorf("schedule %s: an idempotency key is for one job; a schedule's own name keeps it from being created twice", params.Name)
-	}
-	it, err := newItem(ctx, EnqueueParams{Tenant: params.Tenant, Args: params.Args, Opts: params.Opts})
+	return s, err
+}
+
+func (s *Schedule) delay() time.Duration {
+	return calendar.Delay(s.place, time.Duration(s.Policy.Spread)*time.Second)
+}
+
+const listSchedules = scheduleColumns + `
+WHERE ($1 = '' OR t.slug = $1) AND (coalesce(t.slug, ''), coalesce(d.name, ''), s.name) > ($2, $3, $4)
+ORDER BY coalesce(t.slug, ''), coalesce(d.name, ''), s.name
+LIMIT $5`
+
+// ScheduleFilter selects schedules, a page at a time.
+type ScheduleFilter struct {
+	Tenant        string // slug; "" means all, those of databases included
+	AfterTenant   string // continue behind this one
+	AfterDatabase string
+	AfterName     string
+	Limit         int // 0 means 200, at most 1000
+}
+
+// Schedules lists schedules by tenant, database and name.
+func (c *Client) Schedules(ctx context.Context, f ScheduleFilter) ([]Schedule, error) {
+	rows, err := c.pool.Query(ctx, listSchedules, f.Tenant, f.AfterTenant, f.AfterDatabase, f.AfterName, min(cmp.Or(f.Limit, 200), 1000))
 	if err != nil {
-		return Schedule{}, fmt.Errorf("schedule %s: %w", params.Name, err)
+		return nil, fmt.Errorf("listing schedules: %w", err)
 	}
-	tenants, err := c.tenantsOf(ctx, tx, []item{it}, nil)
+	return pgx.CollectRows(rows, scanSchedule)
+}
+
+const selectSchedule = scheduleColumns + `
+WHERE (s.tenant_id = nullif($1, '')::uuid OR s.database_id = nullif($2, '')::uuid) AND s.name = $3`
+
+const lockSchedule = selectSchedule + ` FOR UPDATE OF s`
+
+// GetSchedule returns one schedule. The error matches ErrUnknownSchedule.
+func (c *Client) GetSchedule(ctx context.Context, of ScheduleOf) (s Schedule, err error) {
+	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+		s, err = c.readSchedule(ctx, tx, of, selectSchedule)
+		return err
+	})
+	return s, err
+}
+
+// readSchedule finds a schedule, with lockSchedule for a change.
+func (c *Client) readSchedule(ctx context.Context, tx pgx.Tx, of ScheduleOf, sql string) (Schedule, error) {
+	tenant, database, err := c.ownerIDs(ctx, tx, of)
 	if err != nil {
 		return Schedule{}, err
 	}
-	tenant := tenants[it.meta.Tenant]
-	s := Schedule{
-		ID: uuid.Must(uuid.NewV7()).String(), Tenant: tenant.Slug, Name: params.Name, Kind: it.kind, Args: it.args,
-		Queue: it.queue, Cron: params.Cron, Zone: cmp.Or(params.Zone, tenant.Timezone, "UTC"),
-	}
-	cron, err := calendar.Parse(s.Cron, s.Zone)
+	rows, err := tx.Query(ctx, sql, tenant, database, of.Name)
 	if err != nil {
-		return Schedule{}, fmt.Errorf("schedule %s: %w", params.Name, err)
+		return Schedule{}, fmt.Errorf("reading schedule %s of %s: %w", of.Name, of.owner(), err)
 	}
-	now, err := clock(ctx, tx)
-	if err != nil {
-		return Schedule{}, err
-	}
-	next := cron.Next(now)
-	s.NextRunAt = &next
-	_, err = tx.Exec(ctx, insertSchedule, s.ID, tenant.ID, s.Name, s.Kind, s.Args, s.Queue, it.priority, it.maxAttempts, s.Cron, s.Zone, next)
-	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && pgErr.Code == "23505" {
-		return Schedule{}, fmt.Errorf("%w: tenant %s has a schedule named %q; choose another name", ErrScheduleExists, tenant.Slug, s.Name)
+	s, err := pgx.CollectExactlyOneRow(rows, scanSchedule)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Schedule{}, unknownSchedule(of)
 	}
 	if err != nil {
-		return Schedule{}, fmt.Errorf("storing schedule %s: %w", s.Name, err)
+		return Schedule{}, fmt.Errorf("reading schedule %s of %s: %w", of.Name, of.owner(), err)
 	}
 	return s, nil
 }
 
-const selectNow = `SELECT clock_timestamp()`
-
-// clock reads the database's clock: the only one that schedules know.
-func clock(ctx context.Context, tx pgx.Tx) (now time.Time, err error) {
-	if err := tx.QueryRow(ctx, selectNow).Scan(&now); err != nil {
-		return now, fmt.Errorf("reading the database's clock: %w", err)
+// ownerIDs returns the id of the tenant or of the database; the other is "".
+func (c *Client) ownerIDs(ctx context.Context, tx pgx.Tx, of ScheduleOf) (tenant, database string, err error) {
+	switch {
+	case of.Tenant != "" && of.Database != "":
+		return "", "", fmt.Errorf("schedule %s: give a tenant or a database, not both", of.Name)
+	case of.Database != "":
+		database, err = c.catalog.DatabaseIDTx(ctx, tx, of.Database)
+		return "", database, err
 	}
-	return now, nil
-}
-
-// agreedClock is clock, or an error if this process does not agree with it.
-func agreedClock(ctx context.Context, tx pgx.Tx, maxSkew time.Duration) (time.Time, error) {
-	before := time.Now()
-	now, err := clock(ctx, tx)
+	tenants, err := c.catalog.TenantsByNameTx(ctx, tx, []string{of.Tenant})
 	if err != nil {
-		return now, err
+		return "", "", err
 	}
-	if skew := jobs.ClockSkew(now, before, time.Now()); skew.Abs() >= maxSkew {
-		return now, fmt.Errorf("the central database's clock is %s ahead of this process's (negative: behind): nothing is decided by either until they agree within %s; set the wrong one right", skew.Round(time.Millisecond), maxSkew)
-	}
-	return now, nil
+	return tenants[of.Tenant].ID, "", nil
 }
 
-const pauseSchedule = `
-UPDATE headgate.schedules SET paused = true, paused_note = $3, next_run_at = NULL
-WHERE tenant_id = $1 AND name = $2`
-
-// PauseSchedule stops a schedule from firing until it is resumed; the note says
-// why. Pausing twice keeps the newer note. Jobs enqueued before go on.
-func (c *Client) PauseSchedule(ctx context.Context, tenant, name, note string) error {
-	return pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error { return c.PauseScheduleTx(ctx, tx, tenant, name, note) })
+// fromFleet refuses to change a schedule by itself that comes from a fleet.
+func fromFleet(s *Schedule, of ScheduleOf) error {
+	if s.Fleet == "" {
+		return nil
+	}
+	return fmt.Errorf("%w: schedule %s of %s comes from the fleet schedule of that name: change that one, or override it for this tenant in its file", ErrScheduleConflict, of.Name, of.owner())
 }
 
-// PauseScheduleTx is PauseSchedule inside the caller's transaction.
-func (c *Client) PauseScheduleTx(ctx context.Context, tx pgx.Tx, tenant, name, note string) error {
-	id, err := c.tenantID(ctx, tx, tenant)
-	if err != nil {
-		return err
-	}
-	done, err := tx.Exec(ctx, pauseSchedule, id, name, clip(note, 500))
-	return one(done, err, tenant, name, "pausing")
+func unknownSchedule(of ScheduleOf) error {
+	return fmt.Errorf("%w: %s has no schedule named %q; `headgate schedule list` shows them", ErrUnknownSchedule, of.owner(), cut(of.Name))
 }
 
-const resumeSchedule = `
-UPDATE headgate.schedules SET paused = false, paused_note = '', error = '', next_run_at = $3
-WHERE tenant_id = $1 AND name = $2`
-
-const selectCron = `SELECT cron, zone FROM headgate.schedules WHERE tenant_id = $1 AND name = $2 FOR UPDATE`
-
-// ResumeSchedule lets a paused schedule, or one in error, fire again, from the
-// first matching time after now on; what it missed is not made up for.
-func (c *Client) ResumeSchedule(ctx context.Context, tenant, name string) error {
-	return pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error { return c.ResumeScheduleTx(ctx, tx, tenant, name) })
-}
-
-// ResumeScheduleTx is ResumeSchedule inside the caller's transaction.
-func (c *Client) ResumeScheduleTx(ctx context.Context, tx pgx.Tx, tenant, name string) error {
-	id, err := c.tenantID(ctx, tx, tenant)
-	if err != nil {
-		return err
-	}
-	var expr, zone string
-	if err := tx.QueryRow(ctx, selectCron, id, name).Scan(&expr, &zone); errors.Is(err, pgx.ErrNoRows) {
-		return unknownSchedule(tenant, name)
-	} else if err != nil {
-		return fmt.Errorf("resuming schedule %s of tenant %s: %w", name, tenant, err)
-	}
-	cron, err := calendar.Parse(expr, zone)
-	if err != nil {
-		return fmt.Errorf("schedule %s of tenant %s: %w", name, tenant, err)
-	}
-	now, err := clock(ctx, tx)
-	if err != nil {
-		return err
-	}
-	done, err := tx.Exec(ctx, resumeSchedule, id, name, cron.Next(now))
-	return one(done, err, tenant, name, "resuming")
-}
-
-func (c *Client) tenantID(ctx context.Context, tx pgx.Tx, name string) (string, error) {
-	tenants, err := c.catalog.TenantsByNameTx(ctx, tx, []string{name})
-	if err != nil {
-		return "", err
-	}
-	return tenants[name].ID, nil
-}
-
-func one(done pgconn.CommandTag, err error, tenant, name, doing string) error {
-	if err != nil {
-		return fmt.Errorf("%s schedule %s of tenant %s: %w", doing, name, tenant, err)
-	}
-	if done.RowsAffected() == 0 {
-		return unknownSchedule(tenant, name)
-	}
-	return nil
-}
-
-func unknownSchedule(tenant, name string) error {
-	return fmt.Errorf("%w: tenant %s has no schedule named %q; `headgate schedule list --tenant %s` shows them", ErrUnknownSchedule, tenant, cut(name), tenant)
-}
-
-// clip makes text fit for a column: valid UTF-8, no NUL, at most n bytes.
-func clip(s string, n int) string {
-	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
-	return strings.ToValidUTF8(s[:min(len(s), n)], "")
-}
-
-const listSchedules = `
-SELECT s.id::text, t.slug, s.name, s.kind, s.args, s.queue, s.cron, s.zone, s.next_run_at, s.last_run_at, s.paused, s.paused_note, s.error
-FROM headgate.schedules s JOIN headgate.tenants t ON t.id = s.tenant_id
-WHERE ($1 = '' OR t.slug = $1) AND (t.slug, s.name) > ($2, $3)
-ORDER BY t.slug, s.name
-LIMIT $4`
-
-// ScheduleFilter selects schedules, a page at a time.
-type ScheduleFilter struct {
-	Tenant      string // slug; "" means all
-	AfterTenant string // continue behind this tenant and name
-	AfterName   string
-	Limit       int // 0 means 200, at most 1000
-}
-
-// Schedules lists schedules by tenant and name.
-func (c *Client) Schedules(ctx context.Context, f ScheduleFilter) ([]Schedule, error) {
-	rows, err := c.pool.Query(ctx, listSchedules, f.Tenant, f.AfterTenant, f.AfterName, min(cmp.Or(f.Limit, 200), 1000))
-	if err != nil {
-		return nil, fmt.Errorf("listing schedules: %w", err)
-	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (s Schedule, err error) {
-		err = row.Scan(&s.ID, &s.Tenant, &s.Name, &s.Kind, &s.Args, &s.Queue, &s.Cron, &s.Zone, &s.NextRunAt, &s.LastRunAt, &s.Paused, &s.PausedNote, &s.Error)
-		return s, err
-	})
+// isDouble reports that a row of that key is there already.
+func isDouble(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == "23505"
 }

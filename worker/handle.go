@@ -104,7 +104,10 @@ func (a *attempt) read() error {
 	}
 	a.info.UID, a.info.Schedule = a.meta.UID, a.meta.Schedule
 	if a.meta.Nominal != nil {
-		a.info.Nominal = *a.meta.Nominal
+		a.info.Nominal, a.info.Effective = *a.meta.Nominal, *a.meta.Nominal
+	}
+	if a.meta.Effective != nil {
+		a.info.Effective = *a.meta.Effective
 	}
 	a.timeout = a.kind.timeout(a.w.cfg.JobTimeout)
 	if a.meta.TimeoutMS > 0 {

@@ -15,13 +15,14 @@ import (
 const benchLong = `Measure Headgate beside River alone, pair by pair in one run, and print the ratios:
 they travel from machine to machine, the figures themselves do not.
 
-  drain    no-op jobs of 1,000 tenants: jobs a second, and CPU for each
-  enqueue  one by one and 1,000 at a time
-  pickup   from before the enqueue call to the handler's first line
-  tenant   each job commits one row in its tenant's database
-  fair     a quiet tenant beside busy ones, and how worker time is shared
-  cold     until a tenant's first query is answered, beside pgx alone
-  all      these six
+  drain      no-op jobs of 1,000 tenants: jobs a second, and CPU for each
+  enqueue    one by one and 1,000 at a time
+  pickup     from before the enqueue call to the handler's first line
+  tenant     each job commits one row in its tenant's database
+  fair       a quiet tenant beside busy ones, and how worker time is shared
+  cold       until a tenant's first query is answered, beside pgx alone
+  schedules  firing due schedules, beside the SQL of the same batch alone
+  all        these seven
 
 It brings a private Postgres, durable as in production, and removes it. With
 DATABASE_URL set it uses that server instead, as a superuser, and makes and drops
@@ -34,6 +35,8 @@ type benching struct {
 	seconds   float64
 	databases int
 	slots     int
+	schedules int
+	stored    int
 	save      string
 	profile   string
 }
@@ -54,6 +57,7 @@ var benchmarks = []benchmark{
 	{"tenant", dedicated, measureTenant},
 	{"fair", fair, measureFair},
 	{"cold", cold, measureCold},
+	{"schedules", crowd, measureSchedules},
 }
 
 func benchNames() []string {
@@ -85,6 +89,8 @@ func (p *program) benchCommand() *cobra.Command {
 	flags.Float64Var(&b.seconds, "seconds", 5, "about how long one of a pair takes, the faster one where they have a number of jobs to do")
 	flags.IntVar(&b.databases, "databases", 100, "tenant databases of bench tenant and bench cold")
 	flags.IntVar(&b.slots, "slots", 100, "how many jobs each side runs at once")
+	flags.IntVar(&b.schedules, "schedules", 100_000, "how many schedules are due in bench schedules")
+	flags.IntVar(&b.stored, "stored", 1_000_000, "how many are stored for its idle ticks")
 	flags.StringVar(&b.save, "save", "", "write the JSON to this file as well")
 	flags.StringVar(&b.profile, "cpuprofile", "", "write a CPU profile of this process to this file; label side tells ours from theirs")
 	_ = flags.MarkHidden("cpuprofile") // fails only for an unknown flag
@@ -102,6 +108,10 @@ func (b benching) check(name string) error {
 		return usagef("--seconds: %g does not fit, give more than 0 and at most 3600", b.seconds)
 	case b.databases < 1 || b.databases > 1000:
 		return usagef("--databases: %d does not fit, give 1 to 1000", b.databases)
+	case b.schedules < 10 || b.schedules > 10_000_000:
+		return usagef("--schedules: %d does not fit, give 10 to 10000000", b.schedules)
+	case b.stored < 10 || b.stored > 10_000_000:
+		return usagef("--stored: %d does not fit, give 10 to 10000000", b.stored)
 	case b.slots < 1 || b.slots > 10_000:
 		return usagef("--slots: %d does not fit, give 1 to 10000", b.slots)
 	}
@@ -117,7 +127,7 @@ func (p *program) bench(ctx context.Context, name string, b benching) (err error
 	defer func() { err = errors.Join(err, stop()) }()
 	var results []benchResult
 	for _, m := range benchmarks {
-		if name != "all" && name != m.name {
+		if name != m.name && (name != "all" || m.name == "schedules") { // which has nothing to do with River
 			continue
 		}
 		result, err := p.benchOne(ctx, m, b)

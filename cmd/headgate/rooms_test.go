@@ -25,6 +25,7 @@ var (
 	anyBlob  = "gocloud.dev/..."
 
 	tool = []string{
+		"go.yaml.in/yaml/v3",
 		anyPgx, anyUUID, anyBlob, "github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/jedib0t/go-pretty/v6/...", "golang.org/x/...",
 	}
 	below = []string{

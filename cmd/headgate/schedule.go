@@ -2,18 +2,19 @@ package main
 
 import (
 	"context"
-	"strings"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator"
-	"github.com/headgate/headgate/orchestrator/calendar"
 )
 
 func (p *program) scheduleCommand() *cobra.Command {
-	return group("schedule", "Schedules: jobs of a tenant that come back", p.scheduleCreate(), p.scheduleList(), p.schedulePause(), p.scheduleResume())
+	return group("schedule", "Schedules: jobs that come back, by the clock of a tenant",
+		p.scheduleCreate(), p.scheduleList(), p.scheduleShow(), p.scheduleEdit(), p.schedulePause(), p.scheduleResume(),
+		p.scheduleTrigger(), p.scheduleBackfill(), p.schedulePreview(), p.scheduleWhy(), p.scheduleDelete(),
+		p.schedulePlan(), p.scheduleApply(), p.scheduleDrift(), p.scheduleForecast(), p.scheduleCalendar(), p.scheduleClosure())
 }
 
 var scheduleColumns = []column[orchestrator.Schedule]{
@@ -29,109 +30,73 @@ var scheduleColumns = []column[orchestrator.Schedule]{
 
 // scheduleNote says why a schedule has no next time.
 func scheduleNote(s orchestrator.Schedule) string {
+	paused := "paused"
+	if s.PausedUntil != nil {
+		paused += " until " + s.PausedUntil.Format(time.RFC3339)
+	}
 	switch {
 	case s.Error != "":
 		return "in error: " + s.Error
 	case s.Paused && s.PausedNote != "":
-		return "paused: " + s.PausedNote
+		return paused + ": " + s.PausedNote
 	case s.Paused:
-		return "paused"
+		return paused
+	case s.Database != "":
+		return "of database " + s.Database
+	case s.NextRunAt == nil:
+		return "ended"
 	}
 	return ""
 }
 
-const scheduleLong = `Give a tenant a schedule: a job of this kind, with these arguments, whenever the
-cron text says so.
+// owner are the flags that say whose a schedule is.
+type owner struct{ tenant, database, actor string }
 
-The text has five fields (minute hour day month weekday), or is @hourly, @daily,
-@weekly, @monthly, @yearly, or @every with a duration. It goes by the time zone,
-daylight saving included: a time that the clocks skip fires at the end of the
-jump, a time that comes twice fires once.`
-
-func (p *program) scheduleCreate() *cobra.Command {
-	var a asked
-	var kind, cron, zone string
-	cmd := &cobra.Command{
-		Use:     "create NAME --tenant TENANT --kind KIND --cron CRON",
-		Short:   "Give a tenant a schedule",
-		Long:    scheduleLong,
-		Example: "  headgate schedule create nightly --tenant acme --kind headgate.purge --cron '30 2 * * *' --zone Europe/Berlin \\\n    --args '{\"table\": \"events\", \"column\": \"at\", \"older_than\": \"90d\"}'",
-		Args:    names("NAME"),
-	}
-	cmd.RunE = brief(func(ctx context.Context, args []string) error {
-		if err := required(cmd, "tenant", "kind", "cron"); err != nil {
-			return err
-		}
-		if err := notZero(cmd, "priority", "max-attempts", "queue"); err != nil {
-			return err
-		}
-		kindArgs, err := a.read(ctx, p, kind)
-		if err != nil {
-			return err
-		}
-		if jobs.KindOptsOf(kindArgs).Scope == jobs.ScopeDatabase {
-			return usagef("kind %s works on a whole database; schedules are for the kinds of tenants", kind)
-		}
-		return p.createSchedule(ctx, orchestrator.ScheduleParams{
-			Tenant: a.tenant, Name: args[0], Args: kindArgs, Cron: cron, Zone: zone, Opts: &a.opts,
-		})
-	})
-	a.flags(cmd)
+func (o *owner) flags(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&kind, "kind", "", "the kind of its jobs")
-	flags.StringVar(&cron, "cron", "", "when, as in '30 2 * * *'")
-	flags.StringVar(&zone, "zone", "", "the IANA time zone (default: the tenant's)")
-	complete(cmd, "kind", builtinKinds())
-	return cmd
+	flags.StringVar(&o.tenant, "tenant", "", "whose schedule, by slug, UUID or org_id")
+	flags.StringVar(&o.database, "database", "", "the database, for a schedule of a kind that works on a whole one")
 }
 
-func (p *program) createSchedule(ctx context.Context, params orchestrator.ScheduleParams) error {
-	return p.open(ctx, nil, func(r rooms) error {
-		schedule, err := r.client.CreateSchedule(ctx, params)
+func (o *owner) actorFlag(p *program, cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.actor, "actor", "", "who does it, for the record of changes (default: $USER)")
+	o.actor = p.env("USER")
+}
+
+func (o *owner) of(name string) (orchestrator.ScheduleOf, error) {
+	if (o.tenant == "") == (o.database == "") {
+		return orchestrator.ScheduleOf{}, usagef("whose schedule? give one of --tenant and --database")
+	}
+	return orchestrator.ScheduleOf{Tenant: o.tenant, Database: o.database, Name: name}, nil
+}
+
+// onSchedule makes the RunE of a command on one schedule.
+func (p *program) onSchedule(o *owner, work func(ctx context.Context, r rooms, of orchestrator.ScheduleOf) error) func(*cobra.Command, []string) error {
+	return brief(func(ctx context.Context, args []string) error {
+		of, err := o.of(args[0])
 		if err != nil {
-			return badValue(err)
+			return err
 		}
-		if schedule.NextRunAt != nil {
-			next := schedule.NextRunAt.UTC()
-			schedule.NextRunAt = &next
-		}
-		p.preview(schedule)
-		return one(p, schedule, scheduleColumns)
+		return p.open(ctx, nil, func(r rooms) error { return badValue(work(ctx, r, of)) })
 	})
-}
-
-// preview tells what is probably not meant, and the first times.
-func (p *program) preview(s orchestrator.Schedule) {
-	cron, err := calendar.Parse(s.Cron, s.Zone)
-	if err != nil || s.NextRunAt == nil {
-		return // the client has just accepted it
-	}
-	warnings := cron.Warnings()
-	for _, warning := range warnings {
-		p.say("warning: %s", warning)
-	}
-	if p.output != "table" && len(warnings) == 0 {
-		return
-	}
-	var times []string
-	at := s.NextRunAt.Add(-time.Second)
-	for range 5 {
-		if at = cron.Next(at); at.IsZero() {
-			break
-		}
-		times = append(times, at.Format("Mon 2006-01-02 15:04 MST"))
-	}
-	p.say("fires %s, …", strings.Join(times, ", "))
 }
 
 func (p *program) scheduleList() *cobra.Command {
 	var tenant string
+	var fleets bool
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List schedules, by tenant and name",
 		Args:  names(),
 		RunE: brief(func(ctx context.Context, _ []string) error {
 			return p.open(ctx, nil, func(r rooms) error {
+				if fleets {
+					all, err := r.client.Fleets(ctx)
+					if err != nil {
+						return err
+					}
+					return list(p, all, "no fleet schedules: headgate schedule create NAME --select all --kind KIND --cron CRON", fleetColumns)
+				}
 				filter := orchestrator.ScheduleFilter{Limit: page}
 				if tenant != "" {
 					found, err := r.catalog.Tenant(ctx, tenant)
@@ -149,7 +114,18 @@ func (p *program) scheduleList() *cobra.Command {
 		}),
 	}
 	cmd.Flags().StringVar(&tenant, "tenant", "", "only this tenant's, by slug, UUID or org_id")
+	cmd.Flags().BoolVar(&fleets, "fleets", false, "list the schedules for selectors instead of the tenants' own rows")
 	return cmd
+}
+
+var fleetColumns = []column[orchestrator.Fleet]{
+	{"name", func(f orchestrator.Fleet) any { return f.Name }},
+	{"select", func(f orchestrator.Fleet) any { return f.Select.String() }},
+	{"tenants", func(f orchestrator.Fleet) any { return f.Tenants }},
+	{"kind", func(f orchestrator.Fleet) any { return f.Kind }},
+	{"cron", func(f orchestrator.Fleet) any { return f.Cron }},
+	{"zone", func(f orchestrator.Fleet) any { return f.Zone }},
+	{"file", func(f orchestrator.Fleet) any { return f.ManagedBy }},
 }
 
 func schedulePages(ctx context.Context, c *orchestrator.Client, filter orchestrator.ScheduleFilter) ([]orchestrator.Schedule, error) {
@@ -164,66 +140,83 @@ func schedulePages(ctx context.Context, c *orchestrator.Client, filter orchestra
 			return all, nil
 		}
 		last := all[len(all)-1]
-		filter.AfterTenant, filter.AfterName = last.Tenant, last.Name
+		filter.AfterTenant, filter.AfterDatabase, filter.AfterName = last.Tenant, last.Database, last.Name
 	}
 }
 
-// pausedView is the shape of `schedule pause -o json` and resume.
-type pausedView struct {
-	Tenant   string `json:"tenant"`
-	Schedule string `json:"schedule"`
-	Paused   bool   `json:"paused"`
-	Note     string `json:"note,omitempty"`
+// scheduleView is the shape of `schedule show -o json`.
+type scheduleView struct {
+	orchestrator.Schedule
+	Words       string                        `json:"words"`
+	Warnings    []string                      `json:"warnings"`
+	Occurrences []orchestrator.Occurrence     `json:"occurrences"` // the last ones
+	Changes     []orchestrator.ScheduleChange `json:"changes"`     // the last ones
 }
 
-var pausedColumns = []column[pausedView]{
-	{"tenant", func(v pausedView) any { return v.Tenant }},
-	{"schedule", func(v pausedView) any { return v.Schedule }},
-	{"paused", func(v pausedView) any { return v.Paused }},
-	{"note", func(v pausedView) any { return v.Note }},
+var scheduleViewColumns = []column[scheduleView]{
+	{"tenant", func(v scheduleView) any { return v.Tenant }},
+	{"name", func(v scheduleView) any { return v.Name }},
+	{"kind", func(v scheduleView) any { return v.Kind }},
+	{"words", func(v scheduleView) any { return v.Words }},
+	{"next_run_at", func(v scheduleView) any { return v.NextRunAt }},
+	{"overlap", func(v scheduleView) any { return string(v.Policy.Overlap) }},
+	{"catch_up", func(v scheduleView) any { return string(v.Policy.CatchUp) }},
+	{"version", func(v scheduleView) any { return v.Version }},
+	{"note", func(v scheduleView) any { return scheduleNote(v.Schedule) }},
 }
 
-func (p *program) schedulePause() *cobra.Command {
-	var tenant, note string
+func (p *program) scheduleShow() *cobra.Command {
+	var o owner
+	var last int
 	cmd := &cobra.Command{
-		Use:   "pause NAME --tenant TENANT",
-		Short: "Keep a schedule from firing until it is resumed",
+		Use:   "show NAME --tenant TENANT",
+		Short: "Show a schedule, what became of its last occurrences, and who changed it",
 		Args:  names("NAME"),
 	}
-	cmd.RunE = brief(func(ctx context.Context, args []string) error {
-		if err := required(cmd, "tenant"); err != nil {
+	cmd.RunE = p.onSchedule(&o, func(ctx context.Context, r rooms, of orchestrator.ScheduleOf) error {
+		if last < 1 || last > 1000 {
+			return usagef("--last is %d: give 1 to 1000", last)
+		}
+		s, err := r.client.GetSchedule(ctx, of)
+		if err != nil {
 			return err
 		}
-		return p.open(ctx, nil, func(r rooms) error {
-			if err := r.client.PauseSchedule(ctx, tenant, args[0], note); err != nil {
-				return badValue(err)
-			}
-			return one(p, pausedView{Tenant: tenant, Schedule: args[0], Paused: true, Note: note}, pausedColumns)
-		})
+		view := scheduleView{Schedule: s, Warnings: []string{}}
+		if table, err := r.client.Timetable(ctx, s); err == nil {
+			view.Words, view.Warnings = table.Words(), append(view.Warnings, table.Warnings()...)
+		}
+		if view.Occurrences, err = r.client.Occurrences(ctx, s.ID, time.Time{}, last); err != nil {
+			return err
+		}
+		if view.Changes, err = r.client.ScheduleChanges(ctx, s.ID, last); err != nil {
+			return err
+		}
+		if err := one(p, view, scheduleViewColumns); err != nil || p.output != "table" {
+			return err
+		}
+		if len(view.Occurrences) == 0 {
+			p.say("nothing has come due yet")
+			return nil
+		}
+		return tableRows(p, view.Occurrences, occurrenceColumns)
 	})
-	cmd.Flags().StringVar(&tenant, "tenant", "", "whose schedule, by slug, UUID or org_id")
-	cmd.Flags().StringVar(&note, "note", "", "why, for whoever wonders later")
+	o.flags(cmd)
+	cmd.Flags().IntVar(&last, "last", 10, "how many occurrences and changes")
 	return cmd
 }
 
-func (p *program) scheduleResume() *cobra.Command {
-	var tenant string
-	cmd := &cobra.Command{
-		Use:   "resume NAME --tenant TENANT",
-		Short: "Let a paused schedule fire again, from the next time on",
-		Args:  names("NAME"),
+var occurrenceColumns = []column[orchestrator.Occurrence]{
+	{"nominal_at", func(o orchestrator.Occurrence) any { return o.NominalAt }},
+	{"outcome", func(o orchestrator.Occurrence) any { return string(o.Outcome) }},
+	{"count", func(o orchestrator.Occurrence) any { return o.Count }},
+	{"origin", func(o orchestrator.Occurrence) any { return o.Origin }},
+	{"job", func(o orchestrator.Occurrence) any { return o.JobUID }},
+	{"note", func(o orchestrator.Occurrence) any { return occurrenceNote(o) }},
+}
+
+func occurrenceNote(o orchestrator.Occurrence) string {
+	if o.Count > 1 {
+		return fmt.Sprintf("to %s; %s", o.LastAt.Format(time.RFC3339), o.Note)
 	}
-	cmd.RunE = brief(func(ctx context.Context, args []string) error {
-		if err := required(cmd, "tenant"); err != nil {
-			return err
-		}
-		return p.open(ctx, nil, func(r rooms) error {
-			if err := r.client.ResumeSchedule(ctx, tenant, args[0]); err != nil {
-				return badValue(err)
-			}
-			return one(p, pausedView{Tenant: tenant, Schedule: args[0]}, pausedColumns)
-		})
-	})
-	cmd.Flags().StringVar(&tenant, "tenant", "", "whose schedule, by slug, UUID or org_id")
-	return cmd
+	return o.Note
 }

@@ -175,7 +175,7 @@ func (p *program) stay(ctx context.Context, ring *catalog.KeyRing, s staying) er
 	if err := w.Start(ctx); err != nil {
 		return err
 	}
-	scheduler := orchestrator.NewScheduler(r.client, orchestrator.SchedulerConfig{})
+	scheduler := orchestrator.NewScheduler(r.client, orchestrator.SchedulerConfig{Check: checkKind})
 	janitor, err := orchestrator.NewJanitor(r.client, orchestrator.JanitorConfig{})
 	if err != nil {
 		return err

@@ -49,6 +49,37 @@ func checkDaily(t *testing.T, s *calendar.Schedule, first, last time.Time) {
 	}
 }
 
+// TestHourlyFollowsTheHoursOfTheDay: an hourly schedule fires as often as a local
+// day has hours: 24, 23 or 25 times where the clocks change by an hour. It looks at
+// each day round a change from 2020 to 2037, and at one in thirteen of the others.
+// (Troll, Vostok and Casey have changed theirs by two hours and by three.)
+func TestHourlyFollowsTheHoursOfTheDay(t *testing.T) {
+	t.Parallel()
+	for _, zone := range distinctZones(t) {
+		t.Run(zone, func(t *testing.T) {
+			t.Parallel()
+			s, near := parse(t, "0 * * * *", zone), map[time.Time]bool{}
+			for _, change := range changes(t, zone) {
+				for n := -2; n <= 2; n++ {
+					near[date(change.Date()).AddDate(0, 0, n)] = true
+				}
+			}
+			midnight, n := parse(t, "0 0 * * *", zone), 0
+			for day := date(2020, 1, 1); day.Year() < 2038; day = day.AddDate(0, 0, 1) {
+				if n++; n%13 != 0 && !near[day] {
+					continue
+				}
+				start := midnight.Next(at(t, day.Format(time.DateTime), zone).Add(-time.Second))
+				end := midnight.Next(start)
+				hours, fires := end.Sub(start).Hours(), s.Count(start.Add(-time.Second), end.Add(-time.Second))
+				if diff := float64(fires) - hours; diff <= -1 || diff >= 1 || hours == 24 && fires != 24 {
+					t.Fatalf("%d fires in %.1f hours, %s to %s", fires, hours, start, end)
+				}
+			}
+		})
+	}
+}
+
 // distinctZones returns one of each set of zones that behave alike.
 func distinctZones(t testing.TB) []string {
 	zones, seen := []string(nil), map[string]bool{}

@@ -63,3 +63,20 @@ func and(names []string) string {
 	last := len(names) - 1
 	return strings.Join(names[:last], ", ") + " and " + names[last]
 }
+
+// namesDay tells whether the expression names times of a day.
+func (s *Schedule) namesDay(day time.Time) bool {
+	if s.spec.Month&(1<<uint(day.Month())) == 0 {
+		return false
+	}
+	byDay, byWeekday := s.spec.Dom&(1<<uint(day.Day())) != 0, s.spec.Dow&(1<<uint(day.Weekday())) != 0
+	if s.spec.Dom&starBit != 0 || s.spec.Dow&starBit != 0 {
+		return byDay && byWeekday
+	}
+	return byDay || byWeekday
+}
+
+// ofDay returns how many times of a day the expression names.
+func (s *Schedule) ofDay() int {
+	return bits.OnesCount64(s.spec.Minute&^starBit) * bits.OnesCount64(s.spec.Hour&^starBit)
+}

@@ -57,11 +57,15 @@ func (s *Schedule) parseEvery(text string) error {
 	return nil
 }
 
-// nextMultiple returns the first multiple of interval, counted from the Unix
-// epoch, after the given time.
-func nextMultiple(after time.Time, interval time.Duration) time.Time {
+// nextMultiple returns the first multiple of interval, counted from anchor (zero:
+// the Unix epoch), after the given time.
+func nextMultiple(after, anchor time.Time, interval time.Duration) time.Time {
+	base := int64(0)
+	if !anchor.IsZero() {
+		base = anchor.Unix()
+	}
 	step, seconds := int64(interval/time.Second), after.Unix()
-	past := seconds % step
+	past := (seconds - base) % step
 	if past < 0 {
 		past += step
 	}

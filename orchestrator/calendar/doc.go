@@ -21,8 +21,8 @@
 // Instead of five fields: @hourly @daily @midnight @weekly @monthly @yearly
 // @annually, or @every with a duration of at least [MinInterval] in whole
 // seconds. @every fires at the multiples of its duration counted from the Unix
-// epoch in UTC: @every 1h on the hour, @every 24h at midnight UTC, @every 168h on
-// Thursdays. So it does not drift, and needs to remember nothing.
+// epoch in UTC (@every 1h on the hour, @every 24h at midnight UTC), or from
+// [Spec].Start. So it does not drift, and needs to remember nothing.
 //
 // # Daylight saving
 //
@@ -39,6 +39,18 @@
 // A jump may end on the next day: 23:30 in America/Nuuk on the last Saturday of
 // March is answered with Sunday 00:00, and 30 December 2011 in Pacific/Apia, a
 // day that the islands skipped whole, with the first instant of the 31st.
+//
+// # What narrows it
+//
+// A [Spec] may have a start, an end, a number of occurrences, calendars of days on
+// which nothing fires, and windows of the day. [Schedule.Skips] tells what they, or
+// the clocks, keep from firing.
+//
+// # Bounds
+//
+// Texts, lists, calendars and windows are bounded, and so is the time of every
+// call: Next takes a microsecond, and at most 5,000 looks past exclusions; counting
+// a month that was missed takes some milliseconds.
 //
 // Zone rules come from the tzdata of the machine, or from the copy compiled in
 // where the machine has none.

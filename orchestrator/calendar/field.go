@@ -89,6 +89,23 @@ func (f field) checkItem(item string) error {
 	return nil
 }
 
+// values returns what a checked text stands for, in order.
+func (f field) values(text string) (all []int) {
+	for _, item := range strings.Split(text, ",") {
+		span, step, _ := strings.Cut(item, "/")
+		low, high, _ := f.span(span) // check has let it through
+		by, ok := number(step)
+		if !ok {
+			by = 1
+		}
+		for n := low; n <= high; n += by {
+			all = append(all, n)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 // span returns the first and last value of *, of a range or of one value.
 func (f field) span(text string) (low, high int, err error) {
 	if text == "*" {

@@ -28,6 +28,13 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		after := time.Unix(unix, 0)
+		if len(s.Words()) < 10 || len(s.Words()) > 3000 {
+			t.Fatalf("strange words for %q: %s", expr, s.Words())
+		}
+		if list := s.Last(after.AddDate(0, -1, 0), after, 3); len(list) > s.Count(after.AddDate(0, -1, 0), after) {
+			t.Fatalf("%q in %s: Last and Count disagree", expr, zone)
+		}
+		s.Skips(after.AddDate(0, -2, 0), after)
 		if next := s.Next(after); !next.IsZero() && !next.After(after) {
 			t.Fatalf("%q in %s: %s is not after %s", expr, zone, next, after)
 		}

@@ -83,7 +83,9 @@ func TestNextMatchesAWalkThroughTheMinutes(t *testing.T) {
 	zones := distinctZones(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		want, zone := drawSpec(rt), rapid.SampledFrom(zones).Draw(rt, "zone")
-		s, err := calendar.Parse(want.String(), zone)
+		gap := rapid.SampledFrom([]calendar.Gap{"", calendar.GapNext, calendar.GapSkip}).Draw(rt, "gap")
+		repeat := rapid.SampledFrom([]calendar.Repeat{"", calendar.RepeatFirst, calendar.RepeatLast, calendar.RepeatBoth}).Draw(rt, "repeat")
+		s, err := calendar.New(calendar.Spec{Cron: want.String(), Zone: zone, Gap: gap, Repeat: repeat})
 		if err != nil {
 			require.ErrorContains(rt, err, "never fires")
 			return
@@ -94,7 +96,14 @@ func TestNextMatchesAWalkThroughTheMinutes(t *testing.T) {
 		end := start.Add(72 * time.Hour)
 
 		last := start
-		for _, fire := range walk(want, start, end) {
+		fires := walk(want, start, end, gap, repeat)
+		if len(fires) > 0 {
+			last := fires[len(fires)-1]
+			require.Equal(rt, len(fires), s.Count(start, last))
+			n := rapid.IntRange(1, len(fires)).Draw(rt, "n")
+			require.Equal(rt, fmt.Sprint(fires[len(fires)-n:]), fmt.Sprint(s.Last(start, last, n)))
+		}
+		for _, fire := range fires {
 			next := s.Next(last)
 			require.Equal(rt, fire.String(), next.String())
 			last = next
@@ -104,20 +113,37 @@ func TestNextMatchesAWalkThroughTheMinutes(t *testing.T) {
 }
 
 // walk returns the fires after start and before end, which are whole minutes.
-func walk(s spec, start, end time.Time) []time.Time {
+func walk(s spec, start, end time.Time, gap calendar.Gap, repeat calendar.Repeat) []time.Time {
 	elapsed := s.minute.star || s.hour.star
-	fires, shown, previous := []time.Time(nil), map[time.Time]bool{}, time.Time{}
-	for now := start.Add(-48 * time.Hour); now.Before(end); now = now.Add(time.Minute) {
+	if gap == "" {
+		gap = map[bool]calendar.Gap{true: calendar.GapSkip, false: calendar.GapNext}[elapsed]
+	}
+	if repeat == "" {
+		repeat = map[bool]calendar.Repeat{true: calendar.RepeatBoth, false: calendar.RepeatFirst}[elapsed]
+	}
+	wallOf := func(now time.Time) time.Time {
 		_, offset := now.Zone()
-		wall := now.UTC().Add(time.Duration(offset) * time.Second)
-		fire := s.matches(wall) && (elapsed || !shown[wall])
-		for skipped := previous.Add(time.Minute); !elapsed && !previous.IsZero() && skipped.Before(wall); skipped = skipped.Add(time.Minute) {
-			fire = fire || s.matches(skipped) && !shown[skipped]
+		return now.UTC().Add(time.Duration(offset) * time.Second)
+	}
+	first, last := map[int64]time.Time{}, map[int64]time.Time{}
+	for now := start.Add(-27 * time.Hour); now.Before(end.Add(27 * time.Hour)); now = now.Add(time.Minute) {
+		minute := wallOf(now).Unix()
+		if _, ok := first[minute]; !ok {
+			first[minute] = now
+		}
+		last[minute] = now
+	}
+	fires, previous := []time.Time(nil), time.Time{}
+	for now := start.Add(-time.Minute); now.Before(end); now = now.Add(time.Minute) {
+		wall := wallOf(now)
+		fire := s.matches(wall) && (repeat == calendar.RepeatBoth || repeat == calendar.RepeatFirst && first[wall.Unix()].Equal(now) || repeat == calendar.RepeatLast && last[wall.Unix()].Equal(now))
+		for skipped := previous.Add(time.Minute); gap == calendar.GapNext && !previous.IsZero() && skipped.Before(wall); skipped = skipped.Add(time.Minute) {
+			fire = fire || s.matches(skipped) && first[skipped.Unix()].IsZero()
 		}
 		if fire && now.After(start) {
 			fires = append(fires, now)
 		}
-		shown[wall], previous = true, wall
+		previous = wall
 	}
 	return fires
 }

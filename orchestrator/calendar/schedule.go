@@ -16,80 +16,83 @@ const maxExprBytes = 1024
 const lastYear = 9999
 
 // Schedule is a checked cron expression in a time zone. It does not change
-// after [Parse] and is safe for concurrent use.
+// after [New] and is safe for concurrent use.
 type Schedule struct {
 	expr     string
 	zone     *time.Location
 	warnings []string
 
 	every   time.Duration      // of "@every"; 0 means that spec counts
+	anchor  time.Time          // of "@every"; zero means the Unix epoch
 	spec    *cron.SpecSchedule // evaluated on a naive wall clock: Location is UTC
 	elapsed bool               // minute or hour begins with *: follows elapsed time
+	gap     Gap                // settled
+	repeat  Repeat             // settled
+
+	start, end time.Time // zero means no bound
+	exclude    []Days
+	windows    []Window
 }
 
-// Parse checks expr and zone and returns their schedule. The package comment
-// has the grammar; expr may have spaces around it, zone goes through
-// [CheckZone]. An error is one sentence that names the field, quotes what was
-// written in it, cut to a bounded length, and says what is allowed.
-func Parse(expr, zone string) (*Schedule, error) {
-	location, err := CheckZone(zone)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkText(expr); err != nil {
-		return nil, err
-	}
-	s := &Schedule{expr: strings.Trim(expr, " \t"), zone: location}
-	if strings.HasPrefix(s.expr, "@") {
-		err = s.parseDescriptor()
-	} else {
-		err = s.parseFields(s.expr)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
-}
+// Parse is [New] for an expression and a zone alone.
+func Parse(expr, zone string) (*Schedule, error) { return New(Spec{Cron: expr, Zone: zone}) }
 
-// Expr returns the expression as it was given to [Parse], without the spaces
-// around it.
+// Expr returns the expression as it was given, without the spaces around it.
 func (s *Schedule) Expr() string { return s.expr }
 
 // Zone returns the name of the schedule's time zone.
 func (s *Schedule) Zone() string { return s.zone.String() }
+
+// Location returns the schedule's time zone.
+func (s *Schedule) Location() *time.Location { return s.zone }
 
 // Warnings returns a sentence for each thing that is allowed and probably not
 // meant, for people to read before they save the schedule. Usually there is
 // none.
 func (s *Schedule) Warnings() []string { return append([]string(nil), s.warnings...) }
 
+// mostSteps bounds how often one Next looks again after an exclusion or outside a
+// window: each look is past a range or at the next window.
+const mostSteps = 5000
+
 // Next returns the first time strictly after the given one at which the
 // schedule fires, in the schedule's zone and on a whole second. The zero Time
-// means never again, which happens only past the year 9999. It takes a few
-// microseconds.
+// means never again: past the end, past the year 9999, or when exclusions and
+// windows leave nothing for years. It takes a few microseconds.
 func (s *Schedule) Next(after time.Time) time.Time {
+	if !s.start.IsZero() && after.Before(s.start) {
+		after = s.start.Add(-time.Nanosecond)
+	}
+	for range mostSteps {
+		next := s.nextRaw(after)
+		if next.IsZero() || !s.end.IsZero() && next.After(s.end) {
+			return time.Time{}
+		}
+		skip, free := s.barred(next)
+		if skip == "" {
+			return next
+		}
+		after = free.Add(-time.Nanosecond)
+		if after.Before(next) {
+			after = next
+		}
+	}
+	return time.Time{}
+}
+
+// nextRaw is raw within the years that there are.
+func (s *Schedule) nextRaw(after time.Time) time.Time {
 	if after.Year() > lastYear {
 		return time.Time{}
 	}
 	if first := time.Date(2, 1, 1, 0, 0, 0, 0, time.UTC); after.Before(first) {
 		after = first // the year 1 holds the zero Time
 	}
-	next := s.next(after).In(s.zone)
-	if next.Year() > lastYear {
+	next := s.raw(after).In(s.zone)
+	if next.Year() > lastYear || next.IsZero() {
 		return time.Time{}
 	}
 	return next
-}
-
-func (s *Schedule) next(after time.Time) time.Time {
-	switch {
-	case s.every > 0:
-		return nextMultiple(after, s.every)
-	case s.elapsed:
-		return nextElapsed(s.nextWall, after, s.zone)
-	default:
-		return nextFixed(s.nextWall, after, s.zone)
-	}
 }
 
 // nextWall returns the first match after a wall time, as a wall time. robfig
@@ -103,6 +106,11 @@ func (s *Schedule) nextWall(wall time.Time) time.Time {
 		}
 		wall = time.Date(wall.Year()+5, 12, 31, 23, 59, 59, 0, time.UTC)
 	}
+}
+
+// names tells whether the expression names a wall time.
+func (s *Schedule) names(wall time.Time) bool {
+	return s.every == 0 && s.nextWall(wall.Add(-time.Nanosecond)).Equal(wall)
 }
 
 // checkText refuses what no later step should have to think about.

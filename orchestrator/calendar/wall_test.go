@@ -49,3 +49,22 @@ func TestGoldenNights(t *testing.T) {
 		}, "%s in %s after %s", c.expr, c.zone, c.after)
 	}
 }
+
+// Go's ZoneBounds stands still on the last day of a leap year after 2037, which
+// made Next hang.
+func TestNextGoesPastTheLeapYears(t *testing.T) {
+	t.Parallel()
+	for _, zone := range []string{"America/New_York", "Asia/Gaza", "Europe/Dublin"} {
+		for _, expr := range []string{"* 3 31 1 *", "30 2 * * *", "0 */5 * * *", "30 3 1 1 *"} {
+			s := parse(t, expr, zone)
+			last := at(t, "2036-12-01 00:00:00", zone)
+			for n := 0; last.Year() < 2100; n++ {
+				next := s.Next(last)
+				require.True(t, next.After(last))
+				if last = next; n%10 == 0 {
+					last = last.AddDate(0, 0, 300) // or it takes long
+				}
+			}
+		}
+	}
+}

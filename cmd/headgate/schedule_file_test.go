@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const schedulesYAML = `
+name: site
+calendars:
+  holidays: [2026-12-24..2026-12-26, "2027-01-01"]
+schedules:
+  - name: nightly-purge
+    select: {plan: pro}
+    kind: headgate.purge
+    args: {table: events, column: at, older_than: 90d}
+    cron: 0 2 * * *
+    calendars: [holidays]
+    spread: 10m
+    catch_up: {policy: all, max: 3, window: 72h}
+    pause_after: 5
+    overrides:
+      acme: {cron: 0 4 * * *, zone: Europe/Paris, args: {table: events, column: at, older_than: 30d}}
+  - name: weekly-report
+    select: all
+    kind: app.report
+    cron: 0 7 * * MON
+    overlap: buffer_one
+`
+
+// A file of schedules: what it would do, doing it, doing it again, and what has
+// changed since.
+func TestScheduleFile(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	env.Database("db", jobstestShared)
+	c.ok("tenant", "add", "acme", "--database", "db", "--plan", "pro")
+	c.ok("tenant", "add", "brick", "--database", "db", "--plan", "pro", "--timezone", "Asia/Tokyo")
+	c.ok("tenant", "add", "coal", "--database", "db", "--plan", "free")
+	path := filepath.Join(t.TempDir(), "schedules.yaml")
+	write := func(text string) { require.NoError(t, os.WriteFile(path, []byte(text), 0o600)) }
+	verb := func(verb string, more ...string) []string {
+		return append([]string{"schedule", verb, "-f", path, "-o", "json"}, more...)
+	}
+	write(schedulesYAML)
+	golden(t, "schedule_plan", c.ok(verb("plan")...))
+	require.Equal(t, "[]\n", c.ok("schedule", "list", "-o", "json"), "a plan changes nothing")
+	golden(t, "schedule_apply", c.ok(verb("apply")...))
+	golden(t, "schedule_list_fleets", c.ok("schedule", "list", "--fleets", "-o", "json"))
+	require.Equal(t, "[]\n", c.ok(verb("plan")...))
+	require.Equal(t, "[]\n", c.ok(verb("apply")...), "a second time changes nothing")
+	require.Equal(t, "[]\n", c.ok(verb("drift")...))
+	require.Equal(t, "5", ask(t, env.Pool.Config().ConnConfig.Database, "SELECT count(*) FROM headgate.schedules"))
+	require.Equal(t, "Asia/Tokyo", ask(t, env.Pool.Config().ConnConfig.Database, "SELECT zone FROM headgate.schedules s JOIN headgate.tenants t ON t.id = s.tenant_id WHERE t.slug = 'brick' AND s.name = 'nightly-purge'"))
+
+	c.ok("schedule", "pause", "weekly-report", "--tenant", "coal", "--note", "audit")
+	_, err := env.Pool.Exec(context.Background(), `UPDATE headgate.schedules SET cron = '@hourly' WHERE name = 'nightly-purge' AND tenant_id = (SELECT id FROM headgate.tenants WHERE slug = 'brick')`)
+	require.NoError(t, err)
+	r := c.run(verb("drift")...)
+	require.Equal(t, exitFailed, r.code, r.err)
+	golden(t, "schedule_drift", r.out)
+	require.Contains(t, c.ok(verb("apply")...), "rows of 1 tenants: put right")
+	require.Equal(t, "[]\n", c.ok(verb("apply")...))
+	require.NotContains(t, c.run(verb("drift")...).out, "brick", "only what a person has paused is left")
+
+	write(`
+name: site
+schedules:
+  - name: nightly-purge
+    select: {plan: pro}
+    kind: headgate.purge
+    args: {column: at, older_than: 90d, table: events}
+    cron: 30 2 * * *
+`)
+	golden(t, "schedule_plan_change", c.ok(verb("plan")...))
+	c.ok(verb("apply")...)
+	require.Equal(t, "[]\n", c.ok(verb("plan")...))
+	require.Equal(t, "2", ask(t, env.Pool.Config().ConnConfig.Database, "SELECT count(*) FROM headgate.schedules"))
+	require.Equal(t, "30 2 * * *", ask(t, env.Pool.Config().ConnConfig.Database, "SELECT string_agg(DISTINCT cron, ',') FROM headgate.schedules"))
+
+	for says, text := range map[string]string{
+		"name is missing":                  "schedules: []",
+		"field cronn not found":            "name: x\nschedules: [{name: a, kind: k, cronn: '@daily', select: all}]",
+		"kind and cron are needed":         "name: x\nschedules: [{name: a, cron: '@daily', select: all}]",
+		"select is missing":                "name: x\nschedules: [{name: a, kind: k, cron: '@daily'}]",
+		"never fires":                      "name: x\nschedules: [{name: a, kind: k, cron: '* * 31 2 *', select: all}]",
+		"unknown field \"colour\"":         "name: x\nschedules: [{name: a, kind: k, cron: '@daily', select: {colour: red}}]",
+		"is in the file twice":             "name: x\nschedules: [{name: a, kind: k, cron: '@daily', select: all}, {name: a, kind: k, cron: '@daily', select: all}]",
+		"no duration":                      "name: x\nschedules: [{name: a, kind: k, cron: '@daily', select: all, spread: 10}]",
+		"unknown calendar":                 "name: x\nschedules: [{name: a, kind: k, cron: '@daily', select: all, calendars: [none]}]",
+		"older_than":                       "name: x\nschedules: [{name: a, kind: headgate.purge, cron: '@daily', select: all, args: {older_than: 9}}]",
+		"works on a whole database":        "name: x\nschedules: [{name: a, kind: headgate.vacuum, cron: '@daily', select: all}]",
+		"mapping values are not allowed":   "name: x: y",
+		"is no day: write it as 2026-12-2": "name: x\ncalendars: {h: [tomorrow]}",
+	} {
+		write(text)
+		c.fails(exitUsage, verb("plan"), says)
+	}
+	c.fails(exitUsage, []string{"schedule", "plan", "-f", filepath.Join(t.TempDir(), "none.yaml")}, "no such file")
+	c.fails(exitUsage, []string{"schedule", "apply"}, "--file is missing")
+	c.ok("schedule", "create", "hourly", "--select", "plan=pro", "--kind", "app.tick", "--cron", "@hourly")
+	c.fails(exitConflict, []string{"schedule", "create", "hourly", "--select", "all", "--kind", "app.tick", "--cron", "@hourly"}, "is named \"hourly\"")
+	require.Contains(t, c.ok("schedule", "forecast", "-o", "json"), `"server": "testserver"`)
+	c.ok("schedule", "delete", "hourly", "--fleet")
+	c.fails(exitNotFound, []string{"schedule", "delete", "hourly", "--fleet"}, "no fleet schedule")
+}

@@ -1,0 +1,100 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/orchestrator/calendar"
+)
+
+// ErrUnknownCalendar: no exclusion calendar has that name.
+var ErrUnknownCalendar = errors.New("unknown calendar")
+
+const selectCalendars = `
+SELECT name, days FROM headgate.calendars WHERE $1::text[] IS NULL OR name = ANY($1) ORDER BY name`
+
+// readCalendars returns the exclusion calendars of these names, those that there
+// are; nil means all.
+func readCalendars(ctx context.Context, tx pgx.Tx, names []string) (map[string]calendar.Days, error) {
+	rows, err := tx.Query(ctx, selectCalendars, names)
+	if err != nil {
+		return nil, fmt.Errorf("reading exclusion calendars: %w", err)
+	}
+	found := map[string]calendar.Days{}
+	var name string
+	var ranges []calendar.DayRange
+	_, err = pgx.ForEachRow(rows, []any{&name, &ranges}, func() error {
+		days, err := calendar.NewDays(name, ranges)
+		found[name], ranges = days, nil
+		return err
+	})
+	return found, err
+}
+
+const upsertCalendar = `
+INSERT INTO headgate.calendars (name, days) VALUES ($1, $2)
+ON CONFLICT (name) DO UPDATE SET days = excluded.days`
+
+// SetCalendar stores an exclusion calendar under its name, anew or instead of the
+// one that has it. Schedules that name it go by it from their next occurrence on.
+func (c *Client) SetCalendar(ctx context.Context, name string, ranges []calendar.DayRange) error {
+	return pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error { return c.SetCalendarTx(ctx, tx, name, ranges) })
+}
+
+// SetCalendarTx is SetCalendar inside the caller's transaction.
+func (c *Client) SetCalendarTx(ctx context.Context, tx pgx.Tx, name string, ranges []calendar.DayRange) error {
+	if !scheduleName.MatchString(name) {
+		return fmt.Errorf("calendar name %q: give 1 to 63 lower-case letters, digits or dashes, a letter first", cut(name))
+	}
+	days, err := calendar.NewDays(name, ranges)
+	if err != nil {
+		return err
+	}
+	if days.Ranges == nil {
+		days.Ranges = []calendar.DayRange{}
+	}
+	if _, err := tx.Exec(ctx, upsertCalendar, name, days.Ranges); err != nil {
+		return fmt.Errorf("storing calendar %s: %w", name, err)
+	}
+	return nil
+}
+
+// Calendars returns all exclusion calendars by name.
+func (c *Client) Calendars(ctx context.Context) (found map[string]calendar.Days, err error) {
+	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+		found, err = readCalendars(ctx, tx, nil)
+		return err
+	})
+	return found, err
+}
+
+const calendarUsers = `SELECT count(*) FROM headgate.schedules WHERE $1 = ANY(calendars)`
+
+const deleteCalendar = `DELETE FROM headgate.calendars WHERE name = $1`
+
+// DeleteCalendar removes an exclusion calendar that no schedule names.
+func (c *Client) DeleteCalendar(ctx context.Context, name string) error {
+	return pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error { return c.DeleteCalendarTx(ctx, tx, name) })
+}
+
+// DeleteCalendarTx is DeleteCalendar inside the caller's transaction.
+func (c *Client) DeleteCalendarTx(ctx context.Context, tx pgx.Tx, name string) error {
+	var users int
+	if err := tx.QueryRow(ctx, calendarUsers, name).Scan(&users); err != nil {
+		return fmt.Errorf("deleting calendar %s: %w", cut(name), err)
+	}
+	if users > 0 {
+		return fmt.Errorf("%w: calendar %s is named by %d schedules; edit them first", ErrScheduleConflict, name, users)
+	}
+	done, err := tx.Exec(ctx, deleteCalendar, name)
+	if err != nil {
+		return fmt.Errorf("deleting calendar %s: %w", cut(name), err)
+	}
+	if done.RowsAffected() == 0 {
+		return fmt.Errorf("%w %q; `headgate schedule calendar list` shows them", ErrUnknownCalendar, cut(name))
+	}
+	return nil
+}

@@ -1,0 +1,102 @@
+package orchestrator_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/orchestrator"
+)
+
+// A blackout of a tenant or of its server keeps starts back, in its own zone; a
+// schedule for maintenance starts in its windows only, and not if most of its runs
+// would overrun one.
+func TestClosures(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	ctx := context.Background()
+	now := time.Now().In(paris(t))
+	span := func(from, to time.Duration) string {
+		return now.Add(from).Format("15:04") + "-" + now.Add(to).Format("15:04")
+	}
+	set := func(cl orchestrator.Closure) { require.NoError(t, env.Client.SetClosure(ctx, cl)) }
+	fire := func(s orchestrator.Schedule) string {
+		_, err := env.Pool.Exec(ctx, `TRUNCATE headgate.occurrences`)
+		require.NoError(t, err)
+		dueNow(t, env, s, time.Second)
+		require.Equal(t, 1, pass(t, env))
+		list, err := env.Client.Occurrences(ctx, s.ID, time.Time{}, 1)
+		require.NoError(t, err)
+		return string(list[0].Outcome) + " " + list[0].Note
+	}
+	usual := createWith(t, env, "usual", "0 0 1 1 *", orchestrator.SchedulePolicy{Overlap: "allow"})
+	upkeep := createWith(t, env, "upkeep", "0 0 1 1 *", orchestrator.SchedulePolicy{Overlap: "allow", Maintenance: true})
+
+	set(orchestrator.Closure{Name: "freeze", Kind: "blackout", Tenant: "acme", Spans: []string{span(-time.Hour, time.Hour)}, Zone: "Europe/Paris", Note: "sale"})
+	require.Equal(t, "skipped_excluded blackout freeze (sale)", fire(usual))
+	slots, err := env.Client.Forecast(ctx, now, time.Hour/2)
+	require.NoError(t, err)
+	require.Empty(t, slots)
+	set(orchestrator.Closure{Name: "freeze", Kind: "blackout", Tenant: "acme", Spans: []string{span(time.Hour, 2*time.Hour)}, Zone: "Europe/Paris"})
+	require.Equal(t, "fired ", fire(usual))
+	until := now.Add(-time.Minute)
+	set(orchestrator.Closure{Name: "freeze", Kind: "blackout", Server: jobstest.Server, Spans: []string{"00:00-24:00"}, Until: &until})
+	require.Equal(t, "fired ", fire(usual))
+	set(orchestrator.Closure{Name: "freeze", Kind: "blackout", Server: jobstest.Server, Spans: []string{"00:00-24:00"}})
+	require.Equal(t, "skipped_excluded blackout freeze", fire(usual))
+	require.NoError(t, env.Client.DeleteClosure(ctx, "freeze"))
+	require.ErrorIs(t, env.Client.DeleteClosure(ctx, "freeze"), orchestrator.ErrUnknownClosure)
+
+	require.Equal(t, "fired ", fire(upkeep), "without a window any time will do")
+	set(orchestrator.Closure{Name: "nights", Kind: "maintenance", Tenant: "acme", Spans: []string{span(2*time.Hour, 4*time.Hour)}, Zone: "Europe/Paris"})
+	require.Equal(t, "skipped_excluded outside maintenance window nights", fire(upkeep))
+	require.Equal(t, "fired ", fire(usual), "others are not held back by it")
+	set(orchestrator.Closure{Name: "nights", Kind: "maintenance", Tenant: "acme", Spans: []string{span(-time.Hour, 20*time.Minute)}, Zone: "Europe/Paris"})
+	require.Equal(t, "fired ", fire(upkeep))
+	_, err = env.Pool.Exec(ctx, `
+INSERT INTO headgate.outcomes (id, job_uid, job_id, kind, attempt, state, started_at, ended_at)
+SELECT gen_random_uuid(), gen_random_uuid(), i, 'note', 1, 'succeeded', now() - interval '31 minutes', now() - interval '1 minute' FROM generate_series(1, 20) i`)
+	require.NoError(t, err)
+	require.Equal(t, "skipped_excluded outside maintenance window nights, or too near its end: most of its runs take up to 30m0s", fire(upkeep))
+	all, err := env.Client.Closures(ctx)
+	require.NoError(t, err)
+	require.Len(t, all, 1)
+	require.Equal(t, "acme", all[0].Tenant)
+
+	for says, cl := range map[string]orchestrator.Closure{
+		`kind "pause"`:              {Name: "n", Kind: "pause", Tenant: "acme", Spans: []string{"01:00-02:00"}},
+		"give a tenant or a":        {Name: "n", Kind: "blackout", Spans: []string{"01:00-02:00"}},
+		"give 1 to 50 spans":        {Name: "n", Kind: "blackout", Tenant: "acme"},
+		"not a span of the day":     {Name: "n", Kind: "blackout", Tenant: "acme", Spans: []string{"01:00"}},
+		"unknown IANA time zone":    {Name: "n", Kind: "blackout", Tenant: "acme", Spans: []string{"01:00-02:00"}, Zone: "Mars/Phobos"},
+		"unknown tenant":            {Name: "n", Kind: "blackout", Tenant: "nobody", Spans: []string{"01:00-02:00"}},
+		`there is no server "mars"`: {Name: "n", Kind: "blackout", Server: "mars", Spans: []string{"01:00-02:00"}},
+	} {
+		require.ErrorContains(t, env.Client.SetClosure(ctx, cl), says)
+	}
+}
+
+// An idle tick reads three pages of one index, whatever is stored.
+func TestIdleTickPlan(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	ctx := context.Background()
+	_, err := env.Pool.Exec(ctx, `
+INSERT INTO headgate.schedules (id, tenant_id, name, kind, cron, zone, next_run_at)
+SELECT gen_random_uuid(), t.id, 's' || i, 'note', '0 3 * * *', 'UTC', now() + i * interval '1 second'
+FROM headgate.tenants t, generate_series(1, 20000) i`)
+	require.NoError(t, err)
+	_, err = env.Pool.Exec(ctx, `VACUUM ANALYZE headgate.schedules`)
+	require.NoError(t, err)
+	var plan []struct {
+		Plan struct {
+			Hit  int `json:"Shared Hit Blocks"`
+			Read int `json:"Shared Read Blocks"`
+		}
+	}
+	require.NoError(t, env.Pool.QueryRow(ctx, `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) `+orchestrator.TickSQL).Scan(&plan))
+	require.LessOrEqual(t, plan[0].Plan.Hit+plan[0].Plan.Read, 4)
+}

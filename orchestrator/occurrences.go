@@ -1,0 +1,170 @@
+package orchestrator
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/orchestrator/calendar"
+)
+
+// OccurrenceOutcome says what became of an occurrence.
+type OccurrenceOutcome string
+
+// The outcomes.
+const (
+	Fired           OccurrenceOutcome = "fired"
+	SkippedOverlap  OccurrenceOutcome = "skipped_overlap"   // the run before had not ended
+	SkippedPaused   OccurrenceOutcome = "skipped_paused"    // the schedule was paused
+	SkippedDST      OccurrenceOutcome = "skipped_dst"       // by its policy for gaps and repeated times
+	SkippedExcluded OccurrenceOutcome = "skipped_excluded"  // by a calendar, a window or a blackout
+	MissedWindow    OccurrenceOutcome = "missed_window"     // nobody fired it in time, and then it was too late
+	Coalesced       OccurrenceOutcome = "coalesced"         // missed, and made up for by a later one
+	SuspendedTenant OccurrenceOutcome = "suspended"         // its tenant took no work
+	FailedToEnqueue OccurrenceOutcome = "failed_to_enqueue" // its job could not be made
+)
+
+// The origins of an occurrence.
+const (
+	originClock    = "clock"
+	originDST      = "dst"
+	originTrigger  = "trigger"
+	originBackfill = "backfill"
+)
+
+// Occurrence is the answer for one occurrence, or for a run of neighbours that
+// have the same.
+type Occurrence struct {
+	NominalAt   time.Time         `json:"nominal_at"` // of the first
+	LastAt      time.Time         `json:"last_at"`    // of the last
+	Count       int               `json:"count"`
+	Origin      string            `json:"origin"` // clock, dst, trigger or backfill
+	Outcome     OccurrenceOutcome `json:"outcome"`
+	EffectiveAt *time.Time        `json:"effective_at"`
+	DecidedAt   time.Time         `json:"decided_at"`
+	JobUID      string            `json:"job_uid,omitempty"`
+	Note        string            `json:"note,omitempty"`
+}
+
+// answer is an Occurrence on its way into its row.
+type answer struct {
+	schedule string
+	Occurrence
+}
+
+// one answer for one time.
+func single(schedule string, at, now time.Time, outcome OccurrenceOutcome, note string) answer {
+	return answer{schedule, Occurrence{NominalAt: at, LastAt: at, Count: 1, Origin: originClock, Outcome: outcome, DecidedAt: now, Note: note}}
+}
+
+// answersOf gives one answer to all occurrences after one time and up to another,
+// and theirs to those that the calendar itself takes away.
+func answersOf(table *calendar.Schedule, schedule string, after, upto, now time.Time, outcome OccurrenceOutcome, note string) []answer {
+	answers := skipsOf(table, schedule, after, upto, now)
+	if n := table.Count(after, upto); n > 0 {
+		a := single(schedule, table.Next(after), now, outcome, note)
+		a.LastAt, a.Count = table.Last(after, upto, 1)[0], n
+		answers = append(answers, a)
+	}
+	return answers
+}
+
+// skipsOf answers what the calendar itself takes away.
+func skipsOf(table *calendar.Schedule, schedule string, after, upto, now time.Time) (answers []answer) {
+	for _, skip := range table.Skips(after, upto) {
+		a := single(schedule, skip.From, now, SkippedExcluded, skip.Note)
+		if skip.Reason == calendar.SkipDST {
+			a.Outcome, a.Origin = SkippedDST, originDST
+		}
+		a.LastAt, a.Count = skip.To, skip.Count
+		if skip.Bounded {
+			a.Note += "; the count is a lower bound"
+		}
+		answers = append(answers, a)
+	}
+	return answers
+}
+
+// insertAnswersSQL writes answers. One that is there already stays: an occurrence
+// is answered once.
+const insertAnswersSQL = `
+INSERT INTO headgate.occurrences (schedule_id, nominal_at, last_at, count, origin, outcome, effective_at, decided_at, job_uid, note)
+SELECT a.schedule_id, a.nominal_at, a.last_at, a.count, a.origin, a.outcome, a.effective_at, a.decided_at, nullif(a.job_uid, '')::uuid, a.note
+FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::int[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[], $9::text[], $10::text[])
+     AS a (schedule_id, nominal_at, last_at, count, origin, outcome, effective_at, decided_at, job_uid, note)
+ON CONFLICT DO NOTHING`
+
+// insertAnswers returns how many were new.
+func insertAnswers(ctx context.Context, tx pgx.Tx, answers []answer) (int, error) {
+	n := len(answers)
+	if n == 0 {
+		return 0, nil
+	}
+	schedules, nominals, lasts, counts := make([]string, n), make([]time.Time, n), make([]time.Time, n), make([]int32, n)
+	origins, outcomes, effectives, decided := make([]string, n), make([]string, n), make([]*time.Time, n), make([]time.Time, n)
+	uids, notes := make([]string, n), make([]string, n)
+	for i, a := range answers {
+		schedules[i], nominals[i], lasts[i], counts[i] = a.schedule, a.NominalAt, a.LastAt, int32(a.Count)
+		origins[i], outcomes[i], effectives[i], decided[i] = a.Origin, string(a.Outcome), a.EffectiveAt, a.DecidedAt
+		uids[i], notes[i] = a.JobUID, clip(a.Note, 500)
+	}
+	done, err := tx.Exec(ctx, insertAnswersSQL, schedules, nominals, lasts, counts, origins, outcomes, effectives, decided, uids, notes)
+	if err != nil {
+		return 0, fmt.Errorf("writing what became of %d occurrences: %w", n, err)
+	}
+	return int(done.RowsAffected()), nil
+}
+
+const occurrenceColumns = `
+SELECT nominal_at, last_at, count, origin, outcome, effective_at, decided_at, coalesce(job_uid::text, ''), note
+FROM headgate.occurrences
+`
+
+func scanOccurrence(row pgx.CollectableRow) (o Occurrence, err error) {
+	err = row.Scan(&o.NominalAt, &o.LastAt, &o.Count, &o.Origin, &o.Outcome, &o.EffectiveAt, &o.DecidedAt, &o.JobUID, &o.Note)
+	o.NominalAt, o.LastAt, o.DecidedAt = o.NominalAt.UTC(), o.LastAt.UTC(), o.DecidedAt.UTC()
+	if o.EffectiveAt != nil {
+		utc := o.EffectiveAt.UTC()
+		o.EffectiveAt = &utc
+	}
+	return o, err
+}
+
+const listOccurrences = occurrenceColumns + `
+WHERE schedule_id = $1 AND nominal_at < coalesce($2, 'infinity'::timestamptz)
+ORDER BY nominal_at DESC, origin
+LIMIT $3`
+
+// Occurrences returns the last answers of a schedule before a time (zero: all),
+// the latest first.
+func (c *Client) Occurrences(ctx context.Context, id string, before time.Time, limit int) ([]Occurrence, error) {
+	var bound *time.Time
+	if !before.IsZero() {
+		bound = &before
+	}
+	rows, err := c.pool.Query(ctx, listOccurrences, id, bound, min(cmp.Or(limit, 20), 1000))
+	if err != nil {
+		return nil, fmt.Errorf("reading the occurrences of a schedule: %w", err)
+	}
+	return pgx.CollectRows(rows, scanOccurrence)
+}
+
+const deleteOldOccurrences = `
+DELETE FROM headgate.occurrences
+WHERE ctid = ANY (ARRAY(SELECT ctid FROM headgate.occurrences WHERE decided_at < $1 LIMIT 5000))`
+
+// forget deletes answers that are older than a time.
+func (s *Scheduler) forget(ctx context.Context, before time.Time) (deleted int64, err error) {
+	for {
+		done, err := s.client.pool.Exec(ctx, deleteOldOccurrences, before)
+		if err != nil {
+			return deleted, fmt.Errorf("deleting old occurrences: %w", err)
+		}
+		if deleted += done.RowsAffected(); done.RowsAffected() < 5000 {
+			return deleted, nil
+		}
+	}
+}

@@ -1,0 +1,120 @@
+package orchestrator_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/orchestrator"
+)
+
+// Two hundred edits race two hundred firings: whoever has been told that the edit
+// is done sees no job with the old arguments afterwards, and none fires twice.
+func TestEditsRaceFirings(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	ctx := context.Background()
+	s := createWith(t, env, "raced", "0 0 1 1 *", orchestrator.SchedulePolicy{Overlap: "allow"})
+	scheduler := orchestrator.NewScheduler(env.Client, orchestrator.SchedulerConfig{})
+	for n := range 200 {
+		dueNow(t, env, s, time.Second)
+		var wg sync.WaitGroup
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if _, _, err := orchestrator.RunOnce(scheduler, ctx); err != nil {
+				t.Errorf("firing: %v", err)
+			}
+		}()
+		_, err := env.Client.EditSchedule(ctx, of("acme", "raced"), orchestrator.ScheduleEdit{Args: Note{fmt.Sprint(n)}, Actor: "ines"})
+		require.NoError(t, err)
+		var highest int64
+		require.NoError(t, env.Pool.QueryRow(ctx, `SELECT coalesce(max(id), 0) FROM river_job`).Scan(&highest))
+		wg.Wait()
+		require.Zero(t, count(t, env, `SELECT count(*) FROM river_job WHERE id > $1 AND args->>'text' <> $2`, highest, fmt.Sprint(n)),
+			"a job with what the schedule was, after the edit was answered")
+	}
+	require.Equal(t, count(t, env, `SELECT count(*) FROM river_job`), count(t, env, `SELECT count(*) FROM headgate.occurrences WHERE outcome = 'fired'`))
+	require.Positive(t, count(t, env, `SELECT count(*) FROM river_job`))
+	got, err := env.Client.GetSchedule(ctx, of("acme", "raced"))
+	require.NoError(t, err)
+	require.Equal(t, 201, got.Version)
+	require.Equal(t, 201, count(t, env, `SELECT count(*) FROM headgate.schedule_changes WHERE schedule_id = $1`, s.ID))
+	_, err = env.Client.EditSchedule(ctx, of("acme", "raced"), orchestrator.ScheduleEdit{Cron: "@daily", Version: 5})
+	require.ErrorIs(t, err, orchestrator.ErrScheduleConflict)
+}
+
+// The database's clock is set forward by a day and back again, with a process whose
+// clock goes along (its skew is allowed): nothing is doubled, and what the jump went
+// over is caught up with once.
+func TestTheClockIsSetForwardAndBack(t *testing.T) {
+	t.Parallel()
+	env := setupDirect(t)
+	ctx := context.Background()
+	createWith(t, env, "hourly", "0 * * * *", orchestrator.SchedulePolicy{Overlap: "allow"})
+	_, err := env.Pool.Exec(ctx, `
+CREATE SCHEMA skew;
+CREATE TABLE skew.clock (by interval NOT NULL);
+INSERT INTO skew.clock VALUES ('0');
+CREATE FUNCTION skew.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT pg_catalog.clock_timestamp() + by FROM skew.clock';
+DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = skew, pg_catalog, public', current_database()); END $$`)
+	require.NoError(t, err)
+	env.Pool.Reset()
+	s := orchestrator.NewScheduler(env.Client, orchestrator.SchedulerConfig{MaxSkew: 1000 * time.Hour})
+	set := func(by string) {
+		_, err := env.Pool.Exec(ctx, `UPDATE skew.clock SET by = $1::text::interval`, by)
+		require.NoError(t, err)
+		for {
+			n, _, err := orchestrator.RunOnce(s, ctx)
+			require.NoError(t, err)
+			if n == 0 {
+				return
+			}
+		}
+	}
+	fired := func() int { return count(t, env, `SELECT count(*) FROM river_job`) }
+	for range 3 {
+		before := fired()
+		set("1 day")
+		require.LessOrEqual(t, fired(), before+1, "a day missed is made up for once")
+		set("-1 day")
+		set("0")
+	}
+	require.Equal(t, 1, fired(), "the same day a second and a third time is not fired again")
+	set("25 hours")
+	require.Equal(t, 2, fired())
+	require.Equal(t, fired(), count(t, env, `SELECT count(DISTINCT metadata->>'nominal') FROM river_job`))
+
+	// Pausing, resuming and editing with the clock set back answer nothing twice.
+	set("0")
+	require.NoError(t, env.Client.PauseSchedule(ctx, of("acme", "hourly"), nil))
+	require.NoError(t, env.Client.ResumeSchedule(ctx, of("acme", "hourly"), ""))
+	_, err = env.Client.EditSchedule(ctx, of("acme", "hourly"), orchestrator.ScheduleEdit{Cron: "0 */1 * * *"})
+	require.NoError(t, err)
+	got, err := env.Client.GetSchedule(ctx, of("acme", "hourly"))
+	require.NoError(t, err)
+	require.True(t, got.Nominal.After(time.Now().Add(23*time.Hour)), got.Nominal)
+}
+
+// An occurrence that waits for its place in the spread outlives an edit that
+// changes other things, and keeps its nominal time.
+func TestEditInTheSpread(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	ctx := context.Background()
+	var s orchestrator.Schedule
+	for n := 0; s.Delay < 60; n++ {
+		s = createWith(t, env, fmt.Sprintf("spread-%d", n), "* * * * *", orchestrator.SchedulePolicy{Spread: 3600})
+	}
+	nominal := time.Now().UTC().Truncate(time.Minute)
+	_, err := env.Pool.Exec(ctx, `UPDATE headgate.schedules SET next_nominal_at = $2, next_run_at = $3 WHERE id = $1`, s.ID, nominal, nominal.Add(time.Duration(s.Delay)*time.Second))
+	require.NoError(t, err)
+	edited, err := env.Client.EditSchedule(ctx, of("acme", s.Name), orchestrator.ScheduleEdit{Args: Note{"new"}})
+	require.NoError(t, err)
+	require.Equal(t, nominal, *edited.Nominal)
+	require.Equal(t, nominal.Add(time.Duration(s.Delay)*time.Second), edited.NextRunAt.UTC())
+}

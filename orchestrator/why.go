@@ -1,0 +1,171 @@
+package orchestrator
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Why is the answer to why something happened, or did not, at a time.
+type Why struct {
+	Schedule string      `json:"schedule"`
+	Local    string      `json:"local"` // RFC 3339 with the zone's offset
+	Zone     string      `json:"zone"`
+	UTC      time.Time   `json:"utc"`
+	Named    bool        `json:"named"`  // the schedule names this time
+	Answer   string      `json:"answer"` // an outcome, or no_occurrence, ahead, waiting, paused, in_error, unknown
+	Because  string      `json:"because"`
+	Row      *Occurrence `json:"row"` // where the answer is kept
+}
+
+// What an answer may be beside the outcomes.
+const (
+	answerNone    = "no_occurrence"
+	answerAhead   = "ahead"
+	answerWaiting = "waiting"
+	answerPaused  = "paused"
+	answerError   = "in_error"
+	answerUnknown = "unknown"
+)
+
+const occurrencesAt = occurrenceColumns + `
+WHERE schedule_id = $1 AND nominal_at <= $2 AND last_at >= $2
+ORDER BY (origin = 'dst') = $3 DESC, nominal_at DESC
+LIMIT 3`
+
+// WhySchedule answers for what a clock on the wall of the schedule's zone showed,
+// or will show, given as a Time in UTC. A time that comes twice has two answers. The
+// error matches ErrUnknownSchedule.
+func (c *Client) WhySchedule(ctx context.Context, of ScheduleOf, wall time.Time) (answers []Why, err error) {
+	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+		answers, err = c.why(ctx, tx, of, wall)
+		return err
+	})
+	return answers, err
+}
+
+func (c *Client) why(ctx context.Context, tx pgx.Tx, of ScheduleOf, wall time.Time) (answers []Why, err error) {
+	s, err := c.readSchedule(ctx, tx, of, selectSchedule)
+	if err != nil {
+		return nil, err
+	}
+	d, now, err := c.whySight(ctx, tx, s.ID)
+	if err != nil {
+		return nil, err
+	}
+	table, err := timetableTx(ctx, tx, s.Cron, s.Zone, &s.Policy)
+	if err != nil {
+		return nil, fmt.Errorf("schedule %s of %s: %w", of.Name, of.owner(), err)
+	}
+	instants, note, named := table.At(wall)
+	for _, at := range instants {
+		w := Why{Schedule: s.Name, Local: at.Format(time.RFC3339), Zone: s.Zone, UTC: at.UTC(), Named: named}
+		rows, err := tx.Query(ctx, occurrencesAt, s.ID, at, showing(at) != wall)
+		if err != nil {
+			return nil, fmt.Errorf("reading the occurrences of schedule %s: %w", of.Name, err)
+		}
+		found, err := pgx.CollectRows(rows, scanOccurrence)
+		if err != nil {
+			return nil, err
+		}
+		if !named { // a run of others may reach over it
+			found = slices.DeleteFunc(found, func(o Occurrence) bool { return o.Origin == originDST || !o.NominalAt.Equal(at) })
+		}
+		fires := table.Next(at.Add(-time.Second)).Equal(at)
+		switch {
+		case len(found) > 0:
+			w.Row, w.Answer, w.Because = &found[0], string(found[0].Outcome), because(&found[0])
+		case !named:
+			w.Answer = answerNone
+			w.Because = fmt.Sprintf("the schedule is %s; the next time is %s", table.Words(), table.Next(at).Format("2006-01-02 15:04 MST"))
+		case !fires && note != "":
+			w.Answer, w.Because = string(SkippedDST), note
+		case !fires:
+			w.Answer, w.Because = string(SkippedExcluded), "a calendar, a window, its start or its end keeps it from firing"
+		default:
+			w.Answer, w.Because = undecided(&s, d, at, now)
+		}
+		if note != "" && w.Answer != string(SkippedDST) && w.Because != note {
+			w.Because += "; " + note
+		}
+		answers = append(answers, w)
+	}
+	return answers, nil
+}
+
+// showing is what a clock shows at t, as a Time in UTC.
+func showing(t time.Time) time.Time {
+	_, seconds := t.Zone()
+	return t.UTC().Add(time.Duration(seconds) * time.Second)
+}
+
+const selectWhy = `SELECT answered_at, paused_at, buffered, clock_timestamp() FROM headgate.schedules WHERE id = $1`
+
+type whySight struct {
+	answered, pausedAt *time.Time
+	waiting            []waiting
+}
+
+func (c *Client) whySight(ctx context.Context, tx pgx.Tx, id string) (w whySight, now time.Time, err error) {
+	if err := tx.QueryRow(ctx, selectWhy, id).Scan(&w.answered, &w.pausedAt, &w.waiting, &now); err != nil {
+		return w, now, fmt.Errorf("reading schedule %s: %w", id, err)
+	}
+	return w, now, nil
+}
+
+// because says in a sentence what a row means.
+func because(o *Occurrence) string {
+	text := map[OccurrenceOutcome]string{
+		Fired:           "it fired",
+		SkippedOverlap:  "the run before it had not ended",
+		SkippedPaused:   "the schedule was paused",
+		SkippedDST:      "it was left out",
+		SkippedExcluded: "it was excluded",
+		MissedWindow:    "nobody fired it in time, and then it was too late",
+		Coalesced:       "it was missed",
+		SuspendedTenant: "the tenant took no work",
+		FailedToEnqueue: "its job could not be made",
+	}[o.Outcome]
+	if o.JobUID != "" {
+		text += fmt.Sprintf(" at %s: `headgate job show %s`", o.DecidedAt.Format(time.RFC3339), o.JobUID)
+	}
+	if o.Note != "" {
+		text += ": " + o.Note
+	}
+	if o.Count > 1 {
+		text += fmt.Sprintf(" (%d occurrences, %s to %s)", o.Count, o.NominalAt.Format(time.RFC3339), o.LastAt.Format(time.RFC3339))
+	}
+	return text
+}
+
+// undecided answers for an occurrence without a row.
+func undecided(s *Schedule, d whySight, at, now time.Time) (answer, text string) {
+	for _, w := range d.waiting {
+		if w.At.Equal(at) {
+			return answerWaiting, "it waits until the run before it has ended"
+		}
+	}
+	switch run := at.Add(s.delay()); {
+	case s.Error != "":
+		return answerError, s.Error
+	case s.Paused && d.pausedAt != nil && !at.Before(*d.pausedAt):
+		text = "the schedule is paused since " + d.pausedAt.UTC().Format(time.RFC3339)
+		if s.PausedBy != "" {
+			text += " by " + s.PausedBy
+		}
+		if s.PausedNote != "" {
+			text += ": " + s.PausedNote
+		}
+		return answerPaused, text
+	case at.After(now):
+		return answerAhead, "it starts at " + run.UTC().Format(time.RFC3339)
+	case d.answered != nil && !at.After(*d.answered):
+		return answerUnknown, "no answer is kept: it was before the schedule got its present times, or is older than answers are kept"
+	case run.After(now):
+		return answerAhead, "its place in the spread is " + run.UTC().Format(time.RFC3339)
+	}
+	return answerWaiting, "it is due, and no scheduler has fired it yet: `headgate serve` fires schedules"
+}
