@@ -10,18 +10,29 @@ import (
 
 // Worker is one life of a worker process, from its start to its end.
 type Worker struct {
-	Incarnation string      `json:"incarnation"` // UUID; a process that was declared dead and woke has a new one
-	Name        string      `json:"worker"`
-	Host        string      `json:"host"`
-	PID         int         `json:"pid"`
-	State       WorkerState `json:"state"`
-	Kinds       []string    `json:"kinds"`
-	Queues      []string    `json:"queues"`
-	Running     int         `json:"running"` // jobs in hand
-	StartedAt   time.Time   `json:"started_at"`
-	BeatAt      time.Time   `json:"beat_at"` // its last sign of life
-	ReapedAt    *time.Time  `json:"reaped_at,omitempty"`
-	EndedAt     *time.Time  `json:"ended_at,omitempty"`
+	Incarnation string       `json:"incarnation"` // UUID; a process that was declared dead and woke has a new one
+	Name        string       `json:"worker"`
+	Host        string       `json:"host"`
+	PID         int          `json:"pid"`
+	State       WorkerState  `json:"state"`
+	Kinds       []string     `json:"kinds"`
+	Queues      []string     `json:"queues"`
+	Running     int          `json:"running"` // jobs in hand
+	StartedAt   time.Time    `json:"started_at"`
+	BeatAt      time.Time    `json:"beat_at"` // its last sign of life
+	ReapedAt    *time.Time   `json:"reaped_at,omitempty"`
+	EndedAt     *time.Time   `json:"ended_at,omitempty"`
+	Claims      WorkerClaims `json:"claims"`
+}
+
+// WorkerClaims is how a worker's claims went between its last two heartbeats.
+// Polls that found nothing to do are not counted.
+type WorkerClaims struct {
+	Claims int     `json:"claims"`
+	Jobs   int     `json:"jobs"`
+	P50    float64 `json:"p50_ms"` // how long one took, its wait for its turn included
+	P99    float64 `json:"p99_ms"`
+	Max    float64 `json:"max_ms"`
 }
 
 // WorkerState says what can be expected of a worker.
@@ -41,7 +52,7 @@ SELECT w.incarnation::text, w.worker, w.host, w.pid,
        w.kinds, w.queues,
        (SELECT count(*) FROM river_job j
         WHERE j.state = 'running' AND split_part(j.attempted_by[array_upper(j.attempted_by, 1)], ':', 1) = w.incarnation::text),
-       w.started_at, w.beat_at, w.reaped_at, w.ended_at
+       w.started_at, w.beat_at, w.reaped_at, w.ended_at, w.claims
 FROM headgate.workers w
 ORDER BY (w.reaped_at IS NULL AND w.ended_at IS NULL) DESC, coalesce(w.reaped_at, w.ended_at) DESC, w.worker, w.started_at
 LIMIT 1000`

@@ -10,10 +10,6 @@ import (
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
-// breakerPause is how long nothing is tried: short enough that the first job is
-// back at work within seconds of the server.
-const breakerPause = 3 * time.Second
-
 // breakerWrite bounds one statement about a breaker: what it says is soon stale.
 const breakerWrite = 2 * time.Second
 
@@ -24,7 +20,7 @@ func (w *Worker) heard(ctx context.Context, place address.Place, silence error, 
 	defer cancel()
 	log := w.cfg.Logger.With("server", place.Server)
 	breaker := func(scope, id string) claim.Breaker {
-		return claim.Breaker{Scope: scope, ID: id, Worker: w.id, Pause: breakerPause*4/5 + rand.N(breakerPause*2/5)} //nolint:gosec // jitter
+		return claim.Breaker{Scope: scope, ID: id, Worker: w.id, Pause: w.cfg.BreakerPause*4/5 + rand.N(w.cfg.BreakerPause*2/5)} //nolint:gosec // jitter
 	}
 	if opened == tenantdb.OpenedServer {
 		first, err := breaker("server", place.ServerID).Open(ctx, w.cfg.Pool, brief(silence))

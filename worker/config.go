@@ -69,6 +69,10 @@ type Config struct {
 	// is blamed on a job. 0 means five times DeadAfter.
 	BlameWindow time.Duration
 
+	// BreakerPause is how long nothing is claimed for a server or database that does
+	// not answer, give or take a fifth, before one job may try it. 0 means 3 seconds.
+	BreakerPause time.Duration
+
 	// ClockSlack is how long a job may wait because the database's clock jumped,
 	// besides one heartbeat. 0 means 10 seconds; it must be longer than 5 seconds.
 	ClockSlack time.Duration
@@ -137,6 +141,10 @@ func (c Config) withDefaults() (Config, error) {
 	c.DeadAfter = cmp.Or(c.DeadAfter, 3*c.HeartbeatEvery)
 	if c.DeadAfter < 3*c.HeartbeatEvery {
 		return c, fmt.Errorf("worker.Config.DeadAfter is %s: give at least three heartbeats (%s)", c.DeadAfter, 3*c.HeartbeatEvery)
+	}
+	c.BreakerPause = cmp.Or(c.BreakerPause, 3*time.Second)
+	if c.BreakerPause < time.Millisecond {
+		return c, fmt.Errorf("worker.Config.BreakerPause is %s: give at least 1ms", c.BreakerPause)
 	}
 	c.ClockSlack = cmp.Or(c.ClockSlack, 10*time.Second)
 	if c.ClockSlack <= 5*time.Second {

@@ -80,6 +80,9 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- How each process's claims went between its last two heartbeats.
+ALTER TABLE headgate.workers ADD COLUMN claims jsonb NOT NULL DEFAULT '{}';
+
 -- When an owner with a rate may start its next job (the generic cell rate
 -- algorithm's theoretical arrival time).
 CREATE TABLE headgate.lane_rates (

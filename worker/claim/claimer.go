@@ -9,13 +9,11 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river/riverdriver"
-	"github.com/riverqueue/river/rivertype"
 )
 
 // quantum is how much worker time an owner is served in one go, in seconds. Short
@@ -62,29 +60,6 @@ type claimer struct {
 	yield  float64 // jobs that a turn has brought, a running mean
 }
 
-// common is what the claimers of one process have in common. They take turns: the
-// database would make them do so anyway.
-type common struct {
-	bell  bell
-	lock  int32 // 0, but in a test that wants to see what happens without one
-	conns Connections
-	stats stats
-
-	turn      sync.Mutex
-	conn      *pgxpool.Conn // guarded by turn, as are the next two
-	since     time.Time     // when it was taken
-	producers int
-	published []byte // guarded by turn: this process's row in headgate.hands
-	asIf      string // guarded by turn: the incarnation that it was published for
-
-	mu      sync.Mutex
-	broken  map[string]bool // guarded by mu: servers and databases with a breaker
-	kept    int             // guarded by mu: connections that are published
-	waiting map[string]bool // guarded by mu: queues in which a limit keeps something from this process
-	others  bool            // guarded by mu: a limit keeps something from another process
-	given   bool            // guarded by mu: an attempt has ended that limits still count
-}
-
 // claim claims up to params.MaxToLock jobs for the token in params.ClientID.
 func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailableParams) (*haul, error) {
 	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
@@ -119,49 +94,6 @@ func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailable
 	return all, nil
 }
 
-// connection is the one that this process's claims use: planning a claim's
-// statements takes longer than running them, and each connection plans for itself.
-// It goes back to the pool now and then, for the pool's rules about age.
-func (c *claimer) connection(ctx context.Context) (*pgx.Conn, error) {
-	s := c.common
-	if s.conn != nil && time.Since(s.since) > keepConn {
-		s.letGo()
-	}
-	if s.conn == nil {
-		conn, err := c.pool.Acquire(ctx)
-		if err != nil {
-			return nil, err
-		}
-		s.conn, s.since = conn, time.Now()
-	}
-	return s.conn.Conn(), nil
-}
-
-const keepConn = 5 * time.Minute
-
-// letGo gives the connection back. turn is held.
-func (s *common) letGo() {
-	if s.conn != nil {
-		s.conn.Release()
-		s.conn = nil
-	}
-}
-
-// enter and leave count the producers; the connection goes with the last.
-func (s *common) enter() {
-	s.turn.Lock()
-	defer s.turn.Unlock()
-	s.producers++
-}
-
-func (s *common) leave() {
-	s.turn.Lock()
-	defer s.turn.Unlock()
-	if s.producers--; s.producers == 0 {
-		s.letGo()
-	}
-}
-
 // quiet says that there is nothing to claim, and nothing to tell anybody.
 func (c *claimer) quiet(ctx context.Context, conn *pgx.Conn) (quiet bool, err error) {
 	var others bool
@@ -184,12 +116,6 @@ func (c *claimer) owesNews(others bool) bool {
 	defer s.mu.Unlock()
 	s.others = others
 	return s.given || kept < s.kept || others && kept > 0
-}
-
-func (s *common) isBroken(id string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.broken[id]
 }
 
 // transact is the claim's transaction.
@@ -424,113 +350,4 @@ func (v *view) broken() map[string]bool {
 		ids[id] = true
 	}
 	return ids
-}
-
-// gave notes that an attempt has ended, and rings for those who wait for what it
-// held.
-func (s *common) gave(queue string) {
-	s.mu.Lock()
-	s.given = true
-	ring := slices.Collect(maps.Keys(s.waiting))
-	if len(ring) == 0 && s.others && queue != "" {
-		ring = []string{queue}
-	}
-	s.mu.Unlock()
-	for _, q := range ring {
-		s.bell.ring(q)
-	}
-}
-
-// newHaul is an empty one.
-func newHaul() *haul {
-	return &haul{
-		order:  map[int64]int{},
-		result: &riverdriver.JobGetAvailableResult{DecodeErrors: map[int64]error{}},
-		grips:  map[int64]*grip{}, billed: map[string]float64{}, spent: map[string]int{},
-	}
-}
-
-// append adds another pass, whose rows are yet to be taken.
-func (h *haul) append(more *haul) {
-	h.passes = append(h.passes, more)
-	maps.Copy(h.grips, more.grips)
-}
-
-// gather brings the rows of all passes together, once they have been taken.
-func (h *haul) gather() {
-	for _, p := range h.passes {
-		h.result.Jobs = append(h.result.Jobs, p.result.Jobs...)
-		maps.Copy(h.result.DecodeErrors, p.result.DecodeErrors)
-		if p.missed {
-			h.missed = true
-			maps.DeleteFunc(h.grips, func(id int64, _ *grip) bool { return p.order[id] > 0 && p.grips[id] == nil })
-		}
-	}
-	h.passes = nil
-}
-
-// leave takes rows out of a haul.
-func (h *haul) leave(ids []int64) {
-	h.result.Jobs = slices.DeleteFunc(h.result.Jobs, func(row *rivertype.JobRow) bool { return slices.Contains(ids, row.ID) })
-	for _, id := range ids {
-		delete(h.result.DecodeErrors, id)
-		delete(h.grips, id)
-	}
-}
-
-// charge applies debts to what was seen: they are settled with the claim.
-func (v *view) charge(debts map[lane]debt) {
-	owed := map[string]float64{}
-	for l, d := range debts {
-		owed[l.owner] += d.vtime
-	}
-	for i := range v.candidates {
-		v.candidates[i].vtime = max(v.candidates[i].vtime+owed[v.candidates[i].lane], v.clock-headStart)
-	}
-}
-
-// blocks is what is full now. before is what the candidates leave out: who was at
-// its limit a moment ago, and has not got fewer since, is taken to be so still.
-func (r *room) blocks(candidates []candidate, before blocks, now time.Time) blocks {
-	b := blocks{owners: map[string]fullOwner{}}
-	for id, budget := range r.limits.servers {
-		trying, halfOpen := r.limits.halfOpen[id]
-		if budget-r.all.Servers[id].Conns+r.idle(id) <= 0 || halfOpen && trying <= r.all.Servers[id].Jobs {
-			b.servers = append(b.servers, id)
-		}
-	}
-	for kind, limit := range r.limits.kinds {
-		if limit.all != nil && *limit.all <= r.kinds[kind] {
-			b.kinds = append(b.kinds, kind)
-		}
-	}
-	for _, c := range candidates {
-		if running := r.running(c.lane); c.maxRunning != nil && *c.maxRunning <= running {
-			b.owners[c.lane] = fullOwner{running, now}
-		}
-	}
-	for owner, s := range before.owners {
-		if now.Sub(s.since) < believe && r.running(owner) >= s.running {
-			b.owners[owner] = s
-		}
-	}
-	return b
-}
-
-// believe is how long a block is taken for true without another look.
-const believe = 200 * time.Millisecond
-
-func (b blocks) none() bool { return len(b.servers)+len(b.kinds)+len(b.owners) == 0 }
-
-// within says that all that b blocks is blocked by wider too.
-func (b blocks) within(wider blocks) bool {
-	in := func(list, all []string) bool {
-		return !slices.ContainsFunc(list, func(s string) bool { return !slices.Contains(all, s) })
-	}
-	for owner := range b.owners {
-		if _, still := wider.owners[owner]; !still {
-			return false
-		}
-	}
-	return in(b.servers, wider.servers) && in(b.kinds, wider.kinds)
 }

@@ -249,13 +249,13 @@ func (k *Keeper) register(ctx context.Context) error {
 
 // beatSQL finds no row if the incarnation was declared dead.
 const beatSQL = `
-UPDATE headgate.workers SET beats = beats + 1, beat_at = now(), servers = $2 WHERE incarnation = $1 AND reaped_at IS NULL
+UPDATE headgate.workers SET beats = beats + 1, beat_at = now(), servers = $2, claims = $3 WHERE incarnation = $1 AND reaped_at IS NULL
 RETURNING clock_timestamp()`
 
 func (k *Keeper) beat(ctx context.Context) (alive bool, err error) {
 	var now time.Time
 	before := time.Now()
-	err = k.cfg.Pool.QueryRow(ctx, beatSQL, k.cfg.Lease.Incarnation(), k.cfg.Servers()).Scan(&now)
+	err = k.cfg.Pool.QueryRow(ctx, beatSQL, k.cfg.Lease.Incarnation(), k.cfg.Servers(), k.cfg.Lease.Stats()).Scan(&now)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
 	}

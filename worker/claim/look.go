@@ -12,9 +12,9 @@ import (
 )
 
 // A claim is one transaction in three round trips: look (this file), choose
-// (choose.go), take and settle (take.go). All claims of all processes take turns
-// under one advisory lock, since limits span queues; it is held for some
-// milliseconds.
+// (choose.go) and find, then take (take.go), settle (settle.go) and commit. All
+// claims of all processes take turns under one advisory lock, since limits span
+// queues; it is held for some milliseconds.
 
 // quietSQL is what an idle worker asks at each poll, without the lock: three index
 // probes, however many tenants there are, and whether other workers wait for what
@@ -134,20 +134,6 @@ CROSS JOIN LATERAL (
 // nobody stands for no server and no database.
 const nobody = "00000000-0000-0000-0000-000000000000"
 
-// blocks is what was full when this process looked last. It spares the look at what
-// waits behind, no more: choose goes by what is true now.
-type blocks struct {
-	servers, kinds []string
-	owners         map[string]fullOwner
-}
-
-// fullOwner is how many jobs of an owner were running when it was found to be at
-// its limit, and when that was.
-type fullOwner struct {
-	running int
-	since   time.Time
-}
-
 // view is what one look saw.
 type view struct {
 	clock      float64
@@ -258,6 +244,17 @@ func scanCandidate(row pgx.CollectableRow) (c candidate, err error) {
 		}
 	}
 	return c, err
+}
+
+// charge applies debts to what was seen: they are settled with the claim.
+func (v *view) charge(debts map[lane]debt) {
+	owed := map[string]float64{}
+	for l, d := range debts {
+		owed[l.owner] += d.vtime
+	}
+	for i := range v.candidates {
+		v.candidates[i].vtime = max(v.candidates[i].vtime+owed[v.candidates[i].lane], v.clock-headStart)
+	}
 }
 
 // lockWait is how long a claim waits for its turn before it leaves it to the next

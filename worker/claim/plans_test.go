@@ -89,7 +89,7 @@ func TestPlans(t *testing.T) {
 		{"any suspects", claim.AnySuspectsSQL, nil, nil, 0},
 		{"call next", claim.CallNextSQL, nil, []string{byID, byState}, 20 + 2},
 		{"look", claim.LookSQL, []string{quoted}, nil, 0},
-		{"beat", claim.BeatSQL, []string{quoted, "'{}'"}, nil, 0},
+		{"beat", claim.BeatSQL, []string{quoted, "'{}'", "'{}'"}, nil, 0},
 		{"bury", claim.BurySQL, []string{quoted, "0"}, nil, 0},
 	} {
 		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {

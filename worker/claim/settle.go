@@ -1,0 +1,147 @@
+package claim
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// settleSQL charges owners ($2), in all their active lanes alike: debt is what
+// their attempts took more or less than they were charged for, bill what the jobs
+// of this claim are expected to take, counted from the queue's present time ($3) at
+// least: nobody saves up. By kind it has what moves the lane's running mean, and
+// whether the lane was found empty: it rests until its next row is due. An owner
+// without a token rests for so many seconds (dry).
+//
+// The lanes of an owner are found by the primary key, and written by their place,
+// for no join may look at all lanes of the queue.
+const settleSQL = `
+WITH owed AS (
+    SELECT l.place, l.kind, o.debt, o.bill, o.dry, o.kinds->l.kind AS own
+    FROM jsonb_to_recordset($2::jsonb) AS o (lane text, debt float8, bill float8, dry float8, kinds jsonb)
+    CROSS JOIN LATERAL (
+        SELECT ctid AS place, kind FROM headgate.lanes WHERE queue = $1 AND lane = o.lane AND (active OR o.kinds ? kind) OFFSET 0
+    ) l
+)
+UPDATE headgate.lanes l
+SET vtime = greatest(l.vtime + o.debt, $3::float8) + o.bill,
+    cost = CASE WHEN (o.own->>'n')::int > 0 THEN l.cost + ((o.own->>'s')::float8 / (o.own->>'n')::int - l.cost) * least((o.own->>'n')::int * 0.2, 1) ELSE l.cost END,
+    active = l.active AND o.own->'e' IS NULL AND o.dry = 0,
+    wake_at = CASE WHEN NOT l.active THEN l.wake_at
+                   WHEN o.dry > 0 THEN now() + make_interval(secs => o.dry)
+                   WHEN o.own->'e' IS NOT NULL THEN (
+                       SELECT min(first.scheduled_at) FROM generate_series(1, 4) AS p (priority) CROSS JOIN LATERAL (
+                           SELECT scheduled_at FROM river_job
+                           WHERE state = 'available' AND queue = $1 AND headgate.lane(metadata) = l.lane AND kind = l.kind AND priority = p.priority
+                           ORDER BY scheduled_at LIMIT 1) first) END
+FROM owed o
+WHERE l.ctid = o.place`
+
+// moveClockSQL moves the queue's present time on, and its mean cost.
+const moveClockSQL = `
+UPDATE headgate.lane_clocks c
+SET vtime = greatest(c.vtime, $2),
+    cost = CASE WHEN $4::int > 0 THEN c.cost + ($3::float8 / $4 - c.cost) * least($4 * 0.01, 0.5) ELSE c.cost END
+WHERE c.queue = $1`
+
+// spendSQL takes tokens of owners with a rate: $2 of them, $3 seconds apart.
+const spendSQL = `
+INSERT INTO headgate.lane_rates AS r (lane, tat)
+SELECT lane, now() + make_interval(secs => n * every) FROM unnest($1::text[], $2::int[], $3::float8[]) AS s (lane, n, every)
+ON CONFLICT (lane) DO UPDATE SET tat = greatest(r.tat, now()) + (excluded.tat - now())`
+
+// publishSQL says what this process holds.
+const publishSQL = `
+INSERT INTO headgate.hands (incarnation, hand, waiting) VALUES ($1, $2, $3)
+ON CONFLICT (incarnation) DO UPDATE SET hand = excluded.hand, waiting = excluded.waiting`
+
+// ringSQL wakes the workers of queues; NULL means of all.
+const ringSQL = `
+SELECT pg_notify(current_schema() || '.river_insert', json_build_object('queue', queue)::text)
+FROM headgate.lane_clocks WHERE $1::text[] IS NULL OR queue = ANY ($1)`
+
+// owed is one owner as settleSQL reads it.
+type owed struct {
+	Lane  string           `json:"lane"`
+	Debt  float64          `json:"debt"`
+	Bill  float64          `json:"bill"`
+	Dry   float64          `json:"dry"`
+	Kinds map[string]*mean `json:"kinds"`
+}
+
+// mean is what is new of one lane.
+type mean struct {
+	Seconds  float64 `json:"s"`
+	Attempts int     `json:"n"`
+	Empty    bool    `json:"e,omitempty"`
+}
+
+// account is what settling writes: one owed for each owner.
+type account map[string]*owed
+
+func (a account) of(owner string) *owed {
+	if a[owner] == nil {
+		a[owner] = &owed{Lane: owner, Kinds: map[string]*mean{}}
+	}
+	return a[owner]
+}
+
+func (a account) lane(owner, kind string) *mean {
+	o := a.of(owner)
+	if o.Kinds[kind] == nil {
+		o.Kinds[kind] = &mean{}
+	}
+	return o.Kinds[kind]
+}
+
+// queueSettle adds to a batch what makes a haul, debts and parks lasting.
+func (c *claimer) queueSettle(batch *pgx.Batch, v *view, h *haul, debts map[lane]debt, dry map[string]float64) error {
+	a, sum := account{}, debt{}
+	for l, d := range debts {
+		a.of(l.owner).Debt += d.vtime
+		m := a.lane(l.owner, l.kind)
+		m.Seconds, m.Attempts = d.seconds, d.attempts
+		sum.seconds, sum.attempts = sum.seconds+d.seconds, sum.attempts+d.attempts
+	}
+	for owner, bill := range h.billed {
+		a.of(owner).Bill = bill
+	}
+	for _, l := range h.empty {
+		a.lane(l.owner, l.kind).Empty = true
+	}
+	for owner, wait := range dry {
+		if wait > 0 {
+			a.of(owner).Dry = wait
+		}
+	}
+	if len(a) > 0 {
+		list, err := json.Marshal(slices.Collect(maps.Values(a)))
+		if err != nil {
+			return err
+		}
+		batch.Queue(settleSQL, c.queue, list, v.clock)
+	}
+	if clock := max(h.first, v.clock); clock > v.clock || sum.attempts > 0 {
+		batch.Queue(moveClockSQL, c.queue, clock, sum.seconds, sum.attempts)
+	}
+	c.queueSpend(batch, v, h)
+	return nil
+}
+
+func (c *claimer) queueSpend(batch *pgx.Batch, v *view, h *haul) {
+	if len(h.spent) == 0 {
+		return
+	}
+	var lanes []string
+	var n []int
+	var every []float64
+	for _, one := range v.candidates {
+		if k := h.spent[one.lane]; k > 0 && one.rate != nil {
+			lanes, n, every = append(lanes, one.lane), append(n, k), append(every, one.rate.every)
+			delete(h.spent, one.lane) // once for each owner
+		}
+	}
+	batch.Queue(spendSQL, lanes, n, every)
+}
