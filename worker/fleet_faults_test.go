@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs/jobstest"
@@ -56,6 +57,10 @@ func TestFaultsBudgetsOfAFleet(t *testing.T) {
 			cfg := beatEvery(env.Config(), quickBeat)
 			cfg.Queues, cfg.Logger = map[string]int{"default": 120 / workers}, quietLogger()
 			cfg.Tenants.MaxConns = 100
+			pool, err := pgxpool.New(ctx, env.URL) // one process's own
+			require.NoError(t, err)
+			t.Cleanup(pool.Close)
+			cfg.Pool = pool
 			running = append(running, env.Work(&cfg, func(w *worker.Worker) { worker.InTx(w, touch) }))
 		}
 		var params []orchestrator.EnqueueParams
