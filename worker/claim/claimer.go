@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -70,7 +69,10 @@ func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailable
 	if err != nil {
 		return nil, fmt.Errorf("claiming jobs: %w", err)
 	}
-	quiet, err := c.quiet(ctx, conn)
+	quiet := false
+	if !c.common.bell.heard(c.queue) { // who was woken need not ask whether it is quiet
+		quiet, err = c.quiet(ctx, conn)
+	}
 	if err != nil {
 		c.common.letGo()
 	}
@@ -205,14 +207,15 @@ func (c *claimer) pass(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, v 
 
 // later takes out of debts what need not be written now: the small ones of owners
 // whose lanes this claim does not write anyway. This process goes by them all the
-// same.
+// same. What an owner was charged too much is given back at once: its next job
+// would else be looked for behind those of others.
 func later(debts map[lane]debt, billed map[string]float64) map[lane]debt {
 	sums, put := map[string]float64{}, map[lane]debt{}
 	for l, d := range debts {
 		sums[l.owner] += d.vtime
 	}
 	for l, d := range debts {
-		if _, served := billed[l.owner]; !served && math.Abs(sums[l.owner]) < quantum {
+		if _, served := billed[l.owner]; !served && sums[l.owner] >= 0 && sums[l.owner] < quantum {
 			put[l] = d
 			delete(debts, l)
 		}

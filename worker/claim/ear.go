@@ -3,6 +3,7 @@ package claim
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"sync"
 
 	"github.com/riverqueue/river/riverdriver"
@@ -21,6 +22,7 @@ type ear struct {
 type bell struct {
 	mu   sync.Mutex
 	rung map[string]bool // queues
+	news map[string]bool // queues of which something was heard since their last claim
 	wake context.CancelFunc
 }
 
@@ -51,6 +53,36 @@ func (b *bell) next(wake context.CancelFunc) (queue string, rung bool) {
 	return "", false
 }
 
+// note remembers that there is something new in a queue.
+func (b *bell) note(payload string) {
+	var news struct {
+		Queue string `json:"queue"`
+	}
+	if json.Unmarshal([]byte(payload), &news) != nil || news.Queue == "" {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.news == nil {
+		b.news = map[string]bool{}
+	}
+	if len(b.news) < maxNews {
+		b.news[news.Queue] = true
+	}
+}
+
+// maxNews bounds the queues that others use and nobody here claims from.
+const maxNews = 100
+
+// heard says whether something was heard of a queue since it was asked last.
+func (b *bell) heard(queue string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	heard := b.news[queue]
+	delete(b.news, queue)
+	return heard
+}
+
 func (b *bell) forget() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -72,6 +104,9 @@ func (e *ear) WaitForNotification(ctx context.Context) (*riverdriver.Notificatio
 		cancel()
 		if err != nil && interrupted {
 			continue
+		}
+		if err == nil && strings.HasSuffix(heard.Topic, insertTopic) {
+			e.bell.note(heard.Payload)
 		}
 		return heard, err
 	}
