@@ -214,6 +214,7 @@ func (s *benchStage) shares(ctx context.Context, who *side, tenants int, weight 
 	}
 	var mu sync.Mutex
 	received, jobs, over := make([]float64, tenants), 0, false
+	enough := newTally(2 * tenants) // jobs, or there is nothing to compare
 	stop, err := who.work(ctx, benchWork{cooldown: tuned, begun: func(n int) {
 		tenant := n%s.tenantCount() - 1
 		began := time.Now()
@@ -223,6 +224,7 @@ func (s *benchStage) shares(ctx context.Context, who *side, tenants int, weight 
 		if !over {
 			received[tenant] += time.Since(began).Seconds()
 			jobs++
+			enough.one()
 		}
 	}})
 	if err != nil {
@@ -235,12 +237,13 @@ func (s *benchStage) shares(ctx context.Context, who *side, tenants int, weight 
 	case <-timer.C:
 	case <-ctx.Done():
 	}
+	waiting := enough.wait(ctx)
 	mu.Lock()
 	over = true
 	h = clock.stop(max(jobs, 1))
 	h.value = of(received, h.took)
 	mu.Unlock()
-	return h, stop(context.WithoutCancel(ctx))
+	return h, errors.Join(waiting, stop(context.WithoutCancel(ctx)))
 }
 
 // weigh gives the first busy tenant three times the weight, and returns what takes
