@@ -87,6 +87,9 @@ func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailable
 		c.common.letGo() // the pool closes one that is in a transaction, and the turn ends with it
 		return nil, err
 	}
+	// In hand before the turn is over: this process's claim for another queue would
+	// else publish that it holds less than it does, and a limit be exceeded.
+	c.lease.hand.take(params.ClientID, all.grips)
 	c.common.stats.add(time.Since(began), all.looks, len(all.result.Jobs))
 	if c.common.conns != nil {
 		for _, g := range all.grips {

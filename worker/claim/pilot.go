@@ -61,7 +61,9 @@ func (p *pilot) JobGetAvailable(ctx context.Context, _ riverdriver.Executor, sta
 	if len(haul.result.Jobs) > 0 {
 		fault.Point(fault.Claimed)
 	}
-	p.lease.hand.take(token, haul.grips)
+	if haul.grips == nil { // nothing was asked for
+		p.lease.hand.take(token, nil)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id := range haul.result.DecodeErrors {
