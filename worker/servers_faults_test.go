@@ -4,6 +4,7 @@ package worker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
@@ -489,9 +491,9 @@ func TestFaultsRotation(t *testing.T) {
 		cfg.Queues["default"], cfg.Logger, cfg.Resolver = 8, quietLogger(), own
 		env.Work(&cfg, func(w *worker.Worker) { worker.InTx(w, touch) })
 	}
-	login, late := db.Job, int64(0)
+	login, late, ended, refused := db.Job, int64(0), 0, 0
 	rotate := func(i int) error {
-		old := at
+		old, former := at, login.Password
 		login.Password = address.NewSecret(fmt.Sprintf("planted-rotated-%d", i))
 		if i%2 == 1 {
 			at = wires[i]
@@ -502,13 +504,21 @@ func TestFaultsRotation(t *testing.T) {
 			return err
 		}
 		defer func() { _ = conn.Close(ctx) }()
-		for _, sql := range []string{
-			fmt.Sprintf(`ALTER ROLE %s PASSWORD '%s'`, login.User, login.Password.Reveal()),
-			fmt.Sprintf(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '%s'`, login.User),
-		} {
-			if _, err := conn.Exec(ctx, sql); err != nil {
-				return err
-			}
+		if _, err := conn.Exec(ctx, fmt.Sprintf(`ALTER ROLE %s PASSWORD '%s'`, login.User, login.Password.Reveal())); err != nil {
+			return err
+		}
+		tag, err := conn.Exec(ctx, fmt.Sprintf(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '%s'`, login.User))
+		if err != nil {
+			return err
+		}
+		ended += int(tag.RowsAffected())
+		// The control: who still went by the former password would have failed.
+		stale := conn.Config().Copy()
+		stale.User, stale.Password = login.User, former.Reveal()
+		if conn, err := pgx.ConnectConfig(ctx, stale); err == nil {
+			_ = conn.Close(ctx)
+		} else if pgErr := new(pgconn.PgError); errors.As(err, &pgErr) && pgErr.Code == "28P01" {
+			refused++
 		}
 		if err := env.Catalog.SetLogin(ctx, "rotating", jobs.LoginJob, login); err != nil {
 			return err
@@ -541,12 +551,13 @@ func TestFaultsRotation(t *testing.T) {
 	require.NoError(t, env.Pool.QueryRow(ctx, `
 SELECT count(*), count(*) FILTER (WHERE attempt > 1), count(*) FILTER (WHERE state NOT IN ('succeeded', 'snoozed')),
        coalesce(array_agg(DISTINCT class) FILTER (WHERE class <> ''), '{}') FROM headgate.outcomes`).Scan(&outcomes, &used, &failed, &classes))
-	t.Logf("%d rotations under %d jobs, %d attempts: %d failed, %d attempts used; held for %v; %d connections to an old address later than 2 s",
-		rotations, flow.total(tenants), outcomes, failed, used, classes, late)
+	t.Logf("%d rotations under %d jobs, %d attempts: %d failed, %d attempts used; %d sessions ended, jobs held for %v; %d connections to an old address later than 2 s",
+		rotations, flow.total(tenants), outcomes, failed, used, ended, classes, late)
 	require.Zero(t, failed)
 	require.Zero(t, used)
 	require.Zero(t, late)
-	require.NotEmpty(t, classes, "no rotation met a job")
+	require.GreaterOrEqual(t, ended, rotations, "rotations that ended no session")
+	require.Equal(t, rotations, refused, "former passwords that were refused")
 }
 
 // mostBackends counts the backends of users every 20 ms until ctx ends.
