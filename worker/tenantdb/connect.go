@@ -1,6 +1,7 @@
 package tenantdb
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -31,7 +33,17 @@ const neutral = `host=/nowhere port=5432 dbname=none user=none password=none pas
 	`target_session_attrs=any application_name=headgate timezone=UTC options='' connect_timeout=5 ` +
 	`min_protocol_version=3.0 max_protocol_version=3.0 channel_binding=prefer require_auth=''`
 
+// neutralConfig is parsed once: the parser looks at the environment and at files,
+// for nothing, since all of it is overruled.
 func neutralConfig() (*pgx.ConnConfig, error) {
+	cfg, err := parsedNeutral()
+	if err != nil {
+		return nil, err
+	}
+	return cfg.Copy(), nil
+}
+
+var parsedNeutral = sync.OnceValues(func() (*pgx.ConnConfig, error) {
 	cfg, err := pgx.ParseConfig(neutral)
 	if err != nil {
 		return nil, fmt.Errorf("the environment names a Postgres service that cannot be read (unset PGSERVICE and PGSERVICEFILE): %w", err)
@@ -40,7 +52,7 @@ func neutralConfig() (*pgx.ConnConfig, error) {
 	cfg.RuntimeParams["application_name"] = "headgate"
 	cfg.RuntimeParams["timezone"] = "UTC"
 	return cfg, nil
-}
+})
 
 // Connect opens one connection to an address outside any pool, under the same
 // policy: for installing the tenant schema and for a server's administrator,
@@ -159,15 +171,16 @@ func verifyChain(state tls.ConnectionState, roots *x509.CertPool) error {
 const whoami = `SELECT database_id::text, version, serves FROM headgate.whoami()`
 
 // readIdentity is whoami for a session that has just begun, which pays for each
-// table and function that it meets for the first time: a quarter of the cost.
-const readIdentity = `SELECT database_id::text, version, serves FROM headgate.identity`
+// table, type and function that it meets for the first time. COPY needs neither
+// planner nor executor: a tenth of the cost.
+const readIdentity = `COPY headgate.identity (database_id, version, serves) TO STDOUT`
 
 // checkIdentity asks a new connection whose database it reached, in one round
 // trip. A dropped and re-created database, or an address that was swapped, answers
 // differently. A schema of before 7 does not let the row be read so, and is asked
 // the older way.
 func checkIdentity(ctx context.Context, place address.Place, conn *pgx.Conn) error {
-	found, err := readWho(conn.QueryRow(ctx, readIdentity, pgx.QueryExecModeExec))
+	found, err := copyWho(ctx, conn)
 	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && (pgErr.Code == "42501" || pgErr.Code == "42703") {
 		found, err = readWho(conn.QueryRow(ctx, whoami, pgx.QueryExecModeExec))
 	}
@@ -178,6 +191,18 @@ func checkIdentity(ctx context.Context, place address.Place, conn *pgx.Conn) err
 type who struct {
 	database        string
 	version, serves int
+}
+
+func copyWho(ctx context.Context, conn *pgx.Conn) (found who, err error) {
+	var line bytes.Buffer
+	if _, err := conn.PgConn().CopyTo(ctx, &line, readIdentity); err != nil {
+		return found, err
+	}
+	if line.Len() == 0 {
+		return found, pgx.ErrNoRows
+	}
+	_, err = fmt.Fscan(&line, &found.database, &found.version, &found.serves)
+	return found, err
 }
 
 func readWho(row pgx.Row) (found who, err error) {
