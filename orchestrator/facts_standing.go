@@ -3,6 +3,8 @@ package orchestrator
 import (
 	"fmt"
 	"strings"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 // facts are what stops the work, in the order in which it must pass; none if
@@ -133,13 +135,17 @@ func (s *standing) tripped(of string, b *breaker) Fact {
 	if cause != "" {
 		cause = ": " + cause
 	}
+	is, was, next := "does not answer", "did not answer", "see that it answers"
+	if b.Class != string(jobs.ClassUnreachable) {
+		is, was, next = "refuses work ("+b.Class+")", "refused work ("+b.Class+")", "see why it refuses"
+	}
 	if b.Until.After(s.now) {
 		return Fact{Code: CodeBreakerOpen, Since: &b.Since, Until: &b.Until,
-			Fact: fmt.Sprintf("%s does not answer since %s%s; the next trial is %s", of, moment(b.Since, s.zone), cause, moment(b.Until, s.zone)),
-			Next: "see that it answers; the work then goes on by itself and has used no attempt"}
+			Fact: fmt.Sprintf("%s %s since %s%s; the next trial is %s", of, is, moment(b.Since, s.zone), cause, moment(b.Until, s.zone)),
+			Next: next + "; the work then goes on by itself and has used no attempt"}
 	}
 	return Fact{Code: CodeBreakerHalfOpen, Since: &b.Since,
-		Fact: fmt.Sprintf("%s did not answer since %s%s; it is being tried, by %d at a time", of, moment(b.Since, s.zone), cause, b.Allowed)}
+		Fact: fmt.Sprintf("%s %s since %s%s; it is being tried, by %d at a time", of, was, moment(b.Since, s.zone), cause, b.Allowed)}
 }
 
 // turns says who comes before, where nothing else stops a job; before is how many

@@ -38,6 +38,7 @@ type breaker struct {
 	Allowed int       `json:"allowed"`
 	Cause   string    `json:"cause"`
 	Worker  string    `json:"worker"`
+	Class   string    `json:"class"`
 }
 
 // workerCounts are of workers alive.

@@ -3,8 +3,10 @@ package worker
 import (
 	"context"
 	"math/rand/v2"
+	"sync"
 	"time"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/claim"
 	"github.com/headgate/headgate/worker/tenantdb"
 	"github.com/headgate/headgate/worker/tenantdb/address"
@@ -19,9 +21,7 @@ func (w *Worker) heard(ctx context.Context, place address.Place, silence error, 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), breakerWrite)
 	defer cancel()
 	log := w.cfg.Logger.With("server", place.Server)
-	breaker := func(scope, id string) claim.Breaker {
-		return claim.Breaker{Scope: scope, ID: id, Worker: w.id, Pause: w.cfg.BreakerPause*4/5 + rand.N(w.cfg.BreakerPause*2/5)} //nolint:gosec // jitter
-	}
+	breaker := func(scope, id string) claim.Breaker { return w.breaker(scope, id, jobs.ClassUnreachable) }
 	if opened == tenantdb.OpenedServer {
 		first, err := breaker("server", place.ServerID).Open(ctx, w.cfg.Pool, brief(silence))
 		if first {
@@ -48,11 +48,79 @@ func (w *Worker) heard(ctx context.Context, place address.Place, silence error, 
 			w.breakerTrouble(ctx, breaker(scope, id).Fail(ctx, w.cfg.Pool, brief(silence)))
 			continue
 		}
-		since, err := breaker(scope, id).Pass(ctx, w.cfg.Pool, max(place.Budget, 1))
-		if since != nil {
-			log.InfoContext(ctx, scope+" answers again", "event", scope+" answers again", "database", place.Database, "silent_for", time.Since(*since).Round(time.Second).String())
+		w.pass(ctx, breaker(scope, id), place, " answers again")
+	}
+}
+
+func (w *Worker) breaker(scope, id string, class jobs.Class) claim.Breaker {
+	return claim.Breaker{Scope: scope, ID: id, Class: class, Worker: w.id, Pause: w.cfg.BreakerPause*4/5 + rand.N(w.cfg.BreakerPause*2/5)} //nolint:gosec // jitter
+}
+
+// pass tells a breaker that something went well.
+func (w *Worker) pass(ctx context.Context, b claim.Breaker, place address.Place, says string) {
+	since, err := b.Pass(ctx, w.cfg.Pool, max(place.Budget, 1))
+	if since != nil {
+		w.cfg.Logger.InfoContext(ctx, b.Scope+says, "event", b.Scope+says, "server", place.Server, "database", place.Database, "for", time.Since(*since).Round(time.Second).String())
+	}
+	w.breakerTrouble(ctx, err)
+}
+
+// refusing are the classes of attempts that say of their database that it would
+// refuse the next one too. A login that is refused is not among them: connections
+// know that by themselves, and until when.
+var refusing = map[jobs.Class]bool{
+	jobs.ClassReadOnly: true, jobs.ClassDiskFull: true, jobs.ClassWrongDatabase: true, jobs.ClassSchemaNewer: true,
+}
+
+// refusals counts, of databases that refuse work, the attempts in a row that met
+// it. A database is forgotten when an attempt succeeds there.
+type refusals struct {
+	mu    sync.Mutex
+	inRow map[string]int
+}
+
+// refusedBefore opens a breaker: one may be a job's own doing, which has made its
+// session read-only.
+const refusedBefore = 3
+
+func (r *refusals) note(database string) (refuses bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.inRow == nil {
+		r.inRow = map[string]int{}
+	}
+	r.inRow[database]++
+	return r.inRow[database] >= refusedBefore
+}
+
+// clear returns whether there was anything to clear.
+func (r *refusals) clear(database string) (some bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, some = r.inRow[database]
+	delete(r.inRow, database)
+	return some
+}
+
+// judge keeps the breaker of a database that refuses work: it opens when attempts
+// fail for it, whichever job makes them, and closes when they succeed.
+func (w *Worker) judge(ctx context.Context, place address.Place, end verdict) {
+	id := place.DatabaseID
+	switch {
+	case id == "":
+	case refusing[end.class] && w.refusals.note(id):
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), breakerWrite)
+		defer cancel()
+		first, err := w.breaker("database", id, end.class).Open(ctx, w.cfg.Pool, brief(end.err))
+		if first {
+			w.cfg.Logger.ErrorContext(ctx, "database refuses work: its jobs wait, and it is tried by one at a time",
+				"event", "database refuses work", "server", place.Server, "database", place.Database, "class", end.class, "error", end.err)
 		}
 		w.breakerTrouble(ctx, err)
+	case end.state == jobs.Succeeded && (w.refusals.clear(id) || w.lease.Broken(id)):
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), breakerWrite)
+		defer cancel()
+		w.pass(ctx, w.breaker("database", id, jobs.ClassReadOnly), place, " takes work again")
 	}
 }
 

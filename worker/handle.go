@@ -58,6 +58,7 @@ func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) err
 		a, err = a.attend(timed)
 	}
 	end := a.verdict(ctx, err)
+	w.judge(ctx, a.place, end)
 	outcome := a.outcome(end)
 	a.log(ctx, outcome)
 	followUps, err := a.followUps(end)

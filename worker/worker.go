@@ -30,8 +30,9 @@ type Worker struct {
 	kinds map[string]*kind
 	wrong []error // what registering found, reported by Start
 
-	lease  *claim.Lease
-	driver riverdriver.Driver[pgx.Tx] // takes claims and ends under that lease
+	refusals refusals
+	lease    *claim.Lease
+	driver   riverdriver.Driver[pgx.Tx] // takes claims and ends under that lease
 
 	lifeMu sync.Mutex      // guards life and end
 	life   context.Context // ends when this incarnation is found to have been declared dead

@@ -8,8 +8,8 @@ import (
 // blocks is what was full when this process looked last. It spares the look at what
 // waits behind, no more: choose goes by what is true now.
 type blocks struct {
-	servers, kinds []string
-	owners         map[string]fullOwner
+	servers, kinds, databases []string
+	owners                    map[string]fullOwner
 }
 
 // fullOwner is how many jobs of an owner were running when it was found to be at
@@ -34,6 +34,11 @@ func (r *room) blocks(candidates []candidate, before blocks, now time.Time) bloc
 			b.kinds = append(b.kinds, kind)
 		}
 	}
+	for id, trying := range r.limits.databases {
+		if trying <= r.all.Databases[id] {
+			b.databases = append(b.databases, id)
+		}
+	}
 	for _, c := range candidates {
 		if running := r.running(c.lane); c.maxRunning != nil && *c.maxRunning <= running {
 			b.owners[c.lane] = fullOwner{running, now}
@@ -50,7 +55,7 @@ func (r *room) blocks(candidates []candidate, before blocks, now time.Time) bloc
 // believe is how long a block is taken for true without another look.
 const believe = 200 * time.Millisecond
 
-func (b blocks) none() bool { return len(b.servers)+len(b.kinds)+len(b.owners) == 0 }
+func (b blocks) none() bool { return len(b.servers)+len(b.kinds)+len(b.databases)+len(b.owners) == 0 }
 
 // within says that all that b blocks is blocked by wider too.
 func (b blocks) within(wider blocks) bool {
@@ -62,5 +67,5 @@ func (b blocks) within(wider blocks) bool {
 			return false
 		}
 	}
-	return in(b.servers, wider.servers) && in(b.kinds, wider.kinds)
+	return in(b.servers, wider.servers) && in(b.kinds, wider.kinds) && in(b.databases, wider.databases)
 }

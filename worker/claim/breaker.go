@@ -8,13 +8,16 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/headgate/headgate/jobs"
 )
 
-// Breaker is a server or database that does not answer, as a row of the central
-// database. Claims of all processes leave out what lives behind it: waiting jobs
-// stay in the queue, cost nothing and use no attempt. When the row's time is up
-// they let one job through, then 2, 4 … as long as connections succeed; a failure
-// closes the way again. The row goes when as many may try as the server's budget.
+// Breaker is a server or database that does not answer, or a database that refuses
+// all work, as a row of the central database. Claims of all processes leave out what
+// lives behind it: waiting jobs stay in the queue, cost nothing and use no attempt.
+// When the row's time is up they let one job through, then 2, 4 … as long as that
+// goes well; a failure closes the way again. The row goes when as many may try as
+// the server's budget.
 //
 //	no row ──a process has failed three times in a row──▶ until ──its time is up──▶ allowed 1, 2, 4, …
 //	  ▲                                                     ▲                          │
@@ -23,41 +26,42 @@ import (
 type Breaker struct {
 	Scope  string // server or database
 	ID     string
+	Class  jobs.Class    // why: unreachable goes well when a connection succeeds, the rest when an attempt does
 	Worker string        // who speaks
 	Pause  time.Duration // how long nothing is tried
 }
 
-// openBreakerSQL answers true if the row is new. A pause doubles up to its
-// longest by what the row has had so far.
+// openBreakerSQL answers true if the row is new.
 const openBreakerSQL = `
-INSERT INTO headgate.breakers AS b (scope, id, until, allowed, cause, worker) VALUES ($1, $2, now() + $3::interval, 1, $4, $5)
-ON CONFLICT (scope, id) DO UPDATE SET until = greatest(b.until, excluded.until), allowed = 1, cause = excluded.cause
+INSERT INTO headgate.breakers AS b (scope, id, until, allowed, cause, worker, class) VALUES ($1, $2, now() + $3::interval, 1, $4, $5, $6)
+ON CONFLICT (scope, id) DO UPDATE SET until = greatest(b.until, excluded.until), allowed = 1, cause = excluded.cause, class = excluded.class
 RETURNING xmax = 0`
 
 // failBreakerSQL closes the way again.
 const failBreakerSQL = `
 UPDATE headgate.breakers SET until = now() + $3::interval, allowed = 1, cause = $4 WHERE scope = $1 AND id = $2`
 
-// letThroughSQL lets twice as many through, and takes the row away when that is
-// the server's budget. It answers with the time since when nothing came through,
-// if the row is gone.
+// letThroughSQL lets twice as many through, if what went well ($4: a connection)
+// says something about the row, and takes it away when that is the server's
+// budget. It answers with the time since when nothing came through, if the row is
+// gone.
 const letThroughSQL = `
 WITH passed AS (
     UPDATE headgate.breakers SET allowed = least(allowed * 2, 100000)
-    WHERE scope = $1 AND id = $2 AND until <= now() AND allowed * 2 < $3
+    WHERE scope = $1 AND id = $2 AND until <= now() AND allowed * 2 < $3 AND (class = 'unreachable') = $4
 ), gone AS (
-    DELETE FROM headgate.breakers WHERE scope = $1 AND id = $2 AND until <= now() AND allowed * 2 >= $3
+    DELETE FROM headgate.breakers WHERE scope = $1 AND id = $2 AND until <= now() AND allowed * 2 >= $3 AND (class = 'unreachable') = $4
     RETURNING since
 )
 SELECT since FROM gone`
 
 const wakeQueuesSQL = `SELECT headgate.wake_queues()`
 
-// Open notes that it does not answer, and returns whether nobody had before.
+// Open notes that it fails, and returns whether nobody had before.
 func (b Breaker) Open(ctx context.Context, pool *pgxpool.Pool, cause string) (first bool, err error) {
-	err = pool.QueryRow(ctx, openBreakerSQL, b.Scope, b.ID, b.Pause, cause, b.Worker).Scan(&first)
+	err = pool.QueryRow(ctx, openBreakerSQL, b.Scope, b.ID, b.Pause, cause, b.Worker, b.Class).Scan(&first)
 	if err != nil {
-		return false, fmt.Errorf("noting that %s %s does not answer: %w", b.Scope, b.ID, err)
+		return false, fmt.Errorf("noting that %s %s fails (%s): %w", b.Scope, b.ID, b.Class, err)
 	}
 	return first, nil
 }
@@ -74,7 +78,7 @@ func (b Breaker) Fail(ctx context.Context, pool *pgxpool.Pool, cause string) err
 // the breaker it returns since when there was one.
 func (b Breaker) Pass(ctx context.Context, pool *pgxpool.Pool, budget int) (since *time.Time, err error) {
 	var began time.Time
-	switch err = pool.QueryRow(ctx, letThroughSQL, b.Scope, b.ID, budget).Scan(&began); {
+	switch err = pool.QueryRow(ctx, letThroughSQL, b.Scope, b.ID, budget, b.Class == jobs.ClassUnreachable).Scan(&began); {
 	case err == nil:
 		since = &began
 	case !errors.Is(err, pgx.ErrNoRows):

@@ -130,7 +130,7 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 	batch.Queue("BEGIN")
 	batch.Queue(lockSQL, strconv.FormatInt(lockWait.Milliseconds(), 10)+"ms", c.common.lock)
 	batch.Queue(wakeSQL, c.queue, quantum, headStart)
-	looked := blocks{owners: c.blocks.owners} // groups that are full now may not be by then
+	looked := blocks{databases: c.blocks.databases, owners: c.blocks.owners} // groups that are full now may not be by then
 	most := c.most(params.MaxToLock)
 	c.queueLook(batch, v, incarnation, params.Kind, looked, most)
 	if err := conn.SendBatch(ctx, batch).Close(); err != nil {

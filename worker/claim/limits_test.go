@@ -281,3 +281,34 @@ func TestTheSweepFindsForgottenLanes(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, found)
 }
+
+// Behind the breaker of a shared database hundreds of tenants may wait, all before
+// another database's in the order of service: they hide nobody, and after the
+// first claim that met them nobody looks at them.
+func TestABrokenDatabaseHidesNobody(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 401, 1)
+	f.exec(`UPDATE headgate.tenants SET database_id = (SELECT id FROM headgate.databases WHERE name = 'd1') WHERE slug <> 't401'`)
+	f.exec(addJobs, 800, "a", 1, 400)
+	f.exec(addJobs, 20, "a", 401, 401)
+	p := f.process(10, "a")
+	ctx := context.Background()
+	f.exec(`INSERT INTO headgate.breakers (scope, id, until, class) SELECT 'database', id, now() + '1 hour', 'disk_full' FROM headgate.databases WHERE name = 'd1'`)
+	well := f.tenant(401)
+	for range 2 {
+		all := p.claim(ctx, 10)
+		require.Len(t, all, 10)
+		for _, job := range all {
+			require.Equal(t, well, tenantOf(job))
+		}
+		require.LessOrEqual(t, p.lease.Stats().Looks, 2)
+		p.finish(all...)
+	}
+	f.exec(`UPDATE headgate.breakers SET until = now()`)
+	all := p.claim(ctx, 10)
+	require.Len(t, all, 1, "one may try")
+	require.Empty(t, p.claim(ctx, 10))
+	p.finish(all...)
+	f.exec(`DELETE FROM headgate.breakers`)
+	require.Len(t, p.claim(ctx, 10), 10)
+}

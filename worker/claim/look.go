@@ -108,8 +108,9 @@ SELECT (SELECT vtime FROM headgate.lane_clocks WHERE queue = $1),
 // index that has them so. Groups that are closed as a whole are left out whole: a
 // paused kind, a server that is down, paused, behind an open breaker ($2 are the
 // kinds this process knows), and, at a second look, what is full ($3 servers, $4
-// kinds). Owners that were at their limit a moment ago ($5) are stepped over; there
-// are never more of them than running jobs.
+// kinds). Owners that were at their limit a moment ago ($5) are stepped over, there
+// are never more of them than running jobs; and so are databases behind a breaker
+// ($6), whose lanes each claim walks past.
 const candidatesSQL = `
 WITH open AS MATERIALIZED (
     SELECT g.server_id, g.kind
@@ -126,9 +127,9 @@ SELECT l.lane, l.kind, l.server_id::text, l.database_id::text, l.vtime, l.cost, 
 FROM open g
 CROSS JOIN LATERAL (
     SELECT * FROM headgate.lanes l
-    WHERE l.queue = $1 AND l.server_id = g.server_id AND l.kind = g.kind AND l.active AND l.lane <> ALL ($5::text[])
+    WHERE l.queue = $1 AND l.server_id = g.server_id AND l.kind = g.kind AND l.active AND l.lane <> ALL ($5::text[]) AND l.database_id <> ALL ($6::uuid[])
     ORDER BY l.vtime
-    LIMIT $6
+    LIMIT $7
 ) l`
 
 // nobody stands for no server and no database.
@@ -165,7 +166,7 @@ func (c *claimer) queueLook(batch *pgx.Batch, v *view, incarnation string, kinds
 		return err
 	})
 	batch.Queue(limitsSQL, c.queue).QueryRow(v.scanLimits)
-	batch.Queue(candidatesSQL, c.queue, kinds, list(b.servers), list(b.kinds), slices.AppendSeq([]string{}, maps.Keys(b.owners)), most).Query(func(rows pgx.Rows) (err error) {
+	batch.Queue(candidatesSQL, c.queue, kinds, list(b.servers), list(b.kinds), slices.AppendSeq([]string{}, maps.Keys(b.owners)), list(b.databases), most).Query(func(rows pgx.Rows) (err error) {
 		v.candidates, err = pgx.CollectRows(rows, scanCandidate)
 		v.groups, v.most = map[laneGroup]int{}, most
 		for _, one := range v.candidates {
