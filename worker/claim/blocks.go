@@ -8,8 +8,11 @@ import (
 // blocks is what was full when this process looked last. It spares the look at what
 // waits behind, no more: choose goes by what is true now.
 type blocks struct {
-	servers, kinds, databases []string
-	owners                    map[string]fullOwner
+	servers, kinds []string
+	owners         map[string]fullOwner
+	// Behind breakers: nobody's end makes room there, only time or what Breaker.Pass
+	// tells everybody.
+	tried, databases []string
 }
 
 // fullOwner is how many jobs of an owner were running when it was found to be at
@@ -24,9 +27,13 @@ type fullOwner struct {
 func (r *room) blocks(candidates []candidate, before blocks, now time.Time) blocks {
 	b := blocks{owners: map[string]fullOwner{}}
 	for id, budget := range r.limits.servers {
-		trying, halfOpen := r.limits.halfOpen[id]
-		if budget-r.all.Servers[id].Conns+r.idle(id) <= 0 || halfOpen && trying <= r.all.Servers[id].Jobs {
+		if budget-r.all.Servers[id].Conns+r.idle(id) <= 0 {
 			b.servers = append(b.servers, id)
+		}
+	}
+	for id, trying := range r.limits.halfOpen {
+		if trying <= r.all.Servers[id].Jobs {
+			b.tried = append(b.tried, id)
 		}
 	}
 	for kind, limit := range r.limits.kinds {
@@ -55,7 +62,13 @@ func (r *room) blocks(candidates []candidate, before blocks, now time.Time) bloc
 // believe is how long a block is taken for true without another look.
 const believe = 200 * time.Millisecond
 
-func (b blocks) none() bool { return len(b.servers)+len(b.kinds)+len(b.databases)+len(b.owners) == 0 }
+// full says that limits block something which the end of an attempt may free.
+func (b blocks) full() bool { return len(b.servers)+len(b.kinds)+len(b.owners) > 0 }
+
+// blocks says whether a group is left out as a whole.
+func (b blocks) blocks(g laneGroup) bool {
+	return slices.Contains(b.servers, g.server) || slices.Contains(b.tried, g.server) || slices.Contains(b.kinds, g.kind)
+}
 
 // within says that all that b blocks is blocked by wider too.
 func (b blocks) within(wider blocks) bool {
@@ -67,5 +80,5 @@ func (b blocks) within(wider blocks) bool {
 			return false
 		}
 	}
-	return in(b.servers, wider.servers) && in(b.kinds, wider.kinds) && in(b.databases, wider.databases)
+	return in(b.servers, wider.servers) && in(b.kinds, wider.kinds) && in(b.tried, wider.tried) && in(b.databases, wider.databases)
 }

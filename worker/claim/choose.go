@@ -69,7 +69,8 @@ type owner struct {
 // choice is the outcome.
 type choice struct {
 	turns []turn
-	// limited says that a limit kept something back that might have been served.
+	// limited says that a limit kept something back that might have been served, and
+	// that an attempt's end may free it.
 	limited bool
 	// full are the servers that did, by name.
 	full map[string]bool
@@ -192,6 +193,7 @@ func (o *owner) ask(n int) *turn {
 // note remembers why an owner does not get more.
 func (c *choice) note(o *owner, why reason) {
 	switch why {
+	case broken:
 	case noToken:
 		c.dry[o.lane] = o.lanes[0].rate.wait()
 	case noServer:

@@ -257,7 +257,12 @@ func TestNoLimitIsExceeded(t *testing.T) {
 			after.run(g.lane)
 		}
 		require.LessOrEqual(t, len(h.grips), want)
-		require.Equal(t, len(h.grips) < len(rows), h.denied)
+		_, halfOpen := l.halfOpen["s1"]
+		if !halfOpen { // what a breaker keeps back no attempt's end frees
+			require.Equal(t, len(h.grips) < len(rows), h.denied)
+		} else if h.denied {
+			require.Less(t, len(h.grips), len(rows))
+		}
 		within := func(name string, now, was int, most *int) {
 			if most != nil && now > *most && now > was {
 				t.Fatalf("%s: %d run, %d ran before, the limit is %d", name, now, was, *most)
@@ -288,7 +293,7 @@ func TestNoLimitIsExceeded(t *testing.T) {
 				}
 			}
 		}
-		if len(candidates) > 0 && len(chosen.turns) == 0 && !chosen.limited {
+		if len(candidates) > 0 && len(chosen.turns) == 0 && !chosen.limited && !halfOpen {
 			t.Fatal("nothing was chosen and nothing is said to be in the way")
 		}
 	})

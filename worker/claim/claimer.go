@@ -152,7 +152,7 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 		}
 		debts = nil
 		left := params.MaxToLock - len(all.grips)
-		waits = left > 0 && (chosen.limited || h.denied || !looked.none())
+		waits = left > 0 && (chosen.limited || h.denied || looked.full())
 		if pass == passes || !c.again(h, v, chosen, looked, left) {
 			break
 		}

@@ -21,7 +21,7 @@ type haul struct {
 	first  float64 // virtual time of the first owner served
 	looks  int
 	sated  bool // some turn got all that it asked for, and might have got more
-	denied bool // a limit kept back what was there
+	denied bool // a limit kept back what was there, and an attempt's end may free it
 	missed bool // somebody else had a row locked
 }
 
@@ -41,8 +41,8 @@ func (h *haul) admit(queue string, turns []turn, all []found, room *room, want i
 			kinds[f.turn] = map[string]int{}
 		}
 		kinds[f.turn][f.kind]++
-		if n, _ := room.owner(c, 1); n == 0 || room.kind(c, 1) == 0 {
-			h.denied, left[f.turn] = true, true
+		if n, why := room.owner(c, 1); n == 0 || room.kind(c, 1) == 0 {
+			h.denied, left[f.turn] = h.denied || why != broken, true
 			continue
 		}
 		room.takeOwner(c, 1)

@@ -152,7 +152,7 @@ type laneGroup struct{ server, kind string }
 // more says that a group that is not full has more lanes than were looked at.
 func (v *view) more(b blocks) bool {
 	for g, n := range v.groups {
-		if n >= v.most && !slices.Contains(b.servers, g.server) && !slices.Contains(b.kinds, g.kind) {
+		if n >= v.most && !b.blocks(g) {
 			return true
 		}
 	}
@@ -166,7 +166,7 @@ func (c *claimer) queueLook(batch *pgx.Batch, v *view, incarnation string, kinds
 		return err
 	})
 	batch.Queue(limitsSQL, c.queue).QueryRow(v.scanLimits)
-	batch.Queue(candidatesSQL, c.queue, kinds, list(b.servers), list(b.kinds), slices.AppendSeq([]string{}, maps.Keys(b.owners)), list(b.databases), most).Query(func(rows pgx.Rows) (err error) {
+	batch.Queue(candidatesSQL, c.queue, kinds, append(list(b.servers), b.tried...), list(b.kinds), slices.AppendSeq([]string{}, maps.Keys(b.owners)), list(b.databases), most).Query(func(rows pgx.Rows) (err error) {
 		v.candidates, err = pgx.CollectRows(rows, scanCandidate)
 		v.groups, v.most = map[laneGroup]int{}, most
 		for _, one := range v.candidates {

@@ -115,7 +115,8 @@ func (h *hold) add(o *hold) {
 type reason int
 
 const (
-	other    reason = iota // a limit of the queue, the owner or a kind, or a breaker
+	other    reason = iota // a limit of the queue, the owner or a kind
+	broken                 // a breaker
 	noServer               // the server's connections are used up
 	noToken                // the owner's rate
 )
@@ -141,10 +142,10 @@ func (r *room) owner(c candidate, n int) (allowed int, why reason) {
 		limit(r.tokens[c.lane], noToken)
 	}
 	if trying, some := r.limits.databases[c.database]; some {
-		limit(trying-r.all.Databases[c.database], other)
+		limit(trying-r.all.Databases[c.database], broken)
 	}
 	if trying, some := r.limits.halfOpen[c.server]; some {
-		limit(trying-r.all.Servers[c.server].Jobs, other)
+		limit(trying-r.all.Servers[c.server].Jobs, broken)
 	}
 	if budget, some := r.limits.servers[c.server]; some {
 		limit(budget-r.all.Servers[c.server].Conns+r.idle(c.server), noServer)
