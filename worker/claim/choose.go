@@ -14,7 +14,7 @@ import (
 // time: the worker-seconds that it has received, over its weight. The lowest is
 // served first, for a quantum; its time moves on by what that is expected to
 // cost, and the next one is served. What a job really cost is settled when it
-// ends (tally.go). An owner that was idle starts at the queue's present time, so
+// ends (debts.go). An owner that was idle starts at the queue's present time, so
 // it neither waits behind a backlog nor has saved up anything.
 
 // candidate is one lane that may have jobs which are due.

@@ -57,6 +57,7 @@ type claimer struct {
 	blocks blocks
 	groups int     // of lanes, as of the last look
 	yield  float64 // jobs that a turn has brought, a running mean
+	busy   bool    // the last claim brought all that it asked for
 }
 
 // claim claims up to params.MaxToLock jobs for the token in params.ClientID.
@@ -70,7 +71,7 @@ func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailable
 		return nil, fmt.Errorf("claiming jobs: %w", err)
 	}
 	quiet := false
-	if !c.common.bell.heard(c.queue) { // who was woken need not ask whether it is quiet
+	if heard := c.common.bell.heard(c.queue); !heard && !c.busy { // who was woken, or left jobs behind, need not ask
 		quiet, err = c.quiet(ctx, conn)
 	}
 	if err != nil {
@@ -80,16 +81,18 @@ func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailable
 		return &haul{result: &riverdriver.JobGetAvailableResult{}}, err
 	}
 	began := time.Now()
-	debts := c.lease.hand.debts(c.queue, began)
-	all, err := c.transact(ctx, conn, params, debts)
+	c.lease.hand.accrue(c.queue, began)
+	paid := map[string]owing{}
+	all, err := c.transact(ctx, conn, params, paid)
 	if err != nil {
-		c.lease.hand.restore(debts)
+		c.lease.hand.restore(c.queue, paid)
 		c.common.letGo() // the pool closes one that is in a transaction, and the turn ends with it
 		return nil, err
 	}
 	// In hand before the turn is over: this process's claim for another queue would
 	// else publish that it holds less than it does, and a limit be exceeded.
 	c.lease.hand.take(params.ClientID, all.grips)
+	c.busy = len(all.grips) == params.MaxToLock
 	c.common.stats.add(time.Since(began), all.looks, len(all.result.Jobs))
 	if c.common.conns != nil {
 		for _, g := range all.grips {
@@ -123,8 +126,8 @@ func (c *claimer) owesNews(others bool) bool {
 	return s.given || kept < s.kept || others && kept > 0
 }
 
-// transact is the claim's transaction.
-func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdriver.JobGetAvailableParams, debts map[lane]debt) (*haul, error) {
+// transact is the claim's transaction. It adds to paid what it writes of debts.
+func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdriver.JobGetAvailableParams, paid map[string]owing) (*haul, error) {
 	incarnation := c.lease.Incarnation()
 	batch, v := &pgx.Batch{}, &view{}
 	batch.Queue("BEGIN")
@@ -141,16 +144,15 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 	all, waits := newHaul(), false
 	batch = &pgx.Batch{}
 	if v.paused {
-		if err := c.queueSettle(batch, v, all, debts, nil); err != nil {
+		if err := c.queueSettle(batch, v, all, c.lease.hand.pay(c.queue, nil, paid), nil); err != nil {
 			return nil, err
 		}
 	}
 	for pass := 1; !v.paused; pass++ {
-		h, chosen, err := c.pass(ctx, conn, batch, v, all, settled, params, debts)
+		h, chosen, err := c.pass(ctx, conn, batch, v, all, settled, params, paid)
 		if err != nil {
 			return nil, err
 		}
-		debts = nil
 		left := params.MaxToLock - len(all.grips)
 		waits = left > 0 && (chosen.limited || h.denied || looked.full())
 		if pass == passes || !c.again(h, v, chosen, looked, left) {
@@ -186,10 +188,10 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 // pass is one choice from a view: it finds rows, and adds to the batch that they
 // are taken and paid for.
 func (c *claimer) pass(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, v *view, all *haul, settled map[string]held,
-	params *riverdriver.JobGetAvailableParams, debts map[lane]debt,
+	params *riverdriver.JobGetAvailableParams, paid map[string]owing,
 ) (*haul, choice, error) {
 	all.looks++
-	v.charge(debts)
+	c.lease.hand.charge(c.queue, v.candidates, v.clock-headStart)
 	left, mine := params.MaxToLock-len(all.grips), c.holds(v, all, settled)
 	chosen := choose(v.candidates, newRoom(c.queue, v.limits, mine, v.others), left, quantum)
 	rows, err := c.find(ctx, conn, chosen.turns, left, params.Now)
@@ -204,26 +206,7 @@ func (c *claimer) pass(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, v 
 	}
 	h.queueTake(batch, params)
 	all.append(h)
-	c.lease.hand.restore(later(debts, h.billed))
-	return h, chosen, c.queueSettle(batch, v, h, debts, chosen.dry)
-}
-
-// later takes out of debts what need not be written now: the small ones of owners
-// whose lanes this claim does not write anyway. This process goes by them all the
-// same. What an owner was charged too much is given back at once: its next job
-// would else be looked for behind those of others.
-func later(debts map[lane]debt, billed map[string]float64) map[lane]debt {
-	sums, put := map[string]float64{}, map[lane]debt{}
-	for l, d := range debts {
-		sums[l.owner] += d.vtime
-	}
-	for l, d := range debts {
-		if _, served := billed[l.owner]; !served && sums[l.owner] >= 0 && sums[l.owner] < quantum {
-			put[l] = d
-			delete(debts, l)
-		}
-	}
-	return put
+	return h, chosen, c.queueSettle(batch, v, h, c.lease.hand.pay(c.queue, h.billed, paid), chosen.dry)
 }
 
 // again says whether another pass may bring more.

@@ -1,7 +1,6 @@
 package claim
 
 import (
-	"maps"
 	"sync"
 	"time"
 
@@ -46,7 +45,7 @@ type hand struct {
 	failing bool                  // the last group of ends was not written: ends are waiting
 	strays  map[claimed]time.Time // rows in nobody's hands, and since when the keeper has known them
 	left    map[claimed]Left      // what attempts have left for their ends
-	tally   tally
+	owed    map[string]*debts     // by queue
 }
 
 // Left is what an attempt leaves for its end besides what River carries there.
@@ -62,7 +61,7 @@ type Left struct {
 func newHand() *hand {
 	return &hand{
 		claims: map[string]bool{}, held: map[claimed]*grip{}, strays: map[claimed]time.Time{}, left: map[claimed]Left{},
-		tally: tally{},
+		owed: map[string]*debts{},
 	}
 }
 
@@ -106,7 +105,7 @@ func (h *hand) finish(row *rivertype.JobRow, now time.Time) {
 	defer h.mu.Unlock()
 	if g := h.held[claimed{row.ID, Token(row.AttemptedBy)}]; g != nil && !g.over {
 		g.over = true
-		h.tally.finished(g, now)
+		h.ends(g, now)
 	}
 }
 
@@ -133,23 +132,6 @@ func (h *hand) inDatabase(id string) (n int) {
 		}
 	}
 	return n
-}
-
-// debts takes what has come up since the last time of what the owners in a queue
-// are to be charged, by lane. What is running counts as soon as it has taken twice
-// as long as was charged for it: an owner with long jobs does not wait for their
-// end to be known as such.
-func (h *hand) debts(queue string, now time.Time) map[lane]debt {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, g := range h.held {
-		if !g.over && g.queue == queue {
-			h.tally.running(g, now)
-		}
-	}
-	debts := h.tally[queue]
-	delete(h.tally, queue)
-	return debts
 }
 
 // drop forgets rows whose end is written, or is not this process's to write.
@@ -201,45 +183,4 @@ func (h *hand) lost(running []claimed, now time.Time, patience time.Duration) (l
 	}
 	h.strays = strays
 	return lost
-}
-
-// tally is what owners owe, by queue and lane, since the last claim of each
-// queue. It is bounded by the lanes that this process works in between two claims.
-type tally map[string]map[lane]debt
-
-// debt is a correction of one lane.
-type debt struct {
-	vtime    float64 // to be added to its owner's: worker-seconds over weight
-	seconds  float64 // of attempts that have ended
-	attempts int
-}
-
-func (t tally) add(l lane, d debt) {
-	if t[l.queue] == nil {
-		t[l.queue] = map[lane]debt{}
-	}
-	sum := t[l.queue][l]
-	t[l.queue][l] = debt{sum.vtime + d.vtime, sum.seconds + d.seconds, sum.attempts + d.attempts}
-}
-
-func (t tally) finished(g *grip, now time.Time) {
-	took := max(now.Sub(g.began).Seconds(), 0)
-	t.add(g.lane, debt{(took - g.bill) / g.weight, took, 1})
-	g.bill = took
-}
-
-func (t tally) running(g *grip, now time.Time) {
-	if took := now.Sub(g.began).Seconds(); took > 2*g.bill+0.005 {
-		t.add(g.lane, debt{vtime: (took - g.bill) / g.weight})
-		g.bill = took
-	}
-}
-
-// restore puts back debts that a failed claim has not written.
-func (h *hand) restore(debts map[lane]debt) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for l, d := range maps.All(debts) {
-		h.tally.add(l, d)
-	}
 }

@@ -247,17 +247,6 @@ func scanCandidate(row pgx.CollectableRow) (c candidate, err error) {
 	return c, err
 }
 
-// charge applies debts to what was seen: they are settled with the claim.
-func (v *view) charge(debts map[lane]debt) {
-	owed := map[string]float64{}
-	for l, d := range debts {
-		owed[l.owner] += d.vtime
-	}
-	for i := range v.candidates {
-		v.candidates[i].vtime = max(v.candidates[i].vtime+owed[v.candidates[i].lane], v.clock-headStart)
-	}
-}
-
 // lockWait is how long a claim waits for its turn before it leaves it to the next
 // poll.
 const lockWait = 5 * time.Second

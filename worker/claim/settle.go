@@ -96,14 +96,16 @@ func (a account) lane(owner, kind string) *mean {
 	return o.Kinds[kind]
 }
 
-// queueSettle adds to a batch what makes a haul, debts and parks lasting.
-func (c *claimer) queueSettle(batch *pgx.Batch, v *view, h *haul, debts map[lane]debt, dry map[string]float64) error {
-	a, sum := account{}, debt{}
-	for l, d := range debts {
-		a.of(l.owner).Debt += d.vtime
-		m := a.lane(l.owner, l.kind)
-		m.Seconds, m.Attempts = d.seconds, d.attempts
-		sum.seconds, sum.attempts = sum.seconds+d.seconds, sum.attempts+d.attempts
+// queueSettle adds to a batch what makes a haul, payments and parks lasting.
+func (c *claimer) queueSettle(batch *pgx.Batch, v *view, h *haul, paid map[string]owing, dry map[string]float64) error {
+	a, sum := account{}, ended{}
+	for owner, o := range paid {
+		a.of(owner).Debt = o.vtime
+		for _, e := range o.lanes {
+			m := a.lane(owner, e.kind)
+			m.Seconds, m.Attempts = e.seconds, e.attempts
+			sum.seconds, sum.attempts = sum.seconds+e.seconds, sum.attempts+e.attempts
+		}
 	}
 	for owner, bill := range h.billed {
 		a.of(owner).Bill = bill
