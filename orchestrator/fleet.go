@@ -54,6 +54,11 @@ type FleetParams struct {
 	ManagedBy string
 	Actor     string
 
+	// Confirm, if it is set, is asked before anything is committed, with the number
+	// of tenants that have the fleet's schedule then. An error of it undoes everything,
+	// and is returned.
+	Confirm func(tenants int) error
+
 	// New makes a fleet of that name that is there already an error, which matches
 	// ErrScheduleExists.
 	New bool
@@ -136,6 +141,11 @@ func (c *Client) SetFleetTx(ctx context.Context, tx pgx.Tx, params FleetParams) 
 	fleet, err := c.fleet(ctx, tx, params.Name)
 	if err != nil {
 		return Fleet{}, err
+	}
+	if params.Confirm != nil {
+		if err := params.Confirm(fleet.Tenants); err != nil {
+			return Fleet{}, err
+		}
 	}
 	return fleet, recordFleet(ctx, tx, &fleet, params.Actor, "set")
 }

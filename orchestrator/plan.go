@@ -21,6 +21,11 @@ type ScheduleFile struct {
 	Calendars map[string][]calendar.DayRange
 	Fleets    []FleetParams
 	Actor     string
+
+	// Confirm, if it is set, is asked before anything is committed, with the number
+	// of tenants' schedules that are made, changed or deleted. An error of it undoes
+	// everything, and is returned.
+	Confirm func(schedules int) error
 }
 
 // PlanStep is one thing that applying a file does.
@@ -66,7 +71,9 @@ func (c *Client) ApplySchedulesTx(ctx context.Context, tx pgx.Tx, file ScheduleF
 	if err != nil {
 		return nil, err
 	}
+	touched := 0
 	for _, step := range steps {
+		after := step.Now
 		switch {
 		case step.What == "calendar":
 			err = c.SetCalendarTx(ctx, tx, step.Name, file.Calendars[step.Name])
@@ -78,9 +85,17 @@ func (c *Client) ApplySchedulesTx(ctx context.Context, tx pgx.Tx, file ScheduleF
 			i := slices.IndexFunc(file.Fleets, func(f FleetParams) bool { return f.Name == step.Name })
 			params := file.Fleets[i]
 			params.ManagedBy, params.Actor = file.Name, file.Actor
-			_, err = c.SetFleetTx(ctx, tx, params)
+			var fleet Fleet
+			fleet, err = c.SetFleetTx(ctx, tx, params)
+			after = fleet.Tenants
 		}
 		if err != nil {
+			return nil, err
+		}
+		touched += max(step.Now, after)
+	}
+	if file.Confirm != nil {
+		if err := file.Confirm(touched); err != nil {
 			return nil, err
 		}
 	}

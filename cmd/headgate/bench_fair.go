@@ -93,13 +93,18 @@ func (s *benchStage) load(ctx context.Context, who *side, all []benchArgs) error
 }
 
 // quietTenant sends jobs of tenant 0 at their times to a worker that has a backlog
-// of others' to do.
+// of others' to do, and is at it.
 func (s *benchStage) quietTenant(ctx context.Context, who *side, gap time.Duration, backlog []benchArgs) (h half, err error) {
 	every := s.tenantCount()
-	times := arrivals{gap: gap}.times(max(s.opts.half(), gap))
+	times := arrivals{gap: gap}.times(max(s.opts.half(), 2*gap))
 	var mu sync.Mutex
 	sent, waited := make([]time.Time, len(times)), make([]time.Duration, len(times))
-	begun := newTally(len(times))
+	begun, underWay := newTally(len(times)), newTally(4*fairSlots)
+	if len(backlog) == 0 { // it warms up by itself
+		for i := range 4 * fairSlots {
+			backlog = append(backlog, benchArgs{N: (len(times) + i) * every})
+		}
+	}
 	if err := s.load(ctx, who, backlog); err != nil {
 		return h, err
 	}
@@ -108,8 +113,9 @@ func (s *benchStage) quietTenant(ctx context.Context, who *side, gap time.Durati
 		return h, err
 	}
 	stop, err := who.work(ctx, benchWork{cooldown: tuned, begun: func(n int) {
-		if n%every != 0 {
+		if n%every != 0 || n/every >= len(times) {
 			<-time.After(fairJob)
+			underWay.one()
 			return
 		}
 		mu.Lock()
@@ -119,6 +125,9 @@ func (s *benchStage) quietTenant(ctx context.Context, who *side, gap time.Durati
 	}})
 	if err != nil {
 		return h, err
+	}
+	if err := underWay.wait(ctx); err != nil {
+		return h, errors.Join(err, stop(context.WithoutCancel(ctx)))
 	}
 	clock := s.start()
 	err = send(ctx, times, func(ctx context.Context, i int) error {
@@ -157,6 +166,7 @@ const (
 // measureShares are three looks at who gets the worker's time.
 func (s *benchStage) measureShares(ctx context.Context) (all []comparison, err error) {
 	const crowd = 100
+	share := func(received []float64, took time.Duration) float64 { return received[0] / (took.Seconds() * fairSlots) }
 	for _, m := range []struct {
 		what, unit string
 		tenants    int
@@ -178,9 +188,8 @@ func (s *benchStage) measureShares(ctx context.Context) (all []comparison, err e
 				}
 				return received[0] / rest
 			}},
-		{"slots that a lone tenant uses", asShare, 1, nil, false, func(received []float64, took time.Duration) float64 {
-			return received[0] / (took.Seconds() * fairSlots)
-		}},
+		{"slots that a lone tenant uses, jobs of 5 ms", asShare, 1, nil, false, share},
+		{"slots that a lone tenant uses, jobs of 100 ms", asShare, 1, func(int) time.Duration { return 20 * fairJob }, false, share},
 	} {
 		s.tell(m.what)
 		length := m.length

@@ -90,6 +90,8 @@ func (p *program) scheduleDelete() *cobra.Command {
 		Args:  names("NAME"),
 	}
 	var fleet bool
+	var confirm confirmation
+	confirm.flags(cmd)
 	cmd.Flags().BoolVar(&fleet, "fleet", false, "the schedule for a selector of that name, with all rows of tenants that come from it")
 	single := p.onSchedule(&o, func(ctx context.Context, r rooms, of orchestrator.ScheduleOf) error {
 		if err := r.client.DeleteSchedule(ctx, of, o.actor); err != nil {
@@ -105,10 +107,19 @@ func (p *program) scheduleDelete() *cobra.Command {
 		}
 		return brief(func(ctx context.Context, args []string) error {
 			return p.open(ctx, nil, func(r rooms) error {
-				if err := r.client.DeleteFleet(ctx, args[0], o.actor); err != nil {
-					return badValue(err)
-				}
-				return one(p, pausedView{Schedule: args[0], Deleted: true}, pausedColumns)
+				return p.confirmed(ctx, &confirm, func() error {
+					there, err := r.client.GetFleet(ctx, args[0])
+					if err != nil {
+						return badValue(err)
+					}
+					if err := confirm.check(there.Select.String() + " matches")(there.Tenants); err != nil {
+						return err
+					}
+					if err := r.client.DeleteFleet(ctx, args[0], o.actor); err != nil {
+						return badValue(err)
+					}
+					return one(p, pausedView{Schedule: args[0], Deleted: true}, pausedColumns)
+				})
 			})
 		})(cmd, args)
 	}

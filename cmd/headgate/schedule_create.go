@@ -98,6 +98,7 @@ func (p *program) scheduleCreate() *cobra.Command {
 	var f policyFlags
 	var o owner
 	var selector []string
+	var confirm confirmation
 	cmd := &cobra.Command{
 		Use:     "create NAME --tenant TENANT --kind KIND --cron CRON",
 		Short:   "Give a tenant, a database, or all tenants of a selector a schedule",
@@ -113,7 +114,7 @@ func (p *program) scheduleCreate() *cobra.Command {
 			return err
 		}
 		if len(selector) > 0 {
-			return p.createFleet(ctx, cmd.Flags(), args[0], kind, selector, &a, &f, o.actor)
+			return p.createFleet(ctx, cmd.Flags(), args[0], kind, selector, &a, &f, o.actor, &confirm)
 		}
 		if (a.tenant == "") == (a.database == "") {
 			return usagef("--tenant is missing: whose schedule? give one of --tenant, --database and --select")
@@ -139,6 +140,7 @@ func (p *program) scheduleCreate() *cobra.Command {
 	a.flags(cmd)
 	f.flags(cmd)
 	o.actorFlag(p, cmd)
+	confirm.flags(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&a.database, "database", "", "the database, for kinds that work on a whole one")
 	flags.StringArrayVar(&selector, "select", nil, "for all tenants that equal it: all, plan=pro, status=active, region=eu, label.KEY=VALUE, feature.KEY=VALUE; may be repeated")
@@ -149,7 +151,7 @@ func (p *program) scheduleCreate() *cobra.Command {
 }
 
 // createFleet is create with --select.
-func (p *program) createFleet(ctx context.Context, flags *pflag.FlagSet, name, kind string, terms []string, a *asked, f *policyFlags, actor string) error {
+func (p *program) createFleet(ctx context.Context, flags *pflag.FlagSet, name, kind string, terms []string, a *asked, f *policyFlags, actor string, confirm *confirmation) error {
 	if a.tenant != "" || a.database != "" {
 		return usagef("whose schedule? give one of --tenant, --database and --select")
 	}
@@ -164,12 +166,15 @@ func (p *program) createFleet(ctx context.Context, flags *pflag.FlagSet, name, k
 	if err := f.apply(flags, &params.Policy); err != nil {
 		return err
 	}
+	params.Confirm = confirm.check(selector.String() + " matches")
 	return p.open(ctx, nil, func(r rooms) error {
-		fleet, err := r.client.SetFleet(ctx, params)
-		if err != nil {
-			return badValue(err)
-		}
-		return one(p, fleet, fleetColumns)
+		return p.confirmed(ctx, confirm, func() error {
+			fleet, err := r.client.SetFleet(ctx, params)
+			if err != nil {
+				return badValue(err)
+			}
+			return one(p, fleet, fleetColumns)
+		})
 	})
 }
 

@@ -196,13 +196,19 @@ func (p *program) schedulePlan() *cobra.Command {
 }
 
 func (p *program) scheduleApply() *cobra.Command {
-	return p.fileCommand("apply", "Make the schedules what a file says, in one transaction", func(ctx context.Context, r rooms, file orchestrator.ScheduleFile) error {
-		steps, err := r.client.ApplySchedules(ctx, file)
-		if err != nil {
-			return badValue(err)
-		}
-		return list(p, steps, "nothing to do: the database was as the file says", planColumns)
+	var confirm confirmation
+	cmd := p.fileCommand("apply", "Make the schedules what a file says, in one transaction", func(ctx context.Context, r rooms, file orchestrator.ScheduleFile) error {
+		file.Confirm = confirm.check("the file " + file.Name + " changes schedules of")
+		return p.confirmed(ctx, &confirm, func() error {
+			steps, err := r.client.ApplySchedules(ctx, file)
+			if err != nil {
+				return badValue(err)
+			}
+			return list(p, steps, "nothing to do: the database was as the file says", planColumns)
+		})
 	})
+	confirm.flags(cmd)
+	return cmd
 }
 
 // driftView is one thing that is otherwise than the file says.

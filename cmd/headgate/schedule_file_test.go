@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -102,9 +103,50 @@ schedules:
 	}
 	c.fails(exitUsage, []string{"schedule", "plan", "-f", filepath.Join(t.TempDir(), "none.yaml")}, "no such file")
 	c.fails(exitUsage, []string{"schedule", "apply"}, "--file is missing")
-	c.ok("schedule", "create", "hourly", "--select", "plan=pro", "--kind", "app.tick", "--cron", "@hourly")
+	golden(t, "schedule_create_fleet", c.ok("schedule", "create", "hourly", "--select", "plan=pro", "--kind", "app.tick", "--cron", "@hourly", "-o", "json"))
+	golden(t, "schedule_closure_set", c.ok("schedule", "closure", "set", "nights", "--tenant", "acme", "--maintenance", "--span", "MON-FRI 01:00-05:00", "--until", "2037-01-01T00:00:00Z", "--note", "their nights", "-o", "json"))
+	golden(t, "schedule_closure_list", c.ok("schedule", "closure", "list", "-o", "json"))
 	c.fails(exitConflict, []string{"schedule", "create", "hourly", "--select", "all", "--kind", "app.tick", "--cron", "@hourly"}, "is named \"hourly\"")
-	require.Contains(t, c.ok("schedule", "forecast", "-o", "json"), `"server": "testserver"`)
+	forecast := regexp.MustCompile(`(?s)\{.*?\n  \}`).FindString(c.ok("schedule", "forecast", "-o", "json")) // one slot
+	golden(t, "schedule_forecast", regexp.MustCompile(`("\w+": )-?[0-9.]+`).ReplaceAllString(forecast, "${1}N")+"\n")
 	c.ok("schedule", "delete", "hourly", "--fleet")
 	c.fails(exitNotFound, []string{"schedule", "delete", "hourly", "--fleet"}, "no fleet schedule")
+}
+
+// What changes more tenants than one may have meant wants to be told how many.
+func TestManyTenantsAreConfirmed(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	env.Database("db", jobstestShared)
+	_, err := env.Pool.Exec(context.Background(), `INSERT INTO headgate.tenants (id, org_id, slug, name, plan, database_id, database_kind)
+SELECT gen_random_uuid(), 1000 + n, 't' || n, 't' || n, 'pro', d.id, d.kind FROM headgate.databases d, generate_series(1, 1200) n WHERE d.name = 'db'`)
+	require.NoError(t, err)
+	schedules := func() string {
+		return ask(t, env.Pool.Config().ConnConfig.Database, "SELECT count(*) FROM headgate.schedules")
+	}
+	create := func(more ...string) []string {
+		return append([]string{"schedule", "create", "tick", "--select", "plan=pro", "--kind", "app.tick", "--cron", "@daily"}, more...)
+	}
+	c.fails(exitUsage, create(), "plan=pro matches 1,200 tenants; pass --confirm 1200 (nothing was changed)")
+	c.fails(exitUsage, create("--confirm", "1199"), "plan=pro matches 1,200 tenants, not the 1,199 of --confirm; look again")
+	require.Equal(t, "0", schedules())
+	c.ok(create("--confirm", "1200")...)
+	require.Equal(t, "1200", schedules())
+	c.fails(exitUsage, []string{"schedule", "delete", "tick", "--fleet"}, "plan=pro matches 1,200 tenants; pass --confirm 1200")
+	require.Equal(t, "1200", schedules())
+	c.ok("schedule", "delete", "tick", "--fleet", "--yes")
+	require.Equal(t, "0", schedules())
+
+	path := filepath.Join(t.TempDir(), "schedules.yaml")
+	write := func(text string) { require.NoError(t, os.WriteFile(path, []byte(text), 0o600)) }
+	write("name: x\nschedules: [{name: a, kind: app.tick, cron: '@daily', select: {plan: pro}}, {name: b, kind: app.tick, cron: '@daily', select: {plan: pro}}]")
+	c.fails(exitUsage, []string{"schedule", "apply", "-f", path}, "the file x changes schedules of 2,400 tenants; pass --confirm 2400")
+	require.Equal(t, "0", schedules())
+	c.ok("schedule", "apply", "-f", path, "--confirm", "2400")
+	require.Equal(t, "2400", schedules())
+	c.ok("schedule", "apply", "-f", path)
+	write("name: x\nschedules: []")
+	c.fails(exitUsage, []string{"schedule", "apply", "-f", path}, "pass --confirm 2400")
+	c.ok("schedule", "apply", "-f", path, "--confirm", "2400")
+	require.Equal(t, "0", schedules())
 }
