@@ -92,8 +92,10 @@ func (c chaos) openLoop(t *testing.T, env *jobstest.Env, tenants []bankTenant, c
 	return accepted
 }
 
-// strike runs the worker processes and does the faults, until there are enough
-// and all jobs are enqueued. It returns every process that there was.
+// strike runs the worker processes and does the faults, until there are enough,
+// enough of them in the window (on a machine that is busy otherwise up to three
+// times as many are needed), and all jobs are enqueued. It returns every process that
+// there was.
 func (c chaos) strike(t *testing.T, env *jobstest.Env, chance *rand.Rand, accepted chan map[string]order, struck *atomic.Bool) (all []*victim) {
 	t.Helper()
 	victims := make([]*victim, c.workers)
@@ -105,7 +107,8 @@ func (c chaos) strike(t *testing.T, env *jobstest.Env, chance *rand.Rand, accept
 		start(i)
 	}
 	inWindow, jobsInWindow, stops, n := 0, 0, 0, 0
-	for ; n < c.faults || len(accepted) == 0; n++ {
+	enough := func() bool { return n >= c.faults && inWindow >= c.inWindow || n >= 3*c.faults }
+	for !enough() || len(accepted) == 0 {
 		pause := time.Duration((0.5 + chance.Float64()) * float64(c.every))
 		i, stop := chance.IntN(c.workers), chance.Float64() < c.stopShare
 		stopFor := time.Duration((0.3 + 0.7*chance.Float64()) * float64(c.stopFor))
@@ -122,9 +125,8 @@ func (c chaos) strike(t *testing.T, env *jobstest.Env, chance *rand.Rand, accept
 			inWindow++
 			jobsInWindow += hit
 		}
-		if n+1 >= c.faults {
-			struck.Store(true)
-		}
+		n++
+		struck.Store(enough())
 	}
 	t.Logf("%d faults: %d SIGKILL and %d SIGSTOP of up to %s; %d of them between begin_job and completion, with %d jobs",
 		n, n-stops, stops, c.stopFor, inWindow, jobsInWindow)

@@ -96,7 +96,7 @@ func (s *benchStage) load(ctx context.Context, who *side, all []benchArgs) error
 // of others' to do, and is at it.
 func (s *benchStage) quietTenant(ctx context.Context, who *side, gap time.Duration, backlog []benchArgs) (h half, err error) {
 	every := s.tenantCount()
-	times := arrivals{gap: gap}.times(max(s.opts.half(), 2*gap))
+	times := arrivals{gap: gap}.times(max(s.opts.half(), gap))
 	var mu sync.Mutex
 	sent, waited := make([]time.Time, len(times)), make([]time.Duration, len(times))
 	begun, underWay := newTally(len(times)), newTally(4*fairSlots)

@@ -74,7 +74,7 @@ func (p *program) dev(ctx context.Context, d dev) (err error) {
 			return err
 		}
 	}
-	d.server, err = localpg.Start(ctx, localpg.Config{Dir: d.data, TCP: d.tcp, Notify: func(sentence string) { p.say("headgate: %s", sentence) }})
+	d.server, err = localpg.Start(ctx, localpg.Config{Dir: d.data, TCP: d.tcp, Memory: d.bare && d.data == "", Notify: func(sentence string) { p.say("headgate: %s", sentence) }})
 	if err != nil {
 		return err
 	}

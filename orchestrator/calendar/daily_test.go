@@ -18,7 +18,7 @@ import (
 func TestDailyFiresOnceADayInEveryZone(t *testing.T) {
 	t.Parallel()
 	zones := distinctZones(t)
-	require.Greater(t, len(zones), 80)
+	require.GreaterOrEqual(t, len(zones), 80/everyNthZone)
 	for _, zone := range zones {
 		t.Run(zone, func(t *testing.T) {
 			t.Parallel()
@@ -80,6 +80,9 @@ func TestHourlyFollowsTheHoursOfTheDay(t *testing.T) {
 	}
 }
 
+// everyNthZone of those that behave differently is walked through.
+var everyNthZone = 1
+
 // distinctZones returns one of each set of zones that behave alike.
 func distinctZones(t testing.TB) []string {
 	zones, seen := []string(nil), map[string]bool{}
@@ -89,7 +92,9 @@ func distinctZones(t testing.TB) []string {
 		}
 		if life := fmt.Sprint(changes(t, name)); !seen[life] {
 			seen[life] = true
-			zones = append(zones, name)
+			if len(seen)%everyNthZone == 0 {
+				zones = append(zones, name)
+			}
 		}
 	}
 	return zones

@@ -33,12 +33,12 @@ type directory struct {
 // first start leaves, and what a fresh file system brings along.
 var entries = []string{"lock", "password", "log", "log.old", "data.new", "lost+found"}
 
-// openDirectory locks dir, or a fresh temporary one.
-func openDirectory(ctx context.Context, dir string, a account) (*directory, error) {
+// openDirectory locks dir, or a fresh temporary one, in memory if that is wanted.
+func openDirectory(ctx context.Context, dir string, memory bool, a account) (*directory, error) {
 	d := &directory{path: dir, temporary: dir == "", account: a}
 	var err error
 	if d.temporary {
-		d.path, err = d.addTemp()
+		d.path, err = d.addTemp(memory)
 		d.socketDir = d.path
 	} else {
 		err = d.openKept(ctx)
@@ -49,8 +49,8 @@ func openDirectory(ctx context.Context, dir string, a account) (*directory, erro
 	return d, nil
 }
 
-func (d *directory) addTemp() (string, error) {
-	path, lock, err := makeTemp(d.account)
+func (d *directory) addTemp(memory bool) (string, error) {
+	path, lock, err := makeTemp(d.account, memory)
 	if err == nil {
 		d.temps = append(d.temps, path)
 		d.locks = append(d.locks, lock)
@@ -73,7 +73,7 @@ func (d *directory) openKept(ctx context.Context) error {
 		return nil
 	}
 	var err error
-	d.socketDir, err = d.addTemp()
+	d.socketDir, err = d.addTemp(false)
 	return err
 }
 

@@ -63,7 +63,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, cfg.StartTimeout, fmt.Errorf("not ready after %s", cfg.StartTimeout))
 	defer cancel()
-	dir, err := openDirectory(ctx, cfg.Dir, a)
+	dir, err := openDirectory(ctx, cfg.Dir, cfg.Memory, a)
 	if err != nil {
 		return nil, err
 	}

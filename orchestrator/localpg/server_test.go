@@ -143,3 +143,21 @@ func TestConfigRefused(t *testing.T) {
 		require.ErrorContains(t, err, text)
 	}
 }
+
+// In memory, where there is enough of it, a server's files are in a file system of
+// memory, and are gone like others.
+func TestServerInMemory(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Memory: true})
+	base := filepath.Dir(query(t, s.URL(""), "SHOW unix_socket_directories"))
+	if want := memoryBase(account{}); want != "" {
+		require.Equal(t, want, base)
+	} else {
+		require.Equal(t, os.TempDir(), base)
+	}
+	require.NoError(t, s.Stop())
+	_, err := os.Stat(s.SocketDir())
+	require.ErrorIs(t, err, os.ErrNotExist)
+	_, err = Start(context.Background(), Config{Memory: true, Durable: true})
+	require.ErrorContains(t, err, "what is in memory does not last")
+}

@@ -3,6 +3,7 @@
 package localpg
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,9 +24,13 @@ const (
 	unbornFor = time.Hour
 )
 
-// makeTemp makes a locked directory of the account's, short enough for a socket.
-func makeTemp(a account) (dir string, lock *os.File, err error) {
+// makeTemp makes a locked directory of the account's, short enough for a socket,
+// in memory if that is wanted and there is room.
+func makeTemp(a account, memory bool) (dir string, lock *os.File, err error) {
 	base := tempBase(a, os.TempDir())
+	if memory {
+		base = cmp.Or(memoryBase(a), base)
+	}
 	sweep(base)
 	made, err := os.MkdirTemp(base, tempPrefix+"*"+unborn)
 	if err != nil {
