@@ -22,7 +22,8 @@ they travel from machine to machine, the figures themselves do not.
   fair       a quiet tenant beside busy ones, and how worker time is shared
   cold       until a tenant's first query is answered, beside pgx alone
   schedules  firing due schedules, beside the SQL of the same batch alone
-  all        these seven
+  bloat      a drain beside finished jobs and a pinned snapshot, to a fresh one
+  all        the first six
 
 It brings a private Postgres, durable as in production, and removes it. With
 DATABASE_URL set it uses that server instead, as a superuser, and makes and drops
@@ -37,6 +38,8 @@ type benching struct {
 	slots     int
 	schedules int
 	stored    int
+	finished  int
+	pinned    time.Duration
 	save      string
 	profile   string
 }
@@ -58,6 +61,7 @@ var benchmarks = []benchmark{
 	{"fair", fair, measureFair},
 	{"cold", cold, measureCold},
 	{"schedules", crowd, measureSchedules},
+	{"bloat", crowd, measureBloat},
 }
 
 func benchNames() []string {
@@ -91,6 +95,8 @@ func (p *program) benchCommand() *cobra.Command {
 	flags.IntVar(&b.slots, "slots", 100, "how many jobs each side runs at once")
 	flags.IntVar(&b.schedules, "schedules", 100_000, "how many schedules are due in bench schedules")
 	flags.IntVar(&b.stored, "stored", 1_000_000, "how many are stored for its idle ticks")
+	flags.IntVar(&b.finished, "finished", 1_000_000, "how many finished jobs there are in bench bloat")
+	flags.DurationVar(&b.pinned, "pinned", 10*time.Minute, "for how long its snapshot is held before it is measured")
 	flags.StringVar(&b.save, "save", "", "write the JSON to this file as well")
 	flags.StringVar(&b.profile, "cpuprofile", "", "write a CPU profile of this process to this file; label side tells ours from theirs")
 	_ = flags.MarkHidden("cpuprofile") // fails only for an unknown flag
@@ -112,6 +118,10 @@ func (b benching) check(name string) error {
 		return usagef("--schedules: %d does not fit, give 10 to 10000000", b.schedules)
 	case b.stored < 10 || b.stored > 10_000_000:
 		return usagef("--stored: %d does not fit, give 10 to 10000000", b.stored)
+	case b.finished < 0 || b.finished > 10_000_000:
+		return usagef("--finished: %d does not fit, give 0 to 10000000", b.finished)
+	case b.pinned < 0 || b.pinned > 24*time.Hour:
+		return usagef("--pinned: %s does not fit, give 0s to 24h", b.pinned)
 	case b.slots < 1 || b.slots > 10_000:
 		return usagef("--slots: %d does not fit, give 1 to 10000", b.slots)
 	}
@@ -127,7 +137,7 @@ func (p *program) bench(ctx context.Context, name string, b benching) (err error
 	defer func() { err = errors.Join(err, stop()) }()
 	var results []benchResult
 	for _, m := range benchmarks {
-		if name != m.name && (name != "all" || m.name == "schedules") { // which has nothing to do with River
+		if name != m.name && (name != "all" || m.name == "schedules" || m.name == "bloat") { // which have nothing to do with River
 			continue
 		}
 		result, err := p.benchOne(ctx, m, b)

@@ -31,22 +31,32 @@ func measureDrain(ctx context.Context, s *benchStage) (all []comparison, err err
 }
 
 // drainPairs finds out how many jobs the faster side does in the time given, and
-// measures both with as many. Below a second there is nothing to find out.
+// measures both with as many.
 func (s *benchStage) drainPairs(ctx context.Context, what string, w benchWork) ([]pair, error) {
 	s.tell(what)
+	n, err := s.drainSize(ctx, w, s.ours, s.theirs)
+	if err != nil {
+		return nil, err
+	}
+	return s.inPairs(ctx, func(ctx context.Context, who *side) (half, error) { return s.drain(ctx, who, w, n) })
+}
+
+// drainSize is how many jobs the faster of these does in the time given. Below a
+// second there is nothing to find out.
+func (s *benchStage) drainSize(ctx context.Context, w benchWork, sides ...*side) (n int, err error) {
 	least := max(20, int(400*s.opts.seconds))
-	n := least
-	for _, who := range []*side{s.ours, s.theirs} {
+	n = least
+	for _, who := range sides {
 		if s.opts.half() < time.Second {
 			break
 		}
 		trial, err := s.half(ctx, who, func(ctx context.Context, who *side) (half, error) { return s.drain(ctx, who, w, least) })
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
 		n = max(n, min(int(trial.rate()*s.opts.seconds), 1_000_000))
 	}
-	return s.inPairs(ctx, func(ctx context.Context, who *side) (half, error) { return s.drain(ctx, who, w, n) })
+	return n, nil
 }
 
 // warmUp is how many jobs a worker does before it is measured, so that each of
@@ -57,6 +67,10 @@ func (s *benchStage) warmUp() int { return 8 * s.layout.databases * s.layout.con
 // drain lets a worker warm up and then work n jobs off.
 func (s *benchStage) drain(ctx context.Context, who *side, w benchWork, n int) (h half, err error) {
 	warm := s.warmUp()
+	before, err := who.count(ctx)
+	if err != nil {
+		return h, err
+	}
 	first, rest := newTally(warm), newTally(n)
 	w.begun = func(number int) {
 		if number < warm {
@@ -77,7 +91,7 @@ func (s *benchStage) drain(ctx context.Context, who *side, w benchWork, n int) (
 	if h, err = s.shown(ctx, who, numbers[warm:], rest); err != nil {
 		return h, err
 	}
-	return h, who.count(ctx, warm+n)
+	return h, who.counted(ctx, before+warm+n)
 }
 
 // shown loads and analyzes jobs in one transaction and lets a running worker see

@@ -166,7 +166,9 @@ const (
 // measureShares are three looks at who gets the worker's time.
 func (s *benchStage) measureShares(ctx context.Context) (all []comparison, err error) {
 	const crowd = 100
-	share := func(received []float64, took time.Duration) float64 { return received[0] / (took.Seconds() * fairSlots) }
+	share := func(received []float64, took time.Duration) float64 {
+		return received[0] / (took.Seconds() * fairSlots)
+	}
 	for _, m := range []struct {
 		what, unit string
 		tenants    int

@@ -127,7 +127,7 @@ func (s *benchStage) pickup(ctx context.Context, who *side, a arrivals) (h half,
 	h = clock.stop(len(times))
 	slices.Sort(waited)
 	h.latencies = waited
-	return h, who.count(ctx, warm+len(times))
+	return h, who.counted(ctx, warm+len(times))
 }
 
 // send calls one for each time when it has come, and returns when all have

@@ -84,10 +84,16 @@ func (who *side) settled(ctx context.Context) error {
 	})
 }
 
-// count says how many jobs have ended well, for the proof that all did.
-func (who *side) count(ctx context.Context, want int) error {
-	var n int
-	if err := who.pool.QueryRow(ctx, who.ended).Scan(&n); err != nil {
+// count is how many jobs have ended well.
+func (who *side) count(ctx context.Context) (n int, err error) {
+	err = who.pool.QueryRow(ctx, who.ended).Scan(&n)
+	return n, err
+}
+
+// counted is the proof that all did.
+func (who *side) counted(ctx context.Context, want int) error {
+	n, err := who.count(ctx)
+	if err != nil {
 		return err
 	}
 	if n != want {

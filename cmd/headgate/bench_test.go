@@ -19,7 +19,7 @@ import (
 // server that is not its own. It is no timed test.
 func TestBenchSmoke(t *testing.T) {
 	t.Parallel()
-	for name, comparisons := range map[string]int{"drain": 4, "enqueue": 2, "pickup": 12, "tenant": 3, "fair": 16, "cold": 4, "schedules": 6} {
+	for name, comparisons := range map[string]int{"drain": 4, "enqueue": 2, "pickup": 12, "tenant": 3, "fair": 16, "cold": 4, "schedules": 6, "bloat": 2} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCLI(t, jobstest.ServerURL(t, "postgres"))
@@ -27,7 +27,7 @@ func TestBenchSmoke(t *testing.T) {
 				c = bare(t) // brings its own
 			}
 			file := filepath.Join(t.TempDir(), "bench.json")
-			out := c.ok("bench", name, "-o", "json", "--pairs", "1", "--seconds", "0.05", "--databases", "2", "--slots", "8", "--schedules", "200", "--stored", "200", "--save", file)
+			out := c.ok("bench", name, "-o", "json", "--pairs", "1", "--seconds", "0.05", "--databases", "2", "--slots", "8", "--schedules", "200", "--stored", "200", "--finished", "1000", "--pinned", "300ms", "--save", file)
 			checkBench(t, name, comparisons, out)
 			saved, err := os.ReadFile(file)
 			require.NoError(t, err)
@@ -64,7 +64,7 @@ func TestBenchBadInput(t *testing.T) {
 	t.Parallel()
 	c := bare(t)
 	c.fails(exitUsage, []string{"bench"}, "NAME is missing")
-	c.fails(exitUsage, []string{"bench", "drian"}, "is not one of drain, enqueue, pickup, tenant, fair, cold, schedules, all", "did you mean drain?")
+	c.fails(exitUsage, []string{"bench", "drian"}, "is not one of drain, enqueue, pickup, tenant, fair, cold, schedules, bloat, all", "did you mean drain?")
 	c.fails(exitUsage, []string{"bench", "drain", "--pairs", "0"}, "--pairs: 0 does not fit, give 1 to 1000")
 	c.fails(exitUsage, []string{"bench", "drain", "--seconds", "0"}, "--seconds: 0 does not fit")
 	c.fails(exitUsage, []string{"bench", "drain", "--seconds", "NaN"}, "--seconds: NaN does not fit")

@@ -18,6 +18,7 @@ type Catalog struct {
 	pool   *pgxpool.Pool
 	ring   *KeyRing
 	memory *memory
+	places places
 }
 
 // Config is what a Catalog needs. Pool is required.

@@ -98,8 +98,8 @@ type rowVersions struct{ tenant, database, server, name uint32 }
 type answer struct {
 	known    bool // false: there is no such tenant
 	tenant   Tenant
-	place    address.Place
-	ids      [3]uuid.UUID // of tenant, database and server
+	place    *address.Place // shared; without the tenant's organisation and generation
+	ids      [3]uuid.UUID   // of tenant, database and server
 	versions rowVersions
 
 	checked atomic.Int64 // when the question that last confirmed it began

@@ -36,7 +36,9 @@ func (c *Catalog) ResolveTenant(ctx context.Context, tenantID string, login jobs
 	if err := a.tenant.mayWork(); err != nil {
 		return jobs.Tenant{}, address.Place{}, err
 	}
-	return a.own().Tenant, a.place, nil
+	place := *a.place
+	place.OrgID, place.Generation = a.tenant.OrgID, a.tenant.Generation
+	return a.own().Tenant, place, nil
 }
 
 const resolveTenantSQL = `
@@ -70,10 +72,9 @@ func (c *Catalog) askPlace(ctx context.Context, q question) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.DatabaseID, t.Database = row.databaseID.String(), row.database
 	a.known, a.ids = true, [3]uuid.UUID{q.id, row.databaseID, row.serverID}
-	a.place = c.place(row)
-	a.place.OrgID, a.place.Generation = t.OrgID, t.Generation
+	a.place = c.places.of(placeVersion{row.databaseID, row.login, v.database, v.server}, func() address.Place { return c.place(row) })
+	t.Database, t.DatabaseID = a.place.Database, a.place.DatabaseID
 	return &a, nil
 }
 
