@@ -88,13 +88,13 @@ func (s *benchStage) pass(ctx context.Context, who *side) (err error) {
 	return who.settled(ctx)
 }
 
-// finishedJobs are $1 rows as jobs leave them, a day old, with their history.
+// finishedJobs are $1 rows as jobs leave them, of the last hour, with their history.
 const finishedJobs = `
 WITH done AS (
     INSERT INTO river_job (state, attempt, max_attempts, attempted_at, created_at, finalized_at, scheduled_at, args, attempted_by, kind, metadata)
     SELECT 'completed', 1, 25, at, at, at, at, jsonb_build_object('n', n), ARRAY['0190aaaa-0000-7000-8000-000000000001:' || n], 'bench',
            jsonb_build_object('job_uid', gen_random_uuid(), 'tenant', t.id)
-    FROM (SELECT n, now() - interval '1 day' + n * interval '1 ms' AS at FROM generate_series(1, $1::int) n) x
+    FROM (SELECT n, now() - interval '1 hour' + n * interval '1 ms' AS at FROM generate_series(1, $1::int) n) x
     JOIN (SELECT id, row_number() OVER () - 1 AS place, count(*) OVER () AS tenants FROM headgate.tenants) t ON t.place = x.n % t.tenants
     RETURNING id, metadata, finalized_at
 )

@@ -78,9 +78,10 @@ func (f *fleet) exec(sql string, args ...any) {
 	require.NoError(f.t, err)
 }
 
-// process is one worker process's claiming.
+// process is one worker process's claiming, for one queue.
 type process struct {
 	f     *fleet
+	queue string
 	lease *claim.Lease
 	pilot riverpilot.Pilot
 	exec  riverdriver.Executor
@@ -95,22 +96,29 @@ type process struct {
 func (f *fleet) process(slots int, kinds ...string) *process {
 	lease := claim.NewLease()
 	driver := claim.NewDriver(f.pool, nil, lease)
-	p := &process{f: f, lease: lease, pilot: driver.PluginPilot(), exec: driver.GetExecutor(), kinds: kinds, slots: slots, ended: make(chan *rivertype.JobRow, slots)}
+	p := &process{f: f, lease: lease, pilot: driver.PluginPilot(), exec: driver.GetExecutor(), kinds: kinds, slots: slots}
 	p.pilot.PilotInit(&baseservice.Archetype{Logger: slog.New(slog.DiscardHandler)}, &riverpilot.PilotInitParams{})
-	var err error
-	_, p.state, err = p.pilot.ProducerInit(context.Background(), p.exec, &riverpilot.ProducerInitParams{ClientID: "test", Queue: "default"})
-	require.NoError(f.t, err)
-	f.t.Cleanup(func() {
-		require.NoError(f.t, p.pilot.ProducerShutdown(context.Background(), p.exec, &riverpilot.ProducerShutdownParams{Queue: "default"}))
-	})
 	f.exec(`INSERT INTO headgate.workers (incarnation, worker, host, pid, kinds, queues) VALUES ($1, 'w', '', 1, $2, '{default}')`, lease.Incarnation(), kinds)
-	return p
+	return p.beside("default")
+}
+
+// beside is the same process, claiming for another queue with slots of its own.
+func (p *process) beside(queue string) *process {
+	other := *p
+	other.queue, other.ended = queue, make(chan *rivertype.JobRow, p.slots)
+	var err error
+	_, other.state, err = p.pilot.ProducerInit(context.Background(), p.exec, &riverpilot.ProducerInitParams{ClientID: "test", Queue: queue})
+	require.NoError(p.f.t, err)
+	p.f.t.Cleanup(func() {
+		require.NoError(p.f.t, p.pilot.ProducerShutdown(context.Background(), p.exec, &riverpilot.ProducerShutdownParams{Queue: queue}))
+	})
+	return &other
 }
 
 // claim claims up to n jobs.
 func (p *process) claim(ctx context.Context, n int) []*rivertype.JobRow {
 	result, err := p.pilot.JobGetAvailable(ctx, p.exec, p.state, &riverdriver.JobGetAvailableParams{
-		ClientID: "test", Kind: p.kinds, MaxAttemptedBy: 100, MaxToLock: n, Queue: "default",
+		ClientID: "test", Kind: p.kinds, MaxAttemptedBy: 100, MaxToLock: n, Queue: p.queue,
 	})
 	if p.apart && err != nil { // claims that do not take turns may deadlock
 		return nil
@@ -181,7 +189,7 @@ func (f *fleet) count(job *rivertype.JobRow, by int) {
 	tenant := tenantOf(job)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, what := range []string{"all", "tenant " + tenant, "kind " + job.Kind, "kind " + job.Kind + " of " + tenant, "server " + f.servers[tenant]} {
+	for _, what := range []string{"all", "queue " + job.Queue, "tenant " + tenant, "kind " + job.Kind, "kind " + job.Kind + " of " + tenant, "server " + f.servers[tenant]} {
 		f.running[what] += by
 		f.most[what] = max(f.most[what], f.running[what])
 	}

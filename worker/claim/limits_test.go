@@ -14,9 +14,9 @@ import (
 	"github.com/headgate/headgate/worker/claim"
 )
 
-// limited is one run of processes under limits of every sort, and what it found
-// exceeded.
-func limited(t *testing.T, processes int, apart bool) (exceeded []string) {
+// limited is one run of processes under limits of every sort, each with one queue
+// or, claiming for both at once, two, and what it found exceeded.
+func limited(t *testing.T, processes, queues int, apart bool) (exceeded []string) {
 	f := newFleet(t, 30, 3)
 	f.exec(`UPDATE headgate.servers SET connection_budget = CASE name WHEN 's1' THEN 4 WHEN 's2' THEN 2 ELSE 8 END`)
 	f.exec(`INSERT INTO headgate.tenant_limits (tenant_id, max_running) SELECT id, 3 FROM headgate.tenants WHERE org_id IN (2, 5)`)
@@ -25,6 +25,9 @@ func limited(t *testing.T, processes int, apart bool) (exceeded []string) {
 	const each = 120
 	f.exec(addJobs, each, "a", 1, 30)
 	f.exec(addJobs, each, "b", 1, 30)
+	if queues == 2 {
+		f.exec(`UPDATE river_job SET queue = 'bulk' WHERE id % 2 = 0`)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var all sync.WaitGroup
@@ -34,22 +37,28 @@ func limited(t *testing.T, processes int, apart bool) (exceeded []string) {
 			p.apart = true
 			claim.LockApart(p.lease, int32(i+1))
 		}
-		all.Go(func() {
-			p.work(ctx, 2*each, func(*rivertype.JobRow) time.Duration { return time.Duration(1+rand.N(12)) * time.Millisecond })
-		})
+		work := func(p *process) func() {
+			return func() {
+				p.work(ctx, 2*each, func(*rivertype.JobRow) time.Duration { return time.Duration(1+rand.N(12)) * time.Millisecond })
+			}
+		}
+		all.Go(work(p))
+		if queues == 2 {
+			all.Go(work(p.beside("bulk")))
+		}
 	}
 	start := time.Now()
 	all.Wait()
-	t.Logf("%d processes, apart %v: %s, most at once %d", processes, apart, time.Since(start), f.most["all"])
+	t.Logf("%d processes of %d queues, apart %v: %s, most at once %d", processes, queues, apart, time.Since(start), f.most["all"])
 	require.GreaterOrEqual(t, f.finished(), 2*each, "not all jobs were done in time")
 	check := func(what string, limit int) {
 		if f.most[what] > limit {
 			exceeded = append(exceeded, fmt.Sprintf("%s: %d of %d", what, f.most[what], limit))
-		} else if !apart && processes > 1 && f.most[what] < limit && (what == "all" || what == "kind b") {
+		} else if !apart && processes > 1 && f.most[what] < limit && (what == "queue default" && queues == 1 || what == "kind b") {
 			t.Errorf("%s: %d of %d at most: the limit was never reached", what, f.most[what], limit)
 		}
 	}
-	check("all", 12)
+	check("queue default", 12)
 	check("server s1", 4)
 	check("server s2", 2)
 	check("server s3", 8)
@@ -69,11 +78,12 @@ func limited(t *testing.T, processes int, apart bool) (exceeded []string) {
 func TestLimitsAreExact(t *testing.T) {
 	t.Parallel()
 	for _, processes := range []int{3, 8} {
-		require.Empty(t, limited(t, processes, false), "%d processes", processes)
+		require.Empty(t, limited(t, processes, 1, false), "%d processes", processes)
 	}
+	require.Empty(t, limited(t, 3, 2, false), "3 processes of two queues")
 	var exceeded []string
 	for range 5 {
-		if exceeded = limited(t, 8, true); len(exceeded) > 0 {
+		if exceeded = limited(t, 8, 1, true); len(exceeded) > 0 {
 			break
 		}
 	}

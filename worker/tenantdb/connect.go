@@ -93,7 +93,7 @@ func apply(cfg Config, transport address.Transport, a address.Address, conn *pgx
 	conn.ConnectTimeout = cmp.Or(a.ConnectTimeout, cfg.ConnectTimeout)
 	conn.DialFunc = dialer(transport, conn.ConnectTimeout)
 	conn.BuildContextWatcherHandler = func(pg *pgconn.PgConn) ctxwatch.Handler {
-		return &pgconn.CancelRequestContextWatcherHandler{Conn: pg, DeadlineDelay: cfg.CancelWait}
+		return &canceller{conn: pg, wait: cfg.CancelWait}
 	}
 	conn.TLSConfig, conn.ValidateConnect = nil, sessionAttrs[a.TargetSessionAttrs]
 	if transport != address.TLS {
