@@ -24,6 +24,8 @@ type Fleet struct {
 	Kind      string          `json:"kind"`
 	Args      json.RawMessage `json:"args"`
 	Queue     string          `json:"queue"`
+	Priority  int             `json:"priority"`
+	Attempts  int             `json:"max_attempts"`
 	Cron      string          `json:"cron"`
 	Zone      string          `json:"zone"` // "": each tenant's own
 	Policy    SchedulePolicy  `json:"policy"`
@@ -53,6 +55,7 @@ type FleetParams struct {
 	Overrides []FleetOverride
 	ManagedBy string
 	Actor     string
+	Note      string // why, for the record of changes
 
 	// Confirm, if it is set, is asked before anything is committed, with the number
 	// of tenants that have the fleet's schedule then. An error of it undoes everything,
@@ -147,7 +150,7 @@ func (c *Client) SetFleetTx(ctx context.Context, tx pgx.Tx, params FleetParams) 
 			return Fleet{}, err
 		}
 	}
-	return fleet, recordFleet(ctx, tx, &fleet, params.Actor, "set")
+	return fleet, recordFleet(ctx, tx, &fleet, params.Actor, "set", params.Note)
 }
 
 // checkFleet refuses what no tenant could have.
@@ -180,7 +183,7 @@ func (c *Client) checkFleet(ctx context.Context, tx pgx.Tx, params *FleetParams)
 }
 
 const selectFleets = `
-SELECT f.id::text, f.name, f.kind, f.args, f.queue, f.cron, f.zone, f.gap, f.repeat, f.start_at, f.end_at, f.max_occurrences,
+SELECT f.id::text, f.name, f.kind, f.args, f.queue, f.priority, f.max_attempts, f.cron, f.zone, f.gap, f.repeat, f.start_at, f.end_at, f.max_occurrences,
        f.calendars, f.windows, f.spread, f.overlap, f.buffer_max, f.catch_up, f.catch_up_max, f.catch_up_window, f.pause_after, f.maintenance, f.version, f.managed_by,
        (SELECT count(*) FROM headgate.schedules s WHERE s.fleet_id = f.id),
        (SELECT coalesce(jsonb_agg(jsonb_build_object('field', t.field, 'key', t.key, 'value', t.value) ORDER BY t.field, t.key), '[]') FROM headgate.fleet_terms t WHERE t.fleet_id = f.id),
@@ -197,7 +200,7 @@ func readFleets(ctx context.Context, tx pgx.Tx, name string) ([]Fleet, error) {
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (f Fleet, err error) {
 		p := &f.Policy
-		err = row.Scan(&f.ID, &f.Name, &f.Kind, &f.Args, &f.Queue, &f.Cron, &f.Zone, &p.Gap, &p.Repeat, &p.Start, &p.End, &p.Max,
+		err = row.Scan(&f.ID, &f.Name, &f.Kind, &f.Args, &f.Queue, &f.Priority, &f.Attempts, &f.Cron, &f.Zone, &p.Gap, &p.Repeat, &p.Start, &p.End, &p.Max,
 			&p.Calendars, &p.Windows, &p.Spread, &p.Overlap, &p.BufferMax, &p.CatchUp, &p.CatchUpMax, &p.CatchUpWindow, &p.PauseAfter, &p.Maintenance, &f.Version, &f.ManagedBy,
 			&f.Tenants, &f.Select, &f.Overrides)
 		return f, err
@@ -233,6 +236,67 @@ func (c *Client) GetFleet(ctx context.Context, name string) (fleet Fleet, err er
 	return fleet, err
 }
 
+// FleetEdit changes what is not zero. A nil Select leaves the selector as it is,
+// one without terms selects all tenants.
+type FleetEdit struct {
+	ScheduleEdit
+	Select  *Selector
+	Confirm func(tenants int) error // as in FleetParams
+}
+
+// EditFleet changes a fleet and the schedules of its tenants. The error matches
+// ErrUnknownSchedule, or ErrScheduleConflict where it has another version by now or
+// comes from a file, which says what it is.
+func (c *Client) EditFleet(ctx context.Context, name string, edit FleetEdit) (fleet Fleet, err error) {
+	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+		fleet, err = c.EditFleetTx(ctx, tx, name, edit)
+		return err
+	})
+	return fleet, err
+}
+
+// EditFleetTx is EditFleet inside the caller's transaction.
+func (c *Client) EditFleetTx(ctx context.Context, tx pgx.Tx, name string, edit FleetEdit) (Fleet, error) {
+	if _, err := tx.Exec(ctx, lockFleets); err != nil {
+		return Fleet{}, fmt.Errorf("changing fleet schedule %s: %w", cut(name), err)
+	}
+	f, err := c.fleet(ctx, tx, name)
+	switch {
+	case err != nil:
+		return Fleet{}, err
+	case f.ManagedBy != "":
+		return Fleet{}, fmt.Errorf("%w: fleet schedule %s comes from the file %s: change it there, and apply that", ErrScheduleConflict, name, f.ManagedBy)
+	case edit.Version != 0 && edit.Version != f.Version:
+		return Fleet{}, fmt.Errorf("%w: fleet schedule %s has version %d, not %d: look at it again before you change it", ErrScheduleConflict, name, f.Version, edit.Version)
+	}
+	params := FleetParams{
+		Name: name, Select: f.Select, Args: edit.Args, Cron: cmp.Or(edit.Cron, f.Cron), Zone: cmp.Or(edit.Zone, f.Zone), Policy: f.Policy,
+		Opts: &EnqueueOpts{Queue: f.Queue, Priority: f.Priority, MaxAttempts: f.Attempts}, Overrides: f.Overrides, Actor: edit.Actor, Note: edit.Note, Confirm: edit.Confirm,
+	}
+	switch {
+	case edit.Args == nil:
+		params.Args = storedArgs{f.Kind, f.Args}
+	case edit.Args.Kind() != f.Kind:
+		params.Opts.Queue = "" // its own
+	}
+	if edit.Policy != nil {
+		edit.Policy(&params.Policy)
+	}
+	if edit.Select != nil {
+		params.Select = *edit.Select
+	}
+	return c.SetFleetTx(ctx, tx, params)
+}
+
+// storedArgs are arguments as a row has them.
+type storedArgs struct {
+	kind string
+	args json.RawMessage
+}
+
+func (a storedArgs) Kind() string                 { return a.kind }
+func (a storedArgs) MarshalJSON() ([]byte, error) { return a.args, nil }
+
 const deleteFleet = `DELETE FROM headgate.fleets WHERE id = $1`
 
 // DeleteFleet removes a fleet and the schedules that its tenants have of it.
@@ -249,18 +313,18 @@ func (c *Client) DeleteFleetTx(ctx context.Context, tx pgx.Tx, name, actor strin
 	if _, err := tx.Exec(ctx, deleteFleet, fleet.ID); err != nil {
 		return fmt.Errorf("deleting fleet schedule %s: %w", name, err)
 	}
-	return recordFleet(ctx, tx, &fleet, actor, "delete")
+	return recordFleet(ctx, tx, &fleet, actor, "delete", "")
 }
 
 const insertFleetChange = `
-INSERT INTO headgate.schedule_changes (schedule_id, name, version, actor, action, after) VALUES ($1, $2, $3, $4, $5, $6)`
+INSERT INTO headgate.schedule_changes (schedule_id, name, version, actor, action, note, after) VALUES ($1, $2, $3, $4, $5, $6, $7)`
 
-func recordFleet(ctx context.Context, tx pgx.Tx, f *Fleet, actor, action string) error {
+func recordFleet(ctx context.Context, tx pgx.Tx, f *Fleet, actor, action, note string) error {
 	text, err := json.Marshal(f)
 	if err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, insertFleetChange, f.ID, f.Name, f.Version, clip(actor, 200), action+" fleet", text); err != nil {
+	if _, err := tx.Exec(ctx, insertFleetChange, f.ID, f.Name, f.Version, clip(actor, 200), action+" fleet", clip(note, 500), text); err != nil {
 		return fmt.Errorf("recording the change of fleet schedule %s: %w", f.Name, err)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -184,7 +185,7 @@ func planFleet(params *FleetParams, have *Fleet, file string, calendars map[stri
 	if have == nil {
 		return step, nil
 	}
-	want := Fleet{Select: params.Select, Kind: it.kind, Args: it.args, Queue: it.queue, Cron: params.Cron, Zone: params.Zone, Policy: params.Policy, Overrides: params.Overrides, ManagedBy: file}
+	want := Fleet{Select: params.Select, Kind: it.kind, Args: it.args, Queue: it.queue, Priority: it.priority, Attempts: it.maxAttempts, Cron: params.Cron, Zone: params.Zone, Policy: params.Policy, Overrides: params.Overrides, ManagedBy: file}
 	before, after := flatten(have), flatten(&want)
 	step.Action, step.Now = "change", have.Tenants
 	for _, key := range slices.Sorted(maps.Keys(merged(before, after))) {
@@ -214,7 +215,7 @@ func merged(a, b map[string]string) map[string]string {
 // flatten is what a fleet says, field by field, in one way of writing each.
 func flatten(f *Fleet) map[string]string {
 	out := map[string]string{
-		"select": f.Select.String(), "kind": f.Kind, "args": canonical(f.Args), "queue": f.Queue, "cron": f.Cron, "zone": f.Zone, "file": f.ManagedBy,
+		"select": f.Select.String(), "kind": f.Kind, "args": canonical(f.Args), "queue": f.Queue, "priority": strconv.Itoa(f.Priority), "max_attempts": strconv.Itoa(f.Attempts), "cron": f.Cron, "zone": f.Zone, "file": f.ManagedBy,
 	}
 	for _, o := range f.Overrides {
 		o.Args = json.RawMessage(canonical(o.Args))
