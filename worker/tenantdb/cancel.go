@@ -28,7 +28,7 @@ func (c *canceller) HandleCancel(context.Context) {
 	_ = c.conn.Conn().SetDeadline(deadline) // a closed connection needs none
 	done := make(chan struct{})
 	c.done = done
-	go func() { // it ends with the deadline
+	go func() { //nolint:gosec // it ends with the deadline, not with the context that has just ended
 		defer close(done)
 		ctx, cancel := context.WithDeadline(context.Background(), deadline)
 		defer cancel()
