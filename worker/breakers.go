@@ -68,8 +68,9 @@ func (w *Worker) pass(ctx context.Context, b claim.Breaker, place address.Place,
 // refusing are the classes of attempts that say of their database that it would
 // refuse the next one too, whoever makes it. A login that is refused is not among
 // them: connections know that by themselves, and until when. Nor is a schema that
-// is newer than this program: other workers may be new enough.
-var refusing = map[jobs.Class]bool{jobs.ClassReadOnly: true, jobs.ClassDiskFull: true, jobs.ClassWrongDatabase: true}
+// is newer than this program: other workers may be new enough. A full server counts
+// where no job of the database gets through.
+var refusing = map[jobs.Class]bool{jobs.ClassReadOnly: true, jobs.ClassDiskFull: true, jobs.ClassWrongDatabase: true, jobs.ClassServerFull: true}
 
 // refusals counts, of databases that refuse work, the attempts in a row that met
 // it. A database is forgotten when an attempt succeeds there.
