@@ -142,7 +142,7 @@ func TestFaultsLimitsUnderKills(t *testing.T) {
 				tenant = slugs[0]
 			}
 			params = append(params, orchestrator.EnqueueParams{Tenant: tenant, Opts: enqueueTo(victimQueue),
-				Args: SlowTransfer{Transfer: upward(enqueued), MS: 500 + enqueued*37%500}})
+				Args: SlowTransfer{Transfer: upward(enqueued), MS: (500 + enqueued*37%500) * budget / 30}}) // some 40 a second, which two cores can do
 			enqueued++
 		}
 		_, err := env.Client.EnqueueMany(ctx, params)
