@@ -96,7 +96,9 @@ const toldSQL = `), told AS (
          coalesce(schedule, ($25::text[])[1]), coalesce(worker, ($26::text[])[1])
     FROM ended WHERE outcome IS NOT NULL`
 
-// endSQL is the fenced completion. It finds each row by primary key and changes
+// endSQL is the fenced completion. It finds each row by primary key (state is
+// compared as text, which no partial index serves: beside an old snapshot the one of
+// running rows is full of entries that are dead and stay) and changes
 // it only while it is running under the token in hand; a zombie's token is not
 // the row's last any more. An outcome is written only with its row: an attempt
 // that lost its lease leaves none, for the history would then tell of it twice.
@@ -122,7 +124,7 @@ WITH e AS (
                             ELSE coalesce(now() + (e.scheduled_at - $28::timestamptz), j.scheduled_at) END,
         metadata = CASE WHEN e.metadata IS NULL THEN j.metadata ELSE j.metadata || e.metadata END
     FROM e
-    WHERE j.id = e.id AND j.state = 'running' AND j.attempted_by[array_upper(j.attempted_by, 1)] = e.token
+    WHERE j.id = e.id AND j.state::text = 'running' AND j.attempted_by[array_upper(j.attempted_by, 1)] = e.token
     RETURNING j.state::text AS became, j.kind, e.*
 ` + toldSQL + `
 ), survived AS (
