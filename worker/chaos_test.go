@@ -57,6 +57,10 @@ func (c chaos) run(t *testing.T) {
 	t.Helper()
 	seed := seedOf(t)
 	env, tenants := newBank(t)
+	// What dead workers held counts until they are known to be dead; at a fault every
+	// 0.4 s that alone is the default budget.
+	_, err := env.Catalog.SetBudget(context.Background(), jobstest.Server, 150)
+	require.NoError(t, err)
 	if c.survivor {
 		cfg := withQueue(env.Config(), "survivor")
 		cfg.Logger = quietLogger()
