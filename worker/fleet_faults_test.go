@@ -137,12 +137,14 @@ func TestFaultsLimitsUnderKills(t *testing.T) {
 	fill := func(n int) {
 		var params []orchestrator.EnqueueParams
 		for range n {
-			tenant := slugs[enqueued%len(slugs)]
-			if enqueued%6 == 0 {
-				tenant = slugs[0]
+			// Some 40 a second, which two cores can do; the limited tenant's are shorter, or
+			// they would be the last for minutes.
+			tenant, ms := slugs[enqueued%len(slugs)], (500+enqueued*37%500)*budget/30
+			if enqueued%6 == 0 || tenant == slugs[0] {
+				tenant, ms = slugs[0], ms*30/budget
 			}
 			params = append(params, orchestrator.EnqueueParams{Tenant: tenant, Opts: enqueueTo(victimQueue),
-				Args: SlowTransfer{Transfer: upward(enqueued), MS: (500 + enqueued*37%500) * budget / 30}}) // some 40 a second, which two cores can do
+				Args: SlowTransfer{Transfer: upward(enqueued), MS: ms}})
 			enqueued++
 		}
 		_, err := env.Client.EnqueueMany(ctx, params)
