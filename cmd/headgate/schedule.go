@@ -81,6 +81,16 @@ func (p *program) onSchedule(o *owner, work func(ctx context.Context, r rooms, o
 	})
 }
 
+// onFleet is onSchedule for the schedule of a selector, which has no one owner.
+func (p *program) onFleet(o *owner, work func(ctx context.Context, r rooms, name string) error) func(*cobra.Command, []string) error {
+	return brief(func(ctx context.Context, args []string) error {
+		if o.tenant != "" || o.database != "" {
+			return usagef("whose schedule? give one of --tenant, --database and --fleet")
+		}
+		return p.open(ctx, nil, func(r rooms) error { return badValue(work(ctx, r, args[0])) })
+	})
+}
+
 func (p *program) scheduleList() *cobra.Command {
 	var tenant string
 	var fleets bool

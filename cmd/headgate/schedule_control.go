@@ -101,27 +101,26 @@ func (p *program) scheduleDelete() *cobra.Command {
 		view.Deleted = true
 		return one(p, view, pausedColumns)
 	})
+	all := p.onFleet(&o, func(ctx context.Context, r rooms, name string) error {
+		return p.confirmed(ctx, &confirm, func() error {
+			there, err := r.client.GetFleet(ctx, name)
+			if err != nil {
+				return err
+			}
+			if err := confirm.check(there.Select.String() + " matches")(there.Tenants); err != nil {
+				return err
+			}
+			if err := r.client.DeleteFleet(ctx, name, o.actor); err != nil {
+				return err
+			}
+			return one(p, pausedView{Schedule: name, Deleted: true}, pausedColumns)
+		})
+	})
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if !fleet {
-			return single(cmd, args)
+		if fleet {
+			return all(cmd, args)
 		}
-		return brief(func(ctx context.Context, args []string) error {
-			return p.open(ctx, nil, func(r rooms) error {
-				return p.confirmed(ctx, &confirm, func() error {
-					there, err := r.client.GetFleet(ctx, args[0])
-					if err != nil {
-						return badValue(err)
-					}
-					if err := confirm.check(there.Select.String() + " matches")(there.Tenants); err != nil {
-						return err
-					}
-					if err := r.client.DeleteFleet(ctx, args[0], o.actor); err != nil {
-						return badValue(err)
-					}
-					return one(p, pausedView{Schedule: args[0], Deleted: true}, pausedColumns)
-				})
-			})
-		})(cmd, args)
+		return single(cmd, args)
 	}
 	o.flags(cmd)
 	o.actorFlag(p, cmd)

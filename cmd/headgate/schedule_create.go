@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"strings"
 	"time"
@@ -211,112 +210,6 @@ func (p *program) announce(ctx context.Context, r rooms, s orchestrator.Schedule
 	if s.Delay > 0 {
 		p.say("its place in the spread: %s later", time.Duration(s.Delay)*time.Second)
 	}
-}
-
-func (p *program) scheduleEdit() *cobra.Command {
-	var o owner
-	var f policyFlags
-	var kind, args, note string
-	var version int
-	var fleet bool
-	var selector []string
-	var confirm confirmation
-	cmd := &cobra.Command{
-		Use:     "edit NAME --tenant TENANT | --database DATABASE | --fleet",
-		Short:   "Change a schedule; what is not given stays",
-		Long:    "Change a schedule. What is not given stays. A firing is either before the edit or\nafter it, never half of both. A schedule in error is set going again.\n\nWith --fleet it is the schedule for a selector of that name, and with it those of\nall its tenants.",
-		Example: "  headgate schedule edit nightly --tenant acme --cron '0 4 * * *' --overlap buffer_one\n  headgate schedule edit nightly --fleet --select plan=pro --confirm 120",
-		Args:    names("NAME"),
-	}
-	// read makes the edit of what was given, for a schedule that has these now.
-	read := func(ctx context.Context, now func() (kind string, args []byte, err error)) (edit orchestrator.ScheduleEdit, err error) {
-		edit = orchestrator.ScheduleEdit{Cron: f.cron, Zone: f.zone, Version: version, Actor: o.actor, Note: note}
-		if err := notZero(cmd, "cron", "zone", "kind", "version"); err != nil {
-			return edit, err
-		}
-		if err := f.apply(cmd.Flags(), &orchestrator.SchedulePolicy{}); err != nil {
-			return edit, err
-		}
-		edit.Policy = func(policy *orchestrator.SchedulePolicy) { _ = f.apply(cmd.Flags(), policy) } // it has just been read
-		if !cmd.Flags().Changed("args") && !cmd.Flags().Changed("kind") {
-			return edit, nil
-		}
-		nowKind, nowArgs, err := now()
-		if err != nil {
-			return edit, err
-		}
-		if !cmd.Flags().Changed("args") {
-			args = string(nowArgs)
-		}
-		a := asked{tenant: o.tenant, database: o.database, args: args}
-		edit.Args, err = a.read(ctx, p, cmp.Or(kind, nowKind))
-		return edit, err
-	}
-	single := p.onSchedule(&o, func(ctx context.Context, r rooms, of orchestrator.ScheduleOf) error {
-		edit, err := read(ctx, func() (string, []byte, error) {
-			s, err := r.client.GetSchedule(ctx, of)
-			return s.Kind, s.Args, err
-		})
-		if err != nil {
-			return err
-		}
-		s, err := r.client.EditSchedule(ctx, of, edit)
-		if err != nil {
-			return err
-		}
-		p.announce(ctx, r, s)
-		return one(p, s, scheduleColumns)
-	})
-	all := func(ctx context.Context, r rooms, name string) error {
-		change, err := read(ctx, func() (string, []byte, error) {
-			f, err := r.client.GetFleet(ctx, name)
-			return f.Kind, f.Args, err
-		})
-		if err != nil {
-			return err
-		}
-		edit := orchestrator.FleetEdit{ScheduleEdit: change, Confirm: confirm.check("fleet schedule " + name + " is for")}
-		if len(selector) > 0 {
-			parsed, err := orchestrator.ParseSelector(selector)
-			if err != nil {
-				return usagef("--select: %w", err)
-			}
-			edit.Select, edit.Confirm = &parsed, confirm.check(parsed.String()+" matches")
-		}
-		return p.confirmed(ctx, &confirm, func() error {
-			after, err := r.client.EditFleet(ctx, name, edit)
-			if err != nil {
-				return badValue(err)
-			}
-			return one(p, after, fleetColumns)
-		})
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		switch {
-		case !fleet && len(selector) > 0:
-			return usagef("--select is for the schedule of a selector: give --fleet with it")
-		case !fleet:
-			return single(cmd, args)
-		case o.tenant != "" || o.database != "":
-			return usagef("whose schedule? give one of --tenant, --database and --fleet")
-		}
-		return brief(func(ctx context.Context, args []string) error {
-			return p.open(ctx, nil, func(r rooms) error { return all(ctx, r, args[0]) })
-		})(cmd, args)
-	}
-	confirm.flags(cmd)
-	cmd.Flags().BoolVar(&fleet, "fleet", false, "the schedule for a selector of that name, and those of all its tenants")
-	cmd.Flags().StringArrayVar(&selector, "select", nil, "with --fleet: for all tenants that equal it from now on; may be repeated")
-	o.flags(cmd)
-	o.actorFlag(p, cmd)
-	f.flags(cmd)
-	flags := cmd.Flags()
-	flags.StringVar(&f.zone, "zone", "", "the IANA time zone")
-	flags.StringVar(&kind, "kind", "", "the kind of its jobs")
-	flags.StringVar(&args, "args", "", "the arguments: JSON, @FILE, or - for standard input")
-	flags.StringVar(&note, "note", "", "why, for the record of changes")
-	flags.IntVar(&version, "version", 0, "only change the schedule if it has this version")
-	return cmd
 }
 
 // checkKind is what the scheduler asks of the kinds that this program has.

@@ -153,6 +153,7 @@ SELECT gen_random_uuid(), 1000 + n, 't' || n, 't' || n, 'pro', d.id, d.kind FROM
 	c.fails(exitUsage, edit("--select", "plan=pro"), "plan=pro matches 1,200 tenants")
 	c.ok(edit("--select", "plan=pro", "--confirm", "1200")...)
 	require.Equal(t, "1200", ask(t, env.Pool.Config().ConnConfig.Database, `SELECT count(*) FROM headgate.schedules WHERE cron = '@weekly' AND args = '{"n": 7}'`))
+	c.fails(exitUsage, []string{"schedule", "delete", "tick", "--fleet", "--tenant", "t1"}, "give one of --tenant, --database and --fleet")
 	c.fails(exitUsage, []string{"schedule", "delete", "tick", "--fleet"}, "plan=pro matches 1,200 tenants; pass --confirm 1200")
 	require.Equal(t, "1200", schedules())
 	c.ok("schedule", "delete", "tick", "--fleet", "--yes")
