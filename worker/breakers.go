@@ -112,7 +112,7 @@ func (w *Worker) judge(ctx context.Context, place address.Place, end verdict) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), breakerWrite)
 		defer cancel()
 		first, err := w.breaker("database", id, end.class).Open(ctx, w.cfg.Pool, brief(end.err))
-		if first {
+		if first && end.class != jobs.ClassServerFull { // of which its connections tell, once for the server
 			w.cfg.Logger.ErrorContext(ctx, "database refuses work: its jobs wait, and it is tried by one at a time",
 				"event", "database refuses work", "server", place.Server, "database", place.Database, "class", end.class, "error", end.err)
 		}

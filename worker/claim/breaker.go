@@ -2,11 +2,9 @@ package claim
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/headgate/headgate/jobs"
@@ -43,17 +41,18 @@ UPDATE headgate.breakers SET until = now() + $3::interval, allowed = 1, cause = 
 
 // letThroughSQL lets twice as many through, if what went well ($4: a connection)
 // says something about the row, and takes it away when that is the server's
-// budget. It answers with the time since when nothing came through, if the row is
-// gone.
+// budget. It answers whether it did either, and, if the row is gone, with the time
+// since when nothing came through.
 const letThroughSQL = `
 WITH passed AS (
     UPDATE headgate.breakers SET allowed = least(allowed * 2, 100000)
     WHERE scope = $1 AND id = $2 AND until <= now() AND allowed * 2 < $3 AND (class = 'unreachable') = $4
+    RETURNING 1
 ), gone AS (
     DELETE FROM headgate.breakers WHERE scope = $1 AND id = $2 AND until <= now() AND allowed * 2 >= $3 AND (class = 'unreachable') = $4
     RETURNING since
 )
-SELECT since FROM gone`
+SELECT EXISTS (SELECT FROM passed) OR EXISTS (SELECT FROM gone), (SELECT since FROM gone)`
 
 const wakeQueuesSQL = `SELECT headgate.wake_queues()`
 
@@ -77,12 +76,13 @@ func (b Breaker) Fail(ctx context.Context, pool *pgxpool.Pool, cause string) err
 // Pass notes that a trial succeeded, and wakes who waits for more. If that ends
 // the breaker it returns since when there was one.
 func (b Breaker) Pass(ctx context.Context, pool *pgxpool.Pool, budget int) (since *time.Time, err error) {
-	var began time.Time
-	switch err = pool.QueryRow(ctx, letThroughSQL, b.Scope, b.ID, budget, b.Class == jobs.ClassUnreachable).Scan(&began); {
-	case err == nil:
-		since = &began
-	case !errors.Is(err, pgx.ErrNoRows):
+	var more bool
+	err = pool.QueryRow(ctx, letThroughSQL, b.Scope, b.ID, budget, b.Class == jobs.ClassUnreachable).Scan(&more, &since)
+	if err != nil {
 		return nil, fmt.Errorf("noting that %s %s answers: %w", b.Scope, b.ID, err)
+	}
+	if !more {
+		return nil, nil //nolint:nilnil // there still is one, or none
 	}
 	if _, err = pool.Exec(ctx, wakeQueuesSQL); err != nil {
 		return since, fmt.Errorf("waking the queues: %w", err)
