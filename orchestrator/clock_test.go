@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/orchestrator"
 )
 
@@ -17,14 +18,7 @@ func TestClocksThatDisagreeDecideNothing(t *testing.T) {
 	ctx := context.Background()
 	create(t, env, "acme", "nightly", "@daily")
 	makeDue(t, env)
-	_, err := env.Pool.Exec(ctx, `
-CREATE SCHEMA skew;
-CREATE TABLE skew.clock (by interval NOT NULL);
-INSERT INTO skew.clock VALUES ('2 hours');
-CREATE FUNCTION skew.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT pg_catalog.clock_timestamp() + by FROM skew.clock';
-DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = skew, pg_catalog, public', current_database()); END $$`)
-	require.NoError(t, err)
-	env.Pool.Reset()
+	shadowClock(t, env)
 	s := orchestrator.NewScheduler(env.Client, orchestrator.SchedulerConfig{})
 	j, err := orchestrator.NewJanitor(env.Client, orchestrator.JanitorConfig{})
 	require.NoError(t, err)
@@ -43,4 +37,18 @@ DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = skew, pg_catalog
 	n, _, err := orchestrator.RunOnce(s, ctx)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
+}
+
+// shadowClock puts a clock before the database's own that a test can set, by what
+// stands in skew.clock.
+func shadowClock(t *testing.T, env *jobstest.Env) {
+	t.Helper()
+	_, err := env.Pool.Exec(context.Background(), `
+CREATE SCHEMA skew;
+CREATE TABLE skew.clock (by interval NOT NULL);
+INSERT INTO skew.clock VALUES ('0');
+CREATE FUNCTION skew.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT pg_catalog.clock_timestamp() + by FROM skew.clock';
+DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = skew, pg_catalog, public', current_database()); END $$`)
+	require.NoError(t, err)
+	env.Pool.Reset() // a session has the path that it began with
 }

@@ -162,14 +162,7 @@ func midnight(t *testing.T, tenants, servers int) {
 	ctx := context.Background()
 	crowd(t, env, tenants, servers)
 	setFleet(t, env, orchestrator.FleetParams{Name: "midnight", Select: selector(t, "plan=crowd"), Cron: "0 0 * * *", Policy: orchestrator.SchedulePolicy{Spread: 600}})
-	_, err := env.Pool.Exec(ctx, `
-CREATE SCHEMA skew;
-CREATE TABLE skew.clock (by interval NOT NULL);
-INSERT INTO skew.clock VALUES ('0');
-CREATE FUNCTION skew.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT pg_catalog.clock_timestamp() + by FROM skew.clock';
-DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = skew, pg_catalog, public', current_database()); END $$`)
-	require.NoError(t, err)
-	env.Pool.Reset()
+	shadowClock(t, env)
 	until := func() {
 		s := orchestrator.NewScheduler(env.Client, orchestrator.SchedulerConfig{MaxSkew: 1000 * time.Hour}) // a new one each time: nothing is remembered
 		for {
@@ -182,9 +175,8 @@ DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = skew, pg_catalog
 	}
 	until()
 	require.Zero(t, count(t, env, `SELECT count(*) FROM river_job`))
-	var planned []orchestrator.ForecastSlot
 	began := time.Now()
-	planned, err = env.Client.Forecast(ctx, time.Time{}, 24*time.Hour)
+	planned, err := env.Client.Forecast(ctx, time.Time{}, 24*time.Hour)
 	require.NoError(t, err)
 	took := time.Since(began)
 	night := func() map[string]int {

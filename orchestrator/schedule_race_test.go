@@ -56,14 +56,7 @@ func TestTheClockIsSetForwardAndBack(t *testing.T) {
 	env := setupDirect(t)
 	ctx := context.Background()
 	createWith(t, env, "hourly", "0 * * * *", orchestrator.SchedulePolicy{Overlap: "allow"})
-	_, err := env.Pool.Exec(ctx, `
-CREATE SCHEMA skew;
-CREATE TABLE skew.clock (by interval NOT NULL);
-INSERT INTO skew.clock VALUES ('0');
-CREATE FUNCTION skew.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT pg_catalog.clock_timestamp() + by FROM skew.clock';
-DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = skew, pg_catalog, public', current_database()); END $$`)
-	require.NoError(t, err)
-	env.Pool.Reset()
+	shadowClock(t, env)
 	s := orchestrator.NewScheduler(env.Client, orchestrator.SchedulerConfig{MaxSkew: 1000 * time.Hour})
 	set := func(by string) {
 		_, err := env.Pool.Exec(ctx, `UPDATE skew.clock SET by = $1::text::interval`, by)
@@ -93,7 +86,7 @@ DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = skew, pg_catalog
 	set("0")
 	require.NoError(t, env.Client.PauseSchedule(ctx, of("acme", "hourly"), nil))
 	require.NoError(t, env.Client.ResumeSchedule(ctx, of("acme", "hourly"), ""))
-	_, err = env.Client.EditSchedule(ctx, of("acme", "hourly"), orchestrator.ScheduleEdit{Cron: "0 */1 * * *"})
+	_, err := env.Client.EditSchedule(ctx, of("acme", "hourly"), orchestrator.ScheduleEdit{Cron: "0 */1 * * *"})
 	require.NoError(t, err)
 	got, err := env.Client.GetSchedule(ctx, of("acme", "hourly"))
 	require.NoError(t, err)

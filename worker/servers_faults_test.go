@@ -4,7 +4,6 @@ package worker_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,22 +11,17 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator"
-	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/localpg"
 	"github.com/headgate/headgate/worker"
-	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
 // Touch writes one row of some size into its tenant's database.
@@ -273,99 +267,6 @@ func tablespace(t *testing.T, server *localpg.Server, size int) string {
 	return dir
 }
 
-// flow enqueues Touch jobs at a steady pace, come what may, and knows how long
-// each waited for its first attempt.
-type flow struct {
-	env      *jobstest.Env
-	mu       sync.Mutex
-	sent     map[string]time.Time // by job UID
-	accepted map[string]int       // by tenant
-}
-
-func newFlow(env *jobstest.Env) *flow {
-	return &flow{env: env, sent: map[string]time.Time{}, accepted: map[string]int{}}
-}
-
-// run enqueues for d, so many jobs a second for each of two sets of tenants, and
-// returns how long those of the first waited for their attempts to start.
-func (f *flow) run(t *testing.T, d time.Duration, tenants []string, rate int, others []string, otherRate int) []time.Duration {
-	t.Helper()
-	var group sync.WaitGroup
-	var mine []string
-	send := func(tenants []string, rate int, note bool) {
-		pace := time.NewTicker(time.Second / time.Duration(rate))
-		defer pace.Stop()
-		over := time.After(d)
-		for i := 0; ; i++ {
-			select {
-			case <-over:
-				return
-			case <-pace.C:
-			}
-			tenant, at := tenants[i%len(tenants)], time.Now()
-			result, err := f.env.Client.Enqueue(context.Background(), tenant, Touch{Bytes: 3000}, &orchestrator.EnqueueOpts{MaxAttempts: 25})
-			if err != nil {
-				t.Errorf("enqueueing for %s: %v", tenant, err)
-				return
-			}
-			f.mu.Lock()
-			f.sent[result.UID] = at
-			f.accepted[tenant]++
-			f.mu.Unlock()
-			if note {
-				mine = append(mine, result.UID)
-			}
-		}
-	}
-	group.Go(func() { send(tenants, rate, true) })
-	if len(others) > 0 {
-		group.Go(func() { send(others, otherRate, false) })
-	}
-	group.Wait()
-	f.settle(t, tenants, 30*time.Second)
-	rows, err := f.env.Pool.Query(context.Background(),
-		`SELECT job_uid::text, min(started_at) FROM headgate.outcomes WHERE job_uid = ANY ($1::text[]::uuid[]) GROUP BY 1`, mine)
-	require.NoError(t, err)
-	var waits []time.Duration
-	var uid string
-	var started time.Time
-	_, err = pgx.ForEachRow(rows, []any{&uid, &started}, func() error {
-		waits = append(waits, started.Sub(f.sent[uid]))
-		return nil
-	})
-	require.NoError(t, err)
-	require.Len(t, waits, len(mine))
-	slices.Sort(waits)
-	return waits
-}
-
-// asleep has n jobs of a tenant asleep in their transactions.
-func (f *flow) asleep(t *testing.T, db *jobstest.Database, tenant string, n int) {
-	t.Helper()
-	for range n {
-		_, err := f.env.Client.Enqueue(context.Background(), tenant, Touch{Bytes: 1, MS: 2500}, nil)
-		require.NoError(t, err)
-		f.accepted[tenant]++
-	}
-	require.Eventually(t, func() bool {
-		var sleeping int
-		err := db.Pool.QueryRow(context.Background(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'`).Scan(&sleeping)
-		return err == nil && sleeping == n
-	}, 10*time.Second, 5*time.Millisecond)
-}
-
-// settle waits until no job of the tenants is unfinished.
-func (f *flow) settle(t *testing.T, tenants []string, bound time.Duration) {
-	t.Helper()
-	require.Eventually(t, func() bool {
-		var left int
-		err := f.env.Pool.QueryRow(context.Background(), `
-SELECT count(*) FROM river_job j JOIN headgate.tenants t ON t.id::text = j.metadata->>'tenant'
-WHERE t.slug = ANY ($1) AND j.state IN ('available', 'running', 'retryable', 'scheduled')`, tenants).Scan(&left)
-		return err == nil && left == 0
-	}, bound, 20*time.Millisecond, "jobs of %v are unfinished", tenants)
-}
-
 // One server of three is down for a minute under load: the jobs of the other two
 // go on, its own wait without using an attempt, are at work again soon after it
 // is back, and do not then overrun it, for three workers; of whom one tells of it.
@@ -437,127 +338,6 @@ WHERE t.slug = ANY ($1) AND o.state = 'succeeded' AND o.ended_at > $2 ORDER BY o
 	require.LessOrEqual(t, highest, budget+2)
 	require.Zero(t, used)
 	require.Equal(t, map[string]int{"server does not answer": 1, "server answers again": 1}, alerts.lines, "three workers, one alert")
-}
-
-// reasons are the sentences of attempts that ended in none of some classes.
-func (f *flow) reasons(t *testing.T, tenant string, classes []string) []string {
-	t.Helper()
-	rows, err := f.env.Pool.Query(context.Background(), `
-SELECT DISTINCT format('%s after %s: %s', class, date_trunc('second', ended_at - started_at), message)
-FROM headgate.outcomes o JOIN headgate.tenants t ON t.id = o.tenant_id
-WHERE t.slug = $1 AND o.state <> 'succeeded' AND NOT class = ANY ($2) LIMIT 10`, tenant, classes)
-	require.NoError(t, err)
-	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	require.NoError(t, err)
-	return all
-}
-
-// total is how many jobs were accepted for tenants.
-func (f *flow) total(tenants []string) (n int) {
-	for _, tenant := range tenants {
-		n += f.accepted[tenant]
-	}
-	return n
-}
-
-// Passwords and addresses change while jobs run, in two processes' worth of
-// workers that know it from the catalog alone: no job fails and none uses an
-// attempt, and nobody goes to an old address two seconds later.
-func TestFaultsRotation(t *testing.T) {
-	t.Parallel()
-	rotations := 6
-	if testing.Short() {
-		rotations = 2
-	}
-	ctx := context.Background()
-	env := jobstest.New(t)
-	server := startPostgres(t, localpg.Config{})
-	wires := map[int]*wire{} // by the rotation that leads there
-	for i := 1; i < rotations; i += 2 {
-		wires[i] = newWire(t, server.URL(""), nil)
-	}
-	at := newWire(t, server.URL(""), nil)
-	on := &jobstest.Postgres{Name: "rotating", URL: server.URL, Via: at.port}
-	db := env.Database("rotating", jobstest.DatabaseOpts{Kind: "shared", Schema: touched, On: on})
-	tenants := []string{env.Tenant("a", "rotating").Slug, env.Tenant("b", "rotating").Slug}
-	for range 2 {
-		ring, err := catalog.NewKeyRing(address.NewSecret(env.Key))
-		require.NoError(t, err)
-		own := catalog.New(env.Pool, ring)
-		listener := catalog.NewListener(own, catalog.ListenerConfig{Logger: quietLogger()})
-		listener.Start()
-		t.Cleanup(listener.Stop)
-		cfg := withQueue(env.Config(), "default")
-		cfg.Queues["default"], cfg.Logger, cfg.Resolver = 8, quietLogger(), own
-		env.Work(&cfg, func(w *worker.Worker) { worker.InTx(w, touch) })
-	}
-	login, late, ended, refused := db.Job, int64(0), 0, 0
-	rotate := func(i int) error {
-		old, former := at, login.Password
-		login.Password = address.NewSecret(fmt.Sprintf("planted-rotated-%d", i))
-		if i%2 == 1 {
-			at = wires[i]
-			login.Port = at.port
-		}
-		conn, err := pgx.Connect(ctx, server.URL(""))
-		if err != nil {
-			return err
-		}
-		defer func() { _ = conn.Close(ctx) }()
-		if _, err := conn.Exec(ctx, fmt.Sprintf(`ALTER ROLE %s PASSWORD '%s'`, login.User, login.Password.Reveal())); err != nil {
-			return err
-		}
-		tag, err := conn.Exec(ctx, fmt.Sprintf(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '%s'`, login.User))
-		if err != nil {
-			return err
-		}
-		ended += int(tag.RowsAffected())
-		// The control: who still went by the former password would have failed.
-		stale := conn.Config().Copy()
-		stale.User, stale.Password = login.User, former.Reveal()
-		if conn, err := pgx.ConnectConfig(ctx, stale); err == nil {
-			_ = conn.Close(ctx)
-		} else if pgErr := new(pgconn.PgError); errors.As(err, &pgErr) && pgErr.Code == "28P01" {
-			refused++
-		}
-		if err := env.Catalog.SetLogin(ctx, "rotating", jobs.LoginJob, login); err != nil {
-			return err
-		}
-		<-time.After(2 * time.Second)
-		if old != at {
-			before := old.accepted.Load()
-			<-time.After(time.Second)
-			late += old.accepted.Load() - before
-			old.cutAll()
-		}
-		return nil
-	}
-	rotated := make(chan error, 1)
-	go func() {
-		for i := range rotations {
-			<-time.After(time.Second)
-			if err := rotate(i); err != nil {
-				rotated <- err
-				return
-			}
-		}
-		rotated <- nil
-	}()
-	flow := newFlow(env)
-	flow.run(t, time.Duration(rotations)*4*time.Second, tenants, 50, nil, 0)
-	require.NoError(t, <-rotated)
-	var outcomes, used, failed int
-	var classes []string
-	require.NoError(t, env.Pool.QueryRow(ctx, `
-SELECT count(*), count(*) FILTER (WHERE attempt > 1), count(*) FILTER (WHERE state NOT IN ('succeeded', 'snoozed')),
-       coalesce(array_agg(DISTINCT class) FILTER (WHERE class <> ''), '{}') FROM headgate.outcomes`).Scan(&outcomes, &used, &failed, &classes))
-	t.Logf("%d rotations under %d jobs, %d attempts: %d failed, %d attempts used; %d sessions ended, jobs held for %v; %d connections to an old address later than 2 s",
-		rotations, flow.total(tenants), outcomes, failed, used, ended, classes, late)
-	require.Zero(t, failed)
-	require.Zero(t, used)
-	require.Zero(t, late)
-	require.GreaterOrEqual(t, ended, rotations, "rotations that ended no session")
-	require.Equal(t, rotations, refused, "former passwords that were refused")
 }
 
 // mostBackends counts the backends of users every 20 ms until ctx ends.
