@@ -24,7 +24,8 @@ type candidate struct {
 	vtime            float64
 	cost             float64 // seconds an attempt is expected to take
 	weight           float64
-	maxRunning       *int // of the owner
+	maxRunning       *int   // of the owner
+	floors           []byte // where its rows begin, as the lane has it
 	rate             *rate
 }
 

@@ -23,6 +23,7 @@ const (
 // Fair claiming's statements.
 const (
 	Nobody        = nobody
+	Anywhere      = anywhere
 	LockSQL       = lockSQL
 	OthersSQL     = othersSQL
 	LimitsSQL     = limitsSQL
@@ -33,10 +34,14 @@ const (
 	TakeSQL       = takeSQL
 	SettleSQL     = settleSQL
 	SweepSQL      = wakeForgottenSQL
+	BloatedSQL    = bloatedSQL
 )
 
 // LockApart lets a process take its turns without regard to others: the control.
 func LockApart(l *Lease, key int32) { l.common.lock = key }
+
+// Rewrite writes bloated tables anew.
+var Rewrite = (*Keeper).rewrite
 
 // SweepLanes is one sweep.
 var SweepLanes = (*Keeper).sweepLanes

@@ -30,8 +30,8 @@ func (f *fleet) cost(t *testing.T, most int) claimCost {
 	require.NoError(t, err)
 	var turns []byte
 	require.NoError(t, tx.QueryRow(ctx, `
-SELECT json_agg(json_build_object('i', i, 'lane', lane, 'kinds', ARRAY['a'], 'most', ARRAY[2], 'n', 2))
-FROM (SELECT row_number() OVER () AS i, lane FROM headgate.lanes WHERE active ORDER BY vtime LIMIT 50) l`).Scan(&turns))
+SELECT json_agg(json_build_object('i', i, 'lane', lane, 'n', 2, 'kinds', json_build_array(json_build_object('kind', 'a', 'most', 2, 'floors', coalesce(floors, $1::jsonb)))))
+FROM (SELECT row_number() OVER () AS i, lane, floors FROM headgate.lanes WHERE active ORDER BY vtime LIMIT 50) l`, claim.Anywhere).Scan(&turns))
 	var owed []byte
 	require.NoError(t, tx.QueryRow(ctx, `
 SELECT json_agg(json_build_object('lane', lane, 'debt', 0.1, 'bill', 0.1, 'dry', 0, 'kinds', json_build_object('a', json_build_object('s', 0.1, 'n', 1, 'e', true))))
@@ -52,7 +52,7 @@ FROM (SELECT lane FROM headgate.lanes WHERE active ORDER BY vtime LIMIT 50) l`).
 		{"candidates", claim.CandidatesSQL, []any{"default", []string{"a"}, none, none, none, none, most}},
 		{"find", claim.FindSQL, []any{"default", turns, 50, nil}},
 		{"take", claim.TakeSQL, []any{waiting, nil, "x:1", 100}},
-		{"settle", claim.SettleSQL, []any{"default", owed, 1.0}},
+		{"settle", claim.SettleSQL, []any{"default", owed, 1.0, claim.Anywhere}},
 	} {
 		rows, err := tx.Query(ctx, `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) `+q.sql, q.args...)
 		require.NoError(t, err, q.name)

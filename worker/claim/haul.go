@@ -18,16 +18,22 @@ type haul struct {
 	billed map[string]float64 // by owner: virtual seconds
 	spent  map[string]int     // by owner with a rate
 	empty  []lane
-	first  float64 // virtual time of the first owner served
+	floors map[lane]map[int]place // by lane and priority: the last row that was taken
+	first  float64                // virtual time of the first owner served
 	looks  int
 	sated  bool // some turn got all that it asked for, and might have got more
 	denied bool // a limit kept back what was there, and an attempt's end may free it
 	missed bool // somebody else had a row locked
 }
 
+// place is one of a lane's rows of one priority, in the order in which they are
+// taken: when it is due, and its id.
+type place [2]any
+
 // admit takes of what was found as much as room has, in order, and bills the
-// owners. It says which lanes have no more rows that are due: a turn that got all
-// it asked for does not know, nor does the one at which looking ended.
+// owners. Room that is used up stays so, hence nothing is left of a lane before
+// what is taken of it. It says which lanes have no more rows that are due: a turn
+// that got all it asked for does not know, nor does the one at which looking ended.
 func (h *haul) admit(queue string, turns []turn, all []found, room *room, want int) {
 	h.found = len(all)
 	counts := make([]int, len(turns))
@@ -48,6 +54,11 @@ func (h *haul) admit(queue string, turns []turn, all []found, room *room, want i
 		room.takeOwner(c, 1)
 		room.takeKind(c, 1)
 		h.add(queue, o, c, f.id)
+		at := lane{queue: queue, owner: o.lane, kind: f.kind}
+		if h.floors[at] == nil {
+			h.floors[at] = map[int]place{}
+		}
+		h.floors[at][f.priority] = place{f.due, f.id}
 	}
 	last := len(turns)
 	if len(all) >= want && len(all) > 0 {
@@ -99,6 +110,7 @@ func newHaul() *haul {
 		order:  map[int64]int{},
 		result: &riverdriver.JobGetAvailableResult{DecodeErrors: map[int64]error{}},
 		grips:  map[int64]*grip{}, billed: map[string]float64{}, spent: map[string]int{},
+		floors: map[lane]map[int]place{},
 	}
 }
 

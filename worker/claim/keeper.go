@@ -198,6 +198,9 @@ func (k *Keeper) runOnce(ctx context.Context, now time.Time) (reaped []string, e
 	if err := k.sweep(ctx); err != nil {
 		return reaped, err
 	}
+	if _, err := k.rewrite(ctx); err != nil {
+		return reaped, err
+	}
 	if k.passes++; k.passes%sweepEvery == 0 {
 		_, err = k.sweepLanes(ctx)
 	}

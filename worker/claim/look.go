@@ -36,11 +36,14 @@ SELECT NOT EXISTS (SELECT FROM headgate.wakeups WHERE queue = $1)
 const lockSQL = `
 SELECT set_config('synchronous_commit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
        set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true),
-       set_config('lock_timeout', $1, true), pg_advisory_xact_lock(4737, $2)`
+       set_config('headgate.floors', 'kept', true), set_config('lock_timeout', $1, true), pg_advisory_xact_lock(4737, $2)`
 
 // wakeSQL makes lanes active that have got rows, or whose time has come, and
 // reads again what the catalog and the limits say of their owners. A lane that
 // is active and has not changed is not written.
+//
+// Rows that have become available before a lane's floor lower it; of a lane that
+// is new, what came is all that there is.
 //
 // An owner that was idle starts at the queue's present time, before those that are
 // there already ($3); a crowd that wakes together is spread over one quantum ($2),
@@ -48,13 +51,21 @@ SELECT set_config('synchronous_commit', 'off', true), set_config('plan_cache_mod
 // owner is looked up by its keys (OFFSET 0 keeps the look-ups from being joins).
 const wakeSQL = `
 WITH consumed AS (
-    DELETE FROM headgate.wakeups WHERE queue = $1 RETURNING lane, kind
+    DELETE FROM headgate.wakeups WHERE queue = $1 RETURNING lane, kind, priority, scheduled_at
 ), woken AS (
-    SELECT lane, kind FROM consumed
-    UNION
-    SELECT lane, kind FROM headgate.lanes WHERE queue = $1 AND wake_at <= (SELECT clock_timestamp())
+    SELECT lane, kind, jsonb_object_agg(priority, jsonb_build_array(first, 0)) FILTER (WHERE priority IS NOT NULL) AS floors
+    FROM (
+        SELECT lane, kind, priority, min(scheduled_at) AS first FROM consumed GROUP BY lane, kind, priority
+        UNION ALL
+        SELECT lane, kind, NULL, NULL FROM headgate.lanes WHERE queue = $1 AND wake_at <= (SELECT clock_timestamp())
+    ) w
+    GROUP BY lane, kind
 ), fresh AS (
     SELECT w.lane, w.kind,
+           CASE WHEN was.kind IS NULL THEN w.floors
+                WHEN w.floors IS NULL THEN was.floors
+                ELSE was.floors || coalesce((SELECT jsonb_object_agg(key, value) FROM jsonb_each(w.floors) f
+                                             WHERE coalesce((value->>0)::timestamptz <= (was.floors->key->>0)::timestamptz, true)), '{}') END AS floors,
            coalesce(d.server_id, '00000000-0000-0000-0000-000000000000') AS server_id,
            coalesce(d.id, '00000000-0000-0000-0000-000000000000') AS database_id,
            CASE WHEN t.status <> 'active' THEN t.status WHEN p.scope IS NOT NULL THEN 'paused' ELSE '' END AS held,
@@ -65,6 +76,7 @@ WITH consumed AS (
            c.cost
     FROM woken w
     JOIN headgate.lane_clocks c ON c.queue = $1
+    LEFT JOIN LATERAL (SELECT * FROM headgate.lanes WHERE queue = $1 AND lane = w.lane AND kind = w.kind OFFSET 0) was ON true
     LEFT JOIN LATERAL (SELECT * FROM headgate.tenants WHERE id = headgate.lane_uuid(w.lane) OFFSET 0) t ON true
     LEFT JOIN LATERAL (SELECT * FROM headgate.databases WHERE id = coalesce(t.database_id, headgate.lane_uuid(w.lane)) OFFSET 0) d ON true
     LEFT JOIN LATERAL (SELECT * FROM headgate.plan_limits WHERE plan = t.plan OFFSET 0) pl ON true
@@ -77,14 +89,15 @@ WITH consumed AS (
     INSERT INTO headgate.lane_groups (queue, server_id, kind) SELECT DISTINCT $1, server_id, kind FROM fresh ON CONFLICT DO NOTHING
 )
 INSERT INTO headgate.lanes AS l
-    (queue, lane, kind, active, wake_at, vtime, cost, server_id, database_id, held, weight, max_running, rate, rate_period)
-SELECT $1, lane, kind, held = '', wake_at, vtime, cost, server_id, database_id, held, weight, max_running, rate, rate_period
+    (queue, lane, kind, active, wake_at, floors, vtime, cost, server_id, database_id, held, weight, max_running, rate, rate_period)
+SELECT $1, lane, kind, held = '', wake_at, floors, vtime, cost, server_id, database_id, held, weight, max_running, rate, rate_period
 FROM fresh
 ON CONFLICT (queue, lane, kind) DO UPDATE
-SET active = excluded.active, wake_at = excluded.wake_at, vtime = CASE WHEN l.active THEN l.vtime ELSE excluded.vtime END,
+SET active = excluded.active, wake_at = excluded.wake_at, floors = excluded.floors, vtime = CASE WHEN l.active THEN l.vtime ELSE excluded.vtime END,
     server_id = excluded.server_id, database_id = excluded.database_id, held = excluded.held,
     weight = excluded.weight, max_running = excluded.max_running, rate = excluded.rate, rate_period = excluded.rate_period
 WHERE l.wake_at IS NOT NULL
+   OR l.floors IS DISTINCT FROM excluded.floors
    OR (l.active, l.server_id, l.database_id, l.held, l.weight, l.max_running, l.rate, l.rate_period)
       IS DISTINCT FROM (excluded.active, excluded.server_id, excluded.database_id, excluded.held, excluded.weight, excluded.max_running, excluded.rate, excluded.rate_period)`
 
@@ -121,7 +134,7 @@ WITH open AS MATERIALIZED (
       AND NOT EXISTS (SELECT FROM headgate.servers s WHERE s.id = g.server_id AND s.state <> 'open')
       AND NOT EXISTS (SELECT FROM headgate.breakers b WHERE b.scope = 'server' AND b.id = g.server_id AND b.until > now())
 )
-SELECT l.lane, l.kind, l.server_id::text, l.database_id::text, l.vtime, l.cost, l.weight, l.max_running,
+SELECT l.lane, l.kind, l.server_id::text, l.database_id::text, l.vtime, l.cost, l.weight, l.max_running, l.floors,
        l.rate, extract(epoch FROM l.rate_period)::float8,
        CASE WHEN l.rate IS NOT NULL THEN (SELECT extract(epoch FROM r.tat - now())::float8 FROM headgate.lane_rates r WHERE r.lane = l.lane) END
 FROM open g
@@ -231,12 +244,15 @@ func each[T any](raw []byte, into *T) error {
 func scanCandidate(row pgx.CollectableRow) (c candidate, err error) {
 	var tokens *int
 	var period, ahead *float64
-	err = row.Scan(&c.lane, &c.kind, &c.server, &c.database, &c.vtime, &c.cost, &c.weight, &c.maxRunning, &tokens, &period, &ahead)
+	err = row.Scan(&c.lane, &c.kind, &c.server, &c.database, &c.vtime, &c.cost, &c.weight, &c.maxRunning, &c.floors, &tokens, &period, &ahead)
 	if c.server == nobody {
 		c.server = ""
 	}
 	if c.database == nobody {
 		c.database = ""
+	}
+	if c.floors == nil {
+		c.floors = []byte(anywhere)
 	}
 	if tokens != nil && period != nil {
 		c.rate = &rate{burst: *tokens, every: *period / float64(*tokens)}

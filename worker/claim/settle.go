@@ -12,8 +12,9 @@ import (
 // their attempts took more or less than they were charged for, bill what the jobs
 // of this claim are expected to take, counted from the queue's present time ($3) at
 // least: nobody saves up. By kind it has what moves the lane's running mean, and
-// whether the lane was found empty: it rests until its next row is due. An owner
-// without a token rests for so many seconds (dry).
+// whether the lane was found empty: it rests until its next row is due; and where
+// its rows begin now, by priority (f). An owner without a token rests for so many
+// seconds (dry).
 //
 // The lanes of an owner are found by the primary key, and written by their place,
 // for no join may look at all lanes of the queue.
@@ -28,14 +29,18 @@ WITH owed AS (
 UPDATE headgate.lanes l
 SET vtime = greatest(l.vtime + o.debt, $3::float8) + o.bill,
     cost = CASE WHEN (o.own->>'n')::int > 0 THEN l.cost + ((o.own->>'s')::float8 / (o.own->>'n')::int - l.cost) * least((o.own->>'n')::int * 0.2, 1) ELSE l.cost END,
+    floors = CASE WHEN o.own->'f' IS NULL THEN l.floors ELSE coalesce(l.floors, $4::jsonb) || (o.own->'f') END,
     active = l.active AND o.own->'e' IS NULL AND o.dry = 0,
     wake_at = CASE WHEN NOT l.active THEN l.wake_at
                    WHEN o.dry > 0 THEN now() + make_interval(secs => o.dry)
                    WHEN o.own->'e' IS NOT NULL THEN (
-                       SELECT min(first.scheduled_at) FROM generate_series(1, 4) AS p (priority) CROSS JOIN LATERAL (
+                       SELECT min(first.scheduled_at)
+                       FROM jsonb_each(coalesce(l.floors, $4::jsonb) || coalesce(o.own->'f', '{}')) AS f (priority, place)
+                       CROSS JOIN LATERAL (
                            SELECT scheduled_at FROM river_job
-                           WHERE state = 'available' AND queue = $1 AND headgate.lane(metadata) = l.lane AND kind = l.kind AND priority = p.priority
-                           ORDER BY scheduled_at LIMIT 1) first) END
+                           WHERE state = 'available' AND queue = $1 AND headgate.lane(metadata) = l.lane AND kind = l.kind AND priority = f.priority::smallint
+                             AND (scheduled_at, id) > ((f.place->>0)::timestamptz, (f.place->>1)::bigint)
+                           ORDER BY scheduled_at, id LIMIT 1) first) END
 FROM owed o
 WHERE l.ctid = o.place`
 
@@ -76,6 +81,8 @@ type mean struct {
 	Seconds  float64 `json:"s"`
 	Attempts int     `json:"n"`
 	Empty    bool    `json:"e,omitempty"`
+
+	Floors map[int]place `json:"f,omitempty"`
 }
 
 // account is what settling writes: one owed for each owner.
@@ -113,6 +120,9 @@ func (c *claimer) queueSettle(batch *pgx.Batch, v *view, h *haul, paid map[strin
 	for _, l := range h.empty {
 		a.lane(l.owner, l.kind).Empty = true
 	}
+	for l, floors := range h.floors {
+		a.lane(l.owner, l.kind).Floors = floors
+	}
 	for owner, wait := range dry {
 		if wait > 0 {
 			a.of(owner).Dry = wait
@@ -123,7 +133,7 @@ func (c *claimer) queueSettle(batch *pgx.Batch, v *view, h *haul, paid map[strin
 		if err != nil {
 			return err
 		}
-		batch.Queue(settleSQL, c.queue, list, v.clock)
+		batch.Queue(settleSQL, c.queue, list, v.clock, anywhere)
 	}
 	if clock := max(h.first, v.clock); clock > v.clock || sum.attempts > 0 {
 		batch.Queue(moveClockSQL, c.queue, clock, sum.seconds, sum.attempts)

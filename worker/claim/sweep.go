@@ -28,10 +28,12 @@ WITH RECURSIVE filled AS (
         WHERE state = 'available' AND (queue, headgate.lane(metadata), kind) > (f.queue, f.lane, f.kind)
         ORDER BY queue, headgate.lane(metadata), kind LIMIT 1) n
 )
-INSERT INTO headgate.wakeups (queue, lane, kind)
-SELECT queue, lane, kind FROM filled f
+INSERT INTO headgate.wakeups (queue, lane, kind, priority, scheduled_at)
+SELECT queue, lane, kind, priority, '-infinity' FROM filled f, generate_series(1, 4) p (priority) -- wherever its rows are
 WHERE NOT EXISTS (SELECT FROM headgate.lanes l WHERE l.queue = f.queue AND l.lane = f.lane AND l.kind = f.kind AND (l.active OR l.wake_at IS NOT NULL OR l.held <> ''))
   AND NOT EXISTS (SELECT FROM headgate.wakeups w WHERE w.queue = f.queue AND w.lane = f.lane AND w.kind = f.kind)`
+
+const priorities = 4 // a lane is woken in each
 
 // dropGroupsSQL forgets groups without lanes, under the claims' lock.
 const dropGroupsSQL = `
@@ -55,7 +57,7 @@ func (k *Keeper) sweepLanes(ctx context.Context) (forgotten int64, err error) {
 		if err != nil {
 			return err
 		}
-		if forgotten = woken.RowsAffected(); forgotten > 0 {
+		if forgotten = woken.RowsAffected() / priorities; forgotten > 0 {
 			if _, err := tx.Exec(ctx, wakeQueuesSQL); err != nil {
 				return err
 			}

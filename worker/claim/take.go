@@ -17,20 +17,22 @@ import (
 
 // findSQL looks for rows for the turns that were chosen ($2, in their order), $3 at
 // most. For each turn it walks the index of available rows that begins with the
-// lane, stops at the turn's share, and stops altogether as soon as $3 are found, so
-// that the turns at the end, which are there in case others come short, cost
-// nothing else.
+// lane, from the lane's floor of each priority on, stops at the turn's share, and
+// stops altogether as soon as $3 are found, so that the turns at the end, which are
+// there in case others come short, cost nothing else.
 const findSQL = `
-SELECT t.i, j.kind, j.id
-FROM (SELECT * FROM jsonb_to_recordset($2::jsonb) AS t (i int, lane text, kinds text[], most int[], n int)) t
+SELECT t.i, j.kind, j.id, j.priority, j.scheduled_at
+FROM (SELECT * FROM jsonb_to_recordset($2::jsonb) AS t (i int, lane text, kinds jsonb, n int)) t
 CROSS JOIN LATERAL (
-    SELECT one.id, k.kind
-    FROM unnest(t.kinds, t.most) AS k (kind, most)
+    SELECT one.id, k.kind, one.priority, one.scheduled_at
+    FROM jsonb_to_recordset(t.kinds) AS k (kind text, most int, floors jsonb)
+    CROSS JOIN LATERAL jsonb_each(k.floors) AS f (priority, place)
     CROSS JOIN LATERAL (
         SELECT id, priority, scheduled_at FROM river_job
-        WHERE state = 'available' AND queue = $1 AND headgate.lane(metadata) = t.lane AND kind = k.kind
+        WHERE state = 'available' AND queue = $1 AND headgate.lane(metadata) = t.lane AND kind = k.kind AND priority = f.priority::smallint
+          AND (scheduled_at, id) > ((f.place->>0)::timestamptz, (f.place->>1)::bigint)
           AND scheduled_at <= coalesce($4::timestamptz, (SELECT clock_timestamp()))
-        ORDER BY priority, scheduled_at, id
+        ORDER BY scheduled_at, id
         LIMIT k.most
     ) one
     ORDER BY one.priority, one.scheduled_at, one.id
@@ -38,11 +40,18 @@ CROSS JOIN LATERAL (
 ) j
 LIMIT $3`
 
+// anywhere are the floors of a lane of which nothing is known.
+const anywhere = `{"1": ["-infinity", 0], "2": ["-infinity", 0], "3": ["-infinity", 0], "4": ["-infinity", 0]}`
+
 // takeSQL claims rows, as River's own statement does, but for those that somebody
-// else has locked.
+// else has locked: their lane is woken again, for its floor goes past them.
 const takeSQL = `
 WITH locked AS MATERIALIZED (
     SELECT id FROM river_job WHERE id = ANY ($1::bigint[]) AND state = 'available' FOR UPDATE SKIP LOCKED
+), missed AS (
+    INSERT INTO headgate.wakeups (queue, lane, kind, priority, scheduled_at)
+    SELECT queue, headgate.lane(metadata), kind, priority, scheduled_at FROM river_job
+    WHERE (SELECT count(*) FROM locked) < cardinality($1::bigint[]) AND id = ANY ($1::bigint[]) AND id <> ALL (ARRAY(SELECT id FROM locked))
 )
 UPDATE river_job j
 SET state = 'running', attempt = j.attempt + 1, attempted_at = coalesce($2::timestamptz, clock_timestamp()),
@@ -53,20 +62,27 @@ WHERE id = ANY (ARRAY(SELECT id FROM locked))
 RETURNING j.id, j.args, j.attempt, j.attempted_at, j.attempted_by, j.created_at, j.errors, j.kind, j.max_attempts,
           j.metadata, j.priority, j.queue, j.scheduled_at, j.tags, j.unique_key, j.unique_states`
 
-// wantedTurn is one turn as findSQL reads it.
+// wantedTurn is one turn as findSQL reads it, and wantedKind one lane of it.
 type wantedTurn struct {
-	I     int      `json:"i"`
-	Lane  string   `json:"lane"`
-	Kinds []string `json:"kinds"`
-	Most  []int    `json:"most"`
-	N     int      `json:"n"`
+	I     int          `json:"i"`
+	Lane  string       `json:"lane"`
+	Kinds []wantedKind `json:"kinds"`
+	N     int          `json:"n"`
+}
+
+type wantedKind struct {
+	Kind   string          `json:"kind"`
+	Most   int             `json:"most"`
+	Floors json.RawMessage `json:"floors"`
 }
 
 // found is one row that is there to be taken.
 type found struct {
-	turn int
-	kind string
-	id   int64
+	turn     int
+	kind     string
+	id       int64
+	priority int
+	due      time.Time
 }
 
 // find looks for rows for the turns.
@@ -76,9 +92,9 @@ func (c *claimer) find(ctx context.Context, db querier, turns []turn, want int, 
 	}
 	wanted := make([]wantedTurn, len(turns))
 	for i, t := range turns {
-		wanted[i] = wantedTurn{I: i, Lane: t.owner.lane, N: t.n, Most: t.most}
-		for _, l := range t.owner.lanes {
-			wanted[i].Kinds = append(wanted[i].Kinds, l.kind)
+		wanted[i] = wantedTurn{I: i, Lane: t.owner.lane, N: t.n, Kinds: make([]wantedKind, len(t.owner.lanes))}
+		for k, l := range t.owner.lanes {
+			wanted[i].Kinds[k] = wantedKind{l.kind, t.most[k], l.floors}
 		}
 	}
 	list, err := json.Marshal(wanted)
@@ -90,7 +106,7 @@ func (c *claimer) find(ctx context.Context, db querier, turns []turn, want int, 
 		return nil, fmt.Errorf("looking for jobs to claim: %w", err)
 	}
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (f found, err error) {
-		err = row.Scan(&f.turn, &f.kind, &f.id)
+		err = row.Scan(&f.turn, &f.kind, &f.id, &f.priority, &f.due)
 		return f, err
 	})
 	if err != nil {

@@ -1,0 +1,86 @@
+-- Beside a snapshot that somebody keeps open no dead row can be taken away, and a
+-- walk that begins at the oldest end of an index passes all that have died since.
+-- So claims know where to begin, and tables that are written at each claim are
+-- written anew now and then.
+
+-- By priority, where the lane's available rows begin: none of them has a lower
+-- (scheduled_at, id). Claims raise it to the last row that they have taken, and
+-- wake-ups lower it. NULL: anywhere; a priority that is missing has no rows.
+ALTER TABLE headgate.lanes ADD COLUMN floors jsonb;
+
+-- The earliest of the rows that have become available. NULL: none has, the lane's
+-- owner has changed.
+ALTER TABLE headgate.wakeups
+    ADD COLUMN priority     smallint,
+    ADD COLUMN scheduled_at timestamptz;
+
+INSERT INTO headgate.wakeups (queue, lane, kind, priority, scheduled_at)
+SELECT DISTINCT queue, lane, kind, p, '-infinity'::timestamptz FROM headgate.wakeups, generate_series(1, 4) p;
+
+CREATE OR REPLACE FUNCTION headgate.wake_inserted() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO headgate.wakeups (queue, lane, kind, priority, scheduled_at)
+    SELECT queue, headgate.lane(metadata), kind, priority, min(scheduled_at) FROM inserted WHERE state = 'available' GROUP BY 1, 2, 3, 4;
+    RETURN NULL;
+END $$;
+
+CREATE OR REPLACE FUNCTION headgate.wake_updated() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO headgate.wakeups (queue, lane, kind, priority, scheduled_at)
+    VALUES (NEW.queue, headgate.lane(NEW.metadata), NEW.kind, NEW.priority, NEW.scheduled_at);
+    RETURN NULL;
+END $$;
+
+DROP TRIGGER headgate_wake_updated ON river_job;
+CREATE TRIGGER headgate_wake_updated AFTER UPDATE OF state, queue, kind, metadata, scheduled_at, priority ON river_job FOR EACH ROW
+    WHEN (NEW.state = 'available' AND (OLD.state <> 'available' OR OLD.queue <> NEW.queue OR OLD.kind <> NEW.kind
+          OR OLD.scheduled_at > NEW.scheduled_at OR OLD.priority <> NEW.priority OR OLD.metadata IS DISTINCT FROM NEW.metadata))
+    EXECUTE FUNCTION headgate.wake_updated();
+
+-- A program that does not know floors consumes wake-ups too, while it is being
+-- replaced: what it has consumed lowers no floor, so the floor is forgotten.
+CREATE FUNCTION headgate.forget_floors() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE headgate.lanes l SET floors = NULL
+    FROM (SELECT DISTINCT queue, lane, kind FROM consumed WHERE priority IS NOT NULL) c
+    WHERE l.queue = c.queue AND l.lane = c.lane AND l.kind = c.kind AND l.floors IS NOT NULL;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER wakeups_consumed AFTER DELETE ON headgate.wakeups REFERENCING OLD TABLE AS consumed FOR EACH STATEMENT
+    WHEN (current_setting('headgate.floors', true) IS DISTINCT FROM 'kept')
+    EXECUTE FUNCTION headgate.forget_floors();
+
+-- Writes anew what claims write all the time, without the dead rows: TRUNCATE asks
+-- no snapshot. One that is as old as that finds these tables empty; nobody reads
+-- them by such a one but a dump, which holds a lock and is waited for (55P03: the
+-- lock is not to be had now). Call them under the lock of all claims.
+CREATE FUNCTION headgate.rewrite_lanes() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    lanes  headgate.lanes[];
+    clocks headgate.lane_clocks[];
+    hands  headgate.hands[];
+    rates  headgate.lane_rates[];
+BEGIN
+    LOCK TABLE headgate.lanes, headgate.lane_clocks, headgate.hands, headgate.lane_rates IN ACCESS EXCLUSIVE MODE NOWAIT;
+    lanes := ARRAY(SELECT t FROM headgate.lanes t);
+    clocks := ARRAY(SELECT t FROM headgate.lane_clocks t);
+    hands := ARRAY(SELECT t FROM headgate.hands t);
+    rates := ARRAY(SELECT t FROM headgate.lane_rates t);
+    TRUNCATE headgate.lanes, headgate.lane_clocks, headgate.hands, headgate.lane_rates;
+    INSERT INTO headgate.lanes SELECT * FROM unnest(lanes);
+    INSERT INTO headgate.lane_clocks SELECT * FROM unnest(clocks);
+    INSERT INTO headgate.hands SELECT * FROM unnest(hands);
+    INSERT INTO headgate.lane_rates SELECT * FROM unnest(rates);
+END $$;
+
+-- The same for wake-ups, which whoever enqueues writes too: set lock_timeout.
+CREATE FUNCTION headgate.rewrite_wakeups() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    wakeups headgate.wakeups[];
+BEGIN
+    LOCK TABLE headgate.wakeups IN ACCESS EXCLUSIVE MODE;
+    wakeups := ARRAY(SELECT t FROM headgate.wakeups t);
+    TRUNCATE headgate.wakeups;
+    INSERT INTO headgate.wakeups SELECT * FROM unnest(wakeups);
+END $$;

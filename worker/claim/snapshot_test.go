@@ -1,0 +1,114 @@
+package claim_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/worker/claim"
+)
+
+// Beside a snapshot that stays open, a claim reads about as much as without: lanes
+// know where their rows begin, and what claims write is written anew.
+func TestASnapshotCostsClaimsNothing(t *testing.T) {
+	t.Parallel()
+	const tenants, jobs = 20, 400
+	f := newFleet(t, tenants, 1)
+	p := f.process(50, "a")
+	ctx := context.Background()
+	through := func(rounds int) { // so many times jobs, each claimed and ended
+		for range rounds {
+			f.exec(addJobs, jobs, "a", 1, tenants)
+			for done := 0; done < jobs; {
+				got := p.claim(ctx, 50)
+				require.NotEmpty(t, got)
+				p.finish(got...)
+				done += len(got)
+			}
+		}
+		f.exec(addJobs, jobs, "a", 1, tenants)
+		p.finish(p.claim(ctx, 50)...)
+	}
+	through(1)
+	f.exec(`VACUUM (ANALYZE) river_job, headgate.lanes, headgate.wakeups, headgate.lane_clocks, headgate.hands`)
+	fresh := f.cost(t, 50)
+
+	tx, err := f.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, tx.Rollback(ctx)) }()
+	var waiting int
+	require.NoError(t, tx.QueryRow(ctx, `SELECT count(*) FROM river_job WHERE state = 'available'`).Scan(&waiting))
+	through(14)
+	f.exec(`VACUUM (ANALYZE) river_job, headgate.lanes, headgate.wakeups, headgate.lane_clocks, headgate.hands`)
+	bloated := f.cost(t, 50)
+	for _, name := range []string{"wake", "candidates", "settle"} {
+		require.Greater(t, bloated.buffers[name], 2*fresh.buffers[name], "%s: nothing to be mended here", name)
+	}
+	require.LessOrEqual(t, bloated.buffers["find"], 2*fresh.buffers["find"]+50)
+	f.exec(`CREATE TABLE known AS SELECT lane, floors FROM headgate.lanes`)
+	f.exec(`UPDATE headgate.lanes SET floors = NULL`)
+	require.Greater(t, f.cost(t, 50).buffers["find"], 3*fresh.buffers["find"], "without floors")
+	f.exec(`UPDATE headgate.lanes l SET floors = k.floors FROM known k WHERE k.lane = l.lane`)
+
+	keeper := claim.NewKeeper(claim.KeeperConfig{Pool: f.pool, Lease: p.lease, Worker: "w"})
+	f.exec(`INSERT INTO headgate.wakeups (queue, lane, kind) VALUES ('kept', 'kept', 'kept')`)
+	require.Eventually(t, func() bool { // a session tells Postgres what it has done once a second, when it has been at work
+		p.finish(p.claim(ctx, 1)...)
+		var lanes, wakeups bool
+		require.NoError(t, f.pool.QueryRow(ctx, claim.BloatedSQL, 1000, 20, 50000).Scan(&lanes, &wakeups))
+		return lanes
+	}, 10*time.Second, 50*time.Millisecond)
+	before := f.tables()
+	n, err := claim.Rewrite(keeper, ctx)
+	require.NoError(t, err)
+	require.Positive(t, n)
+	require.Equal(t, before, f.tables(), "not a row is lost")
+	rewritten := f.cost(t, 50)
+	t.Logf("fresh %v, bloated %v, rewritten %v", fresh.buffers, bloated.buffers, rewritten.buffers)
+	for name, buffers := range fresh.buffers {
+		require.LessOrEqual(t, rewritten.buffers[name], 2*buffers+50, name)
+	}
+}
+
+// tables is all that the rewritten tables hold.
+func (f *fleet) tables() (all string) {
+	require.NoError(f.t, f.pool.QueryRow(context.Background(), `
+SELECT jsonb_build_array((SELECT jsonb_agg(t ORDER BY t) FROM headgate.lanes t), (SELECT jsonb_agg(t ORDER BY t) FROM headgate.lane_clocks t),
+    (SELECT jsonb_agg(t ORDER BY t) FROM headgate.hands t), (SELECT jsonb_agg(t ORDER BY t) FROM headgate.lane_rates t),
+    (SELECT jsonb_agg(t ORDER BY t) FROM headgate.wakeups t))`).Scan(&all))
+	return all
+}
+
+// What somebody reads or writes is not waited for.
+func TestARewriteWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1, 1)
+	p := f.process(5, "a")
+	ctx := context.Background()
+	f.exec(`INSERT INTO headgate.wakeups SELECT 'other', 'x', 'a' FROM generate_series(1, 3000)`)
+	f.exec(`DELETE FROM headgate.wakeups WHERE queue = 'other'`)
+	f.exec(`UPDATE headgate.lane_clocks SET vtime = vtime FROM generate_series(1, 10)`)
+	keeper := claim.NewKeeper(claim.KeeperConfig{Pool: f.pool, Lease: p.lease, Worker: "w"})
+	var wakeups bool
+	require.Eventually(t, func() bool {
+		var lanes bool
+		require.NoError(t, f.pool.QueryRow(ctx, claim.BloatedSQL, 1000, 20, 50000).Scan(&lanes, &wakeups))
+		return wakeups
+	}, 10*time.Second, 50*time.Millisecond)
+
+	tx, err := f.pool.Begin(ctx)
+	require.NoError(t, err)
+	_, err = tx.Exec(ctx, addOne, 1, "a", 1, 0)
+	require.NoError(t, err)
+	n, err := claim.Rewrite(keeper, ctx)
+	require.NoError(t, err)
+	require.Zero(t, n)
+	require.NoError(t, tx.Commit(ctx))
+	n, err = claim.Rewrite(keeper, ctx)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	require.Len(t, p.claim(ctx, 5), 1, "its wake-up is still there")
+}
