@@ -53,6 +53,7 @@ type doctor struct {
 	tenant    string
 	databases int
 	rootCerts string
+	openFor   time.Duration // from when on a transaction in the central database is open for too long
 
 	mu       sync.Mutex
 	findings []finding // guarded by mu
@@ -70,6 +71,7 @@ func (p *program) doctorCommand() *cobra.Command {
 	cmd.Flags().StringVar(&d.server, "server", "", "only this server and databases on it")
 	cmd.Flags().StringVar(&d.tenant, "tenant", "", "only this tenant's database (slug, UUID or org_id)")
 	cmd.Flags().IntVar(&d.databases, "databases", 20, "how many databases to connect to at most")
+	cmd.Flags().DurationVar(&d.openFor, "open-for", 10*time.Minute, "how long a transaction may be open in the central database before it is warned of")
 	rootCertsFlag(cmd, &d.rootCerts)
 	return cmd
 }

@@ -35,6 +35,7 @@ func (d *doctor) central(ctx context.Context) (pool *pgxpool.Pool, ok bool, err 
 	note(stateOK, "reachable", "", "PostgreSQL %s answers", version)
 	ok = d.centralSchema(ctx, pool)
 	d.centralFacts(ctx, pool)
+	d.snapshots(ctx, pool)
 	if err := d.centralPooler(ctx, pool); err != nil {
 		note(stateFail, "pooler", "", "could not look: %v", err)
 	}
@@ -93,6 +94,51 @@ func (d *doctor) centralFacts(ctx context.Context, pool *pgxpool.Pool) {
 		state, next = stateWarn, "set fsync, full_page_writes and synchronous_commit to on: a crash of the server may lose jobs that were accepted"
 	}
 	note(state, "durability", next, "fsync %s, synchronous_commit %s, full_page_writes %s", fsync, commit, pages)
+}
+
+// selectSnapshots names what keeps dead rows from being removed for longer than $1,
+// how many there are, and whether this login is shown other logins' sessions.
+// Replication slots and standbys have no age: they count from $2 transactions on.
+const selectSnapshots = `
+SELECT coalesce((array_agg(what ORDER BY open DESC NULLS LAST, behind DESC))[1], ''), count(*), pg_has_role('pg_read_all_stats', 'USAGE')
+FROM (
+    SELECT format('session %s of %s (%s, %s) has been in a transaction since %s', pid, usename, coalesce(nullif(application_name, ''), 'no application_name'),
+                  state, date_trunc('second', xact_start)) AS what,
+           clock_timestamp() - xact_start AS open, age(coalesce(backend_xmin, backend_xid)) AS behind
+    FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND coalesce(backend_xmin, backend_xid) IS NOT NULL AND backend_type = 'client backend'
+    UNION ALL
+    SELECT format('transaction %s of %s has been prepared since %s', gid, owner, date_trunc('second', prepared)), clock_timestamp() - prepared, age(transaction)
+    FROM pg_prepared_xacts WHERE database = current_database()
+    UNION ALL
+    SELECT format('replication slot %s is %s transactions behind', slot_name, age(xmin)), NULL, age(xmin) FROM pg_replication_slots WHERE xmin IS NOT NULL
+    UNION ALL
+    SELECT format('standby %s is %s transactions behind', application_name, age(backend_xmin)), NULL, age(backend_xmin)
+    FROM pg_stat_replication WHERE backend_xmin IS NOT NULL
+) s
+WHERE open > $1 OR open IS NULL AND behind > $2`
+
+// farBehind is in transactions: some minutes of a busy queue.
+const farBehind = 1_000_000
+
+// snapshots looks for what has been open for so long that dead rows pile up.
+func (d *doctor) snapshots(ctx context.Context, pool *pgxpool.Pool) {
+	note := d.on("central")
+	var oldest string
+	var n int
+	var shown bool
+	err := pool.QueryRow(ctx, selectSnapshots, d.openFor, farBehind).Scan(&oldest, &n, &shown)
+	switch {
+	case err != nil:
+		note(stateFail, "snapshots", "", "could not look: %v", err)
+	case n > 0:
+		note(stateWarn, "snapshots", "end it, or let long reports run on a standby without hot_standby_feedback",
+			"%s, the oldest of %d: what has died in any table since then cannot be removed", oldest, n)
+	case !shown:
+		note(stateOK, "snapshots", "", "this login has had no transaction open for %s; it is not shown those of others (pg_read_all_stats)", d.openFor)
+	default:
+		note(stateOK, "snapshots", "", "no transaction has been open for %s", d.openFor)
+	}
 }
 
 func (d *doctor) centralPooler(ctx context.Context, pool *pgxpool.Pool) error {

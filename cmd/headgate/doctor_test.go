@@ -49,7 +49,7 @@ func TestDoctor(t *testing.T) {
 	env.Tenant("bolt", "two")
 	found := examined(t, c, exitOK)
 	for on, checks := range map[string][]string{
-		"central":                   {"reachable", "schema", "clock", "pooler", "listen"},
+		"central":                   {"reachable", "schema", "clock", "snapshots", "pooler", "listen"},
 		"keys":                      {"key test"},
 		"server " + jobstest.Server: {"reachable", "pooler"},
 		"database one":              {"job login", "owner login", "isolation"},
@@ -98,6 +98,14 @@ func TestDoctorFinds(t *testing.T) {
 	require.Contains(t, finds(t, found, "database unguarded", "isolation", stateWarn).Says, "invoices")
 	require.Contains(t, finds(t, found, "database swapped", "job login", stateFail).Says, "another database")
 	finds(t, found, "server "+jobstest.Server, "reachable", stateOK)
+
+	tx, err := env.Pool.Begin(ctx)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, tx.Rollback(ctx)) }()
+	_, err = tx.Exec(ctx, `CREATE TEMP TABLE forgotten ()`)
+	require.NoError(t, err)
+	held := finds(t, examined(t, c, exitFailed, "--open-for", "1ms"), "central", "snapshots", stateWarn)
+	require.Contains(t, held.Says, "has been in a transaction since")
 
 	foreign := c.with("HEADGATE_KEY", catalog.NewKey("other").Reveal())
 	found = examined(t, foreign, exitFailed, "--databases", "0")
