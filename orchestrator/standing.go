@@ -196,6 +196,7 @@ func (c *Client) askAll(ctx context.Context, standings []*standing, more ...func
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // it has written nothing
 	batch := &pgx.Batch{}
+	batch.Queue(holdLanesSQL)
 	batch.Queue(onIndexesSQL)
 	for _, add := range more {
 		add(batch)
@@ -208,5 +209,9 @@ func (c *Client) askAll(ctx context.Context, standings []*standing, more ...func
 	}
 	return nil
 }
+
+// holdLanesSQL comes before the snapshot: workers write these tables anew now and
+// then (worker/claim/rewrite.go), and a snapshot from before that finds them empty.
+const holdLanesSQL = `LOCK TABLE headgate.lanes, headgate.lane_clocks, headgate.lane_rates, headgate.hands IN ACCESS SHARE MODE`
 
 const onIndexesSQL = `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true)`

@@ -52,9 +52,9 @@ CREATE TRIGGER wakeups_consumed AFTER DELETE ON headgate.wakeups REFERENCING OLD
     EXECUTE FUNCTION headgate.forget_floors();
 
 -- Writes anew what claims write all the time, without the dead rows: TRUNCATE asks
--- no snapshot. One that is as old as that finds these tables empty; nobody reads
--- them by such a one but a dump, which holds a lock and is waited for (55P03: the
--- lock is not to be had now). Call them under the lock of all claims.
+-- no snapshot. A snapshot from before finds these tables empty, so whoever reads
+-- them by one for long takes a lock first, as a dump does, and nothing is rewritten
+-- until it ends (55P03: the lock is not to be had). Call it under the claims' lock.
 CREATE FUNCTION headgate.rewrite_lanes() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     lanes  headgate.lanes[];

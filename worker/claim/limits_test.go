@@ -272,7 +272,7 @@ func TestPriorityWithinATenant(t *testing.T) {
 	require.Positive(t, others)
 }
 
-// A lane that nobody woke is found by the sweep.
+// A lane that nobody woke is found by the sweep, with new rows or released.
 func TestTheSweepFindsForgottenLanes(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 3, 1)
@@ -290,6 +290,20 @@ func TestTheSweepFindsForgottenLanes(t *testing.T) {
 	found, err = claim.SweepLanes(keeper, ctx)
 	require.NoError(t, err)
 	require.Zero(t, found)
+
+	f.exec(`UPDATE headgate.tenants SET status = 'suspended'`)
+	f.exec(addJobs, 3, "a", 1, 3)
+	require.Empty(t, p.claim(ctx, 10))
+	found, err = claim.SweepLanes(keeper, ctx)
+	require.NoError(t, err)
+	require.Zero(t, found, "they are held")
+	f.exec(`ALTER TABLE headgate.tenants DISABLE TRIGGER lanes_tenant`)
+	f.exec(`UPDATE headgate.tenants SET status = 'active'`)
+	require.Empty(t, p.claim(ctx, 10))
+	found, err = claim.SweepLanes(keeper, ctx)
+	require.NoError(t, err)
+	require.EqualValues(t, 3, found)
+	require.Len(t, p.claim(ctx, 10), 3)
 }
 
 // Behind the breaker of a shared database hundreds of tenants may wait, all before

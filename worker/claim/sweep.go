@@ -9,7 +9,8 @@ import (
 
 // The safety net of fair claiming: a lane that nobody has woken although it has
 // rows (a dump that was restored without its triggers, a TRUNCATE, a bug) waits for
-// a sweep, not for ever. It costs one index probe for each lane that has rows.
+// a sweep, not for ever. It costs one index probe for each lane that has rows, and
+// one look at all lanes.
 
 // sweepEvery is in passes of the keeper, of each process: a minute at the default.
 const sweepEvery = 6
@@ -35,6 +36,17 @@ WHERE NOT EXISTS (SELECT FROM headgate.lanes l WHERE l.queue = f.queue AND l.lan
 
 const priorities = 4 // a lane is woken in each
 
+// wakeReleasedSQL wakes lanes that are held for what does not hold them any more.
+// Whoever released the owner has woken them, unless that was in a transaction whose
+// snapshot had no lanes (rewrite.go).
+const wakeReleasedSQL = `
+INSERT INTO headgate.wakeups (queue, lane, kind)
+SELECT l.queue, l.lane, l.kind
+FROM headgate.lanes l JOIN headgate.tenants t ON t.id = headgate.lane_uuid(l.lane)
+WHERE l.held <> '' AND t.status = 'active'
+  AND NOT EXISTS (SELECT FROM headgate.pauses p WHERE p.scope = 'tenant' AND p.target = l.lane AND coalesce(p.until > now(), true))
+  AND NOT EXISTS (SELECT FROM headgate.wakeups w WHERE w.queue = l.queue AND w.lane = l.lane AND w.kind = l.kind)`
+
 // dropGroupsSQL forgets groups without lanes, under the claims' lock.
 const dropGroupsSQL = `
 DELETE FROM headgate.lane_groups g
@@ -57,7 +69,11 @@ func (k *Keeper) sweepLanes(ctx context.Context) (forgotten int64, err error) {
 		if err != nil {
 			return err
 		}
-		if forgotten = woken.RowsAffected() / priorities; forgotten > 0 {
+		released, err := tx.Exec(ctx, wakeReleasedSQL)
+		if err != nil {
+			return err
+		}
+		if forgotten = woken.RowsAffected()/priorities + released.RowsAffected(); forgotten > 0 {
 			if _, err := tx.Exec(ctx, wakeQueuesSQL); err != nil {
 				return err
 			}
