@@ -125,7 +125,7 @@ SELECT coalesce(m.active, false), m.wake_at,
             SELECT FROM headgate.lane_groups g
             CROSS JOIN LATERAL (
                 SELECT FROM headgate.lanes l
-                WHERE l.queue = $2 AND l.server_id = g.server_id AND l.kind = g.kind AND l.active AND l.vtime < m.vtime LIMIT $4
+                WHERE l.queue = $2 AND l.server_id = g.server_id AND l.kind = g.kind AND l.active AND l.vtime >= g.floor AND l.vtime < m.vtime LIMIT $4
             ) l
             WHERE g.queue = $2 AND m.active LIMIT $4) b),
        coalesce(m.weight, 1), coalesce(a.weights, 0), a.owners,
@@ -212,6 +212,6 @@ func (c *Client) askAll(ctx context.Context, standings []*standing, more ...func
 
 // holdLanesSQL comes before the snapshot: workers write these tables anew now and
 // then (worker/claim/rewrite.go), and a snapshot from before that finds them empty.
-const holdLanesSQL = `LOCK TABLE headgate.lanes, headgate.lane_clocks, headgate.lane_rates, headgate.hands IN ACCESS SHARE MODE`
+const holdLanesSQL = `LOCK TABLE headgate.lanes, headgate.lane_groups, headgate.lane_clocks, headgate.lane_rates, headgate.hands IN ACCESS SHARE MODE`
 
 const onIndexesSQL = `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true)`

@@ -8,6 +8,10 @@
 -- wake-ups lower it. NULL: anywhere; a priority that is missing has no rows.
 ALTER TABLE headgate.lanes ADD COLUMN floors jsonb;
 
+-- No active lane of the group has a lower vtime. It never falls, for whatever is
+-- written begins at the queue's present time, which does not either.
+ALTER TABLE headgate.lane_groups ADD COLUMN floor double precision NOT NULL DEFAULT '-infinity';
+
 -- The earliest of the rows that have become available. NULL: none has, the lane's
 -- owner has changed.
 ALTER TABLE headgate.wakeups
@@ -38,9 +42,11 @@ CREATE TRIGGER headgate_wake_updated AFTER UPDATE OF state, queue, kind, metadat
     EXECUTE FUNCTION headgate.wake_updated();
 
 -- A program that does not know floors consumes wake-ups too, while it is being
--- replaced: what it has consumed lowers no floor, so the floor is forgotten.
+-- replaced: what it has consumed lowers no floor, and what it has woken may lie
+-- below one, so these floors are forgotten.
 CREATE FUNCTION headgate.forget_floors() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    UPDATE headgate.lane_groups SET floor = '-infinity' WHERE floor > '-infinity';
     UPDATE headgate.lanes l SET floors = NULL
     FROM (SELECT DISTINCT queue, lane, kind FROM consumed WHERE priority IS NOT NULL) c
     WHERE l.queue = c.queue AND l.lane = c.lane AND l.kind = c.kind AND l.floors IS NOT NULL;
@@ -58,17 +64,20 @@ CREATE TRIGGER wakeups_consumed AFTER DELETE ON headgate.wakeups REFERENCING OLD
 CREATE FUNCTION headgate.rewrite_lanes() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     lanes  headgate.lanes[];
+    groups headgate.lane_groups[];
     clocks headgate.lane_clocks[];
     hands  headgate.hands[];
     rates  headgate.lane_rates[];
 BEGIN
-    LOCK TABLE headgate.lanes, headgate.lane_clocks, headgate.hands, headgate.lane_rates IN ACCESS EXCLUSIVE MODE NOWAIT;
+    LOCK TABLE headgate.lanes, headgate.lane_groups, headgate.lane_clocks, headgate.hands, headgate.lane_rates IN ACCESS EXCLUSIVE MODE NOWAIT;
     lanes := ARRAY(SELECT t FROM headgate.lanes t);
+    groups := ARRAY(SELECT t FROM headgate.lane_groups t);
     clocks := ARRAY(SELECT t FROM headgate.lane_clocks t);
     hands := ARRAY(SELECT t FROM headgate.hands t);
     rates := ARRAY(SELECT t FROM headgate.lane_rates t);
-    TRUNCATE headgate.lanes, headgate.lane_clocks, headgate.hands, headgate.lane_rates;
+    TRUNCATE headgate.lanes, headgate.lane_groups, headgate.lane_clocks, headgate.hands, headgate.lane_rates;
     INSERT INTO headgate.lanes SELECT * FROM unnest(lanes);
+    INSERT INTO headgate.lane_groups SELECT * FROM unnest(groups);
     INSERT INTO headgate.lane_clocks SELECT * FROM unnest(clocks);
     INSERT INTO headgate.hands SELECT * FROM unnest(hands);
     INSERT INTO headgate.lane_rates SELECT * FROM unnest(rates);

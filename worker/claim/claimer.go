@@ -50,14 +50,15 @@ type Connections interface {
 
 // claimer claims for one queue of one process.
 type claimer struct {
-	pool   *pgxpool.Pool
-	queue  string
-	lease  *Lease
-	common *common
-	blocks blocks
-	groups int     // of lanes, as of the last look
-	yield  float64 // jobs that a turn has brought, a running mean
-	busy   bool    // the last claim brought all that it asked for
+	pool    *pgxpool.Pool
+	queue   string
+	lease   *Lease
+	common  *common
+	blocks  blocks
+	groups  int     // of lanes, as of the last look
+	yield   float64 // jobs that a turn has brought, a running mean
+	busy    bool    // the last claim brought all that it asked for
+	written int     // lanes, since floors were raised
 }
 
 // claim claims up to params.MaxToLock jobs for the token in params.ClientID.
@@ -144,7 +145,7 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 	all, waits := newHaul(), false
 	batch = &pgx.Batch{}
 	if v.paused {
-		if err := c.queueSettle(batch, v, all, c.lease.hand.pay(c.queue, nil, paid), nil); err != nil {
+		if err := c.queueSettle(batch, v, all, c.lease.hand.pay(c.queue, nil, nil, paid), nil); err != nil {
 			return nil, err
 		}
 	}
@@ -206,7 +207,7 @@ func (c *claimer) pass(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, v 
 	}
 	h.queueTake(batch, params)
 	all.append(h)
-	return h, chosen, c.queueSettle(batch, v, h, c.lease.hand.pay(c.queue, h.billed, paid), chosen.dry)
+	return h, chosen, c.queueSettle(batch, v, h, c.lease.hand.pay(c.queue, h.billed, h.empty, paid), chosen.dry)
 }
 
 // again says whether another pass may bring more.
@@ -292,6 +293,10 @@ func (c *claimer) commit(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, 
 	hand, err := json.Marshal(mine)
 	if err != nil {
 		return err
+	}
+	if c.written >= raiseEvery {
+		batch.Queue(raiseFloorsSQL, c.queue, floorSlack)
+		c.written = 0
 	}
 	changed := !bytes.Equal(hand, s.published) || s.asIf != incarnation
 	if changed {

@@ -1,6 +1,9 @@
 package claim
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // What owners owe for attempts that took longer, or less long, than they were
 // charged for when they were claimed. A claim charges whom it looks at for it, and
@@ -32,10 +35,11 @@ const maxOwing = 2000
 
 func newDebts() *debts { return &debts{owners: map[string]*owing{}, due: map[string]bool{}} }
 
-// add charges an owner. A small debt waits until its lanes are written anyway, and
-// this process goes by it meanwhile. What it was charged too much is given back
-// at once: its next job would else be looked for behind those of others.
-func (d *debts) add(owner string, o owing) {
+// add charges an owner, or gives back what it was charged too much. What is small
+// waits until its lanes are written anyway, and this process goes by it meanwhile;
+// but to an owner without a backlog it is given back at once: its next job would
+// else be looked for behind those of others.
+func (d *debts) add(owner string, o owing, backlog bool) {
 	sum := d.owners[owner]
 	if sum == nil {
 		sum = &owing{}
@@ -45,7 +49,7 @@ func (d *debts) add(owner string, o owing) {
 	for _, e := range o.lanes {
 		sum.ended(e)
 	}
-	if sum.vtime < 0 || sum.vtime >= quantum {
+	if math.Abs(sum.vtime) >= quantum || sum.vtime < 0 && (!backlog || d.due[owner]) {
 		d.due[owner] = true
 	} else {
 		delete(d.due, owner)
@@ -62,8 +66,9 @@ func (o *owing) ended(e ended) {
 	o.lanes = append(o.lanes, e)
 }
 
-// take takes out what a claim writes that bills these owners.
-func (d *debts) take(billed map[string]float64) map[string]owing {
+// take takes out what a claim writes that bills these owners and has found these
+// lanes empty.
+func (d *debts) take(billed map[string]float64, empty []lane) map[string]owing {
 	taken := map[string]owing{}
 	one := func(owner string) {
 		if o := d.owners[owner]; o != nil {
@@ -73,6 +78,9 @@ func (d *debts) take(billed map[string]float64) map[string]owing {
 	}
 	for owner := range billed {
 		one(owner)
+	}
+	for _, l := range empty {
+		one(l.owner)
 	}
 	for owner := range d.due {
 		one(owner)
@@ -99,7 +107,7 @@ func (h *hand) owedIn(queue string) *debts {
 // ends charges for an attempt that is over. mu is held.
 func (h *hand) ends(g *grip, now time.Time) {
 	took := max(now.Sub(g.began).Seconds(), 0)
-	h.owedIn(g.queue).add(g.owner, owing{(took - g.bill) / g.weight, []ended{{g.kind, took, 1}}})
+	h.owedIn(g.queue).add(g.owner, owing{(took - g.bill) / g.weight, []ended{{g.kind, took, 1}}}, g.more)
 	g.bill = took
 }
 
@@ -111,7 +119,7 @@ func (h *hand) accrue(queue string, now time.Time) {
 	defer h.mu.Unlock()
 	for _, g := range h.held {
 		if took := now.Sub(g.began).Seconds(); !g.over && g.queue == queue && took > 2*g.bill+0.005 {
-			h.owedIn(queue).add(g.owner, owing{vtime: (took - g.bill) / g.weight})
+			h.owedIn(queue).add(g.owner, owing{vtime: (took - g.bill) / g.weight}, g.more)
 			g.bill = took
 		}
 	}
@@ -131,11 +139,21 @@ func (h *hand) charge(queue string, candidates []candidate, floor float64) {
 	}
 }
 
-// pay takes out what a claim writes, and adds it to what it has paid before.
-func (h *hand) pay(queue string, billed map[string]float64, paid map[string]owing) map[string]owing {
+// pay takes out what a claim writes, and adds it to what it has paid before. The
+// owners whose lanes were found empty have no backlog any more.
+func (h *hand) pay(queue string, billed map[string]float64, empty []lane, paid map[string]owing) map[string]owing {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	taken := h.owedIn(queue).take(billed)
+	if len(empty) > 0 {
+		resting := make(map[string]bool, len(empty))
+		for _, l := range empty {
+			resting[l.owner] = true
+		}
+		for _, g := range h.held {
+			g.more = g.more && (g.queue != queue || !resting[g.owner])
+		}
+	}
+	taken := h.owedIn(queue).take(billed, empty)
 	for owner, o := range taken {
 		sum := paid[owner]
 		sum.vtime += o.vtime
@@ -152,6 +170,6 @@ func (h *hand) restore(queue string, paid map[string]owing) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for owner, o := range paid {
-		h.owedIn(queue).add(owner, o)
+		h.owedIn(queue).add(owner, o, false)
 	}
 }

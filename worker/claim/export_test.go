@@ -33,6 +33,8 @@ const (
 	FindSQL       = findSQL
 	TakeSQL       = takeSQL
 	SettleSQL     = settleSQL
+	RaiseSQL      = raiseFloorsSQL
+	FloorSlack    = floorSlack
 	SweepSQL      = wakeForgottenSQL
 	BloatedSQL    = bloatedSQL
 )

@@ -10,6 +10,8 @@ import (
 	"github.com/riverqueue/river/rivertype"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/headgate/headgate/worker/claim"
 )
 
 // addOne inserts a job of tenant $1, kind $2 and priority $3, due in $4 seconds.
@@ -24,7 +26,7 @@ const anOlderWake = `
 WITH consumed AS (
     DELETE FROM headgate.wakeups w USING headgate.lanes l WHERE l.queue = w.queue AND l.lane = w.lane AND l.kind = w.kind RETURNING w.queue, w.lane, w.kind
 )
-UPDATE headgate.lanes l SET active = true, wake_at = NULL FROM consumed c WHERE l.queue = c.queue AND l.lane = c.lane AND l.kind = c.kind`
+UPDATE headgate.lanes l SET active = true, wake_at = NULL, vtime = 0 FROM consumed c WHERE l.queue = c.queue AND l.lane = c.lane AND l.kind = c.kind`
 
 // floorsModel is a queue of two tenants, two kinds and four priorities, in which
 // rows become available in every order that there is.
@@ -61,7 +63,12 @@ func TestFloorsHideNothing(t *testing.T) {
 					m.open = m.open[1:]
 				}
 			},
-			"claim":  func(t *rapid.T) { m.claim(t, rapid.IntRange(1, 6).Draw(t, "n")) },
+			"claim": func(t *rapid.T) {
+				m.claim(t, rapid.IntRange(1, 6).Draw(t, "n"))
+				if rapid.Bool().Draw(t, "raise floors") { // as a claim does that has written many lanes
+					f.exec(claim.RaiseSQL, "default", claim.FloorSlack)
+				}
+			},
 			"finish": func(t *rapid.T) { m.finish(rapid.IntRange(0, len(m.running)).Draw(t, "n")) },
 			"give back": func(t *rapid.T) {
 				m.settled(t, `UPDATE river_job SET state = 'available' WHERE id = $1`)
@@ -126,6 +133,10 @@ FROM river_job j JOIN (SELECT * FROM river_job WHERE state = 'available' AND sch
   ON headgate.lane(l.metadata) = headgate.lane(j.metadata) AND l.kind = j.kind AND (l.priority, l.scheduled_at, l.id) < (j.priority, j.scheduled_at, j.id)
 WHERE j.id = ANY ($1)`, ids, now).Scan(&passed))
 	require.Empty(t, passed, "claimed %v", ids)
+	var hidden int
+	require.NoError(t, m.f.pool.QueryRow(ctx, `
+SELECT count(*) FROM headgate.lanes l JOIN headgate.lane_groups g USING (queue, server_id, kind) WHERE l.active AND l.vtime < g.floor`).Scan(&hidden))
+	require.Zero(t, hidden, "lanes below the floor of their group")
 	return len(jobs)
 }
 

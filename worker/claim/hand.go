@@ -30,6 +30,7 @@ type grip struct {
 	began  time.Time
 	bill   float64 // worker-seconds that the owner has been charged for so far
 	weight float64
+	more   bool // the owner has a backlog, as far as is known
 }
 
 // hand is what this process has claimed and not yet ended. It answers three

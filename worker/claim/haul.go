@@ -31,9 +31,11 @@ type haul struct {
 type place [2]any
 
 // admit takes of what was found as much as room has, in order, and bills the
-// owners. Room that is used up stays so, hence nothing is left of a lane before
-// what is taken of it. It says which lanes have no more rows that are due: a turn
-// that got all it asked for does not know, nor does the one at which looking ended.
+// owners: but not those that have nothing left, with whom nobody competes until
+// they come again; they are charged when the attempts end. Room that is used up
+// stays so, hence nothing is left of a lane before what is taken of it. It says
+// which lanes have no more rows that are due: a turn that got all it asked for does
+// not know, nor does the one at which looking ended.
 func (h *haul) admit(queue string, turns []turn, all []found, room *room, want int) {
 	h.found = len(all)
 	counts := make([]int, len(turns))
@@ -69,13 +71,30 @@ func (h *haul) admit(queue string, turns []turn, all []found, room *room, want i
 		if counts[i] >= t.n || left[i] {
 			continue
 		}
+		empty := 0
 		for k, l := range t.owner.lanes {
 			if kinds[i][l.kind] < t.most[k] {
 				h.empty = append(h.empty, lane{queue: queue, owner: t.owner.lane, kind: l.kind})
+				empty++
+			}
+		}
+		if counts[i] > 0 && empty == len(t.owner.lanes) {
+			h.billed[t.owner.lane] = 0
+		}
+	}
+	for _, f := range all {
+		if g := h.grips[f.id]; g != nil {
+			g.more = counts[f.turn] >= max(turns[f.turn].n, longTurn)
+			if h.billed[g.owner] == 0 {
+				g.bill = 0
 			}
 		}
 	}
 }
+
+// longTurn is how many jobs one turn must have brought, all that it asked for, to
+// take it that the owner has a backlog.
+const longTurn = 4
 
 // add takes one row in hand and bills its owner.
 func (h *haul) add(queue string, o *owner, c candidate, id int64) {

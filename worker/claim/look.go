@@ -72,7 +72,8 @@ WITH consumed AS (
            CASE WHEN t.status = 'active' THEN p.until END AS wake_at,
            coalesce(tl.weight, pl.weight, 1) AS weight, coalesce(tl.max_running, pl.max_running) AS max_running,
            coalesce(tl.rate, pl.rate) AS rate, CASE WHEN tl.rate IS NOT NULL THEN tl.rate_period ELSE pl.rate_period END AS rate_period,
-           coalesce(s.active, greatest(s.ever, c.vtime + CASE WHEN count(*) OVER () > 1 THEN $2::float8 * (hashtext(w.lane) & 1023) / 1024 ELSE -$3::float8 END)) AS vtime,
+           greatest(coalesce(s.active, greatest(s.ever, c.vtime + CASE WHEN count(*) OVER () > 1 THEN $2::float8 * (hashtext(w.lane) & 1023) / 1024 ELSE -$3::float8 END)),
+                    c.vtime - $3) AS vtime,
            c.cost
     FROM woken w
     JOIN headgate.lane_clocks c ON c.queue = $1
@@ -93,7 +94,7 @@ INSERT INTO headgate.lanes AS l
 SELECT $1, lane, kind, held = '', wake_at, floors, vtime, cost, server_id, database_id, held, weight, max_running, rate, rate_period
 FROM fresh
 ON CONFLICT (queue, lane, kind) DO UPDATE
-SET active = excluded.active, wake_at = excluded.wake_at, floors = excluded.floors, vtime = CASE WHEN l.active THEN l.vtime ELSE excluded.vtime END,
+SET active = excluded.active, wake_at = excluded.wake_at, floors = excluded.floors, vtime = excluded.vtime,
     server_id = excluded.server_id, database_id = excluded.database_id, held = excluded.held,
     weight = excluded.weight, max_running = excluded.max_running, rate = excluded.rate, rate_period = excluded.rate_period
 WHERE l.wake_at IS NOT NULL
@@ -118,7 +119,7 @@ SELECT (SELECT vtime FROM headgate.lane_clocks WHERE queue = $1),
        (SELECT json_object_agg(id, CASE WHEN until > now() THEN 0 ELSE allowed END) FROM headgate.breakers WHERE scope = 'database')`
 
 // candidatesSQL brings the first lanes of each group, in order of virtual time, by an
-// index that has them so. Groups that are closed as a whole are left out whole: a
+// index that has them so, from the group's floor on. Groups that are closed as a whole are left out whole: a
 // paused kind, a server that is down, paused, behind an open breaker ($2 are the
 // kinds this process knows), and, at a second look, what is full ($3 servers, $4
 // kinds). Owners that were at their limit a moment ago ($5) are stepped over, there
@@ -126,7 +127,7 @@ SELECT (SELECT vtime FROM headgate.lane_clocks WHERE queue = $1),
 // ($6), whose lanes each claim walks past.
 const candidatesSQL = `
 WITH open AS MATERIALIZED (
-    SELECT g.server_id, g.kind
+    SELECT g.server_id, g.kind, g.floor
     FROM headgate.lane_groups g
     WHERE g.queue = $1 AND ($2::text[] IS NULL OR g.kind = ANY ($2)) AND g.server_id <> ALL ($3::uuid[]) AND g.kind <> ALL ($4::text[])
       AND NOT EXISTS (SELECT FROM headgate.pauses p WHERE p.scope = 'kind' AND p.target = g.kind AND coalesce(p.until > now(), true))
@@ -140,7 +141,7 @@ SELECT l.lane, l.kind, l.server_id::text, l.database_id::text, l.vtime, l.cost, 
 FROM open g
 CROSS JOIN LATERAL (
     SELECT * FROM headgate.lanes l
-    WHERE l.queue = $1 AND l.server_id = g.server_id AND l.kind = g.kind AND l.active AND l.lane <> ALL ($5::text[]) AND l.database_id <> ALL ($6::uuid[])
+    WHERE l.queue = $1 AND l.server_id = g.server_id AND l.kind = g.kind AND l.active AND l.vtime >= g.floor AND l.lane <> ALL ($5::text[]) AND l.database_id <> ALL ($6::uuid[])
     ORDER BY l.vtime
     LIMIT $7
 ) l`

@@ -21,12 +21,12 @@ import (
 const bloatedSQL = `
 SELECT pg_stat_get_dead_tuples('headgate.lanes'::regclass) > $1::int + $2::int * pg_stat_get_live_tuples('headgate.lanes'::regclass)
        AND pg_stat_get_live_tuples('headgate.lanes'::regclass) <= $3
-       OR greatest(pg_stat_get_dead_tuples('headgate.lane_clocks'::regclass), pg_stat_get_dead_tuples('headgate.hands'::regclass)) > $1,
+       OR (SELECT max(pg_stat_get_dead_tuples(('headgate.' || t)::regclass)) FROM unnest('{lane_groups,lane_clocks,lane_rates,hands}'::text[]) t) > $1,
        pg_stat_get_dead_tuples('headgate.wakeups'::regclass) > $1 AND pg_stat_get_live_tuples('headgate.wakeups'::regclass) <= $3`
 
 const (
 	rewriteDead = 1_000
-	rewriteEach = 20
+	rewriteEach = 5
 	rewriteMost = 50_000
 )
 

@@ -51,6 +51,25 @@ SET vtime = greatest(c.vtime, $2),
     cost = CASE WHEN $4::int > 0 THEN c.cost + ($3::float8 / $4 - c.cost) * least($4 * 0.01, 0.5) ELSE c.cost END
 WHERE c.queue = $1`
 
+// raiseFloorsSQL looks where the lanes of each group begin now. The floor is a bit
+// ($2) before the queue's present time at most, so that no lane that wakes is below.
+const raiseFloorsSQL = `
+UPDATE headgate.lane_groups g
+SET floor = least(c.vtime, (
+    SELECT vtime FROM headgate.lanes l
+    WHERE l.queue = g.queue AND l.server_id = g.server_id AND l.kind = g.kind AND l.active AND l.vtime >= g.floor
+    ORDER BY l.vtime LIMIT 1)) - $2::float8
+FROM headgate.lane_clocks c
+WHERE g.queue = $1 AND c.queue = g.queue`
+
+// raiseEvery is how many lanes a process writes before it raises floors: so many
+// dead entries of the index a look may have to pass. floorSlack is in virtual
+// seconds, and more than headStart.
+const (
+	raiseEvery = 200
+	floorSlack = 1e-4
+)
+
 // spendSQL takes tokens of owners with a rate: $2 of them, $3 seconds apart.
 const spendSQL = `
 INSERT INTO headgate.lane_rates AS r (lane, tat)
@@ -134,6 +153,7 @@ func (c *claimer) queueSettle(batch *pgx.Batch, v *view, h *haul, paid map[strin
 			return err
 		}
 		batch.Queue(settleSQL, c.queue, list, v.clock, anywhere)
+		c.written += len(a)
 	}
 	if clock := max(h.first, v.clock); clock > v.clock || sum.attempts > 0 {
 		batch.Queue(moveClockSQL, c.queue, clock, sum.seconds, sum.attempts)

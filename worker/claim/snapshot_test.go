@@ -33,7 +33,7 @@ func TestASnapshotCostsClaimsNothing(t *testing.T) {
 		p.finish(p.claim(ctx, 50)...)
 	}
 	through(1)
-	f.exec(`VACUUM (ANALYZE) river_job, headgate.lanes, headgate.wakeups, headgate.lane_clocks, headgate.hands`)
+	f.exec(`VACUUM (ANALYZE) river_job, headgate.lanes, headgate.wakeups, headgate.lane_groups, headgate.lane_clocks, headgate.hands`)
 	fresh := f.cost(t, 50)
 
 	tx, err := f.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
@@ -42,9 +42,9 @@ func TestASnapshotCostsClaimsNothing(t *testing.T) {
 	var waiting int
 	require.NoError(t, tx.QueryRow(ctx, `SELECT count(*) FROM river_job WHERE state = 'available'`).Scan(&waiting))
 	through(14)
-	f.exec(`VACUUM (ANALYZE) river_job, headgate.lanes, headgate.wakeups, headgate.lane_clocks, headgate.hands`)
+	f.exec(`VACUUM (ANALYZE) river_job, headgate.lanes, headgate.wakeups, headgate.lane_groups, headgate.lane_clocks, headgate.hands`)
 	bloated := f.cost(t, 50)
-	for _, name := range []string{"wake", "candidates", "settle"} {
+	for _, name := range []string{"wake", "settle"} {
 		require.Greater(t, bloated.buffers[name], 2*fresh.buffers[name], "%s: nothing to be mended here", name)
 	}
 	require.LessOrEqual(t, bloated.buffers["find"], 2*fresh.buffers["find"]+50)
@@ -58,7 +58,7 @@ func TestASnapshotCostsClaimsNothing(t *testing.T) {
 	require.Eventually(t, func() bool { // a session tells Postgres what it has done once a second, when it has been at work
 		p.finish(p.claim(ctx, 1)...)
 		var lanes, wakeups bool
-		require.NoError(t, f.pool.QueryRow(ctx, claim.BloatedSQL, 1000, 20, 50000).Scan(&lanes, &wakeups))
+		require.NoError(t, f.pool.QueryRow(ctx, claim.BloatedSQL, 1000, 5, 50000).Scan(&lanes, &wakeups))
 		return lanes
 	}, 10*time.Second, 50*time.Millisecond)
 	before := f.tables()
@@ -76,7 +76,8 @@ func TestASnapshotCostsClaimsNothing(t *testing.T) {
 // tables is all that the rewritten tables hold.
 func (f *fleet) tables() (all string) {
 	require.NoError(f.t, f.pool.QueryRow(context.Background(), `
-SELECT jsonb_build_array((SELECT jsonb_agg(t ORDER BY t) FROM headgate.lanes t), (SELECT jsonb_agg(t ORDER BY t) FROM headgate.lane_clocks t),
+SELECT jsonb_build_array((SELECT jsonb_agg(t ORDER BY t) FROM headgate.lanes t), (SELECT jsonb_agg(t ORDER BY t) FROM headgate.lane_groups t),
+    (SELECT jsonb_agg(t ORDER BY t) FROM headgate.lane_clocks t),
     (SELECT jsonb_agg(t ORDER BY t) FROM headgate.hands t), (SELECT jsonb_agg(t ORDER BY t) FROM headgate.lane_rates t),
     (SELECT jsonb_agg(t ORDER BY t) FROM headgate.wakeups t))`).Scan(&all))
 	return all
@@ -95,7 +96,7 @@ func TestARewriteWaitsForNobody(t *testing.T) {
 	var wakeups bool
 	require.Eventually(t, func() bool {
 		var lanes bool
-		require.NoError(t, f.pool.QueryRow(ctx, claim.BloatedSQL, 1000, 20, 50000).Scan(&lanes, &wakeups))
+		require.NoError(t, f.pool.QueryRow(ctx, claim.BloatedSQL, 1000, 5, 50000).Scan(&lanes, &wakeups))
 		return wakeups
 	}, 10*time.Second, 50*time.Millisecond)
 

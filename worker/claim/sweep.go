@@ -52,6 +52,18 @@ const dropGroupsSQL = `
 DELETE FROM headgate.lane_groups g
 WHERE NOT EXISTS (SELECT FROM headgate.lanes l WHERE l.queue = g.queue AND l.server_id = g.server_id AND l.kind = g.kind)`
 
+// lowerFloorsSQL finds active lanes below the floor of their group, which no claim of
+// this version leaves behind.
+const lowerFloorsSQL = `
+UPDATE headgate.lane_groups g
+SET floor = low.vtime
+FROM (
+    SELECT queue, server_id, kind, (SELECT vtime FROM headgate.lanes l
+        WHERE l.queue = g.queue AND l.server_id = g.server_id AND l.kind = g.kind AND l.active ORDER BY l.vtime LIMIT 1) AS vtime
+    FROM headgate.lane_groups g
+) low
+WHERE g.queue = low.queue AND g.server_id = low.server_id AND g.kind = low.kind AND low.vtime < g.floor`
+
 // dropHandsSQL forgets what the dead held; nobody counts it any more.
 const dropHandsSQL = `
 DELETE FROM headgate.hands h
@@ -84,7 +96,10 @@ func (k *Keeper) sweepLanes(ctx context.Context) (forgotten int64, err error) {
 		if _, err := tx.Exec(ctx, lockSQL, "2s", 0); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, dropGroupsSQL)
+		if _, err := tx.Exec(ctx, dropGroupsSQL); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, lowerFloorsSQL)
 		return err
 	})
 	if err != nil {
