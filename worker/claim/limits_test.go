@@ -30,7 +30,7 @@ func limited(t *testing.T, processes, queues int, apart bool) (exceeded []string
 	}
 	total := 2 * each
 	if apart { // claims that do not take turns write over each other's floors, and may lose sight of rows
-		total = each
+		total = each * 3 / 2
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
