@@ -187,16 +187,18 @@ func (s *standing) scan(row pgx.Row) error {
 	return nil
 }
 
-// askAll fills standings in one round trip, as of one moment, with plans that walk
-// indexes whatever the statistics say of tables that change by the second.
+// askAll fills standings as of one moment, with plans that walk indexes whatever the
+// statistics say of tables that change by the second.
 func (c *Client) askAll(ctx context.Context, standings []*standing, more ...func(*pgx.Batch)) error {
 	tx, err := c.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return fmt.Errorf("explaining: %w", err)
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // it has written nothing
+	if _, err := tx.Exec(ctx, holdLanesSQL); err != nil {          // by itself: to parse the others takes the snapshot
+		return fmt.Errorf("explaining: %w", err)
+	}
 	batch := &pgx.Batch{}
-	batch.Queue(holdLanesSQL)
 	batch.Queue(onIndexesSQL)
 	for _, add := range more {
 		add(batch)
@@ -212,6 +214,6 @@ func (c *Client) askAll(ctx context.Context, standings []*standing, more ...func
 
 // holdLanesSQL comes before the snapshot: workers write these tables anew now and
 // then (worker/claim/rewrite.go), and a snapshot from before that finds them empty.
-const holdLanesSQL = `LOCK TABLE headgate.lanes, headgate.lane_groups, headgate.lane_clocks, headgate.lane_rates, headgate.hands IN ACCESS SHARE MODE`
+const holdLanesSQL = `LOCK TABLE river_job, headgate.lanes, headgate.lane_groups, headgate.lane_clocks, headgate.lane_rates, headgate.hands IN ACCESS SHARE MODE`
 
 const onIndexesSQL = `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true)`

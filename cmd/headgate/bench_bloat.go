@@ -22,7 +22,7 @@ func measureBloat(ctx context.Context, s *benchStage) (all []comparison, err err
 	const beside = "no-op jobs beside a million finished and a pinned snapshot"
 	s.tell(beside)
 	w := benchWork{cooldown: tuned}
-	n, err := s.drainSize(ctx, w, s.ours)
+	n, err := s.drainSize(ctx, w, s.ours, s.theirs)
 	if err != nil {
 		return nil, err
 	}

@@ -42,19 +42,23 @@ func (s *benchStage) drainPairs(ctx context.Context, what string, w benchWork) (
 }
 
 // drainSize is how many jobs the faster of these does in the time given. Below a
-// second there is nothing to find out.
+// second there is nothing to find out. What the first trial finds is too little, for
+// it is short and has a beginning and an end; a second one starts from there.
 func (s *benchStage) drainSize(ctx context.Context, w benchWork, sides ...*side) (n int, err error) {
-	least := max(20, int(400*s.opts.seconds))
-	n = least
-	for _, who := range sides {
-		if s.opts.half() < time.Second {
-			break
+	n = max(20, int(400*s.opts.seconds))
+	if s.opts.half() < time.Second {
+		return n, nil
+	}
+	for range 2 {
+		more := n
+		for _, who := range sides {
+			trial, err := s.half(ctx, who, func(ctx context.Context, who *side) (half, error) { return s.drain(ctx, who, w, n) })
+			if err != nil {
+				return 0, err
+			}
+			more = max(more, min(int(trial.rate()*s.opts.seconds), 1_000_000))
 		}
-		trial, err := s.half(ctx, who, func(ctx context.Context, who *side) (half, error) { return s.drain(ctx, who, w, least) })
-		if err != nil {
-			return 0, err
-		}
-		n = max(n, min(int(trial.rate()*s.opts.seconds), 1_000_000))
+		n = more
 	}
 	return n, nil
 }

@@ -98,15 +98,16 @@ func (d *doctor) centralFacts(ctx context.Context, pool *pgxpool.Pool) {
 
 // selectSnapshots names what keeps dead rows from being removed for longer than $1,
 // how many there are, and whether this login is shown other logins' sessions.
-// Replication slots and standbys have no age: they count from $2 transactions on.
+// What has no age (replication slots, standbys, other logins' sessions to a login
+// that is not shown them) counts from $2 transactions on.
 const selectSnapshots = `
 SELECT coalesce((array_agg(what ORDER BY open DESC NULLS LAST, behind DESC))[1], ''), count(*), pg_has_role('pg_read_all_stats', 'USAGE')
 FROM (
-    SELECT format('session %s of %s (%s, %s) has been in a transaction since %s', pid, usename, coalesce(nullif(application_name, ''), 'no application_name'),
+    SELECT format(CASE WHEN xact_start IS NULL THEN 'a transaction of session %s of %s is old' ELSE 'session %s of %s (%s, %s) has been in a transaction since %s' END, pid, usename, coalesce(nullif(application_name, ''), 'no application_name'),
                   state, date_trunc('second', xact_start)) AS what,
-           clock_timestamp() - xact_start AS open, age(coalesce(backend_xmin, backend_xid)) AS behind
+           clock_timestamp() - xact_start AS open, greatest(age(backend_xmin), age(backend_xid)) AS behind
     FROM pg_stat_activity
-    WHERE datname = current_database() AND pid <> pg_backend_pid() AND coalesce(backend_xmin, backend_xid) IS NOT NULL AND backend_type = 'client backend'
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type IS DISTINCT FROM 'autovacuum worker'
     UNION ALL
     SELECT format('transaction %s of %s has been prepared since %s', gid, owner, date_trunc('second', prepared)), clock_timestamp() - prepared, age(transaction)
     FROM pg_prepared_xacts WHERE database = current_database()

@@ -131,7 +131,7 @@ func (c *claimer) owesNews(others bool) bool {
 func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdriver.JobGetAvailableParams, paid map[string]owing) (*haul, error) {
 	incarnation := c.lease.Incarnation()
 	batch, v := &pgx.Batch{}, &view{}
-	batch.Queue("BEGIN")
+	batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED") // what is read is as of after the lock
 	batch.Queue(lockSQL, strconv.FormatInt(lockWait.Milliseconds(), 10)+"ms", c.common.lock)
 	batch.Queue(wakeSQL, c.queue, quantum, headStart)
 	looked := blocks{databases: c.blocks.databases, owners: c.blocks.owners} // groups that are full now may not be by then

@@ -86,9 +86,12 @@ func (d *debts) take(billed map[string]float64, empty []lane) map[string]owing {
 		one(owner)
 	}
 	clear(d.due)
-	if len(d.owners) > maxOwing {
+	if over := len(d.owners) - maxOwing; over > 0 { // some more than come
+		n := max(maxOwing/10, 2*len(billed))
 		for owner := range d.owners {
-			one(owner)
+			if one(owner); len(taken) >= n {
+				break
+			}
 		}
 	}
 	return taken
@@ -113,13 +116,13 @@ func (h *hand) ends(g *grip, now time.Time) {
 
 // accrue charges for what is running in a queue, as soon as it has taken twice as
 // long as was charged for it: an owner with long jobs does not wait for their end
-// to be known as such.
+// to be known as such. It names the lane, which may be at rest by then.
 func (h *hand) accrue(queue string, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, g := range h.held {
 		if took := now.Sub(g.began).Seconds(); !g.over && g.queue == queue && took > 2*g.bill+0.005 {
-			h.owedIn(queue).add(g.owner, owing{vtime: (took - g.bill) / g.weight}, g.more)
+			h.owedIn(queue).add(g.owner, owing{(took - g.bill) / g.weight, []ended{{kind: g.kind}}}, g.more)
 			g.bill = took
 		}
 	}

@@ -1,5 +1,7 @@
 package claim
 
+import "context"
+
 // Statements, for the test of their plans.
 const (
 	EndSQL           = endSQL
@@ -42,8 +44,11 @@ const (
 // LockApart lets a process take its turns without regard to others: the control.
 func LockApart(l *Lease, key int32) { l.common.lock = key }
 
-// Rewrite writes bloated tables anew.
-var Rewrite = (*Keeper).rewrite
+// Rewrite writes bloated tables anew, as often as it is asked.
+func Rewrite(ctx context.Context, k *Keeper, oldSnapshot int) ([]string, error) {
+	k.rules.every, k.rules.old = 0, oldSnapshot
+	return k.rewrite(ctx)
+}
 
 // SweepLanes is one sweep.
 var SweepLanes = (*Keeper).sweepLanes

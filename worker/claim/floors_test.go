@@ -181,3 +181,18 @@ SELECT coalesce(string_agg(format('%s %s %s %s, floors %s', j.id, j.kind, j.prio
 FROM river_job j LEFT JOIN headgate.lanes l ON l.lane = headgate.lane(j.metadata) AND l.kind = j.kind WHERE state = 'available'`).Scan(&left))
 	require.Empty(t, left)
 }
+
+// A lane at rest is charged for a job that takes long, and rests on.
+func TestALaneAtRestIsCharged(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1, 1)
+	p := f.process(5, "a")
+	f.exec(addJobs, 1, "a", 1, 1)
+	require.Len(t, p.claim(context.Background(), 5), 1)
+	const rest = `SELECT vtime FROM headgate.lanes WHERE NOT active AND wake_at IS NULL AND floors = '{}'`
+	var before, after float64
+	require.NoError(t, f.pool.QueryRow(context.Background(), rest).Scan(&before))
+	f.exec(claim.SettleSQL, "default", []byte(`[{"lane": "`+f.tenant(1)+`", "debt": 0.5, "bill": 0, "dry": 0, "kinds": {"a": {"s": 0, "n": 0}}}]`), 0.0, claim.Anywhere)
+	require.NoError(t, f.pool.QueryRow(context.Background(), rest).Scan(&after))
+	require.InDelta(t, before+0.5, after, 1e-9)
+}

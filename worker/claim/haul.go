@@ -31,11 +31,12 @@ type haul struct {
 type place [2]any
 
 // admit takes of what was found as much as room has, in order, and bills the
-// owners: but not those that have nothing left, with whom nobody competes until
-// they come again; they are charged when the attempts end. Room that is used up
-// stays so, hence nothing is left of a lane before what is taken of it. It says
-// which lanes have no more rows that are due: a turn that got all it asked for does
-// not know, nor does the one at which looking ended.
+// owners. Where there is room for all that is there nobody competes, and owners
+// that have nothing left are charged when their attempts end, for what it was: that
+// spares a second write of their lanes. Room that is used up stays so, hence nothing
+// is left of a lane before what is taken of it. It says which lanes have no more
+// rows that are due: a turn that got all it asked for does not know, nor does the
+// one at which looking ended.
 func (h *haul) admit(queue string, turns []turn, all []found, room *room, want int) {
 	h.found = len(all)
 	counts := make([]int, len(turns))
@@ -78,7 +79,7 @@ func (h *haul) admit(queue string, turns []turn, all []found, room *room, want i
 				empty++
 			}
 		}
-		if counts[i] > 0 && empty == len(t.owner.lanes) {
+		if counts[i] > 0 && empty == len(t.owner.lanes) && len(all) < want && !h.denied {
 			h.billed[t.owner.lane] = 0
 		}
 	}

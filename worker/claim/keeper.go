@@ -68,6 +68,7 @@ type Keeper struct {
 	warned   time.Time // of a skew that has not ended
 	lastPass time.Time
 	passes   int
+	rules    rewriteRules
 	seen     map[string]sighting // by incarnation
 	nameless bool                // this incarnation is not registered yet
 	former   string              // this process's last incarnation, whose rows it ends itself
@@ -95,7 +96,7 @@ func NewKeeper(cfg KeeperConfig) *Keeper {
 	if cfg.Servers == nil {
 		cfg.Servers = func() []byte { return []byte("{}") }
 	}
-	return &Keeper{cfg: cfg, seen: map[string]sighting{}}
+	return &Keeper{cfg: cfg, seen: map[string]sighting{}, rules: bySnapshot}
 }
 
 // Start registers the incarnation, so that nothing is ever claimed by one that
@@ -198,12 +199,12 @@ func (k *Keeper) runOnce(ctx context.Context, now time.Time) (reaped []string, e
 	if err := k.sweep(ctx); err != nil {
 		return reaped, err
 	}
-	if _, err := k.rewrite(ctx); err != nil {
-		return reaped, err
-	}
 	if k.passes++; k.passes%sweepEvery == 0 {
-		_, err = k.sweepLanes(ctx)
+		if _, err := k.sweepLanes(ctx); err != nil {
+			return reaped, err
+		}
 	}
+	_, err = k.rewrite(ctx)
 	return reaped, err
 }
 

@@ -295,6 +295,18 @@ func TestTheSweepFindsForgottenLanes(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, found)
 
+	f.exec(addJobs, 30, "a", 1, 3)
+	p.finish(p.claim(ctx, 5)...)
+	f.exec(`ALTER TABLE river_job DISABLE TRIGGER headgate_wake_inserted`)
+	f.exec(addOne, 1, "a", 1, -60)
+	f.exec(addOne, 2, "a", 4, 0)
+	f.exec(`ALTER TABLE river_job ENABLE TRIGGER headgate_wake_inserted`)
+	require.Len(t, p.claim(ctx, 50), 25, "lanes that are awake hide what came to them below their floors")
+	found, err = claim.SweepLanes(keeper, ctx)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, found)
+	require.Len(t, p.claim(ctx, 50), 2)
+
 	f.exec(`UPDATE headgate.tenants SET status = 'suspended'`)
 	f.exec(addJobs, 3, "a", 1, 3)
 	require.Empty(t, p.claim(ctx, 10))

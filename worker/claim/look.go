@@ -43,7 +43,7 @@ SELECT set_config('synchronous_commit', 'off', true), set_config('plan_cache_mod
 // is active and has not changed is not written.
 //
 // Rows that have become available before a lane's floor lower it; of a lane that
-// is new, what came is all that there is.
+// is new, what came is all that there is (or the sweep finds the rest).
 //
 // An owner that was idle starts at the queue's present time, before those that are
 // there already ($3); a crowd that wakes together is spread over one quantum ($2),

@@ -11,36 +11,39 @@ import (
 // settleSQL charges owners ($2), in all their active lanes alike: debt is what
 // their attempts took more or less than they were charged for, bill what the jobs
 // of this claim are expected to take, counted from the queue's present time ($3) at
-// least: nobody saves up. By kind it has what moves the lane's running mean, and
-// whether the lane was found empty: it rests until its next row is due; and where
-// its rows begin now, by priority (f). An owner without a token rests for so many
-// seconds (dry).
+// least: nobody saves up. By kind it has what moves the lane's running mean (s, n);
+// where its rows begin now, by priority (f); and whether it was found empty (e): it
+// rests until its next row is due, and if there is none has no floor to remember,
+// since whatever comes will say where it is. An owner without a token rests for so
+// many seconds (dry).
 //
 // The lanes of an owner are found by the primary key, and written by their place,
 // for no join may look at all lanes of the queue.
 const settleSQL = `
 WITH owed AS (
-    SELECT l.place, l.kind, o.debt, o.bill, o.dry, o.kinds->l.kind AS own
+    SELECT l.place, o.debt, o.bill, o.dry, o.kinds->l.kind AS own, l.floors, next.due
     FROM jsonb_to_recordset($2::jsonb) AS o (lane text, debt float8, bill float8, dry float8, kinds jsonb)
     CROSS JOIN LATERAL (
-        SELECT ctid AS place, kind FROM headgate.lanes WHERE queue = $1 AND lane = o.lane AND (active OR o.kinds ? kind) OFFSET 0
+        SELECT ctid AS place, lane, kind, coalesce(floors, $4::jsonb) || coalesce(o.kinds->kind->'f', '{}') AS floors
+        FROM headgate.lanes WHERE queue = $1 AND lane = o.lane AND (active OR o.kinds ? kind) OFFSET 0
     ) l
+    CROSS JOIN LATERAL (
+        SELECT min(first.scheduled_at) AS due
+        FROM jsonb_each(CASE WHEN o.kinds->l.kind->'e' IS NOT NULL THEN l.floors END) AS f (priority, place)
+        CROSS JOIN LATERAL (
+            SELECT scheduled_at FROM river_job
+            WHERE state = 'available' AND queue = $1 AND headgate.lane(metadata) = l.lane AND kind = l.kind AND priority = f.priority::smallint
+              AND (scheduled_at, id) > ((f.place->>0)::timestamptz, (f.place->>1)::bigint)
+            ORDER BY scheduled_at, id LIMIT 1
+        ) first
+    ) next
 )
 UPDATE headgate.lanes l
 SET vtime = greatest(l.vtime + o.debt, $3::float8) + o.bill,
     cost = CASE WHEN (o.own->>'n')::int > 0 THEN l.cost + ((o.own->>'s')::float8 / (o.own->>'n')::int - l.cost) * least((o.own->>'n')::int * 0.2, 1) ELSE l.cost END,
-    floors = CASE WHEN o.own->'f' IS NULL THEN l.floors ELSE coalesce(l.floors, $4::jsonb) || (o.own->'f') END,
+    floors = CASE WHEN o.own->'e' IS NOT NULL AND o.due IS NULL THEN '{}' WHEN o.own->'f' IS NOT NULL THEN o.floors ELSE l.floors END,
     active = l.active AND o.own->'e' IS NULL AND o.dry = 0,
-    wake_at = CASE WHEN NOT l.active THEN l.wake_at
-                   WHEN o.dry > 0 THEN now() + make_interval(secs => o.dry)
-                   WHEN o.own->'e' IS NOT NULL THEN (
-                       SELECT min(first.scheduled_at)
-                       FROM jsonb_each(coalesce(l.floors, $4::jsonb) || coalesce(o.own->'f', '{}')) AS f (priority, place)
-                       CROSS JOIN LATERAL (
-                           SELECT scheduled_at FROM river_job
-                           WHERE state = 'available' AND queue = $1 AND headgate.lane(metadata) = l.lane AND kind = l.kind AND priority = f.priority::smallint
-                             AND (scheduled_at, id) > ((f.place->>0)::timestamptz, (f.place->>1)::bigint)
-                           ORDER BY scheduled_at, id LIMIT 1) first) END
+    wake_at = CASE WHEN NOT l.active THEN l.wake_at WHEN o.dry > 0 THEN now() + make_interval(secs => o.dry) ELSE o.due END
 FROM owed o
 WHERE l.ctid = o.place`
 

@@ -9,8 +9,9 @@ import (
 
 // The safety net of fair claiming: a lane that nobody has woken although it has
 // rows (a dump that was restored without its triggers, a TRUNCATE, a bug) waits for
-// a sweep, not for ever. It costs one index probe for each lane that has rows, and
-// one look at all lanes.
+// a sweep, not for ever; so does a row that came to a lane below its floor like
+// that. It costs one index probe for each lane and priority that has rows, and one
+// look at all lanes.
 
 // sweepEvery is in passes of the keeper, of each process: a minute at the default.
 const sweepEvery = 6
@@ -18,23 +19,24 @@ const sweepEvery = 6
 // oneSweeperSQL lets one process sweep at a time.
 const oneSweeperSQL = `SELECT pg_try_advisory_xact_lock(4738, 0)`
 
-// wakeForgottenSQL jumps from lane to lane along the index of available rows.
+// wakeForgottenSQL jumps along the index of available rows to the first of each lane
+// and priority, and wakes the lanes that nobody will look at, or not so far back.
 const wakeForgottenSQL = `
-WITH RECURSIVE filled AS (
-    (SELECT queue, headgate.lane(metadata) AS lane, kind FROM river_job WHERE state = 'available'
-     ORDER BY queue, headgate.lane(metadata), kind LIMIT 1)
+WITH RECURSIVE first AS (
+    (SELECT queue, headgate.lane(metadata) AS lane, kind, priority, scheduled_at, id FROM river_job WHERE state = 'available'
+     ORDER BY queue, headgate.lane(metadata), kind, priority, scheduled_at, id LIMIT 1)
     UNION ALL
-    SELECT n.* FROM filled f CROSS JOIN LATERAL (
-        SELECT queue, headgate.lane(metadata) AS lane, kind FROM river_job
-        WHERE state = 'available' AND (queue, headgate.lane(metadata), kind) > (f.queue, f.lane, f.kind)
-        ORDER BY queue, headgate.lane(metadata), kind LIMIT 1) n
+    SELECT n.* FROM first f CROSS JOIN LATERAL (
+        SELECT queue, headgate.lane(metadata) AS lane, kind, priority, scheduled_at, id FROM river_job
+        WHERE state = 'available' AND (queue, headgate.lane(metadata), kind, priority) > (f.queue, f.lane, f.kind, f.priority)
+        ORDER BY queue, headgate.lane(metadata), kind, priority, scheduled_at, id LIMIT 1) n
 )
 INSERT INTO headgate.wakeups (queue, lane, kind, priority, scheduled_at)
-SELECT queue, lane, kind, priority, '-infinity' FROM filled f, generate_series(1, 4) p (priority) -- wherever its rows are
-WHERE NOT EXISTS (SELECT FROM headgate.lanes l WHERE l.queue = f.queue AND l.lane = f.lane AND l.kind = f.kind AND (l.active OR l.wake_at IS NOT NULL OR l.held <> ''))
-  AND NOT EXISTS (SELECT FROM headgate.wakeups w WHERE w.queue = f.queue AND w.lane = f.lane AND w.kind = f.kind)`
-
-const priorities = 4 // a lane is woken in each
+SELECT f.queue, f.lane, f.kind, f.priority, f.scheduled_at
+FROM first f LEFT JOIN headgate.lanes l ON l.queue = f.queue AND l.lane = f.lane AND l.kind = f.kind
+WHERE (l.kind IS NULL OR NOT (l.active OR l.wake_at IS NOT NULL OR l.held <> '')
+       OR l.floors IS NOT NULL AND coalesce((f.scheduled_at, f.id) <= ((l.floors->f.priority::text->>0)::timestamptz, (l.floors->f.priority::text->>1)::bigint), true))
+  AND NOT EXISTS (SELECT FROM headgate.wakeups w WHERE w.queue = f.queue AND w.lane = f.lane AND w.kind = f.kind AND w.priority = f.priority)`
 
 // wakeReleasedSQL wakes lanes that are held for what does not hold them any more.
 // Whoever released the owner has woken them, unless that was in a transaction whose
@@ -72,7 +74,7 @@ WHERE NOT EXISTS (SELECT FROM headgate.workers w WHERE w.incarnation = h.incarna
 // sweepLanes is one sweep, unless another process is at it. It returns how many
 // lanes had been forgotten.
 func (k *Keeper) sweepLanes(ctx context.Context) (forgotten int64, err error) {
-	err = pgx.BeginFunc(ctx, k.cfg.Pool, func(tx pgx.Tx) error {
+	err = pgx.BeginTxFunc(ctx, k.cfg.Pool, readCommitted, func(tx pgx.Tx) error {
 		var mine bool
 		if err := tx.QueryRow(ctx, oneSweeperSQL).Scan(&mine); err != nil || !mine {
 			return err
@@ -85,7 +87,7 @@ func (k *Keeper) sweepLanes(ctx context.Context) (forgotten int64, err error) {
 		if err != nil {
 			return err
 		}
-		if forgotten = woken.RowsAffected()/priorities + released.RowsAffected(); forgotten > 0 {
+		if forgotten = woken.RowsAffected() + released.RowsAffected(); forgotten > 0 {
 			if _, err := tx.Exec(ctx, wakeQueuesSQL); err != nil {
 				return err
 			}
