@@ -1,7 +1,6 @@
 -- Beside a snapshot that somebody keeps open no dead row can be taken away, and a
 -- walk that begins at the oldest end of an index passes all that have died since.
--- So claims know where to begin, and tables that are written at each claim are
--- written anew now and then.
+-- So claims know where to begin.
 
 -- No claim is under way, and who enqueues waits behind this and not across it.
 SELECT pg_advisory_xact_lock(4737, 0);
@@ -60,65 +59,3 @@ END $$;
 CREATE TRIGGER wakeups_consumed AFTER DELETE ON headgate.wakeups REFERENCING OLD TABLE AS consumed FOR EACH STATEMENT
     WHEN (current_setting('headgate.floors', true) IS DISTINCT FROM 'kept')
     EXECUTE FUNCTION headgate.forget_floors();
-
--- What claims write all the time can be written anew, without the dead rows:
--- TRUNCATE asks no snapshot. A snapshot from before finds these tables empty, so
--- whoever reads them by one for long takes a lock first, as a dump does, and nothing
--- is rewritten until it ends (55P03: the lock is not to be had). The functions are
--- called under the claims' lock. When each part was last tried, by any worker:
-CREATE TABLE headgate.rewrites (
-    part     text PRIMARY KEY,
-    tried_at timestamptz NOT NULL DEFAULT '-infinity'
-);
-INSERT INTO headgate.rewrites (part) VALUES ('lanes'), ('clocks'), ('wakeups');
-
-CREATE FUNCTION headgate.only_read_committed() RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    IF current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE 'tables can be written anew in a READ COMMITTED transaction only: what this one does not see would be lost';
-    END IF;
-END $$;
-
-CREATE FUNCTION headgate.rewrite_lanes() RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    lanes headgate.lanes[];
-    rates headgate.lane_rates[];
-BEGIN
-    PERFORM headgate.only_read_committed();
-    LOCK TABLE headgate.lanes, headgate.lane_rates IN ACCESS EXCLUSIVE MODE;
-    lanes := ARRAY(SELECT t FROM headgate.lanes t);
-    rates := ARRAY(SELECT t FROM headgate.lane_rates t);
-    TRUNCATE headgate.lanes, headgate.lane_rates;
-    INSERT INTO headgate.lanes SELECT * FROM unnest(lanes);
-    INSERT INTO headgate.lane_rates SELECT * FROM unnest(rates);
-END $$;
-
--- A row a queue, a group or a process.
-CREATE FUNCTION headgate.rewrite_clocks() RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    groups headgate.lane_groups[];
-    clocks headgate.lane_clocks[];
-    hands  headgate.hands[];
-BEGIN
-    PERFORM headgate.only_read_committed();
-    LOCK TABLE headgate.lane_groups, headgate.lane_clocks, headgate.hands IN ACCESS EXCLUSIVE MODE;
-    groups := ARRAY(SELECT t FROM headgate.lane_groups t);
-    clocks := ARRAY(SELECT t FROM headgate.lane_clocks t);
-    hands := ARRAY(SELECT t FROM headgate.hands t);
-    TRUNCATE headgate.lane_groups, headgate.lane_clocks, headgate.hands;
-    INSERT INTO headgate.lane_groups SELECT * FROM unnest(groups);
-    INSERT INTO headgate.lane_clocks SELECT * FROM unnest(clocks);
-    INSERT INTO headgate.hands SELECT * FROM unnest(hands);
-END $$;
-
--- Whoever enqueues writes these too, and waits meanwhile.
-CREATE FUNCTION headgate.rewrite_wakeups() RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    wakeups headgate.wakeups[];
-BEGIN
-    PERFORM headgate.only_read_committed();
-    LOCK TABLE headgate.wakeups IN ACCESS EXCLUSIVE MODE;
-    wakeups := ARRAY(SELECT t FROM headgate.wakeups t);
-    TRUNCATE headgate.wakeups;
-    INSERT INTO headgate.wakeups SELECT * FROM unnest(wakeups);
-END $$;

@@ -86,10 +86,11 @@ func (d *debts) take(billed map[string]float64, empty []lane) map[string]owing {
 		one(owner)
 	}
 	clear(d.due)
-	if over := len(d.owners) - maxOwing; over > 0 { // some more than come
-		n := max(maxOwing/10, 2*len(billed))
+	if len(d.owners) > maxOwing {
+		more := max(maxOwing/10, 2*len(billed)) // than have come since the last claim
 		for owner := range d.owners {
-			if one(owner); len(taken) >= n {
+			one(owner)
+			if more--; more == 0 {
 				break
 			}
 		}

@@ -96,7 +96,9 @@ func NewKeeper(cfg KeeperConfig) *Keeper {
 	if cfg.Servers == nil {
 		cfg.Servers = func() []byte { return []byte("{}") }
 	}
-	return &Keeper{cfg: cfg, seen: map[string]sighting{}, rules: bySnapshot}
+	rules := bySnapshot
+	rules.every = rewriteEvery * cfg.Every
+	return &Keeper{cfg: cfg, seen: map[string]sighting{}, rules: rules}
 }
 
 // Start registers the incarnation, so that nothing is ever claimed by one that

@@ -119,12 +119,12 @@ SELECT (SELECT vtime FROM headgate.lane_clocks WHERE queue = $1),
        (SELECT json_object_agg(id, CASE WHEN until > now() THEN 0 ELSE allowed END) FROM headgate.breakers WHERE scope = 'database')`
 
 // candidatesSQL brings the first lanes of each group, in order of virtual time, by an
-// index that has them so, from the group's floor on. Groups that are closed as a whole are left out whole: a
-// paused kind, a server that is down, paused, behind an open breaker ($2 are the
-// kinds this process knows), and, at a second look, what is full ($3 servers, $4
-// kinds). Owners that were at their limit a moment ago ($5) are stepped over, there
-// are never more of them than running jobs; and so are databases behind a breaker
-// ($6), whose lanes each claim walks past.
+// index that has them so, from the group's floor on. Groups that are closed as a whole
+// are left out whole: a paused kind, a server that is down, paused, behind an open
+// breaker ($2 are the kinds this process knows), and, at a second look, what is full
+// ($3 servers, $4 kinds). Owners that were at their limit a moment ago ($5) are
+// stepped over, there are never more of them than running jobs; and so are databases
+// behind a breaker ($6), whose lanes each claim walks past.
 const candidatesSQL = `
 WITH open AS MATERIALIZED (
     SELECT g.server_id, g.kind, g.floor

@@ -18,6 +18,9 @@ import (
 // claims (100 ms for 10,000 lanes), makes all sessions plan anew, and takes a lock
 // that standbys replay.
 
+// rewriteEvery is in passes of the keeper: half a minute at the default.
+const rewriteEvery = 3
+
 // rewriteRules say when.
 type rewriteRules struct {
 	every time.Duration // at most so often, of all processes together, tried or done
@@ -27,7 +30,7 @@ type rewriteRules struct {
 	most  int           // live rows: more would hold up claims for too long
 }
 
-var bySnapshot = rewriteRules{every: 30 * time.Second, old: 2_000, dead: 1_000, each: 5, most: 50_000}
+var bySnapshot = rewriteRules{old: 2_000, dead: 1_000, each: 5, most: 50_000}
 
 // bloatedSQL takes the turn to write parts anew. The counts are Postgres' own, as of
 // about a second ago; every login is shown everybody's backend_xmin.
@@ -36,8 +39,7 @@ UPDATE headgate.rewrites r
 SET tried_at = now()
 FROM (
     SELECT part, bool_or(pg_stat_get_dead_tuples(t) > $3::int + $4::int * pg_stat_get_live_tuples(t)) AS bloated, max(pg_stat_get_live_tuples(t)) AS live
-    FROM (VALUES ('lanes', 'headgate.lanes'::regclass), ('lanes', 'headgate.lane_rates'), ('wakeups', 'headgate.wakeups'),
-                 ('clocks', 'headgate.lane_groups'), ('clocks', 'headgate.lane_clocks'), ('clocks', 'headgate.hands')) p (part, t)
+    FROM (SELECT part, ('headgate.' || jsonb_array_elements_text(tables))::regclass AS t FROM jsonb_each($6::jsonb) p (part, tables)) p
     GROUP BY part
 ) b
 WHERE r.part = b.part AND b.bloated AND b.live <= $5 AND r.tried_at NOT BETWEEN now() - make_interval(secs => $1) AND now()
@@ -49,11 +51,13 @@ WHERE r.part = b.part AND b.bloated AND b.live <= $5 AND r.tried_at NOT BETWEEN 
   ) s)
 RETURNING r.part`
 
-const (
-	rewriteLanesSQL   = `SELECT headgate.rewrite_lanes()`
-	rewriteClocksSQL  = `SELECT headgate.rewrite_clocks()`
-	rewriteWakeupsSQL = `SELECT headgate.rewrite_wakeups()`
-)
+// rewriteParts are the tables by part: those of a row a lane, and those of a row a
+// queue, a group or a process, which stay small; and one that enqueuers write too.
+var rewriteParts = map[string][]string{
+	"lanes": {"lanes", "lane_rates"}, "clocks": {"lane_groups", "lane_clocks", "hands"}, "wakeups": {"wakeups"},
+}
+
+const rewriteSQL = `SELECT headgate.rewrite($1)`
 
 var readCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
 
@@ -63,7 +67,7 @@ var readCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
 // this does, 20 ms at most before it begins.
 func (k *Keeper) rewrite(ctx context.Context) (done []string, err error) {
 	rules := k.rules
-	rows, err := k.cfg.Pool.Query(ctx, bloatedSQL, rules.every.Seconds(), rules.old, rules.dead, rules.each, rules.most)
+	rows, err := k.cfg.Pool.Query(ctx, bloatedSQL, rules.every.Seconds(), rules.old, rules.dead, rules.each, rules.most, rewriteParts)
 	if err != nil {
 		return nil, fmt.Errorf("looking for dead rows of lanes: %w", err)
 	}
@@ -72,12 +76,11 @@ func (k *Keeper) rewrite(ctx context.Context) (done []string, err error) {
 		return nil, fmt.Errorf("looking for dead rows of lanes: %w", err)
 	}
 	for _, part := range parts {
-		sql := map[string]string{"lanes": rewriteLanesSQL, "clocks": rewriteClocksSQL, "wakeups": rewriteWakeupsSQL}[part]
 		err := pgx.BeginTxFunc(ctx, k.cfg.Pool, readCommitted, func(tx pgx.Tx) error {
 			batch := &pgx.Batch{}
 			batch.Queue(lockSQL, "2s", 0)
 			batch.Queue(`SET LOCAL lock_timeout = '20ms'`)
-			batch.Queue(sql)
+			batch.Queue(rewriteSQL, rewriteParts[part])
 			return tx.SendBatch(ctx, batch).Close()
 		})
 		switch pgErr := (*pgconn.PgError)(nil); {
