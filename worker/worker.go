@@ -214,6 +214,7 @@ func (w *Worker) newClient() (*river.Client[pgx.Tx], error) {
 	for name, slots := range w.cfg.Queues {
 		queues[name] = river.QueueConfig{MaxWorkers: slots}
 	}
+	w.lease.Slots(w.cfg.Queues)
 	client, err := river.NewClient(w.driver, &river.Config{
 		ID:                  w.cfg.ID,
 		Queues:              queues,

@@ -58,10 +58,14 @@ type claimer struct {
 	groups  int     // of lanes, as of the last look
 	yield   float64 // jobs that a turn has brought, a running mean
 	busy    bool    // the last claim brought all that it asked for
+	slots   int     // of the queue in this process; 0: only River knows
+	freed   float64 // slots that became free between River's call and the choice, a running mean
 	written int     // lanes, since floors were raised
 }
 
-// claim claims up to params.MaxToLock jobs for the token in params.ClientID.
+// claim claims up to params.MaxToLock jobs for the token in params.ClientID, and
+// more if more slots have become free by the time that it chooses, which it puts in
+// params.MaxToLock.
 func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailableParams) (*haul, error) {
 	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
 	defer cancel()
@@ -84,6 +88,7 @@ func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailable
 	began := time.Now()
 	c.lease.hand.accrue(c.queue, began)
 	paid := map[string]owing{}
+	asked := params.MaxToLock
 	all, err := c.transact(ctx, conn, params, paid)
 	if err != nil {
 		c.lease.hand.restore(c.queue, paid)
@@ -94,6 +99,9 @@ func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailable
 	// else publish that it holds less than it does, and a limit be exceeded.
 	c.lease.hand.take(params.ClientID, all.grips)
 	c.busy = len(all.grips) == params.MaxToLock
+	if c.busy && params.MaxToLock > asked {
+		c.common.bell.ring(c.queue) // River calls again at once only after as many as it has asked for
+	}
 	c.common.stats.add(time.Since(began), all.looks, len(all.result.Jobs))
 	if c.common.conns != nil {
 		for _, g := range all.grips {
@@ -135,12 +143,13 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 	batch.Queue(lockSQL, strconv.FormatInt(lockWait.Milliseconds(), 10)+"ms", c.common.lock)
 	batch.Queue(wakeSQL, c.queue, quantum, headStart)
 	looked := blocks{databases: c.blocks.databases, owners: c.blocks.owners} // groups that are full now may not be by then
-	most := c.most(params.MaxToLock)
+	most := c.most(params.MaxToLock + int(c.freed))
 	c.queueLook(batch, v, incarnation, params.Kind, looked, most)
 	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, fmt.Errorf("claiming jobs: %w", err)
 	}
 	c.groups = len(v.groups)
+	params.MaxToLock = c.free(params.MaxToLock)
 	settled := c.settled(v.others)
 	all, waits := newHaul(), false
 	batch = &pgx.Batch{}
@@ -184,6 +193,19 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 		c.common.gave("") // what was published is too much
 	}
 	return all, nil
+}
+
+// free is how many slots are free now, where River counted asked of them. Short
+// jobs end while a claim looks for others, and a claim's cost is by the claim. River
+// itself counts no more jobs in its slots than are in hand, or it gives them out
+// itself (a stuck job's). Where nobody listens for a ring it is what River asked for.
+func (c *claimer) free(asked int) int {
+	now := asked
+	if c.slots > 0 && c.common.bell.heeded() {
+		now = max(asked, c.slots-c.lease.hand.active(c.queue))
+	}
+	c.freed += (float64(now-asked) - c.freed) * 0.2
+	return now
 }
 
 // pass is one choice from a view: it finds rows, and adds to the batch that they

@@ -17,6 +17,7 @@ type common struct {
 	bell  bell
 	lock  int32 // 0, but in a test that wants to see what happens without one
 	conns Connections
+	slots map[string]int // by queue
 	stats stats
 
 	turn      sync.Mutex

@@ -24,6 +24,7 @@ type bell struct {
 	rung map[string]bool // queues
 	news map[string]bool // queues of which something was heard since their last claim
 	wake context.CancelFunc
+	ear  bool // somebody listens
 }
 
 const insertTopic = "river_insert"
@@ -83,14 +84,34 @@ func (b *bell) heard(queue string) bool {
 	return heard
 }
 
+// heeded says whether somebody listens to it.
+func (b *bell) heeded() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ear
+}
+
+func (b *bell) lend(ear bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ear = ear
+}
+
 func (b *bell) forget() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.wake = nil
 }
 
+// Close is called by River when the connection has failed, or is not needed.
+func (e *ear) Close(ctx context.Context) error {
+	e.bell.lend(false)
+	return e.Listener.Close(ctx)
+}
+
 // WaitForNotification is called by River.
 func (e *ear) WaitForNotification(ctx context.Context) (*riverdriver.Notification, error) {
+	e.bell.lend(true)
 	for {
 		wait, cancel := context.WithCancel(ctx)
 		if queue, rung := e.bell.next(cancel); rung {

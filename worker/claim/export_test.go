@@ -41,6 +41,15 @@ const (
 	BloatedSQL    = bloatedSQL
 )
 
+// Heed says that somebody listens to this process's bell, and Rung whether it was
+// rung for a queue.
+func Heed(l *Lease) { l.common.bell.lend(true) }
+
+func Rung(l *Lease) bool {
+	_, rung := l.common.bell.next(nil)
+	return rung
+}
+
 // LockApart lets a process take its turns without regard to others: the control.
 func LockApart(l *Lease, key int32) { l.common.lock = key }
 

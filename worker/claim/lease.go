@@ -53,6 +53,11 @@ func (l *Lease) Renew() string {
 // Connect makes claims go by this process's connections. Call it before the first.
 func (l *Lease) Connect(conns Connections) { l.common.conns = conns }
 
+// Slots says how many jobs of each queue this process runs at once. A claim then
+// takes as many as there are slots when it chooses, not when River called for it.
+// Call it before the first.
+func (l *Lease) Slots(queues map[string]int) { l.common.slots = queues }
+
 // Broken says whether a breaker in the central database stands between claims and
 // this server or database, as of this process's last claim.
 func (l *Lease) Broken(id string) bool { return l.common.isBroken(id) }

@@ -86,7 +86,9 @@ func (p *pilot) ProducerInit(ctx context.Context, exec riverdriver.Executor, par
 		return id, nil, fmt.Errorf("beginning to claim for queue %s: %w", params.Queue, err)
 	}
 	p.lease.common.enter()
-	return id, &producer{p.lease, &claimer{pool: p.pool, queue: params.Queue, lease: p.lease, common: p.lease.common}}, nil
+	return id, &producer{p.lease, &claimer{
+		pool: p.pool, queue: params.Queue, lease: p.lease, common: p.lease.common, slots: p.lease.common.slots[params.Queue],
+	}}, nil
 }
 
 // ProducerShutdown is called by River when a producer has ended.

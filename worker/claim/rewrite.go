@@ -18,8 +18,8 @@ import (
 // claims (100 ms for 10,000 lanes), makes all sessions plan anew, and takes a lock
 // that standbys replay.
 
-// rewriteEvery is in passes of the keeper: half a minute at the default.
-const rewriteEvery = 3
+// rewriteEvery is in passes of the keeper: 20 seconds at the default.
+const rewriteEvery = 2
 
 // rewriteRules say when.
 type rewriteRules struct {
