@@ -6,14 +6,17 @@ import (
 	"io"
 	"net"
 	"regexp"
+	"runtime"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/worker"
 )
 
@@ -42,6 +45,49 @@ func TestAClaimWhoseAnswerIsLost(t *testing.T) {
 		require.Equal(t, 1, got.Attempt)
 	}
 	require.EqualValues(t, losses, lost.Load(), "claims whose answer was lost")
+}
+
+// Short jobs end while a claim looks for others, and it takes more than River asked
+// for: never more than fit, and the next claim comes without a poll.
+func TestShortJobsFillTheirSlots(t *testing.T) {
+	t.Parallel()
+	const slots, all = 8, 2000
+	env := jobstest.New(t)
+	env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
+	env.Tenant("acme", "acme")
+	items := make([]orchestrator.EnqueueParams, all)
+	for i := range items {
+		items[i] = orchestrator.EnqueueParams{Tenant: "acme", Args: Ping{}}
+	}
+	_, err := env.Client.EnqueueMany(context.Background(), items)
+	require.NoError(t, err)
+	cfg := env.Config()
+	cfg.Queues, cfg.FetchCooldown = map[string]int{"default": slots}, time.Millisecond
+	if !cfg.PollOnly {
+		cfg.PollInterval = time.Hour
+	}
+	var running, most atomic.Int64
+	ended := make(chan struct{}, all)
+	env.Work(&cfg, func(w *worker.Worker) {
+		worker.NoConn(w, func(context.Context, *jobs.Job[Ping]) error {
+			now := running.Add(1)
+			for was := most.Load(); now > was && !most.CompareAndSwap(was, now); was = most.Load() {
+			}
+			runtime.Gosched()
+			running.Add(-1)
+			ended <- struct{}{}
+			return nil
+		})
+	})
+	deadline := time.After(30 * time.Second)
+	for n := range all {
+		select {
+		case <-ended:
+		case <-deadline:
+			require.Failf(t, "nobody claimed the rest", "%d of %d jobs ran", n, all)
+		}
+	}
+	require.LessOrEqual(t, most.Load(), int64(slots))
 }
 
 // losingPool is a pool that loses the answers to the first n claims that found

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -55,17 +56,17 @@ type claimer struct {
 	lease   *Lease
 	common  *common
 	blocks  blocks
-	groups  int     // of lanes, as of the last look
-	yield   float64 // jobs that a turn has brought, a running mean
-	busy    bool    // the last claim brought all that it asked for
-	slots   int     // of the queue in this process; 0: only River knows
-	freed   float64 // slots that became free between River's call and the choice, a running mean
-	written int     // lanes, since floors were raised
+	groups  int          // of lanes, as of the last look
+	yield   float64      // jobs that a turn has brought, a running mean
+	busy    bool         // the last claim brought all that it asked for
+	slots   int          // of the queue in this process; 0: only River knows
+	working atomic.Int64 // jobs in River's slots
+	freed   float64      // slots that became free between River's call and the choice, a running mean
+	written int          // lanes, since floors were raised
 }
 
-// claim claims up to params.MaxToLock jobs for the token in params.ClientID, and
-// more if more slots have become free by the time that it chooses, which it puts in
-// params.MaxToLock.
+// claim claims for the token in params.ClientID as many jobs as there are free slots
+// when it chooses: params.MaxToLock of them at least, which is what River counted.
 func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailableParams) (*haul, error) {
 	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
 	defer cancel()
@@ -88,7 +89,6 @@ func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailable
 	began := time.Now()
 	c.lease.hand.accrue(c.queue, began)
 	paid := map[string]owing{}
-	asked := params.MaxToLock
 	all, err := c.transact(ctx, conn, params, paid)
 	if err != nil {
 		c.lease.hand.restore(c.queue, paid)
@@ -98,9 +98,10 @@ func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailable
 	// In hand before the turn is over: this process's claim for another queue would
 	// else publish that it holds less than it does, and a limit be exceeded.
 	c.lease.hand.take(params.ClientID, all.grips)
-	c.busy = len(all.grips) == params.MaxToLock
-	if c.busy && params.MaxToLock > asked {
-		c.common.bell.ring(c.queue) // River calls again at once only after as many as it has asked for
+	c.working.Add(int64(len(all.result.Jobs)))
+	c.busy = len(all.grips) == all.want
+	if c.busy && all.want > params.MaxToLock {
+		c.common.bell.ring(c.queue) // River calls again at once only after exactly as many as it asked for
 	}
 	c.common.stats.add(time.Since(began), all.looks, len(all.result.Jobs))
 	if c.common.conns != nil {
@@ -149,9 +150,9 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 		return nil, fmt.Errorf("claiming jobs: %w", err)
 	}
 	c.groups = len(v.groups)
-	params.MaxToLock = c.free(params.MaxToLock)
 	settled := c.settled(v.others)
 	all, waits := newHaul(), false
+	all.want = c.free(params.MaxToLock)
 	batch = &pgx.Batch{}
 	if v.paused {
 		if err := c.queueSettle(batch, v, all, c.lease.hand.pay(c.queue, nil, nil, paid), nil); err != nil {
@@ -163,7 +164,7 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 		if err != nil {
 			return nil, err
 		}
-		left := params.MaxToLock - len(all.grips)
+		left := all.want - len(all.grips)
 		waits = left > 0 && (chosen.limited || h.denied || looked.full())
 		if pass == passes || !c.again(h, v, chosen, looked, left) {
 			break
@@ -195,14 +196,15 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 	return all, nil
 }
 
-// free is how many slots are free now, where River counted asked of them. Short
-// jobs end while a claim looks for others, and a claim's cost is by the claim. River
-// itself counts no more jobs in its slots than are in hand, or it gives them out
-// itself (a stuck job's). Where nobody listens for a ring it is what River asked for.
+// free is how many slots are free now, where River has counted asked of them: short
+// jobs end while a claim looks for others, and most of what a claim costs is by the
+// claim. River never gets more than fit, for a job leaves its slots before we count it
+// out; it may have more free ones than we know (a stuck job's), which it asks for.
+// Where nobody would hear the ring for the next claim, it is what River asked for.
 func (c *claimer) free(asked int) int {
 	now := asked
 	if c.slots > 0 && c.common.bell.heeded() {
-		now = max(asked, c.slots-c.lease.hand.active(c.queue))
+		now = max(asked, c.slots-int(c.working.Load()))
 	}
 	c.freed += (float64(now-asked) - c.freed) * 0.2
 	return now
@@ -215,7 +217,7 @@ func (c *claimer) pass(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, v 
 ) (*haul, choice, error) {
 	all.looks++
 	c.lease.hand.charge(c.queue, v.candidates, v.clock-headStart)
-	left, mine := params.MaxToLock-len(all.grips), c.holds(v, all, settled)
+	left, mine := all.want-len(all.grips), c.holds(v, all, settled)
 	chosen := choose(v.candidates, newRoom(c.queue, v.limits, mine, v.others), left, quantum)
 	rows, err := c.find(ctx, conn, chosen.turns, left, params.Now)
 	if err != nil {

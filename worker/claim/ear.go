@@ -21,10 +21,9 @@ type ear struct {
 // polls) keeps what was rung, at most one for each queue, and nobody minds.
 type bell struct {
 	mu   sync.Mutex
-	rung map[string]bool // queues
-	news map[string]bool // queues of which something was heard since their last claim
-	wake context.CancelFunc
-	ear  bool // somebody listens
+	rung map[string]bool    // queues
+	news map[string]bool    // queues of which something was heard since their last claim
+	wake context.CancelFunc // of who listens; nil: nobody does
 }
 
 const insertTopic = "river_insert"
@@ -84,17 +83,12 @@ func (b *bell) heard(queue string) bool {
 	return heard
 }
 
-// heeded says whether somebody listens to it.
+// heeded says whether somebody listens to it now: not while River looks whether its
+// connection is still there, or makes another.
 func (b *bell) heeded() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.ear
-}
-
-func (b *bell) lend(ear bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.ear = ear
+	return b.wake != nil
 }
 
 func (b *bell) forget() {
@@ -103,15 +97,8 @@ func (b *bell) forget() {
 	b.wake = nil
 }
 
-// Close is called by River when the connection has failed, or is not needed.
-func (e *ear) Close(ctx context.Context) error {
-	e.bell.lend(false)
-	return e.Listener.Close(ctx)
-}
-
 // WaitForNotification is called by River.
 func (e *ear) WaitForNotification(ctx context.Context) (*riverdriver.Notification, error) {
-	e.bell.lend(true)
 	for {
 		wait, cancel := context.WithCancel(ctx)
 		if queue, rung := e.bell.next(cancel); rung {

@@ -41,12 +41,9 @@ const (
 	BloatedSQL    = bloatedSQL
 )
 
-// Heed says that somebody listens to this process's bell, and Rung whether it was
-// rung for a queue.
-func Heed(l *Lease) { l.common.bell.lend(true) }
-
-func Rung(l *Lease) bool {
-	_, rung := l.common.bell.next(nil)
+// Listen listens to a process's bell from now on, and says whether it was rung.
+func Listen(l *Lease) bool {
+	_, rung := l.common.bell.next(func() {})
 	return rung
 }
 

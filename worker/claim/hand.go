@@ -123,18 +123,6 @@ func (h *hand) holds() *hold {
 	return sum
 }
 
-// active counts the jobs of a queue that run in this process.
-func (h *hand) active(queue string) (n int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, g := range h.held {
-		if !g.over && g.queue == queue {
-			n++
-		}
-	}
-	return n
-}
-
 // inDatabase counts the jobs that run in one database.
 func (h *hand) inDatabase(id string) (n int) {
 	h.mu.Lock()

@@ -14,6 +14,7 @@ type haul struct {
 	grips  map[int64]*grip
 	order  map[int64]int      // of the rows, as they were found, from 1
 	passes []*haul            // whose rows are yet to be taken
+	want   int                // how many jobs it may be
 	found  int                // rows that were there, some of them beyond a limit
 	billed map[string]float64 // by owner: virtual seconds
 	spent  map[string]int     // by owner with a rate

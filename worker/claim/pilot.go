@@ -106,6 +106,7 @@ type producer struct {
 // JobFinish is called by River when an attempt is over and its end was handed to
 // the completer.
 func (p *producer) JobFinish(row *rivertype.JobRow) {
+	p.claimer.working.Add(-1)
 	p.lease.hand.finish(row, time.Now())
 	p.claimer.common.gave(row.Queue)
 }

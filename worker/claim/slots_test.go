@@ -28,21 +28,20 @@ func TestAClaimTakesTheSlotsThatAreFree(t *testing.T) {
 
 	deaf := p.claim(ctx, 4)
 	require.Len(t, deaf, 4, "a worker that only polls would not claim again before its next poll")
-	require.False(t, claim.Rung(p.lease))
 
-	claim.Heed(p.lease)
+	require.False(t, claim.Listen(p.lease))
 	more := p.claim(ctx, 1)
 	require.Len(t, more, 6, "4 of 10 slots are taken, River knew of one that is free")
-	require.True(t, claim.Rung(p.lease))
+	require.True(t, claim.Listen(p.lease))
 
 	p.finish(more[:3]...)
 	require.Len(t, p.claim(ctx, 3), 3, "all that are free")
-	require.False(t, claim.Rung(p.lease), "River asked for all of them, and calls again by itself")
+	require.False(t, claim.Listen(p.lease), "River asked for all of them, and calls again by itself")
 
 	require.Len(t, p.claim(ctx, 2), 2, "a stuck job's slot is one that River gives out")
 	p.finish(deaf...)
 	f.exec(`DELETE FROM river_job WHERE state = 'available'`)
 	f.exec(addJobs, 1, "k", 1, 1)
 	require.Len(t, p.claim(ctx, 1), 1)
-	require.False(t, claim.Rung(p.lease), "nothing is left")
+	require.False(t, claim.Listen(p.lease), "nothing is left")
 }
