@@ -61,6 +61,7 @@ type claimer struct {
 	busy    bool         // the last claim brought all that it asked for
 	slots   int          // of the queue in this process; 0: only River knows
 	working atomic.Int64 // jobs in River's slots
+	more    atomic.Bool  // River would not call again by itself, though there may be more
 	freed   float64      // slots that became free between River's call and the choice, a running mean
 	written int          // lanes, since floors were raised
 }
@@ -100,9 +101,7 @@ func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailable
 	c.lease.hand.take(params.ClientID, all.grips)
 	c.working.Add(int64(len(all.result.Jobs)))
 	c.busy = len(all.grips) == all.want
-	if c.busy && all.want > params.MaxToLock {
-		c.common.bell.ring(c.queue) // River calls again at once only after exactly as many as it asked for
-	}
+	c.more.Store(c.busy && all.want > params.MaxToLock) // for River counts on exactly as many as it asked for
 	c.common.stats.add(time.Since(began), all.looks, len(all.result.Jobs))
 	if c.common.conns != nil {
 		for _, g := range all.grips {

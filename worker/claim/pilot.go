@@ -109,6 +109,9 @@ func (p *producer) JobFinish(row *rivertype.JobRow) {
 	p.claimer.working.Add(-1)
 	p.lease.hand.finish(row, time.Now())
 	p.claimer.common.gave(row.Queue)
+	if p.claimer.more.Swap(false) { // the first that ends, as River does it: before, there is no slot
+		p.claimer.common.bell.ring(row.Queue)
+	}
 }
 
 // JobGetStuck finds nothing: River's rescuer, whose clock is its own and which

@@ -12,7 +12,8 @@ import (
 
 // A claim takes as many jobs as there are free slots when it chooses: River counted
 // them when it called, and jobs have ended since. It never takes more than that, and
-// River, which calls again at once only after as many as it asked for, is rung for.
+// River, which calls again at once only after as many as it asked for, is rung for
+// when the first of them ends.
 func TestAClaimTakesTheSlotsThatAreFree(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 3, 1)
@@ -32,14 +33,17 @@ func TestAClaimTakesTheSlotsThatAreFree(t *testing.T) {
 	require.False(t, claim.Listen(p.lease))
 	more := p.claim(ctx, 1)
 	require.Len(t, more, 6, "4 of 10 slots are taken, River knew of one that is free")
-	require.True(t, claim.Listen(p.lease))
+	require.False(t, claim.Listen(p.lease), "there is no free slot yet")
 
 	p.finish(more[:3]...)
+	require.True(t, claim.Listen(p.lease))
+	require.False(t, claim.Listen(p.lease), "once")
 	require.Len(t, p.claim(ctx, 3), 3, "all that are free")
 	require.False(t, claim.Listen(p.lease), "River asked for all of them, and calls again by itself")
 
 	require.Len(t, p.claim(ctx, 2), 2, "a stuck job's slot is one that River gives out")
 	p.finish(deaf...)
+	require.False(t, claim.Listen(p.lease))
 	f.exec(`DELETE FROM river_job WHERE state = 'available'`)
 	f.exec(addJobs, 1, "k", 1, 1)
 	require.Len(t, p.claim(ctx, 1), 1)
