@@ -180,6 +180,12 @@ func TestFaultsLimitsUnderKills(t *testing.T) {
 	require.NoError(t, env.Pool.QueryRow(ctx, `SELECT count(*) FROM headgate.outcomes WHERE attempt > 1`).Scan(&used))
 	t.Logf("%d SIGKILLs, with %v jobs in hand; %d jobs, %d effects, %d distinct; at most %d jobs of the budget's %d at work, and %d of the tenant's %d; %d attempts used",
 		kills, inFlight, enqueued, done, distinct, top[0], budget, top[1], most, used)
+	var rest string
+	require.NoError(t, env.Pool.QueryRow(ctx, `
+SELECT coalesce(string_agg(format('job %s, %s, attempt %s: %s, suspect %s', j.id, j.state, j.attempt,
+    (SELECT json_agg(o.* ORDER BY o.started_at) FROM headgate.outcomes o WHERE o.job_id = j.id), (SELECT to_json(s) FROM headgate.suspects s WHERE s.job_id = j.id)), E'\n'), 'none')
+FROM river_job j WHERE j.state <> 'completed' OR EXISTS (SELECT FROM headgate.outcomes o WHERE o.job_id = j.id AND o.state <> 'succeeded')`).Scan(&rest))
+	t.Logf("jobs that did not succeed: %s", rest)
 	require.Equal(t, enqueued, distinct, "jobs were lost")
 	require.Equal(t, done, distinct, "jobs were doubled")
 	require.Zero(t, used)
