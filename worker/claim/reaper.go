@@ -53,15 +53,14 @@ func (k *Keeper) reap(ctx context.Context, dead living) (bool, error) {
 // declared dead may wake, claim under its old name before its first heartbeat,
 // and then really die; nobody would bury it a second time. Rows of other River
 // clients have no token of ours and are left alone. It walks the running rows
-// and the living workers, both by partial indexes.
+// and, once (NOT IN, which is no join that could do so for each row), the living
+// workers, both by partial indexes.
 const orphansSQL = `
 SELECT DISTINCT split_part(j.attempted_by[array_upper(j.attempted_by, 1)], ':', 1)
 FROM river_job j
 WHERE j.state = 'running' AND j.attempted_by[array_upper(j.attempted_by, 1)] ~ '^[0-9a-f-]{36}:[0-9]+$'
-  AND NOT EXISTS (
-    SELECT FROM headgate.workers w
-    WHERE w.reaped_at IS NULL AND w.ended_at IS NULL
-      AND w.incarnation::text = split_part(j.attempted_by[array_upper(j.attempted_by, 1)], ':', 1))`
+  AND split_part(j.attempted_by[array_upper(j.attempted_by, 1)], ':', 1) NOT IN (
+    SELECT incarnation::text FROM headgate.workers WHERE reaped_at IS NULL AND ended_at IS NULL)`
 
 // sweep gives back this process's own strays, and the rows of incarnations that
 // are over, if they were so at the last pass too: one that has just woken ends
