@@ -217,15 +217,16 @@ func TestCancelledMeanwhileIsCancelledInTheHistory(t *testing.T) {
 }
 
 // Suspects run one after the other; each end calls the next, so that a process
-// with many does not wait a poll's time for each.
+// with many does not wait a poll's time for each. Who has met more deaths than the
+// others comes after them.
 func TestOneSuspectAfterTheOther(t *testing.T) {
 	t.Parallel()
 	b := &bench{t: t, rig: newRig(t, true), ctx: context.Background(), queue: "default"}
 	b.start(t, func(cfg *river.Config) { cfg.FetchPollInterval = never })
-	running, most := 0, 0
-	b.on("count", func(context.Context, *river.Job[act]) error {
+	running, most, order := 0, 0, []int64{}
+	b.on("count", func(_ context.Context, job *river.Job[act]) error {
 		b.mu.Lock()
-		running, most = running+1, max(most, running+1)
+		running, most, order = running+1, max(most, running+1), append(order, job.ID)
 		b.mu.Unlock()
 		b.exec(`SELECT pg_sleep(0.01)`)
 		b.mu.Lock()
@@ -238,6 +239,7 @@ func TestOneSuspectAfterTheOther(t *testing.T) {
 		ids = append(ids, b.insert("count", &river.InsertOpts{ScheduledAt: time.Now().Add(never)}))
 		b.suspect(ids[len(ids)-1])
 	}
+	b.exec(`UPDATE headgate.suspects SET deaths = 3 WHERE job_id = $1`, ids[0])
 	require.NoError(t, b.client.QueuePause(b.ctx, "default", nil)) // no claim is under way that does not know of suspects yet
 	b.paused("default", river.EventKindQueuePaused)
 	b.keep(t, b.lease, "suspicious")
@@ -247,6 +249,7 @@ func TestOneSuspectAfterTheOther(t *testing.T) {
 		b.wait("it ran", func() bool { return strings.HasPrefix(b.row(id), "completed attempt 1/") })
 	}
 	require.Equal(t, 1, most, "suspects at once")
+	require.Equal(t, append(ids[1:], ids[0]), order)
 	require.Zero(t, b.suspects())
 	require.Empty(t, b.wrong)
 }

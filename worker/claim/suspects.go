@@ -38,7 +38,7 @@ func (s *suspects) refresh(ctx context.Context, db interface {
 }
 
 const whichSuspectsSQL = `
-SELECT job_id FROM headgate.suspects WHERE job_id = ANY ($1) AND deaths >= 2 AND quarantined_at IS NULL ORDER BY job_id`
+SELECT job_id FROM headgate.suspects WHERE job_id = ANY ($1) AND deaths >= 2 AND quarantined_at IS NULL ORDER BY deaths, job_id`
 
 // putBackSQL undoes a claim. The wait keeps this process, which is not free to
 // run them, from claiming them again at once.
@@ -75,14 +75,16 @@ func (s *suspects) sift(ctx context.Context, db querier, token string, h *haul) 
 	return nil
 }
 
-// callNextSQL makes due, and wakes the queue of, the oldest of the suspects that
-// were put back and that nobody is claiming just now. By age, since putting back
-// moves scheduled_at: by that an unlucky one would be passed over for ever.
+// callNextSQL makes due, and wakes the queue of, one of the suspects that were put
+// back and that nobody is claiming just now. First who has met the fewest deaths: an
+// innocent that was unlucky three times would else be the next one's sole suspect as
+// well, while others may still be to blame. Then by age, since putting back moves
+// scheduled_at: by that an unlucky one would be passed over for ever.
 const callNextSQL = `
 WITH next AS (
     SELECT j.id FROM headgate.suspects s JOIN river_job j ON j.id = s.job_id
     WHERE s.deaths >= 2 AND s.quarantined_at IS NULL AND j.state = 'available' AND j.scheduled_at < now() + interval '1 second'
-    ORDER BY s.job_id LIMIT 1
+    ORDER BY s.deaths, s.job_id LIMIT 1
     FOR UPDATE OF j SKIP LOCKED
 ), due AS (
     UPDATE river_job j SET scheduled_at = least(j.scheduled_at, now()) FROM next WHERE j.id = next.id RETURNING j.queue
