@@ -180,12 +180,7 @@ func TestFaultsLimitsUnderKills(t *testing.T) {
 	require.NoError(t, env.Pool.QueryRow(ctx, `SELECT count(*) FROM headgate.outcomes WHERE attempt > 1`).Scan(&used))
 	t.Logf("%d SIGKILLs, with %v jobs in hand; %d jobs, %d effects, %d distinct; at most %d jobs of the budget's %d at work, and %d of the tenant's %d; %d attempts used",
 		kills, inFlight, enqueued, done, distinct, top[0], budget, top[1], most, used)
-	var rest string
-	require.NoError(t, env.Pool.QueryRow(ctx, `
-SELECT coalesce(string_agg(format('job %s, %s, attempt %s: %s, suspect %s', j.id, j.state, j.attempt,
-    (SELECT json_agg(o.* ORDER BY o.started_at) FROM headgate.outcomes o WHERE o.job_id = j.id), (SELECT to_json(s) FROM headgate.suspects s WHERE s.job_id = j.id)), E'\n'), 'none')
-FROM river_job j WHERE j.state <> 'completed' OR EXISTS (SELECT FROM headgate.outcomes o WHERE o.job_id = j.id AND o.state <> 'succeeded')`).Scan(&rest))
-	t.Logf("jobs that did not succeed: %s", rest)
+	t.Logf("jobs that did not succeed: %s", unsuccessful(t, env))
 	require.Equal(t, enqueued, distinct, "jobs were lost")
 	require.Equal(t, done, distinct, "jobs were doubled")
 	require.Zero(t, used)
@@ -194,6 +189,18 @@ FROM river_job j WHERE j.state <> 'completed' OR EXISTS (SELECT FROM headgate.ou
 	require.GreaterOrEqual(t, top[0], budget*9/10, "the budget was not used")
 	require.Equal(t, most, top[1], "the tenant's limit was not reached")
 	require.Positive(t, slices.Min(inFlight), "a process was killed that did nothing")
+}
+
+// unsuccessful are the jobs that have not succeeded, with their history and what is
+// held against them.
+func unsuccessful(t *testing.T, env *jobstest.Env) (list string) {
+	t.Helper()
+	require.NoError(t, env.Pool.QueryRow(context.Background(), `
+SELECT coalesce(string_agg(format('job %s, %s, attempt %s: %s, suspect %s', j.id, j.state, j.attempt,
+    (SELECT json_agg(o.* ORDER BY o.started_at) FROM headgate.outcomes o WHERE o.job_id = j.id),
+    (SELECT to_json(s) FROM headgate.suspects s WHERE s.job_id = j.id)), E'\n'), 'none')
+FROM river_job j WHERE j.state <> 'completed'`).Scan(&list))
+	return list
 }
 
 // mostAsleep counts every 20 ms who is asleep in a job, on the whole server and in
