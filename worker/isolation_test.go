@@ -154,6 +154,7 @@ FROM (
 		"function refuse_open_claim: nothing",
 		"function release_job: EXECUTE as definer",
 		"function tombstone: EXECUTE as definer",
+		"function watch_client: EXECUTE",
 		"function whoami: EXECUTE as definer",
 		"table fence: nothing",
 		"table identity: nothing",

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
@@ -104,6 +105,60 @@ func TestALostWorkersLongJobsStartTogether(t *testing.T) {
 	}
 	t.Logf("8 jobs of 3 s started again within %s of each other", last.Sub(first).Round(time.Millisecond))
 	require.Less(t, last.Sub(first), 3*time.Second, "they ran one after the other")
+}
+
+// What a dead worker's job had under way ends in the server before others begin
+// with the job: it would be work beyond the server's budget.
+func TestADeadWorkersStatementsEnd(t *testing.T) {
+	t.Parallel()
+	env, tenants := newBank(t)
+	ctx := context.Background()
+	bank := tenants[0]
+	watched := SlowTransfer{Transfer: Transfer{From: 1, To: 2, Amount: 1}, MS: 60_000}
+	for _, args := range []jobs.Args{watched, BareTransfer(watched)} { // the second's connection is its own: the control
+		_, err := env.Client.Enqueue(ctx, bank.tenant.Slug, args, enqueueTo(victimQueue))
+		require.NoError(t, err)
+	}
+	asleep := func(n int) []string {
+		var who []string
+		require.Eventually(t, func() bool {
+			rows, err := env.Pool.Query(ctx, `SELECT application_name FROM pg_stat_activity WHERE datname = $1 AND wait_event = 'PgSleep'`, bank.db.Job.Database)
+			require.NoError(t, err)
+			who, err = pgx.CollectRows(rows, pgx.RowTo[string])
+			require.NoError(t, err)
+			return len(who) == n
+		}, 20*time.Second, 10*time.Millisecond)
+		return who
+	}
+	v := newVictim(t, env, "victim", quickBeat)
+	asleep(2)
+	v.kill(t, env)
+	began := time.Now()
+	left := asleep(1)
+	t.Logf("over after %s, dead workers are known after %s", time.Since(began).Round(time.Millisecond), 4*quickBeat)
+	require.NotContains(t, left[0], SlowTransfer{}.Kind(), "the control is what must go on")
+}
+
+// Every form of work has the server look for its worker.
+func TestEveryJobsSessionLooksForItsWorker(t *testing.T) {
+	t.Parallel()
+	env := jobstest.New(t)
+	env.Tenant("acme", env.Database("acme", jobstest.DatabaseOpts{}).Name)
+	cfg := beatEvery(env.Config(), quickBeat)
+	env.Work(&cfg, func(w *worker.Worker) {
+		every := func(ctx context.Context, ask func(context.Context, string, ...any) pgx.Row, info *jobs.Info) error {
+			return ask(ctx, `SELECT current_setting('client_connection_check_interval')`).Scan(&info.Result.Output)
+		}
+		worker.InTx(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Transfer]) error { return every(ctx, tx.QueryRow, &job.Info) })
+		worker.InTx(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Late]) error { return every(ctx, tx.QueryRow, &job.Info) })
+		worker.ReadOnly(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Sum]) error { return every(ctx, tx.QueryRow, &job.Info) })
+		worker.OnConn(w, func(ctx context.Context, conn *pgx.Conn, job *jobs.Job[again]) error { return every(ctx, conn.QueryRow, &job.Info) })
+	})
+	for _, args := range []jobs.Args{Transfer{}, Late{}, Sum{}, again{}} {
+		got := env.Run("acme", args)
+		require.Equal(t, jobs.Succeeded, got.State, got.Message)
+		require.Equal(t, quickBeat.String(), got.Result.Output, args.Kind())
+	}
 }
 
 // supervise keeps one worker process running, as a service manager would, until

@@ -49,14 +49,14 @@ type entry struct {
 }
 
 const beginJob = `
-SELECT state, result, ARRAY[` + guard.Columns + `] FROM headgate.begin_job($1, $2, $3, $4, $5, $6, $7, $8)`
+SELECT state, result, ARRAY[` + guard.Columns + `] FROM headgate.begin_job($1, $2, $3, $4, $5, $6, $7, $8), headgate.watch_client($9, true)`
 
 // endJob raises if the transaction or its context is not what it was ($5).
 const endJob = `SELECT headgate.end_job($1, $2, $3, $4, $5, ARRAY[` + guard.Columns + `])`
 
 // The optimistic form: nothing is written until the end.
 const peekJob = `
-SELECT state, result, ARRAY[` + guard.Columns + `] FROM headgate.peek_job($1, $2, $3, $4, $5, $6, $7, $8)`
+SELECT state, result, ARRAY[` + guard.Columns + `] FROM headgate.peek_job($1, $2, $3, $4, $5, $6, $7, $8), headgate.watch_client($9, true)`
 
 const endLate = `SELECT headgate.end_late($1, $2, $3, $4, $5, ARRAY[` + guard.Columns + `])`
 
@@ -76,8 +76,8 @@ func (a *attempt) begin(ctx context.Context, conn *tenantdb.Conn, e entry) (bool
 	var state found
 	var result []byte
 	var before guard.State
-	err := open(ctx, conn, "BEGIN", e.begin, []any{a.place.OrgID, a.meta.UID, e.step, a.place.Generation, a.appName(),
-		a.timeout.Milliseconds(), a.w.cfg.LockTimeout.Milliseconds(), a.idleTimeout().Milliseconds()}, &state, &result, &before)
+	args := append([]any{a.place.OrgID, a.meta.UID, e.step, a.place.Generation, a.appName()}, a.limits()...)
+	err := open(ctx, conn, "BEGIN", e.begin, args, &state, &result, &before)
 	if err != nil {
 		return false, nil, opening(err)
 	}
@@ -137,13 +137,12 @@ func (a *attempt) recover(e entry, result []byte) error {
 	return nil
 }
 
-const enterJob = `SELECT ARRAY[` + guard.Columns + `] FROM headgate.enter_job($1, $2, $3, $4, $5, $6)`
+const enterJob = `SELECT ARRAY[` + guard.Columns + `] FROM headgate.enter_job($1, $2, $3, $4, $5, $6), headgate.watch_client($7, true)`
 
 // enter opens a read-only job: the same context and limits, no ledger row.
 func (a *attempt) enter(ctx context.Context, conn *tenantdb.Conn) (before guard.State, err error) {
-	err = open(ctx, conn, "BEGIN READ ONLY", enterJob, []any{a.place.OrgID, a.place.Generation, a.appName(),
-		a.timeout.Milliseconds(), a.w.cfg.LockTimeout.Milliseconds(), a.idleTimeout().Milliseconds()}, &before)
-	if err != nil {
+	args := append([]any{a.place.OrgID, a.place.Generation, a.appName()}, a.limits()...)
+	if err := open(ctx, conn, "BEGIN READ ONLY", enterJob, args, &before); err != nil {
 		return nil, opening(err)
 	}
 	return before, nil
@@ -295,6 +294,14 @@ func (a *attempt) ask(ctx context.Context) error {
 // appName names the job in the server's pg_stat_activity.
 func (a *attempt) appName() string {
 	return "headgate/" + a.row.Kind[:min(len(a.row.Kind), 40)] + "/" + a.meta.UID[max(len(a.meta.UID)-12, 0):]
+}
+
+// limits are what the server is told of a job's statements, in milliseconds: how
+// long one may run, wait for a lock, and leave the transaction idle, and how often
+// to look whether the worker is still there: one that is taken for dead must have
+// nothing at work any more, and that takes three heartbeats.
+func (a *attempt) limits() []any {
+	return []any{a.timeout.Milliseconds(), a.w.cfg.LockTimeout.Milliseconds(), a.idleTimeout().Milliseconds(), a.w.cfg.HeartbeatEvery.Milliseconds()}
 }
 
 func (a *attempt) idleTimeout() time.Duration {

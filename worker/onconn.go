@@ -27,14 +27,14 @@ import (
 var errUnsafe = errors.New("an attempt at this unsafe job began and did not tell of its end: look whether its effect is there; " +
 	"if it is not, run it as a new job with: headgate job rerun")
 
-const claimJob = `SELECT state, result FROM headgate.claim_job($1, $2, $3, $4, $5, $6, $7)`
+const claimJob = `SELECT state, result FROM headgate.claim_job($1, $2, $3, $4, $5, $6, $7), headgate.watch_client($8, false)`
 
 // onConn lends the handler the connection itself.
 func (a *attempt) onConn(ctx context.Context, conn *tenantdb.Conn) error {
 	var state found
 	var result []byte
-	err := conn.QueryRow(ctx, claimJob, a.place.OrgID, a.meta.UID, a.place.Generation, a.appName(),
-		a.timeout.Milliseconds(), a.w.cfg.LockTimeout.Milliseconds(), a.idleTimeout().Milliseconds()).Scan(&state, &result)
+	args := append([]any{a.place.OrgID, a.meta.UID, a.place.Generation, a.appName()}, a.limits()...)
+	err := conn.QueryRow(ctx, claimJob, args...).Scan(&state, &result)
 	if err != nil {
 		return lost(conn.Conn, opening(err))
 	}
