@@ -54,7 +54,7 @@ type claimer struct {
 	pool    *pgxpool.Pool
 	queue   string
 	lease   *Lease
-	common  *common
+	desk    *desk
 	blocks  blocks
 	groups  int          // of lanes, as of the last look
 	yield   float64      // jobs that a turn has brought, a running mean
@@ -71,18 +71,18 @@ type claimer struct {
 func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailableParams) (*haul, error) {
 	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
 	defer cancel()
-	c.common.turn.Lock()
-	defer c.common.turn.Unlock()
+	c.desk.turn.Lock()
+	defer c.desk.turn.Unlock()
 	conn, err := c.connection(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("claiming jobs: %w", err)
 	}
 	quiet := false
-	if heard := c.common.bell.heard(c.queue); !heard && !c.busy { // who was woken, or left jobs behind, need not ask
+	if heard := c.desk.bell.heard(c.queue); !heard && !c.busy { // who was woken, or left jobs behind, need not ask
 		quiet, err = c.quiet(ctx, conn)
 	}
 	if err != nil {
-		c.common.letGo()
+		c.desk.letGo()
 	}
 	if err != nil || quiet {
 		return &haul{result: &riverdriver.JobGetAvailableResult{}}, err
@@ -93,7 +93,7 @@ func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailable
 	all, err := c.transact(ctx, conn, params, paid)
 	if err != nil {
 		c.lease.hand.restore(c.queue, paid)
-		c.common.letGo() // the pool closes one that is in a transaction, and the turn ends with it
+		c.desk.letGo() // the pool closes one that is in a transaction, and the turn ends with it
 		return nil, err
 	}
 	// In hand before the turn is over: this process's claim for another queue would
@@ -102,10 +102,10 @@ func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailable
 	c.working.Add(int64(len(all.result.Jobs)))
 	c.busy = len(all.grips) == all.want
 	c.more.Store(c.busy && all.want > params.MaxToLock) // for River counts on exactly as many as it asked for
-	c.common.stats.add(time.Since(began), all.looks, len(all.result.Jobs))
-	if c.common.conns != nil {
+	c.desk.stats.add(time.Since(began), all.looks, len(all.result.Jobs))
+	if c.desk.conns != nil {
 		for _, g := range all.grips {
-			c.common.conns.Trust(g.server, g.database)
+			c.desk.conns.Trust(g.server, g.database)
 		}
 	}
 	return all, nil
@@ -128,11 +128,11 @@ func (c *claimer) owesNews(others bool) bool {
 	for _, s := range c.settled(nil) {
 		kept += s.places()
 	}
-	s := c.common
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.others = others
-	return s.given || kept < s.kept || others && kept > 0
+	d := c.desk
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.others = others
+	return d.given || kept < d.kept || others && kept > 0
 }
 
 // transact is the claim's transaction. It adds to paid what it writes of debts.
@@ -140,7 +140,7 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 	incarnation := c.lease.Incarnation()
 	batch, v := &pgx.Batch{}, &view{}
 	batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED") // what is read is as of after the lock
-	batch.Queue(lockSQL, strconv.FormatInt(lockWait.Milliseconds(), 10)+"ms", c.common.lock)
+	batch.Queue(lockSQL, strconv.FormatInt(lockWait.Milliseconds(), 10)+"ms", c.desk.lock)
 	batch.Queue(wakeSQL, c.queue, quantum, headStart)
 	looked := blocks{databases: c.blocks.databases, owners: c.blocks.owners} // groups that are full now may not be by then
 	most := c.most(params.MaxToLock + int(c.freed))
@@ -190,7 +190,7 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 	}
 	all.gather()
 	if all.missed {
-		c.common.gave("") // what was published is too much
+		c.desk.gave("") // what was published is too much
 	}
 	return all, nil
 }
@@ -202,7 +202,7 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 // Where nobody would hear the ring for the next claim, it is what River asked for.
 func (c *claimer) free(asked int) int {
 	now := asked
-	if c.slots > 0 && c.common.bell.heeded() {
+	if c.slots > 0 && c.desk.bell.heeded() {
 		now = max(asked, c.slots-int(c.working.Load()))
 	}
 	c.freed += (float64(now-asked) - c.freed) * 0.2
@@ -255,7 +255,7 @@ func (c *claimer) most(want int) int {
 // settled is what this process keeps of each server, besides its running jobs,
 // for as long as this claim lasts.
 func (c *claimer) settled(others []*hold) map[string]held {
-	if c.common.conns == nil {
+	if c.desk.conns == nil {
 		return nil
 	}
 	running, wanted := map[string]int{}, map[string]bool{}
@@ -267,7 +267,7 @@ func (c *claimer) settled(others []*hold) map[string]held {
 			wanted[id] = true
 		}
 	}
-	conns, stuck := c.common.conns.Settle(running, wanted)
+	conns, stuck := c.desk.conns.Settle(running, wanted)
 	settled := make(map[string]held, len(conns))
 	for id, n := range conns {
 		settled[id] = held{Jobs: stuck[id], Conns: n}
@@ -298,19 +298,19 @@ func (c *claimer) holds(v *view, all *haul, settled map[string]held) *hold {
 // commit publishes what the process holds, tells those who wait for some of it,
 // and ends the transaction.
 func (c *claimer) commit(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, v *view, mine *hold, waits bool) error {
-	s := c.common
-	s.mu.Lock()
-	began := waits && len(s.waiting) == 0
-	if s.waiting == nil {
-		s.waiting = map[string]bool{}
+	d := c.desk
+	d.mu.Lock()
+	began := waits && len(d.waiting) == 0
+	if d.waiting == nil {
+		d.waiting = map[string]bool{}
 	}
-	if delete(s.waiting, c.queue); waits {
-		s.waiting[c.queue] = true
+	if delete(d.waiting, c.queue); waits {
+		d.waiting[c.queue] = true
 	}
-	mine.Waits = slices.Sorted(maps.Keys(s.waiting))
-	given := s.given
-	s.given = false
-	s.mu.Unlock()
+	mine.Waits = slices.Sorted(maps.Keys(d.waiting))
+	given := d.given
+	d.given = false
+	d.mu.Unlock()
 	mine.Wants = c.blocks.servers
 	incarnation := c.lease.Incarnation()
 	hand, err := json.Marshal(mine)
@@ -321,7 +321,7 @@ func (c *claimer) commit(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, 
 		batch.Queue(raiseFloorsSQL, c.queue, floorSlack)
 		c.written = 0
 	}
-	changed := !bytes.Equal(hand, s.published) || s.asIf != incarnation
+	changed := !bytes.Equal(hand, d.published) || d.asIf != incarnation
 	if changed {
 		batch.Queue(publishSQL, incarnation, hand, len(mine.Waits) > 0)
 	}
@@ -337,22 +337,22 @@ func (c *claimer) commit(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, 
 	}
 	batch.Queue("COMMIT")
 	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
-		s.gave("")
+		d.gave("")
 		return fmt.Errorf("committing a claim: %w", err)
 	}
 	if changed {
-		s.published, s.asIf = hand, incarnation
+		d.published, d.asIf = hand, incarnation
 	}
 	places, kept := map[string]int{}, 0
 	for id, h := range mine.Servers {
 		places[id] = h.places()
 		kept += h.places()
 	}
-	s.mu.Lock()
-	s.others, s.kept, s.broken = len(waiters) > 0, kept, v.broken()
-	s.mu.Unlock()
-	if s.conns != nil {
-		s.conns.Allow(places)
+	d.mu.Lock()
+	d.others, d.kept, d.broken = len(waiters) > 0, kept, v.broken()
+	d.mu.Unlock()
+	if d.conns != nil {
+		d.conns.Allow(places)
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ func NewDriver(pool, listen *pgxpool.Pool, lease *Lease) *Driver {
 
 // GetListener is called by River.
 func (d *Driver) GetListener(params *riverdriver.GetListenenerParams) riverdriver.Listener {
-	return &ear{d.listen.GetListener(params), &d.pilot.lease.common.bell}
+	return &ear{d.listen.GetListener(params), &d.pilot.lease.desk.bell}
 }
 
 // PluginInit is called by River.

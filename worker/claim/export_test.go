@@ -43,12 +43,12 @@ const (
 
 // Listen listens to a process's bell from now on, and says whether it was rung.
 func Listen(l *Lease) bool {
-	_, rung := l.common.bell.next(func() {})
+	_, rung := l.desk.bell.next(func() {})
 	return rung
 }
 
 // LockApart lets a process take its turns without regard to others: the control.
-func LockApart(l *Lease, key int32) { l.common.lock = key }
+func LockApart(l *Lease, key int32) { l.desk.lock = key }
 
 // Rewrite writes bloated tables anew, as often as it is asked.
 func Rewrite(ctx context.Context, k *Keeper, oldSnapshot int) ([]string, error) {

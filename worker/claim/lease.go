@@ -30,12 +30,12 @@ type Lease struct {
 	claims      atomic.Int64
 	suspects    *suspects // what of this incarnation's claims is under suspicion
 	hand        *hand     // what of this process's claims is not ended yet
-	common      *common   // what its claimers have in common
+	desk        *desk     // where its claimers claim
 }
 
 // NewLease begins a first incarnation.
 func NewLease() *Lease {
-	l := &Lease{suspects: &suspects{}, hand: newHand(), common: &common{}}
+	l := &Lease{suspects: &suspects{}, hand: newHand(), desk: &desk{}}
 	l.Renew()
 	return l
 }
@@ -51,19 +51,19 @@ func (l *Lease) Renew() string {
 }
 
 // Connect makes claims go by this process's connections. Call it before the first.
-func (l *Lease) Connect(conns Connections) { l.common.conns = conns }
+func (l *Lease) Connect(conns Connections) { l.desk.conns = conns }
 
 // Slots says how many jobs of each queue this process runs at once. A claim then
 // takes as many as there are slots when it chooses, not when River called for it.
 // Call it before the first.
-func (l *Lease) Slots(queues map[string]int) { l.common.slots = queues }
+func (l *Lease) Slots(queues map[string]int) { l.desk.slots = queues }
 
 // Broken says whether a breaker in the central database stands between claims and
 // this server or database, as of this process's last claim.
-func (l *Lease) Broken(id string) bool { return l.common.isBroken(id) }
+func (l *Lease) Broken(id string) bool { return l.desk.isBroken(id) }
 
 // Stats returns how this process's claims have gone since the last call.
-func (l *Lease) Stats() Stats { return l.common.stats.take() }
+func (l *Lease) Stats() Stats { return l.desk.stats.take() }
 
 // drop forgets claims that are ended, or no longer this process's to end, and
 // returns whether there is room for a suspect now that there was not before.

@@ -85,15 +85,15 @@ func (p *pilot) ProducerInit(ctx context.Context, exec riverdriver.Executor, par
 	if _, err := p.pool.Exec(ctx, beginQueueSQL, params.Queue); err != nil {
 		return id, nil, fmt.Errorf("beginning to claim for queue %s: %w", params.Queue, err)
 	}
-	p.lease.common.enter()
+	p.lease.desk.enter()
 	return id, &producer{p.lease, &claimer{
-		pool: p.pool, queue: params.Queue, lease: p.lease, common: p.lease.common, slots: p.lease.common.slots[params.Queue],
+		pool: p.pool, queue: params.Queue, lease: p.lease, desk: p.lease.desk, slots: p.lease.desk.slots[params.Queue],
 	}}, nil
 }
 
 // ProducerShutdown is called by River when a producer has ended.
 func (p *pilot) ProducerShutdown(ctx context.Context, exec riverdriver.Executor, params *riverpilot.ProducerShutdownParams) error {
-	p.lease.common.leave()
+	p.lease.desk.leave()
 	return p.StandardPilot.ProducerShutdown(ctx, exec, params)
 }
 
@@ -108,9 +108,9 @@ type producer struct {
 func (p *producer) JobFinish(row *rivertype.JobRow) {
 	p.claimer.working.Add(-1)
 	p.lease.hand.finish(row, time.Now())
-	p.claimer.common.gave(row.Queue)
+	p.claimer.desk.gave(row.Queue)
 	if p.claimer.more.Swap(false) { // the first that ends, as River does it: before, there is no slot
-		p.claimer.common.bell.ring(row.Queue)
+		p.claimer.desk.bell.ring(row.Queue)
 	}
 }
 

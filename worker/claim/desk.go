@@ -11,9 +11,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// common is what the claimers of one process have in common. They take turns: the
-// database would make them do so anyway.
-type common struct {
+// desk is where the claimers of a process claim, one at a time and on one
+// connection: the database would make them take turns anyway.
+type desk struct {
 	bell  bell
 	lock  int32 // 0, but in a test that wants to see what happens without one
 	conns Connections
@@ -39,62 +39,62 @@ type common struct {
 // statements takes longer than running them, and each connection plans for itself.
 // It goes back to the pool now and then, for the pool's rules about age.
 func (c *claimer) connection(ctx context.Context) (*pgx.Conn, error) {
-	s := c.common
-	if s.conn != nil && time.Since(s.since) > keepConn {
-		s.letGo()
+	d := c.desk
+	if d.conn != nil && time.Since(d.since) > keepConn {
+		d.letGo()
 	}
-	if s.conn == nil {
+	if d.conn == nil {
 		conn, err := c.pool.Acquire(ctx)
 		if err != nil {
 			return nil, err
 		}
-		s.conn, s.since = conn, time.Now()
+		d.conn, d.since = conn, time.Now()
 	}
-	return s.conn.Conn(), nil
+	return d.conn.Conn(), nil
 }
 
 const keepConn = 5 * time.Minute
 
 // letGo gives the connection back. turn is held.
-func (s *common) letGo() {
-	if s.conn != nil {
-		s.conn.Release()
-		s.conn = nil
+func (d *desk) letGo() {
+	if d.conn != nil {
+		d.conn.Release()
+		d.conn = nil
 	}
 }
 
 // enter and leave count the producers; the connection goes with the last.
-func (s *common) enter() {
-	s.turn.Lock()
-	defer s.turn.Unlock()
-	s.producers++
+func (d *desk) enter() {
+	d.turn.Lock()
+	defer d.turn.Unlock()
+	d.producers++
 }
 
-func (s *common) leave() {
-	s.turn.Lock()
-	defer s.turn.Unlock()
-	if s.producers--; s.producers == 0 {
-		s.letGo()
+func (d *desk) leave() {
+	d.turn.Lock()
+	defer d.turn.Unlock()
+	if d.producers--; d.producers == 0 {
+		d.letGo()
 	}
 }
 
-func (s *common) isBroken(id string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.broken[id]
+func (d *desk) isBroken(id string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.broken[id]
 }
 
 // gave notes that an attempt has ended, and rings for those who wait for what it
 // held.
-func (s *common) gave(queue string) {
-	s.mu.Lock()
-	s.given = true
-	ring := slices.Collect(maps.Keys(s.waiting))
-	if len(ring) == 0 && s.others && queue != "" {
+func (d *desk) gave(queue string) {
+	d.mu.Lock()
+	d.given = true
+	ring := slices.Collect(maps.Keys(d.waiting))
+	if len(ring) == 0 && d.others && queue != "" {
 		ring = []string{queue}
 	}
-	s.mu.Unlock()
+	d.mu.Unlock()
 	for _, q := range ring {
-		s.bell.ring(q)
+		d.bell.ring(q)
 	}
 }
