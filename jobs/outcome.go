@@ -65,5 +65,5 @@ const (
 	ClassEscaped          Class = "escaped"           // the job's own SQL ended its transaction or changed its context
 	ClassUnsafe           Class = "unsafe"            // an unsafe kind began, and nobody knows whether it ended
 	ClassLostWorker       Class = "lost_worker"       // the worker died; another goes on
-	ClassQuarantined      Class = "quarantined"       // the worker died twice while this job alone was under suspicion
+	ClassQuarantined      Class = "quarantined"       // the worker died three times while this job alone was under suspicion
 )

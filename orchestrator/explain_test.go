@@ -217,7 +217,7 @@ func TestExplainFinished(t *testing.T) {
 		"cancelled":   {state: "cancelled", outcome: "cancelled", class: jobs.ClassTenant, says: "its last attempt was cancelled (tenant: why)"},
 		"by hand":     {state: "cancelled", outcome: "cancelled", sql: `UPDATE river_job SET metadata = metadata || '{"cancel_request": {"by": "ana", "at": "2026-01-01T00:00:00Z"}}' WHERE id = $1`, says: "it was cancelled by ana"},
 		"tombstone":   {state: "cancelled", outcome: "cancelled", sql: `UPDATE river_job SET metadata = metadata || '{"tombstone_uid": "x"}' WHERE id = $1`, says: "stopped in its tenant's ledger → `headgate job rerun"},
-		"quarantined": {state: "discarded", outcome: "discarded", class: jobs.ClassQuarantined, says: "it is in quarantine: its worker died twice while this job alone was under suspicion → find out"},
+		"quarantined": {state: "discarded", outcome: "discarded", class: jobs.ClassQuarantined, says: "it is in quarantine: its worker died three times while this job alone was under suspicion → find out"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			job := enqueue(t, env)

@@ -45,7 +45,7 @@ func explainFinished(job Job, a around) Fact {
 		}
 	case job.State == "discarded" && (a.quarantinedAt != nil || last != nil && last.Class == jobs.ClassQuarantined):
 		fact.Code = CodeQuarantined
-		fact.Fact = "it is in quarantine: its worker died twice while this job alone was under suspicion"
+		fact.Fact = "it is in quarantine: its worker died three times while this job alone was under suspicion"
 		fact.Next = "find out what it does to its worker; then `headgate job retry " + job.UID + "` releases it"
 	case job.Tombstone != "":
 		fact.Fact = "it was cancelled, and stopped in its tenant's ledger"

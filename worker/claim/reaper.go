@@ -8,8 +8,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// quarantineAfter is how many deaths a job must have been the only suspect of.
-const quarantineAfter = 2
+// quarantineAfter is how many deaths a job must have been the only suspect of. With
+// two, ten kills among three workers put an innocent job in quarantine once in seven
+// times; each more costs a worker that a poisoned job kills.
+const quarantineAfter = 3
 
 // reap declares one incarnation dead and gives its jobs back, in one
 // transaction, using no attempt. It returns false if the incarnation has beaten
@@ -17,9 +19,9 @@ const quarantineAfter = 2
 //
 // A job alone does not say why a worker died. So: every job in hand at a death
 // is noted, and a suspect from its second death on; a worker runs one suspect
-// at a time (suspects.go); a death counts against a job only if it was the sole suspect in hand, the
-// worker was not draining, and nothing else is killing workers just now. Two
-// such deaths put the job in quarantine.
+// at a time (suspects.go); a death counts against a job only if it was the sole
+// suspect in hand, the worker was not draining, and nothing else is killing workers
+// just now. quarantineAfter such deaths put the job in quarantine.
 func (k *Keeper) reap(ctx context.Context, dead living) (bool, error) {
 	var hand []inHand
 	quarantined := 0
@@ -238,7 +240,7 @@ WITH h AS (
            CASE WHEN m.poisoned THEN m.attempt ELSE m.attempt + 1 END,
            CASE WHEN m.poisoned THEN 'discarded' ELSE 'snoozed' END,
            CASE WHEN m.poisoned THEN 'quarantined' ELSE $4 END,
-           CASE WHEN m.poisoned THEN 'its worker died twice while this job alone was under suspicion; look at it, then release it with: headgate job retry'
+           CASE WHEN m.poisoned THEN 'its worker died three times while this job alone was under suspicion; look at it, then release it with: headgate job retry'
                 ELSE $5 END,
            coalesce(m.attempted_at, now()), now(), coalesce(m.metadata->>'schedule', ''), $3
     FROM moved m
