@@ -149,10 +149,18 @@ func TestEveryJobsSessionLooksForItsWorker(t *testing.T) {
 		every := func(ctx context.Context, ask func(context.Context, string, ...any) pgx.Row, info *jobs.Info) error {
 			return ask(ctx, `SELECT current_setting('client_connection_check_interval')`).Scan(&info.Result.Output)
 		}
-		worker.InTx(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Transfer]) error { return every(ctx, tx.QueryRow, &job.Info) })
-		worker.InTx(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Late]) error { return every(ctx, tx.QueryRow, &job.Info) })
-		worker.ReadOnly(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Sum]) error { return every(ctx, tx.QueryRow, &job.Info) })
-		worker.OnConn(w, func(ctx context.Context, conn *pgx.Conn, job *jobs.Job[again]) error { return every(ctx, conn.QueryRow, &job.Info) })
+		worker.InTx(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Transfer]) error {
+			return every(ctx, tx.QueryRow, &job.Info)
+		})
+		worker.InTx(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Late]) error {
+			return every(ctx, tx.QueryRow, &job.Info)
+		})
+		worker.ReadOnly(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Sum]) error {
+			return every(ctx, tx.QueryRow, &job.Info)
+		})
+		worker.OnConn(w, func(ctx context.Context, conn *pgx.Conn, job *jobs.Job[again]) error {
+			return every(ctx, conn.QueryRow, &job.Info)
+		})
 	})
 	for _, args := range []jobs.Args{Transfer{}, Late{}, Sum{}, again{}} {
 		got := env.Run("acme", args)

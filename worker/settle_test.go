@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -124,7 +125,7 @@ func TestAnOlderTenantSchemaIsUpgraded(t *testing.T) {
 	env.Tenant("acme", "acme")
 	ctx := context.Background()
 	_, err := db.Pool.Exec(ctx, `
-DROP FUNCTION headgate.end_late, headgate.end_job, headgate.refuse_escape, headgate.fill_version, headgate.keep_version CASCADE;
+DROP FUNCTION headgate.end_late, headgate.end_job, headgate.refuse_escape, headgate.fill_version, headgate.keep_version, headgate.watch_client CASCADE;
 ALTER TABLE headgate.identity DROP COLUMN version, DROP COLUMN serves;
 REVOKE SELECT (database_id) ON headgate.identity FROM headgate_job;
 DELETE FROM headgate.migrations WHERE version > 5`)
@@ -139,6 +140,34 @@ DELETE FROM headgate.migrations WHERE version > 5`)
 	require.NoError(t, db.Pool.QueryRow(ctx, `SELECT max(version) FROM headgate.migrations`).Scan(&version))
 	_, newest := migrations.Versions()
 	require.Equal(t, newest, version)
+}
+
+// A server that cannot look whether its client is still there has jobs that work,
+// as they did before anybody asked it to.
+func TestAServerThatCannotWatchItsClients(t *testing.T) {
+	t.Parallel()
+	env := jobstest.New(t)
+	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
+	env.Tenant("acme", "acme")
+	_, err := db.Pool.Exec(context.Background(), fmt.Sprintf(`
+DROP FUNCTION headgate.watch_client;
+DELETE FROM headgate.migrations WHERE version = 8;
+CREATE SCHEMA older;
+CREATE FUNCTION older.set_config(text, text, boolean) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE 'unrecognized configuration parameter "%%"', $1 USING ERRCODE = 'undefined_object';
+END $$;
+GRANT USAGE ON SCHEMA older TO PUBLIC;
+ALTER DATABASE %s SET search_path = older, pg_catalog, public`, pgx.Identifier{db.Job.Database}.Sanitize()))
+	require.NoError(t, err)
+	env.Work(nil, func(w *worker.Worker) {
+		worker.ReadOnly(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Sum]) error {
+			return tx.QueryRow(ctx, `SELECT current_setting('client_connection_check_interval')`).Scan(&job.Result.Output)
+		})
+	})
+	got := env.Run("acme", Sum{})
+	require.Equal(t, jobs.Succeeded, got.State, got.Message)
+	require.Equal(t, "0", got.Result.Output)
 }
 
 // A tombstone that the centre enqueues stops its job in the tenant's ledger, as
