@@ -13,16 +13,18 @@ const JanitorLock = janitorLock
 
 // Statements whose plans are looked at, and their settings.
 const (
-	ClaimDueSQL       = claimDueSQL
-	TickSQL           = tickSQL
-	NoBitmapScan      = noBitmapScan
-	SelectAttemptsSQL = selectAttempts
-	StandingSQL       = standingSQL
-	TurnSQL           = turnSQL
-	AroundSQL         = aroundSQL
-	HeldSQL           = heldSQL
-	LanesOfSQL        = lanesOfSQL
-	OnIndexesSQL      = onIndexesSQL
+	ClaimDueSQL         = claimDueSQL
+	TickSQL             = tickSQL
+	NoBitmapScan        = noBitmapScan
+	SelectAttemptsSQL   = selectAttempts
+	SelectIDOfUIDSQL    = selectIDOfUID
+	SelectUnfinishedSQL = selectUnfinished
+	StandingSQL         = standingSQL
+	TurnSQL             = turnSQL
+	AroundSQL           = aroundSQL
+	HeldSQL             = heldSQL
+	LanesOfSQL          = lanesOfSQL
+	OnIndexesSQL        = onIndexesSQL
 )
 
 // ClassSteps is what explain says to do about a class.

@@ -56,7 +56,7 @@ LEFT JOIN headgate.databases d
     ON d.id = coalesce(CASE WHEN j.metadata->>'database' ~ '^[0-9a-f-]{36}$' THEN (j.metadata->>'database')::uuid END, t.database_id)
 `
 
-const selectJobByUID = jobColumns + `WHERE j.metadata ? 'job_uid' AND j.metadata->>'job_uid' = $1`
+const selectJobByUID = jobColumns + `WHERE j.id = (` + selectIDOfUID + `)`
 
 const selectJobByID = jobColumns + `WHERE j.id = $1`
 

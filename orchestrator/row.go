@@ -50,7 +50,7 @@ SELECT id, kind, state::text, queue, priority, attempt, max_attempts, args, tags
 FROM river_job
 `
 
-const lockRowByUID = rowColumns + `WHERE metadata ? 'job_uid' AND metadata->>'job_uid' = $1 FOR UPDATE`
+const lockRowByUID = rowColumns + `WHERE id = (` + selectIDOfUID + `) FOR UPDATE`
 
 const lockRowByID = rowColumns + `WHERE id = $1 FOR UPDATE`
 

@@ -169,7 +169,7 @@ const selectUnfinished = `
 SELECT u.uid
 FROM unnest($1::text[]) AS u (uid)
 CROSS JOIN LATERAL (
-    SELECT FROM river_job j WHERE j.metadata ? 'job_uid' AND j.metadata->>'job_uid' = u.uid AND j.finalized_at IS NULL LIMIT 1) running`
+    SELECT FROM river_job j WHERE j.state <> 'completed' AND j.metadata ? 'job_uid' AND j.metadata->>'job_uid' = u.uid AND j.finalized_at IS NULL LIMIT 1) running`
 
 // unfinished returns those of the jobs that have not ended.
 func unfinished(ctx context.Context, tx pgx.Tx, uids []string) (map[string]bool, error) {
