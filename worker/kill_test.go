@@ -136,6 +136,7 @@ func TestADeadWorkersStatementsEnd(t *testing.T) {
 	began := time.Now()
 	left := asleep(1)
 	t.Logf("over after %s, dead workers are known after %s", time.Since(began).Round(time.Millisecond), 4*quickBeat)
+	require.Less(t, time.Since(began), 4*quickBeat, "others begin with its jobs by then")
 	require.NotContains(t, left[0], SlowTransfer{}.Kind(), "the control is what must go on")
 }
 

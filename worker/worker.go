@@ -246,7 +246,7 @@ func (a kindArgs) Kind() string { return a.kind }
 
 // riverWorker joins one kind to River, by a middleware around what River does for a
 // job: around the decoding of arguments, which we do ourselves, and River's own
-// resumable steps. That is a fifth of what a short job costs this process.
+// resumable steps, some 4 us a job.
 type riverWorker struct {
 	river.WorkerDefaults[kindArgs]
 	around []rivertype.WorkerMiddleware
