@@ -129,10 +129,13 @@ func TestOnceAsJSON(t *testing.T) {
 var (
 	anyUID   = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f-]{21}`)
 	anyTime  = regexp.MustCompile(` +\d+(ms|\.\ds)`)
+	padding  = regexp.MustCompile(`  +`)
 	anyCount = regexp.MustCompile(`\d+ jobs: \d+ succeeded`)
 
-	// A schedule of the habits may come due at any minute of the day.
+	// A schedule of the habits may come due at any minute of the day, and its
+	// name makes a column wider; the one due soon is due again on a slow machine.
 	otherSchedules = regexp.MustCompile(`(?m)^.* schedule (nightly|monday|workday|quarterly)-.*\n`)
+	dueSoon        = regexp.MustCompile(`(?m)(^.* schedule live-brands .*\n)+`)
 )
 
 func TestOnceAsTable(t *testing.T) {
@@ -152,10 +155,11 @@ func TestOnceAsTable(t *testing.T) {
 	}
 	got := strings.ReplaceAll(out.String(), folder, "FOLDER")
 	got = otherSchedules.ReplaceAllString(got, "")
+	got = dueSoon.ReplaceAllString(got, "$1")
 	got = anyUID.ReplaceAllString(got, "UID")
 	got = anyTime.ReplaceAllString(got, "  TIME")
 	got = anyCount.ReplaceAllString(got, "N jobs: N succeeded")
-	got = regexp.MustCompile(`OUTCOME +TOOK`).ReplaceAllString(got, "OUTCOME  TOOK")
+	got = padding.ReplaceAllString(got, "  ") // TestFailuresAreShown sees to the columns
 	golden(t, "table.golden", got)
 }
 

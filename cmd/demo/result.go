@@ -62,7 +62,8 @@ func (d *demo) inspect(ctx context.Context, list []orchestrator.Job) (*result, e
 	return r, nil
 }
 
-// outcomes reads how each job ended, and sorts them by tenant.
+// outcomes reads how each job ended, and sorts them by tenant: first what was
+// asked for, in that order, then what schedules made, which comes due in between.
 func (d *demo) outcomes(ctx context.Context, list []orchestrator.Job) ([]endedJob, error) {
 	ended := make([]endedJob, len(list))
 	for i, job := range list {
@@ -79,7 +80,9 @@ func (d *demo) outcomes(ctx context.Context, list []orchestrator.Job) ([]endedJo
 		}
 	}
 	slices.SortFunc(ended, func(a, b endedJob) int {
-		return cmp.Or(cmp.Compare(d.position(a.Job), d.position(b.Job)), cmp.Compare(a.Database, b.Database), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(
+			cmp.Compare(d.position(a.Job), d.position(b.Job)), cmp.Compare(a.Database, b.Database),
+			cmp.Compare(a.Schedule, b.Schedule), cmp.Compare(a.ID, b.ID))
 	})
 	return ended, nil
 }
