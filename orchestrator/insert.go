@@ -70,8 +70,7 @@ func (c *Client) acceptMany(ctx context.Context, tx pgx.Tx, items []item) ([]Enq
 }
 
 // selectIDOfUID finds the row of a UID by two indexes: that of UIDs has no completed
-// rows, and those are in the history, unless an outcome could not be stored at all: such
-// a row is known by its number only.
+// rows, and those are in the history.
 const selectIDOfUID = `
 SELECT id FROM (
     SELECT id FROM river_job WHERE state <> 'completed' AND metadata ? 'job_uid' AND metadata->>'job_uid' = $1::text

@@ -30,12 +30,21 @@ type end struct {
 	settling    bool // a cancelled job that is not settled yet goes back all the same
 }
 
-// bare is the end without anything that only tells about it.
+// bare is the end without anything that only tells about it. Its outcome stays,
+// without its texts: it is how a completed job's UID is found.
 func (e end) bare(why error) end {
 	e.metadata = nil
 	if e.err != nil {
 		text, _ := json.Marshal(map[string]any{"at": time.Now(), "error": "the error's own text could not be stored: " + why.Error()}) // never fails
 		e.err = ptr(string(text))
+	}
+	if o := e.outcome; o != nil {
+		e.outcome = &jobs.Outcome{
+			ID: o.ID, JobUID: o.JobUID, JobID: o.JobID, TenantID: o.TenantID, DatabaseID: o.DatabaseID,
+			Kind: o.Kind, Attempt: o.Attempt, State: o.State, Class: o.Class, Recovered: o.Recovered,
+			Message:   "its details could not be stored: " + why.Error(),
+			StartedAt: o.StartedAt, EndedAt: o.EndedAt, Result: jobs.Result{Rows: o.Result.Rows},
+		}
 	}
 	return e
 }

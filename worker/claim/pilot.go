@@ -173,8 +173,8 @@ func (p *pilot) endGroup(ctx context.Context, ends []end) (ended map[int64]strin
 
 // endEach ends attempts one by one, since something in the group is not fit for
 // the database, and the whole process would wait for that one for ever. The one
-// that is to blame ends without its metadata and its error's text, and without
-// its outcome if that does not help.
+// that is to blame ends without its metadata and its texts, and without its
+// outcome if that does not help.
 func (p *pilot) endEach(ctx context.Context, ends []end) (map[int64]string, error) {
 	all := make(map[int64]string, len(ends))
 	for _, e := range ends {
