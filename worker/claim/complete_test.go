@@ -146,8 +146,8 @@ func TestEndsOfAGroup(t *testing.T) {
 	})
 }
 
-// An outcome that the history cannot hold keeps no other from being written, and
-// its job ends without it.
+// An outcome that the history cannot hold keeps no other from being written: it goes
+// there without its texts, and its job ends without it if that does not help.
 func TestAnOutcomeThatDoesNotFit(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t)
@@ -160,5 +160,10 @@ func TestAnOutcomeThatDoesNotFit(t *testing.T) {
 	nul.Message = "a\x00b"
 	g.add(t, "mine:1", rivertype.JobStateCompleted, nul)
 	require.Equal(t, 3, g.end(t))
-	require.Len(t, g.outcomes(t), 1)
+	all := g.outcomes(t)
+	require.Len(t, all, 2)
+	require.Empty(t, all[g.params.ID[0]].Message)
+	told := all[g.params.ID[2]]
+	require.Equal(t, nul.JobUID, told.JobUID)
+	require.Regexp(t, `\Aits details could not be stored: .* invalid byte sequence`, told.Message)
 }
