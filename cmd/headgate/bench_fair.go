@@ -214,7 +214,8 @@ func (s *benchStage) measureShares(ctx context.Context) (all []comparison, err e
 }
 
 // shares lets a worker run for a while with more jobs of some tenants than it can
-// do, and says what of the worker's time each received.
+// do, and says what of the worker's time each received. It begins when the worker is
+// at it, so that nobody's start counts.
 func (s *benchStage) shares(ctx context.Context, who *side, tenants int, weight bool, length func(int) time.Duration, of func([]float64, time.Duration) float64) (h half, err error) {
 	if weight && who == s.ours {
 		undo, err := s.weigh(ctx)
@@ -223,42 +224,87 @@ func (s *benchStage) shares(ctx context.Context, who *side, tenants int, weight 
 		}
 		defer func() { err = errors.Join(err, undo(context.WithoutCancel(ctx))) }()
 	}
-	n := max(10*tenants, int(1.2*float64(fairSlots)*s.opts.seconds/fairJob.Seconds())*4)
+	n := max(10*tenants, int(1.2*float64(fairSlots)*s.opts.seconds/fairJob.Seconds())*4) + 4*fairSlots
 	if err := s.load(ctx, who, s.ofTenants(n, 1, tenants)); err != nil {
 		return h, err
 	}
-	var mu sync.Mutex
-	received, jobs, over := make([]float64, tenants), 0, false
-	enough := newTally(2 * tenants) // jobs, or there is nothing to compare
+	received, underWay := newWorkerTime(tenants), newTally(4*fairSlots)
 	stop, err := who.work(ctx, benchWork{cooldown: tuned, begun: func(n int) {
 		tenant := n%s.tenantCount() - 1
-		began := time.Now()
+		underWay.one()
+		defer received.job(tenant)()
 		<-time.After(length(tenant))
-		mu.Lock()
-		defer mu.Unlock()
-		if !over {
-			received[tenant] += time.Since(began).Seconds()
-			jobs++
-			enough.one()
-		}
 	}})
 	if err != nil {
 		return h, err
 	}
+	defer func() { err = errors.Join(err, stop(context.WithoutCancel(ctx))) }()
+	if err := underWay.wait(ctx); err != nil {
+		return h, err
+	}
 	clock := s.start()
+	from := time.Now()
+	before, begunBefore := received.byNow()
 	timer := time.NewTimer(s.opts.half())
 	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
+	for enough := false; !enough; { // jobs, or there is nothing to compare
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return h, context.Cause(ctx)
+		}
+		_, begun := received.byNow()
+		enough = begun-begunBefore >= 2*tenants
+		timer.Reset(fairJob)
 	}
-	waiting := enough.wait(ctx)
-	mu.Lock()
-	over = true
-	h = clock.stop(max(jobs, 1))
-	h.value = of(received, h.took)
-	mu.Unlock()
-	return h, errors.Join(waiting, stop(context.WithoutCancel(ctx)))
+	took := time.Since(from)
+	after, begun := received.byNow()
+	h = clock.stop(begun - begunBefore)
+	for i := range after {
+		after[i] -= before[i]
+	}
+	h.value = of(after, took)
+	return h, nil
+}
+
+// workerTime adds up how long jobs of each tenant were in their handlers, those
+// that still are included: of long jobs, many are at either end of a measurement.
+type workerTime struct {
+	mu      sync.Mutex
+	since   time.Time
+	seconds []float64 // ends less beginnings, since then
+	running []int
+	begun   int
+}
+
+func newWorkerTime(tenants int) *workerTime {
+	return &workerTime{since: time.Now(), seconds: make([]float64, tenants), running: make([]int, tenants)}
+}
+
+// job counts a job from now until what it returns is called.
+func (w *workerTime) job(tenant int) (end func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begun++
+	w.running[tenant]++
+	w.seconds[tenant] -= time.Since(w.since).Seconds()
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.running[tenant]--
+		w.seconds[tenant] += time.Since(w.since).Seconds()
+	}
+}
+
+// byNow is the time of each tenant, in seconds, and how many jobs have begun.
+func (w *workerTime) byNow() (seconds []float64, begun int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	seconds, now := slices.Clone(w.seconds), time.Since(w.since).Seconds()
+	for i, n := range w.running {
+		seconds[i] += float64(n) * now
+	}
+	return seconds, w.begun
 }
 
 // weigh gives the first busy tenant three times the weight, and returns what takes

@@ -1,0 +1,30 @@
+package main
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// What a job took counts from when it began, also while it runs.
+func TestWorkerTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorkerTime(2)
+		short := w.job(0)
+		time.Sleep(2 * time.Second)
+		long := w.job(1)
+		time.Sleep(time.Second)
+		short()
+		time.Sleep(3 * time.Second)
+		seconds, begun := w.byNow()
+		require.InDeltaSlice(t, []float64{3, 4}, seconds, 1e-6)
+		require.Equal(t, 2, begun)
+		long()
+		time.Sleep(time.Second)
+		seconds, _ = w.byNow()
+		require.InDeltaSlice(t, []float64{3, 4}, seconds, 1e-6)
+	})
+}
