@@ -91,17 +91,39 @@ func reportsIn(t *testing.T, folder string) (files []string) {
 	return files
 }
 
-func TestOnceAsJSON(t *testing.T) {
+// Two at once are not in each other's way, and each shows what it did.
+func TestTwoAtOnce(t *testing.T) {
 	t.Parallel()
-	var out, errs bytes.Buffer
-	opts, err := parse([]string{"--once", "-o", "json"}, &errs)
+	folder := t.TempDir()
+	var table, tableErrs, object, objectErrs bytes.Buffer
+	forTable, err := parse([]string{"--once", "--dir", folder}, &tableErrs)
 	require.NoError(t, err)
-	d := newDemo(opts, screen{out: &out, err: &errs})
-	require.Equal(t, exitOK, d.run(t.Context()), errs.String())
-	t.Cleanup(func() { _ = os.RemoveAll(d.folder) })
+	forJSON, err := parse([]string{"--once", "-o", "json"}, &objectErrs)
+	require.NoError(t, err)
+	asTable := newDemo(forTable, screen{out: &table, err: &tableErrs})
+	asJSON := newDemo(forJSON, screen{out: &object, err: &objectErrs})
+	t.Cleanup(func() { _ = os.RemoveAll(asJSON.folder) })
 
+	var both sync.WaitGroup
+	codes := [2]int{}
+	for i, d := range []*demo{asTable, asJSON} {
+		both.Go(func() { codes[i] = d.run(t.Context()) })
+	}
+	both.Wait()
+	require.Equal(t, [2]int{exitOK, exitOK}, codes, "%s%s", tableErrs.String(), objectErrs.String())
+	requireNoPassword(t, asTable, table.String()+tableErrs.String())
+	requireNoPassword(t, asJSON, objectErrs.String())
+	requireGone(t, asTable)
+	requireGone(t, asJSON)
+	requireTable(t, folder, table.String(), tableErrs.String())
+	requireObject(t, object.Bytes())
+}
+
+// requireObject looks at what programs read.
+func requireObject(t *testing.T, out []byte) {
+	t.Helper()
 	var s map[string]any
-	decoder := json.NewDecoder(&out)
+	decoder := json.NewDecoder(bytes.NewReader(out))
 	require.NoError(t, decoder.Decode(&s))
 	require.ErrorIs(t, decoder.Decode(&s), io.EOF, "one object, and nothing behind it")
 
@@ -122,8 +144,6 @@ func TestOnceAsJSON(t *testing.T) {
 	csv, err := os.ReadFile(reportsIn(t, folder)[0])
 	require.NoError(t, err)
 	require.Regexp(t, `\Abrand,budget,tasks,unfinished,points_left,newest\nAcorn Studio Online,\d+,`, string(csv))
-	requireNoPassword(t, d, errs.String())
-	requireGone(t, d)
 }
 
 var (
@@ -138,22 +158,17 @@ var (
 	dueSoon        = regexp.MustCompile(`(?m)(^.* schedule live-brands .*\n)+`)
 )
 
-func TestOnceAsTable(t *testing.T) {
-	t.Parallel()
-	folder := t.TempDir()
-	var out, errs bytes.Buffer
-	d := newDemo(options{once: true, format: "table", dir: folder}, screen{out: &out, err: &errs})
-	require.Equal(t, exitOK, d.run(t.Context()), errs.String())
-	requireNoPassword(t, d, out.String()+errs.String())
-	requireGone(t, d)
-	require.Regexp(t, `(?s)\d+\.\d s: a private Postgres with 29 tenants in 11 databases, 15033 tasks in all\n.*\d+\.\d s: all jobs have ended\n\z`, errs.String())
+// requireTable looks at what people read.
+func requireTable(t *testing.T, folder, out, errs string) {
+	t.Helper()
+	require.Regexp(t, `(?s)\d+\.\d s: a private Postgres with 29 tenants in 11 databases, 15033 tasks in all\n.*\d+\.\d s: all jobs have ended\n\z`, errs)
 
 	for _, file := range reportsIn(t, folder) {
 		key, err := filepath.Rel(folder, file)
 		require.NoError(t, err)
-		require.Contains(t, out.String(), key)
+		require.Contains(t, out, key)
 	}
-	got := strings.ReplaceAll(out.String(), folder, "FOLDER")
+	got := strings.ReplaceAll(out, folder, "FOLDER")
 	got = otherSchedules.ReplaceAllString(got, "")
 	got = dueSoon.ReplaceAllString(got, "$1")
 	got = anyUID.ReplaceAllString(got, "UID")
@@ -172,20 +187,6 @@ func golden(t *testing.T, name, got string) {
 	want, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.Equal(t, string(want), got)
-}
-
-func TestTwoAtOnce(t *testing.T) {
-	t.Parallel()
-	var both sync.WaitGroup
-	codes, errs := [2]int{}, [2]bytes.Buffer{}
-	for i := range codes {
-		folder := t.TempDir()
-		both.Go(func() {
-			codes[i] = run(t.Context(), []string{"--once", "--dir", folder}, screen{out: io.Discard, err: &errs[i]})
-		})
-	}
-	both.Wait()
-	require.Equal(t, [2]int{exitOK, exitOK}, codes, "%s%s", errs[0].String(), errs[1].String())
 }
 
 func TestInterrupted(t *testing.T) {

@@ -224,11 +224,11 @@ func (s *benchStage) shares(ctx context.Context, who *side, tenants int, weight 
 		}
 		defer func() { err = errors.Join(err, undo(context.WithoutCancel(ctx))) }()
 	}
-	n := max(10*tenants, int(1.2*float64(fairSlots)*s.opts.seconds/fairJob.Seconds())*4) + 4*fairSlots
+	n := max(10*tenants, int(1.2*float64(fairSlots)*s.opts.seconds/fairJob.Seconds())*4) + 2*fairSlots
 	if err := s.load(ctx, who, s.ofTenants(n, 1, tenants)); err != nil {
 		return h, err
 	}
-	received, underWay := newWorkerTime(tenants), newTally(4*fairSlots)
+	received, underWay := newWorkerTime(tenants), newTally(2*fairSlots)
 	stop, err := who.work(ctx, benchWork{cooldown: tuned, begun: func(n int) {
 		tenant := n%s.tenantCount() - 1
 		underWay.one()
