@@ -245,11 +245,14 @@ func (s *benchStage) shares(ctx context.Context, who *side, tenants int, weight 
 	clock := s.start()
 	from := time.Now()
 	before, begunBefore := received.byNow()
-	timer := time.NewTimer(s.opts.half())
+	timer, stuck := time.NewTimer(s.opts.half()), time.NewTimer(stuckAfter)
 	defer timer.Stop()
+	defer stuck.Stop()
 	for enough := false; !enough; { // jobs, or there is nothing to compare
 		select {
 		case <-timer.C:
+		case <-stuck.C:
+			return h, errStuck
 		case <-ctx.Done():
 			return h, context.Cause(ctx)
 		}
