@@ -38,13 +38,10 @@ func (e end) bare(why error) end {
 		text, _ := json.Marshal(map[string]any{"at": time.Now(), "error": "the error's own text could not be stored: " + why.Error()}) // never fails
 		e.err = ptr(string(text))
 	}
-	if o := e.outcome; o != nil {
-		e.outcome = &jobs.Outcome{
-			ID: o.ID, JobUID: o.JobUID, JobID: o.JobID, TenantID: o.TenantID, DatabaseID: o.DatabaseID,
-			Kind: o.Kind, Attempt: o.Attempt, State: o.State, Class: o.Class, Recovered: o.Recovered,
-			Message:   "its details could not be stored: " + why.Error(),
-			StartedAt: o.StartedAt, EndedAt: o.EndedAt, Result: jobs.Result{Rows: o.Result.Rows},
-		}
+	if e.outcome != nil {
+		o := *e.outcome
+		o.Message, o.Trace, o.SQLState, o.Result.Output = "its details could not be stored: "+why.Error(), "", "", ""
+		e.outcome = &o
 	}
 	return e
 }
