@@ -8,7 +8,7 @@ import "testing"
 // TestMidnightIsSpread, in make test.
 func TestFaultsMidnight(t *testing.T) {
 	if testing.Short() {
-		t.Skip("the smoke of it is in make test")
+		t.Skip("the smoke of it is TestMidnightIsSpread, in make test")
 	}
 	midnight(t, 10_000, 4)
 }

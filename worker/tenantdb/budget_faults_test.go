@@ -12,7 +12,7 @@ import (
 func TestFaultsTheBudgetOfAServer(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("makes 200 databases: make faults")
+		t.Skip("the smoke of it is TestTheBudgetOfAServer, in make test")
 	}
 	keepsTheBudget(t, 200, 20, 64, 100, 100*time.Millisecond)
 }
