@@ -69,6 +69,11 @@ type Config struct {
 	// is blamed on a job. 0 means five times DeadAfter.
 	BlameWindow time.Duration
 
+	// RescueForeignAfter is how long after its beginning an attempt that another River
+	// client left running is taken to be over: its job then goes on here. 0 means 1
+	// hour, as for River's own rescuer; it must be longer than such a client's jobs.
+	RescueForeignAfter time.Duration
+
 	// BreakerPause is how long nothing is claimed for a server or database that does
 	// not answer, give or take a fifth, before one job may try it. 0 means 3 seconds.
 	BreakerPause time.Duration

@@ -167,7 +167,7 @@ func (w *Worker) newKeeper(id string) *claim.Keeper {
 	return claim.NewKeeper(claim.KeeperConfig{
 		Pool: w.cfg.Pool, Lease: w.lease, Worker: id, Logger: w.cfg.Logger, Fenced: w.fenced,
 		Kinds: slices.Sorted(maps.Keys(w.kinds)), Queues: slices.Sorted(maps.Keys(w.cfg.Queues)),
-		Every: w.cfg.HeartbeatEvery, DeadAfter: w.cfg.DeadAfter, BlameWindow: w.cfg.BlameWindow,
+		Every: w.cfg.HeartbeatEvery, DeadAfter: w.cfg.DeadAfter, BlameWindow: w.cfg.BlameWindow, RescueForeignAfter: w.cfg.RescueForeignAfter,
 		ClockSlack: w.cfg.ClockSlack, Servers: w.serverLoad,
 	})
 }

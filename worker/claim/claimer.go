@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -139,8 +138,8 @@ func (c *claimer) owesNews(others bool) bool {
 func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdriver.JobGetAvailableParams, paid map[string]owing) (*haul, error) {
 	incarnation := c.lease.Incarnation()
 	batch, v := &pgx.Batch{}, &view{}
-	batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED") // what is read is as of after the lock
-	batch.Queue(lockSQL, strconv.FormatInt(lockWait.Milliseconds(), 10)+"ms", c.desk.lock)
+	batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE") // what is read is as of after the lock
+	queueLock(batch, lockWait, c.desk.lock)
 	batch.Queue(wakeSQL, c.queue, quantum, headStart)
 	looked := blocks{databases: c.blocks.databases, owners: c.blocks.owners} // groups that are full now may not be by then
 	most := c.most(params.MaxToLock + int(c.freed))

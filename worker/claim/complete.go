@@ -3,9 +3,12 @@ package claim
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -46,6 +49,29 @@ func (e end) bare(why error) end {
 	return e
 }
 
+// fit writes an end, without its metadata and its texts if it holds what Postgres cannot
+// store, and without its outcome if that does not help.
+func fit(ctx context.Context, log *slog.Logger, e end, write func(end) (map[int64]string, error)) (map[int64]string, error) {
+	ended, err := write(e)
+	if !unwritable(err) {
+		return ended, err
+	}
+	log.ErrorContext(ctx, "the end of an attempt holds what Postgres cannot store; it is written without its details",
+		"job_id", e.id, "state", e.state, "error", err)
+	bare := e.bare(err)
+	if ended, err = write(bare); unwritable(err) {
+		bare.outcome = nil
+		ended, err = write(bare)
+	}
+	return ended, err
+}
+
+// unwritable says of an error that it is the data's own: it will come again.
+func unwritable(err error) bool {
+	pgErr, misfit := (*pgconn.PgError)(nil), (*misfitError)(nil)
+	return errors.As(err, &misfit) || errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "22") || strings.HasPrefix(pgErr.Code, "23") || strings.HasPrefix(pgErr.Code, "54"))
+}
+
 // querier is a pool, where each statement commits by itself, or what stands for a
 // transaction.
 type querier interface {
@@ -55,15 +81,16 @@ type querier interface {
 
 // endAttempts ends a group of attempts, writes their outcomes and inserts the
 // jobs that they asked for, and returns the states of the rows that were the
-// callers' own.
+// callers' own. It waits for a locked row as long as lockWait says, a setting of
+// Postgres; "" leaves the transaction's own.
 //
 // Mostly that is one statement. Those after it are for jobs that have asked for
 // others, which takes a transaction, and for rows that were ended before: that
 // statement must come second, to see with its own snapshot what the first has
 // waited for. If it fails and the first has committed, the group that is handed
 // over again finds all its rows ended before.
-func endAttempts(ctx context.Context, db querier, ends []end) (map[int64]string, error) {
-	ended, err := updateEnded(ctx, db, endSQL, ends)
+func endAttempts(ctx context.Context, db querier, ends []end, lockWait string) (map[int64]string, error) {
+	ended, err := updateEnded(ctx, db, endSQL, ends, lockWait)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +98,7 @@ func endAttempts(ctx context.Context, db querier, ends []end) (map[int64]string,
 		return ended, err
 	}
 	rest := slices.DeleteFunc(slices.Clone(ends), func(e end) bool { _, ok := ended[e.id]; return ok })
-	before, err := updateEnded(ctx, db, endedBeforeSQL, rest)
+	before, err := updateEnded(ctx, db, endedBeforeSQL, rest, lockWait)
 	maps.Copy(ended, before)
 	return ended, err
 }
@@ -86,6 +113,12 @@ const endColumns = `
          AS e (id, token, state, attempt, err, finalized_at, scheduled_at, metadata, settling,
                outcome, job_uid, tenant_id, database_id, tried, outcome_state, class, sqlstate, message, trace,
                recovered, started_at, ended_at, rows, output, schedule, worker)`
+
+// boundSQL bounds the statement's waits for locks, if $27 says so: it is part of both
+// statements, which are transactions of their own, because setting it before would take
+// a round trip.
+const boundSQL = `bound AS MATERIALIZED (
+    SELECT set_config('lock_timeout', coalesce(nullif($27::text, ''), current_setting('lock_timeout')), true) AS wait`
 
 // toldSQL writes the outcomes of ended rows.
 const toldSQL = `), told AS (
@@ -111,12 +144,12 @@ const toldSQL = `), told AS (
 // An attempt that has ended without a death clears its suspicion.
 //
 // When a job is to run again was computed by this process's clock; the distance
-// from its present time ($28) is what counts, from the database's.
+// from its present time ($29) is what counts, from the database's.
 //
 // A job that somebody asked to cancel while it ran ends as cancelled instead of
 // being tried again, as in River's own statement.
 const endSQL = `
-WITH e AS (
+WITH ` + boundSQL + `), e AS (
     SELECT *, coalesce(state, ($3::text[])[1]) AS next,
            coalesce(state, ($3::text[])[1]) IN ('available', 'retryable', 'scheduled') AND NOT coalesce(settling, ($9::boolean[])[1]) AS again` + endColumns + `
 ), ended AS (
@@ -124,12 +157,12 @@ WITH e AS (
     SET state = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN 'cancelled' ELSE e.next::river_job_state END,
         attempt = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN j.attempt ELSE coalesce(e.attempt, j.attempt) END,
         errors = CASE WHEN e.err IS NULL THEN j.errors ELSE array_append(j.errors, e.err) END,
-        finalized_at = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN coalesce($27::timestamptz, now())
+        finalized_at = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN coalesce($28::timestamptz, now())
                             ELSE coalesce(e.finalized_at, j.finalized_at) END,
         scheduled_at = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN j.scheduled_at
-                            ELSE coalesce(now() + (e.scheduled_at - $28::timestamptz), j.scheduled_at) END,
+                            ELSE coalesce(now() + (e.scheduled_at - $29::timestamptz), j.scheduled_at) END,
         metadata = CASE WHEN e.metadata IS NULL THEN j.metadata ELSE j.metadata || e.metadata END
-    FROM e
+    FROM bound, e
     WHERE j.id = e.id AND j.state::text = 'running' AND j.attempted_by[array_upper(j.attempted_by, 1)] = e.token
     RETURNING j.state::text AS became, j.kind, e.*
 ` + toldSQL + `
@@ -142,10 +175,10 @@ SELECT id, became FROM ended`
 // JobCompleteTx or by this same group, whose reply was lost. Of the end it takes
 // the metadata, and the outcome if that is not there yet.
 const endedBeforeSQL = `
-WITH ended AS (
+WITH ` + boundSQL + `), ended AS (
     UPDATE river_job j
     SET metadata = j.metadata || coalesce(e.metadata, '{}')
-    FROM (SELECT *` + endColumns + `) e
+    FROM bound, (SELECT *` + endColumns + `) e
     WHERE j.id = e.id AND j.state <> 'running' AND j.attempted_by[array_upper(j.attempted_by, 1)] = e.token
     RETURNING j.state::text AS became, j.kind, e.*
 ` + toldSQL + `
@@ -155,7 +188,7 @@ SELECT id, became FROM ended`
 
 // updateEnded runs one of the two and returns the states of the rows that it has
 // found.
-func updateEnded(ctx context.Context, db querier, sql string, ends []end) (map[int64]string, error) {
+func updateEnded(ctx context.Context, db querier, sql string, ends []end, lockWait string) (map[int64]string, error) {
 	ended := make(map[int64]string, len(ends))
 	if len(ends) == 0 {
 		return ended, nil
@@ -175,7 +208,7 @@ func updateEnded(ctx context.Context, db querier, sql string, ends []end) (map[i
 	if err != nil {
 		return nil, err
 	}
-	args = append(args, outcomes...)
+	args = append(append(args, outcomes...), lockWait)
 	if sql == endSQL {
 		args = append(args, ends[0].now, time.Now())
 	}

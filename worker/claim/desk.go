@@ -55,11 +55,13 @@ func (c *claimer) connection(ctx context.Context) (*pgx.Conn, error) {
 
 const keepConn = 5 * time.Minute
 
-// letGo gives the connection back. turn is held.
+// letGo gives the connection back, and what is known of the row in headgate.hands with
+// it: a claim whose commit was not answered, or was lost by a crash of the server, may
+// have left another. turn is held.
 func (d *desk) letGo() {
 	if d.conn != nil {
 		d.conn.Release()
-		d.conn = nil
+		d.conn, d.published = nil, nil
 	}
 }
 

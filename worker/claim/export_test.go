@@ -8,6 +8,9 @@ const (
 	EndedBeforeSQL   = endedBeforeSQL
 	GiveBackSQL      = giveBackSQL
 	TakeHandSQL      = takeHandSQL
+	InHandSQL        = inHandSQL
+	TakeForeignSQL   = takeForeignSQL
+	LockedRowsSQL    = lockedRowsSQL
 	TakeStraysSQL    = takeStraysSQL
 	RunningSQL       = runningSQL
 	OrphansSQL       = orphansSQL
@@ -61,3 +64,6 @@ var SweepLanes = (*Keeper).sweepLanes
 
 // Pass is one pass of a keeper's loop.
 var Pass = (*Keeper).runOnce
+
+// RescueForeign is one look for rows of other clients.
+var RescueForeign = (*Keeper).rescueForeign

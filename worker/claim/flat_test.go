@@ -26,7 +26,7 @@ func (f *fleet) cost(t *testing.T, most int) claimCost {
 	tx, err := f.pool.Begin(ctx)
 	require.NoError(t, err)
 	defer func() { _ = tx.Rollback(ctx) }()
-	_, err = tx.Exec(ctx, claim.LockSQL, "5s", 0)
+	_, err = tx.Exec(ctx, claim.LockSQL, "5s", 0, "3s")
 	require.NoError(t, err)
 	var turns []byte
 	require.NoError(t, tx.QueryRow(ctx, `

@@ -46,6 +46,7 @@ type hand struct {
 	failing bool                  // the last group of ends was not written: ends are waiting
 	strays  map[claimed]time.Time // rows in nobody's hands, and since when the keeper has known them
 	left    map[claimed]Left      // what attempts have left for their ends
+	late    map[claimed]end       // ends that wait for a row which somebody has locked
 	owed    map[string]*debts     // by queue
 }
 
@@ -61,7 +62,7 @@ type Left struct {
 
 func newHand() *hand {
 	return &hand{
-		claims: map[string]bool{}, held: map[claimed]*grip{}, strays: map[claimed]time.Time{}, left: map[claimed]Left{},
+		claims: map[string]bool{}, held: map[claimed]*grip{}, strays: map[claimed]time.Time{}, left: map[claimed]Left{}, late: map[claimed]end{},
 		owed: map[string]*debts{},
 	}
 }
@@ -142,6 +143,7 @@ func (h *hand) drop(ends []end) {
 	for _, e := range ends {
 		delete(h.held, claimed{e.id, e.token})
 		delete(h.left, claimed{e.id, e.token})
+		delete(h.late, claimed{e.id, e.token})
 	}
 }
 
@@ -166,7 +168,7 @@ func (h *hand) lost(running []claimed, now time.Time, patience time.Duration) (l
 	strays := map[claimed]time.Time{}
 	for _, c := range running {
 		g := h.held[c]
-		if h.claims[c.token] || g != nil && (!g.over || h.failing) {
+		if _, late := h.late[c]; late || h.claims[c.token] || g != nil && (!g.over || h.failing) {
 			continue
 		}
 		since, known := h.strays[c]

@@ -36,6 +36,10 @@ type KeeperConfig struct {
 	// five times DeadAfter.
 	BlameWindow time.Duration
 
+	// RescueForeignAfter is how long after its beginning an attempt of another River
+	// client counts as left behind. 0 means 1 hour, as for River's own rescuer.
+	RescueForeignAfter time.Duration
+
 	// ClockSlack is how long a job may wait because of a clock that jumped, besides
 	// one pass. 0 means 10 seconds; it must be longer than River's scheduling
 	// interval, 5 seconds. WarnSkew is the difference between this process's clock
@@ -68,6 +72,7 @@ type Keeper struct {
 	warned   time.Time // of a skew that has not ended
 	lastPass time.Time
 	passes   int
+	atOnce   int // jobs of a dead worker to give back in one transaction
 	rules    rewriteRules
 	seen     map[string]sighting // by incarnation
 	nameless bool                // this incarnation is not registered yet
@@ -90,6 +95,7 @@ func NewKeeper(cfg KeeperConfig) *Keeper {
 	cfg.Every = cmp.Or(cfg.Every, 10*time.Second)
 	cfg.DeadAfter = cmp.Or(cfg.DeadAfter, 30*time.Second)
 	cfg.BlameWindow = cmp.Or(cfg.BlameWindow, 5*cfg.DeadAfter)
+	cfg.RescueForeignAfter = cmp.Or(cfg.RescueForeignAfter, time.Hour)
 	cfg.ClockSlack = cmp.Or(cfg.ClockSlack, 10*time.Second)
 	cfg.WarnSkew = cmp.Or(cfg.WarnSkew, time.Second)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
@@ -98,7 +104,7 @@ func NewKeeper(cfg KeeperConfig) *Keeper {
 	}
 	rules := bySnapshot
 	rules.every = rewriteEvery * cfg.Every
-	return &Keeper{cfg: cfg, seen: map[string]sighting{}, rules: rules}
+	return &Keeper{cfg: cfg, seen: map[string]sighting{}, rules: rules, atOnce: giveBackAtOnce}
 }
 
 // Start registers the incarnation, so that nothing is ever claimed by one that
@@ -162,8 +168,10 @@ func (k *Keeper) loop(ctx context.Context, done chan<- struct{}) {
 	}
 }
 
-// runOnce is one pass: beat, look, reap. It returns the incarnations that it
-// declared dead.
+// runOnce is one pass: beat, then each step of the pass. It returns the incarnations
+// that it declared dead, and the errors of all steps that failed: one step that fails,
+// or waits for somebody else's lock, keeps no other from its work. Each pass begins with
+// another step, so that what is left of a pass after a slow step is not always the same.
 func (k *Keeper) runOnce(ctx context.Context, now time.Time) (reaped []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, max(k.cfg.Every, time.Second))
 	defer cancel()
@@ -179,35 +187,42 @@ func (k *Keeper) runOnce(ctx context.Context, now time.Time) (reaped []string, e
 	if !alive {
 		return nil, k.fence(ctx)
 	}
-	if err := k.cfg.Lease.suspects.refresh(ctx, k.cfg.Pool); err != nil {
-		return nil, err
+	k.passes++
+	steps := []func(context.Context) error{
+		func(ctx context.Context) error { return k.cfg.Lease.suspects.refresh(ctx, k.cfg.Pool) },
+		func(ctx context.Context) error { _, err := k.putRight(ctx); return err },
+		func(ctx context.Context) (err error) { reaped, err = k.reapDead(ctx, now); return err },
+		func(ctx context.Context) error { return k.returnStrays(ctx, now) },
+		k.returnOrphans,
+		k.endLate,
+		func(ctx context.Context) error { _, err := k.rewrite(ctx); return err },
 	}
-	if _, err := k.putRight(ctx); err != nil {
-		return nil, err
+	if k.passes%sweepEvery == 0 {
+		steps = append(steps, func(ctx context.Context) error { _, err := k.sweepLanes(ctx); return err }, k.rescueForeign)
 	}
+	var failed []error
+	for i := range steps {
+		step, cancel := context.WithTimeout(ctx, max(k.cfg.Every/3, time.Second/3))
+		failed = append(failed, steps[(k.passes+i)%len(steps)](step))
+		cancel()
+	}
+	return reaped, errors.Join(failed...)
+}
+
+// reapDead looks at the other workers and reaps the dead.
+func (k *Keeper) reapDead(ctx context.Context, now time.Time) (reaped []string, err error) {
 	others, err := k.look(ctx)
 	if err != nil {
 		return nil, err
 	}
+	var failed []error
 	for _, other := range k.judge(now, others) {
 		ok, err := k.reap(ctx, other)
-		if err != nil {
-			return reaped, err
-		}
-		if ok {
+		if failed = append(failed, err); ok {
 			reaped = append(reaped, other.incarnation)
 		}
 	}
-	if err := k.sweep(ctx); err != nil {
-		return reaped, err
-	}
-	if k.passes++; k.passes%sweepEvery == 0 {
-		if _, err := k.sweepLanes(ctx); err != nil {
-			return reaped, err
-		}
-	}
-	_, err = k.rewrite(ctx)
-	return reaped, err
+	return reaped, errors.Join(failed...)
 }
 
 // living is another incarnation, as its row stands.

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -25,7 +24,9 @@ SELECT NOT EXISTS (SELECT FROM headgate.wakeups WHERE queue = $1)
    AND NOT EXISTS (SELECT FROM headgate.lanes WHERE queue = $1 AND wake_at <= (SELECT clock_timestamp())),
        EXISTS (SELECT FROM headgate.hands WHERE waiting AND incarnation <> $2)`
 
-// lockSQL takes the turn. The commit of a claim is not flushed: a crash of the
+// lockSQL takes the turn, waits for it for $1 at most, and loses it to a session that
+// says nothing for $3: a process that stops in the middle of its claim holds up all
+// others for so long and no longer. The commit of a claim is not flushed: a crash of the
 // server that loses one gives its jobs to another claim with another token, and
 // the first one's end is refused; since the log is written in order, no end can
 // outlive the claim that it belongs to.
@@ -36,7 +37,8 @@ SELECT NOT EXISTS (SELECT FROM headgate.wakeups WHERE queue = $1)
 const lockSQL = `
 SELECT set_config('synchronous_commit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
        set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true),
-       set_config('headgate.floors', 'kept', true), set_config('lock_timeout', $1, true), pg_advisory_xact_lock(4737, $2)`
+       set_config('headgate.floors', 'kept', true), set_config('idle_in_transaction_session_timeout', $3, true),
+       set_config('lock_timeout', $1, true), pg_advisory_xact_lock(4737, $2)`
 
 // wakeSQL makes lanes active that have got rows, or whose time has come, and
 // reads again what the catalog and the limits say of their owners. A lane that
@@ -263,7 +265,3 @@ func scanCandidate(row pgx.CollectableRow) (c candidate, err error) {
 	}
 	return c, err
 }
-
-// lockWait is how long a claim waits for its turn before it leaves it to the next
-// poll.
-const lockWait = 5 * time.Second

@@ -4,17 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river/riverdriver"
 	"github.com/riverqueue/river/rivershared/baseservice"
@@ -134,16 +131,16 @@ func (p *pilot) JobSetStateIfRunningMany(ctx context.Context, exec riverdriver.E
 	if tx, ok := exec.(riverdriver.ExecutorTx); ok {
 		return p.endWithin(ctx, tx, ends)
 	}
-	ended, err := p.endGroup(ctx, ends)
-	if unwritable(err) {
-		ended, err = p.endEach(ctx, ends)
-	}
+	ended, over, err := p.end(ctx, ends)
 	p.lease.hand.wrote(err == nil)
 	if err != nil {
 		return nil, err
 	}
-	if room := p.forget(ends); room {
-		p.callNext(ctx, exec)
+	if room := p.forget(over); room {
+		p.callNext(ctx)
+	}
+	if err := p.lease.endLate(ctx, p.pool, p.log); err != nil {
+		p.log.WarnContext(ctx, "could not end attempts whose rows were locked; they are tried again", "error", err)
 	}
 	rows := make([]*rivertype.JobRow, 0, len(ended))
 	for id, state := range ended { // River wants to know what became of them, no more
@@ -152,17 +149,47 @@ func (p *pilot) JobSetStateIfRunningMany(ctx context.Context, exec riverdriver.E
 	return rows, nil
 }
 
+// end ends attempts, and returns what became of them, and which of them are over: the
+// ends of others wait for their rows (late.go). An end that is not fit for the database
+// is written without its details: the whole process would else wait for it for ever.
+func (p *pilot) end(ctx context.Context, ends []end) (ended map[int64]string, over []end, err error) {
+	ended, err = p.endGroup(ctx, ends)
+	if err == nil {
+		return ended, ends, nil
+	}
+	if lockedOut(err) {
+		ended, over, err = p.endApart(ctx, ends)
+	}
+	if !unwritable(err) {
+		return ended, over, err
+	}
+	all := make(map[int64]string, len(ends))
+	for _, e := range ends {
+		ended, err := fit(ctx, p.log, e, func(e end) (map[int64]string, error) { return p.endGroup(ctx, []end{e}) })
+		done := []end{e}
+		if lockedOut(err) {
+			ended, done, err = p.endApart(ctx, done)
+		}
+		if err != nil {
+			return nil, nil, err // River hands over the group again; what is done is not done twice
+		}
+		maps.Copy(all, ended)
+		over = append(over, done...)
+	}
+	return all, over, nil
+}
+
 // endGroup ends attempts, all or none of those that are still running: by one
 // statement, or in a transaction if they have asked for other jobs.
 func (p *pilot) endGroup(ctx context.Context, ends []end) (ended map[int64]string, err error) {
 	fault.Point(fault.Completing)
 	if slices.ContainsFunc(ends, func(e end) bool { return len(e.followUps) > 0 }) {
-		err = pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
-			ended, err = endAttempts(ctx, tx, ends)
+		err = inTx(ctx, p.pool, func(tx pgx.Tx) error {
+			ended, err = endAttempts(ctx, tx, ends, endLockWait)
 			return err
 		})
 	} else {
-		ended, err = endAttempts(ctx, p.pool, ends)
+		ended, err = endAttempts(ctx, p.pool, ends, endLockWait)
 	}
 	if err != nil {
 		return nil, err
@@ -171,35 +198,20 @@ func (p *pilot) endGroup(ctx context.Context, ends []end) (ended map[int64]strin
 	return ended, nil
 }
 
-// endEach ends attempts one by one, since something in the group is not fit for
-// the database, and the whole process would wait for that one for ever. The one
-// that is to blame ends without its metadata and its texts, and without its
-// outcome if that does not help.
-func (p *pilot) endEach(ctx context.Context, ends []end) (map[int64]string, error) {
-	all := make(map[int64]string, len(ends))
-	for _, e := range ends {
-		ended, err := p.endGroup(ctx, []end{e})
-		if unwritable(err) {
-			p.log.ErrorContext(ctx, "the end of an attempt holds what Postgres cannot store; it is written without its details",
-				"job_id", e.id, "state", e.state, "error", err)
-			bare := e.bare(err)
-			if ended, err = p.endGroup(ctx, []end{bare}); unwritable(err) {
-				bare.outcome = nil
-				ended, err = p.endGroup(ctx, []end{bare})
-			}
-		}
-		if err != nil {
-			return nil, err // River hands over the group again; what is done is not done twice
-		}
-		maps.Copy(all, ended)
+// endApart ends attempts beside rows that somebody has locked, whose ends wait. It
+// returns the attempts that have ended.
+func (p *pilot) endApart(ctx context.Context, ends []end) (ended map[int64]string, over []end, err error) {
+	ended, late, err := endFree(ctx, p.pool, ends)
+	if err != nil {
+		return nil, nil, err
 	}
-	return all, nil
-}
-
-// unwritable says of an error that it is the data's own: it will come again.
-func unwritable(err error) bool {
-	pgErr, misfit := (*pgconn.PgError)(nil), (*misfitError)(nil)
-	return errors.As(err, &misfit) || errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "22") || strings.HasPrefix(pgErr.Code, "23") || strings.HasPrefix(pgErr.Code, "54"))
+	if !p.lease.hand.postpone(late) {
+		return nil, nil, fmt.Errorf("ending %d attempts: somebody has locked the rows of %d others", len(ends), maxLate)
+	}
+	if len(late) > 0 {
+		p.log.WarnContext(ctx, "somebody has locked rows of the queue whose attempts are over; they end when the rows are free", "jobs", len(late), "first_job_id", late[0].id)
+	}
+	return ended, without(ends, late), nil
 }
 
 // endWithin ends attempts in the caller's transaction, and answers with whole
@@ -207,7 +219,7 @@ func unwritable(err error) bool {
 // ours to know: the attempts stay in hand until River ends them once more, when
 // their handlers have returned.
 func (p *pilot) endWithin(ctx context.Context, tx riverdriver.ExecutorTx, ends []end) ([]*rivertype.JobRow, error) {
-	ended, err := endAttempts(ctx, p.unwrap(tx), ends)
+	ended, err := endAttempts(ctx, p.unwrap(tx), ends, "") // its caller's bounds
 	if err != nil || len(ended) == 0 {
 		return nil, err
 	}
@@ -290,15 +302,8 @@ func (p *pilot) tokenOfUndecodable(id int64) string {
 // callNext calls a suspect for the place that has become free: the claims that
 // came meanwhile were not full, so River would wait for its next poll, as it does
 // if this fails.
-func (p *pilot) callNext(ctx context.Context, exec riverdriver.Executor) {
-	tx, err := exec.Begin(ctx)
-	if err == nil {
-		defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // after a commit this does nothing
-		if _, err = p.unwrap(tx).Exec(ctx, callNextSQL); err == nil {
-			err = tx.Commit(ctx)
-		}
-	}
-	if err != nil {
+func (p *pilot) callNext(ctx context.Context) {
+	if _, err := p.pool.Exec(ctx, callNextSQL); err != nil {
 		p.log.WarnContext(ctx, "could not call the next suspect; it waits for the next poll", "error", err)
 	}
 }

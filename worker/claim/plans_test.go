@@ -76,10 +76,13 @@ func TestPlans(t *testing.T) {
 		index     []string // any of these on river_job
 		rows      float64  // of river_job at most, in all
 	}{
-		{"end", claim.EndSQL, append(slices.Clone(ends), "NULL", "now()"), []string{byID}, 50},
-		{"ended before", claim.EndedBeforeSQL, ends, []string{byID}, 50},
+		{"end", claim.EndSQL, append(slices.Clone(ends), "''", "NULL", "now()"), []string{byID}, 50},
+		{"ended before", claim.EndedBeforeSQL, append(slices.Clone(ends), "''"), []string{byID}, 50},
 		{"give back", claim.GiveBackSQL, []string{idList, falseList, "'w1'", "'lost_worker'", "''"}, []string{byID}, 50},
-		{"take hand", claim.TakeHandSQL, []string{quoted}, []string{running}, 50},
+		{"take hand", claim.TakeHandSQL, []string{quoted, "3", "1000"}, []string{running}, 50},
+		{"in hand", claim.InHandSQL, []string{quoted}, []string{running}, 50},
+		{"take foreign", claim.TakeForeignSQL, []string{"'1 hour'", "1000"}, []string{running, byState}, runningRows},
+		{"rows that are locked", claim.LockedRowsSQL, []string{idList}, []string{byID}, 2 * 50},
 		{"take strays", claim.TakeStraysSQL, []string{idList, tokenList}, []string{byID, byState}, runningRows},
 		{"running", claim.RunningSQL, []string{"'{" + incarnation(1) + ",\"\"}'"}, []string{running}, 50},
 		{"orphans", claim.OrphansSQL, nil, []string{running, byState}, runningRows},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // quarantineAfter is how many deaths a job must have been the only suspect of. With
@@ -13,32 +14,32 @@ import (
 // times; each more costs a worker that a poisoned job kills.
 const quarantineAfter = 3
 
-// reap declares one incarnation dead and gives its jobs back, in one
-// transaction, using no attempt. It returns false if the incarnation has beaten
-// since, or somebody else has reaped it.
+// giveBackAtOnce is how many jobs of a dead worker go back in one transaction, at most.
+const giveBackAtOnce = 1000
+
+// reap declares one incarnation dead and then gives its jobs back, using no attempt. It
+// returns false if the incarnation has beaten since, or somebody else is reaping it.
 //
 // A job alone does not say why a worker died. So: every job in hand at a death
 // is noted, and a suspect from its second death on; a worker runs one suspect
 // at a time (suspects.go); a death counts against a job only if it was the sole
 // suspect in hand, the worker was not draining, and nothing else is killing workers
 // just now. quarantineAfter such deaths put the job in quarantine.
+//
+// Should this process stop in between, or somebody have a row locked, what is left
+// is found as the jobs of an incarnation that is over (returnOrphans).
 func (k *Keeper) reap(ctx context.Context, dead living) (bool, error) {
-	var hand []inHand
-	quarantined := 0
-	err := pgx.BeginFunc(ctx, k.cfg.Pool, func(tx pgx.Tx) (err error) {
+	hand := 0
+	err := inTx(ctx, k.cfg.Pool, func(tx pgx.Tx) (err error) {
 		draining, err := bury(ctx, tx, dead)
 		if err != nil {
 			return err
 		}
-		if hand, err = takeHand(ctx, tx, dead.incarnation); err != nil || len(hand) == 0 {
+		rows, err := takeRows(ctx, tx, inHandSQL, dead.incarnation)
+		if hand = len(rows); err != nil || hand == 0 || draining {
 			return err
 		}
-		if !draining {
-			if quarantined, err = k.blame(ctx, tx, dead.incarnation, hand); err != nil {
-				return err
-			}
-		}
-		return giveBack(ctx, tx, dead, hand, died)
+		return k.blame(ctx, tx, dead.incarnation, rows)
 	})
 	if errors.Is(err, errNotDead) {
 		return false, nil
@@ -46,9 +47,41 @@ func (k *Keeper) reap(ctx context.Context, dead living) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("reaping worker %s: %w", dead.worker, err)
 	}
+	_, quarantined, err := k.giveBackAll(ctx, dead)
 	k.cfg.Logger.WarnContext(ctx, "worker declared dead; its jobs go on elsewhere",
-		"worker", dead.worker, "incarnation", dead.incarnation, "jobs", len(hand), "quarantined", quarantined)
-	return true, nil
+		"worker", dead.worker, "incarnation", dead.incarnation, "jobs", hand, "quarantined", quarantined)
+	return true, err
+}
+
+// giveBackAll gives back what ran under an incarnation that is over, in transactions of
+// a bounded size. A transaction that was not done in time is tried with half as many
+// jobs, now or at a later pass: a machine may be ten times as slow as it was.
+func (k *Keeper) giveBackAll(ctx context.Context, dead living) (given, quarantined int, err error) {
+	for {
+		var hand []inHand
+		err = inTx(ctx, k.cfg.Pool, func(tx pgx.Tx) (err error) {
+			hand, err = takeRows(ctx, tx, takeHandSQL, dead.incarnation, quarantineAfter, k.atOnce)
+			if err != nil || len(hand) == 0 {
+				return err
+			}
+			return giveBack(ctx, tx, dead, hand, died)
+		})
+		if err != nil {
+			if pgErr := (*pgconn.PgError)(nil); k.atOnce > 1 && (ctx.Err() != nil || errors.As(err, &pgErr) && pgErr.Code == "57014") {
+				k.atOnce /= 2
+			}
+			return given, quarantined, fmt.Errorf("giving back the jobs of worker %s, incarnation %s: %w", dead.worker, dead.incarnation, err)
+		}
+		for _, h := range hand {
+			if given++; h.poisoned {
+				quarantined++
+			}
+		}
+		if len(hand) < k.atOnce {
+			return given, quarantined, nil
+		}
+		k.atOnce = min(2*k.atOnce, giveBackAtOnce)
+	}
 }
 
 // orphansSQL finds running rows of incarnations that are over. One that was
@@ -64,13 +97,9 @@ WHERE j.state = 'running' AND j.attempted_by[array_upper(j.attempted_by, 1)] ~ '
   AND split_part(j.attempted_by[array_upper(j.attempted_by, 1)], ':', 1) NOT IN (
     SELECT incarnation::text FROM headgate.workers WHERE reaped_at IS NULL AND ended_at IS NULL)`
 
-// sweep gives back this process's own strays, and the rows of incarnations that
-// are over, if they were so at the last pass too: one that has just woken ends
-// them itself.
-func (k *Keeper) sweep(ctx context.Context) error {
-	if err := k.returnStrays(ctx, k.lastPass); err != nil {
-		return err
-	}
+// returnOrphans gives back the rows of incarnations that are over, if they were so at
+// the last pass too: one that has just woken ends them itself.
+func (k *Keeper) returnOrphans(ctx context.Context) error {
 	rows, err := k.cfg.Pool.Query(ctx, orphansSQL)
 	if err != nil {
 		return fmt.Errorf("looking for orphaned jobs: %w", err)
@@ -81,35 +110,29 @@ func (k *Keeper) sweep(ctx context.Context) error {
 	}
 	before := k.orphans
 	k.orphans = make(map[string]bool, len(found))
+	var failed []error
 	for _, incarnation := range found {
 		if incarnation == k.former {
 			continue
 		}
-		if !before[incarnation] {
-			k.orphans[incarnation] = true
-			continue
-		}
-		err := pgx.BeginFunc(ctx, k.cfg.Pool, func(tx pgx.Tx) error {
-			hand, err := takeHand(ctx, tx, incarnation)
-			if err != nil || len(hand) == 0 {
-				return err
-			}
-			return giveBack(ctx, tx, living{incarnation: incarnation}, hand, died)
-		})
-		if err != nil {
-			return fmt.Errorf("giving back the jobs of incarnation %s: %w", incarnation, err)
+		if k.orphans[incarnation] = true; before[incarnation] {
+			_, _, err := k.giveBackAll(ctx, living{incarnation: incarnation})
+			failed = append(failed, err)
 		}
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 var errNotDead = errors.New("it has beaten since, or was reaped by another")
 
 // burySQL is the reaper's claim on the dead: the heartbeat that was seen must
-// be the last one.
+// be the last one. A row that somebody else has locked is being reaped, or beats.
 const burySQL = `
 UPDATE headgate.workers SET reaped_at = now()
-WHERE incarnation = $1 AND beats = $2 AND reaped_at IS NULL AND ended_at IS NULL
+WHERE incarnation = (
+    SELECT incarnation FROM headgate.workers
+    WHERE incarnation = $1 AND beats = $2 AND reaped_at IS NULL AND ended_at IS NULL
+    FOR UPDATE SKIP LOCKED)
 RETURNING draining`
 
 func bury(ctx context.Context, tx pgx.Tx, dead living) (draining bool, err error) {
@@ -129,18 +152,22 @@ type inHand struct {
 	poisoned bool // it goes to quarantine
 }
 
-// takeHandSQL locks what the dead incarnation was running, by the partial index
-// on running rows.
-const takeHandSQL = `
-SELECT j.id, coalesce(j.metadata->>'job_uid', ''), j.kind, coalesce(s.deaths >= 2, false)
+// inHandSQL is what a dead incarnation was running, by the partial index on running
+// rows. It locks nothing: an end that comes meanwhile is as good as before.
+const inHandSQL = `
+SELECT j.id, coalesce(j.metadata->>'job_uid', ''), j.kind, coalesce(s.deaths >= 2, false), false
 FROM river_job j LEFT JOIN headgate.suspects s ON s.job_id = j.id
 WHERE j.state = 'running' AND split_part(j.attempted_by[array_upper(j.attempted_by, 1)], ':', 1) = $1
-ORDER BY j.id
-FOR UPDATE OF j`
+ORDER BY j.id`
 
-func takeHand(ctx context.Context, tx pgx.Tx, incarnation string) ([]inHand, error) {
-	return takeRows(ctx, tx, takeHandSQL, incarnation)
-}
+// takeHandSQL locks the first $3 of these rows, but for those that somebody else has
+// locked, and says which have been the only suspect of $2 deaths.
+const takeHandSQL = `
+SELECT j.id, coalesce(j.metadata->>'job_uid', ''), j.kind, coalesce(s.deaths >= 2, false), coalesce(s.alone >= $2::int, false)
+FROM river_job j LEFT JOIN headgate.suspects s ON s.job_id = j.id AND s.quarantined_at IS NULL
+WHERE j.state = 'running' AND split_part(j.attempted_by[array_upper(j.attempted_by, 1)], ':', 1) = $1
+ORDER BY j.id LIMIT $3
+FOR UPDATE OF j SKIP LOCKED`
 
 func takeRows(ctx context.Context, tx pgx.Tx, sql string, args ...any) ([]inHand, error) {
 	rows, err := tx.Query(ctx, sql, args...)
@@ -148,7 +175,7 @@ func takeRows(ctx context.Context, tx pgx.Tx, sql string, args ...any) ([]inHand
 		return nil, err
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (h inHand, err error) {
-		err = row.Scan(&h.id, &h.uid, &h.kind, &h.suspect)
+		err = row.Scan(&h.id, &h.uid, &h.kind, &h.suspect, &h.poisoned)
 		return h, err
 	})
 }
@@ -169,35 +196,20 @@ WITH alone AS (
 INSERT INTO headgate.suspects AS s (job_id, job_uid, kind)
 SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[])
 ON CONFLICT (job_id) DO UPDATE
-SET deaths = s.deaths + 1, alone = s.alone + (SELECT count(*) FROM alone WHERE alone.job_id = s.job_id)
-RETURNING job_id, alone`
+SET deaths = s.deaths + 1, alone = s.alone + (SELECT count(*) FROM alone WHERE alone.job_id = s.job_id)`
 
 const noteHandSQL = `UPDATE headgate.workers SET in_hand = $2, sole_suspect = $3 WHERE incarnation = $1`
 
-// blame makes suspects and returns how many of them have done it often enough.
-func (k *Keeper) blame(ctx context.Context, tx pgx.Tx, incarnation string, hand []inHand) (quarantined int, err error) {
+// blame makes suspects of what was in hand at a death.
+func (k *Keeper) blame(ctx context.Context, tx pgx.Tx, incarnation string, hand []inHand) error {
 	sole := soleSuspect(hand)
 	ids := column(hand, func(h inHand) int64 { return h.id })
 	if _, err := tx.Exec(ctx, noteHandSQL, incarnation, ids, sole); err != nil {
-		return 0, err
+		return err
 	}
-	rows, err := tx.Query(ctx, suspectSQL, ids, column(hand, func(h inHand) string { return h.uid }),
+	_, err := tx.Exec(ctx, suspectSQL, ids, column(hand, func(h inHand) string { return h.uid }),
 		column(hand, func(h inHand) string { return h.kind }), sole, k.cfg.BlameWindow, incarnation)
-	if err != nil {
-		return 0, err
-	}
-	var id int64
-	var alone int
-	_, err = pgx.ForEachRow(rows, []any{&id, &alone}, func() error {
-		for i := range hand {
-			if hand[i].id == id && alone >= quarantineAfter {
-				hand[i].poisoned = true
-				quarantined++
-			}
-		}
-		return nil
-	})
-	return quarantined, err
+	return err
 }
 
 // soleSuspect is the only job in hand that was a suspect before, if there is
@@ -227,7 +239,9 @@ WITH h AS (
     UPDATE river_job j
     SET state = CASE WHEN h.poisoned THEN 'discarded'::river_job_state ELSE 'available' END,
         attempt = CASE WHEN h.poisoned THEN j.attempt ELSE greatest(j.attempt - 1, 0) END,
-        attempted_by[array_upper(j.attempted_by, 1)] = j.attempted_by[array_upper(j.attempted_by, 1)] || ':lost',
+        attempted_by = CASE WHEN array_ndims(j.attempted_by) = 1
+                            THEN j.attempted_by[:array_upper(j.attempted_by, 1) - 1] || (j.attempted_by[array_upper(j.attempted_by, 1)] || ':lost')
+                            ELSE ARRAY[':lost'] END,
         finalized_at = CASE WHEN h.poisoned THEN now() END
     FROM h WHERE j.id = h.id
     RETURNING j.id, j.metadata, j.kind, j.attempt, j.attempted_at, j.queue, h.poisoned

@@ -59,8 +59,6 @@ var rewriteParts = map[string][]string{
 
 const rewriteSQL = `SELECT headgate.rewrite($1)`
 
-var readCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
-
 // rewrite writes anew what is bloated, and returns the parts. What somebody has
 // locked is left for the next time: for wake-ups, by a transaction that has enqueued
 // and not ended; for the rest, by a dump. Who enqueues meanwhile waits for as long as
@@ -76,9 +74,9 @@ func (k *Keeper) rewrite(ctx context.Context) (done []string, err error) {
 		return nil, fmt.Errorf("looking for dead rows of lanes: %w", err)
 	}
 	for _, part := range parts {
-		err := pgx.BeginTxFunc(ctx, k.cfg.Pool, readCommitted, func(tx pgx.Tx) error {
+		err := inTx(ctx, k.cfg.Pool, func(tx pgx.Tx) error {
 			batch := &pgx.Batch{}
-			batch.Queue(lockSQL, "2s", 0)
+			queueLock(batch, sweepLockWait, 0)
 			batch.Queue(`SET LOCAL lock_timeout = '20ms'`)
 			batch.Queue(rewriteSQL, rewriteParts[part])
 			return tx.SendBatch(ctx, batch).Close()

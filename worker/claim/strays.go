@@ -16,11 +16,11 @@ WHERE state = 'running' AND split_part(attempted_by[array_upper(attempted_by, 1)
 
 // takeStraysSQL locks those of them that still run under the same claim.
 const takeStraysSQL = `
-SELECT j.id, coalesce(j.metadata->>'job_uid', ''), j.kind, false
+SELECT j.id, coalesce(j.metadata->>'job_uid', ''), j.kind, false, false
 FROM unnest($1::bigint[], $2::text[]) AS s (id, token)
 JOIN river_job j ON j.id = s.id AND j.state = 'running' AND j.attempted_by[array_upper(j.attempted_by, 1)] = s.token
 ORDER BY j.id
-FOR UPDATE OF j`
+FOR UPDATE OF j SKIP LOCKED`
 
 // returnStrays gives back the rows that run under this process's own name and
 // that it does not have: a claim whose answer was lost, an end that was. Nobody
@@ -43,7 +43,7 @@ func (k *Keeper) returnStrays(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	given := 0
-	err = pgx.BeginFunc(ctx, k.cfg.Pool, func(tx pgx.Tx) error {
+	err = inTx(ctx, k.cfg.Pool, func(tx pgx.Tx) error {
 		hand, err := takeRows(ctx, tx, takeStraysSQL,
 			column(lost, func(c claimed) int64 { return c.id }), column(lost, func(c claimed) string { return c.token }))
 		if given = len(hand); err != nil || given == 0 {

@@ -74,7 +74,7 @@ WHERE NOT EXISTS (SELECT FROM headgate.workers w WHERE w.incarnation = h.incarna
 // sweepLanes is one sweep, unless another process is at it. It returns how many
 // lanes had been forgotten.
 func (k *Keeper) sweepLanes(ctx context.Context) (forgotten int64, err error) {
-	err = pgx.BeginTxFunc(ctx, k.cfg.Pool, readCommitted, func(tx pgx.Tx) error {
+	err = inTx(ctx, k.cfg.Pool, func(tx pgx.Tx) error {
 		var mine bool
 		if err := tx.QueryRow(ctx, oneSweeperSQL).Scan(&mine); err != nil || !mine {
 			return err
@@ -95,7 +95,7 @@ func (k *Keeper) sweepLanes(ctx context.Context) (forgotten int64, err error) {
 		if _, err := tx.Exec(ctx, dropHandsSQL); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, lockSQL, "2s", 0); err != nil {
+		if err := lockClaims(ctx, tx); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, dropGroupsSQL); err != nil {

@@ -1,0 +1,46 @@
+package claim
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Rows that another River client left running belong to nobody here: no heartbeat says
+// whether that client lives, and River's own rescuer has nothing to do beside Headgate
+// (pilot.go). They go back as River's rescuer would give them back: by the time since
+// their attempt began, on the database's clock.
+
+// takeForeignSQL locks the first $2 running rows without a token of ours whose attempt
+// began longer than $1 ago, or at no time that a clock can have told. It walks the
+// partial index on running rows.
+const takeForeignSQL = `
+SELECT j.id, coalesce(j.metadata->>'job_uid', ''), j.kind, false, false
+FROM river_job j
+WHERE j.state = 'running' AND coalesce(j.attempted_by[array_upper(j.attempted_by, 1)], '') !~ '^[0-9a-f-]{36}:[0-9]+(:lost)?$'
+  AND NOT coalesce(j.attempted_at BETWEEN now() - $1::interval AND now() + $1::interval, false)
+ORDER BY j.id LIMIT $2
+FOR UPDATE OF j SKIP LOCKED`
+
+var foreign = loss{"lost_worker", "another River client left it running, and has said nothing for too long; the job goes on here and has used no attempt"}
+
+// rescueForeign gives back what other River clients left running.
+func (k *Keeper) rescueForeign(ctx context.Context) error {
+	given := 0
+	err := inTx(ctx, k.cfg.Pool, func(tx pgx.Tx) error {
+		hand, err := takeRows(ctx, tx, takeForeignSQL, k.cfg.RescueForeignAfter, giveBackAtOnce)
+		if given = len(hand); err != nil || given == 0 {
+			return err
+		}
+		return giveBack(ctx, tx, living{}, hand, foreign)
+	})
+	if err != nil {
+		return fmt.Errorf("giving back jobs that another River client left running: %w", err)
+	}
+	if given > 0 {
+		k.cfg.Logger.WarnContext(ctx, "another River client left jobs running; they go on here", "jobs", given, "after", k.cfg.RescueForeignAfter.Round(time.Second).String())
+	}
+	return nil
+}

@@ -1,0 +1,119 @@
+package claim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// An end waits for the lock of its row, which anybody may have: a person's SELECT FOR
+// UPDATE, an application's cancel that is not committed. Its group does not wait with
+// it. The ends of locked rows stay in memory; the next group tries them again, and so
+// does each of the keeper's passes. A process that dies with them loses nothing: the
+// rows go to others, whose attempts the ledger answers.
+
+// endLockWait is how long a group of ends waits for a row that somebody has locked,
+// before the rest goes without it.
+const endLockWait = "300ms"
+
+// maxLate bounds the ends that wait for their rows. Further groups wait as a whole.
+const maxLate = 10_000
+
+// lockedRowsSQL locks rows, and returns those that somebody else has locked.
+const lockedRowsSQL = `
+SELECT id FROM river_job
+WHERE id = ANY ($1::bigint[]) AND id <> ALL (ARRAY(SELECT id FROM river_job WHERE id = ANY ($1::bigint[]) FOR UPDATE SKIP LOCKED))`
+
+// lockedOut says that a statement has waited for a lock for too long.
+func lockedOut(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == "55P03"
+}
+
+// endFree ends those attempts whose rows nobody has locked, and returns the others.
+func endFree(ctx context.Context, pool *pgxpool.Pool, ends []end) (ended map[int64]string, late []end, err error) {
+	err = inTx(ctx, pool, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, lockedRowsSQL, column(ends, func(e end) int64 { return e.id }))
+		if err != nil {
+			return err
+		}
+		locked, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+		if err != nil {
+			return err
+		}
+		free := slices.DeleteFunc(slices.Clone(ends), func(e end) bool { return slices.Contains(locked, e.id) })
+		late = slices.DeleteFunc(slices.Clone(ends), func(e end) bool { return !slices.Contains(locked, e.id) })
+		ended, err = endAttempts(ctx, tx, free, "")
+		return err
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("ending %d attempts beside rows that are locked: %w", len(ends), err)
+	}
+	return ended, late, nil
+}
+
+// postpone keeps ends whose rows are locked. It returns false if there are too many.
+func (h *hand) postpone(ends []end) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.late)+len(ends) > maxLate {
+		return false
+	}
+	for _, e := range ends {
+		h.late[claimed{e.id, e.token}] = e
+	}
+	return true
+}
+
+// postponed are the ends that wait for their rows.
+func (h *hand) postponed() []end {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Collect(maps.Values(h.late))
+}
+
+// endLate tries once more what waits for its rows.
+func (l *Lease) endLate(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) error {
+	ends := l.hand.postponed()
+	if len(ends) == 0 {
+		return nil
+	}
+	_, late, err := endFree(ctx, pool, ends)
+	if err == nil {
+		l.drop(without(ends, late))
+		return nil
+	}
+	if !unwritable(err) {
+		return err
+	}
+	for _, e := range ends {
+		_, err := fit(ctx, log, e, func(e end) (ended map[int64]string, err error) {
+			ended, late, err = endFree(ctx, pool, []end{e})
+			return ended, err
+		})
+		if err != nil {
+			return err
+		}
+		l.drop(without([]end{e}, late))
+	}
+	return nil
+}
+
+// without are the ends that are not among others.
+func without(ends, others []end) []end {
+	return slices.DeleteFunc(slices.Clone(ends), func(e end) bool {
+		return slices.ContainsFunc(others, func(o end) bool { return o.id == e.id && o.token == e.token })
+	})
+}
+
+// endLate is the keeper's step.
+func (k *Keeper) endLate(ctx context.Context) error {
+	return k.cfg.Lease.endLate(ctx, k.cfg.Pool, k.cfg.Logger)
+}
