@@ -24,6 +24,12 @@ const quantum = 0.05
 // time, in virtual seconds.
 const headStart = 1e-5
 
+// debtTurns is how many turns an owner that rested may be behind the queue's present
+// time when it returns. A turn is what one attempt of the lane takes, or a quantum if
+// that is more, over the owner's weight. An owner whose attempts cost what they are
+// expected to is a turn or two behind when its lane is empty.
+const debtTurns = 4
+
 // passes bounds how often one claim looks again, because lanes had fewer jobs than
 // they might have.
 const passes = 4
@@ -87,7 +93,7 @@ func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailable
 		return &haul{result: &riverdriver.JobGetAvailableResult{}}, err
 	}
 	began := time.Now()
-	c.lease.hand.accrue(c.queue, began)
+	c.lease.hand.accrue(c.queue, c.lease.hand.now())
 	paid := map[string]owing{}
 	all, err := c.transact(ctx, conn, params, paid)
 	if err != nil {
@@ -140,7 +146,7 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 	batch, v := &pgx.Batch{}, &view{}
 	batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE") // what is read is as of after the lock
 	queueLock(batch, lockWait, c.desk.lock)
-	batch.Queue(wakeSQL, c.queue, quantum, headStart)
+	batch.Queue(wakeSQL, c.queue, quantum, headStart, debtTurns)
 	looked := blocks{databases: c.blocks.databases, owners: c.blocks.owners} // groups that are full now may not be by then
 	most := c.most(params.MaxToLock + int(c.freed))
 	c.queueLook(batch, v, incarnation, params.Kind, looked, most)
@@ -153,7 +159,7 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 	all.want = c.free(params.MaxToLock)
 	batch = &pgx.Batch{}
 	if v.paused {
-		if err := c.queueSettle(batch, v, all, c.lease.hand.pay(c.queue, nil, nil, paid), nil); err != nil {
+		if err := c.queueSettle(batch, v, all, all, c.lease.hand.pay(c.queue, nil, nil, paid), nil); err != nil {
 			return nil, err
 		}
 	}
@@ -172,7 +178,7 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 		if err := conn.SendBatch(ctx, batch).Close(); err != nil {
 			return nil, fmt.Errorf("claiming jobs: %w", err)
 		}
-		batch = &pgx.Batch{}
+		batch, v.clock = &pgx.Batch{}, max(v.clock, all.clock)
 	}
 	if c.lease.suspects.any.Load() && len(all.grips) > 0 {
 		if err := conn.SendBatch(ctx, batch).Close(); err != nil {
@@ -184,6 +190,7 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 			return nil, err
 		}
 	}
+	c.queueMoveClock(batch, v, all)
 	if err := c.commit(ctx, conn, batch, v, c.holds(v, all, settled), waits); err != nil {
 		return nil, err
 	}
@@ -229,7 +236,7 @@ func (c *claimer) pass(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, v 
 	}
 	h.queueTake(batch, params)
 	all.append(h)
-	return h, chosen, c.queueSettle(batch, v, h, c.lease.hand.pay(c.queue, h.billed, h.empty, paid), chosen.dry)
+	return h, chosen, c.queueSettle(batch, v, all, h, c.lease.hand.pay(c.queue, h.billed, h.empty, paid), chosen.dry)
 }
 
 // again says whether another pass may bring more.

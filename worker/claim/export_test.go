@@ -1,6 +1,9 @@
 package claim
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Statements, for the test of their plans.
 const (
@@ -67,3 +70,6 @@ var Pass = (*Keeper).runOnce
 
 // RescueForeign is one look for rows of other clients.
 var RescueForeign = (*Keeper).rescueForeign
+
+// SetClock makes what attempts take a matter of the test's.
+func SetClock(l *Lease, now func() time.Time) { l.hand.now = now }

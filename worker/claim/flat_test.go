@@ -46,13 +46,13 @@ FROM (SELECT lane FROM headgate.lanes WHERE active ORDER BY vtime LIMIT 50) l`).
 		args      []any
 	}{
 		{"quiet", claim.QuietSQL, []any{"default", claim.Nobody}},
-		{"wake", claim.WakeSQL, []any{"default", 0.02, 1e-5}},
+		{"wake", claim.WakeSQL, []any{"default", 0.02, 1e-5, 4}},
 		{"others", claim.OthersSQL, []any{claim.Nobody}},
 		{"limits", claim.LimitsSQL, []any{"default"}},
 		{"candidates", claim.CandidatesSQL, []any{"default", []string{"a"}, none, none, none, none, most}},
 		{"find", claim.FindSQL, []any{"default", turns, 50, nil}},
 		{"take", claim.TakeSQL, []any{waiting, nil, "x:1", 100}},
-		{"settle", claim.SettleSQL, []any{"default", owed, 1.0, claim.Anywhere}},
+		{"settle", claim.SettleSQL, []any{"default", owed, 1.0, claim.Anywhere, 0}},
 	} {
 		rows, err := tx.Query(ctx, `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) `+q.sql, q.args...)
 		require.NoError(t, err, q.name)

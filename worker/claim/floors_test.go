@@ -192,7 +192,7 @@ func TestALaneAtRestIsCharged(t *testing.T) {
 	const rest = `SELECT vtime FROM headgate.lanes WHERE NOT active AND wake_at IS NULL AND floors = '{}'`
 	var before, after float64
 	require.NoError(t, f.pool.QueryRow(context.Background(), rest).Scan(&before))
-	f.exec(claim.SettleSQL, "default", []byte(`[{"lane": "`+f.tenant(1)+`", "debt": 0.5, "bill": 0, "dry": 0, "kinds": {"a": {"s": 0, "n": 0}}}]`), 0.0, claim.Anywhere)
+	f.exec(claim.SettleSQL, "default", []byte(`[{"lane": "`+f.tenant(1)+`", "debt": 0.5, "bill": 0, "dry": 0, "kinds": {"a": {"s": 0, "n": 0}}}]`), 0.0, claim.Anywhere, 0)
 	require.NoError(t, f.pool.QueryRow(context.Background(), rest).Scan(&after))
 	require.InDelta(t, before+0.5, after, 1e-9)
 }

@@ -40,6 +40,7 @@ type grip struct {
 // limits does this process use up; and what do owners owe for work that took
 // longer, or less long, than they were charged for.
 type hand struct {
+	now     func() time.Time // a test's, or time.Now
 	mu      sync.Mutex
 	claims  map[string]bool       // tokens of claims under way
 	held    map[claimed]*grip     //
@@ -62,6 +63,7 @@ type Left struct {
 
 func newHand() *hand {
 	return &hand{
+		now:    time.Now,
 		claims: map[string]bool{}, held: map[claimed]*grip{}, strays: map[claimed]time.Time{}, left: map[claimed]Left{}, late: map[claimed]end{},
 		owed: map[string]*debts{},
 	}
@@ -93,7 +95,7 @@ func (h *hand) take(token string, grips map[int64]*grip) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.claims, token)
-	now := time.Now()
+	now := h.now()
 	for id, g := range grips {
 		g.began = now
 		h.held[claimed{id, token}] = g

@@ -22,9 +22,13 @@ type haul struct {
 	floors map[lane]map[int]place // by lane and priority: the last row that was taken
 	first  float64                // virtual time of the first owner served
 	looks  int
-	sated  bool // some turn got all that it asked for, and might have got more
-	denied bool // a limit kept back what was there, and an attempt's end may free it
-	missed bool // somebody else had a row locked
+
+	clock   float64 // of a whole claim: what moves the queue's clock
+	ended   ended
+	charged bool // lanes were written
+	sated   bool // some turn got all that it asked for, and might have got more
+	denied  bool // a limit kept back what was there, and an attempt's end may free it
+	missed  bool // somebody else had a row locked
 }
 
 // place is one of a lane's rows of one priority, in the order in which they are

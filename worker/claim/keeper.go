@@ -197,7 +197,7 @@ func (k *Keeper) runOnce(ctx context.Context, now time.Time) (reaped []string, e
 		k.endLate,
 		func(ctx context.Context) error { _, err := k.rewrite(ctx); return err },
 	}
-	if k.passes%sweepEvery == 0 {
+	if k.passes <= 2 || k.passes%sweepEvery == 0 {
 		steps = append(steps, func(ctx context.Context) error { _, err := k.sweepLanes(ctx); return err }, k.rescueForeign)
 	}
 	var failed []error

@@ -47,7 +47,10 @@ SELECT set_config('synchronous_commit', 'off', true), set_config('plan_cache_mod
 // Rows that have become available before a lane's floor lower it; of a lane that
 // is new, what came is all that there is (or the sweep finds the rest).
 //
-// An owner that was idle starts at the queue's present time, before those that are
+// An owner that was idle starts where its last charge has left it, but no more than
+// some turns ($4) behind the queue's present time, and at that if nothing has waited in
+// the queue since: what it has used while nobody else wanted it is not held against it.
+// An owner that has nothing to answer for starts at the queue's present time, before those that are
 // there already ($3); a crowd that wakes together is spread over one quantum ($2),
 // so that a newcomer need not wait until each of it has had its first turn. Each
 // owner is looked up by its keys (OFFSET 0 keeps the look-ups from being joins).
@@ -68,26 +71,24 @@ WITH consumed AS (
                 WHEN w.floors IS NULL THEN was.floors
                 ELSE was.floors || coalesce((SELECT jsonb_object_agg(key, value) FROM jsonb_each(w.floors) f
                                              WHERE coalesce((value->>0)::timestamptz <= (was.floors->key->>0)::timestamptz, true)), '{}') END AS floors,
-           coalesce(d.server_id, '00000000-0000-0000-0000-000000000000') AS server_id,
-           coalesce(d.id, '00000000-0000-0000-0000-000000000000') AS database_id,
-           CASE WHEN t.status <> 'active' THEN t.status WHEN p.scope IS NOT NULL THEN 'paused' ELSE '' END AS held,
-           CASE WHEN t.status = 'active' THEN p.until END AS wake_at,
-           coalesce(tl.weight, pl.weight, 1) AS weight, coalesce(tl.max_running, pl.max_running) AS max_running,
-           coalesce(tl.rate, pl.rate) AS rate, CASE WHEN tl.rate IS NOT NULL THEN tl.rate_period ELSE pl.rate_period END AS rate_period,
-           greatest(coalesce(s.active, greatest(s.ever, c.vtime + CASE WHEN count(*) OVER () > 1 THEN $2::float8 * (hashtext(w.lane) & 1023) / 1024 ELSE -$3::float8 END)),
+           coalesce(o.server_id, '00000000-0000-0000-0000-000000000000') AS server_id,
+           coalesce(o.database_id, '00000000-0000-0000-0000-000000000000') AS database_id,
+           coalesce(o.held, '') AS held, o.held_until AS wake_at,
+           coalesce(o.weight, 1) AS weight, o.max_running, o.rate, o.rate_period,
+           greatest(coalesce(s.active, greatest(
+                        CASE WHEN s.ever > m.vtime THEN m.vtime ELSE s.ever END,
+                        c.vtime + CASE WHEN count(*) OVER () > 1 THEN $2::float8 * (hashtext(w.lane) & 1023) / 1024 ELSE -$3::float8 END)),
                     c.vtime - $3) AS vtime,
            c.cost
     FROM woken w
     JOIN headgate.lane_clocks c ON c.queue = $1
     LEFT JOIN LATERAL (SELECT * FROM headgate.lanes WHERE queue = $1 AND lane = w.lane AND kind = w.kind OFFSET 0) was ON true
-    LEFT JOIN LATERAL (SELECT * FROM headgate.tenants WHERE id = headgate.lane_uuid(w.lane) OFFSET 0) t ON true
-    LEFT JOIN LATERAL (SELECT * FROM headgate.databases WHERE id = coalesce(t.database_id, headgate.lane_uuid(w.lane)) OFFSET 0) d ON true
-    LEFT JOIN LATERAL (SELECT * FROM headgate.plan_limits WHERE plan = t.plan OFFSET 0) pl ON true
-    LEFT JOIN LATERAL (SELECT * FROM headgate.tenant_limits WHERE tenant_id = t.id OFFSET 0) tl ON true
-    LEFT JOIN LATERAL (SELECT * FROM headgate.pauses WHERE scope = 'tenant' AND target = w.lane AND coalesce(until > now(), true) OFFSET 0) p ON true
+    LEFT JOIN LATERAL (SELECT * FROM headgate.lane_owners WHERE id = headgate.lane_uuid(w.lane) OFFSET 0) o ON true
     LEFT JOIN LATERAL (
-        SELECT max(vtime) FILTER (WHERE active) AS active, max(vtime) AS ever FROM headgate.lanes l WHERE l.queue = $1 AND l.lane = w.lane
+        SELECT max(vtime) FILTER (WHERE active) AS active, max(vtime) FILTER (WHERE epoch = c.epoch) AS ever
+        FROM headgate.lanes l WHERE l.queue = $1 AND l.lane = w.lane
     ) s ON true
+    CROSS JOIN LATERAL (SELECT c.vtime + $4::float8 * greatest(coalesce(was.cost, c.cost), $2) / coalesce(o.weight, 1) AS vtime) m
 ), groups AS (
     INSERT INTO headgate.lane_groups (queue, server_id, kind) SELECT DISTINCT $1, server_id, kind FROM fresh ON CONFLICT DO NOTHING
 )
@@ -113,6 +114,7 @@ WHERE incarnation <> $1
 // limitsSQL reads what is decided of the queue, of kinds and of servers.
 const limitsSQL = `
 SELECT (SELECT vtime FROM headgate.lane_clocks WHERE queue = $1),
+       (SELECT epoch FROM headgate.lane_clocks WHERE queue = $1),
        (SELECT max_running FROM headgate.queue_limits WHERE queue = $1),
        EXISTS (SELECT FROM headgate.pauses WHERE scope = 'queue' AND target = $1 AND coalesce(until > now(), true)),
        (SELECT json_object_agg(kind, json_build_array(max_running, max_per_tenant)) FROM headgate.kind_limits),
@@ -154,6 +156,7 @@ const nobody = "00000000-0000-0000-0000-000000000000"
 // view is what one look saw.
 type view struct {
 	clock      float64
+	epoch      int64
 	paused     bool
 	limits     limits
 	others     []*hold
@@ -208,12 +211,13 @@ func scanHold(row pgx.CollectableRow) (*hold, error) {
 
 func (v *view) scanLimits(row pgx.Row) error {
 	var clock *float64
+	var epoch *int64
 	var kinds, servers, databases []byte
-	if err := row.Scan(&clock, &v.limits.queue, &v.paused, &kinds, &servers, &databases); err != nil {
+	if err := row.Scan(&clock, &epoch, &v.limits.queue, &v.paused, &kinds, &servers, &databases); err != nil {
 		return err
 	}
 	if clock != nil {
-		v.clock = *clock
+		v.clock, v.epoch = *clock, *epoch
 	}
 	v.limits.kinds = map[string]kindLimit{}
 	v.limits.servers, v.limits.halfOpen = map[string]int{}, map[string]int{}

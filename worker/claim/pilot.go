@@ -9,7 +9,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -79,7 +78,7 @@ func (p *pilot) ProducerInit(ctx context.Context, exec riverdriver.Executor, par
 	if err != nil {
 		return id, nil, err
 	}
-	if _, err := p.pool.Exec(ctx, beginQueueSQL, params.Queue); err != nil {
+	if err := beginQueue(ctx, p.pool, params.Queue); err != nil {
 		return id, nil, fmt.Errorf("beginning to claim for queue %s: %w", params.Queue, err)
 	}
 	p.lease.desk.enter()
@@ -104,7 +103,7 @@ type producer struct {
 // the completer.
 func (p *producer) JobFinish(row *rivertype.JobRow) {
 	p.claimer.working.Add(-1)
-	p.lease.hand.finish(row, time.Now())
+	p.lease.hand.finish(row, p.lease.hand.now())
 	p.claimer.desk.gave(row.Queue)
 	if p.claimer.more.Swap(false) { // the first that ends, as River does it: before, there is no slot
 		p.claimer.desk.bell.ring(row.Queue)

@@ -11,7 +11,8 @@ import (
 // settleSQL charges owners ($2), in all their active lanes alike: debt is what
 // their attempts took more or less than they were charged for, bill what the jobs
 // of this claim are expected to take, counted from the queue's present time ($3) at
-// least: nobody saves up. By kind it has what moves the lane's running mean (s, n);
+// least: nobody saves up. What was charged before this epoch ($5) does not count in a
+// lane at rest. By kind it has what moves the lane's running mean (s, n);
 // where its rows begin now, by priority (f); and whether it was found empty (e): it
 // rests until its next row is due, and if there is none has no floor to remember,
 // since whatever comes will say where it is. An owner without a token rests for so
@@ -39,7 +40,8 @@ WITH owed AS (
     ) next
 )
 UPDATE headgate.lanes l
-SET vtime = greatest(l.vtime + o.debt, $3::float8) + o.bill,
+SET vtime = greatest(CASE WHEN l.active OR l.epoch = $5 THEN l.vtime ELSE $3::float8 END + o.debt, $3::float8) + o.bill,
+    epoch = CASE WHEN o.debt > 0 OR o.bill > 0 THEN $5::bigint ELSE l.epoch END,
     cost = CASE WHEN (o.own->>'n')::int > 0 THEN l.cost + ((o.own->>'s')::float8 / (o.own->>'n')::int - l.cost) * least((o.own->>'n')::int * 0.2, 1) ELSE l.cost END,
     floors = CASE WHEN o.own->'e' IS NOT NULL AND o.due IS NULL THEN '{}' WHEN o.own->'f' IS NOT NULL THEN o.floors ELSE l.floors END,
     active = l.active AND o.own->'e' IS NULL AND o.dry = 0,
@@ -47,10 +49,12 @@ SET vtime = greatest(l.vtime + o.debt, $3::float8) + o.bill,
 FROM owed o
 WHERE l.ctid = o.place`
 
-// moveClockSQL moves the queue's present time on, and its mean cost.
+// moveClockSQL moves the queue's present time on, and its mean cost, and begins a new
+// epoch if nothing waits ($5 says that this is likely).
 const moveClockSQL = `
 UPDATE headgate.lane_clocks c
 SET vtime = greatest(c.vtime, $2),
+    epoch = CASE WHEN $5::boolean AND NOT EXISTS (SELECT FROM headgate.lanes WHERE queue = $1 AND active) THEN c.epoch + 1 ELSE c.epoch END,
     cost = CASE WHEN $4::int > 0 THEN c.cost + ($3::float8 / $4 - c.cost) * least($4 * 0.01, 0.5) ELSE c.cost END
 WHERE c.queue = $1`
 
@@ -125,8 +129,17 @@ func (a account) lane(owner, kind string) *mean {
 	return o.Kinds[kind]
 }
 
-// queueSettle adds to a batch what makes a haul, payments and parks lasting.
-func (c *claimer) queueSettle(batch *pgx.Batch, v *view, h *haul, paid map[string]owing, dry map[string]float64) error {
+// queueMoveClock adds to a batch what the whole claim has come to.
+func (c *claimer) queueMoveClock(batch *pgx.Batch, v *view, all *haul) {
+	if all.charged {
+		idle := len(all.grips) < all.want
+		batch.Queue(moveClockSQL, c.queue, max(all.clock, v.clock), all.ended.seconds, all.ended.attempts, idle)
+	}
+}
+
+// queueSettle adds to a batch what makes a haul, payments and parks lasting, and to all
+// what moves the queue's clock.
+func (c *claimer) queueSettle(batch *pgx.Batch, v *view, all, h *haul, paid map[string]owing, dry map[string]float64) error {
 	a, sum := account{}, ended{}
 	for owner, o := range paid {
 		a.of(owner).Debt = o.vtime
@@ -155,12 +168,11 @@ func (c *claimer) queueSettle(batch *pgx.Batch, v *view, h *haul, paid map[strin
 		if err != nil {
 			return err
 		}
-		batch.Queue(settleSQL, c.queue, list, v.clock, anywhere)
+		batch.Queue(settleSQL, c.queue, list, v.clock, anywhere, v.epoch)
 		c.written += len(a)
 	}
-	if clock := max(h.first, v.clock); clock > v.clock || sum.attempts > 0 {
-		batch.Queue(moveClockSQL, c.queue, clock, sum.seconds, sum.attempts)
-	}
+	all.clock, all.charged = max(all.clock, h.first), all.charged || len(a) > 0
+	all.ended.seconds, all.ended.attempts = all.ended.seconds+sum.seconds, all.ended.attempts+sum.attempts
 	c.queueSpend(batch, v, h)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // The safety net of fair claiming: a lane that nobody has woken although it has
@@ -13,14 +14,17 @@ import (
 // that. It costs one index probe for each lane and priority that has rows, and one
 // look at all lanes.
 
-// sweepEvery is in passes of the keeper, of each process: a minute at the default.
+// sweepEvery is in passes of the keeper, of each process: a minute at the default. The
+// first two passes sweep as well: a job that was enqueued while its queue's first
+// worker started may have woken nobody.
 const sweepEvery = 6
 
 // oneSweeperSQL lets one process sweep at a time.
 const oneSweeperSQL = `SELECT pg_try_advisory_xact_lock(4738, 0)`
 
 // wakeForgottenSQL jumps along the index of available rows to the first of each lane
-// and priority, and wakes the lanes that nobody will look at, or not so far back.
+// and priority, and wakes the lanes that nobody will look at, or not so far back: those
+// of some queues ($1).
 const wakeForgottenSQL = `
 WITH RECURSIVE first AS (
     (SELECT queue, headgate.lane(metadata) AS lane, kind, priority, scheduled_at, id FROM river_job WHERE state = 'available'
@@ -34,20 +38,81 @@ WITH RECURSIVE first AS (
 INSERT INTO headgate.wakeups (queue, lane, kind, priority, scheduled_at)
 SELECT f.queue, f.lane, f.kind, f.priority, f.scheduled_at
 FROM first f LEFT JOIN headgate.lanes l ON l.queue = f.queue AND l.lane = f.lane AND l.kind = f.kind
-WHERE (l.kind IS NULL OR NOT (l.active OR l.wake_at IS NOT NULL OR l.held <> '')
+WHERE f.queue = ANY ($1::text[]) AND (l.kind IS NULL OR NOT (l.active OR l.wake_at IS NOT NULL OR l.held <> '')
        OR l.floors IS NOT NULL AND coalesce((f.scheduled_at, f.id) <= ((l.floors->f.priority::text->>0)::timestamptz, (l.floors->f.priority::text->>1)::bigint), true))
   AND NOT EXISTS (SELECT FROM headgate.wakeups w WHERE w.queue = f.queue AND w.lane = f.lane AND w.kind = f.kind AND w.priority = f.priority)`
 
-// wakeReleasedSQL wakes lanes that are held for what does not hold them any more.
-// Whoever released the owner has woken them, unless that was in a transaction whose
-// snapshot had no lanes (rewrite.go).
-const wakeReleasedSQL = `
+// wakeStaleSQL wakes lanes whose copy of what the catalog, the limits and the pauses say
+// of their owner is another than what these say now. Whoever changed the owner has woken
+// the lanes that it saw; a lane that a claim made meanwhile has copied the older state.
+const wakeStaleSQL = `
 INSERT INTO headgate.wakeups (queue, lane, kind)
 SELECT l.queue, l.lane, l.kind
-FROM headgate.lanes l JOIN headgate.tenants t ON t.id = headgate.lane_uuid(l.lane)
-WHERE l.held <> '' AND t.status = 'active'
-  AND NOT EXISTS (SELECT FROM headgate.pauses p WHERE p.scope = 'tenant' AND p.target = l.lane AND coalesce(p.until > now(), true))
+FROM headgate.lanes l LEFT JOIN headgate.lane_owners o ON o.id = headgate.lane_uuid(l.lane)
+WHERE (l.active OR l.held <> '')
+  AND (l.server_id, l.database_id, l.held, l.weight, l.max_running, l.rate, l.rate_period) IS DISTINCT FROM
+      (coalesce(o.server_id, '00000000-0000-0000-0000-000000000000'), coalesce(o.database_id, '00000000-0000-0000-0000-000000000000'),
+       coalesce(o.held, ''), coalesce(o.weight, 1), o.max_running, o.rate, o.rate_period)
   AND NOT EXISTS (SELECT FROM headgate.wakeups w WHERE w.queue = l.queue AND w.lane = l.lane AND w.kind = l.kind)`
+
+// servedQueuesSQL are the queues that living workers serve. By them ($1) listServedSQL
+// takes queues out of the list of those that nobody serves, listUnservedSQL adds others
+// that have wake-ups, up to a bound, and dropWakeupsSQL takes their wake-ups away.
+const (
+	servedQueuesSQL = `
+SELECT coalesce(array_agg(DISTINCT queue), '{}') FROM headgate.workers CROSS JOIN LATERAL unnest(queues) AS queue
+WHERE reaped_at IS NULL AND ended_at IS NULL`
+	listServedSQL   = `DELETE FROM headgate.unserved_queues WHERE queue = ANY ($1::text[])`
+	listUnservedSQL = `
+INSERT INTO headgate.unserved_queues (queue)
+SELECT DISTINCT queue FROM headgate.wakeups WHERE queue <> ALL ($1::text[])
+ORDER BY queue LIMIT greatest(1000 - (SELECT count(*) FROM headgate.unserved_queues), 0)
+ON CONFLICT DO NOTHING`
+	dropWakeupsSQL = `
+DELETE FROM headgate.wakeups WHERE ctid = ANY (ARRAY(SELECT ctid FROM headgate.wakeups WHERE queue <> ALL ($1::text[]) LIMIT 100000))`
+)
+
+// keepFloorsSQL says that who takes wake-ups away knows of floors.
+const keepFloorsSQL = `SELECT set_config('headgate.floors', 'kept', true)`
+
+// sweepQueues brings the list of queues that nobody serves up to date, and returns the
+// others.
+func sweepQueues(ctx context.Context, tx pgx.Tx) (served []string, err error) {
+	if _, err := tx.Exec(ctx, keepFloorsSQL); err != nil {
+		return nil, err
+	}
+	if err := tx.QueryRow(ctx, servedQueuesSQL).Scan(&served); err != nil {
+		return nil, err
+	}
+	for _, sql := range []string{listServedSQL, listUnservedSQL, dropWakeupsSQL} {
+		if _, err := tx.Exec(ctx, sql, served); err != nil {
+			return nil, err
+		}
+	}
+	return served, nil
+}
+
+// waitSweepSQL waits for a sweep that is under way.
+const waitSweepSQL = `SELECT pg_advisory_xact_lock(4738, 0)`
+
+// beginQueue starts a queue's clock, and the queue's service if nobody has served it: it
+// wakes what has come meanwhile. A sweep that is under way may not have seen this
+// process yet, and would list the queue again.
+func beginQueue(ctx context.Context, pool *pgxpool.Pool, queue string) error {
+	return inTx(ctx, pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, waitSweepSQL); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, beginQueueSQL, queue); err != nil {
+			return err
+		}
+		listed, err := tx.Exec(ctx, listServedSQL, []string{queue})
+		if err == nil && listed.RowsAffected() > 0 {
+			_, err = tx.Exec(ctx, wakeForgottenSQL, []string{queue})
+		}
+		return err
+	})
+}
 
 // dropGroupsSQL forgets groups without lanes, under the claims' lock.
 const dropGroupsSQL = `
@@ -79,15 +144,19 @@ func (k *Keeper) sweepLanes(ctx context.Context) (forgotten int64, err error) {
 		if err := tx.QueryRow(ctx, oneSweeperSQL).Scan(&mine); err != nil || !mine {
 			return err
 		}
-		woken, err := tx.Exec(ctx, wakeForgottenSQL)
+		served, err := sweepQueues(ctx, tx)
 		if err != nil {
 			return err
 		}
-		released, err := tx.Exec(ctx, wakeReleasedSQL)
+		woken, err := tx.Exec(ctx, wakeForgottenSQL, served)
 		if err != nil {
 			return err
 		}
-		if forgotten = woken.RowsAffected() + released.RowsAffected(); forgotten > 0 {
+		stale, err := tx.Exec(ctx, wakeStaleSQL)
+		if err != nil {
+			return err
+		}
+		if forgotten = woken.RowsAffected() + stale.RowsAffected(); forgotten > 0 {
 			if _, err := tx.Exec(ctx, wakeQueuesSQL); err != nil {
 				return err
 			}
