@@ -80,7 +80,7 @@ func (s *slotsSim) until(ctx context.Context, end time.Time) {
 func TestWhoRestedWaitsForSomeTurnsOnly(t *testing.T) {
 	checks := flag.Lookup("rapid.checks") // shared with others, so this test is not parallel
 	before := checks.Value.String()
-	require.NoError(t, checks.Value.Set("20")) // of some 100 ms each
+	require.NoError(t, checks.Value.Set("8")) // of some 300 ms each
 	t.Cleanup(func() { _ = checks.Value.Set(before) })
 	rapid.Check(t, func(rt *rapid.T) {
 		ctx := context.Background()
