@@ -24,6 +24,9 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if freezer() {
+		return
+	}
 	if os.Getenv(envDeployed) != "" {
 		if err := deployedWorker(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
