@@ -12,6 +12,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/guard"
+	"github.com/headgate/headgate/jobs/session"
 	"github.com/headgate/headgate/worker/tenantdb"
 )
 
@@ -77,7 +78,7 @@ func (a *attempt) begin(ctx context.Context, conn *tenantdb.Conn, e entry) (bool
 	var result []byte
 	var before guard.State
 	args := append([]any{a.place.OrgID, a.meta.UID, e.step, a.place.Generation, a.appName()}, a.limits()...)
-	err := open(ctx, conn, "BEGIN", e.begin, args, &state, &result, &before)
+	err := open(ctx, conn, session.Begin, e.begin, args, &state, &result, &before)
 	if err != nil {
 		return false, nil, opening(err)
 	}
@@ -142,7 +143,7 @@ const enterJob = `SELECT ARRAY[` + guard.Columns + `] FROM headgate.enter_job($1
 // enter opens a read-only job: the same context and limits, no ledger row.
 func (a *attempt) enter(ctx context.Context, conn *tenantdb.Conn) (before guard.State, err error) {
 	args := append([]any{a.place.OrgID, a.place.Generation, a.appName()}, a.limits()...)
-	if err := open(ctx, conn, "BEGIN READ ONLY", enterJob, args, &before); err != nil {
+	if err := open(ctx, conn, session.BeginReadOnly, enterJob, args, &before); err != nil {
 		return nil, opening(err)
 	}
 	return before, nil

@@ -3,11 +3,13 @@ package tenantdb
 import (
 	"context"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/headgate/headgate/jobs/session"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -31,6 +33,17 @@ var resetSQL = []string{
 	"RESET SESSION AUTHORIZATION", "RESET ROLE", "RESET ALL", "CLOSE ALL", "UNLISTEN *", "DISCARD TEMP", "DISCARD SEQUENCES",
 }
 
+// resetTimedSQL is resetSQL for a server whose timeout of transactions was lifted
+// after connecting: RESET ALL brings it back.
+var resetTimedSQL = append(slices.Clone(resetSQL), session.NoTransactionTimeout)
+
+func (c *Conn) resets() []string {
+	if !c.pooled && timed(c.Conn) {
+		return resetTimedSQL
+	}
+	return resetSQL
+}
+
 // leftSQL gives up session locks and tells whether statements prepared by SQL
 // are left, which nothing above takes away.
 const leftSQL = `
@@ -41,7 +54,7 @@ SELECT pg_catalog.pg_advisory_unlock_all(), EXISTS (SELECT FROM pg_catalog.pg_pr
 // the session. Call it for the last batch on the connection only, and Reset with the batch's results, behind those of all that is before.
 func (c *Conn) QueueReset(b *pgx.Batch) {
 	c.asked = true
-	for _, sql := range resetSQL {
+	for _, sql := range c.resets() {
 		b.Queue(sql)
 	}
 	if c.pooled {
@@ -54,7 +67,7 @@ func (c *Conn) QueueReset(b *pgx.Batch) {
 // Reset reads the results of QueueReset's statements. An error means only that
 // the connection is not fit for anybody else, and With sees to that.
 func (c *Conn) Reset(results pgx.BatchResults) {
-	for range resetSQL {
+	for range c.resets() {
 		if _, err := results.Exec(); err != nil {
 			return
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 
+	"github.com/headgate/headgate/jobs/session"
 	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
@@ -50,7 +51,7 @@ var parsedNeutral = sync.OnceValues(func() (*pgx.ConnConfig, error) {
 	}
 	clear(cfg.RuntimeParams)
 	cfg.RuntimeParams["application_name"] = "headgate"
-	cfg.RuntimeParams["timezone"] = "UTC"
+	session.Pin(cfg.RuntimeParams, session.Tenant)
 	return cfg, nil
 })
 
@@ -180,11 +181,21 @@ const readIdentity = `COPY headgate.identity (database_id, version, serves) TO S
 // differently. A schema of before 7 does not let the row be read so, and is asked
 // the older way.
 func checkIdentity(ctx context.Context, place address.Place, conn *pgx.Conn) error {
-	found, err := copyWho(ctx, conn)
+	ask := readIdentity
+	if place.Pooler != address.TransactionPooler && timed(conn) {
+		ask = session.NoTransactionTimeout + "; " + readIdentity
+	}
+	found, err := copyWho(ctx, conn, ask)
 	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && (pgErr.Code == "42501" || pgErr.Code == "42703") {
 		found, err = readWho(conn.QueryRow(ctx, whoami, pgx.QueryExecModeExec))
 	}
 	return identify(place, found, err)
+}
+
+// timed says that the server has a timeout of transactions, which no startup packet
+// may name because servers of before 17 would refuse it.
+func timed(conn *pgx.Conn) bool {
+	return session.KnowsTransactionTimeout(conn.PgConn().ParameterStatus("server_version"))
 }
 
 // who is the answer to whoami and readIdentity.
@@ -193,9 +204,9 @@ type who struct {
 	version, serves int
 }
 
-func copyWho(ctx context.Context, conn *pgx.Conn) (found who, err error) {
+func copyWho(ctx context.Context, conn *pgx.Conn, ask string) (found who, err error) {
 	var line bytes.Buffer
-	if _, err := conn.PgConn().CopyTo(ctx, &line, readIdentity); err != nil {
+	if _, err := conn.PgConn().CopyTo(ctx, &line, ask); err != nil {
 		return found, err
 	}
 	if line.Len() == 0 {

@@ -1,14 +1,17 @@
 package tenantdb
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/session"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -18,7 +21,7 @@ import (
 //   - Nothing is prepared under a name. pgx remembers what a statement looks like
 //     (QueryExecModeCacheDescribe) and sends it whole, so that arguments are
 //     encoded as on a direct connection.
-//   - Every setting is local to its transaction, the time zone too.
+//   - Every setting is local to its transaction (package session).
 //   - Each transaction asks whose database it is in, along with its BEGIN: the
 //     pooler may lead elsewhere by now, and the connection would not notice.
 //   - What cleans a session up is sent along with COMMIT. A pooler takes the
@@ -50,16 +53,29 @@ func behindPooler(cfg *pgx.ConnConfig) {
 	cfg.StatementCacheCapacity = 0
 	clear(cfg.RuntimeParams) // others than a handful refuse the connection
 	cfg.RuntimeParams["application_name"] = "headgate"
+	session.PinPooled(cfg.RuntimeParams)
 }
 
-const localZone = `SET LOCAL timezone = 'UTC'`
+// localSQL pins what a direct connection has from its startup packet, and lifts a
+// timeout that would end the job's transaction at any moment.
+var localSQL = session.Local(slices.Concat(session.Tenant, session.Timeless))
+
+// Begin begins a transaction of our own on the connection, with all settings as
+// they are in a job.
+func (c *Conn) Begin(ctx context.Context) (pgx.Tx, error) {
+	begin := session.Begin
+	if c.pooled {
+		begin += ";" + localSQL
+	}
+	return c.BeginTx(ctx, pgx.TxOptions{BeginQuery: begin})
+}
 
 // QueueBegin begins a transaction in a batch, with what a pooler makes
 // necessary. Begun reads its results, before those of what follows.
 func (c *Conn) QueueBegin(b *pgx.Batch, begin string) {
 	b.Queue(begin)
 	if c.pooled {
-		b.Queue(localZone)
+		b.Queue(localSQL)
 		b.Queue(whoami)
 	}
 }
