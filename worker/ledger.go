@@ -31,6 +31,10 @@ var (
 	errInterrupted = errors.New("the connection to the tenant's database was lost before the job was done")
 )
 
+// errUnguarded: a superuser has set the login, the database or the server so.
+var errUnguarded = errors.New("session_replication_role is replica there, so no trigger fires and no foreign key holds: " +
+	"have a superuser RESET it (ALTER ROLE … RESET session_replication_role, or ALTER DATABASE)")
+
 // found is the state of a ledger row.
 type found string
 
@@ -81,6 +85,9 @@ func (a *attempt) begin(ctx context.Context, conn *tenantdb.Conn, e entry) (bool
 	err := open(ctx, conn, session.Begin, e.begin, args, &state, &result, &before)
 	if err != nil {
 		return false, nil, opening(err)
+	}
+	if before.Unguarded() {
+		return false, nil, &tenantdb.ConnectError{Database: a.place.Database, Login: a.place.Login, Class: jobs.ClassReadOnly, Err: errUnguarded}
 	}
 	switch state {
 	case begun:

@@ -267,3 +267,26 @@ func (b *sessionsBed) hostileServer() *jobstest.Database {
 	b.t.Cleanup(func() { reload("ALTER SYSTEM RESET ALL") }) // before the databases are dropped
 	return db
 }
+
+// Where no trigger fires no foreign key holds either, and the ledger's own guard
+// does not: a job waits there, and says who can change that.
+func TestASessionWithoutTriggersRunsNothing(t *testing.T) {
+	t.Parallel()
+	env := jobstest.New(t)
+	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
+	open(t, db, env.Tenant("acme", db.Name).OrgID, 2)
+	env.Work(nil, func(w *worker.Worker) { worker.InTx(w, transfer) })
+	role := func(sql string) {
+		_, err := db.Pool.Exec(context.Background(), `ALTER ROLE `+db.Job.User+sql)
+		require.NoError(t, err)
+	}
+	role(` SET session_replication_role = replica`)
+	r, err := env.Client.Enqueue(context.Background(), "acme", Transfer{From: 1, To: 2, Amount: 1}, nil)
+	require.NoError(t, err)
+	o := env.WaitFor(r.UID, func(o jobs.Outcome) bool { return true })
+	require.Equal(t, jobs.Snoozed, o.State)
+	require.Equal(t, jobs.ClassReadOnly, o.Class)
+	require.Contains(t, o.Message, "session_replication_role is replica")
+	role(` RESET session_replication_role`)
+	require.Equal(t, jobs.Succeeded, env.Wait(r.UID).State)
+}

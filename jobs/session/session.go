@@ -82,7 +82,7 @@ var Left = []Setting{
 
 // Begin starts a transaction of ours, at the level that all of Headgate's SQL is
 // written for.
-const Begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
+const Begin = "BEGIN ISOLATION LEVEL READ COMMITTED NOT DEFERRABLE"
 
 // BeginReadOnly starts a transaction that cannot write.
 const BeginReadOnly = Begin + " READ ONLY"
