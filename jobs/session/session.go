@@ -7,6 +7,8 @@
 //
 //   - on a direct connection by the startup packet ([Pin]). It wins over ALTER
 //     ROLE and ALTER DATABASE, and RESET ALL goes back to it;
+//   - through a pooler in session mode, which takes few parameters, by the first
+//     statement ([Whole]), and again behind each RESET ALL;
 //   - through a pooler in transaction mode in each transaction, by one statement
 //     beside its BEGIN ([Local]).
 //
@@ -104,21 +106,26 @@ func Pin(params map[string]string, settings []Setting) {
 // a connection with other parameters than a handful.
 func PinPooled(params map[string]string) { Pin(params, formats[:1]) }
 
-// Local returns a statement that sets those of settings that differ, until the
-// transaction ends. It is the first one behind BEGIN.
-func Local(settings []Setting) string {
+// Local returns a statement that sets those of settings that differ and that the
+// server knows, until the transaction ends. It is the first one behind BEGIN.
+func Local(settings []Setting) string { return set(settings, "true") }
+
+// Whole is [Local] until the session ends, or is reset: behind a pooler that gives
+// each client a session of its own, and takes few parameters.
+func Whole(settings []Setting) string { return set(settings, "false") }
+
+func set(settings []Setting, local string) string {
 	rows := make([]string, len(settings))
 	for i, s := range settings {
 		rows[i] = fmt.Sprintf("('%s', '%s')", s.Name, s.Value)
 	}
 	return `
-SELECT pg_catalog.set_config(s.name, s.value, true) FROM (VALUES ` + strings.Join(rows, ", ") + `) AS s (name, value)
+SELECT pg_catalog.set_config(s.name, s.value, ` + local + `) FROM (VALUES ` + strings.Join(rows, ", ") + `) AS s (name, value)
 WHERE pg_catalog.current_setting(s.name, true) OPERATOR(pg_catalog.<>) s.value`
 }
 
 // Timeless is what only servers from 17 on know, so that no startup packet can
-// name it: what would end a transaction in the middle of its work. [Local] leaves
-// out what a server does not know.
+// name it: what would end a transaction in the middle of its work.
 var Timeless = []Setting{{"transaction_timeout", "0", "a job has the timeout of its kind, which says so"}}
 
 // NoTransactionTimeout is Timeless for a session of one's own.

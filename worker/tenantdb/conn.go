@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"github.com/headgate/headgate/jobs/session"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -22,6 +21,7 @@ type Conn struct {
 	asked   bool      // its user has asked for a reset
 	clean   bool      // and it succeeded
 
+	pins   string        // what RESET ALL would undo of its settings
 	pooled bool          // through a pooler in transaction mode
 	place  address.Place // where it leads, for pooled ones
 }
@@ -33,15 +33,12 @@ var resetSQL = []string{
 	"RESET SESSION AUTHORIZATION", "RESET ROLE", "RESET ALL", "CLOSE ALL", "UNLISTEN *", "DISCARD TEMP", "DISCARD SEQUENCES",
 }
 
-// resetTimedSQL is resetSQL for a server whose timeout of transactions was lifted
-// after connecting: RESET ALL brings it back.
-var resetTimedSQL = append(slices.Clone(resetSQL), session.NoTransactionTimeout)
-
+// resets is resetSQL, and what RESET ALL has undone of our own.
 func (c *Conn) resets() []string {
-	if !c.pooled && timed(c.Conn) {
-		return resetTimedSQL
+	if c.pins == "" {
+		return resetSQL
 	}
-	return resetSQL
+	return append(slices.Clone(resetSQL), c.pins)
 }
 
 // leftSQL gives up session locks and tells whether statements prepared by SQL

@@ -47,18 +47,26 @@ func Session(place address.Place) (address.Place, error) {
 			"give it one with `headgate database login %s` and HEADGATE_%s_DIRECT_URL", place.Server, place.Database, strings.ToUpper(place.Login))}
 }
 
-// behindPooler changes what a connection to a transaction pooler may not have.
-func behindPooler(cfg *pgx.ConnConfig) {
-	cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
-	cfg.StatementCacheCapacity = 0
+// behind changes what a connection to a pooler may not have.
+func behind(pooler address.Pooler, cfg *pgx.ConnConfig) {
+	if pooler != address.TransactionPooler && pooler != address.SessionPooler {
+		return
+	}
 	clear(cfg.RuntimeParams) // others than a handful refuse the connection
 	cfg.RuntimeParams["application_name"] = "headgate"
 	session.PinPooled(cfg.RuntimeParams)
+	if pooler == address.TransactionPooler {
+		cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+		cfg.StatementCacheCapacity = 0
+	}
 }
 
 // localSQL pins what a direct connection has from its startup packet, and lifts a
 // timeout that would end the job's transaction at any moment.
 var localSQL = session.Local(slices.Concat(session.Tenant, session.Timeless))
+
+// wholeSQL does the same for a session of our own behind a pooler in session mode.
+var wholeSQL = session.Whole(slices.Concat(session.Tenant, session.Timeless))
 
 // Begin begins a transaction of our own on the connection, with all settings as
 // they are in a job.
@@ -104,6 +112,18 @@ const leftPooledSQL = `
 SELECT pg_catalog.pg_advisory_unlock_all(), EXISTS (
     SELECT FROM pg_catalog.pg_prepared_statements
     WHERE (from_sql OR name NOT LIKE 'PGBOUNCER%') AND pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid()))`
+
+// unknownParameter is what PgBouncer says of a startup packet for a server.
+const unknownParameter = "unsupported startup parameter"
+
+// untold says of an error of connecting that a PgBouncer stands where the catalog
+// knows of none.
+func untold(place address.Place, err error) error {
+	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && strings.Contains(pgErr.Message, unknownParameter) {
+		return fmt.Errorf("a PgBouncer stands before the server, and the catalog does not say so: `headgate server set %s --pooler session` (or transaction, as its pool_mode is): %w", place.Server, err)
+	}
+	return err
+}
 
 // byPooler tells what a pooler means. PgBouncer has one code for all it says
 // itself: 08P01.
