@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/session"
 	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
@@ -23,6 +24,7 @@ func (d *doctor) central(ctx context.Context) (pool *pgxpool.Pool, ok bool, err 
 	}
 	// As through a pooler, whatever was said: it works everywhere.
 	cfg.ConnConfig.DefaultQueryExecMode, cfg.ConnConfig.StatementCacheCapacity = pgx.QueryExecModeCacheDescribe, 0
+	session.Unpin(cfg.ConnConfig.RuntimeParams)
 	cfg.MaxConns = max(cfg.MaxConns, 4)
 	if pool, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
 		return nil, false, err
@@ -50,7 +52,11 @@ func (d *doctor) centralSchema(ctx context.Context, pool *pgxpool.Pool) bool {
 		err = migrations.Check(ctx, pool)
 	}
 	var unfit *migrations.VersionError
+	var queue *migrations.QueueError
 	switch {
+	case errors.As(err, &queue):
+		note(stateFail, "queue", "ALTER ROLE, as beside", "%v", err)
+		return false
 	case errors.As(err, &unfit) && unfit.Newer():
 		note(stateFail, "schema", "upgrade headgate", "%v", err)
 		return false
@@ -59,7 +65,22 @@ func (d *doctor) centralSchema(ctx context.Context, pool *pgxpool.Pool) bool {
 		return false
 	}
 	note(stateOK, "schema", "", "version %d, this program brings %d", status.Version, status.Program)
+	d.centralSession(ctx, pool)
 	return true
+}
+
+// centralSession looks at what the login's sessions are set to, which matters where
+// a pooler in transaction mode keeps Headgate from setting it.
+func (d *doctor) centralSession(ctx context.Context, pool *pgxpool.Pool) {
+	if !d.p.pooled() {
+		return
+	}
+	note := d.on("central")
+	if err := migrations.CheckSession(ctx, pool); err != nil {
+		note(stateFail, "session", "ALTER ROLE, as beside", "%v", err)
+		return
+	}
+	note(stateOK, "session", "", "the login's settings are fit for the queue")
 }
 
 const selectServerFacts = `

@@ -106,6 +106,15 @@ func Pin(params map[string]string, settings []Setting) {
 // a connection with other parameters than a handful.
 func PinPooled(params map[string]string) { Pin(params, formats[:1]) }
 
+// Unpin takes from a startup packet what not every pooler takes, for who does not
+// know yet what stands there.
+func Unpin(params map[string]string) {
+	for _, s := range Central {
+		delete(params, s.Name)
+	}
+	PinPooled(params)
+}
+
 // Local returns a statement that sets those of settings that differ and that the
 // server knows, until the transaction ends. It is the first one behind BEGIN.
 func Local(settings []Setting) string { return set(settings, "true") }

@@ -80,6 +80,7 @@ func (k *Keeper) rewrite(ctx context.Context) (done []string, err error) {
 			batch := &pgx.Batch{}
 			batch.Queue(lockSQL, "2s", 0)
 			batch.Queue(`SET LOCAL lock_timeout = '20ms'`)
+			batch.Queue(`SET LOCAL extra_float_digits = 1`) // rows go through text: virtual times stay what they are
 			batch.Queue(rewriteSQL, rewriteParts[part])
 			return tx.SendBatch(ctx, batch).Close()
 		})
