@@ -132,3 +132,45 @@ func TestUpTenantOnAnUnpreparedServer(t *testing.T) {
 	require.NoError(t, conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'headgate')`).Scan(&there))
 	require.False(t, there)
 }
+
+// The second role with another search_path finds the first role's queue and is
+// refused: there are never two. Nor does it matter which of them looks.
+func TestOneQueueWhateverTheSearchPath(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	connect := empty(t)
+	conn := connect()
+	run := func(conn *pgx.Conn, sql string) {
+		t.Helper()
+		_, err := conn.Exec(ctx, sql)
+		require.NoError(t, err)
+	}
+	run(conn, `CREATE SCHEMA app; SET search_path = ''`)
+	_, err := migrations.Up(ctx, conn)
+	require.ErrorContains(t, err, "no schema of the search_path of login", "nowhere to make it")
+	require.ErrorContains(t, err, "ALTER ROLE")
+
+	run(conn, `SET search_path = app, public`)
+	_, err = migrations.Up(ctx, conn)
+	require.NoError(t, err)
+	require.NoError(t, migrations.Check(ctx, conn))
+	schema, err := migrations.Queue(ctx, conn)
+	require.NoError(t, err)
+	require.Equal(t, "app", schema)
+
+	other := connect()
+	var queue *migrations.QueueError
+	_, err = migrations.Up(ctx, other)
+	require.ErrorAs(t, err, &queue)
+	require.ErrorContains(t, err, `the queue is in schema app of the central database, and login `)
+	require.ErrorContains(t, err, ` finds none, for its search_path is "$user", public: ALTER ROLE`)
+	require.ErrorContains(t, err, `SET search_path = "app", and connect again`)
+	require.ErrorAs(t, migrations.Check(ctx, other), &queue)
+	var queues int
+	require.NoError(t, other.QueryRow(ctx, `SELECT count(*) FROM pg_class WHERE relname = 'river_job' AND relkind = 'r'`).Scan(&queues))
+	require.Equal(t, 1, queues)
+
+	run(other, `SET search_path = "app"`)
+	_, err = migrations.Up(ctx, other)
+	require.NoError(t, err, "after what it said was done")
+}

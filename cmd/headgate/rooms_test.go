@@ -54,7 +54,7 @@ var doors = map[string][]string{
 		"worker", "worker/claim", "worker/tenantdb", "worker/tenantdb/address",
 	},
 
-	"orchestrator": {anyPgx, anyRiver, anyUUID, "orchestrator/calendar", "orchestrator/catalog", "jobs", "jobs/session"},
+	"orchestrator": {anyPgx, anyRiver, anyUUID, "orchestrator/calendar", "orchestrator/catalog", "jobs", "jobs/session", "migrations"},
 	"worker":       {anyPgx, anyRiver, anyUUID, "worker/claim", "worker/internal/fault", "worker/tenantdb", "worker/tenantdb/address", "jobs", "jobs/guard", "jobs/session", "migrations"},
 
 	"orchestrator/catalog":            {anyPgx, anyUUID, "github.com/maypok86/otter/v2", "golang.org/x/net/idna", "orchestrator/calendar", "worker/tenantdb/address", "jobs"},
