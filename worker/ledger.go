@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -301,7 +302,7 @@ func (a *attempt) ask(ctx context.Context) error {
 
 // appName names the job in the server's pg_stat_activity.
 func (a *attempt) appName() string {
-	return "headgate/" + a.row.Kind[:min(len(a.row.Kind), 40)] + "/" + a.meta.UID[max(len(a.meta.UID)-12, 0):]
+	return "headgate/" + strings.ToValidUTF8(a.row.Kind[:min(len(a.row.Kind), 40)], "") + "/" + a.meta.UID[max(len(a.meta.UID)-12, 0):]
 }
 
 // limits are what the server is told of a job's statements, in milliseconds: how
