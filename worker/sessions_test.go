@@ -20,6 +20,7 @@ import (
 	"github.com/headgate/headgate/jobs/report"
 	"github.com/headgate/headgate/jobs/session"
 	"github.com/headgate/headgate/jobs/sqlscript"
+	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/localpg"
 	"github.com/headgate/headgate/worker"
 )
@@ -289,4 +290,59 @@ func TestASessionWithoutTriggersRunsNothing(t *testing.T) {
 	require.Contains(t, o.Message, "session_replication_role is replica")
 	role(` RESET session_replication_role`)
 	require.Equal(t, jobs.Succeeded, env.Wait(r.UID).State)
+}
+
+// In a database of another encoding text is what it is: the application reads what a
+// job wrote, a job finds what the application wrote, and what the encoding lacks is
+// refused and not changed.
+func TestTextInDatabasesOfOtherEncodings(t *testing.T) {
+	t.Parallel()
+	bucket := memblob.OpenBucket(nil)
+	t.Cleanup(func() { _ = bucket.Close() })
+	env := jobstest.New(t)
+	env.Work(nil, func(w *worker.Worker) {
+		worker.InTx(w, sqlscript.Run)
+		worker.ReadOnly(w, report.New(bucket))
+	})
+	for encoding, texts := range map[string]struct{ kept, lacking string }{
+		"LATIN1":    {"Zoë straße", "Zoë – straße"},
+		"EUC_JP":    {"日本語", "안녕"},
+		"SQL_ASCII": {"Zoë – straße 日本語", ""},
+		"UTF8":      {"Zoë – straße 日本語", ""},
+	} {
+		name := "e-" + strings.ToLower(strings.ReplaceAll(encoding, "_", "-"))
+		db := env.Database(name, jobstest.DatabaseOpts{Schema: sessionsSchema, Encoding: encoding})
+		org := env.Tenant(name, name).OrgID
+		cfg := db.Pool.Config().ConnConfig.Copy()
+		cfg.RuntimeParams["client_encoding"] = "UTF8" // as an application has it
+		app, err := pgx.ConnectConfig(context.Background(), cfg)
+		require.NoError(t, err)
+		_, err = app.Exec(context.Background(), `INSERT INTO facts (org_id, id, what) VALUES ($1, 1, $2)`, org, texts.kept)
+		require.NoError(t, err)
+		write := func(id int, text string) jobs.Outcome {
+			r, err := env.Client.Enqueue(context.Background(), name, rawArgs{"headgate.sql", fmt.Sprintf(
+				`{"sql": "INSERT INTO facts (org_id, id, what) VALUES (headgate.current_org(), $1, $2)", "params": [%d, %q]}`, id, text)},
+				&orchestrator.EnqueueOpts{MaxAttempts: 1})
+			require.NoError(t, err)
+			return env.Wait(r.UID)
+		}
+		o := write(2, texts.kept)
+		require.Equal(t, jobs.Succeeded, o.State, o.Message)
+		o = env.Run(name, rawArgs{"headgate.report", `{"name": "texts", "query": "SELECT what FROM facts ORDER BY id"}`})
+		require.Equal(t, jobs.Succeeded, o.State, o.Message)
+		found, err := bucket.List(nil).Next(context.Background())
+		require.NoError(t, err)
+		file, err := bucket.ReadAll(context.Background(), found.Key)
+		require.NoError(t, err)
+		require.NoError(t, bucket.Delete(context.Background(), found.Key))
+		require.Equal(t, "what\n"+texts.kept+"\n"+texts.kept+"\n", string(file), encoding)
+		o = env.Run(name, rawArgs{"headgate.sql", fmt.Sprintf(`{"sql": "DELETE FROM facts WHERE what = $1", "params": [%q]}`, texts.kept)})
+		require.EqualValues(t, 2, o.Result.Rows, encoding)
+		if texts.lacking != "" {
+			o = write(3, texts.lacking)
+			require.Equal(t, jobs.Discarded, o.State)
+			require.Contains(t, o.Message, "has no equivalent in encoding")
+		}
+		require.NoError(t, app.Close(context.Background()))
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/session"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker/tenantdb"
 	"github.com/headgate/headgate/worker/tenantdb/address"
@@ -60,6 +61,7 @@ func (d *doctor) lookAtDatabase(ctx context.Context, c *catalog.Catalog, db cata
 	cautious.Pooler = address.TransactionPooler // works whatever stands between
 	err = pools.With(ctx, cautious, func(held context.Context, a *tenantdb.Conn) error {
 		if login == jobs.LoginJob {
+			d.encoding(a.Conn, db)
 			d.rights(held, a.Conn, db)
 		}
 		return pools.With(held, cautious, func(ctx context.Context, b *tenantdb.Conn) (err error) {
@@ -78,6 +80,13 @@ func (d *doctor) lookAtDatabase(ctx context.Context, c *catalog.Catalog, db cata
 	note(stateOK, login.String()+" login", "", "it logs in; the database is the one that the catalog means, and its Headgate schema fits")
 	d.past(ctx, pools, db, place, said)
 	return found, nil
+}
+
+// encoding names a database whose text is not kept as UTF-8.
+func (d *doctor) encoding(conn *pgx.Conn, db catalog.Database) {
+	if says, next := session.Encoding(conn.PgConn().ParameterStatus("server_encoding")); says != "" {
+		d.on("database "+db.Name)(stateWarn, "encoding", next, "%s", says)
+	}
 }
 
 // past tries the direct address of a login behind a pooler in transaction mode.
