@@ -32,8 +32,8 @@ type Worker struct {
 
 	refusals refusals
 	lease    *claim.Lease
-	central  *pgxpool.Pool              // set by Start: the worker's own connections to the central database
-	driver   riverdriver.Driver[pgx.Tx] // set by Start: takes claims and ends under that lease
+	central  *pgxpool.Pool                                          // set by Start: the worker's own connections to the central database
+	driver   func(central *pgxpool.Pool) riverdriver.Driver[pgx.Tx] // takes claims and ends under that lease
 
 	lifeMu sync.Mutex      // guards life and end
 	life   context.Context // ends when this incarnation is found to have been declared dead
@@ -60,6 +60,9 @@ func New(cfg Config) (*Worker, error) {
 		return nil, err
 	}
 	w := &Worker{cfg: cfg, kinds: map[string]*kind{}, lease: claim.NewLease(), exhausted: make(chan struct{}), lent: make(chan func()), over: make(chan struct{})}
+	w.driver = func(central *pgxpool.Pool) riverdriver.Driver[pgx.Tx] {
+		return claim.NewDriver(central, cfg.Listen, w.lease)
+	}
 	w.life, w.end = context.WithCancelCause(context.Background())
 	return w, nil
 }
@@ -121,7 +124,6 @@ func (w *Worker) Start(ctx context.Context) error {
 
 // start is Start with the central database open.
 func (w *Worker) start(ctx context.Context) error {
-	w.driver = claim.NewDriver(w.central, w.cfg.Listen, w.lease)
 	client, err := w.newClient()
 	if err != nil {
 		return err
@@ -176,6 +178,7 @@ func (w *Worker) Stop(ctx context.Context) error {
 	}
 	err := w.keeper.Stop(ctx)
 	w.central.Close()
+	w.client = nil // nothing is left to stop
 	return err
 }
 
@@ -235,7 +238,7 @@ func (w *Worker) newClient() (*river.Client[pgx.Tx], error) {
 		queues[name] = river.QueueConfig{MaxWorkers: slots}
 	}
 	w.lease.Slots(w.cfg.Queues)
-	client, err := river.NewClient(w.driver, &river.Config{
+	client, err := river.NewClient(w.driver(w.central), &river.Config{
 		ID:                  w.cfg.ID,
 		Queues:              queues,
 		Workers:             workers,
