@@ -174,3 +174,27 @@ func TestOneQueueWhateverTheSearchPath(t *testing.T) {
 	_, err = migrations.Up(ctx, other)
 	require.NoError(t, err, "after what it said was done")
 }
+
+// What is missing is named, each by its own name: nobody is sent to the server's
+// administrator for a language, or to the owner for a role.
+func TestWhatATenantDatabaseLacksIsNamed(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	conn := empty(t)()
+	require.NoError(t, migrations.PrepareServer(ctx, conn))
+	const id = "0190aaaa-0000-7000-8000-000000000004"
+	for _, c := range []struct{ broken, says, mended string }{
+		{`DROP EXTENSION plpgsql`, "the database has no language plpgsql", `CREATE EXTENSION plpgsql`},
+		{`SET default_transaction_read_only = on`, "default_transaction_read_only is on", `SET default_transaction_read_only = off`},
+	} {
+		_, err := conn.Exec(ctx, c.broken)
+		require.NoError(t, err)
+		_, err = migrations.UpTenant(ctx, conn, id)
+		require.ErrorContains(t, err, c.says)
+		require.NotContains(t, err.Error(), "headgate_job")
+		_, err = conn.Exec(ctx, c.mended)
+		require.NoError(t, err)
+	}
+	_, err := migrations.UpTenant(ctx, conn, id)
+	require.NoError(t, err, "after what it said was done")
+}

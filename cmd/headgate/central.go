@@ -219,7 +219,7 @@ func unreachable(cfg *pgx.ConnConfig, err error) error {
 		return centralError{err, fmt.Sprintf("there is no database %q at %s; create it and run `headgate migrate up`", cfg.Database, at)}
 	case errors.As(err, &pgErr) && strings.HasPrefix(pgErr.Code, "28"):
 		return centralError{err, fmt.Sprintf("the central database at %s refuses user %q (%s); check DATABASE_URL", at, cfg.User, pgErr.Message)}
-	case errors.As(err, &pgErr) && strings.Contains(pgErr.Message, "unsupported startup parameter"):
+	case unknownParameter(err) && errors.As(err, &pgErr):
 		return centralError{err, fmt.Sprintf("a PgBouncer stands before the central database at %s (%s): say so with --central-pooler session or transaction (HEADGATE_CENTRAL_POOLER), as its pool_mode is", at, pgErr.Message)}
 	case errors.As(err, &pgErr):
 		return centralError{err, fmt.Sprintf("the central database at %s takes no connection (%s); try again later", at, pgErr.Message)}
@@ -227,6 +227,12 @@ func unreachable(cfg *pgx.ConnConfig, err error) error {
 		return centralError{err, fmt.Sprintf("the central database at %s does not answer (%v); is it running, and is DATABASE_URL right?", at, network.Err)}
 	}
 	return centralError{err, fmt.Sprintf("the central database at %s cannot be reached (%v); is it running, and is DATABASE_URL right?", at, connect.Unwrap())}
+}
+
+// unknownParameter says that PgBouncer has refused the settings of a session.
+func unknownParameter(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && strings.Contains(pgErr.Message, "unsupported startup parameter")
 }
 
 // centralError is a sentence for people with its cause for errors.As.

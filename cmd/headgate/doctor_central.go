@@ -24,13 +24,21 @@ func (d *doctor) central(ctx context.Context) (pool *pgxpool.Pool, ok bool, err 
 	}
 	// As through a pooler, whatever was said: it works everywhere.
 	cfg.ConnConfig.DefaultQueryExecMode, cfg.ConnConfig.StatementCacheCapacity = pgx.QueryExecModeCacheDescribe, 0
-	session.Unpin(cfg.ConnConfig.RuntimeParams)
 	cfg.MaxConns = max(cfg.MaxConns, 4)
 	if pool, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
 		return nil, false, err
 	}
 	var version string
-	if err := pool.QueryRow(ctx, selectServerFacts).Scan(&version, nil, nil, nil); err != nil {
+	err = pool.QueryRow(ctx, selectServerFacts).Scan(&version, nil, nil, nil)
+	if err != nil && unknownParameter(err) { // a pooler that nobody has told of: what else there is to say, is said below
+		pool.Close()
+		session.Unpin(cfg.ConnConfig.RuntimeParams)
+		if pool, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
+			return nil, false, err
+		}
+		err = pool.QueryRow(ctx, selectServerFacts).Scan(&version, nil, nil, nil)
+	}
+	if err != nil {
 		note(stateFail, "reachable", "", "%v", unreachable(cfg.ConnConfig, err))
 		return pool, false, nil
 	}
