@@ -36,15 +36,40 @@ func (c *Client) ready(ctx context.Context) error {
 	if c.queue.compared.Load() {
 		return nil
 	}
-	_, err := migrations.Queue(ctx, c.pool)
+	conn, err := c.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("reaching the central database: %w", err)
+	}
+	defer conn.Release()
+	if err = speaksUTF8(conn.Conn()); err == nil {
+		_, err = migrations.Queue(ctx, conn)
+	}
 	if err == nil {
 		c.queue.compared.Store(true)
 	}
 	return err
 }
 
+// speaksUTF8 refuses a session whose server takes Go's text for another encoding's:
+// the worker would read other arguments than were given. It asks nothing, since the
+// server tells of each change.
+func speaksUTF8(conn *pgx.Conn) error {
+	if conn == nil { // a transaction that is no connection's
+		return nil
+	}
+	switch encoding := conn.PgConn().ParameterStatus("client_encoding"); encoding {
+	case "UTF8", "SQL_ASCII", "": // SQL_ASCII converts nothing
+		return nil
+	default:
+		return fmt.Errorf("client_encoding of the session to the central database is %s, and Go's text is UTF-8: add client_encoding=UTF8 to the connection string", encoding)
+	}
+}
+
 // inserts returns River's client for the queue. tx is asked once.
 func (c *Client) inserts(ctx context.Context, tx pgx.Tx) (*river.Client[pgx.Tx], error) {
+	if err := speaksUTF8(tx.Conn()); err != nil {
+		return nil, err
+	}
 	if known := c.queue.inserter.Load(); known != nil {
 		return known, nil
 	}

@@ -96,3 +96,29 @@ func TestAnApplicationsSessionEnqueuesIntoTheOneQueue(t *testing.T) {
 	require.NoError(t, env.Pool.QueryRow(ctx, `SELECT (SELECT count(*) FROM public.river_job), (SELECT count(*) FROM app.river_job)`).Scan(&here, &there))
 	require.Equal(t, []int{4, 0}, []int{here, there})
 }
+
+// Where the server takes Go's text for another encoding's, nothing is enqueued: the
+// worker would read other text.
+func TestAClientSpeaksUTF8(t *testing.T) {
+	t.Parallel()
+	env := jobstest.NewOn(t, jobstest.Direct(t))
+	env.Database("shared", jobstest.DatabaseOpts{})
+	env.Tenant("acme", "shared")
+	ctx := context.Background()
+	cfg := env.Pool.Config()
+	cfg.ConnConfig.RuntimeParams["client_encoding"] = "LATIN1"
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	client, err := orchestrator.New(orchestrator.Config{Pool: pool, Catalog: env.Catalog, Logger: env.Log})
+	require.NoError(t, err)
+	const says = "client_encoding of the session to the central database is LATIN1, and Go's text is UTF-8: add client_encoding=UTF8 to the connection string"
+	_, err = client.Enqueue(ctx, "acme", Note{Text: "Zoë"}, nil)
+	require.ErrorContains(t, err, says)
+	_, err = client.Jobs(ctx, orchestrator.JobFilter{})
+	require.ErrorContains(t, err, says)
+	require.ErrorContains(t, pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		_, err := env.Client.EnqueueTx(ctx, tx, "acme", Note{Text: "Zoë"}, nil)
+		return err
+	}), says)
+}
