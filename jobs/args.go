@@ -4,7 +4,8 @@ import "time"
 
 // Args are the arguments of one kind of job: a struct that marshals to JSON.
 // Kind names the kind in the queue, in logs and on the command line; it must be
-// constant, unique in a program, and match [a-zA-Z0-9_.-]{1,127}. Changing it
+// constant, unique in a program, and a name that CheckKind takes: 2 to 127 letters,
+// digits, and some signs, a letter, digit or underscore first. Changing it
 // orphans the jobs already enqueued.
 //
 // Arguments travel through the central database as plain JSON: never put a

@@ -1,9 +1,7 @@
 package jobs
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"regexp"
 )
@@ -14,16 +12,17 @@ const MaxArgs = 256 << 10
 // MaxQueueName bounds the name of a queue, in bytes.
 const MaxQueueName = 64
 
-// The names of kinds and queues are a part of those that River takes.
+// The names of kinds are those that River takes, and its table; those of queues are
+// a part of them.
 var (
-	kindName  = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,127}$`)
+	kindName  = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_\-\[\]<>/.·:+]{1,126}$`)
 	queueName = regexp.MustCompile(`^[a-z0-9]+([_-][a-z0-9]+)*$`)
 )
 
 // CheckKind says what is wrong with the name of a kind.
 func CheckKind(kind string) error {
 	if !kindName.MatchString(kind) {
-		return fmt.Errorf("kind %.64q: a kind's name is 1 to 127 letters, digits, dots, dashes or underscores", kind)
+		return fmt.Errorf("kind %.64q: a kind's name is 2 to 127 of the letters a to z and A to Z, digits, and _ - . : / + < > [ ] ·, beginning with a letter, a digit or _", kind)
 	}
 	return nil
 }
@@ -42,7 +41,8 @@ func CheckQueue(queue string) error {
 }
 
 // EncodeArgs returns arguments as a JSON object that Postgres can store, or says
-// why they are none.
+// why they are none. Text that is not UTF-8 is refused, with the field that holds it:
+// encoding/json would store another text without a word.
 func EncodeArgs(args Args) ([]byte, error) {
 	raw, err := json.Marshal(args)
 	if err != nil {
@@ -53,26 +53,14 @@ func EncodeArgs(args Args) ([]byte, error) {
 		return nil, fmt.Errorf("args are %d bytes of JSON: at most %d; keep the document elsewhere and pass its name", len(raw), MaxArgs)
 	case len(raw) == 0 || raw[0] != '{':
 		return nil, fmt.Errorf("args of kind %s encode as %s: they must be a JSON object", args.Kind(), jsonType(raw))
-	case hasNUL(raw):
-		return nil, errors.New(`args hold the character U+0000, which Postgres cannot store: remove it`)
+	}
+	if err := checkStrings(args, raw); err != nil {
+		return nil, err
+	}
+	if err := CheckText(raw); err != nil {
+		return nil, err
 	}
 	return raw, nil
-}
-
-// hasNUL reports whether JSON text holds an escaped NUL: \u0000 behind an even
-// number of backslashes.
-func hasNUL(raw []byte) bool {
-	for rest := raw; ; {
-		i := bytes.Index(rest, []byte(`\u0000`))
-		if i < 0 {
-			return false
-		}
-		before := len(rest[:i]) - len(bytes.TrimRight(rest[:i], `\`))
-		if before%2 == 0 {
-			return true
-		}
-		rest = rest[i+1:]
-	}
 }
 
 func jsonType(raw []byte) string {

@@ -34,6 +34,9 @@ func Up(ctx context.Context, conn *pgx.Conn) (applied []string, err error) {
 			err = fmt.Errorf("releasing the migration lock: %w", unlockErr)
 		}
 	}()
+	if err := onePlace(ctx, conn); err != nil {
+		return nil, err
+	}
 	if applied, err = upRiver(ctx, conn); err != nil {
 		return applied, err
 	}

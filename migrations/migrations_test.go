@@ -132,3 +132,69 @@ func TestUpTenantOnAnUnpreparedServer(t *testing.T) {
 	require.NoError(t, conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'headgate')`).Scan(&there))
 	require.False(t, there)
 }
+
+// The second role with another search_path finds the first role's queue and is
+// refused: there are never two. Nor does it matter which of them looks.
+func TestOneQueueWhateverTheSearchPath(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	connect := empty(t)
+	conn := connect()
+	run := func(conn *pgx.Conn, sql string) {
+		t.Helper()
+		_, err := conn.Exec(ctx, sql)
+		require.NoError(t, err)
+	}
+	run(conn, `CREATE SCHEMA app; SET search_path = ''`)
+	_, err := migrations.Up(ctx, conn)
+	require.ErrorContains(t, err, "no schema of the search_path of login", "nowhere to make it")
+	require.ErrorContains(t, err, "ALTER ROLE")
+
+	run(conn, `SET search_path = app, public`)
+	_, err = migrations.Up(ctx, conn)
+	require.NoError(t, err)
+	require.NoError(t, migrations.Check(ctx, conn))
+	schema, err := migrations.Queue(ctx, conn)
+	require.NoError(t, err)
+	require.Equal(t, "app", schema)
+
+	other := connect()
+	var queue *migrations.QueueError
+	_, err = migrations.Up(ctx, other)
+	require.ErrorAs(t, err, &queue)
+	require.ErrorContains(t, err, `the queue is in schema app of the central database, and login `)
+	require.ErrorContains(t, err, ` finds none, for its search_path is "$user", public: ALTER ROLE`)
+	require.ErrorContains(t, err, `SET search_path = "app", and connect again`)
+	require.ErrorAs(t, migrations.Check(ctx, other), &queue)
+	var queues int
+	require.NoError(t, other.QueryRow(ctx, `SELECT count(*) FROM pg_class WHERE relname = 'river_job' AND relkind = 'r'`).Scan(&queues))
+	require.Equal(t, 1, queues)
+
+	run(other, `SET search_path = "app"`)
+	_, err = migrations.Up(ctx, other)
+	require.NoError(t, err, "after what it said was done")
+}
+
+// What is missing is named, each by its own name: nobody is sent to the server's
+// administrator for a language, or to the owner for a role.
+func TestWhatATenantDatabaseLacksIsNamed(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	conn := empty(t)()
+	require.NoError(t, migrations.PrepareServer(ctx, conn))
+	const id = "0190aaaa-0000-7000-8000-000000000004"
+	for _, c := range []struct{ broken, says, mended string }{
+		{`DROP EXTENSION plpgsql`, "the database has no language plpgsql", `CREATE EXTENSION plpgsql`},
+		{`SET default_transaction_read_only = on`, "default_transaction_read_only is on", `SET default_transaction_read_only = off`},
+	} {
+		_, err := conn.Exec(ctx, c.broken)
+		require.NoError(t, err)
+		_, err = migrations.UpTenant(ctx, conn, id)
+		require.ErrorContains(t, err, c.says)
+		require.NotContains(t, err.Error(), "headgate_job")
+		_, err = conn.Exec(ctx, c.mended)
+		require.NoError(t, err)
+	}
+	_, err := migrations.UpTenant(ctx, conn, id)
+	require.NoError(t, err, "after what it said was done")
+}

@@ -75,8 +75,18 @@ func ReadStatus(ctx context.Context, db Querier) (Status, error) {
 }
 
 // Check returns a *VersionError if the central schema and this program do not
-// fit, in either direction.
+// fit, in either direction, and a *[QueueError] if this session does not find the
+// queue that is there.
 func Check(ctx context.Context, db Querier) error {
+	if err := CheckVersion(ctx, db); err != nil {
+		return err
+	}
+	_, err := Queue(ctx, db)
+	return err
+}
+
+// CheckVersion is the first half of Check.
+func CheckVersion(ctx context.Context, db Querier) error {
 	status, err := ReadStatus(ctx, db)
 	if err != nil {
 		return err

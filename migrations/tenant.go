@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/headgate/headgate/jobs/session"
 )
 
 // ServerSQL is what a server's administrator runs once, because an owner of a
@@ -38,30 +40,53 @@ const selectIdentity = `SELECT database_id::text FROM headgate.identity`
 // UpTenant installs or upgrades Headgate's schema in one tenant database, with
 // the owner's login, in one transaction, and marks the database with its id of
 // the catalog (a UUID). It fails with [ErrOtherDatabase] if the database is
-// marked as another one, and says so if the server was never prepared.
+// marked as another one, and says so if the server was never prepared, the
+// database lacks a language, or takes no writes.
 func UpTenant(ctx context.Context, conn *pgx.Conn, databaseID string) ([]string, error) {
 	var applied []string
-	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+	begin := pgx.TxOptions{BeginQuery: session.Begin + ";" + session.Local(slices.Concat(session.Tenant, session.Timeless))}
+	err := pgx.BeginTxFunc(ctx, conn, begin, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockTx, lockKey); err != nil {
 			return fmt.Errorf("waiting for the migration lock: %w", err)
+		}
+		if err := installable(ctx, tx); err != nil {
+			return err
 		}
 		if _, err := tx.Exec(ctx, createSchema); err != nil {
 			return fmt.Errorf("creating schema headgate: %w", err)
 		}
 		var err error
 		if applied, err = applyAll(ctx, tx, tenant); err != nil {
-			return explainMissingRole(err)
+			return err
 		}
 		return mark(ctx, tx, databaseID)
 	})
 	return applied, err
 }
 
-func explainMissingRole(err error) error {
-	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && pgErr.Code == "42704" {
-		return fmt.Errorf("%w: the server has no role headgate_job; run `headgate server prepare` once with an administrator's address", err)
+// selectNeeded asks for what installing needs and cannot make itself.
+const selectNeeded = `
+SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'headgate_job'), EXISTS (SELECT FROM pg_catalog.pg_language WHERE lanname = 'plpgsql'),
+       pg_catalog.current_setting('transaction_read_only')::bool, pg_catalog.pg_is_in_recovery()`
+
+// installable says what is missing, before Postgres says it in words that have many
+// causes.
+func installable(ctx context.Context, tx pgx.Tx) error {
+	var role, language, readOnly, standby bool
+	err := tx.QueryRow(ctx, selectNeeded).Scan(&role, &language, &readOnly, &standby)
+	switch {
+	case err != nil:
+		return fmt.Errorf("asking what the database has: %w", err)
+	case standby:
+		return errors.New("the server is a standby, which takes no writes: give the primary's address")
+	case readOnly:
+		return errors.New("the owner's transactions are read only there (default_transaction_read_only is on, for the server, the database or the login): switch that off, or wait until whoever set it does")
+	case !role:
+		return errors.New("the server has no role headgate_job: run `headgate server prepare` once with an administrator's address")
+	case !language:
+		return errors.New("the database has no language plpgsql, which Headgate's functions are written in: have its owner run CREATE EXTENSION plpgsql")
 	}
-	return err
+	return nil
 }
 
 func mark(ctx context.Context, tx pgx.Tx, databaseID string) error {

@@ -102,7 +102,11 @@ UPDATE river_job SET metadata = metadata || jsonb_build_object('cancel_request',
 // cancelRow lets River do it, which leaves the row cancelled, or marked and its
 // worker notified, and adds what River does not know.
 func (c *Client) cancelRow(ctx context.Context, tx pgx.Tx, r *row) error {
-	after, err := c.river.JobCancelTx(ctx, tx, r.id)
+	canceller, err := c.inserts(ctx, tx)
+	if err != nil {
+		return err
+	}
+	after, err := canceller.JobCancelTx(ctx, tx, r.id)
 	if err != nil {
 		return err
 	}

@@ -3,12 +3,9 @@ package orchestrator
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"log/slog"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
 	"github.com/headgate/headgate/orchestrator/catalog"
@@ -32,7 +29,7 @@ type Client struct {
 	pool    *pgxpool.Pool
 	catalog *catalog.Catalog
 	log     *slog.Logger
-	river   *river.Client[pgx.Tx] // inserts only
+	queue   theQueue
 	bell    *bell
 }
 
@@ -52,9 +49,5 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("orchestrator.Config.Catalog is missing: give a catalog")
 	}
 	log := cmp.Or(cfg.Logger, slog.Default())
-	inserter, err := river.NewClient(silent{riverpgxv5.New(cfg.Pool)}, &river.Config{Logger: log})
-	if err != nil {
-		return nil, fmt.Errorf("preparing the queue's client: %w", err)
-	}
-	return &Client{pool: cfg.Pool, catalog: cfg.Catalog, log: log, river: inserter, bell: newBell(cfg.Pool, log)}, nil
+	return &Client{pool: cfg.Pool, catalog: cfg.Catalog, log: log, bell: newBell(cfg.Pool, log)}, nil
 }

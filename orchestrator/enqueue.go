@@ -95,6 +95,9 @@ func (c *Client) EnqueueDatabaseTx(ctx context.Context, tx pgx.Tx, database stri
 }
 
 func (c *Client) enqueueOne(ctx context.Context, params EnqueueParams) (result EnqueueResult, err error) {
+	if err := c.ready(ctx); err != nil {
+		return EnqueueResult{}, err
+	}
 	known := c.recall(ctx, params)
 	err = c.bell.transact(ctx, func(tx pgx.Tx, queues queueSet) error {
 		result, err = c.enqueueOneTx(ctx, tx, params, queues, known)
@@ -137,6 +140,9 @@ const MaxEnqueueMany = 100_000
 // conflict, and the others are accepted. Of two items with one key the first
 // has it.
 func (c *Client) EnqueueMany(ctx context.Context, params []EnqueueParams) (results []EnqueueResult, err error) {
+	if err := c.ready(ctx); err != nil {
+		return nil, err
+	}
 	err = c.bell.transact(ctx, func(tx pgx.Tx, queues queueSet) error {
 		results, err = c.enqueueManyTx(ctx, tx, params, queues)
 		return err

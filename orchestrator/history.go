@@ -67,6 +67,9 @@ func (c *Client) Job(ctx context.Context, uidOrID string) (Job, error) {
 	if err != nil {
 		return Job{}, err
 	}
+	if err := c.ready(ctx); err != nil {
+		return Job{}, err
+	}
 	sql := selectJobByUID
 	if name.id != 0 {
 		sql = selectJobByID
@@ -120,6 +123,9 @@ var States = []string{"available", "scheduled", "running", Cancelling, "retryabl
 
 // Jobs lists jobs without their attempts.
 func (c *Client) Jobs(ctx context.Context, f JobFilter) ([]Job, error) {
+	if err := c.ready(ctx); err != nil {
+		return nil, err
+	}
 	before := cmp.Or(f.Before, int64(1)<<62)
 	if f.Tenant != "" {
 		tenant, err := c.catalog.Tenant(ctx, f.Tenant)

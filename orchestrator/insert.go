@@ -94,7 +94,11 @@ func (c *Client) insertOne(ctx context.Context, tx pgx.Tx, it item) (id int64, e
 	if err != nil {
 		return 0, err
 	}
-	inserted, err := c.river.InsertTx(ctx, tx, params.Args, params.InsertOpts)
+	inserter, err := c.inserts(ctx, tx)
+	if err != nil {
+		return 0, err
+	}
+	inserted, err := inserter.InsertTx(ctx, tx, params.Args, params.InsertOpts)
 	if err != nil {
 		return 0, fmt.Errorf("inserting a %s job: %w", it.kind, err)
 	}
@@ -110,7 +114,11 @@ func (c *Client) insertMany(ctx context.Context, tx pgx.Tx, items []item) error 
 			return err
 		}
 	}
-	if _, err := c.river.InsertManyFastTx(ctx, tx, params); err != nil {
+	inserter, err := c.inserts(ctx, tx)
+	if err != nil {
+		return err
+	}
+	if _, err := inserter.InsertManyFastTx(ctx, tx, params); err != nil {
 		return fmt.Errorf("inserting %d jobs: %w", len(items), err)
 	}
 	return wake(ctx, tx, items)
@@ -122,7 +130,7 @@ func (c *Client) insertMany(ctx context.Context, tx pgx.Tx, items []item) error 
 // for each queue, and Postgres drops the double ones; for transactions of our own
 // see bell.
 const notifyQueues = `
-SELECT pg_notify(current_schema() || '.river_insert', json_build_object('queue', queue)::text)
+SELECT pg_notify((SELECT schema FROM headgate.queue) || '.river_insert', json_build_object('queue', queue)::text)
 FROM unnest($1::text[]) AS queue`
 
 func wake(ctx context.Context, tx pgx.Tx, items []item) error {

@@ -134,6 +134,9 @@ func (j *Janitor) loop(ctx context.Context, done chan<- struct{}) {
 func (j *Janitor) runOnce(ctx context.Context) (swept Swept, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
+	if err := j.client.ready(ctx); err != nil {
+		return swept, err
+	}
 	var errs []error
 	for _, work := range []func(context.Context, *Swept) error{
 		j.makeMonths, j.buryCancelled, j.deleteKeys, j.deleteWorkers, j.dropMonths, j.deleteStrays, j.prune,

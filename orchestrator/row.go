@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/migrations"
 )
 
 // row is a job's row in the queue, locked until the transaction that read it
@@ -60,6 +61,9 @@ const lockRowByID = rowColumns + `WHERE id = $1 FOR UPDATE`
 func (c *Client) lockRow(ctx context.Context, tx pgx.Tx, uidOrID string) (row, error) {
 	name, err := parseJobName(uidOrID)
 	if err != nil {
+		return row{}, err
+	}
+	if _, err := migrations.Queue(ctx, tx); err != nil { // the caller's session, which may be anybody's
 		return row{}, err
 	}
 	sql := lockRowByUID

@@ -110,6 +110,9 @@ func (s *Scheduler) loop(ctx context.Context, done chan<- struct{}) {
 func (s *Scheduler) pass(ctx context.Context) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
+	if err := s.client.ready(ctx); err != nil {
+		return 0, err
+	}
 	fired, wait, err := s.runOnce(ctx)
 	if err != nil || fired == s.cfg.Batch {
 		return 0, err

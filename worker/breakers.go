@@ -23,14 +23,14 @@ func (w *Worker) heard(ctx context.Context, place address.Place, silence error, 
 	log := w.cfg.Logger.With("server", place.Server)
 	breaker := func(scope, id string) claim.Breaker { return w.breaker(scope, id, jobs.ClassUnreachable) }
 	if opened == tenantdb.OpenedServer {
-		first, err := breaker("server", place.ServerID).Open(ctx, w.cfg.Pool, brief(silence))
+		first, err := breaker("server", place.ServerID).Open(ctx, w.central, brief(silence))
 		if first {
 			log.ErrorContext(ctx, "server does not answer: its jobs wait, and it is tried by one at a time", "event", "server does not answer", "error", silence)
 		}
 		w.breakerTrouble(ctx, err)
 	}
 	if opened == tenantdb.OpenedDatabase {
-		first, err := breaker("database", place.DatabaseID).Open(ctx, w.cfg.Pool, brief(silence))
+		first, err := breaker("database", place.DatabaseID).Open(ctx, w.central, brief(silence))
 		if first {
 			log.ErrorContext(ctx, "database does not answer: its jobs wait, and it is tried by one at a time",
 				"event", "database does not answer", "database", place.Database, "error", silence)
@@ -45,7 +45,7 @@ func (w *Worker) heard(ctx context.Context, place address.Place, silence error, 
 			continue
 		}
 		if silence != nil {
-			w.breakerTrouble(ctx, breaker(scope, id).Fail(ctx, w.cfg.Pool, brief(silence)))
+			w.breakerTrouble(ctx, breaker(scope, id).Fail(ctx, w.central, brief(silence)))
 			continue
 		}
 		w.pass(ctx, breaker(scope, id), place, " answers again")
@@ -58,7 +58,7 @@ func (w *Worker) breaker(scope, id string, class jobs.Class) claim.Breaker {
 
 // pass tells a breaker that something went well.
 func (w *Worker) pass(ctx context.Context, b claim.Breaker, place address.Place, says string) {
-	since, err := b.Pass(ctx, w.cfg.Pool, max(place.Budget, 1))
+	since, err := b.Pass(ctx, w.central, max(place.Budget, 1))
 	if since != nil {
 		w.cfg.Logger.InfoContext(ctx, b.Scope+says, "event", b.Scope+says, "server", place.Server, "database", place.Database, "for", time.Since(*since).Round(time.Second).String())
 	}
@@ -111,7 +111,7 @@ func (w *Worker) judge(ctx context.Context, place address.Place, end verdict) {
 	case refusing[end.class] && w.refusals.note(id):
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), breakerWrite)
 		defer cancel()
-		first, err := w.breaker("database", id, end.class).Open(ctx, w.cfg.Pool, brief(end.err))
+		first, err := w.breaker("database", id, end.class).Open(ctx, w.central, brief(end.err))
 		if first && end.class != jobs.ClassServerFull { // of which its connections tell, once for the server
 			w.cfg.Logger.ErrorContext(ctx, "database refuses work: its jobs wait, and it is tried by one at a time",
 				"event", "database refuses work", "server", place.Server, "database", place.Database, "class", end.class, "error", end.err)

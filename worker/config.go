@@ -29,8 +29,15 @@ type Resolver interface {
 
 // Config is what a Worker needs. Pool and Resolver are required.
 type Config struct {
-	// Pool is the central database. The worker uses some ten connections of it.
+	// Pool says how the central database is reached. The worker makes connections of
+	// its own in the same way (same address, TLS, hooks), at most CentralConns, with
+	// the settings of package jobs/session, and closes them when it stops. Those of
+	// Pool it uses only to look, when it starts.
 	Pool *pgxpool.Pool
+
+	// CentralConns bounds the worker's own connections to the central database,
+	// besides the one of Listen. Three are held all the time. 0 means 10; at least 8.
+	CentralConns int
 
 	// PollOnly says that nothing can be heard through Pool, because it leads through
 	// a pooler in transaction mode: new work is then found within PollInterval, and
@@ -121,12 +128,19 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// leastConns leaves heartbeats, ends and claims a connection each, besides what
+// listens.
+const leastConns = 8
+
 func (c Config) withDefaults() (Config, error) {
 	if c.Pool == nil {
 		return c, errors.New("worker.Config.Pool is missing: give the central database's pool")
 	}
 	if c.Resolver == nil {
 		return c, errors.New("worker.Config.Resolver is missing: give a catalog")
+	}
+	if c.CentralConns = cmp.Or(c.CentralConns, 10); c.CentralConns < leastConns {
+		return c, fmt.Errorf("worker.Config.CentralConns is %d: give at least %d, or 0 for 10", c.CentralConns, leastConns)
 	}
 	if c.Queues == nil {
 		c.Queues = map[string]int{"default": 20, "bulk": 10}

@@ -98,7 +98,25 @@ func (a *attempt) readOnly(ctx context.Context, conn *tenantdb.Conn) error {
 func (a *attempt) call(ctx context.Context, work work) error {
 	a.handling.Store(true)
 	defer a.handling.Store(false)
-	return a.kind.run(ctx, work, a.info, a.row.EncodedArgs)
+	err := a.kind.run(ctx, work, a.info, a.row.EncodedArgs)
+	conn := work.conn
+	if work.tx != nil {
+		conn = work.tx.Conn()
+	}
+	return unread(conn, err)
+}
+
+// errRowsOpen: what a handler did not read to its end stands before the statement
+// that marks its job done.
+var errRowsOpen = errors.New("the handler left rows or results of a batch open: close them before it returns; nothing is committed")
+
+// unread returns errRowsOpen where a handler is content and has left an answer
+// unread. conn is nil for a kind without a connection.
+func unread(conn *pgx.Conn, err error) error {
+	if err == nil && conn != nil && conn.PgConn().IsBusy() {
+		return errRowsOpen
+	}
+	return err
 }
 
 // endedInside says what a handler did to its transaction.

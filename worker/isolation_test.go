@@ -147,6 +147,7 @@ FROM (
 		"function finish_job: EXECUTE as definer",
 		"function finish_late: EXECUTE as definer",
 		"function forget_old: nothing",
+		"function keep_commit: nothing",
 		"function keep_version: nothing",
 		"function peek_job: EXECUTE as definer",
 		"function probe: EXECUTE as definer",

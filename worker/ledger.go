@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/guard"
+	"github.com/headgate/headgate/jobs/session"
 	"github.com/headgate/headgate/worker/tenantdb"
 )
 
@@ -29,6 +31,10 @@ var (
 	// errInterrupted: the connection was lost before the job was done.
 	errInterrupted = errors.New("the connection to the tenant's database was lost before the job was done")
 )
+
+// errUnguarded: a superuser has set the login, the database or the server so.
+var errUnguarded = errors.New("session_replication_role is replica there, so no trigger fires and no foreign key holds: " +
+	"have a superuser RESET it (ALTER ROLE … RESET session_replication_role, or ALTER DATABASE)")
 
 // found is the state of a ledger row.
 type found string
@@ -77,9 +83,12 @@ func (a *attempt) begin(ctx context.Context, conn *tenantdb.Conn, e entry) (bool
 	var result []byte
 	var before guard.State
 	args := append([]any{a.place.OrgID, a.meta.UID, e.step, a.place.Generation, a.appName()}, a.limits()...)
-	err := open(ctx, conn, "BEGIN", e.begin, args, &state, &result, &before)
+	err := open(ctx, conn, session.Begin, e.begin, args, &state, &result, &before)
 	if err != nil {
 		return false, nil, opening(err)
+	}
+	if before.Unguarded() {
+		return false, nil, &tenantdb.ConnectError{Database: a.place.Database, Login: a.place.Login, Class: jobs.ClassReadOnly, Err: errUnguarded}
 	}
 	switch state {
 	case begun:
@@ -142,7 +151,7 @@ const enterJob = `SELECT ARRAY[` + guard.Columns + `] FROM headgate.enter_job($1
 // enter opens a read-only job: the same context and limits, no ledger row.
 func (a *attempt) enter(ctx context.Context, conn *tenantdb.Conn) (before guard.State, err error) {
 	args := append([]any{a.place.OrgID, a.place.Generation, a.appName()}, a.limits()...)
-	if err := open(ctx, conn, "BEGIN READ ONLY", enterJob, args, &before); err != nil {
+	if err := open(ctx, conn, session.BeginReadOnly, enterJob, args, &before); err != nil {
 		return nil, opening(err)
 	}
 	return before, nil
@@ -293,7 +302,7 @@ func (a *attempt) ask(ctx context.Context) error {
 
 // appName names the job in the server's pg_stat_activity.
 func (a *attempt) appName() string {
-	return "headgate/" + a.row.Kind[:min(len(a.row.Kind), 40)] + "/" + a.meta.UID[max(len(a.meta.UID)-12, 0):]
+	return "headgate/" + strings.ToValidUTF8(a.row.Kind[:min(len(a.row.Kind), 40)], "") + "/" + a.meta.UID[max(len(a.meta.UID)-12, 0):]
 }
 
 // limits are what the server is told of a job's statements, in milliseconds: how

@@ -126,7 +126,7 @@ func (a *attempt) step(conn *tenantdb.Conn) func(context.Context, string, func(c
 			return fmt.Errorf("step %.100q: a step's name is 1 to 100 characters", name)
 		}
 		err := a.transact(ctx, conn, entry{step: name, begin: beginJob, end: endJob}, false,
-			func(tx pgx.Tx) error { return do(ctx, tx) })
+			func(tx pgx.Tx) error { return unread(conn.Conn, do(ctx, tx)) })
 		var unanswered *unansweredCommitError
 		if errors.As(err, &unanswered) {
 			return fmt.Errorf("%w: step %q: %w", errInterrupted, name, unanswered.err) // the next attempt asks the ledger

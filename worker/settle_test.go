@@ -125,7 +125,7 @@ func TestAnOlderTenantSchemaIsUpgraded(t *testing.T) {
 	env.Tenant("acme", "acme")
 	ctx := context.Background()
 	_, err := db.Pool.Exec(ctx, `
-DROP FUNCTION headgate.end_late, headgate.end_job, headgate.refuse_escape, headgate.fill_version, headgate.keep_version, headgate.watch_client CASCADE;
+DROP FUNCTION headgate.end_late, headgate.end_job, headgate.refuse_escape, headgate.fill_version, headgate.keep_version, headgate.watch_client, headgate.keep_commit CASCADE;
 ALTER TABLE headgate.identity DROP COLUMN version, DROP COLUMN serves;
 REVOKE SELECT (database_id) ON headgate.identity FROM headgate_job;
 DELETE FROM headgate.migrations WHERE version > 5`)
@@ -150,7 +150,7 @@ func TestAServerThatCannotWatchItsClients(t *testing.T) {
 	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
 	env.Tenant("acme", "acme")
 	_, err := db.Pool.Exec(context.Background(), fmt.Sprintf(`
-DROP FUNCTION headgate.watch_client;
+DROP FUNCTION headgate.watch_client, headgate.keep_commit CASCADE;
 DELETE FROM headgate.migrations WHERE version >= 8; -- and what comes later, for only the newest version is compared
 CREATE SCHEMA older;
 CREATE FUNCTION older.set_config(text, text, boolean) RETURNS text LANGUAGE plpgsql AS $$

@@ -11,11 +11,12 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver"
 	"github.com/riverqueue/river/rivertype"
 
-	"github.com/headgate/headgate/migrations"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/claim"
 	"github.com/headgate/headgate/worker/tenantdb"
 )
@@ -31,7 +32,8 @@ type Worker struct {
 
 	refusals refusals
 	lease    *claim.Lease
-	driver   riverdriver.Driver[pgx.Tx] // takes claims and ends under that lease
+	central  *pgxpool.Pool                                          // set by Start: the worker's own connections to the central database
+	driver   func(central *pgxpool.Pool) riverdriver.Driver[pgx.Tx] // takes claims and ends under that lease
 
 	lifeMu sync.Mutex      // guards life and end
 	life   context.Context // ends when this incarnation is found to have been declared dead
@@ -58,7 +60,9 @@ func New(cfg Config) (*Worker, error) {
 		return nil, err
 	}
 	w := &Worker{cfg: cfg, kinds: map[string]*kind{}, lease: claim.NewLease(), exhausted: make(chan struct{}), lent: make(chan func()), over: make(chan struct{})}
-	w.driver = claim.NewDriver(cfg.Pool, cfg.Listen, w.lease)
+	w.driver = func(central *pgxpool.Pool) riverdriver.Driver[pgx.Tx] {
+		return claim.NewDriver(central, cfg.Listen, w.lease)
+	}
 	w.life, w.end = context.WithCancelCause(context.Background())
 	return w, nil
 }
@@ -105,12 +109,24 @@ func (w *Worker) Start(ctx context.Context) error {
 	if w.client != nil || w.stopped {
 		return errors.New("the worker was started before: make a new one")
 	}
-	client, err := w.newClient()
-	if err != nil {
+	if err := w.complete(); err != nil {
 		return fmt.Errorf("starting the worker: %w", err)
 	}
-	if err := migrations.Check(ctx, w.cfg.Pool); err != nil {
+	if err := w.openCentral(ctx); err != nil {
 		return fmt.Errorf("starting the worker: %w", err)
+	}
+	if err := w.start(ctx); err != nil {
+		w.central.Close()
+		return fmt.Errorf("starting the worker: %w", err)
+	}
+	return nil
+}
+
+// start is Start with the central database open.
+func (w *Worker) start(ctx context.Context) error {
+	client, err := w.newClient()
+	if err != nil {
+		return err
 	}
 	w.id = client.ID()
 	tenants := w.cfg.Tenants
@@ -120,11 +136,11 @@ func (w *Worker) Start(ctx context.Context) error {
 	keeper := w.newKeeper(w.id)
 	if err := keeper.Start(ctx); err != nil {
 		w.pools.Close()
-		return fmt.Errorf("starting the worker: %w", err)
+		return err
 	}
 	if err := client.Start(context.WithoutCancel(ctx)); err != nil {
 		w.pools.Close()
-		return errors.Join(fmt.Errorf("starting the worker: %w", err), keeper.Stop(ctx))
+		return errors.Join(err, keeper.Stop(ctx))
 	}
 	w.client, w.keeper = client, keeper
 	w.cfg.Logger.Info("worker started", "worker", client.ID(), "kinds", len(w.kinds))
@@ -160,12 +176,15 @@ func (w *Worker) Stop(ctx context.Context) error {
 	} else {
 		w.pools.Close()
 	}
-	return w.keeper.Stop(ctx)
+	err := w.keeper.Stop(ctx)
+	w.central.Close()
+	w.client = nil // nothing is left to stop
+	return err
 }
 
 func (w *Worker) newKeeper(id string) *claim.Keeper {
 	return claim.NewKeeper(claim.KeeperConfig{
-		Pool: w.cfg.Pool, Lease: w.lease, Worker: id, Logger: w.cfg.Logger, Fenced: w.fenced,
+		Pool: w.central, Lease: w.lease, Worker: id, Logger: w.cfg.Logger, Fenced: w.fenced,
 		Kinds: slices.Sorted(maps.Keys(w.kinds)), Queues: slices.Sorted(maps.Keys(w.cfg.Queues)),
 		Every: w.cfg.HeartbeatEvery, DeadAfter: w.cfg.DeadAfter, BlameWindow: w.cfg.BlameWindow, RescueForeignAfter: w.cfg.RescueForeignAfter,
 		ClockSlack: w.cfg.ClockSlack, Servers: w.serverLoad,
@@ -193,18 +212,23 @@ func (w *Worker) within(ctx context.Context) (context.Context, context.CancelFun
 	return ctx, func() { stop(); cancel(nil) }
 }
 
-// newClient makes the River client: stock but for the pilot.
-func (w *Worker) newClient() (*river.Client[pgx.Tx], error) {
+// complete adds the kinds that Headgate enqueues for itself, and says what is wrong
+// with those that were registered.
+func (w *Worker) complete() error {
 	if len(w.wrong) > 0 {
-		return nil, errors.Join(w.wrong...)
+		return errors.Join(w.wrong...)
 	}
 	if len(w.kinds) == 0 {
-		return nil, errors.New("no kind is registered: call InTx, ReadOnly or OnConn first")
+		return errors.New("no kind is registered: call InTx, ReadOnly or OnConn first")
 	}
-	registerInternal(w)
-	if len(w.wrong) > 0 {
-		return nil, errors.Join(w.wrong...)
+	if w.kinds[jobs.Tombstone{}.Kind()] == nil { // a Start that failed has done it
+		registerInternal(w)
 	}
+	return errors.Join(w.wrong...)
+}
+
+// newClient makes the River client: stock but for the pilot.
+func (w *Worker) newClient() (*river.Client[pgx.Tx], error) {
 	workers := river.NewWorkers()
 	for _, k := range w.kinds {
 		river.AddWorkerArgs(workers, kindArgs{k.name}, &riverWorker{around: []rivertype.WorkerMiddleware{&attempts{w: w, kind: k}}})
@@ -214,7 +238,7 @@ func (w *Worker) newClient() (*river.Client[pgx.Tx], error) {
 		queues[name] = river.QueueConfig{MaxWorkers: slots}
 	}
 	w.lease.Slots(w.cfg.Queues)
-	client, err := river.NewClient(w.driver, &river.Config{
+	client, err := river.NewClient(w.driver(w.central), &river.Config{
 		ID:                  w.cfg.ID,
 		Queues:              queues,
 		Workers:             workers,

@@ -45,7 +45,7 @@ func (s *benchStage) headgateSide(ctx context.Context) (*side, error) {
 	}
 	h.client, err = orchestrator.New(orchestrator.Config{Pool: pool, Catalog: s.catalog(pool, ring), Logger: s.p.log})
 	h.config = worker.Config{
-		Pool: workers, Resolver: s.catalog(workers, ring), Queues: map[string]int{"default": s.opts.slots},
+		Pool: workers, CentralConns: benchCentralConns, Resolver: s.catalog(workers, ring), Queues: map[string]int{"default": s.opts.slots},
 		Tenants: tenantdb.Config{MaxConns: s.layout.conns * s.layout.databases}, Logger: s.warnings(),
 	}
 	return &side{

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/headgate/headgate/jobs/session"
 	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/catalog"
@@ -54,11 +55,25 @@ func (p *program) centralConfig() (*pgxpool.Config, error) {
 		return nil, err
 	}
 	cfg, err := p.configOf(text, from)
-	if err == nil && p.pooled() {
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case p.pooled():
 		// Nothing may be prepared under a name; arguments are encoded as ever.
 		cfg.ConnConfig.DefaultQueryExecMode, cfg.ConnConfig.StatementCacheCapacity = pgx.QueryExecModeCacheDescribe, 0
+		session.PinPooled(cfg.ConnConfig.RuntimeParams)
+	case p.pooler == string(address.SessionPooler):
+		session.PinPooled(cfg.ConnConfig.RuntimeParams)
+		cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+			inUTC(conn)
+			_, err := conn.Exec(ctx, session.Whole(session.Central))
+			return err
+		}
+	default:
+		session.Pin(cfg.ConnConfig.RuntimeParams, session.Central)
 	}
-	return cfg, err
+	return cfg, nil
 }
 
 // directConfig is the way past the pooler, nil where none is given.
@@ -67,7 +82,11 @@ func (p *program) directConfig() (*pgxpool.Config, error) {
 	if text == "" || err != nil {
 		return nil, err
 	}
-	return p.configOf(text, from)
+	cfg, err := p.configOf(text, from)
+	if err == nil {
+		session.Pin(cfg.ConnConfig.RuntimeParams, session.Central)
+	}
+	return cfg, err
 }
 
 // sessionConfig is for connections that have a session of their own.
@@ -157,10 +176,12 @@ func (p *program) centralConn(ctx context.Context) (*pgx.Conn, error) {
 		return nil, err
 	}
 	conn, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
+	if err == nil && cfg.AfterConnect != nil {
+		err = cfg.AfterConnect(ctx, conn)
+	}
 	if err != nil {
 		return nil, unreachable(cfg.ConnConfig, err)
 	}
-	inUTC(conn)
 	return conn, nil
 }
 
@@ -198,12 +219,20 @@ func unreachable(cfg *pgx.ConnConfig, err error) error {
 		return centralError{err, fmt.Sprintf("there is no database %q at %s; create it and run `headgate migrate up`", cfg.Database, at)}
 	case errors.As(err, &pgErr) && strings.HasPrefix(pgErr.Code, "28"):
 		return centralError{err, fmt.Sprintf("the central database at %s refuses user %q (%s); check DATABASE_URL", at, cfg.User, pgErr.Message)}
+	case unknownParameter(err) && errors.As(err, &pgErr):
+		return centralError{err, fmt.Sprintf("a PgBouncer stands before the central database at %s (%s): say so with --central-pooler session or transaction (HEADGATE_CENTRAL_POOLER), as its pool_mode is", at, pgErr.Message)}
 	case errors.As(err, &pgErr):
 		return centralError{err, fmt.Sprintf("the central database at %s takes no connection (%s); try again later", at, pgErr.Message)}
 	case errors.As(err, &network):
 		return centralError{err, fmt.Sprintf("the central database at %s does not answer (%v); is it running, and is DATABASE_URL right?", at, network.Err)}
 	}
 	return centralError{err, fmt.Sprintf("the central database at %s cannot be reached (%v); is it running, and is DATABASE_URL right?", at, connect.Unwrap())}
+}
+
+// unknownParameter says that PgBouncer has refused the settings of a session.
+func unknownParameter(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && strings.Contains(pgErr.Message, "unsupported startup parameter")
 }
 
 // centralError is a sentence for people with its cause for errors.As.

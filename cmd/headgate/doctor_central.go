@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/session"
 	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
@@ -28,7 +29,16 @@ func (d *doctor) central(ctx context.Context) (pool *pgxpool.Pool, ok bool, err 
 		return nil, false, err
 	}
 	var version string
-	if err := pool.QueryRow(ctx, selectServerFacts).Scan(&version, nil, nil, nil); err != nil {
+	err = pool.QueryRow(ctx, selectServerFacts).Scan(&version, nil, nil, nil)
+	if err != nil && unknownParameter(err) { // a pooler that nobody has told of: what else there is to say, is said below
+		pool.Close()
+		session.Unpin(cfg.ConnConfig.RuntimeParams)
+		if pool, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
+			return nil, false, err
+		}
+		err = pool.QueryRow(ctx, selectServerFacts).Scan(&version, nil, nil, nil)
+	}
+	if err != nil {
 		note(stateFail, "reachable", "", "%v", unreachable(cfg.ConnConfig, err))
 		return pool, false, nil
 	}
@@ -50,7 +60,11 @@ func (d *doctor) centralSchema(ctx context.Context, pool *pgxpool.Pool) bool {
 		err = migrations.Check(ctx, pool)
 	}
 	var unfit *migrations.VersionError
+	var queue *migrations.QueueError
 	switch {
+	case errors.As(err, &queue):
+		note(stateFail, "queue", "ALTER ROLE, as beside", "%v", err)
+		return false
 	case errors.As(err, &unfit) && unfit.Newer():
 		note(stateFail, "schema", "upgrade headgate", "%v", err)
 		return false
@@ -59,7 +73,22 @@ func (d *doctor) centralSchema(ctx context.Context, pool *pgxpool.Pool) bool {
 		return false
 	}
 	note(stateOK, "schema", "", "version %d, this program brings %d", status.Version, status.Program)
+	d.centralSession(ctx, pool)
 	return true
+}
+
+// centralSession looks at what the login's sessions are set to, which matters where
+// a pooler in transaction mode keeps Headgate from setting it.
+func (d *doctor) centralSession(ctx context.Context, pool *pgxpool.Pool) {
+	if !d.p.pooled() {
+		return
+	}
+	note := d.on("central")
+	if err := migrations.CheckSession(ctx, pool); err != nil {
+		note(stateFail, "session", "ALTER ROLE, as beside", "%v", err)
+		return
+	}
+	note(stateOK, "session", "", "the login's settings are fit for the queue")
 }
 
 const selectServerFacts = `

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/session"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker/tenantdb"
 	"github.com/headgate/headgate/worker/tenantdb/address"
@@ -58,15 +59,12 @@ func (d *doctor) lookAtDatabase(ctx context.Context, c *catalog.Catalog, db cata
 	place.Budget = 0 // two connections, for a moment
 	cautious := place
 	cautious.Pooler = address.TransactionPooler // works whatever stands between
-	err = pools.With(ctx, cautious, func(held context.Context, a *tenantdb.Conn) error {
-		if login == jobs.LoginJob {
-			d.rights(held, a.Conn, db)
+	found, err = d.twice(ctx, pools, place, db, login)
+	if err != nil && said != cautious.Pooler {
+		if seen, again := d.twice(ctx, pools, cautious, db, login); again == nil {
+			found, err = seen, nil
 		}
-		return pools.With(held, cautious, func(ctx context.Context, b *tenantdb.Conn) (err error) {
-			found, err = detectPooler(ctx, a.Conn, b.Conn)
-			return err
-		})
-	})
+	}
 	if class, _ := tenantdb.Classify(err); class == jobs.ClassSchemaOlder {
 		note(stateWarn, login.String()+" login", "nothing: the first job that a worker runs there brings it up to date", "%v", err)
 		return "", err
@@ -78,6 +76,51 @@ func (d *doctor) lookAtDatabase(ctx context.Context, c *catalog.Catalog, db cata
 	note(stateOK, login.String()+" login", "", "it logs in; the database is the one that the catalog means, and its Headgate schema fits")
 	d.past(ctx, pools, db, place, said)
 	return found, nil
+}
+
+// twice connects twice, and looks at what the first connection can tell.
+func (d *doctor) twice(ctx context.Context, pools *tenantdb.Pools, place address.Place, db catalog.Database, login jobs.Login) (found address.Pooler, err error) {
+	err = pools.With(ctx, place, func(held context.Context, a *tenantdb.Conn) error {
+		err := pools.With(held, place, func(ctx context.Context, b *tenantdb.Conn) (err error) {
+			found, err = detectPooler(ctx, a.Conn, b.Conn)
+			return err
+		})
+		if err == nil && login == jobs.LoginJob {
+			d.encoding(a.Conn, db)
+			d.brakes(held, a.Conn, db)
+			d.rights(held, a.Conn, db)
+		}
+		return err
+	})
+	return found, err
+}
+
+// encoding names a database whose text is not kept as UTF-8.
+func (d *doctor) encoding(conn *pgx.Conn, db catalog.Database) {
+	if says, next := session.Encoding(conn.PgConn().ParameterStatus("server_encoding")); says != "" {
+		d.on("database "+db.Name)(stateWarn, "encoding", next, "%s", says)
+	}
+}
+
+// selectBrakes asks for the two defaults that Headgate does not overrule.
+const selectBrakes = `
+SELECT current_setting('default_transaction_read_only')::bool, current_setting('session_replication_role') = 'replica'`
+
+// brakes says which default keeps jobs from their work: those that somebody must have
+// meant, or that only a superuser can take back.
+func (d *doctor) brakes(ctx context.Context, conn *pgx.Conn, db catalog.Database) {
+	note := d.on("database " + db.Name)
+	var readOnly, untriggered bool
+	switch err := conn.QueryRow(ctx, selectBrakes).Scan(&readOnly, &untriggered); {
+	case err != nil:
+		note(stateFail, "settings", "see that the job login may connect and read", "could not look: %v", err)
+	case readOnly:
+		note(stateFail, "settings", "ask who set it (a host does when a disk is full); then ALTER ROLE, or DATABASE, … RESET default_transaction_read_only",
+			"default_transaction_read_only is on for the job login: jobs that write wait, class read_only")
+	case untriggered:
+		note(stateFail, "settings", "a superuser's ALTER ROLE, or DATABASE, … RESET session_replication_role",
+			"session_replication_role is replica for the job login: no trigger fires and no foreign key holds, so jobs wait")
+	}
 }
 
 // past tries the direct address of a login behind a pooler in transaction mode.

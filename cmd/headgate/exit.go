@@ -81,6 +81,7 @@ var codes = []struct {
 		orchestrator.ErrJobFinished, orchestrator.ErrRetryRefused, migrations.ErrOtherDatabase,
 		tenantdb.ErrWrongDatabase)},
 	{exitSchema, matches[*migrations.VersionError]},
+	{exitSchema, matches[*migrations.QueueError]},
 	{exitNotPermitted, oneOfErrors(jobs.ErrTenantSuspended, jobs.ErrTenantMoving)},
 	{exitNotPermitted, sqlstates("28000", "28P01", "42501")},
 	{exitNotPermitted, isRefused},

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/session"
 	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker/tenantdb"
@@ -180,6 +181,9 @@ func (p *program) tryJobLogin(ctx context.Context, conn *pgx.Conn, params catalo
 	var powerful bool
 	if err := conn.QueryRow(ctx, selectAllPowerful).Scan(&powerful); err != nil {
 		return fmt.Errorf("asking for the rights of the job login: %w", err)
+	}
+	if says, next := session.Encoding(conn.PgConn().ParameterStatus("server_encoding")); says != "" {
+		p.say("warning: %s; %s", says, next)
 	}
 	if powerful {
 		p.say("warning: the job login %q is a superuser or passes row-level security by: nothing holds its jobs to their tenant's rows", params.Job.User)

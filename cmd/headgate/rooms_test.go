@@ -54,24 +54,25 @@ var doors = map[string][]string{
 		"worker", "worker/claim", "worker/tenantdb", "worker/tenantdb/address",
 	},
 
-	"orchestrator": {anyPgx, anyRiver, anyUUID, "orchestrator/calendar", "orchestrator/catalog", "jobs"},
-	"worker":       {anyPgx, anyRiver, anyUUID, "worker/claim", "worker/internal/fault", "worker/tenantdb", "worker/tenantdb/address", "jobs", "jobs/guard", "migrations"},
+	"orchestrator": {anyPgx, anyRiver, anyUUID, "orchestrator/calendar", "orchestrator/catalog", "jobs", "jobs/session", "migrations"},
+	"worker":       {anyPgx, anyRiver, anyUUID, "worker/claim", "worker/internal/fault", "worker/tenantdb", "worker/tenantdb/address", "jobs", "jobs/guard", "jobs/session", "migrations"},
 
 	"orchestrator/catalog":            {anyPgx, anyUUID, "github.com/maypok86/otter/v2", "golang.org/x/net/idna", "orchestrator/calendar", "worker/tenantdb/address", "jobs"},
 	"orchestrator/catalog/tenanthttp": {"orchestrator/catalog", "jobs"},
-	"worker/tenantdb":                 {anyPgx, "worker/tenantdb/address", "jobs", "migrations"},
-	"worker/claim":                    {anyPgx, anyRiver, anyUUID, "worker/internal/fault", "jobs"},
+	"worker/tenantdb":                 {anyPgx, "worker/tenantdb/address", "jobs", "jobs/session", "migrations"},
+	"worker/claim":                    {anyPgx, anyRiver, anyUUID, "worker/internal/fault", "jobs", "jobs/session"},
 	"jobs/report":                     {anyPgx, anyBlob, "jobs"},
 	"jobs/sqlscript":                  {anyPgx, "jobs", "jobs/guard"},
 	"jobs/guard":                      {anyPgx},
 	"jobs/maintenance":                {anyPgx, "jobs"},
 
+	"jobs/session":            {},
 	"jobs":                    {"github.com/jackc/pgx/v5"}, // Tx and Conn in the types of handlers, no more
 	"worker/tenantdb/address": {},
 	"worker/internal/fault":   {},
 	"orchestrator/calendar":   {"github.com/robfig/cron/v3"},
 	"orchestrator/localpg":    {anyPgx},
-	"migrations":              {anyPgx, anyRiver},
+	"migrations":              {anyPgx, anyRiver, "jobs/session"},
 }
 
 // apart are packages that may not reach each other by any way.

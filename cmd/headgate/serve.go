@@ -122,10 +122,9 @@ func (s *staying) queueSlots() (map[string]int, error) {
 	return queues, nil
 }
 
-// servingConns is how many connections to the central database a process keeps
-// at most, besides the listener's one: the worker's own ten and some for the
-// catalog and the scheduler.
-const servingConns = 16
+// servingConns is how many connections to the central database a process keeps at
+// most for the catalog and the scheduler. The worker has ten of its own.
+const servingConns = 6
 
 // stay runs until ctx ends, then stops gracefully.
 func (p *program) stay(ctx context.Context, ring *catalog.KeyRing, s staying) error {

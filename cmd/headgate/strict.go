@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 // decodeArgs reads JSON into a struct and refuses what the struct has no place
@@ -71,6 +73,9 @@ func checkObject(raw []byte) error {
 	}
 	if _, ok := value.(map[string]any); !ok {
 		return usagef("args must be a JSON object, as in '{\"table\": \"events\"}'")
+	}
+	if err := jobs.CheckText(raw); err != nil { // decoding would put other text in its place
+		return usagef("%w", err)
 	}
 	return nil
 }

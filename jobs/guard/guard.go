@@ -29,7 +29,7 @@ const Columns = `pg_catalog.encode(pg_catalog.timestamptz_send(pg_catalog.transa
        coalesce(pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text, ''),
        CURRENT_USER::pg_catalog.text, SESSION_USER::pg_catalog.text,
        pg_catalog.current_setting('transaction_read_only'), pg_catalog.current_setting('row_security'),
-       coalesce(pg_catalog.current_setting('headgate.org', true), '')`
+       coalesce(pg_catalog.current_setting('headgate.org', true), ''), pg_catalog.current_setting('session_replication_role')`
 
 // State is one look at a connection, a value for each of Columns and then one
 // for each setting that is watched besides.
@@ -40,11 +40,18 @@ const (
 	columnStart = iota
 	columnNumber
 	columnUser
+	columnReplication = columnUser + 5
 )
 
 var names = []string{
 	"the transaction's start", "the transaction's number", "current_user", "session_user",
-	"transaction_read_only", "row_security", "headgate.org",
+	"transaction_read_only", "row_security", "headgate.org", "session_replication_role",
+}
+
+// Unguarded says that the session fires no triggers, so that neither foreign keys
+// nor the ledger's own trigger hold in it. Only a superuser can set a login so.
+func (s State) Unguarded() bool {
+	return len(s) > columnReplication && s[columnReplication] == "replica"
 }
 
 // EscapedError says that a job's SQL left its transaction or its context. What

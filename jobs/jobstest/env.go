@@ -111,6 +111,8 @@ type DatabaseOpts struct {
 	Kind   string // "shared" (the default) or "dedicated"
 	Schema string // the SaaS's own schema: SQL that the owner runs; databases with the same are clones
 
+	Encoding string // as CREATE DATABASE has it. "" means the server's, which is UTF8
+
 	On *Postgres // the server it is made on. nil means the test server
 }
 
@@ -149,7 +151,7 @@ func (e *Env) Database(name string, opts DatabaseOpts) *Database {
 			on.admin(e.t, "postgres", "DROP ROLE IF EXISTS "+db.Owner.User, "DROP ROLE IF EXISTS "+db.Job.User)
 		}
 	})
-	on.clone(e.t, on.tenantTemplate(e.t, opts.Schema), dbname)
+	on.clone(e.t, on.tenantTemplate(e.t, opts.Schema, opts.Encoding), dbname)
 	on.admin(e.t, dbname,
 		fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD '%s'`, db.Owner.User, db.Owner.Password.Reveal()),
 		fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD '%s' IN ROLE headgate_job`, db.Job.User, db.Job.Password.Reveal()),

@@ -30,11 +30,12 @@ import (
 // socket (`headgate dev --bare --tcp`).
 const EnvPgBouncer = "HEADGATE_TEST_PGBOUNCER"
 
-// Bouncer is a PgBouncer in transaction mode before one server. Every login of
+// Bouncer is a PgBouncer before one server, in transaction mode unless it says so. Every login of
 // the server may log in at it, with the same password; databases have the names
 // that they have on the server.
 type Bouncer struct {
-	Port int // of 127.0.0.1
+	Port int            // of 127.0.0.1
+	Mode address.Pooler // what its pool_mode is to the catalog
 
 	dir   string
 	args  []string // its command line
@@ -58,7 +59,7 @@ func throughBouncer(t testing.TB, p *Postgres) *Postgres {
 	bouncer.Lock()
 	defer bouncer.Unlock()
 	if bouncer.b == nil {
-		b, err := startBouncer(p.URL("postgres"))
+		b, err := startBouncer(p.URL("postgres"), address.TransactionPooler)
 		if err != nil {
 			t.Fatalf("starting a PgBouncer for the tests: %v", err)
 		}
@@ -77,11 +78,17 @@ func TestBouncer(t testing.TB) *Bouncer {
 	return testServer(t).Bouncer
 }
 
-// NewBouncer puts a PgBouncer before a server, until the test ends. It fails the
-// test if the program is not there.
+// NewBouncer puts a PgBouncer in transaction mode before a server, until the test
+// ends. It fails the test if the program is not there.
 func NewBouncer(t testing.TB, p *Postgres) *Bouncer {
 	t.Helper()
-	b, err := startBouncer(p.URL("postgres"))
+	return NewBouncerIn(t, p, address.TransactionPooler)
+}
+
+// NewBouncerIn is NewBouncer in a mode.
+func NewBouncerIn(t testing.TB, p *Postgres, mode address.Pooler) *Bouncer {
+	t.Helper()
+	b, err := startBouncer(p.URL("postgres"), mode)
 	if err != nil {
 		t.Fatalf("starting a PgBouncer: %v", err)
 	}
@@ -103,7 +110,7 @@ const bouncerConfig = `[databases]
 listen_addr = 127.0.0.1
 listen_port = %d
 unix_socket_dir =
-pool_mode = transaction
+pool_mode = %s
 auth_type = scram-sha-256
 auth_file = %s
 auth_query = SELECT usename, passwd FROM pg_shadow WHERE usename = $1
@@ -119,7 +126,7 @@ log_disconnections = 0
 log_stats = 0
 `
 
-func startBouncer(server string) (*Bouncer, error) {
+func startBouncer(server string, mode address.Pooler) (*Bouncer, error) {
 	program, err := FindBouncer()
 	if err != nil {
 		return nil, err
@@ -140,7 +147,7 @@ func startBouncer(server string) (*Bouncer, error) {
 		return nil, fmt.Errorf("the server does not listen on 127.0.0.1 (start it with `headgate dev --bare --tcp`): %w", err)
 	}
 	_ = conn.Close() // it was a question only
-	b := &Bouncer{}
+	b := &Bouncer{Mode: mode}
 	if b.dir, err = os.MkdirTemp("", "headgate-bouncer-"); err != nil {
 		return nil, err
 	}
@@ -173,7 +180,7 @@ func (b *Bouncer) start(program string, upstream int, superuser, password string
 	users, config := filepath.Join(b.dir, "users"), filepath.Join(b.dir, "ini")
 	err = errors.Join(
 		os.WriteFile(users, []byte(fmt.Sprintf("%q %q\n", superuser, password)), 0o600),
-		os.WriteFile(config, []byte(fmt.Sprintf(bouncerConfig, upstream, superuser, b.Port, users)), 0o600))
+		os.WriteFile(config, []byte(fmt.Sprintf(bouncerConfig, upstream, superuser, b.Port, b.Mode, users)), 0o600))
 	if err != nil {
 		return err
 	}
@@ -301,7 +308,7 @@ func tcpPort(u *url.URL) int {
 // pooler says how the catalog describes the way to a server.
 func (p *Postgres) pooler() address.Pooler {
 	if p.Bouncer != nil {
-		return address.TransactionPooler
+		return p.Bouncer.Mode
 	}
 	return address.NoPooler
 }

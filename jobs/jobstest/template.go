@@ -20,16 +20,16 @@ const zeroID = "00000000-0000-0000-0000-000000000000"
 const templateOwner = "headgate_template_owner"
 
 func (p *Postgres) centralTemplate(t testing.TB) string {
-	return p.template(t, "hgt_central_"+migrations.Fingerprint(), func(ctx context.Context, conn *pgx.Conn) error {
+	return p.template(t, "hgt_central_"+migrations.Fingerprint(), "", func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := migrations.Up(ctx, conn)
 		return err
 	})
 }
 
-func (p *Postgres) tenantTemplate(t testing.TB, schema string) string {
-	sum := sha256.Sum256([]byte(schema))
+func (p *Postgres) tenantTemplate(t testing.TB, schema, encoding string) string {
+	sum := sha256.Sum256([]byte(encoding + schema))
 	name := fmt.Sprintf("hgt_tenant_%s_%s", migrations.Fingerprint(), hex.EncodeToString(sum[:6]))
-	return p.template(t, name, func(ctx context.Context, conn *pgx.Conn) error {
+	return p.template(t, name, encoding, func(ctx context.Context, conn *pgx.Conn) error {
 		if err := migrations.PrepareServer(ctx, conn); err != nil {
 			return err
 		}
@@ -52,7 +52,7 @@ SET ROLE ` + templateOwner
 
 // template returns the name of a template database, made by fill if it is not
 // there yet. Tests and processes that want the same one wait for each other.
-func (p *Postgres) template(t testing.TB, name string, fill func(context.Context, *pgx.Conn) error) string {
+func (p *Postgres) template(t testing.TB, name, encoding string, fill func(context.Context, *pgx.Conn) error) string {
 	t.Helper()
 	ctx, cancel := deadline()
 	defer cancel()
@@ -71,7 +71,11 @@ func (p *Postgres) template(t testing.TB, name string, fill func(context.Context
 	}
 	draft := name + "_draft"
 	must(root.Exec(ctx, `DROP DATABASE IF EXISTS `+draft+` WITH (FORCE)`))
-	must(root.Exec(ctx, `CREATE DATABASE `+draft))
+	create := `CREATE DATABASE ` + draft
+	if encoding != "" {
+		create += fmt.Sprintf(` TEMPLATE template0 ENCODING '%s' LC_COLLATE 'C' LC_CTYPE 'C'`, encoding)
+	}
+	must(root.Exec(ctx, create))
 	conn := p.connect(ctx, t, draft)
 	err := fill(ctx, conn)
 	must(nil, conn.Close(ctx))

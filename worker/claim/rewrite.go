@@ -78,6 +78,7 @@ func (k *Keeper) rewrite(ctx context.Context) (done []string, err error) {
 			batch := &pgx.Batch{}
 			queueLock(batch, sweepLockWait, 0)
 			batch.Queue(`SET LOCAL lock_timeout = '20ms'`)
+			batch.Queue(`SET LOCAL extra_float_digits = 1`) // rows go through text: virtual times stay what they are
 			batch.Queue(rewriteSQL, rewriteParts[part])
 			return tx.SendBatch(ctx, batch).Close()
 		})

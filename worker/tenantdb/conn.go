@@ -3,6 +3,7 @@ package tenantdb
 import (
 	"context"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,6 +21,7 @@ type Conn struct {
 	asked   bool      // its user has asked for a reset
 	clean   bool      // and it succeeded
 
+	pins   string        // what RESET ALL would undo of its settings
 	pooled bool          // through a pooler in transaction mode
 	place  address.Place // where it leads, for pooled ones
 }
@@ -29,6 +31,14 @@ type Conn struct {
 // the statements that pgx has prepared and still believes in.
 var resetSQL = []string{
 	"RESET SESSION AUTHORIZATION", "RESET ROLE", "RESET ALL", "CLOSE ALL", "UNLISTEN *", "DISCARD TEMP", "DISCARD SEQUENCES",
+}
+
+// resets is resetSQL, and what RESET ALL has undone of our own.
+func (c *Conn) resets() []string {
+	if c.pins == "" {
+		return resetSQL
+	}
+	return append(slices.Clone(resetSQL), c.pins)
 }
 
 // leftSQL gives up session locks and tells whether statements prepared by SQL
@@ -41,7 +51,7 @@ SELECT pg_catalog.pg_advisory_unlock_all(), EXISTS (SELECT FROM pg_catalog.pg_pr
 // the session. Call it for the last batch on the connection only, and Reset with the batch's results, behind those of all that is before.
 func (c *Conn) QueueReset(b *pgx.Batch) {
 	c.asked = true
-	for _, sql := range resetSQL {
+	for _, sql := range c.resets() {
 		b.Queue(sql)
 	}
 	if c.pooled {
@@ -54,7 +64,7 @@ func (c *Conn) QueueReset(b *pgx.Batch) {
 // Reset reads the results of QueueReset's statements. An error means only that
 // the connection is not fit for anybody else, and With sees to that.
 func (c *Conn) Reset(results pgx.BatchResults) {
-	for range resetSQL {
+	for range c.resets() {
 		if _, err := results.Exec(); err != nil {
 			return
 		}

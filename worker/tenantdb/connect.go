@@ -21,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 
+	"github.com/headgate/headgate/jobs/session"
 	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
@@ -50,7 +51,7 @@ var parsedNeutral = sync.OnceValues(func() (*pgx.ConnConfig, error) {
 	}
 	clear(cfg.RuntimeParams)
 	cfg.RuntimeParams["application_name"] = "headgate"
-	cfg.RuntimeParams["timezone"] = "UTC"
+	session.Pin(cfg.RuntimeParams, session.Tenant)
 	return cfg, nil
 })
 
@@ -66,10 +67,11 @@ func Connect(ctx context.Context, cfg Config, transport address.Transport, poole
 	if err := apply(cfg, transport, a, conn); err != nil {
 		return nil, err
 	}
-	if pooler == address.TransactionPooler {
-		behindPooler(conn)
-	}
+	behind(pooler, conn)
 	c, err := pgx.ConnectConfig(ctx, conn)
+	if err == nil {
+		_, err = c.PgConn().Exec(ctx, pins(pooler, c)).ReadAll()
+	}
 	if err != nil {
 		return nil, connectError(ctx, address.Place{Database: a.Database, Login: a.User}, err)
 	}
@@ -180,11 +182,32 @@ const readIdentity = `COPY headgate.identity (database_id, version, serves) TO S
 // differently. A schema of before 7 does not let the row be read so, and is asked
 // the older way.
 func checkIdentity(ctx context.Context, place address.Place, conn *pgx.Conn) error {
-	found, err := copyWho(ctx, conn)
+	first := pins(place.Pooler, conn)
+	ask := readIdentity
+	if first != "" {
+		ask = first + ";" + readIdentity
+	}
+	found, err := copyWho(ctx, conn, ask)
 	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && (pgErr.Code == "42501" || pgErr.Code == "42703") {
+		if _, err := conn.PgConn().Exec(ctx, first).ReadAll(); err != nil {
+			return err
+		}
 		found, err = readWho(conn.QueryRow(ctx, whoami, pgx.QueryExecModeExec))
 	}
 	return identify(place, found, err)
+}
+
+// pins is what a session of our own must run first, because its startup packet
+// could not say it: all of the settings behind a pooler that takes few parameters,
+// and what servers of before 17 would refuse.
+func pins(pooler address.Pooler, conn *pgx.Conn) string {
+	switch {
+	case pooler == address.SessionPooler:
+		return wholeSQL
+	case pooler != address.TransactionPooler && session.KnowsTransactionTimeout(conn.PgConn().ParameterStatus("server_version")):
+		return session.NoTransactionTimeout
+	}
+	return ""
 }
 
 // who is the answer to whoami and readIdentity.
@@ -193,9 +216,9 @@ type who struct {
 	version, serves int
 }
 
-func copyWho(ctx context.Context, conn *pgx.Conn) (found who, err error) {
+func copyWho(ctx context.Context, conn *pgx.Conn, ask string) (found who, err error) {
 	var line bytes.Buffer
-	if _, err := conn.PgConn().CopyTo(ctx, &line, readIdentity); err != nil {
+	if _, err := conn.PgConn().CopyTo(ctx, &line, ask); err != nil {
 		return found, err
 	}
 	if line.Len() == 0 {

@@ -1,14 +1,17 @@
 package tenantdb
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/session"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -18,7 +21,7 @@ import (
 //   - Nothing is prepared under a name. pgx remembers what a statement looks like
 //     (QueryExecModeCacheDescribe) and sends it whole, so that arguments are
 //     encoded as on a direct connection.
-//   - Every setting is local to its transaction, the time zone too.
+//   - Every setting is local to its transaction (package session).
 //   - Each transaction asks whose database it is in, along with its BEGIN: the
 //     pooler may lead elsewhere by now, and the connection would not notice.
 //   - What cleans a session up is sent along with COMMIT. A pooler takes the
@@ -44,22 +47,43 @@ func Session(place address.Place) (address.Place, error) {
 			"give it one with `headgate database login %s` and HEADGATE_%s_DIRECT_URL", place.Server, place.Database, strings.ToUpper(place.Login))}
 }
 
-// behindPooler changes what a connection to a transaction pooler may not have.
-func behindPooler(cfg *pgx.ConnConfig) {
-	cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
-	cfg.StatementCacheCapacity = 0
+// behind changes what a connection to a pooler may not have.
+func behind(pooler address.Pooler, cfg *pgx.ConnConfig) {
+	if pooler != address.TransactionPooler && pooler != address.SessionPooler {
+		return
+	}
 	clear(cfg.RuntimeParams) // others than a handful refuse the connection
 	cfg.RuntimeParams["application_name"] = "headgate"
+	session.PinPooled(cfg.RuntimeParams)
+	if pooler == address.TransactionPooler {
+		cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+		cfg.StatementCacheCapacity = 0
+	}
 }
 
-const localZone = `SET LOCAL timezone = 'UTC'`
+// localSQL pins what a direct connection has from its startup packet, and lifts a
+// timeout that would end the job's transaction at any moment.
+var localSQL = session.Local(slices.Concat(session.Tenant, session.Timeless))
+
+// wholeSQL does the same for a session of our own behind a pooler in session mode.
+var wholeSQL = session.Whole(slices.Concat(session.Tenant, session.Timeless))
+
+// Begin begins a transaction of our own on the connection, with all settings as
+// they are in a job.
+func (c *Conn) Begin(ctx context.Context) (pgx.Tx, error) {
+	begin := session.Begin
+	if c.pooled {
+		begin += ";" + localSQL
+	}
+	return c.BeginTx(ctx, pgx.TxOptions{BeginQuery: begin})
+}
 
 // QueueBegin begins a transaction in a batch, with what a pooler makes
 // necessary. Begun reads its results, before those of what follows.
 func (c *Conn) QueueBegin(b *pgx.Batch, begin string) {
 	b.Queue(begin)
 	if c.pooled {
-		b.Queue(localZone)
+		b.Queue(localSQL)
 		b.Queue(whoami)
 	}
 }
@@ -88,6 +112,18 @@ const leftPooledSQL = `
 SELECT pg_catalog.pg_advisory_unlock_all(), EXISTS (
     SELECT FROM pg_catalog.pg_prepared_statements
     WHERE (from_sql OR name NOT LIKE 'PGBOUNCER%') AND pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid()))`
+
+// unknownParameter is what PgBouncer says of a startup packet for a server.
+const unknownParameter = "unsupported startup parameter"
+
+// untold says of an error of connecting that a PgBouncer stands where the catalog
+// knows of none.
+func untold(place address.Place, err error) error {
+	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && strings.Contains(pgErr.Message, unknownParameter) {
+		return fmt.Errorf("a PgBouncer stands before the server, and the catalog does not say so: `headgate server set %s --pooler session` (or transaction, as its pool_mode is): %w", place.Server, err)
+	}
+	return err
+}
 
 // byPooler tells what a pooler means. PgBouncer has one code for all it says
 // itself: 08P01.

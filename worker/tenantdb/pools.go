@@ -240,7 +240,7 @@ func (p *Pools) try(ctx context.Context, s *server, place address.Place) (*Conn,
 		return nil, err
 	}
 	return &Conn{Conn: made, key: keyOf(place), version: place.Version, used: time.Now(),
-		pooled: place.Pooler == address.TransactionPooler, place: place}, nil
+		pins: pins(place.Pooler, made), pooled: place.Pooler == address.TransactionPooler, place: place}, nil
 }
 
 // dial connects, and asks whose database it is.
@@ -252,12 +252,10 @@ func (p *Pools) dial(ctx context.Context, place address.Place) (*pgx.Conn, error
 	if err := p.address(ctx, place, cfg); err != nil {
 		return nil, err
 	}
-	if place.Pooler == address.TransactionPooler {
-		behindPooler(cfg)
-	}
+	behind(place.Pooler, cfg)
 	made, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
-		return nil, err
+		return nil, untold(place, err)
 	}
 	if err := checkIdentity(ctx, place, made); err != nil {
 		c := &Conn{Conn: made}
