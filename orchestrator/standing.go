@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 // standing is what bears on the work of one owner (a tenant, or a database), of one
@@ -19,7 +21,7 @@ type standing struct {
 	tenant, tenantStatus, zone  string // "" for a job of scope database, or a tenant that is gone
 	server, serverState         string
 	budget                      int
-	queuePausedAt               *time.Time // River's own pause
+	queuePausedAt               *jobs.Time // River's own pause
 	limits                      ownerLimits
 	kindMax, kindEach, queueMax *int
 	pauses                      []Pause
@@ -59,7 +61,7 @@ type heldCounts struct {
 // turnCounts say when an owner's lane has its turn. Each is counted to maxCount.
 type turnCounts struct {
 	active  bool       // the lane has, or may have, rows that are due
-	wakeAt  *time.Time // when it is looked at again, if it is not active
+	wakeAt  *jobs.Time // when it is looked at again, if it is not active
 	before  int        // active lanes of the queue that have had less service
 	weight  float64
 	weights float64 // of all owners with active lanes in the queue
@@ -86,7 +88,7 @@ SELECT clock_timestamp(), coalesce(t.slug, ''), coalesce(t.status, ''), coalesce
        (SELECT to_json(b) FROM headgate.breakers b WHERE b.scope = 'database' AND b.id = d.id),
        t.plan, tl.max_running, pl.max_running, tl.weight, pl.weight,
        tl.rate, extract(epoch FROM tl.rate_period)::float8, pl.rate, extract(epoch FROM pl.rate_period)::float8
-FROM (VALUES (headgate.lane_uuid($1))) o (id)
+FROM (VALUES (headgate.uuid_or_null($1))) o (id)
 LEFT JOIN headgate.tenants t ON t.id = o.id
 LEFT JOIN headgate.databases d ON d.id = coalesce(t.database_id, o.id)
 LEFT JOIN headgate.servers s ON s.id = d.server_id
@@ -113,7 +115,7 @@ FROM headgate.workers w
 JOIN headgate.hands h ON h.incarnation = w.incarnation
 LEFT JOIN LATERAL (
     SELECT d.server_id::text AS id FROM headgate.databases d
-    WHERE d.id = coalesce((SELECT t.database_id FROM headgate.tenants t WHERE t.id = headgate.lane_uuid($1)), headgate.lane_uuid($1))
+    WHERE d.id = coalesce((SELECT t.database_id FROM headgate.tenants t WHERE t.id = headgate.uuid_or_null($1)), headgate.uuid_or_null($1))
 ) s ON true
 WHERE w.reaped_at IS NULL AND w.ended_at IS NULL`
 

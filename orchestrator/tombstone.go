@@ -12,7 +12,7 @@ import (
 )
 
 const noteTombstone = `
-UPDATE river_job SET metadata = metadata || jsonb_build_object('tombstone_uid', $2::text) WHERE id = $1`
+UPDATE river_job SET metadata = headgate.as_object(metadata) || jsonb_build_object('tombstone_uid', $2::text) WHERE id = $1`
 
 // tombstone enqueues the job that stops a cancelled one in its tenant's ledger,
 // once. It goes through the same queue, first in line, whatever the tenant's

@@ -92,16 +92,18 @@ var notItsFault = map[jobs.Class]bool{
 }
 
 // endsForGood are the classes that no further attempt can mend.
-var endsForGood = map[jobs.Class]bool{jobs.ClassTombstone: true, jobs.ClassEscaped: true, classGone: true}
+var endsForGood = map[jobs.Class]bool{jobs.ClassTombstone: true, jobs.ClassEscaped: true, classGone: true, classBadRow: true}
 
 // Classes that this file alone tells from others; the history calls them by the
 // wider word.
 const (
 	classBusy jobs.Class = "conflict/busy" // another attempt of the same job holds the ledger's key
 	classGone jobs.Class = "tenant/gone"   // the tenant or database is not in the catalog any more
+
+	classBadRow jobs.Class = "bad_args/row" // the row itself does not say what the job is
 )
 
-var publicClass = map[jobs.Class]jobs.Class{classBusy: jobs.ClassConflict, classGone: jobs.ClassTenant}
+var publicClass = map[jobs.Class]jobs.Class{classBusy: jobs.ClassConflict, classGone: jobs.ClassTenant, classBadRow: jobs.ClassBadArgs}
 
 // classOf finds the classes that this package gives.
 func classOf(err error) jobs.Class {
@@ -109,6 +111,7 @@ func classOf(err error) jobs.Class {
 		panicked *panicError
 		late     *timeoutError
 		args     *badArgsError
+		odd      *badRowError
 		resolve  *resolveError
 		escaped  *guard.EscapedError
 		stuck    *stuckError
@@ -117,6 +120,8 @@ func classOf(err error) jobs.Class {
 	switch {
 	case errors.As(err, &panicked):
 		return jobs.ClassPanic
+	case errors.As(err, &odd):
+		return classBadRow
 	case errors.As(err, &args):
 		return jobs.ClassBadArgs
 	case errors.As(err, &escaped), sqlstate(err) == "2D000": // invalid_transaction_termination

@@ -27,3 +27,8 @@ RETURN (
 CREATE FUNCTION headgate.job_uid(metadata jsonb, id bigint, created_at timestamptz) RETURNS uuid
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN coalesce(headgate.uuid_or_null(metadata->>'job_uid'), headgate.uid_of_row(id, created_at));
+
+-- Metadata to which keys can be added, whatever somebody has written there.
+CREATE FUNCTION headgate.as_object(metadata jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN jsonb_typeof(metadata) = 'object' THEN metadata ELSE jsonb_build_object('was', metadata) END;

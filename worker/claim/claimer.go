@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strconv"
@@ -64,6 +66,8 @@ type claimer struct {
 	more    atomic.Bool  // River would not call again by itself, though there may be more
 	freed   float64      // slots that became free between River's call and the choice, a running mean
 	written int          // lanes, since floors were raised
+	taking  []int64      // rows that the claim under way has tried to take
+	log     *slog.Logger
 }
 
 // claim claims for the token in params.ClientID as many jobs as there are free slots
@@ -94,7 +98,7 @@ func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailable
 	if err != nil {
 		c.lease.hand.restore(c.queue, paid)
 		c.desk.letGo() // the pool closes one that is in a transaction, and the turn ends with it
-		return nil, err
+		return c.without(ctx, params, err)
 	}
 	// In hand before the turn is over: this process's claim for another queue would
 	// else publish that it holds less than it does, and a limit be exceeded.
@@ -109,6 +113,23 @@ func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailable
 		}
 	}
 	return all, nil
+}
+
+// without answers a claim that has failed: if a row was to blame that is set aside now,
+// the next claim goes on without it, and this one has brought nothing.
+func (c *claimer) without(ctx context.Context, params *riverdriver.JobGetAvailableParams, failed error) (*haul, error) {
+	if !unwritable(failed) || len(c.taking) == 0 {
+		return nil, failed
+	}
+	aside, err := c.asideOdd(ctx, c.taking, params)
+	if err != nil {
+		return nil, errors.Join(failed, err)
+	}
+	if aside == 0 {
+		return nil, failed
+	}
+	c.desk.bell.ring(c.queue)
+	return &haul{result: &riverdriver.JobGetAvailableResult{}}, nil
 }
 
 // quiet says that there is nothing to claim, and nothing to tell anybody.
@@ -139,6 +160,7 @@ func (c *claimer) owesNews(others bool) bool {
 func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdriver.JobGetAvailableParams, paid map[string]owing) (*haul, error) {
 	incarnation := c.lease.Incarnation()
 	batch, v := &pgx.Batch{}, &view{}
+	c.taking = nil
 	batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED") // what is read is as of after the lock
 	batch.Queue(lockSQL, strconv.FormatInt(lockWait.Milliseconds(), 10)+"ms", c.desk.lock)
 	batch.Queue(wakeSQL, c.queue, quantum, headStart)
@@ -230,6 +252,7 @@ func (c *claimer) pass(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, v 
 	}
 	h.queueTake(batch, params)
 	all.append(h)
+	c.taking = slices.Sorted(maps.Keys(all.grips))
 	return h, chosen, c.queueSettle(batch, v, h, c.lease.hand.pay(c.queue, h.billed, h.empty, paid), chosen.dry)
 }
 

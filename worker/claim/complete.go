@@ -2,7 +2,6 @@ package claim
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -28,22 +27,6 @@ type end struct {
 	outcome     *jobs.Outcome // for the history; nil: none
 	followUps   []FollowUp
 	settling    bool // a cancelled job that is not settled yet goes back all the same
-}
-
-// bare is the end without anything that only tells about it. Its outcome stays,
-// without its texts: it is how a completed job's UID is found.
-func (e end) bare(why error) end {
-	e.metadata = nil
-	if e.err != nil {
-		text, _ := json.Marshal(map[string]any{"at": time.Now(), "error": "the error's own text could not be stored: " + why.Error()}) // never fails
-		e.err = ptr(string(text))
-	}
-	if e.outcome != nil {
-		o := *e.outcome
-		o.Message, o.Trace, o.SQLState, o.Result.Output = "its details could not be stored: "+why.Error(), "", "", ""
-		e.outcome = &o
-	}
-	return e
 }
 
 // querier is a pool, where each statement commits by itself, or what stands for a
@@ -113,6 +96,8 @@ const toldSQL = `), told AS (
 // When a job is to run again was computed by this process's clock; the distance
 // from its present time ($28) is what counts, from the database's.
 //
+// Errors that are not a plain list begin anew: nothing can be appended to them.
+//
 // A job that somebody asked to cancel while it ran ends as cancelled instead of
 // being tried again, as in River's own statement.
 const endSQL = `
@@ -123,7 +108,7 @@ WITH e AS (
     UPDATE river_job j
     SET state = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN 'cancelled' ELSE e.next::river_job_state END,
         attempt = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN j.attempt ELSE coalesce(e.attempt, j.attempt) END,
-        errors = CASE WHEN e.err IS NULL THEN j.errors ELSE array_append(j.errors, e.err) END,
+        errors = CASE WHEN e.err IS NULL THEN j.errors WHEN array_ndims(j.errors) = 1 THEN array_append(j.errors, e.err) ELSE ARRAY[e.err] END,
         finalized_at = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN coalesce($27::timestamptz, now())
                             ELSE coalesce(e.finalized_at, j.finalized_at) END,
         scheduled_at = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN j.scheduled_at

@@ -53,7 +53,7 @@ const wakeSQL = `
 WITH consumed AS (
     DELETE FROM headgate.wakeups WHERE queue = $1 RETURNING lane, kind, priority, scheduled_at
 ), woken AS (
-    SELECT lane, kind, jsonb_object_agg(priority, jsonb_build_array(first, 0)) FILTER (WHERE priority IS NOT NULL) AS floors
+    SELECT lane, kind, jsonb_object_agg(priority, jsonb_build_array(first, '-9223372036854775808'::bigint)) FILTER (WHERE priority IS NOT NULL) AS floors
     FROM (
         SELECT lane, kind, priority, min(scheduled_at) AS first FROM consumed GROUP BY lane, kind, priority
         UNION ALL
@@ -78,8 +78,8 @@ WITH consumed AS (
     FROM woken w
     JOIN headgate.lane_clocks c ON c.queue = $1
     LEFT JOIN LATERAL (SELECT * FROM headgate.lanes WHERE queue = $1 AND lane = w.lane AND kind = w.kind OFFSET 0) was ON true
-    LEFT JOIN LATERAL (SELECT * FROM headgate.tenants WHERE id = headgate.lane_uuid(w.lane) OFFSET 0) t ON true
-    LEFT JOIN LATERAL (SELECT * FROM headgate.databases WHERE id = coalesce(t.database_id, headgate.lane_uuid(w.lane)) OFFSET 0) d ON true
+    LEFT JOIN LATERAL (SELECT * FROM headgate.tenants WHERE id = headgate.uuid_or_null(w.lane) OFFSET 0) t ON true
+    LEFT JOIN LATERAL (SELECT * FROM headgate.databases WHERE id = coalesce(t.database_id, headgate.uuid_or_null(w.lane)) OFFSET 0) d ON true
     LEFT JOIN LATERAL (SELECT * FROM headgate.plan_limits WHERE plan = t.plan OFFSET 0) pl ON true
     LEFT JOIN LATERAL (SELECT * FROM headgate.tenant_limits WHERE tenant_id = t.id OFFSET 0) tl ON true
     LEFT JOIN LATERAL (SELECT * FROM headgate.pauses WHERE scope = 'tenant' AND target = w.lane AND coalesce(until > now(), true) OFFSET 0) p ON true

@@ -4,17 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river/riverdriver"
 	"github.com/riverqueue/river/rivershared/baseservice"
@@ -33,8 +29,8 @@ type pilot struct {
 	lease  *Lease
 	log    *slog.Logger // River's
 
-	mu          sync.Mutex
-	undecodable map[int64]string // guarded by mu: rows that River fails without running them, and the tokens of their claims
+	mu         sync.Mutex
+	unreadable map[int64]unreadable // guarded by mu: rows that River fails without running them
 }
 
 // PilotInit is called by River when the client is made.
@@ -66,8 +62,10 @@ func (p *pilot) JobGetAvailable(ctx context.Context, _ riverdriver.Executor, sta
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for id := range haul.result.DecodeErrors {
-		p.undecodable[id] = token
+	for _, row := range haul.result.Jobs {
+		if err := haul.result.DecodeErrors[row.ID]; err != nil {
+			p.unreadable[row.ID] = unreadable{row, token, err}
+		}
 	}
 	return haul.result, nil
 }
@@ -87,7 +85,7 @@ func (p *pilot) ProducerInit(ctx context.Context, exec riverdriver.Executor, par
 	}
 	p.lease.desk.enter()
 	return id, &producer{p.lease, &claimer{
-		pool: p.pool, queue: params.Queue, lease: p.lease, desk: p.lease.desk, slots: p.lease.desk.slots[params.Queue],
+		pool: p.pool, queue: params.Queue, lease: p.lease, desk: p.lease.desk, slots: p.lease.desk.slots[params.Queue], log: p.log,
 	}}, nil
 }
 
@@ -171,37 +169,6 @@ func (p *pilot) endGroup(ctx context.Context, ends []end) (ended map[int64]strin
 	return ended, nil
 }
 
-// endEach ends attempts one by one, since something in the group is not fit for
-// the database, and the whole process would wait for that one for ever. The one
-// that is to blame ends without its metadata and its texts, and without its
-// outcome if that does not help.
-func (p *pilot) endEach(ctx context.Context, ends []end) (map[int64]string, error) {
-	all := make(map[int64]string, len(ends))
-	for _, e := range ends {
-		ended, err := p.endGroup(ctx, []end{e})
-		if unwritable(err) {
-			p.log.ErrorContext(ctx, "the end of an attempt holds what Postgres cannot store; it is written without its details",
-				"job_id", e.id, "state", e.state, "error", err)
-			bare := e.bare(err)
-			if ended, err = p.endGroup(ctx, []end{bare}); unwritable(err) {
-				bare.outcome = nil
-				ended, err = p.endGroup(ctx, []end{bare})
-			}
-		}
-		if err != nil {
-			return nil, err // River hands over the group again; what is done is not done twice
-		}
-		maps.Copy(all, ended)
-	}
-	return all, nil
-}
-
-// unwritable says of an error that it is the data's own: it will come again.
-func unwritable(err error) bool {
-	pgErr, misfit := (*pgconn.PgError)(nil), (*misfitError)(nil)
-	return errors.As(err, &misfit) || errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "22") || strings.HasPrefix(pgErr.Code, "23") || strings.HasPrefix(pgErr.Code, "54"))
-}
-
 // endWithin ends attempts in the caller's transaction, and answers with whole
 // rows, which that caller reads. Whether that transaction is committed is not
 // ours to know: the attempts stay in hand until River ends them once more, when
@@ -232,15 +199,17 @@ func (p *pilot) take(ctx context.Context, params *riverdriver.JobSetStateIfRunni
 		}
 		err := e.takeToken(params.MetadataUpdates[i])
 		if e.token == "" {
-			e.token = p.tokenOfUndecodable(id)
+			p.endUnreadable(&e)
 		}
 		if err != nil || e.token == "" {
 			p.log.ErrorContext(ctx, "a job was ended without its lease token and stays as it is: only Headgate's worker may run jobs through this driver",
 				"job_id", id, "error", err)
 			continue
 		}
-		left := p.lease.hand.leftBy(claimed{e.id, e.token})
-		e.outcome, e.settling, e.followUps = left.Outcome, left.Settling, left.FollowUps
+		if e.outcome == nil {
+			left := p.lease.hand.leftBy(claimed{e.id, e.token})
+			e.outcome, e.settling, e.followUps = left.Outcome, left.Settling, left.FollowUps
+		}
 		ends = append(ends, e)
 	}
 	return ends
@@ -279,14 +248,6 @@ func (e *end) takeToken(update []byte) error {
 	return err
 }
 
-// tokenOfUndecodable keeps the token: River hands the group over again if it
-// could not be committed.
-func (p *pilot) tokenOfUndecodable(id int64) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.undecodable[id]
-}
-
 // callNext calls a suspect for the place that has become free: the claims that
 // came meanwhile were not full, so River would wait for its next poll, as it does
 // if this fails.
@@ -310,8 +271,8 @@ func (p *pilot) forget(ends []end) (room bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range ends {
-		if p.undecodable[e.id] == e.token {
-			delete(p.undecodable, e.id)
+		if p.unreadable[e.id].token == e.token {
+			delete(p.unreadable, e.id)
 		}
 	}
 	return room

@@ -35,7 +35,7 @@ INSERT INTO headgate.wakeups (queue, lane, kind, priority, scheduled_at)
 SELECT f.queue, f.lane, f.kind, f.priority, f.scheduled_at
 FROM first f LEFT JOIN headgate.lanes l ON l.queue = f.queue AND l.lane = f.lane AND l.kind = f.kind
 WHERE (l.kind IS NULL OR NOT (l.active OR l.wake_at IS NOT NULL OR l.held <> '')
-       OR l.floors IS NOT NULL AND coalesce((f.scheduled_at, f.id) <= ((l.floors->f.priority::text->>0)::timestamptz, (l.floors->f.priority::text->>1)::bigint), true))
+       OR l.floors IS NOT NULL AND coalesce((f.scheduled_at, f.id) < ((l.floors->f.priority::text->>0)::timestamptz, (l.floors->f.priority::text->>1)::bigint), true))
   AND NOT EXISTS (SELECT FROM headgate.wakeups w WHERE w.queue = f.queue AND w.lane = f.lane AND w.kind = f.kind AND w.priority = f.priority)`
 
 // wakeReleasedSQL wakes lanes that are held for what does not hold them any more.
@@ -44,7 +44,7 @@ WHERE (l.kind IS NULL OR NOT (l.active OR l.wake_at IS NOT NULL OR l.held <> '')
 const wakeReleasedSQL = `
 INSERT INTO headgate.wakeups (queue, lane, kind)
 SELECT l.queue, l.lane, l.kind
-FROM headgate.lanes l JOIN headgate.tenants t ON t.id = headgate.lane_uuid(l.lane)
+FROM headgate.lanes l JOIN headgate.tenants t ON t.id = headgate.uuid_or_null(l.lane)
 WHERE l.held <> '' AND t.status = 'active'
   AND NOT EXISTS (SELECT FROM headgate.pauses p WHERE p.scope = 'tenant' AND p.target = l.lane AND coalesce(p.until > now(), true))
   AND NOT EXISTS (SELECT FROM headgate.wakeups w WHERE w.queue = l.queue AND w.lane = l.lane AND w.kind = l.kind)`
