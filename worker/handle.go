@@ -147,12 +147,12 @@ func (a *attempt) resolve(ctx context.Context) (err error) {
 	login := a.kind.opts.Login
 	if a.kind.opts.Scope == jobs.ScopeDatabase {
 		if a.meta.Database == "" {
-			return jobs.Cancel(fmt.Errorf("%w: a %s job needs metadata.database", jobs.ErrUnknownDatabase, a.row.Kind))
+			return &badRowError{column: "metadata", err: fmt.Errorf("it names no database: kind %s works on a whole one", a.row.Kind)}
 		}
 		a.place, err = a.w.cfg.Resolver.ResolveDatabase(ctx, a.meta.Database, login)
 	} else {
 		if a.meta.Tenant == "" {
-			return jobs.Cancel(fmt.Errorf("%w: a %s job needs metadata.tenant", jobs.ErrNoTenant, a.row.Kind))
+			return &badRowError{column: "metadata", err: fmt.Errorf("it names no tenant: kind %s works for one", a.row.Kind)}
 		}
 		a.info.Tenant, a.place, err = a.w.cfg.Resolver.ResolveTenant(ctx, a.meta.Tenant, login)
 	}

@@ -36,7 +36,8 @@ func (a *attempt) verdict(ctx context.Context, err error) verdict {
 	case errors.As(err, &snooze):
 		return verdict{state: jobs.Snoozed, wait: snooze.For, err: err}
 	case errors.As(err, &cancel):
-		return verdict{state: jobs.Cancelled, class: classOf(err), err: err}
+		class := classOf(err)
+		return verdict{state: jobs.Cancelled, class: cmp.Or(publicClass[class], class), err: err}
 	case errors.Is(context.Cause(ctx), rivertype.ErrJobCancelledRemotely):
 		return verdict{state: jobs.Cancelled, err: errors.New("cancelled while it ran")}
 	case errors.Is(err, errUnsafe):
