@@ -146,3 +146,21 @@ VALUES ('other', '{}', 'running', 1, 9, now() - interval '2 hours', '{a worker o
 		})
 	}
 }
+
+// A row whose errors are none of River's runs; stock River discards it.
+func TestDifferenceErrorsOfAnotherForm(t *testing.T) {
+	t.Parallel()
+	for _, ours := range []bool{false, true} {
+		t.Run(fmt.Sprint("ours ", ours), func(t *testing.T) {
+			b := single(t, ours)
+			b.on("", func(context.Context, *river.Job[act]) error { return nil })
+			id := b.insert("", &river.InsertOpts{MaxAttempts: 1, ScheduledAt: time.Now().Add(never)})
+			b.exec(`UPDATE river_job SET errors = ARRAY[NULL::jsonb], state = 'available', scheduled_at = now() WHERE id = $1`, id)
+			want := rivertype.JobStateDiscarded
+			if ours {
+				want = rivertype.JobStateCompleted
+			}
+			b.until(id, want)
+		})
+	}
+}
