@@ -29,6 +29,7 @@ type standing struct {
 	serverBreaker, dbBreaker    *breaker
 	database                    string
 	workers                     workerCounts
+	failing                     []workerFailing
 	held                        heldCounts
 	turn                        turnCounts
 }
@@ -50,6 +51,12 @@ type workerCounts struct {
 	knowing int // of those taking, the ones that know the kind
 	working int // ... that work the queue
 	fit     int // ... both
+}
+
+// workerFailing is a queue that a worker cannot claim from.
+type workerFailing struct {
+	ClaimsFailing
+	worker string
 }
 
 // heldCounts are sums over the hands of workers alive.
@@ -103,6 +110,16 @@ SELECT count(*), count(*) FILTER (WHERE NOT draining), count(*) FILTER (WHERE NO
        count(*) FILTER (WHERE NOT draining AND $1 = ANY (queues)), count(*) FILTER (WHERE NOT draining AND $2 = ANY (kinds) AND $1 = ANY (queues))
 FROM headgate.workers WHERE reaped_at IS NULL AND ended_at IS NULL`
 
+// failingSQL are the workers alive whose claims for a queue (”: for any) fail, those
+// first that have done so for longest. Workers of an older version do not say.
+const failingSQL = `
+SELECT w.worker, f
+FROM headgate.workers w
+CROSS JOIN LATERAL jsonb_array_elements(CASE jsonb_typeof(w.claims->'failing') WHEN 'array' THEN w.claims->'failing' ELSE '[]' END) f
+WHERE w.reaped_at IS NULL AND w.ended_at IS NULL AND NOT w.draining AND $1 IN ('', f->>'queue')
+ORDER BY f->>'since', w.worker
+LIMIT 10`
+
 // heldSQL adds up what living workers hold: a row a worker process.
 const heldSQL = `
 SELECT coalesce(sum((h.hand->'queues'->>$2)::int), 0)::int,
@@ -155,6 +172,18 @@ func (s *standing) ask(batch *pgx.Batch) {
 	batch.Queue(workersSQL, s.queue, s.kind).QueryRow(func(row pgx.Row) error {
 		w := &s.workers
 		return row.Scan(&w.alive, &w.taking, &w.knowing, &w.working, &w.fit)
+	})
+	batch.Queue(failingSQL, s.queue).Query(func(rows pgx.Rows) error {
+		var f workerFailing
+		s.failing = nil
+		_, err := pgx.ForEachRow(rows, []any{&f.worker, &f.ClaimsFailing}, func() error {
+			if f.Lasts() {
+				s.failing = append(s.failing, f)
+			}
+			f.ClaimsFailing = ClaimsFailing{}
+			return nil
+		})
+		return err
 	})
 	batch.Queue(heldSQL, s.owner, s.queue, s.kind).QueryRow(func(row pgx.Row) error {
 		h := &s.held

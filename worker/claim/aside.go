@@ -111,6 +111,23 @@ func (c *claimer) asideOdd(ctx context.Context, ids []int64, params *riverdriver
 	return aside, nil
 }
 
+// without answers a claim that has failed: if a row was to blame that is set aside now,
+// the next claim goes on without it, and this one has brought nothing.
+func (c *claimer) without(ctx context.Context, params *riverdriver.JobGetAvailableParams, failed error) (*haul, error) {
+	if !unwritable(failed) || len(c.taking) == 0 {
+		return nil, failed
+	}
+	aside, err := c.asideOdd(ctx, c.taking, params)
+	if err != nil {
+		return nil, errors.Join(failed, err)
+	}
+	if aside == 0 {
+		return nil, failed
+	}
+	c.desk.bell.ring(c.queue)
+	return &haul{result: &riverdriver.JobGetAvailableResult{}}, nil
+}
+
 // unreadable is a row that was claimed and cannot be read.
 type unreadable struct {
 	row   *rivertype.JobRow // as far as it can be read

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -73,6 +72,14 @@ type claimer struct {
 // claim claims for the token in params.ClientID as many jobs as there are free slots
 // when it chooses: params.MaxToLock of them at least, which is what River counted.
 func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailableParams) (*haul, error) {
+	h, err := c.tryClaim(ctx, params)
+	if ctx.Err() == nil { // a worker that stops says nothing of its claims
+		c.desk.stats.note(c.queue, err, time.Now())
+	}
+	return h, err
+}
+
+func (c *claimer) tryClaim(ctx context.Context, params *riverdriver.JobGetAvailableParams) (*haul, error) {
 	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
 	defer cancel()
 	c.desk.turn.Lock()
@@ -113,23 +120,6 @@ func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailable
 		}
 	}
 	return all, nil
-}
-
-// without answers a claim that has failed: if a row was to blame that is set aside now,
-// the next claim goes on without it, and this one has brought nothing.
-func (c *claimer) without(ctx context.Context, params *riverdriver.JobGetAvailableParams, failed error) (*haul, error) {
-	if !unwritable(failed) || len(c.taking) == 0 {
-		return nil, failed
-	}
-	aside, err := c.asideOdd(ctx, c.taking, params)
-	if err != nil {
-		return nil, errors.Join(failed, err)
-	}
-	if aside == 0 {
-		return nil, failed
-	}
-	c.desk.bell.ring(c.queue)
-	return &haul{result: &riverdriver.JobGetAvailableResult{}}, nil
 }
 
 // quiet says that there is nothing to claim, and nothing to tell anybody.
