@@ -132,7 +132,7 @@ type inHand struct {
 // takeHandSQL locks what the dead incarnation was running, by the partial index
 // on running rows.
 const takeHandSQL = `
-SELECT j.id, coalesce(j.metadata->>'job_uid', ''), j.kind, coalesce(s.deaths >= 2, false)
+SELECT j.id, headgate.job_uid(j.metadata, j.id, j.created_at)::text, j.kind, coalesce(s.deaths >= 2, false)
 FROM river_job j LEFT JOIN headgate.suspects s ON s.job_id = j.id
 WHERE j.state = 'running' AND split_part(j.attempted_by[array_upper(j.attempted_by, 1)], ':', 1) = $1
 ORDER BY j.id
