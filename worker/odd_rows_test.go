@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -104,6 +105,7 @@ type oddRows struct {
 	acme catalog.Tenant
 	dead string
 	rows map[int64]string // what is odd of each
+	log  *slog.Logger     // the worker's; nil: none, or the test's
 }
 
 func newOddRows(t *testing.T) *oddRows {
@@ -151,6 +153,9 @@ func (o *oddRows) work() {
 	cfg.Queues["default"], cfg.HeartbeatEvery, cfg.DeadAfter, cfg.Logger = 10, 200*time.Millisecond, 600*time.Millisecond, quietLogger()
 	if testing.Verbose() {
 		cfg.Logger = o.Log
+	}
+	if o.log != nil {
+		cfg.Logger = o.log
 	}
 	o.Work(&cfg, func(w *worker.Worker) {
 		worker.InTx(w, func(context.Context, pgx.Tx, *jobs.Job[Odd]) error { return nil })
@@ -223,7 +228,7 @@ func (o *oddRows) ended() {
 		var job orchestrator.Job
 		var err error
 		deadline := time.Now().Add(30 * time.Second)
-		for {
+		for tick := time.NewTicker(10 * time.Millisecond); ; <-tick.C {
 			job, err = o.Client.Job(ctx, fmt.Sprint(id))
 			if errors.Is(err, orchestrator.ErrUnknownJob) && strings.HasPrefix(what, "finalized_at") {
 				break

@@ -20,15 +20,43 @@ import (
 )
 
 // Rows of the queue are written by anybody, and a statement about many of them fails
-// where one row cannot be what the statement makes of it: a constraint that somebody
-// has added, a unique key that two rows share in one state only. Then the rows are
-// tried one by one, and the one to blame is set aside: it ends as bad_args, with the
-// reason in its history, and the others go on.
+// where one row cannot be what the statement makes of it: a constraint or a trigger that
+// somebody has added, a unique key that two rows share in one state only. Then the rows
+// are tried one by one, and the one to blame is set aside: it ends as bad_args, with the
+// reason in its history, and the others go on. None is to blame for what a plain row
+// meets too.
 
 // unwritable says of an error that it is the data's own: it will come again.
 func unwritable(err error) bool {
 	pgErr, misfit := (*pgconn.PgError)(nil), (*misfitError)(nil)
 	return errors.As(err, &misfit) || errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "22") || strings.HasPrefix(pgErr.Code, "23") || strings.HasPrefix(pgErr.Code, "54"))
+}
+
+// oddRow says of an error of a statement about rows that one of them may be why.
+func oddRow(err error) bool {
+	pgErr := (*pgconn.PgError)(nil)
+	return unwritable(err) || errors.As(err, &pgErr) && pgErr.Code == "P0001" // a trigger's RAISE
+}
+
+// plainRowSQL makes a row with nothing odd in it.
+const plainRowSQL = `
+INSERT INTO river_job (kind, args, max_attempts, state, queue, attempted_by, scheduled_at)
+VALUES ('headgate.plain', '{}', 2, $1::text::river_job_state, $2, CASE $1 WHEN 'running' THEN ARRAY['plain:1'] END, now() - interval '1 second')
+RETURNING id`
+
+// tryPlain does with a plain row what has failed with others, and takes it away again:
+// if that fails too, the reason is no row's own.
+func tryPlain(ctx context.Context, tx pgx.Tx, state, queue string, do func(tx pgx.Tx, id int64) error) error {
+	inner, err := tx.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = inner.Rollback(context.WithoutCancel(ctx)) }() // also where it could be done
+	var id int64
+	if err := inner.QueryRow(ctx, plainRowSQL, state, queue).Scan(&id); err != nil {
+		return err
+	}
+	return do(inner, id)
 }
 
 // asideSQL ends a row without running it. Its unique key no longer counts, because in
@@ -86,13 +114,17 @@ func (c *claimer) asideOdd(ctx context.Context, ids []int64, params *riverdriver
 		return 0, fmt.Errorf("looking for the row that cannot be claimed: %w", err)
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // it was only to find out
+	take := func(tx pgx.Tx, id int64) error {
+		_, err := tx.Exec(ctx, takeSQL, []int64{id}, params.Now, params.ClientID, params.MaxAttemptedBy)
+		return err
+	}
+	if tryPlain(ctx, tx, "available", c.queue, take) != nil {
+		return 0, nil
+	}
 	for _, id := range ids {
-		err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, takeSQL, []int64{id}, params.Now, params.ClientID, params.MaxAttemptedBy)
-			return err
-		})
+		err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return take(tx, id) })
 		switch {
-		case unwritable(err):
+		case oddRow(err):
 			odd[id] = err
 		case err != nil:
 			return 0, fmt.Errorf("looking for the row that cannot be claimed: %w", err)
@@ -114,7 +146,7 @@ func (c *claimer) asideOdd(ctx context.Context, ids []int64, params *riverdriver
 // without answers a claim that has failed: if a row was to blame that is set aside now,
 // the next claim goes on without it, and this one has brought nothing.
 func (c *claimer) without(ctx context.Context, params *riverdriver.JobGetAvailableParams, failed error) (*haul, error) {
-	if !unwritable(failed) || len(c.taking) == 0 {
+	if !oddRow(failed) || len(c.taking) == 0 {
 		return nil, failed
 	}
 	aside, err := c.asideOdd(ctx, c.taking, params)

@@ -87,7 +87,10 @@ func promote(ctx context.Context, tx pgx.Tx, log *slog.Logger, params *riverdriv
 		moved, err = promoteRows(ctx, tx, params.Now, params.Max, nil)
 		return err
 	})
-	if !unwritable(err) {
+	if !oddRow(err) || tryPlain(ctx, tx, "scheduled", "default", func(tx pgx.Tx, id int64) error {
+		_, err := promoteRows(ctx, tx, params.Now, 1, []int64{id})
+		return err
+	}) != nil {
 		return moved, err
 	}
 	rows, err := tx.Query(ctx, dueIDsSQL, params.Now, min(params.Max, oneByOne))
@@ -105,7 +108,7 @@ func promote(ctx context.Context, tx pgx.Tx, log *slog.Logger, params *riverdriv
 			moved = append(moved, one...)
 			return err
 		})
-		if unwritable(err) {
+		if oddRow(err) {
 			log.ErrorContext(ctx, "a row of the queue cannot be made available; it is set aside, and the others go on", "job_id", id, "error", err)
 			err = setAside(ctx, tx, id, "made available", err)
 		}

@@ -260,12 +260,14 @@ var (
 // be available again (aside.go) is set aside.
 func giveBack(ctx context.Context, tx pgx.Tx, from living, hand []inHand, why loss) error {
 	err := giveBackRows(ctx, tx, from, hand, why)
-	if !unwritable(err) {
+	if !oddRow(err) || tryPlain(ctx, tx, "running", "default", func(tx pgx.Tx, id int64) error {
+		return giveBackRows(ctx, tx, from, []inHand{{id: id}}, why)
+	}) != nil {
 		return err
 	}
 	for i := range hand {
 		err := giveBackRows(ctx, tx, from, hand[i:i+1], why)
-		if unwritable(err) {
+		if oddRow(err) {
 			err = setAside(ctx, tx, hand[i].id, "given back", err)
 		}
 		if err != nil {
