@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // Time is a moment as a timestamptz column holds it. Any client of the queue may
@@ -75,17 +73,14 @@ func (t *Time) UnmarshalJSON(raw []byte) error {
 	return t.Time.UnmarshalJSON(raw)
 }
 
-// ScanTimestamptz is called by pgx.
-func (t *Time) ScanTimestamptz(v pgtype.Timestamptz) error {
-	switch {
-	case !v.Valid:
-		return fmt.Errorf("cannot scan NULL into a %T", t)
-	case v.InfinityModifier == pgtype.Infinity:
-		t.Time = Infinity
-	case v.InfinityModifier == pgtype.NegativeInfinity:
-		t.Time = NegativeInfinity
-	default:
-		t.Time = v.Time.UTC()
+// Scan makes Time a sql.Scanner. pgx hands over infinite times as words.
+func (t *Time) Scan(value any) error {
+	switch v := value.(type) {
+	case time.Time:
+		t.Time = v.UTC()
+		return nil
+	case string:
+		return t.UnmarshalJSON([]byte(`"` + v + `"`))
 	}
-	return nil
+	return fmt.Errorf("cannot scan a %T into a time", value)
 }
