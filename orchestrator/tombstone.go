@@ -41,6 +41,9 @@ func (c *Client) tombstone(ctx context.Context, tx pgx.Tx, r *row) error {
 	if it.meta.Database != "" {
 		it.meta.Tenant = ""
 	}
+	if jobs.CheckQueue(it.queue) != nil { // no worker can work it
+		it.queue = "default"
+	}
 	if _, err := c.insertOne(ctx, tx, it); err != nil {
 		return err
 	}
