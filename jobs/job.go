@@ -45,7 +45,8 @@ type Info struct {
 	Nominal, Effective time.Time
 
 	// EnqueuedAt and ScheduledAt are when the job was accepted and when it was
-	// due, by the central database's clock.
+	// due, by the central database's clock. Where another client wrote the row they
+	// may be [Infinity] or [NegativeInfinity].
 	EnqueuedAt, ScheduledAt time.Time
 
 	// Tags are the labels given at enqueue.

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
@@ -56,14 +55,6 @@ func TestSignals(t *testing.T) {
 	var snooze *jobs.SnoozeError
 	require.ErrorAs(t, jobs.Snooze(-time.Second), &snooze)
 	require.Zero(t, snooze.For, "a negative wait is none")
-}
-
-// A row without a UID has the one that google/uuid would make of it.
-func TestUIDOfRow(t *testing.T) {
-	t.Parallel()
-	at := time.Date(2026, 11, 22, 7, 0, 0, 123456789, time.UTC)
-	want := uuid.NewSHA1(uuid.NameSpaceOID, fmt.Appendf(nil, "river_job %d %d", 77, at.UnixMicro()))
-	require.Equal(t, want.String(), jobs.UIDOfRow(77, at))
 }
 
 func TestCancelRequest(t *testing.T) {

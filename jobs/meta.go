@@ -2,14 +2,13 @@ package jobs
 
 import (
 	"context"
-	"crypto/sha1" //nolint:gosec // UUIDs of version 5 are made with it
-	"fmt"
 	"time"
 )
 
 // Meta is what Headgate writes into the metadata of a queued row. Any client of
 // the queue may insert a job for Headgate's workers by writing these keys; a
-// row without job_uid is given one from its id (UIDOfRow).
+// row without job_uid is given one from its id (UIDOfRow). UUIDs are in lower case, with
+// hyphens. A row that writes something else here ends as bad_args.
 type Meta struct {
 	UID         string         `json:"job_uid"`
 	Tenant      string         `json:"tenant,omitempty"`     // UUID; for scope tenant
@@ -42,16 +41,6 @@ func (r CancelRequest) String() string {
 		text += ": " + r.Reason
 	}
 	return text
-}
-
-// UIDOfRow is the UID of a job that another River client inserted without one:
-// a UUIDv5 of the row's id and creation time. The time tells it from a row that
-// gets the same id after a failover.
-func UIDOfRow(id int64, createdAt time.Time) string {
-	const namespaceOID = "\x6b\xa7\xb8\x12\x9d\xad\x11\xd1\x80\xb4\x00\xc0\x4f\xd4\x30\xc8"
-	u := sha1.Sum(fmt.Appendf([]byte(namespaceOID), "river_job %d %d", id, createdAt.UnixMicro())) //nolint:gosec // no secret here
-	u[6], u[8] = u[6]&0x0f|0x50, u[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:16])
 }
 
 type traceKey struct{}

@@ -97,20 +97,14 @@ func (c *Client) CancelTx(ctx context.Context, tx pgx.Tx, uidOrID string, opts *
 }
 
 const noteCancel = `
-UPDATE river_job SET metadata = metadata || jsonb_build_object('cancel_request', $2::jsonb) WHERE id = $1`
+UPDATE river_job SET metadata = headgate.as_object(metadata) || jsonb_build_object('cancel_request', $2::jsonb) WHERE id = $1`
 
-// cancelRow lets River do it, which leaves the row cancelled, or marked and its
-// worker notified, and adds what River does not know.
+// cancelRow leaves the row cancelled, or marked and its worker notified, and notes who
+// asked for it.
 func (c *Client) cancelRow(ctx context.Context, tx pgx.Tx, r *row) error {
-	canceller, err := c.inserts(ctx, tx)
-	if err != nil {
+	if err := markCancelled(ctx, tx, r); err != nil {
 		return err
 	}
-	after, err := canceller.JobCancelTx(ctx, tx, r.id)
-	if err != nil {
-		return err
-	}
-	r.state = string(after.State)
 	request, err := json.Marshal(r.meta.Cancel)
 	if err != nil {
 		return err
@@ -139,11 +133,7 @@ func (c *Client) endWaiting(ctx context.Context, tx pgx.Tx, r *row) error {
 	if err != nil {
 		return err
 	}
-	tenant := r.meta.Tenant
-	if _, err := uuid.Parse(tenant); err != nil {
-		tenant = ""
-	}
-	_, err = tx.Exec(ctx, insertCancelled, uuid.Must(uuid.NewV7()), r.uid, r.id, tenant, r.kind, r.attempt, r.meta.Cancel.String(), r.meta.Schedule)
+	_, err = tx.Exec(ctx, insertCancelled, uuid.Must(uuid.NewV7()), r.uid, r.id, r.meta.Tenant, r.kind, r.attempt, r.meta.Cancel.String(), clip(r.meta.Schedule, 200))
 	if err != nil {
 		return fmt.Errorf("writing its outcome: %w", err)
 	}

@@ -284,7 +284,7 @@ INSERT INTO river_job (kind, args, max_attempts, metadata) VALUES ('theirs', '{}
 		require.NoError(t, err, metadata)
 		job := jobOf(t, env, fmt.Sprint(id))
 		require.Equal(t, job.UID, result.UID)
-		require.Equal(t, jobs.UIDOfRow(id, job.EnqueuedAt), job.UID)
+		require.Equal(t, jobs.UIDOfRow(id, job.EnqueuedAt.Time), job.UID)
 		require.Len(t, job.Attempts, 1, metadata)
 		require.Equal(t, "ana", job.Cancel.By, metadata)
 	}

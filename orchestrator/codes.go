@@ -26,6 +26,7 @@ const (
 	CodeNoWorkerKind   Code = "no_worker_for_kind"
 	CodeNoWorkerQueue  Code = "no_worker_for_queue"
 	CodeNoWorkerForTwo Code = "no_worker_for_kind_and_queue"
+	CodeClaimsFail     Code = "claims_fail" // a worker's claims for the queue fail, one after the other
 
 	CodeTenantLimit     Code = "tenant_limit"
 	CodeKindLimit       Code = "kind_limit"
@@ -56,6 +57,6 @@ const (
 // stops are the codes of what stops work, in order.
 var stops = []Code{
 	CodePausedTenant, CodePausedKind, CodePausedQueue, CodePausedServer, CodeTenantStatus, CodeTenantMoving, CodeServerState,
-	CodeNoWorker, CodeAllDraining, CodeNoWorkerKind, CodeNoWorkerQueue, CodeNoWorkerForTwo,
+	CodeNoWorker, CodeAllDraining, CodeNoWorkerKind, CodeNoWorkerQueue, CodeNoWorkerForTwo, CodeClaimsFail,
 	CodeTenantLimit, CodeKindLimit, CodeKindTenantLimit, CodeQueueLimit, CodeServerBudget, CodeBreakerOpen, CodeBreakerHalfOpen, CodeRate,
 }

@@ -30,7 +30,7 @@ type Fact struct {
 type around struct {
 	deaths        int // of workers that ran it
 	quarantinedAt *time.Time
-	attemptedAt   *time.Time
+	attemptedAt   *jobs.Time
 	worker        string // that runs it, or ran it last; "" if its incarnation is not known
 	host          string
 	pid           int
@@ -53,7 +53,7 @@ SELECT coalesce(x.deaths, 0), x.quarantined_at, j.attempted_at,
             LIMIT $3) first)
 FROM river_job j
 LEFT JOIN headgate.suspects x ON x.job_id = j.id
-LEFT JOIN headgate.workers w ON w.incarnation = headgate.lane_uuid(split_part(j.attempted_by[array_upper(j.attempted_by, 1)], ':', 1))
+LEFT JOIN headgate.workers w ON w.incarnation = headgate.uuid_or_null(split_part(j.attempted_by[array_upper(j.attempted_by, 1)], ':', 1))
 WHERE j.id = $1`
 
 func (s *around) scan(row pgx.Row) error {
@@ -91,7 +91,7 @@ func (c *Client) Explain(ctx context.Context, uidOrID string) (Explanation, erro
 // explainGone knows a job by its history, if by anything.
 func (c *Client) explainGone(ctx context.Context, uid string, unknown error) (Explanation, error) {
 	name, err := parseJobName(uid)
-	if err != nil || name.id != 0 {
+	if err != nil || name.uid == "" {
 		return Explanation{}, unknown
 	}
 	attempts, err := c.Attempts(ctx, name.uid)

@@ -76,7 +76,7 @@ func (e *TenantExplanation) explain(own *standing, standings []*standing) {
 	for _, s := range standings {
 		work := TenantWork{Queue: s.queue, Kind: s.kind, Waiting: s.turn.waiting, Running: s.held.ownerKind, Before: s.turn.before}
 		if !s.turn.active {
-			work.Until = s.turn.wakeAt
+			work.Until = usual(s.turn.wakeAt)
 		}
 		e.Work = append(e.Work, work)
 		if s.turn.waiting > 0 {

@@ -15,7 +15,7 @@ func explain(job Job, a around, s *standing) []Fact {
 	case "completed", "cancelled", "discarded":
 		return []Fact{explainFinished(job, a)}
 	case "pending":
-		return []Fact{{Code: CodePending, Fact: "it is pending: the transaction that enqueues it is not confirmed yet", Since: &job.EnqueuedAt}}
+		return []Fact{{Code: CodePending, Fact: "it is pending: the transaction that enqueues it is not confirmed yet", Since: job.EnqueuedAt.Usual()}}
 	}
 	facts := []Fact{explainTime(job, s)}
 	if held, ok := explainHeld(job); ok {
@@ -35,26 +35,29 @@ func explain(job Job, a around, s *standing) []Fact {
 // explainTime says when the job's time is, or that it has come.
 func explainTime(job Job, s *standing) Fact {
 	due := !job.ScheduledAt.After(s.now)
-	at := moment(job.ScheduledAt, s.zone)
+	at := moment(job.ScheduledAt.Time, s.zone)
 	last := lastOf(job)
 	switch {
 	case due && job.State == "available":
-		return Fact{Code: CodeDue, Fact: "it is available and waits for a worker; due " + at, Since: &job.ScheduledAt}
+		return Fact{Code: CodeDue, Fact: "it is available and waits for a worker; due " + at, Since: job.ScheduledAt.Usual()}
 	case due:
-		return Fact{Code: CodeDue, Fact: fmt.Sprintf("it is %s and due %s; a worker makes it available within seconds", job.State, at), Since: &job.ScheduledAt}
+		return Fact{Code: CodeDue, Fact: fmt.Sprintf("it is %s and due %s; a worker makes it available within seconds", job.State, at), Since: job.ScheduledAt.Usual()}
 	case job.State == "retryable":
-		return Fact{Code: CodeRetryDue, Until: &job.ScheduledAt, Fact: fmt.Sprintf("attempt %d of %d failed; the next one is due %s", job.Attempt, job.MaxAttempts, at), Since: endOf(last), Next: runNow(job)}
+		return Fact{Code: CodeRetryDue, Until: job.ScheduledAt.Usual(), Fact: fmt.Sprintf("attempt %d of %d failed; the next one is due %s", job.Attempt, job.MaxAttempts, at), Since: endOf(last), Next: runNow(job)}
 	case last != nil && last.State == jobs.Snoozed && last.Class == "":
-		return Fact{Code: CodePutOff, Until: &job.ScheduledAt, Fact: "its handler put it off; due " + at, Since: endOf(last), Next: runNow(job)}
+		return Fact{Code: CodePutOff, Until: job.ScheduledAt.Usual(), Fact: "its handler put it off; due " + at, Since: endOf(last), Next: runNow(job)}
 	}
-	return Fact{Code: CodeNotDue, Until: &job.ScheduledAt, Fact: fmt.Sprintf("it is %s; due %s", job.State, at), Since: &job.EnqueuedAt, Next: runNow(job)}
+	return Fact{Code: CodeNotDue, Until: job.ScheduledAt.Usual(), Fact: fmt.Sprintf("it is %s; due %s", job.State, at), Since: job.EnqueuedAt.Usual(), Next: runNow(job)}
 }
 
-func runNow(job Job) string { return "`headgate job retry " + job.UID + "` runs it now" }
+func runNow(job Job) string { return "`headgate job retry " + job.name() + "` runs it now" }
 
 // moment is a time in the tenant's zone and in UTC.
 func moment(at time.Time, zone string) string {
 	const form = "2006-01-02 15:04:05"
+	if t := (jobs.Time{Time: at}); t.Infinite() {
+		return t.String()
+	}
 	utc := at.UTC().Format(form) + " UTC"
 	location, err := time.LoadLocation(zone)
 	if err != nil || zone == "UTC" {
@@ -112,5 +115,5 @@ var classSteps = map[jobs.Class]string{
 	jobs.ClassLockTimeout:      "see in pg_locks who holds the lock in the tenant's database; the job then goes on by itself and has used no attempt",
 	jobs.ClassConflict:         "nothing: it is tried again; if that happens often, let fewer of these jobs run at once",
 	jobs.ClassEscaped:          "take out of its SQL what ends the transaction or changes the role or tenant",
-	jobs.ClassBadArgs:          "see that the workers' version of the kind fits what was enqueued",
+	jobs.ClassBadArgs:          "see that the workers' version of the kind fits what was enqueued, and that whoever wrote the row did it as package jobs says (Meta)",
 }

@@ -2,13 +2,14 @@ package orchestrator
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/headgate/headgate/jobs"
 )
 
 // explainRunning says where the job runs, and how far a cancellation is.
 func explainRunning(job Job, a around) []Fact {
-	fact := Fact{Code: CodeRunning, Fact: fmt.Sprintf("it is running, attempt %d of %d", job.Attempt, job.MaxAttempts), Since: a.attemptedAt}
+	fact := Fact{Code: CodeRunning, Fact: fmt.Sprintf("it is running, attempt %d of %d", job.Attempt, job.MaxAttempts), Since: usual(a.attemptedAt)}
 	if a.worker == "" {
 		fact.Fact += ", on a worker that is not registered"
 	} else {
@@ -35,21 +36,21 @@ func explainRunning(job Job, a around) []Fact {
 
 // explainFinished says how the job ended, and whether it can be done again.
 func explainFinished(job Job, a around) Fact {
-	fact := Fact{Code: Code(job.State), Since: job.FinishedAt, Next: "`headgate job retry " + job.UID + "` tries it again"}
+	fact := Fact{Code: Code(job.State), Since: usual(job.FinishedAt), Next: "`headgate job retry " + job.name() + "` tries it again"}
 	last := lastOf(job)
 	switch {
 	case job.State == "completed":
-		fact.Fact, fact.Next = "it has succeeded", "`headgate job rerun "+job.UID+"` does it once more, as a new job"
+		fact.Fact, fact.Next = "it has succeeded", "`headgate job rerun "+job.name()+"` does it once more, as a new job"
 		if last != nil && last.Recovered {
 			fact.Fact += "; the ledger said that an earlier attempt had done it"
 		}
 	case job.State == "discarded" && (a.quarantinedAt != nil || last != nil && last.Class == jobs.ClassQuarantined):
 		fact.Code = CodeQuarantined
 		fact.Fact = "it is in quarantine: its worker died three times while this job alone was under suspicion"
-		fact.Next = "find out what it does to its worker; then `headgate job retry " + job.UID + "` releases it"
+		fact.Next = "find out what it does to its worker; then `headgate job retry " + job.name() + "` releases it"
 	case job.Tombstone != "":
 		fact.Fact = "it was cancelled, and stopped in its tenant's ledger"
-		fact.Next = "`headgate job rerun " + job.UID + "` makes a new job of it"
+		fact.Next = "`headgate job rerun " + job.name() + "` makes a new job of it"
 	case job.Cancel != nil && job.State == "cancelled":
 		fact.Fact = "it was " + job.Cancel.String()
 	case job.State == "discarded":
@@ -63,4 +64,12 @@ func explainFinished(job Job, a around) Fact {
 		fact.Fact = "it was " + job.State
 	}
 	return fact
+}
+
+// usual is a time that is known, and that programs can read.
+func usual(t *jobs.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	return t.Usual()
 }

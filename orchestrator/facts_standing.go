@@ -16,6 +16,7 @@ func (s *standing) facts() []Fact {
 	}
 	facts = append(facts, s.place()...)
 	facts = append(facts, s.workersFor()...)
+	facts = append(facts, s.claimsFailing()...)
 	facts = append(facts, s.full()...)
 	for _, b := range []struct {
 		of  string
@@ -57,7 +58,7 @@ func (s *standing) paused(p Pause) Fact {
 func (s *standing) place() []Fact {
 	var facts []Fact
 	if s.queuePausedAt != nil {
-		facts = append(facts, Fact{Code: CodePausedQueue, Fact: "queue " + s.queue + " is paused in River", Since: s.queuePausedAt, Next: "resume the queue with River's QueueResume"})
+		facts = append(facts, Fact{Code: CodePausedQueue, Fact: "queue " + s.queue + " is paused in River", Since: usual(s.queuePausedAt), Next: "resume the queue with River's QueueResume"})
 	}
 	switch s.tenantStatus {
 	case "suspended", "archived", "provisioning":
@@ -91,6 +92,16 @@ func (s *standing) workersFor() []Fact {
 	}
 	if len(facts) == 0 {
 		facts = append(facts, Fact{Code: CodeNoWorkerForTwo, Fact: fmt.Sprintf("no live worker both knows kind %s and works queue %s", s.kind, s.queue), Next: "let one worker do both"})
+	}
+	return facts
+}
+
+// claimsFailing names the workers that cannot claim.
+func (s *standing) claimsFailing() []Fact {
+	facts := make([]Fact, 0, len(s.failing))
+	for _, f := range s.failing {
+		facts = append(facts, Fact{Code: CodeClaimsFail, Since: &f.Since, Next: "see that worker's log, and the central database's",
+			Fact: fmt.Sprintf("claims of queue %s fail on worker %s since %s, %d in a row: %s", f.Queue, f.worker, moment(f.Since, s.zone), f.Times, f.Error)})
 	}
 	return facts
 }

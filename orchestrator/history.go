@@ -6,15 +6,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
+	"math"
+	"strconv"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/headgate/headgate/jobs"
 )
 
 // Job is a job as the central database knows it: its row in the queue, and what
-// is known of its attempts.
+// is known of its attempts. Rows are written by anybody: their times may be infinite.
 type Job struct {
 	UID         string          `json:"uid"`
 	ID          int64           `json:"id"`
@@ -29,15 +31,26 @@ type Job struct {
 	Schedule    string          `json:"schedule,omitempty"`
 	Args        json.RawMessage `json:"args"`
 	Tags        []string        `json:"tags"`
-	EnqueuedAt  time.Time       `json:"enqueued_at"`
-	ScheduledAt time.Time       `json:"scheduled_at"`
-	FinishedAt  *time.Time      `json:"finished_at"`
+	EnqueuedAt  jobs.Time       `json:"enqueued_at"`
+	ScheduledAt jobs.Time       `json:"scheduled_at"`
+	FinishedAt  *jobs.Time      `json:"finished_at"`
 	RerunOf     string          `json:"rerun_of,omitempty"` // UID of the job that this one repeats
 
 	Cancel    *jobs.CancelRequest `json:"cancel,omitempty"`    // who wanted it cancelled
 	Tombstone string              `json:"tombstone,omitempty"` // UID of the job that stops this one in its ledger
 
 	Attempts []jobs.Outcome `json:"attempts,omitempty"` // ended ones, oldest first; Job only
+
+	named bool // its UID stands in its row
+}
+
+// name is what the job is found by: its UID, or its number where the UID is one that
+// was made from the row (jobs.UIDOfRow).
+func (j *Job) name() string {
+	if j.named {
+		return j.UID
+	}
+	return strconv.FormatInt(j.ID, 10)
 }
 
 // ErrUnknownJob: there is no such job, or not any more.
@@ -51,9 +64,9 @@ SELECT j.metadata, j.id, j.kind,
        j.attempt, j.max_attempts, j.args, j.tags, j.created_at, j.scheduled_at, j.finalized_at
 FROM river_job j
 LEFT JOIN headgate.tenants t
-    ON t.id = CASE WHEN j.metadata->>'tenant' ~ '^[0-9a-f-]{36}$' THEN (j.metadata->>'tenant')::uuid END
+    ON t.id = headgate.uuid_or_null(j.metadata->>'tenant')
 LEFT JOIN headgate.databases d
-    ON d.id = coalesce(CASE WHEN j.metadata->>'database' ~ '^[0-9a-f-]{36}$' THEN (j.metadata->>'database')::uuid END, t.database_id)
+    ON d.id = coalesce(headgate.uuid_or_null(j.metadata->>'database'), t.database_id)
 `
 
 const selectJobByUID = jobColumns + `WHERE j.id = (` + selectIDOfUID + `)`
@@ -71,7 +84,7 @@ func (c *Client) Job(ctx context.Context, uidOrID string) (Job, error) {
 		return Job{}, err
 	}
 	sql := selectJobByUID
-	if name.id != 0 {
+	if name.uid == "" {
 		sql = selectJobByID
 	}
 	rows, err := c.pool.Query(ctx, sql, name.arg())
@@ -91,15 +104,17 @@ func (c *Client) Job(ctx context.Context, uidOrID string) (Job, error) {
 
 func scanJob(row pgx.CollectableRow) (j Job, err error) {
 	var metadata []byte
+	var tags pgtype.FlatArray[*string]
 	err = row.Scan(&metadata, &j.ID, &j.Kind, &j.State, &j.Tenant, &j.Database, &j.Queue, &j.Priority,
-		&j.Attempt, &j.MaxAttempts, &j.Args, &j.Tags, &j.EnqueuedAt, &j.ScheduledAt, &j.FinishedAt)
-	meta := readMeta(metadata, j.ID, j.EnqueuedAt)
+		&j.Attempt, &j.MaxAttempts, &j.Args, &tags, &j.EnqueuedAt, &j.ScheduledAt, &j.FinishedAt)
+	meta := readMeta(metadata, j.ID, j.EnqueuedAt.Time)
+	j.Tags, j.named = plainTags(tags), meta.named
 	j.UID, j.Schedule, j.RerunOf, j.Cancel, j.Tombstone = meta.UID, meta.Schedule, meta.RerunOf, meta.Cancel, meta.Tombstone
 	return j, err
 }
 
 const listJobs = jobColumns + `
-WHERE j.id < $1
+WHERE j.id <= $1
   AND ($2 = '' OR j.state = CAST(CASE $2 WHEN 'cancelling' THEN 'running' ELSE $2 END AS river_job_state))
   AND ($2 <> 'cancelling' OR j.metadata ? 'cancel_attempted_at')
   AND ($3 = '' OR j.kind = $3)
@@ -126,7 +141,10 @@ func (c *Client) Jobs(ctx context.Context, f JobFilter) ([]Job, error) {
 	if err := c.ready(ctx); err != nil {
 		return nil, err
 	}
-	before := cmp.Or(f.Before, int64(1)<<62)
+	last := f.Before - 1 // of the page
+	if f.Before == 0 {
+		last = math.MaxInt64
+	}
 	if f.Tenant != "" {
 		tenant, err := c.catalog.Tenant(ctx, f.Tenant)
 		if err != nil {
@@ -134,7 +152,7 @@ func (c *Client) Jobs(ctx context.Context, f JobFilter) ([]Job, error) {
 		}
 		f.Tenant = tenant.ID
 	}
-	rows, err := c.pool.Query(ctx, listJobs, before, f.State, f.Kind, f.Tenant, min(cmp.Or(f.Limit, 50), 1000))
+	rows, err := c.pool.Query(ctx, listJobs, last, f.State, f.Kind, f.Tenant, min(cmp.Or(f.Limit, 50), 1000))
 	if err != nil {
 		return nil, fmt.Errorf("listing jobs: %w", err)
 	}

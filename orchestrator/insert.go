@@ -70,13 +70,14 @@ func (c *Client) acceptMany(ctx context.Context, tx pgx.Tx, items []item) ([]Enq
 }
 
 // selectIDOfUID finds the row of a UID by two indexes: that of UIDs has no completed
-// rows, and those are in the history.
+// rows, and those are in the history, as are the rows that name no UID themselves, once
+// an attempt at them has ended.
 const selectIDOfUID = `
 SELECT id FROM (
     SELECT id FROM river_job WHERE state <> 'completed' AND metadata ? 'job_uid' AND metadata->>'job_uid' = $1::text
     UNION ALL
     SELECT j.id FROM headgate.outcomes o JOIN river_job j ON j.id = o.job_id
-    WHERE o.job_uid = CAST($1::text AS uuid) AND j.state = 'completed' AND j.metadata->>'job_uid' = $1::text
+    WHERE o.job_uid = CAST($1::text AS uuid) AND headgate.job_uid(j.metadata, j.id, j.created_at) = CAST($1::text AS uuid)
 ) found LIMIT 1`
 
 // idOf returns the row of a job, or 0 if it has left the queue.

@@ -142,8 +142,8 @@ func (c *Client) ResumeTx(ctx context.Context, tx pgx.Tx, scope Scope, name stri
 const listPausesSQL = `
 SELECT p.scope, coalesce(t.slug, s.name, p.target), p.paused_by, p.note, p.since, p.until
 FROM headgate.pauses p
-LEFT JOIN headgate.tenants t ON p.scope = 'tenant' AND t.id = headgate.lane_uuid(p.target)
-LEFT JOIN headgate.servers s ON p.scope = 'server' AND s.id = headgate.lane_uuid(p.target)
+LEFT JOIN headgate.tenants t ON p.scope = 'tenant' AND t.id = headgate.uuid_or_null(p.target)
+LEFT JOIN headgate.servers s ON p.scope = 'server' AND s.id = headgate.uuid_or_null(p.target)
 WHERE coalesce(p.until > now(), true)
 ORDER BY p.since DESC, p.scope, p.target
 LIMIT 10000`

@@ -17,8 +17,8 @@ const pruneLanesSQL = `
 DELETE FROM headgate.lanes WHERE (queue, lane, kind) IN (
     SELECT queue, lane, kind FROM headgate.lanes l
     WHERE NOT active AND wake_at IS NULL AND lane <> ''
-      AND NOT EXISTS (SELECT FROM headgate.tenants t WHERE t.id = headgate.lane_uuid(l.lane))
-      AND NOT EXISTS (SELECT FROM headgate.databases d WHERE d.id = headgate.lane_uuid(l.lane))
+      AND NOT EXISTS (SELECT FROM headgate.tenants t WHERE t.id = headgate.uuid_or_null(l.lane))
+      AND NOT EXISTS (SELECT FROM headgate.databases d WHERE d.id = headgate.uuid_or_null(l.lane))
     LIMIT $1 FOR UPDATE OF l SKIP LOCKED)`
 
 // pruneRatesSQL deletes what equals no row: a bucket that is full again, since no

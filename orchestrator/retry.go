@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -62,7 +63,7 @@ func (c *Client) RetryTx(ctx context.Context, tx pgx.Tx, uidOrID string) (RetryR
 	if r.state == "available" {
 		return result, wake(ctx, tx, []item{{queue: r.queue}})
 	}
-	result.MaxAttempts = max(r.maxAttempts, r.attempt+1)
+	result.MaxAttempts = min(max(r.maxAttempts, r.attempt+1), math.MaxInt16)
 	if err := makeAvailable(ctx, tx, r.id, result.MaxAttempts); err != nil {
 		return RetryResult{}, fmt.Errorf("retrying job %s: %w", r.uid, err)
 	}
@@ -76,7 +77,7 @@ func (r *row) refuseRetry() error {
 		if at == nil {
 			return "an unknown time"
 		}
-		return at.UTC().Format(time.RFC3339)
+		return jobs.Time{Time: *at}.UTC().Format(time.RFC3339)
 	}
 	switch {
 	case r.state == "running" && r.meta.cancelledAt() != nil:
@@ -86,12 +87,12 @@ func (r *row) refuseRetry() error {
 	case r.state == "pending":
 		return fmt.Errorf("%w: job %s waits for the transaction that enqueues it to be confirmed", ErrRetryRefused, r.uid)
 	case r.state == "completed":
-		return fmt.Errorf("%w: %w; its effect is done, `headgate job rerun %s` does it once more as a new job", ErrRetryRefused, r.finished(), r.uid)
+		return fmt.Errorf("%w: %w; its effect is done, `headgate job rerun %s` does it once more as a new job", ErrRetryRefused, r.finished(), r.name())
 	case r.meta.Tombstone != "":
-		return fmt.Errorf("%w: job %s was stopped for good in its tenant's ledger; `headgate job rerun %s` makes a new job of it", ErrRetryRefused, r.uid, r.uid)
+		return fmt.Errorf("%w: job %s was stopped for good in its tenant's ledger; `headgate job rerun %s` makes a new job of it", ErrRetryRefused, r.uid, r.name())
 	case r.attemptedAt != nil && r.now.Sub(r.createdAt) > jobs.LedgerRetention:
 		return fmt.Errorf("%w: job %s was begun and is older than the %d days that its tenant's ledger remembers (created %s): its effect could happen twice; if that is no harm, `headgate job rerun %s` makes a new job of it",
-			ErrRetryRefused, r.uid, jobs.LedgerRetention/(24*time.Hour), since(&r.createdAt), r.uid)
+			ErrRetryRefused, r.uid, jobs.LedgerRetention/(24*time.Hour), since(&r.createdAt), r.name())
 	}
 	return nil
 }
@@ -104,7 +105,7 @@ WITH released AS (
 )
 UPDATE river_job
 SET state = 'available', scheduled_at = now(), finalized_at = NULL, max_attempts = $2,
-    metadata = metadata - 'cancel_attempted_at' - 'cancel_request'
+    metadata = headgate.as_object(metadata) - 'cancel_attempted_at' - 'cancel_request'
 WHERE id = $1`
 
 func makeAvailable(ctx context.Context, tx pgx.Tx, id int64, maxAttempts int) error {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/migrations"
@@ -34,7 +35,8 @@ type row struct {
 // rowMeta is the metadata of a row, River's part included.
 type rowMeta struct {
 	jobs.Meta
-	CancelAttemptedAt *time.Time `json:"cancel_attempted_at"`
+	CancelAttemptedAt *time.Time
+	named             bool // the UID stands in the row, so that it is found by it
 }
 
 // cancelledAt is when somebody asked that the job be cancelled, through us or
@@ -67,7 +69,7 @@ func (c *Client) lockRow(ctx context.Context, tx pgx.Tx, uidOrID string) (row, e
 		return row{}, err
 	}
 	sql := lockRowByUID
-	if name.id != 0 {
+	if name.uid == "" {
 		sql = lockRowByID
 	}
 	rows, err := tx.Query(ctx, sql, name.arg())
@@ -86,54 +88,76 @@ func (c *Client) lockRow(ctx context.Context, tx pgx.Tx, uidOrID string) (row, e
 
 func scanRow(from pgx.CollectableRow) (r row, err error) {
 	var metadata []byte
-	err = from.Scan(&r.id, &r.kind, &r.state, &r.queue, &r.priority, &r.attempt, &r.maxAttempts, &r.args, &r.tags,
-		&r.createdAt, &r.attemptedAt, &r.finalizedAt, &metadata, &r.now)
+	var created jobs.Time
+	var attempted, finalized *jobs.Time
+	var tags pgtype.FlatArray[*string]
+	err = from.Scan(&r.id, &r.kind, &r.state, &r.queue, &r.priority, &r.attempt, &r.maxAttempts, &r.args, &tags,
+		&created, &attempted, &finalized, &metadata, &r.now)
 	if err != nil {
 		return r, err
+	}
+	r.createdAt, r.tags = created.Time, plainTags(tags)
+	if attempted != nil {
+		r.attemptedAt = &attempted.Time
+	}
+	if finalized != nil {
+		r.finalizedAt = &finalized.Time
 	}
 	r.meta = readMeta(metadata, r.id, r.createdAt)
 	r.uid = r.meta.UID
 	return r, nil
 }
 
-// readMeta reads the metadata of a row. What another client wrote under our keys
-// may not fit, and is then as if it were not there; so is a UID that is none.
-func readMeta(metadata []byte, id int64, createdAt time.Time) (m rowMeta) {
-	if err := json.Unmarshal(metadata, &m); err != nil {
-		m = rowMeta{}
-		var keys map[string]json.RawMessage
-		_ = json.Unmarshal(metadata, &keys) // River keeps it an object
-		for key, value := range keys {
-			_ = json.Unmarshal(fmt.Appendf(nil, `{%q: %s}`, key, value), &m) // leaves out this one
+// plainTags leaves out what is NULL.
+func plainTags(list []*string) []string {
+	tags := make([]string, 0, len(list))
+	for _, tag := range list {
+		if tag != nil {
+			tags = append(tags, *tag)
 		}
 	}
+	return tags
+}
+
+// readMeta reads the metadata of a row, River's part included. What does not fit is as
+// if it were not there.
+func readMeta(metadata []byte, id int64, createdAt time.Time) (m rowMeta) {
+	m.Meta, _ = jobs.ReadMeta(metadata, id, createdAt)
+	var keys map[string]json.RawMessage
+	_ = json.Unmarshal(metadata, &keys) // what is no object has no keys
+	m.named = jobs.IsUID(textOf(keys["job_uid"]))
 	if m.Cancel != nil && m.Cancel.At.IsZero() {
 		m.Cancel = nil
 	}
-	if m.CancelAttemptedAt != nil && m.CancelAttemptedAt.IsZero() {
-		m.CancelAttemptedAt = nil
-	}
-	if _, err := uuid.Parse(m.UID); err != nil {
-		m.UID = jobs.UIDOfRow(id, createdAt)
+	if at, err := time.Parse(time.RFC3339Nano, textOf(keys["cancel_attempted_at"])); err == nil && !at.IsZero() {
+		m.CancelAttemptedAt = &at
 	}
 	return m
 }
 
+// textOf is a JSON string's text, or "".
+func textOf(raw json.RawMessage) (text string) {
+	if json.Unmarshal(raw, &text) != nil {
+		return ""
+	}
+	return text
+}
+
 // jobName is one of the two names of a job.
 type jobName struct {
-	id  int64 // 0 if it is the UID
-	uid string
+	id  int64
+	uid string // "" if it is the number
 }
 
 func (n jobName) arg() any {
-	if n.id != 0 {
+	if n.uid == "" {
 		return n.id
 	}
 	return n.uid
 }
 
 func parseJobName(uidOrID string) (jobName, error) {
-	if id, err := strconv.ParseInt(uidOrID, 10, 64); err == nil && id > 0 {
+	if id, err := strconv.ParseInt(uidOrID, 10, 64); err == nil {
 		return jobName{id: id}, nil
 	}
 	if uid, err := uuid.Parse(uidOrID); err == nil {
@@ -148,14 +172,14 @@ var ErrJobFinished = errors.New("job is finished")
 // JobFinishedError says how a job ended.
 type JobFinishedError struct {
 	UID   string
-	State string // of the queue: completed, cancelled or discarded
-	At    time.Time
-	Gone  bool // its row, and with it the arguments, has left the queue
+	State string    // of the queue: completed, cancelled or discarded
+	At    time.Time // jobs.Infinity if its row says so
+	Gone  bool      // its row, and with it the arguments, has left the queue
 }
 
 // Error says how and when.
 func (e *JobFinishedError) Error() string {
-	text := fmt.Sprintf("job %s is %s since %s", e.UID, e.State, e.At.UTC().Format(time.RFC3339))
+	text := fmt.Sprintf("job %s is %s since %s", e.UID, e.State, jobs.Time{Time: e.At}.UTC().Format(time.RFC3339))
 	if e.Gone {
 		text += ", and its row has left the queue"
 	}
@@ -164,6 +188,14 @@ func (e *JobFinishedError) Error() string {
 
 // Is makes the error match ErrJobFinished.
 func (e *JobFinishedError) Is(target error) bool { return target == ErrJobFinished }
+
+// name is what the job is found by.
+func (r *row) name() string {
+	if r.meta.named {
+		return r.uid
+	}
+	return strconv.FormatInt(r.id, 10)
+}
 
 // finished returns nil while the job may still run.
 func (r *row) finished() *JobFinishedError {
@@ -175,7 +207,7 @@ func (r *row) finished() *JobFinishedError {
 
 // goneOrUnknown is the error for a job without a row.
 func goneOrUnknown(ctx context.Context, tx pgx.Tx, name jobName) error {
-	if name.id != 0 {
+	if name.uid == "" {
 		return fmt.Errorf("%w: no job has the number %d; finished jobs leave the queue after a day or more, and are then known by their UID only", ErrUnknownJob, name.id)
 	}
 	last, ok, err := lastOutcome(ctx, tx, name.uid)

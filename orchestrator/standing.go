@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 // standing is what bears on the work of one owner (a tenant, or a database), of one
@@ -19,7 +21,7 @@ type standing struct {
 	tenant, tenantStatus, zone  string // "" for a job of scope database, or a tenant that is gone
 	server, serverState         string
 	budget                      int
-	queuePausedAt               *time.Time // River's own pause
+	queuePausedAt               *jobs.Time // River's own pause
 	limits                      ownerLimits
 	kindMax, kindEach, queueMax *int
 	pauses                      []Pause
@@ -27,6 +29,7 @@ type standing struct {
 	serverBreaker, dbBreaker    *breaker
 	database                    string
 	workers                     workerCounts
+	failing                     []workerFailing
 	held                        heldCounts
 	turn                        turnCounts
 }
@@ -50,6 +53,12 @@ type workerCounts struct {
 	fit     int // ... both
 }
 
+// workerFailing is a queue that a worker cannot claim from.
+type workerFailing struct {
+	ClaimsFailing
+	worker string
+}
+
 // heldCounts are sums over the hands of workers alive.
 type heldCounts struct {
 	queue, owner, kind, ownerKind int // running jobs
@@ -59,7 +68,7 @@ type heldCounts struct {
 // turnCounts say when an owner's lane has its turn. Each is counted to maxCount.
 type turnCounts struct {
 	active  bool       // the lane has, or may have, rows that are due
-	wakeAt  *time.Time // when it is looked at again, if it is not active
+	wakeAt  *jobs.Time // when it is looked at again, if it is not active
 	before  int        // active lanes of the queue that have had less service
 	weight  float64
 	weights float64 // of all owners with active lanes in the queue
@@ -86,7 +95,7 @@ SELECT clock_timestamp(), coalesce(t.slug, ''), coalesce(t.status, ''), coalesce
        (SELECT to_json(b) FROM headgate.breakers b WHERE b.scope = 'database' AND b.id = d.id),
        t.plan, tl.max_running, pl.max_running, tl.weight, pl.weight,
        tl.rate, extract(epoch FROM tl.rate_period)::float8, pl.rate, extract(epoch FROM pl.rate_period)::float8
-FROM (VALUES (headgate.lane_uuid($1))) o (id)
+FROM (VALUES (headgate.uuid_or_null($1))) o (id)
 LEFT JOIN headgate.tenants t ON t.id = o.id
 LEFT JOIN headgate.databases d ON d.id = coalesce(t.database_id, o.id)
 LEFT JOIN headgate.servers s ON s.id = d.server_id
@@ -101,6 +110,16 @@ SELECT count(*), count(*) FILTER (WHERE NOT draining), count(*) FILTER (WHERE NO
        count(*) FILTER (WHERE NOT draining AND $1 = ANY (queues)), count(*) FILTER (WHERE NOT draining AND $2 = ANY (kinds) AND $1 = ANY (queues))
 FROM headgate.workers WHERE reaped_at IS NULL AND ended_at IS NULL`
 
+// failingSQL are the workers alive whose claims for a queue (”: for any) fail, those
+// first that have done so for longest. Workers of an older version do not say.
+const failingSQL = `
+SELECT w.worker, f
+FROM headgate.workers w
+CROSS JOIN LATERAL jsonb_array_elements(CASE jsonb_typeof(w.claims->'failing') WHEN 'array' THEN w.claims->'failing' ELSE '[]' END) f
+WHERE w.reaped_at IS NULL AND w.ended_at IS NULL AND NOT w.draining AND $1 IN ('', f->>'queue')
+ORDER BY f->>'since', w.worker
+LIMIT 10`
+
 // heldSQL adds up what living workers hold: a row a worker process.
 const heldSQL = `
 SELECT coalesce(sum((h.hand->'queues'->>$2)::int), 0)::int,
@@ -113,7 +132,7 @@ FROM headgate.workers w
 JOIN headgate.hands h ON h.incarnation = w.incarnation
 LEFT JOIN LATERAL (
     SELECT d.server_id::text AS id FROM headgate.databases d
-    WHERE d.id = coalesce((SELECT t.database_id FROM headgate.tenants t WHERE t.id = headgate.lane_uuid($1)), headgate.lane_uuid($1))
+    WHERE d.id = coalesce((SELECT t.database_id FROM headgate.tenants t WHERE t.id = headgate.uuid_or_null($1)), headgate.uuid_or_null($1))
 ) s ON true
 WHERE w.reaped_at IS NULL AND w.ended_at IS NULL`
 
@@ -153,6 +172,18 @@ func (s *standing) ask(batch *pgx.Batch) {
 	batch.Queue(workersSQL, s.queue, s.kind).QueryRow(func(row pgx.Row) error {
 		w := &s.workers
 		return row.Scan(&w.alive, &w.taking, &w.knowing, &w.working, &w.fit)
+	})
+	batch.Queue(failingSQL, s.queue).Query(func(rows pgx.Rows) error {
+		var f workerFailing
+		s.failing = nil
+		_, err := pgx.ForEachRow(rows, []any{&f.worker, &f.ClaimsFailing}, func() error {
+			if f.Lasts() {
+				s.failing = append(s.failing, f)
+			}
+			f.ClaimsFailing = ClaimsFailing{}
+			return nil
+		})
+		return err
 	})
 	batch.Queue(heldSQL, s.owner, s.queue, s.kind).QueryRow(func(row pgx.Row) error {
 		h := &s.held

@@ -2,7 +2,6 @@ package orchestrator
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -117,8 +116,13 @@ func (j *Janitor) buryCancelled(ctx context.Context, swept *Swept) error {
 			if at := r.meta.cancelledAt(); at == nil || r.now.Sub(*at) <= TombstoneAfter {
 				continue
 			}
-			if err := j.client.tombstone(ctx, tx, r); err != nil {
-				return fmt.Errorf("job %s: %w", r.uid, err)
+			err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return j.client.tombstone(ctx, tx, r) })
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err != nil {
+				j.client.log.ErrorContext(ctx, "a cancelled job cannot have its tombstone yet; the others go on", "job_id", r.id, "job_uid", r.uid, "error", err)
+				continue
 			}
 			if r.meta.Tombstone != "" {
 				swept.Tombstones++

@@ -12,7 +12,7 @@ import (
 )
 
 const noteTombstone = `
-UPDATE river_job SET metadata = metadata || jsonb_build_object('tombstone_uid', $2::text) WHERE id = $1`
+UPDATE river_job SET metadata = headgate.as_object(metadata) || jsonb_build_object('tombstone_uid', $2::text) WHERE id = $1`
 
 // tombstone enqueues the job that stops a cancelled one in its tenant's ledger,
 // once. It goes through the same queue, first in line, whatever the tenant's
@@ -40,6 +40,9 @@ func (c *Client) tombstone(ctx context.Context, tx pgx.Tx, r *row) error {
 	}
 	if it.meta.Database != "" {
 		it.meta.Tenant = ""
+	}
+	if jobs.CheckQueue(it.queue) != nil { // no worker can work it
+		it.queue = "default"
 	}
 	if _, err := c.insertOne(ctx, tx, it); err != nil {
 		return err

@@ -33,7 +33,21 @@ type WorkerClaims struct {
 	P50    float64 `json:"p50_ms"` // how long one took, its wait for its turn included
 	P99    float64 `json:"p99_ms"`
 	Max    float64 `json:"max_ms"`
+
+	// Failing has each queue whose claims have failed since the last that did not.
+	Failing []ClaimsFailing `json:"failing,omitempty"`
 }
+
+// ClaimsFailing says since when a worker's claims for one queue fail.
+type ClaimsFailing struct {
+	Queue string    `json:"queue"`
+	Since time.Time `json:"since"` // by the worker's clock
+	Times int       `json:"times"` // in a row
+	Error string    `json:"error"` // the last one's
+}
+
+// Lasts says that it is more than a claim that was unlucky.
+func (f ClaimsFailing) Lasts() bool { return f.Times >= 3 }
 
 // WorkerState says what can be expected of a worker.
 type WorkerState string

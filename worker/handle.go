@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -98,11 +98,9 @@ func (a *attempt) read() error {
 		EnqueuedAt: a.row.CreatedAt, ScheduledAt: a.row.ScheduledAt, Tags: a.row.Tags,
 		Result: &jobs.Result{},
 	}
-	err := json.Unmarshal(a.row.Metadata, &a.meta)
-	a.cancelWanted = bytes.Contains(a.row.Metadata, []byte(`"cancel_attempted_at"`))
-	if a.meta.UID == "" {
-		a.meta.UID = jobs.UIDOfRow(a.row.ID, a.row.CreatedAt)
-	}
+	var err error
+	a.meta, err = jobs.ReadMeta(a.row.Metadata, a.row.ID, a.row.CreatedAt)
+	a.cancelWanted = hasKey(a.row.Metadata, "cancel_attempted_at")
 	a.info.UID, a.info.Schedule = a.meta.UID, a.meta.Schedule
 	if a.meta.Nominal != nil {
 		a.info.Nominal, a.info.Effective = *a.meta.Nominal, *a.meta.Nominal
@@ -112,16 +110,36 @@ func (a *attempt) read() error {
 	}
 	a.timeout = a.kind.timeout(a.w.cfg.JobTimeout)
 	if a.meta.TimeoutMS > 0 {
-		a.timeout = time.Duration(a.meta.TimeoutMS) * time.Millisecond
+		a.timeout = time.Duration(min(a.meta.TimeoutMS, math.MaxInt32)) * time.Millisecond // Postgres knows no longer one
 	}
 	if err != nil {
-		return &badArgsError{kind: a.row.Kind, err: fmt.Errorf("metadata: %w", err)}
-	}
-	if _, err := uuid.Parse(a.meta.UID); err != nil {
-		a.meta.UID = jobs.UIDOfRow(a.row.ID, a.row.CreatedAt)
-		return &badArgsError{kind: a.row.Kind, err: errors.New("metadata: job_uid is not a UUID")}
+		return &badRowError{column: "metadata", err: err}
 	}
 	return nil
+}
+
+// badRowError says that a row of the queue, which anybody may have written, does not
+// say what its job is. No further attempt would find it otherwise.
+type badRowError struct {
+	column string
+	err    error
+}
+
+func (e *badRowError) Error() string {
+	return fmt.Sprintf("the job was not run, because of column %s of its row: %v", e.column, e.err)
+}
+
+func (e *badRowError) Unwrap() error { return e.err }
+
+// hasKey says whether JSON is an object with a key.
+func hasKey(raw []byte, key string) bool {
+	if !bytes.Contains(raw, []byte(key)) {
+		return false
+	}
+	var keys map[string]json.RawMessage
+	_ = json.Unmarshal(raw, &keys) // what is no object has no keys
+	_, ok := keys[key]
+	return ok
 }
 
 // resolve asks the catalog where the job runs.
@@ -129,12 +147,12 @@ func (a *attempt) resolve(ctx context.Context) (err error) {
 	login := a.kind.opts.Login
 	if a.kind.opts.Scope == jobs.ScopeDatabase {
 		if a.meta.Database == "" {
-			return jobs.Cancel(fmt.Errorf("%w: a %s job needs metadata.database", jobs.ErrUnknownDatabase, a.row.Kind))
+			return &badRowError{column: "metadata", err: fmt.Errorf("it names no database: kind %s works on a whole one", a.row.Kind)}
 		}
 		a.place, err = a.w.cfg.Resolver.ResolveDatabase(ctx, a.meta.Database, login)
 	} else {
 		if a.meta.Tenant == "" {
-			return jobs.Cancel(fmt.Errorf("%w: a %s job needs metadata.tenant", jobs.ErrNoTenant, a.row.Kind))
+			return &badRowError{column: "metadata", err: fmt.Errorf("it names no tenant: kind %s works for one", a.row.Kind)}
 		}
 		a.info.Tenant, a.place, err = a.w.cfg.Resolver.ResolveTenant(ctx, a.meta.Tenant, login)
 	}
@@ -152,14 +170,11 @@ func (a *attempt) outcome(end verdict) jobs.Outcome {
 		TenantID: a.meta.Tenant, DatabaseID: a.place.DatabaseID, Kind: a.row.Kind, Attempt: a.row.Attempt,
 		State: end.state, Class: end.class, SQLState: end.sqlstate, Message: end.message(), Trace: clean(a.trace, 8<<10),
 		Recovered: a.recovered, StartedAt: a.started.UTC(), EndedAt: time.Now().UTC(),
-		Schedule: a.meta.Schedule, Worker: a.w.id,
+		Schedule: clean(a.meta.Schedule, 200), Worker: a.w.id,
 	}
 	if o.State == jobs.Succeeded && a.info.Result != nil {
 		o.Result = *a.info.Result
 		o.Result.Output = clean(o.Result.Output, 64<<10)
-	}
-	if _, err := uuid.Parse(o.TenantID); err != nil {
-		o.TenantID = ""
 	}
 	return o
 }

@@ -120,7 +120,7 @@ type badArgsError struct {
 }
 
 func (e *badArgsError) Error() string {
-	return fmt.Sprintf("the stored arguments do not fit kind %s: %v", e.kind, e.err)
+	return fmt.Sprintf("the stored arguments (column args of its row) do not fit kind %s: %v", e.kind, e.err)
 }
 
 func (e *badArgsError) Unwrap() error { return e.err }

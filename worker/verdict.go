@@ -36,7 +36,8 @@ func (a *attempt) verdict(ctx context.Context, err error) verdict {
 	case errors.As(err, &snooze):
 		return verdict{state: jobs.Snoozed, wait: snooze.For, err: err}
 	case errors.As(err, &cancel):
-		return verdict{state: jobs.Cancelled, class: classOf(err), err: err}
+		class := classOf(err)
+		return verdict{state: jobs.Cancelled, class: cmp.Or(publicClass[class], class), err: err}
 	case errors.Is(context.Cause(ctx), rivertype.ErrJobCancelledRemotely):
 		return verdict{state: jobs.Cancelled, err: errors.New("cancelled while it ran")}
 	case errors.Is(err, errUnsafe):
@@ -92,16 +93,18 @@ var notItsFault = map[jobs.Class]bool{
 }
 
 // endsForGood are the classes that no further attempt can mend.
-var endsForGood = map[jobs.Class]bool{jobs.ClassTombstone: true, jobs.ClassEscaped: true, classGone: true}
+var endsForGood = map[jobs.Class]bool{jobs.ClassTombstone: true, jobs.ClassEscaped: true, classGone: true, classBadRow: true}
 
 // Classes that this file alone tells from others; the history calls them by the
 // wider word.
 const (
 	classBusy jobs.Class = "conflict/busy" // another attempt of the same job holds the ledger's key
 	classGone jobs.Class = "tenant/gone"   // the tenant or database is not in the catalog any more
+
+	classBadRow jobs.Class = "bad_args/row" // the row itself does not say what the job is
 )
 
-var publicClass = map[jobs.Class]jobs.Class{classBusy: jobs.ClassConflict, classGone: jobs.ClassTenant}
+var publicClass = map[jobs.Class]jobs.Class{classBusy: jobs.ClassConflict, classGone: jobs.ClassTenant, classBadRow: jobs.ClassBadArgs}
 
 // classOf finds the classes that this package gives.
 func classOf(err error) jobs.Class {
@@ -109,6 +112,7 @@ func classOf(err error) jobs.Class {
 		panicked *panicError
 		late     *timeoutError
 		args     *badArgsError
+		odd      *badRowError
 		resolve  *resolveError
 		escaped  *guard.EscapedError
 		stuck    *stuckError
@@ -117,6 +121,8 @@ func classOf(err error) jobs.Class {
 	switch {
 	case errors.As(err, &panicked):
 		return jobs.ClassPanic
+	case errors.As(err, &odd):
+		return classBadRow
 	case errors.As(err, &args):
 		return jobs.ClassBadArgs
 	case errors.As(err, &escaped), sqlstate(err) == "2D000": // invalid_transaction_termination

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
@@ -124,6 +125,7 @@ func (d *doctor) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.claims(ctx, r.client)
 	if ring != nil {
 		d.keys(ctx, r.catalog)
 	}
@@ -174,6 +176,29 @@ func (d *doctor) keys(ctx context.Context, c *catalog.Catalog) {
 	}
 	if len(keys) == 0 {
 		note(stateOK, "ring", "", "no address is sealed yet")
+	}
+}
+
+// claims looks whether the workers get jobs out of the queues.
+func (d *doctor) claims(ctx context.Context, client *orchestrator.Client) {
+	note := d.on("central")
+	workers, err := client.Workers(ctx)
+	if err != nil {
+		note(stateFail, "claims", "", "could not look: %v", err)
+		return
+	}
+	failing := false
+	for _, w := range workers {
+		for _, f := range w.Claims.Failing {
+			if w.State == orchestrator.WorkerAlive && f.Lasts() {
+				failing = true
+				note(stateFail, "claims", "see that worker's log, and the central database's",
+					"claims of queue %s fail on worker %s since %s, %d in a row: %s", f.Queue, w.Name, f.Since.UTC().Format(time.DateTime+" UTC"), f.Times, f.Error)
+			}
+		}
+	}
+	if !failing {
+		note(stateOK, "claims", "", "no worker's claims fail")
 	}
 }
 

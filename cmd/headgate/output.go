@@ -13,6 +13,8 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 var formats = []string{"table", "json", "jsonl", "csv"}
@@ -151,6 +153,12 @@ func (p *program) tableCell(value any) string {
 		if v != nil {
 			shown = v.In(p.zone).Format("2006-01-02 15:04:05 MST")
 		}
+	case jobs.Time:
+		shown = v.In(p.zone).Format("2006-01-02 15:04:05 MST")
+	case *jobs.Time:
+		if v != nil {
+			shown = v.In(p.zone).Format("2006-01-02 15:04:05 MST")
+		}
 	default:
 		shown = plain(value)
 	}
@@ -172,6 +180,13 @@ func csvCell(value any) string {
 			return ""
 		}
 		return v.UTC().Format(time.RFC3339Nano)
+	case jobs.Time:
+		return v.UTC().String()
+	case *jobs.Time:
+		if v == nil {
+			return ""
+		}
+		return v.UTC().String()
 	case int, int64:
 		return plain(v)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync/atomic"
@@ -69,11 +70,21 @@ type claimer struct {
 	more    atomic.Bool  // River would not call again by itself, though there may be more
 	freed   float64      // slots that became free between River's call and the choice, a running mean
 	written int          // lanes, since floors were raised
+	taking  []int64      // rows that the claim under way has tried to take
+	log     *slog.Logger
 }
 
 // claim claims for the token in params.ClientID as many jobs as there are free slots
 // when it chooses: params.MaxToLock of them at least, which is what River counted.
 func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailableParams) (*haul, error) {
+	h, err := c.tryClaim(ctx, params)
+	if ctx.Err() == nil { // a worker that stops says nothing of its claims
+		c.desk.stats.note(c.queue, err, time.Now())
+	}
+	return h, err
+}
+
+func (c *claimer) tryClaim(ctx context.Context, params *riverdriver.JobGetAvailableParams) (*haul, error) {
 	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
 	defer cancel()
 	c.desk.turn.Lock()
@@ -99,7 +110,7 @@ func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailable
 	if err != nil {
 		c.lease.hand.restore(c.queue, paid)
 		c.desk.letGo() // the pool closes one that is in a transaction, and the turn ends with it
-		return nil, err
+		return c.without(ctx, params, err)
 	}
 	// In hand before the turn is over: this process's claim for another queue would
 	// else publish that it holds less than it does, and a limit be exceeded.
@@ -144,6 +155,7 @@ func (c *claimer) owesNews(others bool) bool {
 func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdriver.JobGetAvailableParams, paid map[string]owing) (*haul, error) {
 	incarnation := c.lease.Incarnation()
 	batch, v := &pgx.Batch{}, &view{}
+	c.taking = nil
 	batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE") // what is read is as of after the lock
 	queueLock(batch, lockWait, c.desk.lock)
 	batch.Queue(wakeSQL, c.queue, quantum, headStart, debtTurns)
@@ -236,6 +248,7 @@ func (c *claimer) pass(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, v 
 	}
 	h.queueTake(batch, params)
 	all.append(h)
+	c.taking = slices.Sorted(maps.Keys(all.grips))
 	return h, chosen, c.queueSettle(batch, v, all, h, c.lease.hand.pay(c.queue, h.billed, h.empty, paid), chosen.dry)
 }
 

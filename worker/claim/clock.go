@@ -25,6 +25,9 @@ import (
 // It walks the index that claims use: twelve probes for each queue and nothing
 // more while all is well, however many rows wait. A leader's term that a jump
 // made longer than a minute is cut, or nobody could follow it for hours.
+//
+// Rows with a unique key ($4) may be in each other's way, which River's scheduler
+// settles; then they are left to it.
 const dueSQL = `
 WITH term AS (
     UPDATE river_leader SET expires_at = now() + '15 seconds'::interval WHERE expires_at > now() + '1 minute'::interval
@@ -39,13 +42,13 @@ WITH term AS (
     SELECT j.id FROM lane, LATERAL (
         SELECT id FROM river_job
         WHERE state = 'retryable' AND queue = lane.queue AND priority = lane.priority
-          AND scheduled_at < least(now(), $2::timestamptz) - $3::interval
+          AND scheduled_at < least(now(), $2::timestamptz) - $3::interval AND ($4 OR unique_key IS NULL)
         ORDER BY scheduled_at LIMIT 250 FOR UPDATE SKIP LOCKED) j
     UNION ALL
     SELECT j.id FROM lane, LATERAL (
         SELECT id FROM river_job
         WHERE state = 'scheduled' AND queue = lane.queue AND priority = lane.priority
-          AND scheduled_at < least(now(), $2::timestamptz) - $3::interval
+          AND scheduled_at < least(now(), $2::timestamptz) - $3::interval AND ($4 OR unique_key IS NULL)
         ORDER BY scheduled_at LIMIT 250 FOR UPDATE SKIP LOCKED) j
 ), moved AS (
     UPDATE river_job j SET state = 'available', scheduled_at = now()
@@ -60,7 +63,13 @@ SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM woken)`
 // putRight runs dueSQL and returns how many jobs it made available.
 func (k *Keeper) putRight(ctx context.Context) (moved int, err error) {
 	var woken int
-	if err := k.cfg.Pool.QueryRow(ctx, dueSQL, k.cfg.Queues, time.Now(), k.cfg.ClockSlack).Scan(&moved, &woken); err != nil {
+	put := func(unique bool) error {
+		return k.cfg.Pool.QueryRow(ctx, dueSQL, k.cfg.Queues, time.Now(), k.cfg.ClockSlack, unique).Scan(&moved, &woken)
+	}
+	if err = put(true); unwritable(err) {
+		err = put(false)
+	}
+	if err != nil {
 		return 0, fmt.Errorf("looking for jobs that a clock has misplaced: %w", err)
 	}
 	if moved > 0 {

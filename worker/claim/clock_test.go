@@ -26,7 +26,7 @@ FROM generate_series(1, 10000) n, unnest(ARRAY['available', 'scheduled', 'retrya
 	require.NoError(t, err)
 	_, err = env.Pool.Exec(ctx, `ANALYZE river_job`)
 	require.NoError(t, err)
-	rows, err := env.Pool.Query(ctx, "EXPLAIN (ANALYZE, BUFFERS, FORMAT TEXT) "+claim.DueSQL, []string{"default"}, time.Now(), 10*time.Second)
+	rows, err := env.Pool.Query(ctx, "EXPLAIN (ANALYZE, BUFFERS, FORMAT TEXT) "+claim.DueSQL, []string{"default"}, time.Now(), 10*time.Second, true)
 	require.NoError(t, err)
 	plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)

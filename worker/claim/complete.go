@@ -2,13 +2,9 @@ package claim
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -31,45 +27,6 @@ type end struct {
 	outcome     *jobs.Outcome // for the history; nil: none
 	followUps   []FollowUp
 	settling    bool // a cancelled job that is not settled yet goes back all the same
-}
-
-// bare is the end without anything that only tells about it. Its outcome stays,
-// without its texts: it is how a completed job's UID is found.
-func (e end) bare(why error) end {
-	e.metadata = nil
-	if e.err != nil {
-		text, _ := json.Marshal(map[string]any{"at": time.Now(), "error": "the error's own text could not be stored: " + why.Error()}) // never fails
-		e.err = ptr(string(text))
-	}
-	if e.outcome != nil {
-		o := *e.outcome
-		o.Message, o.Trace, o.SQLState, o.Result.Output = "its details could not be stored: "+why.Error(), "", "", ""
-		e.outcome = &o
-	}
-	return e
-}
-
-// fit writes an end, without its metadata and its texts if it holds what Postgres cannot
-// store, and without its outcome if that does not help.
-func fit(ctx context.Context, log *slog.Logger, e end, write func(end) (map[int64]string, error)) (map[int64]string, error) {
-	ended, err := write(e)
-	if !unwritable(err) {
-		return ended, err
-	}
-	log.ErrorContext(ctx, "the end of an attempt holds what Postgres cannot store; it is written without its details",
-		"job_id", e.id, "state", e.state, "error", err)
-	bare := e.bare(err)
-	if ended, err = write(bare); unwritable(err) {
-		bare.outcome = nil
-		ended, err = write(bare)
-	}
-	return ended, err
-}
-
-// unwritable says of an error that it is the data's own: it will come again.
-func unwritable(err error) bool {
-	pgErr, misfit := (*pgconn.PgError)(nil), (*misfitError)(nil)
-	return errors.As(err, &misfit) || errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "22") || strings.HasPrefix(pgErr.Code, "23") || strings.HasPrefix(pgErr.Code, "54"))
 }
 
 // querier is a pool, where each statement commits by itself, or what stands for a
@@ -146,6 +103,8 @@ const toldSQL = `), told AS (
 // When a job is to run again was computed by this process's clock; the distance
 // from its present time ($29) is what counts, from the database's.
 //
+// Errors that are not a plain list begin anew: nothing can be appended to them.
+//
 // A job that somebody asked to cancel while it ran ends as cancelled instead of
 // being tried again, as in River's own statement.
 const endSQL = `
@@ -156,7 +115,7 @@ WITH ` + boundSQL + `), e AS (
     UPDATE river_job j
     SET state = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN 'cancelled' ELSE e.next::river_job_state END,
         attempt = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN j.attempt ELSE coalesce(e.attempt, j.attempt) END,
-        errors = CASE WHEN e.err IS NULL THEN j.errors ELSE array_append(j.errors, e.err) END,
+        errors = CASE WHEN e.err IS NULL THEN j.errors WHEN array_ndims(j.errors) = 1 THEN array_append(j.errors, e.err) ELSE ARRAY[e.err] END,
         finalized_at = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN coalesce($28::timestamptz, now())
                             ELSE coalesce(e.finalized_at, j.finalized_at) END,
         scheduled_at = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN j.scheduled_at

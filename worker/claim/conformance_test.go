@@ -384,14 +384,6 @@ var behaviours = map[string]func(*bench){
 		b.note(string(job.Output()))
 	},
 	"resumable steps": func(b *bench) { resumable(b) },
-	"undecodable row": func(b *bench) {
-		b.on("", func(context.Context, *river.Job[act]) error { b.note("it ran"); return nil })
-		id := b.insert("", &river.InsertOpts{MaxAttempts: 1, ScheduledAt: time.Now().Add(never)})
-		b.exec(`UPDATE river_job SET errors = ARRAY[NULL::jsonb], state = 'available', scheduled_at = now() WHERE id = $1`, id)
-		b.until(id, rivertype.JobStateDiscarded)
-		b.told(id, river.EventKindJobFailed)
-		b.until(b.insert("", nil), rivertype.JobStateCompleted)
-	},
 	"error handler": func(b *bench) {
 		b.on("handled", func(_ context.Context, job *river.Job[act]) error {
 			b.note("handled", job.Args.Do, job.Attempt)

@@ -15,6 +15,7 @@ import (
 	"github.com/riverqueue/river/rivertype"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/worker/claim"
 )
 
@@ -143,6 +144,70 @@ VALUES ('other', '{}', 'running', 1, 9, now() - interval '2 hours', '{a worker o
 			})
 			b.flushed()
 			require.Contains(t, b.row(id), want)
+		})
+	}
+}
+
+// A row whose errors are none of River's runs; stock River discards it.
+func TestDifferenceErrorsOfAnotherForm(t *testing.T) {
+	t.Parallel()
+	for _, ours := range []bool{false, true} {
+		t.Run(fmt.Sprint("ours ", ours), func(t *testing.T) {
+			b := single(t, ours)
+			b.on("", func(context.Context, *river.Job[act]) error { return nil })
+			id := b.insert("", &river.InsertOpts{MaxAttempts: 1, ScheduledAt: time.Now().Add(never)})
+			b.exec(`UPDATE river_job SET errors = ARRAY[NULL::jsonb], state = 'available', scheduled_at = now() WHERE id = $1`, id)
+			want := rivertype.JobStateDiscarded
+			if ours {
+				want = rivertype.JobStateCompleted
+			}
+			b.until(id, want)
+		})
+	}
+}
+
+// A row with a time of infinity, or one that somebody has locked, keeps no other from
+// becoming available; stock River moves none beside it.
+func TestDifferenceScheduling(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	now := time.Now()
+	params := &riverdriver.JobScheduleParams{Max: 1000, Now: &now}
+	for _, ours := range []bool{false, true} {
+		t.Run(fmt.Sprint("ours ", ours), func(t *testing.T) {
+			t.Parallel()
+			env := jobstest.New(t)
+			for _, odd := range []string{"created_at", "scheduled_at", "attempted_at"} {
+				_, err := env.Pool.Exec(ctx, `DELETE FROM river_job`)
+				require.NoError(t, err)
+				_, err = env.Pool.Exec(ctx, `
+INSERT INTO river_job (kind, args, max_attempts, state, queue, scheduled_at) SELECT 'act', '{}', 3, 'scheduled', i::text, now() - interval '1 minute' FROM generate_series(1, 3) i`)
+				require.NoError(t, err)
+				_, err = env.Pool.Exec(ctx, fmt.Sprintf(`UPDATE river_job SET %s = '-infinity' WHERE queue = '2'`, odd))
+				require.NoError(t, err)
+				var driver riverdriver.Driver[pgx.Tx] = riverpgxv5.New(env.Pool)
+				if ours {
+					driver = claim.NewDriver(env.Pool, nil, claim.NewLease())
+				}
+				lock, err := env.Pool.Begin(ctx)
+				require.NoError(t, err)
+				if ours {
+					_, err = lock.Exec(ctx, `SELECT FROM river_job WHERE queue = '3' FOR UPDATE`)
+					require.NoError(t, err)
+				}
+				tx, err := driver.GetExecutor().Begin(ctx)
+				require.NoError(t, err)
+				moved, err := tx.JobSchedule(ctx, params)
+				if ours {
+					require.NoError(t, err)
+					require.Len(t, moved, 2, "the third is locked")
+					require.NoError(t, tx.Commit(ctx))
+				} else {
+					require.ErrorContains(t, err, "Infinity")
+					require.NoError(t, tx.Rollback(ctx))
+				}
+				require.NoError(t, lock.Rollback(ctx))
+			}
 		})
 	}
 }

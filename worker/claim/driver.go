@@ -43,9 +43,22 @@ func NewDriver(pool, listen *pgxpool.Pool, lease *Lease) *Driver {
 	if listen != nil {
 		ear = riverpgxv5.New(listen)
 	}
-	return &Driver{Driver: driver, listen: ear, pilot: &pilot{
-		pool: pool, lease: lease, unwrap: driver.UnwrapTx, log: slog.Default(), undecodable: map[int64]string{},
-	}}
+	d := &Driver{Driver: driver, listen: ear, pilot: &pilot{pool: pool, lease: lease, log: slog.Default(), unreadable: map[int64]unreadable{}}}
+	d.pilot.unwrap = d.UnwrapTx
+	return d
+}
+
+// GetExecutor is called by River.
+func (d *Driver) GetExecutor() riverdriver.Executor {
+	return &executor{d.Driver.GetExecutor(), d.pilot}
+}
+
+// UnwrapTx is called by River.
+func (d *Driver) UnwrapTx(tx riverdriver.ExecutorTx) pgx.Tx {
+	if ours, ok := tx.(*executorTx); ok {
+		tx = ours.ExecutorTx
+	}
+	return d.Driver.UnwrapTx(tx)
 }
 
 // GetListener is called by River.

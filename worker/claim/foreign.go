@@ -17,7 +17,7 @@ import (
 // began longer than $1 ago, or at no time that a clock can have told. It walks the
 // partial index on running rows.
 const takeForeignSQL = `
-SELECT j.id, coalesce(j.metadata->>'job_uid', ''), j.kind, false, false
+SELECT j.id, headgate.job_uid(j.metadata, j.id, j.created_at)::text, j.kind, false, false
 FROM river_job j
 WHERE j.state = 'running' AND coalesce(j.attempted_by[array_upper(j.attempted_by, 1)], '') !~ '^[0-9a-f-]{36}:[0-9]+(:lost)?$'
   AND NOT coalesce(j.attempted_at BETWEEN now() - $1::interval AND now() + $1::interval, false)

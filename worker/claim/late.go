@@ -94,7 +94,7 @@ func (l *Lease) endLate(ctx context.Context, pool *pgxpool.Pool, log *slog.Logge
 		return err
 	}
 	for _, e := range ends {
-		_, err := fit(ctx, log, e, func(e end) (ended map[int64]string, err error) {
+		_, err := endFit(ctx, pool, log, e, func(e end) (ended map[int64]string, err error) {
 			ended, late, err = endFree(ctx, pool, []end{e})
 			return ended, err
 		})

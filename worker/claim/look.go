@@ -58,7 +58,7 @@ const wakeSQL = `
 WITH consumed AS (
     DELETE FROM headgate.wakeups WHERE queue = $1 RETURNING lane, kind, priority, scheduled_at
 ), woken AS (
-    SELECT lane, kind, jsonb_object_agg(priority, jsonb_build_array(first, 0)) FILTER (WHERE priority IS NOT NULL) AS floors
+    SELECT lane, kind, jsonb_object_agg(priority, jsonb_build_array(first, '-9223372036854775808'::bigint)) FILTER (WHERE priority IS NOT NULL) AS floors
     FROM (
         SELECT lane, kind, priority, min(scheduled_at) AS first FROM consumed GROUP BY lane, kind, priority
         UNION ALL
@@ -83,7 +83,7 @@ WITH consumed AS (
     FROM woken w
     JOIN headgate.lane_clocks c ON c.queue = $1
     LEFT JOIN LATERAL (SELECT * FROM headgate.lanes WHERE queue = $1 AND lane = w.lane AND kind = w.kind OFFSET 0) was ON true
-    LEFT JOIN LATERAL (SELECT * FROM headgate.lane_owners WHERE id = headgate.lane_uuid(w.lane) OFFSET 0) o ON true
+    LEFT JOIN LATERAL (SELECT * FROM headgate.lane_owners WHERE id = headgate.uuid_or_null(w.lane) OFFSET 0) o ON true
     LEFT JOIN LATERAL (
         SELECT max(vtime) FILTER (WHERE active) AS active, max(vtime) FILTER (WHERE epoch = c.epoch) AS ever
         FROM headgate.lanes l WHERE l.queue = $1 AND l.lane = w.lane

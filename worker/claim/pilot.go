@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 
@@ -29,8 +28,8 @@ type pilot struct {
 	lease  *Lease
 	log    *slog.Logger // River's
 
-	mu          sync.Mutex
-	undecodable map[int64]string // guarded by mu: rows that River fails without running them, and the tokens of their claims
+	mu         sync.Mutex
+	unreadable map[int64]unreadable // guarded by mu: rows that River fails without running them
 }
 
 // PilotInit is called by River when the client is made.
@@ -62,8 +61,10 @@ func (p *pilot) JobGetAvailable(ctx context.Context, _ riverdriver.Executor, sta
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for id := range haul.result.DecodeErrors {
-		p.undecodable[id] = token
+	for _, row := range haul.result.Jobs {
+		if err := haul.result.DecodeErrors[row.ID]; err != nil {
+			p.unreadable[row.ID] = unreadable{row, token, err}
+		}
 	}
 	return haul.result, nil
 }
@@ -83,7 +84,7 @@ func (p *pilot) ProducerInit(ctx context.Context, exec riverdriver.Executor, par
 	}
 	p.lease.desk.enter()
 	return id, &producer{p.lease, &claimer{
-		pool: p.pool, queue: params.Queue, lease: p.lease, desk: p.lease.desk, slots: p.lease.desk.slots[params.Queue],
+		pool: p.pool, queue: params.Queue, lease: p.lease, desk: p.lease.desk, slots: p.lease.desk.slots[params.Queue], log: p.log,
 	}}, nil
 }
 
@@ -149,8 +150,8 @@ func (p *pilot) JobSetStateIfRunningMany(ctx context.Context, exec riverdriver.E
 }
 
 // end ends attempts, and returns what became of them, and which of them are over: the
-// ends of others wait for their rows (late.go). An end that is not fit for the database
-// is written without its details: the whole process would else wait for it for ever.
+// ends of others wait for their rows (late.go). An end that does not fit is written as
+// far as it does (aside.go).
 func (p *pilot) end(ctx context.Context, ends []end) (ended map[int64]string, over []end, err error) {
 	ended, err = p.endGroup(ctx, ends)
 	if err == nil {
@@ -162,20 +163,7 @@ func (p *pilot) end(ctx context.Context, ends []end) (ended map[int64]string, ov
 	if !unwritable(err) {
 		return ended, over, err
 	}
-	all := make(map[int64]string, len(ends))
-	for _, e := range ends {
-		ended, err := fit(ctx, p.log, e, func(e end) (map[int64]string, error) { return p.endGroup(ctx, []end{e}) })
-		done := []end{e}
-		if lockedOut(err) {
-			ended, done, err = p.endApart(ctx, done)
-		}
-		if err != nil {
-			return nil, nil, err // River hands over the group again; what is done is not done twice
-		}
-		maps.Copy(all, ended)
-		over = append(over, done...)
-	}
-	return all, over, nil
+	return p.endEach(ctx, ends)
 }
 
 // endGroup ends attempts, all or none of those that are still running: by one
@@ -243,15 +231,17 @@ func (p *pilot) take(ctx context.Context, params *riverdriver.JobSetStateIfRunni
 		}
 		err := e.takeToken(params.MetadataUpdates[i])
 		if e.token == "" {
-			e.token = p.tokenOfUndecodable(id)
+			p.endUnreadable(&e)
 		}
 		if err != nil || e.token == "" {
 			p.log.ErrorContext(ctx, "a job was ended without its lease token and stays as it is: only Headgate's worker may run jobs through this driver",
 				"job_id", id, "error", err)
 			continue
 		}
-		left := p.lease.hand.leftBy(claimed{e.id, e.token})
-		e.outcome, e.settling, e.followUps = left.Outcome, left.Settling, left.FollowUps
+		if e.outcome == nil {
+			left := p.lease.hand.leftBy(claimed{e.id, e.token})
+			e.outcome, e.settling, e.followUps = left.Outcome, left.Settling, left.FollowUps
+		}
 		ends = append(ends, e)
 	}
 	return ends
@@ -290,14 +280,6 @@ func (e *end) takeToken(update []byte) error {
 	return err
 }
 
-// tokenOfUndecodable keeps the token: River hands the group over again if it
-// could not be committed.
-func (p *pilot) tokenOfUndecodable(id int64) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.undecodable[id]
-}
-
 // callNext calls a suspect for the place that has become free: the claims that
 // came meanwhile were not full, so River would wait for its next poll, as it does
 // if this fails.
@@ -314,8 +296,8 @@ func (p *pilot) forget(ends []end) (room bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range ends {
-		if p.undecodable[e.id] == e.token {
-			delete(p.undecodable, e.id)
+		if p.unreadable[e.id].token == e.token {
+			delete(p.unreadable, e.id)
 		}
 	}
 	return room

@@ -155,7 +155,7 @@ type inHand struct {
 // inHandSQL is what a dead incarnation was running, by the partial index on running
 // rows. It locks nothing: an end that comes meanwhile is as good as before.
 const inHandSQL = `
-SELECT j.id, coalesce(j.metadata->>'job_uid', ''), j.kind, coalesce(s.deaths >= 2, false), false
+SELECT j.id, headgate.job_uid(j.metadata, j.id, j.created_at)::text, j.kind, coalesce(s.deaths >= 2, false), false
 FROM river_job j LEFT JOIN headgate.suspects s ON s.job_id = j.id
 WHERE j.state = 'running' AND split_part(j.attempted_by[array_upper(j.attempted_by, 1)], ':', 1) = $1
 ORDER BY j.id`
@@ -163,7 +163,7 @@ ORDER BY j.id`
 // takeHandSQL locks the first $3 of these rows, but for those that somebody else has
 // locked, and says which have been the only suspect of $2 deaths.
 const takeHandSQL = `
-SELECT j.id, coalesce(j.metadata->>'job_uid', ''), j.kind, coalesce(s.deaths >= 2, false), coalesce(s.alone >= $2::int, false)
+SELECT j.id, headgate.job_uid(j.metadata, j.id, j.created_at)::text, j.kind, coalesce(s.deaths >= 2, false), coalesce(s.alone >= $2::int, false)
 FROM river_job j LEFT JOIN headgate.suspects s ON s.job_id = j.id AND s.quarantined_at IS NULL
 WHERE j.state = 'running' AND split_part(j.attempted_by[array_upper(j.attempted_by, 1)], ':', 1) = $1
 ORDER BY j.id LIMIT $3
@@ -244,21 +244,20 @@ WITH h AS (
                             ELSE ARRAY[':lost'] END,
         finalized_at = CASE WHEN h.poisoned THEN now() END
     FROM h WHERE j.id = h.id
-    RETURNING j.id, j.metadata, j.kind, j.attempt, j.attempted_at, j.queue, h.poisoned
+    RETURNING j.id, j.metadata, j.created_at, j.kind, j.attempt, j.attempted_at, j.queue, h.poisoned
 ), marked AS (
     UPDATE headgate.suspects s SET quarantined_at = now() FROM h WHERE s.job_id = h.id AND h.poisoned
 ), told AS (
     INSERT INTO headgate.outcomes (id, job_uid, job_id, tenant_id, kind, attempt, state, class, message, started_at, ended_at, schedule, worker)
-    SELECT gen_random_uuid(), (m.metadata->>'job_uid')::uuid, m.id,
-           CASE WHEN m.metadata->>'tenant' ~ '^[0-9a-f-]{36}$' THEN (m.metadata->>'tenant')::uuid END, m.kind,
+    SELECT gen_random_uuid(), headgate.job_uid(m.metadata, m.id, m.created_at), m.id, headgate.uuid_or_null(m.metadata->>'tenant'), m.kind,
            CASE WHEN m.poisoned THEN m.attempt ELSE m.attempt + 1 END,
            CASE WHEN m.poisoned THEN 'discarded' ELSE 'snoozed' END,
            CASE WHEN m.poisoned THEN 'quarantined' ELSE $4 END,
            CASE WHEN m.poisoned THEN 'its worker died three times while this job alone was under suspicion; look at it, then release it with: headgate job retry'
                 ELSE $5 END,
-           coalesce(m.attempted_at, now()), now(), coalesce(m.metadata->>'schedule', ''), $3
+           CASE WHEN m.attempted_at BETWEEN now() - interval '1 year' AND now() THEN m.attempted_at ELSE now() END, now(),
+           coalesce(left(m.metadata->>'schedule', 200), ''), $3
     FROM moved m
-    WHERE m.metadata->>'job_uid' ~ '^[0-9a-f-]{36}$'
 )
 SELECT count(pg_notify(current_schema() || '.river_insert', json_build_object('queue', q.queue)::text))
 FROM (SELECT DISTINCT queue FROM moved WHERE NOT poisoned) q`
@@ -271,8 +270,31 @@ var (
 	strayed = loss{"lost_worker", "its worker lives but did not have it: the answer to its claim, or its end, was lost; the job goes on and has used no attempt"}
 )
 
+// giveBack gives back what can be, in a transaction of the caller's; a row that cannot
+// be available again (aside.go) is set aside.
 func giveBack(ctx context.Context, tx pgx.Tx, from living, hand []inHand, why loss) error {
-	_, err := tx.Exec(ctx, giveBackSQL, column(hand, func(h inHand) int64 { return h.id }),
-		column(hand, func(h inHand) bool { return h.poisoned }), from.worker, why.class, why.message)
-	return err
+	err := giveBackRows(ctx, tx, from, hand, why)
+	if !oddRow(err) || tryPlain(ctx, tx, "running", "default", func(tx pgx.Tx, id int64) error {
+		return giveBackRows(ctx, tx, from, []inHand{{id: id}}, why)
+	}) != nil {
+		return err
+	}
+	for i := range hand {
+		err := giveBackRows(ctx, tx, from, hand[i:i+1], why)
+		if oddRow(err) {
+			err = setAside(ctx, tx, hand[i].id, "given back", err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func giveBackRows(ctx context.Context, tx pgx.Tx, from living, hand []inHand, why loss) error {
+	return pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, giveBackSQL, column(hand, func(h inHand) int64 { return h.id }),
+			column(hand, func(h inHand) bool { return h.poisoned }), from.worker, why.class, why.message)
+		return err
+	})
 }

@@ -34,7 +34,7 @@ WITH owed AS (
         CROSS JOIN LATERAL (
             SELECT scheduled_at FROM river_job
             WHERE state = 'available' AND queue = $1 AND headgate.lane(metadata) = l.lane AND kind = l.kind AND priority = f.priority::smallint
-              AND (scheduled_at, id) > ((f.place->>0)::timestamptz, (f.place->>1)::bigint)
+              AND (scheduled_at, id) >= ((f.place->>0)::timestamptz, (f.place->>1)::bigint)
             ORDER BY scheduled_at, id LIMIT 1
         ) first
     ) next

@@ -16,7 +16,7 @@ WHERE state = 'running' AND split_part(attempted_by[array_upper(attempted_by, 1)
 
 // takeStraysSQL locks those of them that still run under the same claim.
 const takeStraysSQL = `
-SELECT j.id, coalesce(j.metadata->>'job_uid', ''), j.kind, false, false
+SELECT j.id, headgate.job_uid(j.metadata, j.id, j.created_at)::text, j.kind, false, false
 FROM unnest($1::bigint[], $2::text[]) AS s (id, token)
 JOIN river_job j ON j.id = s.id AND j.state = 'running' AND j.attempted_by[array_upper(j.attempted_by, 1)] = s.token
 ORDER BY j.id

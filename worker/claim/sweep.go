@@ -39,7 +39,7 @@ INSERT INTO headgate.wakeups (queue, lane, kind, priority, scheduled_at)
 SELECT f.queue, f.lane, f.kind, f.priority, f.scheduled_at
 FROM first f LEFT JOIN headgate.lanes l ON l.queue = f.queue AND l.lane = f.lane AND l.kind = f.kind
 WHERE f.queue = ANY ($1::text[]) AND (l.kind IS NULL OR NOT (l.active OR l.wake_at IS NOT NULL OR l.held <> '')
-       OR l.floors IS NOT NULL AND coalesce((f.scheduled_at, f.id) <= ((l.floors->f.priority::text->>0)::timestamptz, (l.floors->f.priority::text->>1)::bigint), true))
+       OR l.floors IS NOT NULL AND coalesce((f.scheduled_at, f.id) < ((l.floors->f.priority::text->>0)::timestamptz, (l.floors->f.priority::text->>1)::bigint), true))
   AND NOT EXISTS (SELECT FROM headgate.wakeups w WHERE w.queue = f.queue AND w.lane = f.lane AND w.kind = f.kind AND w.priority = f.priority)`
 
 // wakeStaleSQL wakes lanes whose copy of what the catalog, the limits and the pauses say
@@ -48,7 +48,7 @@ WHERE f.queue = ANY ($1::text[]) AND (l.kind IS NULL OR NOT (l.active OR l.wake_
 const wakeStaleSQL = `
 INSERT INTO headgate.wakeups (queue, lane, kind)
 SELECT l.queue, l.lane, l.kind
-FROM headgate.lanes l LEFT JOIN headgate.lane_owners o ON o.id = headgate.lane_uuid(l.lane)
+FROM headgate.lanes l LEFT JOIN headgate.lane_owners o ON o.id = headgate.uuid_or_null(l.lane)
 WHERE (l.active OR l.held <> '')
   AND (l.server_id, l.database_id, l.held, l.weight, l.max_running, l.rate, l.rate_period) IS DISTINCT FROM
       (coalesce(o.server_id, '00000000-0000-0000-0000-000000000000'), coalesce(o.database_id, '00000000-0000-0000-0000-000000000000'),

@@ -9,9 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/riverqueue/river/riverdriver"
-	"github.com/riverqueue/river/rivershared/uniquestates"
 	"github.com/riverqueue/river/rivertype"
 )
 
@@ -21,7 +19,7 @@ import (
 // stops altogether as soon as $3 are found, so that the turns at the end, which are
 // there in case others come short, cost nothing else.
 const findSQL = `
-SELECT t.i, j.kind, j.id, j.priority, j.scheduled_at
+SELECT t.i, j.kind, j.id, j.priority, to_jsonb(j.scheduled_at)
 FROM (SELECT * FROM jsonb_to_recordset($2::jsonb) AS t (i int, lane text, kinds jsonb, n int)) t
 CROSS JOIN LATERAL (
     SELECT one.id, k.kind, one.priority, one.scheduled_at
@@ -30,7 +28,7 @@ CROSS JOIN LATERAL (
     CROSS JOIN LATERAL (
         SELECT id, priority, scheduled_at FROM river_job
         WHERE state = 'available' AND queue = $1 AND headgate.lane(metadata) = t.lane AND kind = k.kind AND priority = f.priority::smallint
-          AND (scheduled_at, id) > ((f.place->>0)::timestamptz, (f.place->>1)::bigint)
+          AND (scheduled_at, id) >= ((f.place->>0)::timestamptz, (f.place->>1)::bigint)
           AND scheduled_at <= coalesce($4::timestamptz, (SELECT clock_timestamp()))
         ORDER BY scheduled_at, id
         LIMIT k.most
@@ -41,10 +39,13 @@ CROSS JOIN LATERAL (
 LIMIT $3`
 
 // anywhere are the floors of a lane of which nothing is known.
-const anywhere = `{"1": ["-infinity", 0], "2": ["-infinity", 0], "3": ["-infinity", 0], "4": ["-infinity", 0]}`
+const anywhere = `{"1": ["-infinity", -9223372036854775808], "2": ["-infinity", -9223372036854775808],
+                   "3": ["-infinity", -9223372036854775808], "4": ["-infinity", -9223372036854775808]}`
 
 // takeSQL claims rows, as River's own statement does, but for those that somebody
-// else has locked: their lane is woken again, for its floor goes past them.
+// else has locked: their lane is woken again, for its floor goes past them. An attempt
+// that cannot be counted on stays the last one, and what is not a plain list of names
+// begins anew: whoever wrote the row, it must not keep others from being claimed.
 const takeSQL = `
 WITH locked AS MATERIALIZED (
     SELECT id FROM river_job WHERE id = ANY ($1::bigint[]) AND state = 'available' FOR UPDATE SKIP LOCKED
@@ -54,10 +55,11 @@ WITH locked AS MATERIALIZED (
     WHERE (SELECT count(*) FROM locked) < cardinality($1::bigint[]) AND id = ANY ($1::bigint[]) AND id <> ALL (ARRAY(SELECT id FROM locked))
 )
 UPDATE river_job j
-SET state = 'running', attempt = j.attempt + 1, attempted_at = coalesce($2::timestamptz, clock_timestamp()),
-    attempted_by = array_append(
-        CASE WHEN array_length(j.attempted_by, 1) >= $4::int
+SET state = 'running', attempt = least(greatest(j.attempt, 0) + 1, 32767), attempted_at = coalesce($2::timestamptz, clock_timestamp()),
+    attempted_by = CASE WHEN array_ndims(j.attempted_by) = 1 AND array_lower(j.attempted_by, 1) = 1
+        THEN array_append(CASE WHEN array_length(j.attempted_by, 1) >= $4::int
              THEN j.attempted_by[array_length(j.attempted_by, 1) + 2 - $4::int:] ELSE j.attempted_by END, $3::text)
+        ELSE ARRAY[$3::text] END
 WHERE id = ANY (ARRAY(SELECT id FROM locked))
 RETURNING j.id, j.args, j.attempt, j.attempted_at, j.attempted_by, j.created_at, j.errors, j.kind, j.max_attempts,
           j.metadata, j.priority, j.queue, j.scheduled_at, j.tags, j.unique_key, j.unique_states`
@@ -82,7 +84,7 @@ type found struct {
 	kind     string
 	id       int64
 	priority int
-	due      time.Time
+	due      json.RawMessage // as floors have it
 }
 
 // find looks for rows for the turns.
@@ -124,10 +126,7 @@ func (h *haul) queueTake(batch *pgx.Batch, params *riverdriver.JobGetAvailablePa
 	batch.Queue(takeSQL, slices.Sorted(maps.Keys(h.grips)), params.Now, params.ClientID, params.MaxAttemptedBy).Query(func(rows pgx.Rows) error {
 		taken := map[int64]bool{}
 		for rows.Next() {
-			job, broken, err := scanTaken(rows)
-			if err != nil {
-				return fmt.Errorf("reading a claimed job: %w", err)
-			}
+			job, broken := scanTaken(rows)
 			taken[job.ID] = true
 			h.result.Jobs = append(h.result.Jobs, job)
 			if broken != nil {
@@ -139,34 +138,4 @@ func (h *haul) queueTake(batch *pgx.Batch, params *riverdriver.JobGetAvailablePa
 		slices.SortFunc(h.result.Jobs, func(a, b *rivertype.JobRow) int { return h.order[a.ID] - h.order[b.ID] })
 		return rows.Err()
 	})
-}
-
-// scanTaken reads one row of takeSQL; broken says why River cannot run it.
-func scanTaken(rows pgx.Rows) (job *rivertype.JobRow, broken, err error) {
-	var (
-		attempt, maxAttempts, priority int16
-		attemptedAt                    time.Time
-		failures                       [][]byte
-		states                         pgtype.Bits
-		row                            rivertype.JobRow
-	)
-	err = rows.Scan(&row.ID, &row.EncodedArgs, &attempt, &attemptedAt, &row.AttemptedBy, &row.CreatedAt, &failures, &row.Kind, &maxAttempts,
-		&row.Metadata, &priority, &row.Queue, &row.ScheduledAt, &row.Tags, &row.UniqueKey, &states)
-	if err != nil {
-		return nil, nil, err
-	}
-	row.State, row.AttemptedAt = rivertype.JobStateRunning, ptr(attemptedAt.UTC())
-	row.Attempt, row.MaxAttempts, row.Priority = max(int(attempt), 0), max(int(maxAttempts), 0), max(int(priority), 0)
-	row.CreatedAt, row.ScheduledAt = row.CreatedAt.UTC(), row.ScheduledAt.UTC()
-	if states.Valid && len(states.Bytes) > 0 {
-		row.UniqueStates = uniquestates.UniqueBitmaskToStates(states.Bytes[0])
-	}
-	row.Errors = make([]rivertype.AttemptError, len(failures))
-	for i, raw := range failures {
-		if err := riverdriver.UnmarshalAttemptError(raw, &row.Errors[i]); err != nil {
-			row.Errors = nil
-			return &row, fmt.Errorf("error unmarshaling `errors`: %w", err), nil
-		}
-	}
-	return &row, nil, nil
 }

@@ -1,0 +1,39 @@
+package orchestrator_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/orchestrator"
+)
+
+// A cancelled job whose row is odd, in a queue that no worker can have, or that takes
+// no note, keeps no other from its tombstone, and has one itself where that is possible.
+func TestOddRowsKeepNobodyFromATombstone(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	ctx := context.Background()
+	for column, odd := range map[string]string{
+		"queue": `repeat(U&'\+01F600', 127)`, "created_at": `'infinity'`, "tags": `'{NULL}'`, "attempted_by": `'{{a,b}}'`, "attempt": `'-32768'`, "scheduled_at": `'-infinity'`,
+	} {
+		job := enqueue(t, env)
+		runUnder(t, env, job.ID)
+		_, err := env.Client.Cancel(ctx, job.UID, nil)
+		require.NoError(t, err)
+		age(t, env, job.ID)
+		do(t, env, fmt.Sprintf(`UPDATE river_job SET %s = %s WHERE id = $1`, column, odd), job.ID)
+	}
+	stubborn, plain := enqueue(t, env), enqueue(t, env)
+	for _, job := range []orchestrator.EnqueueResult{stubborn, plain} {
+		runUnder(t, env, job.ID)
+		_, err := env.Client.Cancel(ctx, job.UID, nil)
+		require.NoError(t, err)
+		age(t, env, job.ID)
+	}
+	do(t, env, fmt.Sprintf(`ALTER TABLE river_job ADD CONSTRAINT stubborn CHECK (id <> %d OR NOT metadata ? 'tombstone_uid')`, stubborn.ID))
+	require.Equal(t, 7, sweep(t, janitor(t, env, orchestrator.JanitorConfig{})).Tombstones)
+	require.NotEmpty(t, jobOf(t, env, plain.UID).Tombstone)
+}
