@@ -22,8 +22,8 @@ func TestFaultsSettingsBehindPoolers(t *testing.T) {
 		p := &jobstest.Postgres{Name: "behind-" + string(mode), URL: server.URL}
 		p.Bouncer = jobstest.NewBouncerIn(t, p, mode)
 		db := b.database(string(mode), p)
-		b.set(db, "ROLE "+db.Job.User, worst)
-		b.set(db, "ROLE "+db.Owner.User, worst)
+		b.set(db, "ROLE "+db.Job.User, behindPoolers())
+		b.set(db, "ROLE "+db.Owner.User, behindPoolers())
 		require.Equal(t, want, b.run(t, string(mode), db))
 		again := b.env.Run(string(mode), allKinds()[3]) // on a session that was reset
 		require.Equal(t, want["the file"], b.reports(again.Result.Output))

@@ -114,3 +114,27 @@ func TestARewriteWaitsForNobody(t *testing.T) {
 	require.Equal(t, []string{"wakeups"}, parts)
 	require.Len(t, p.claim(ctx, 5), 1, "its wake-up is still there")
 }
+
+// A rewrite takes rows through text, and virtual times come back as they were,
+// whatever the database says of the digits of numbers.
+func TestARewriteKeepsVirtualTimes(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1, 1)
+	p := f.process(5, "a")
+	ctx := context.Background()
+	f.exec(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET extra_float_digits = -10', current_database()); END $$`)
+	f.pool.Reset()
+	f.exec(addOne, 1, "a", 1, 0)
+	require.Len(t, p.claim(ctx, 5), 1)
+	f.exec(`DO $$ BEGIN FOR i IN 1..2000 LOOP UPDATE headgate.lanes SET vtime = i + 1::float8 / 3; END LOOP; END $$`)
+	keeper := claim.NewKeeper(claim.KeeperConfig{Pool: f.pool, Lease: p.lease, Worker: "w"})
+	require.Eventually(t, func() bool { return f.dead("lanes") > 1000 }, 10*time.Second, 50*time.Millisecond)
+	const bits = `SELECT encode(float8send(vtime), 'hex') FROM headgate.lanes`
+	var before, after string
+	require.NoError(t, f.pool.QueryRow(ctx, bits).Scan(&before))
+	parts, err := claim.Rewrite(ctx, keeper, -1)
+	require.NoError(t, err)
+	require.Contains(t, parts, "lanes")
+	require.NoError(t, f.pool.QueryRow(ctx, bits).Scan(&after))
+	require.Equal(t, before, after)
+}
