@@ -27,6 +27,8 @@ type row struct {
 	createdAt                time.Time
 	attemptedAt, finalizedAt *time.Time
 	meta                     rowMeta
+	begun                    bool      // it has been claimed, some time
+	token                    string    // of its last claim
 	now                      time.Time // by the database's clock, when it was read
 }
 
@@ -46,7 +48,8 @@ func (m rowMeta) cancelledAt() *time.Time {
 }
 
 const rowColumns = `
-SELECT id, kind, state::text, queue, priority, attempt, max_attempts, args, tags, created_at, attempted_at, finalized_at, metadata, clock_timestamp()
+SELECT id, kind, state::text, queue, priority, attempt, max_attempts, args, tags, created_at, attempted_at, finalized_at, metadata,
+       attempted_at IS NOT NULL OR coalesce(cardinality(attempted_by), 0) > 0, coalesce(attempted_by[array_upper(attempted_by, 1)], ''), clock_timestamp()
 FROM river_job
 `
 
@@ -83,7 +86,7 @@ func (c *Client) lockRow(ctx context.Context, tx pgx.Tx, uidOrID string) (row, e
 func scanRow(from pgx.CollectableRow) (r row, err error) {
 	var metadata []byte
 	err = from.Scan(&r.id, &r.kind, &r.state, &r.queue, &r.priority, &r.attempt, &r.maxAttempts, &r.args, &r.tags,
-		&r.createdAt, &r.attemptedAt, &r.finalizedAt, &metadata, &r.now)
+		&r.createdAt, &r.attemptedAt, &r.finalizedAt, &metadata, &r.begun, &r.token, &r.now)
 	if err != nil {
 		return r, err
 	}

@@ -91,17 +91,17 @@ func (j *Janitor) deleteWorkers(ctx context.Context, swept *Swept) error {
 	return j.batches(ctx, "deleting workers that are long gone", deleteWorkersSQL, &swept.Workers, workerRetention)
 }
 
-// selectCancelling finds the running jobs that somebody wants cancelled, by the
-// partial index on running rows. How long ago that was is compared in Go: what
+// selectCancelling finds the jobs that are being cancelled, whether they run or wait
+// for their ledger to be asked, by the partial index on them. How long ago that was is compared in Go: what
 // another client wrote into the metadata may not be a time.
 const selectCancelling = rowColumns + `
-WHERE state = 'running' AND metadata ? 'cancel_attempted_at' AND NOT metadata ? 'tombstone_uid'
+WHERE finalized_at IS NULL AND metadata ? 'cancel_attempted_at' AND NOT metadata ? 'tombstone_uid'
 ORDER BY id
 LIMIT $1
 FOR UPDATE SKIP LOCKED`
 
-// buryCancelled enqueues a tombstone for each cancelled job whose worker does
-// not answer.
+// buryCancelled enqueues a tombstone for each job that has been cancelling for too
+// long.
 func (j *Janitor) buryCancelled(ctx context.Context, swept *Swept) error {
 	return j.locked(ctx, "enqueueing tombstones for cancelled jobs", func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, selectCancelling, j.cfg.Batch)

@@ -27,7 +27,7 @@ type end struct {
 	now         *time.Time
 	outcome     *jobs.Outcome // for the history; nil: none
 	followUps   []FollowUp
-	settling    bool // a cancelled job that is not settled yet goes back all the same
+	settling    bool // if it is cancelled it goes back, to be settled
 }
 
 // bare is the end without anything that only tells about it. Its outcome stays,
@@ -114,19 +114,23 @@ const toldSQL = `), told AS (
 // from its present time ($28) is what counts, from the database's.
 //
 // A job that somebody asked to cancel while it ran ends as cancelled instead of
-// being tried again, as in River's own statement.
+// being tried again, as in River's own statement, if no attempt at it can be open;
+// else it goes back within seconds, to be settled by its tenant's ledger.
 const endSQL = `
 WITH e AS (
-    SELECT *, coalesce(state, ($3::text[])[1]) AS next,
+    SELECT *, coalesce(state, ($3::text[])[1]) AS next, coalesce(settling, ($9::boolean[])[1]) AS open,
            coalesce(state, ($3::text[])[1]) IN ('available', 'retryable', 'scheduled') AND NOT coalesce(settling, ($9::boolean[])[1]) AS again` + endColumns + `
 ), ended AS (
     UPDATE river_job j
-    SET state = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN 'cancelled' ELSE e.next::river_job_state END,
+    SET state = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN 'cancelled'
+                     WHEN e.open AND e.next IN ('retryable', 'scheduled') AND j.metadata ? 'cancel_attempted_at' THEN 'available'
+                     ELSE e.next::river_job_state END,
         attempt = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN j.attempt ELSE coalesce(e.attempt, j.attempt) END,
         errors = CASE WHEN e.err IS NULL THEN j.errors ELSE array_append(j.errors, e.err) END,
         finalized_at = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN coalesce($27::timestamptz, now())
                             ELSE coalesce(e.finalized_at, j.finalized_at) END,
         scheduled_at = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN j.scheduled_at
+                            WHEN e.open AND j.metadata ? 'cancel_attempted_at' THEN now() + least(e.scheduled_at - $28::timestamptz, interval '5 s')
                             ELSE coalesce(now() + (e.scheduled_at - $28::timestamptz), j.scheduled_at) END,
         metadata = CASE WHEN e.metadata IS NULL THEN j.metadata ELSE j.metadata || e.metadata END
     FROM e

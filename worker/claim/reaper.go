@@ -219,7 +219,7 @@ func soleSuspect(hand []inHand) (sole *int64) {
 // wakes the queues. The token of the claim becomes void: an end that comes late
 // must not find it even before the row is claimed again. Cancelled while running
 // stays wanted: the next attempt sees the mark and settles it in the tenant's
-// ledger.
+// ledger. Since when an attempt is unaccounted for stays with the row (jobs.Meta).
 const giveBackSQL = `
 WITH h AS (
     SELECT * FROM unnest($1::bigint[], $2::boolean[]) AS h (id, poisoned)
@@ -228,7 +228,9 @@ WITH h AS (
     SET state = CASE WHEN h.poisoned THEN 'discarded'::river_job_state ELSE 'available' END,
         attempt = CASE WHEN h.poisoned THEN j.attempt ELSE greatest(j.attempt - 1, 0) END,
         attempted_by[array_upper(j.attempted_by, 1)] = j.attempted_by[array_upper(j.attempted_by, 1)] || ':lost',
-        finalized_at = CASE WHEN h.poisoned THEN now() END
+        finalized_at = CASE WHEN h.poisoned THEN now() END,
+        metadata = CASE WHEN jsonb_typeof(j.metadata) = 'object' AND isfinite(coalesce(j.attempted_at, j.created_at)) AND NOT j.metadata ? 'open_since'
+                        THEN j.metadata || jsonb_build_object('open_since', floor(extract(epoch FROM coalesce(j.attempted_at, j.created_at)))) ELSE j.metadata END
     FROM h WHERE j.id = h.id
     RETURNING j.id, j.metadata, j.kind, j.attempt, j.attempted_at, j.queue, h.poisoned
 ), marked AS (
