@@ -196,36 +196,6 @@ func TestSettlingThatCannotResolveSettlesLater(t *testing.T) {
 	require.Equal(t, 1, got.Attempt, "what could not be settled has used no attempt")
 }
 
-// A connection that breaks while a job is settled uses no attempt, and ends nothing.
-func TestSettlingOnAConnectionThatBreaksSettlesLater(t *testing.T) {
-	t.Parallel()
-	env, db, _ := acme(t)
-	ctx := context.Background()
-	_, err := db.Pool.Exec(ctx, `
-CREATE FUNCTION public.break() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
-BEGIN
-    IF nextval('public.broken') <= 2 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;
-    RETURN NEW;
-END $$;
-CREATE SEQUENCE public.broken;
-CREATE TRIGGER break BEFORE INSERT ON headgate.ledger FOR EACH ROW WHEN (NEW.state = 'tombstone') EXECUTE FUNCTION public.break()`)
-	require.NoError(t, err)
-	job, err := env.Client.Enqueue(ctx, "acme", Ending{}, nil)
-	require.NoError(t, err)
-	lose(t, env, job.UID, time.Minute)
-	_, err = env.Client.Cancel(ctx, job.UID, nil)
-	require.NoError(t, err)
-	env.Work(lockSoon(env), ends)
-	got := env.Wait(job.UID)
-	require.Equal(t, jobs.Cancelled, got.State, got.Message)
-	require.Equal(t, 1, got.Attempt)
-	attempts, err := env.Client.Attempts(ctx, job.UID)
-	require.NoError(t, err)
-	for _, o := range attempts {
-		require.NotEqual(t, jobs.Failed, o.State, o.Message)
-	}
-}
-
 // A wish to cancel that comes while an attempt finds the job busy does not end it:
 // another attempt is open.
 func TestAWishToCancelDuringAConflictIsSettled(t *testing.T) {

@@ -175,11 +175,13 @@ func (a *attempt) cancelled(why error) error {
 // note writes into the row's metadata what later attempts and people must know of
 // this one: since when an attempt is unaccounted for, and that the ledger stops the job.
 func (a *attempt) note(ctx context.Context, end verdict) error {
+	if !a.kind.keepsLedger() {
+		return nil
+	}
 	if errors.Is(end.err, errCancelled) || errors.Is(end.err, errCancelledHalfWay) || errors.Is(end.err, errTombstone) {
 		return river.MetadataSet(ctx, "tombstone_uid", a.meta.UID)
 	}
-	again := end.state == jobs.Failed || end.state == jobs.Snoozed
-	if !again || !a.kind.keepsLedger() || a.row.AttemptedAt == nil {
+	if again := end.state == jobs.Failed || end.state == jobs.Snoozed; !again || a.row.AttemptedAt == nil {
 		return nil
 	}
 	chunked := a.kind.opts.Idempotence == jobs.Chunked && a.asked // its steps are committed one by one
