@@ -33,7 +33,8 @@ type attempt struct {
 
 	settling bool // it was cancelled, and this attempt does no work but asks the ledger (settle.go)
 	asked    bool // the ledger has said that the work was not done before
-	open     bool // what was sent may yet commit (settle.go)
+	open     bool // what was sent may yet commit
+	stopped  bool // its ledger has a tombstone
 
 	handling *atomic.Bool // while the handler, and none of our own code, is at work
 

@@ -66,6 +66,9 @@ func (a *attempt) forgotten() error {
 // closed says that no attempt at the job can commit any more, this one included: it
 // was the first, and its transaction is known to be rolled back or was never begun.
 func (a *attempt) closed() bool {
+	if !a.kind.keepsLedger() {
+		return !a.settling // nothing of it commits in the tenant
+	}
 	outside := a.kind.form == onConn && a.asked // it may have had a part of its effect
 	return !a.settling && !a.open && !outside && len(a.row.AttemptedBy) == 1 && a.meta.OpenSince == 0
 }
@@ -155,8 +158,10 @@ func (a *attempt) settled(state found, result []byte) error {
 		a.open = false
 		return a.recover(entry{}, result)
 	case claimed:
+		a.stopped = true
 		return jobs.Cancel(a.cancelled(errCancelledHalfWay))
 	}
+	a.stopped = true
 	if err := a.forgotten(); err != nil {
 		return err
 	}
@@ -178,7 +183,7 @@ func (a *attempt) note(ctx context.Context, end verdict) error {
 	if !a.kind.keepsLedger() {
 		return nil
 	}
-	if errors.Is(end.err, errCancelled) || errors.Is(end.err, errCancelledHalfWay) || errors.Is(end.err, errTombstone) {
+	if a.stopped || errors.Is(end.err, errTombstone) {
 		return river.MetadataSet(ctx, "tombstone_uid", a.meta.UID)
 	}
 	if again := end.state == jobs.Failed || end.state == jobs.Snoozed; !again || a.row.AttemptedAt == nil {

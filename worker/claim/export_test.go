@@ -7,6 +7,8 @@ const (
 	EndSQL           = endSQL
 	EndedBeforeSQL   = endedBeforeSQL
 	GiveBackSQL      = giveBackSQL
+	CancellingSQL    = cancellingSQL
+	EndCancellingSQL = endCancellingSQL
 	TakeHandSQL      = takeHandSQL
 	TakeStraysSQL    = takeStraysSQL
 	RunningSQL       = runningSQL
