@@ -90,8 +90,8 @@ func (a *attempt) conclude(ctx context.Context, err error) error {
 		return nil
 	case a.settling, a.meta.OpenSince != 0 && a.kind.keepsLedger() && classOf(err) == classGone:
 		return a.unsettled(err)
-	case !wanted && !byHandler, a.closed(), a.place.DatabaseID == "" && byHandler:
-		return err
+	case !wanted && !byHandler, a.closed(), byHandler && (a.meta.OpenSince == 0 || a.place.DatabaseID == ""):
+		return err // a handler knows what it has done
 	case a.place.DatabaseID == "":
 		return &unsettledError{err}
 	}
@@ -99,7 +99,7 @@ func (a *attempt) conclude(ctx context.Context, err error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*a.w.cfg.LockTimeout)
 	defer cancel()
 	answer := a.settle(ctx)
-	if byHandler && errors.Is(answer, errCancelled) {
+	if byHandler && errors.As(answer, &own) {
 		return err // in its own words
 	}
 	return a.unsettled(answer)

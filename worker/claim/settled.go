@@ -49,6 +49,9 @@ SET state = $3::text::river_job_state, finalized_at = now(),
 WHERE j.id = $1 AND ` + stillSQL + `
 RETURNING j.attempted_by[array_upper(j.attempted_by, 1)]`
 
+// boundSQL keeps a process that stops between two statements from holding the row.
+const boundSQL = `SELECT set_config('idle_in_transaction_session_timeout', '5s', true), set_config('lock_timeout', '5s', true)`
+
 // EndCancelling ends the row that Cancelling has read, with its outcome and the jobs
 // that it asked for, if it is still as it was then.
 func EndCancelling(ctx context.Context, pool *pgxpool.Pool, id int64, token string, left Left) error {
@@ -57,6 +60,9 @@ func EndCancelling(ctx context.Context, pool *pgxpool.Pool, id int64, token stri
 		state = "completed"
 	}
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, boundSQL); err != nil {
+			return err
+		}
 		e := end{id: id, state: state, outcome: left.Outcome, followUps: left.FollowUps}
 		err := tx.QueryRow(ctx, endCancellingSQL, id, token, state).Scan(&e.token)
 		if errors.Is(err, pgx.ErrNoRows) {
