@@ -220,6 +220,35 @@ func TestAWishToCancelDuringAConflictIsSettled(t *testing.T) {
 	require.Equal(t, 1, effects(t, db, job.UID))
 }
 
+// A cancel that reaches an attempt which waits for another one does not end the job
+// either, though River would end it whatever its worker returns.
+func TestACancelThatReachesAnAttemptInConflictIsSettled(t *testing.T) {
+	t.Parallel()
+	env, db, tenant := acme(t)
+	ctx := context.Background()
+	job, err := env.Client.Enqueue(ctx, "acme", Ending{}, nil)
+	require.NoError(t, err)
+	lose(t, env, job.UID, time.Minute)
+	open := zombie(t, db, tenant.OrgID, job.UID)
+	cfg := lockSoon(env)
+	cfg.LockTimeout = time.Second
+	env.Work(cfg, ends)
+	awaitTrue(t, env, "an attempt waits in the tenant's database", `SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock'`, db.Job.Database)
+	result, err := env.Client.Cancel(ctx, job.UID, nil)
+	require.NoError(t, err)
+	require.Equal(t, orchestrator.Cancelling, result.State)
+	put := env.WaitFor(job.UID, func(o jobs.Outcome) bool { return o.Class != jobs.ClassLostWorker })
+	require.Equal(t, jobs.Snoozed, put.State, put.Message)
+	wakes(t, open, tenant.OrgID, job.UID)
+	got := env.Wait(job.UID)
+	require.Equal(t, jobs.Succeeded, got.State, got.Message)
+	require.Equal(t, 1, got.Attempt)
+	require.Equal(t, 1, effects(t, db, job.UID))
+	after, err := env.Client.Job(ctx, job.UID)
+	require.NoError(t, err)
+	require.Equal(t, "completed", after.State)
+}
+
 // A row left running by a worker that is nobody's is ended by its tombstone, as the
 // ledger says.
 func TestATombstoneEndsARowThatIsNobodys(t *testing.T) {

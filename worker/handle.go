@@ -71,7 +71,7 @@ func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) err
 	if err != nil {
 		return err
 	}
-	w.lease.Leave(row, claim.Left{Outcome: &outcome, FollowUps: followUps, Settling: !a.closed()})
+	w.lease.Leave(row, claim.Left{Outcome: &outcome, FollowUps: followUps, Settling: !a.closed(), Again: end.wait})
 	fault.Point(fault.Ended)
 	return end.toRiver()
 }

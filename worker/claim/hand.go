@@ -58,6 +58,9 @@ type Left struct {
 	// meanwhile and would be tried again, it is tried again soon, to be settled by its
 	// tenant's ledger, instead of counting as cancelled.
 	Settling bool
+
+	// Again is in how long, if the attempt was put off.
+	Again time.Duration
 }
 
 func newHand() *hand {
