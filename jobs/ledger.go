@@ -3,18 +3,30 @@ package jobs
 import "time"
 
 // LedgerRetention is how long a tenant database's ledger remembers a job, from
-// its creation: for so long the same UID can never have its effect twice, and
-// may be tried again.
+// the beginning of the attempt that wrote its row: for so long the same UID can
+// never have its effect twice, and may be tried again.
 const LedgerRetention = 30 * 24 * time.Hour
 
+// ledgerMargin is taken off LedgerRetention: two databases' clocks are compared.
+const ledgerMargin = 24 * time.Hour
+
+// LedgerForgets says whether the ledger may have forgotten, at a time by the
+// central database's clock, what a job's attempts have come to. openSince is
+// Meta.OpenSince.
+func LedgerForgets(openSince int64, now time.Time) bool {
+	return openSince != 0 && now.Sub(time.Unix(openSince, 0)) > LedgerRetention-ledgerMargin
+}
+
 // Tombstone are the arguments of the internal kind that stops a job in its
-// tenant's ledger. It is enqueued for a cancelled job whose worker may still be
-// at work, out of reach: with the tombstone in the ledger, whatever that worker
-// does is rolled back. It waits for a transaction of the job's that is open, and
-// finds out if the job was done before.
+// tenant's ledger. It is enqueued for a job that is being cancelled and that no
+// attempt of its own has ended: with the tombstone in the ledger, whatever an
+// attempt does is rolled back. It waits for a transaction of the job's that is
+// open, finds out if the job was done before, and ends its row accordingly.
 type Tombstone struct {
-	UID  string `json:"uid"`            // of the job to be stopped
-	Step string `json:"step,omitempty"` // of its ledger row; "" is the job itself
+	UID   string `json:"uid"`             // of the job to be stopped
+	Step  string `json:"step,omitempty"`  // of its ledger row; "" is the job itself
+	ID    int64  `json:"id,omitempty"`    // of its row in the queue; 0: no row is ended
+	Token string `json:"token,omitempty"` // of the claim that the row was last under: another one ends the row itself
 }
 
 // Kind returns "headgate.tombstone".

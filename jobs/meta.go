@@ -21,7 +21,13 @@ type Meta struct {
 	RerunOf     string         `json:"rerun_of,omitempty"`    // UID of the job that this one repeats
 	TraceParent string         `json:"traceparent,omitempty"` // W3C trace context of the enqueuer
 	Cancel      *CancelRequest `json:"cancel_request,omitempty"`
-	Tombstone   string         `json:"tombstone_uid,omitempty"` // UID of the job that stops this one in its ledger
+	Tombstone   string         `json:"tombstone_uid,omitempty"` // UID of the job that stops this one in its ledger; its own if it did so itself
+
+	// OpenSince is when the oldest attempt began of which nobody knows whether it
+	// has had, or will have, the job's effect: in seconds since 1970, by the central
+	// database's clock. 0: there is none. It moves on when a later attempt finds in
+	// the ledger that nothing had happened by then.
+	OpenSince int64 `json:"open_since,omitempty"`
 }
 
 // CancelRequest says that somebody wants a job to end, and who.

@@ -24,8 +24,8 @@ type CancelResult struct {
 	UID string `json:"uid"`
 	ID  int64  `json:"id"`
 
-	// State is "cancelled", or "cancelling" while a worker that was at work on
-	// the job has not ended it yet.
+	// State is "cancelled", or "cancelling" while an attempt at the job is open, or
+	// may be: what has become of it is not known yet.
 	State string `json:"state"`
 
 	// RequestedAt is when it was first asked for, by the database's clock.
@@ -37,22 +37,28 @@ type CancelResult struct {
 	Tombstone string `json:"tombstone,omitempty"`
 }
 
-// Cancelling is the state of a job that a worker is at work on and somebody
-// wants cancelled.
+// Cancelling is the state of a job that somebody wants cancelled and that has not
+// ended: a worker is at work on it, or its tenant's ledger has not yet said what an
+// earlier attempt has come to.
 const Cancelling = "cancelling"
 
-// TombstoneAfter is how long a worker is given to end a cancelled job before a
-// tombstone is enqueued for it.
+// TombstoneAfter is how long a job may be cancelling before a tombstone is enqueued
+// for it.
 const TombstoneAfter = time.Minute
 
-// Cancel ends a job. One that waits is cancelled at once, and the history says
-// by whom. One that runs is marked and its worker is told: the handler's context
-// ends, and its transaction is rolled back; if it commits before that, the job
-// has succeeded. The result says which of the two it was.
+// Cancel ends a job. A job that no worker has begun is cancelled at once, and the
+// history says by whom. A job that runs is marked and its worker is told: the
+// handler's context ends, and its transaction is rolled back; if it commits before
+// that, the job has succeeded. The result says which of the two it was.
 //
-// If the worker does not answer, cancelling again after TombstoneAfter enqueues
-// a tombstone (jobs.Tombstone), as does the janitor unasked. So does cancelling
-// a job whose last worker was lost, since that may not be quite dead.
+// A job that waits between two attempts is marked too, and is due now: an attempt at
+// it may still be open, out of reach, or may have committed before its worker was
+// lost. So the next attempt does no work but asks the ledger, and the job is then
+// cancelled, or has succeeded. It waits like other work: behind a pause of its
+// tenant the job stays cancelling.
+//
+// If that takes longer, cancelling again after TombstoneAfter enqueues a tombstone
+// (jobs.Tombstone), as does the janitor unasked. The tombstone's answer ends the row.
 //
 // The error matches ErrJobFinished (with its state) or ErrUnknownJob.
 func (c *Client) Cancel(ctx context.Context, uidOrID string, opts *CancelOpts) (result CancelResult, err error) {
@@ -89,21 +95,35 @@ func (c *Client) CancelTx(ctx context.Context, tx pgx.Tx, uidOrID string, opts *
 	if err := c.cancelRow(ctx, tx, &r); err != nil {
 		return CancelResult{}, fmt.Errorf("cancelling job %s: %w", r.uid, err)
 	}
-	result := CancelResult{UID: r.uid, ID: r.id, State: r.state, RequestedAt: r.meta.Cancel.At.UTC(), Tombstone: r.meta.Tombstone}
-	if r.state == "running" {
-		result.State = Cancelling
-	}
-	return result, nil
+	return CancelResult{UID: r.uid, ID: r.id, State: r.state, RequestedAt: r.meta.Cancel.At.UTC(), Tombstone: r.meta.Tombstone}, nil
 }
 
 const noteCancel = `
 UPDATE river_job SET metadata = headgate.as_object(metadata) || jsonb_build_object('cancel_request', $2::jsonb) WHERE id = $1`
 
-// cancelRow leaves the row cancelled, or marked and its worker notified, and notes who
-// asked for it.
+// settleNowSQL makes a job due whose ledger is to be asked, first in line. Its unique
+// key, if another River client gave it one, is free for another job.
+const settleNowSQL = `
+UPDATE river_job
+SET state = 'available', scheduled_at = least(scheduled_at, now()), priority = 1, unique_key = NULL,
+    metadata = headgate.as_object(metadata) || jsonb_build_object('cancel_attempted_at', coalesce(metadata->'cancel_attempted_at', to_jsonb(now())))
+WHERE id = $1`
+
+// cancelRow ends a row that was never begun, and marks any other: its worker is
+// notified, or it is due. It notes who asked for it.
 func (c *Client) cancelRow(ctx context.Context, tx pgx.Tx, r *row) error {
-	if err := markCancelled(ctx, tx, r); err != nil {
+	if waits := r.state != "running"; waits && r.begun {
+		if _, err := tx.Exec(ctx, settleNowSQL, r.id); err != nil {
+			return err
+		}
+		if err := wake(ctx, tx, []item{{queue: r.queue}}); err != nil {
+			return err
+		}
+		r.state = Cancelling
+	} else if err := markCancelled(ctx, tx, r); err != nil {
 		return err
+	} else if r.state == "running" {
+		r.state = Cancelling
 	}
 	request, err := json.Marshal(r.meta.Cancel)
 	if err != nil {
@@ -112,10 +132,10 @@ func (c *Client) cancelRow(ctx context.Context, tx pgx.Tx, r *row) error {
 	if _, err := tx.Exec(ctx, noteCancel, r.id, request); err != nil {
 		return err
 	}
-	if r.state != "running" {
-		return c.endWaiting(ctx, tx, r)
-	}
-	if r.now.Sub(r.meta.Cancel.At) > TombstoneAfter {
+	switch {
+	case r.state != Cancelling:
+		return tellCancelled(ctx, tx, r)
+	case r.now.Sub(r.meta.Cancel.At) > TombstoneAfter:
 		return c.tombstone(ctx, tx, r)
 	}
 	return nil
@@ -125,20 +145,11 @@ const insertCancelled = `
 INSERT INTO headgate.outcomes (id, job_uid, job_id, tenant_id, kind, attempt, state, message, started_at, ended_at, schedule)
 VALUES ($1, $2, $3, nullif($4, '')::uuid, $5, $6, 'cancelled', $7, now(), now(), $8)`
 
-// endWaiting writes the history of a job that was cancelled before it ran, or
-// between two attempts. If the last of these was lost, nobody knows whether it
-// will still commit, and the ledger is told.
-func (c *Client) endWaiting(ctx context.Context, tx pgx.Tx, r *row) error {
-	last, ok, err := lastOutcome(ctx, tx, r.uid)
-	if err != nil {
-		return err
-	}
-	_, err = tx.Exec(ctx, insertCancelled, uuid.Must(uuid.NewV7()), r.uid, r.id, r.meta.Tenant, r.kind, r.attempt, r.meta.Cancel.String(), clip(r.meta.Schedule, 200))
+// tellCancelled writes the history of a job that was cancelled before it ran.
+func tellCancelled(ctx context.Context, tx pgx.Tx, r *row) error {
+	_, err := tx.Exec(ctx, insertCancelled, uuid.Must(uuid.NewV7()), r.uid, r.id, r.meta.Tenant, r.kind, r.attempt, r.meta.Cancel.String(), clip(r.meta.Schedule, 200))
 	if err != nil {
 		return fmt.Errorf("writing its outcome: %w", err)
-	}
-	if ok && (last.Class == jobs.ClassLostWorker || last.Class == jobs.ClassInterrupted) {
-		return c.tombstone(ctx, tx, r)
 	}
 	return nil
 }

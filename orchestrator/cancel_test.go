@@ -73,13 +73,13 @@ func jobOf(t *testing.T, env *jobstest.Env, uid string) orchestrator.Job {
 	return job
 }
 
-// A job that waits is cancelled at once, whatever it waits for, and the history
-// says by whom.
+// A job that was never begun is cancelled at once, whatever it waits for, and the
+// history says by whom.
 func TestCancelWaiting(t *testing.T) {
 	t.Parallel()
 	env := setup(t)
 	ctx := context.Background()
-	for _, state := range []string{"available", "scheduled", "retryable", "pending"} {
+	for _, state := range []string{"available", "scheduled", "pending"} {
 		job := enqueue(t, env)
 		putInto(t, env, job.ID, state)
 		result, err := env.Client.Cancel(ctx, fmt.Sprint(job.ID), &orchestrator.CancelOpts{Actor: "ana", Reason: "sent twice"})
@@ -100,7 +100,7 @@ func TestCancelWaiting(t *testing.T) {
 		require.ErrorIs(t, err, orchestrator.ErrJobFinished)
 		require.ErrorContains(t, err, "is cancelled since")
 	}
-	require.Equal(t, 4, count(t, env, `SELECT count(*) FROM river_job`), "no tombstone is needed")
+	require.Equal(t, 3, count(t, env, `SELECT count(*) FROM river_job`), "no tombstone is needed")
 }
 
 // Text that Postgres cannot store does not keep a job from being cancelled.
@@ -129,7 +129,7 @@ func TestCancelRunning(t *testing.T) {
 
 	job, err := env.Client.Enqueue(ctx, "acme", Note{}, &orchestrator.EnqueueOpts{Queue: "slow", Priority: 3})
 	require.NoError(t, err)
-	runUnder(t, env, job.ID)
+	incarnation := runUnder(t, env, job.ID)
 	result, err := env.Client.Cancel(ctx, job.UID, &orchestrator.CancelOpts{Actor: "ana"})
 	require.NoError(t, err)
 	require.Equal(t, orchestrator.Cancelling, result.State)
@@ -161,7 +161,7 @@ func TestCancelRunning(t *testing.T) {
 
 	stone := jobOf(t, env, late.Tombstone)
 	require.Equal(t, jobs.Tombstone{}.Kind(), stone.Kind)
-	require.JSONEq(t, `{"uid": "`+job.UID+`"}`, string(stone.Args))
+	require.JSONEq(t, fmt.Sprintf(`{"uid": %q, "id": %d, "token": "%s:1"}`, job.UID, job.ID, incarnation), string(stone.Args))
 	require.Equal(t, "acme", stone.Tenant)
 	require.Equal(t, "slow", stone.Queue)
 	require.Equal(t, 1, stone.Priority)
@@ -193,23 +193,43 @@ func TestCancelRunningOnADatabase(t *testing.T) {
 	require.Empty(t, stone.Tenant)
 }
 
-// A job that waits because its worker was lost is cancelled at once; since that
-// worker may wake and commit, its ledger is told too. Under its UID the job
-// cannot run again.
-func TestCancelAfterALostWorker(t *testing.T) {
+// A job that has been begun and waits is being cancelled until its ledger has
+// answered: it is due at once, first in line. Not even a word of the history is needed
+// for that, which may be lost or too old. If nobody asks, a tombstone does.
+func TestCancelBetweenTwoAttempts(t *testing.T) {
 	t.Parallel()
 	env := setup(t)
 	ctx := context.Background()
-	job := enqueue(t, env)
-	outcome(t, env, job, "snoozed", jobs.ClassLostWorker, "its worker died", time.Now())
-	result, err := env.Client.Cancel(ctx, job.UID, nil)
-	require.NoError(t, err)
-	require.Equal(t, "cancelled", result.State)
-	require.NotEmpty(t, result.Tombstone)
-	require.Equal(t, result.Tombstone, jobOf(t, env, job.UID).Tombstone)
-	_, err = env.Client.Retry(ctx, job.UID)
-	require.ErrorIs(t, err, orchestrator.ErrRetryRefused)
-	require.ErrorContains(t, err, "was stopped for good in its tenant's ledger; `headgate job rerun "+job.UID+"`")
+	for state, by := range map[string]string{"available": "{a:1:lost}", "scheduled": "{a:1}", "retryable": "{a:1}"} {
+		job := enqueue(t, env)
+		putInto(t, env, job.ID, state)
+		do(t, env, `UPDATE river_job SET attempted_by = $2, priority = 4, unique_key = '\x01', unique_states = '11111111' WHERE id = $1`, job.ID, by)
+		do(t, env, `DELETE FROM headgate.wakeups`)
+		result, err := env.Client.Cancel(ctx, job.UID, &orchestrator.CancelOpts{Actor: "ana"})
+		require.NoError(t, err)
+		require.Equal(t, orchestrator.Cancelling, result.State)
+		require.Empty(t, result.Tombstone)
+		after := jobOf(t, env, job.UID)
+		require.Equal(t, orchestrator.Cancelling, after.State)
+		require.Equal(t, 1, after.Priority)
+		require.Nil(t, after.FinishedAt)
+		require.Empty(t, after.Attempts, "nothing has ended yet")
+		require.Equal(t, 1, count(t, env, `SELECT count(*) FROM river_job WHERE id = $1 AND state = 'available' AND scheduled_at <= now() AND unique_key IS NULL`, job.ID))
+		require.Contains(t, factsOf(t, env, job.UID), "it is being cancelled (cancelled by ana): an attempt at it may still be open")
+		require.NotZero(t, count(t, env, `SELECT count(*) FROM headgate.wakeups WHERE queue = 'default' AND priority = 1`))
+		_, err = env.Client.Retry(ctx, job.UID)
+		require.ErrorIs(t, err, orchestrator.ErrRetryRefused)
+		require.ErrorContains(t, err, "is being cancelled since")
+
+		again, err := env.Client.Cancel(ctx, job.UID, nil)
+		require.NoError(t, err)
+		require.Equal(t, result, again)
+		age(t, env, job.ID)
+		require.Equal(t, 1, sweep(t, janitor(t, env, orchestrator.JanitorConfig{})).Tombstones)
+		after = jobOf(t, env, job.UID)
+		require.Equal(t, orchestrator.Cancelling, after.State)
+		require.Contains(t, string(jobOf(t, env, after.Tombstone).Args), `"token": "`+strings.Trim(by, "{}")+`"`)
+	}
 }
 
 // outcome writes an ended attempt of a job into the history.

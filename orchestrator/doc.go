@@ -15,7 +15,7 @@
 //
 // What can be done to a job that was accepted:
 //
-//	Cancel   waiting ─▶ cancelled          running ─▶ cancelling ─▶ cancelled, or completed   cancel.go
+//	Cancel   never begun ─▶ cancelled      begun ─▶ cancelling ─▶ cancelled, or completed     cancel.go
 //	                                          └─ no answer: tombstone in its tenant's ledger   tombstone.go
 //	Retry    discarded, cancelled, retryable, scheduled ─▶ available, under the same UID       retry.go
 //	Rerun    any ─▶ a new job with a UID of its own                                            rerun.go
@@ -30,7 +30,7 @@
 // The janitor (janitor.go) keeps the history by month, and deletes what is past
 // its time.
 //
-// It never connects to a tenant's database. Its weakness: a job that was
-// cancelled while its worker was lost is known to have had no effect only when
-// its tombstone has run.
+// It never connects to a tenant's database. Its weakness: what has become of a job
+// that was begun is known only when a worker has asked that database, so such a job
+// stays cancelling for as long as nobody can.
 package orchestrator

@@ -28,7 +28,8 @@ type Fact struct {
 
 // around is what of a job's life its row does not say itself.
 type around struct {
-	deaths        int // of workers that ran it
+	waits         bool // its row is in a state from which it can be claimed
+	deaths        int  // of workers that ran it
 	quarantinedAt *time.Time
 	attemptedAt   *jobs.Time
 	worker        string // that runs it, or ran it last; "" if its incarnation is not known
@@ -44,7 +45,7 @@ const laneOfSQL = `SELECT headgate.lane(metadata) FROM river_job WHERE id = $1`
 // aroundSQL reads primary keys, and the rows of the job's lane before it, by the
 // index that claims walk.
 const aroundSQL = `
-SELECT coalesce(x.deaths, 0), x.quarantined_at, j.attempted_at,
+SELECT j.state IN ('available', 'scheduled', 'retryable'), coalesce(x.deaths, 0), x.quarantined_at, j.attempted_at,
        coalesce(w.worker, ''), coalesce(w.host, ''), coalesce(w.pid, 0), coalesce(w.reaped_at, w.ended_at),
        (SELECT count(*) FROM (
             SELECT FROM river_job o
@@ -57,7 +58,7 @@ LEFT JOIN headgate.workers w ON w.incarnation = headgate.uuid_or_null(split_part
 WHERE j.id = $1`
 
 func (s *around) scan(row pgx.Row) error {
-	return row.Scan(&s.deaths, &s.quarantinedAt, &s.attemptedAt, &s.worker, &s.host, &s.pid, &s.workerLostAt, &s.before)
+	return row.Scan(&s.waits, &s.deaths, &s.quarantinedAt, &s.attemptedAt, &s.worker, &s.host, &s.pid, &s.workerLostAt, &s.before)
 }
 
 // Explain says why a job is not running: what it waits for, since when, and what

@@ -25,6 +25,8 @@ const (
 	HeldSQL             = heldSQL
 	LanesOfSQL          = lanesOfSQL
 	OnIndexesSQL        = onIndexesSQL
+	SelectCancelling    = selectCancelling
+	ListJobs            = listJobs
 )
 
 // ClassSteps is what explain says to do about a class.

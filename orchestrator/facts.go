@@ -9,15 +9,26 @@ import (
 
 // explain is the rule of Explain: from rows to sentences.
 func explain(job Job, a around, s *standing) []Fact {
+	var facts []Fact
 	switch job.State {
-	case "running", Cancelling:
+	case "running":
 		return explainRunning(job, a)
+	case Cancelling:
+		facts = append(facts, explainCancelling(job, a))
+		if !a.waits {
+			return append(explainRunning(job, a), facts...)
+		}
+		job.State = "available"
 	case "completed", "cancelled", "discarded":
 		return []Fact{explainFinished(job, a)}
 	case "pending":
 		return []Fact{{Code: CodePending, Fact: "it is pending: the transaction that enqueues it is not confirmed yet", Since: job.EnqueuedAt.Usual()}}
 	}
-	facts := []Fact{explainTime(job, s)}
+	due := explainTime(job, s)
+	if len(facts) > 0 {
+		due.Next = "" // nothing brings it forward
+	}
+	facts = append(facts, due)
 	if held, ok := explainHeld(job); ok {
 		facts = append(facts, held)
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/headgate/headgate/jobs"
 )
 
-// explainRunning says where the job runs, and how far a cancellation is.
+// explainRunning says where the job runs.
 func explainRunning(job Job, a around) []Fact {
 	fact := Fact{Code: CodeRunning, Fact: fmt.Sprintf("it is running, attempt %d of %d", job.Attempt, job.MaxAttempts), Since: usual(a.attemptedAt)}
 	if a.worker == "" {
@@ -19,19 +19,25 @@ func explainRunning(job Job, a around) []Fact {
 	if a.workerLostAt != nil {
 		facts = append(facts, Fact{Code: CodeLostWorker, Fact: "that worker is gone; the job is given to another within seconds", Since: a.workerLostAt})
 	}
-	if job.State != Cancelling {
-		return facts
+	return facts
+}
+
+// explainCancelling says how far a cancellation is.
+func explainCancelling(job Job, a around) Fact {
+	by, why := "", "its worker has been told and has not ended it yet"
+	if a.waits {
+		why = "an attempt at it may still be open, and the next one asks its tenant's ledger what that has come to"
 	}
-	wish := Fact{Code: CodeCancelling, Fact: "it is being cancelled: its worker has been told and has not ended it yet"}
+	wish := Fact{Code: CodeCancelling}
 	if job.Cancel != nil {
-		wish.Fact, wish.Since = fmt.Sprintf("it is being cancelled (%s): its worker has been told and has not ended it yet", job.Cancel), &job.Cancel.At
+		by, wish.Since = fmt.Sprintf(" (%s)", job.Cancel), &job.Cancel.At
 	}
-	if job.Tombstone == "" {
-		wish.Next = fmt.Sprintf("wait; after %s a tombstone stops it in its tenant's ledger", TombstoneAfter)
-	} else {
-		wish.Next = "its worker is out of reach; see how the tombstone does: `headgate job explain " + job.Tombstone + "`"
+	wish.Fact = fmt.Sprintf("it is being cancelled%s: %s", by, why)
+	wish.Next = fmt.Sprintf("wait; after %s a tombstone stops it in its tenant's ledger", TombstoneAfter)
+	if job.Tombstone != "" {
+		wish.Next = "a tombstone asks its tenant's ledger; see how it does: `headgate job explain " + job.Tombstone + "`"
 	}
-	return append(facts, wish)
+	return wish
 }
 
 // explainFinished says how the job ended, and whether it can be done again.
@@ -48,8 +54,14 @@ func explainFinished(job Job, a around) Fact {
 		fact.Code = CodeQuarantined
 		fact.Fact = "it is in quarantine: its worker died three times while this job alone was under suspicion"
 		fact.Next = "find out what it does to its worker; then `headgate job retry " + job.name() + "` releases it"
+	case last != nil && last.Class == jobs.ClassUnsafe:
+		fact.Fact = "its last attempt " + ending(*last)
+		fact.Next = "look whether its effect is there; if it is not, `headgate job rerun " + job.name() + "` makes a new job of it"
 	case job.Tombstone != "":
 		fact.Fact = "it was cancelled, and stopped in its tenant's ledger"
+		if job.Cancel != nil {
+			fact.Fact = fmt.Sprintf("it was %s, and stopped in its tenant's ledger", job.Cancel)
+		}
 		fact.Next = "`headgate job rerun " + job.name() + "` makes a new job of it"
 	case job.Cancel != nil && job.State == "cancelled":
 		fact.Fact = "it was " + job.Cancel.String()

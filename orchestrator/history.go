@@ -60,7 +60,7 @@ var ErrUnknownJob = errors.New("unknown job")
 // another River client may have written something there that is no UUID.
 const jobColumns = `
 SELECT j.metadata, j.id, j.kind,
-       CASE WHEN j.state = 'running' AND j.metadata ? 'cancel_attempted_at' THEN 'cancelling' ELSE j.state::text END, coalesce(t.slug, ''), coalesce(d.name, ''), j.queue, j.priority,
+       CASE WHEN j.finalized_at IS NULL AND j.metadata ? 'cancel_attempted_at' THEN 'cancelling' ELSE j.state::text END, coalesce(t.slug, ''), coalesce(d.name, ''), j.queue, j.priority,
        j.attempt, j.max_attempts, j.args, j.tags, j.created_at, j.scheduled_at, j.finalized_at
 FROM river_job j
 LEFT JOIN headgate.tenants t
@@ -115,8 +115,8 @@ func scanJob(row pgx.CollectableRow) (j Job, err error) {
 
 const listJobs = jobColumns + `
 WHERE j.id <= $1
-  AND ($2 = '' OR j.state = CAST(CASE $2 WHEN 'cancelling' THEN 'running' ELSE $2 END AS river_job_state))
-  AND ($2 <> 'cancelling' OR j.metadata ? 'cancel_attempted_at')
+  AND ($2 IN ('', 'cancelling') OR j.state = CAST(nullif($2, 'cancelling') AS river_job_state))
+  AND ($2 <> 'cancelling' OR j.finalized_at IS NULL AND j.metadata ? 'cancel_attempted_at')
   AND ($3 = '' OR j.kind = $3)
   AND ($4 = '' OR j.metadata->>'tenant' = $4)
 ORDER BY j.id DESC
@@ -132,8 +132,8 @@ type JobFilter struct {
 }
 
 // States are the states of a job, and the words that JobFilter.State takes.
-// Cancelling is a running job that somebody wants cancelled; a filter for
-// running finds it too.
+// Cancelling is a job that somebody wants cancelled and that has not ended; a filter
+// for the state that its row is in, running or available, finds it too.
 var States = []string{"available", "scheduled", "running", Cancelling, "retryable", "completed", "cancelled", "discarded", "pending"}
 
 // Jobs lists jobs without their attempts.

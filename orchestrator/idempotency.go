@@ -12,8 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// IdempotencyRetention is how long a key is kept. Under an older one a new job
-// is accepted.
+// IdempotencyRetention is how long a key is kept at least: from the request, and for
+// as long as its job has not ended. Under an older one a new job is accepted.
 const IdempotencyRetention = 30 * 24 * time.Hour
 
 // ErrIdempotencyConflict: the idempotency key was used for a request with

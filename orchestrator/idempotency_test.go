@@ -83,6 +83,37 @@ func TestIdempotencyKey(t *testing.T) {
 	require.Equal(t, orchestrator.ResultNew, later.Result, "a key past its time is free")
 }
 
+// A key is kept for as long as its job has not ended, which may be for years: the
+// janitor renews it, and before it has come by nobody else takes the key.
+func TestAnIdempotencyKeyLivesAsLongAsItsJob(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	ctx := context.Background()
+	opts := &orchestrator.EnqueueOpts{IdempotencyKey: "order-7", RunAt: time.Now().Add(400 * 24 * time.Hour)}
+	first, err := env.Client.Enqueue(ctx, "acme", Pay{Amount: 5}, opts)
+	require.NoError(t, err)
+	j := janitor(t, env, orchestrator.JanitorConfig{})
+	monthPasses := func() {
+		do(t, env, `UPDATE headgate.idempotency_keys SET created_at = created_at - interval '31 days'`)
+	}
+	for range 3 {
+		monthPasses()
+		again, err := env.Client.Enqueue(ctx, "acme", Pay{Amount: 5}, opts)
+		require.NoError(t, err)
+		require.Equal(t, first.UID, again.UID)
+		require.Zero(t, sweep(t, j).Keys)
+	}
+	putInto(t, env, first.ID, "completed")
+	again, err := env.Client.Enqueue(ctx, "acme", Pay{Amount: 5}, opts)
+	require.NoError(t, err)
+	require.Equal(t, first.UID, again.UID, "its time is counted from the last renewal")
+	monthPasses()
+	require.Equal(t, 1, sweep(t, j).Keys)
+	later, err := env.Client.Enqueue(ctx, "acme", Pay{Amount: 5}, opts)
+	require.NoError(t, err)
+	require.Equal(t, orchestrator.ResultNew, later.Result)
+}
+
 // A request that is repeated after its time is still the same request; a new one
 // is too late.
 func TestIdempotencyKeyRepeatedLate(t *testing.T) {

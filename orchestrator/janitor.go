@@ -36,7 +36,8 @@ type JanitorConfig struct {
 
 // Janitor keeps the central database tidy: it makes the history's coming months
 // and drops the old ones, deletes idempotency keys and workers past their time and
-// what claiming leaves behind of those who are gone, and enqueues a tombstone for each cancelled job whose worker does not answer.
+// what claiming leaves behind of those who are gone, and enqueues a tombstone for each
+// job that has been cancelling for too long.
 // River's own cleaner deletes finished jobs from the queue.
 //
 // Any number of janitors run; each piece of work is done by the one that gets

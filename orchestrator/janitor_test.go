@@ -176,7 +176,7 @@ func TestJanitorBuriesCancelled(t *testing.T) {
 	require.Zero(t, sweep(t, j).Tombstones)
 	for _, job := range []orchestrator.EnqueueResult{ours, theirs} {
 		stone := jobOf(t, env, jobOf(t, env, job.UID).Tombstone)
-		require.JSONEq(t, `{"uid": "`+job.UID+`"}`, string(stone.Args))
+		require.Contains(t, string(stone.Args), `"uid": "`+job.UID+`"`)
 	}
 	require.Empty(t, jobOf(t, env, young.UID).Tombstone)
 }

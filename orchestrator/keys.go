@@ -11,7 +11,8 @@ import (
 // insertKeysSQL takes keys. A key that another transaction is just taking makes
 // it wait for that one's end; sorting keeps two lists from waiting for each
 // other. A key that is taken stays as it is, locked until this transaction ends,
-// so that nobody deletes it before it is read; one past its time changes hands.
+// so that nobody deletes it before it is read; one past its time changes hands, unless
+// its job has not ended.
 const insertKeysSQL = `
 INSERT INTO headgate.idempotency_keys AS k (scope, key, kind, args_hash, fields, job_uid)
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::jsonb[], $6::uuid[])
@@ -19,7 +20,7 @@ SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::jsonb[
 ORDER BY scope, key
 ON CONFLICT (scope, key) DO UPDATE
 SET kind = excluded.kind, args_hash = excluded.args_hash, fields = excluded.fields, job_uid = excluded.job_uid, created_at = now()
-WHERE k.created_at < now() - $7::interval
+WHERE k.created_at < now() - $7::interval AND NOT ` + unfinishedOfKey + `
 RETURNING job_uid::text`
 
 // insertKeys returns the UIDs of the items whose keys were free.

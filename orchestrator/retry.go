@@ -33,9 +33,10 @@ type RetryResult struct {
 // is given one more. An available job stays as it is.
 //
 // The error matches ErrRetryRefused if the job runs or has succeeded (it then
-// matches ErrJobFinished too), if it was stopped in its tenant's ledger, or if
-// it was begun and created so long ago that the ledger may have forgotten it
-// (jobs.LedgerRetention); else ErrUnknownJob.
+// matches ErrJobFinished too), if it is being cancelled, if it was stopped in its
+// tenant's ledger, or if an attempt of which nobody knows what it has come to began
+// so long ago that the ledger may have forgotten it (jobs.LedgerForgets); else
+// ErrUnknownJob.
 func (c *Client) Retry(ctx context.Context, uidOrID string) (result RetryResult, err error) {
 	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
 		result, err = c.RetryTx(ctx, tx, uidOrID)
@@ -80,7 +81,7 @@ func (r *row) refuseRetry() error {
 		return jobs.Time{Time: *at}.UTC().Format(time.RFC3339)
 	}
 	switch {
-	case r.state == "running" && r.meta.cancelledAt() != nil:
+	case r.finalizedAt == nil && r.begun && r.meta.cancelledAt() != nil:
 		return fmt.Errorf("%w: job %s is being cancelled since %s; wait for its end", ErrRetryRefused, r.uid, since(r.meta.cancelledAt()))
 	case r.state == "running":
 		return fmt.Errorf("%w: job %s is running since %s; wait for its end, or cancel it", ErrRetryRefused, r.uid, since(r.attemptedAt))
@@ -90,9 +91,10 @@ func (r *row) refuseRetry() error {
 		return fmt.Errorf("%w: %w; its effect is done, `headgate job rerun %s` does it once more as a new job", ErrRetryRefused, r.finished(), r.name())
 	case r.meta.Tombstone != "":
 		return fmt.Errorf("%w: job %s was stopped for good in its tenant's ledger; `headgate job rerun %s` makes a new job of it", ErrRetryRefused, r.uid, r.name())
-	case r.attemptedAt != nil && r.now.Sub(r.createdAt) > jobs.LedgerRetention:
-		return fmt.Errorf("%w: job %s was begun and is older than the %d days that its tenant's ledger remembers (created %s): its effect could happen twice; if that is no harm, `headgate job rerun %s` makes a new job of it",
-			ErrRetryRefused, r.uid, jobs.LedgerRetention/(24*time.Hour), since(&r.createdAt), r.name())
+	case jobs.LedgerForgets(r.meta.OpenSince, r.now):
+		began := time.Unix(r.meta.OpenSince, 0)
+		return fmt.Errorf("%w: an attempt at job %s began %s and did not tell of its end, and that is longer ago than the %d days that its tenant's ledger remembers: its effect could happen twice; if it is not there, or that is no harm, `headgate job rerun %s` makes a new job of it",
+			ErrRetryRefused, r.uid, since(&began), jobs.LedgerRetention/(24*time.Hour), r.name())
 	}
 	return nil
 }

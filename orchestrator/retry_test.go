@@ -28,7 +28,9 @@ func TestRetry(t *testing.T) {
 		for _, attempt := range []int{0, 1, 25} {
 			job := enqueue(t, env)
 			putInto(t, env, job.ID, state)
-			do(t, env, `UPDATE river_job SET attempt = $2, metadata = metadata || '{"cancel_attempted_at": "2026-01-01T00:00:00Z"}' WHERE id = $1`, job.ID, attempt)
+			do(t, env, `
+UPDATE river_job SET attempt = $2, metadata = CASE WHEN finalized_at IS NULL THEN metadata ELSE metadata || '{"cancel_attempted_at": "2026-01-01T00:00:00Z"}' END
+WHERE id = $1`, job.ID, attempt)
 			do(t, env, `INSERT INTO headgate.suspects (job_id, job_uid, kind) VALUES ($1, $2, 'note')`, job.ID, job.UID)
 			result, err := env.Client.Retry(ctx, job.UID)
 			require.NoError(t, err, "%s %d", state, attempt)
@@ -64,7 +66,7 @@ func TestRetryRefuses(t *testing.T) {
 		"cancelling": {state: "running", sql: `UPDATE river_job SET metadata = metadata || '{"cancel_attempted_at": "2026-01-01T00:00:00Z"}' WHERE id = $1`, says: "is being cancelled since 2026-01-01T00:00:00Z"},
 		"succeeded":  {state: "completed", finished: true, says: "its effect is done, `headgate job rerun"},
 		"pending":    {state: "pending", says: "to be confirmed"},
-		"forgotten":  {state: "discarded", sql: `UPDATE river_job SET created_at = now() - interval '31 days' WHERE id = $1`, says: "older than the 30 days that its tenant's ledger remembers"},
+		"forgotten":  {state: "discarded", sql: `UPDATE river_job SET metadata = metadata || jsonb_build_object('open_since', floor(extract(epoch FROM now() - interval '31 days'))) WHERE id = $1`, says: "longer ago than the 30 days that its tenant's ledger remembers"},
 		"odd row":    {state: "running", sql: `UPDATE river_job SET attempted_at = NULL WHERE id = $1`, says: "is running since an unknown time"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -89,11 +91,17 @@ func TestRetryRefuses(t *testing.T) {
 	_, err = env.Client.Retry(ctx, uuid.NewString())
 	require.ErrorIs(t, err, orchestrator.ErrUnknownJob)
 
-	young := enqueue(t, env)
-	putInto(t, env, young.ID, "scheduled")
-	do(t, env, `UPDATE river_job SET created_at = now() - interval '31 days' WHERE id = $1`, young.ID)
-	_, err = env.Client.Retry(ctx, young.UID)
-	require.NoError(t, err, "an old job that was never begun stands in no ledger")
+	for what, sql := range map[string]string{
+		"was never begun":                   `UPDATE river_job SET state = 'scheduled', created_at = now() - interval '400 days' WHERE id = $1`,
+		"was first begun today":             `UPDATE river_job SET created_at = now() - interval '40 days', attempted_at = now(), attempt = 1, attempted_by = '{a:1}', state = 'discarded', finalized_at = now() WHERE id = $1`,
+		"was begun and ended in good order": `UPDATE river_job SET attempted_at = now() - interval '40 days', attempt = 1, attempted_by = '{a:1}', state = 'retryable' WHERE id = $1`,
+		"was lost with a worker this week":  `UPDATE river_job SET created_at = now() - interval '40 days', metadata = metadata || jsonb_build_object('open_since', floor(extract(epoch FROM now() - interval '6 days'))) WHERE id = $1`,
+	} {
+		old := enqueue(t, env)
+		do(t, env, sql, old.ID)
+		_, err = env.Client.Retry(ctx, old.UID)
+		require.NoError(t, err, "an old job that %s stands in its ledger, or need not", what)
+	}
 }
 
 // A job that used up its attempts is tried again and does its work, under the

@@ -29,6 +29,8 @@ type row struct {
 	createdAt                time.Time
 	attemptedAt, finalizedAt *time.Time
 	meta                     rowMeta
+	begun                    bool      // it has been claimed, some time
+	token                    string    // of its last claim
 	now                      time.Time // by the database's clock, when it was read
 }
 
@@ -49,7 +51,8 @@ func (m rowMeta) cancelledAt() *time.Time {
 }
 
 const rowColumns = `
-SELECT id, kind, state::text, queue, priority, attempt, max_attempts, args, tags, created_at, attempted_at, finalized_at, metadata, clock_timestamp()
+SELECT id, kind, state::text, queue, priority, attempt, max_attempts, args, tags, created_at, attempted_at, finalized_at, metadata,
+       attempted_at IS NOT NULL OR coalesce(cardinality(attempted_by), 0) > 0, coalesce(attempted_by[array_upper(attempted_by, 1)], ''), clock_timestamp()
 FROM river_job
 `
 
@@ -92,7 +95,7 @@ func scanRow(from pgx.CollectableRow) (r row, err error) {
 	var attempted, finalized *jobs.Time
 	var tags pgtype.FlatArray[*string]
 	err = from.Scan(&r.id, &r.kind, &r.state, &r.queue, &r.priority, &r.attempt, &r.maxAttempts, &r.args, &tags,
-		&created, &attempted, &finalized, &metadata, &r.now)
+		&created, &attempted, &finalized, &metadata, &r.begun, &r.token, &r.now)
 	if err != nil {
 		return r, err
 	}

@@ -66,12 +66,28 @@ func (j *Janitor) deleteStrays(ctx context.Context, swept *Swept) error {
 	return j.batches(ctx, "deleting old outcomes", deleteStraysSQL, &swept.Strays, time.Now().Add(-j.cfg.HistoryRetention), j.cfg.HistoryRetention)
 }
 
+// unfinishedOfKey finds the job of a key k that has not ended, by the index of UIDs.
+const unfinishedOfKey = `EXISTS (
+        SELECT FROM river_job j
+        WHERE j.state <> 'completed' AND j.metadata ? 'job_uid' AND j.metadata->>'job_uid' = k.job_uid::text AND j.finalized_at IS NULL)`
+
+// renewKeysSQL keeps the keys of jobs that have not ended, which may lie years ahead or
+// wait behind a pause: each of them is looked at once in a retention.
+const renewKeysSQL = `
+UPDATE headgate.idempotency_keys SET created_at = now() WHERE (scope, key) IN (
+    SELECT scope, key FROM headgate.idempotency_keys k WHERE created_at < now() - $1::interval AND ` + unfinishedOfKey + `
+    ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)`
+
 const deleteKeysSQL = `
 DELETE FROM headgate.idempotency_keys WHERE (scope, key) IN (
-    SELECT scope, key FROM headgate.idempotency_keys WHERE created_at < now() - $1::interval
+    SELECT scope, key FROM headgate.idempotency_keys k WHERE created_at < now() - $1::interval AND NOT ` + unfinishedOfKey + `
     ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)`
 
 func (j *Janitor) deleteKeys(ctx context.Context, swept *Swept) error {
+	var renewed int
+	if err := j.batches(ctx, "renewing the idempotency keys of jobs that have not ended", renewKeysSQL, &renewed, IdempotencyRetention); err != nil {
+		return err
+	}
 	return j.batches(ctx, "deleting old idempotency keys", deleteKeysSQL, &swept.Keys, IdempotencyRetention)
 }
 
@@ -90,17 +106,17 @@ func (j *Janitor) deleteWorkers(ctx context.Context, swept *Swept) error {
 	return j.batches(ctx, "deleting workers that are long gone", deleteWorkersSQL, &swept.Workers, workerRetention)
 }
 
-// selectCancelling finds the running jobs that somebody wants cancelled, by the
-// partial index on running rows. How long ago that was is compared in Go: what
+// selectCancelling finds the jobs that are being cancelled, whether they run or wait
+// for their ledger to be asked, by the partial index on them. How long ago that was is compared in Go: what
 // another client wrote into the metadata may not be a time.
 const selectCancelling = rowColumns + `
-WHERE state = 'running' AND metadata ? 'cancel_attempted_at' AND NOT metadata ? 'tombstone_uid'
+WHERE finalized_at IS NULL AND metadata ? 'cancel_attempted_at' AND NOT metadata ? 'tombstone_uid'
 ORDER BY id
 LIMIT $1
 FOR UPDATE SKIP LOCKED`
 
-// buryCancelled enqueues a tombstone for each cancelled job whose worker does
-// not answer.
+// buryCancelled enqueues a tombstone for each job that has been cancelling for too
+// long.
 func (j *Janitor) buryCancelled(ctx context.Context, swept *Swept) error {
 	return j.locked(ctx, "enqueueing tombstones for cancelled jobs", func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, selectCancelling, j.cfg.Batch)

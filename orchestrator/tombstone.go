@@ -14,16 +14,17 @@ import (
 const noteTombstone = `
 UPDATE river_job SET metadata = headgate.as_object(metadata) || jsonb_build_object('tombstone_uid', $2::text) WHERE id = $1`
 
-// tombstone enqueues the job that stops a cancelled one in its tenant's ledger,
-// once. It goes through the same queue, first in line, whatever the tenant's
+// tombstone enqueues the job that stops a cancelled one in its tenant's ledger and
+// ends its row by the answer, once for each claim. It goes through the same queue, first in line, whatever the tenant's
 // status: a suspended tenant's waits with the rest of its work.
 func (c *Client) tombstone(ctx context.Context, tx pgx.Tx, r *row) error {
 	if r.meta.Tombstone != "" {
 		return nil
 	}
-	var args jobs.Args = jobs.Tombstone{UID: r.uid}
+	stone := jobs.Tombstone{UID: r.uid, ID: r.id, Token: r.token}
+	var args jobs.Args = stone
 	if r.meta.Database != "" {
-		args = jobs.DatabaseTombstone{Tombstone: jobs.Tombstone{UID: r.uid}}
+		args = jobs.DatabaseTombstone{Tombstone: stone}
 	} else if r.meta.Tenant == "" {
 		return nil // it names nobody whose ledger could be told, and no attempt at it gets that far
 	}

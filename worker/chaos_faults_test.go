@@ -24,6 +24,22 @@ func TestFaultsChaos(t *testing.T) {
 	}.run(t)
 }
 
+// For six minutes workers are killed and stopped while people cancel, tenants rest,
+// months pass and sessions end, in databases whose defaults chance has set: what is
+// said of each job is true by its ledger, with no effect doubled and none missing.
+func TestFaultsChaosFromOutside(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the smoke of it is TestWhatIsSaidOfEachJobIsTrue, in make test")
+	}
+	const long, every = 6 * time.Minute, 400 * time.Millisecond
+	chaos{
+		beat: quickBeat, workers: 4, survivor: true,
+		jobs: int(long / (30 * time.Millisecond)), pace: 30 * time.Millisecond,
+		faults: int(long / every), every: every, stopShare: 0.4, stopFor: 4 * time.Second,
+		inWindow: 100, settle: 3 * time.Minute,
+	}.runFromOutside(t, 60*time.Millisecond)
+}
+
 // The same at the product's own times, for HEADGATE_SOAK (2 h): what a worker
 // had in hand runs again within a minute of its death. Nobody survives here:
 // the queue's leader dies with the others.

@@ -24,7 +24,8 @@ import (
 type chaos struct {
 	beat     time.Duration // the workers' heartbeat; 0 is the product's default
 	workers  int
-	survivor bool // one more, in this process, leads the queue's maintenance and works nothing
+	survivor bool     // one more, in this process, leads the queue's maintenance and works nothing
+	more     []string // of the workers' environment
 
 	jobs      int           // how many transfers, at least
 	pace      time.Duration // between two of them
@@ -104,7 +105,7 @@ func (c chaos) strike(t *testing.T, env *jobstest.Env, chance *rand.Rand, accept
 	t.Helper()
 	victims := make([]*victim, c.workers)
 	start := func(i int) {
-		victims[i] = newVictim(t, env, fmt.Sprintf("victim-%d", len(all)), c.beat)
+		victims[i] = newVictim(t, env, fmt.Sprintf("victim-%d", len(all)), c.beat, c.more...)
 		all = append(all, victims[i])
 	}
 	for i := range victims {

@@ -28,4 +28,8 @@
 // claim/reaper.go). One that was only asleep finds this out at its next
 // heartbeat, cancels what it was running, and goes on as another incarnation;
 // what it still tries to end is refused by its old lease.
+//
+// A job of which an attempt may be open is ended by its ledger's answer only: a
+// cancelled one, one that would be discarded after a lost attempt, one that the ledger
+// may have forgotten (settle.go).
 package worker

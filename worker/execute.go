@@ -19,6 +19,9 @@ func (a *attempt) execute(ctx context.Context) error {
 	if a.kind.form == noConn {
 		return late(ctx, a.call(ctx, work{}))
 	}
+	if a.kind.form == settles {
+		return late(ctx, a.bury(ctx))
+	}
 	var unanswered *unansweredCommitError
 	place, err := a.where()
 	if err != nil {
@@ -73,6 +76,8 @@ func (a *attempt) transact(ctx context.Context, conn *tenantdb.Conn, e entry, la
 	}
 	fault.Point(fault.Finished)
 	if err := a.finish(ctx, conn, e, last, before); err != nil {
+		var unanswered *unansweredCommitError
+		a.open = a.open || errors.As(err, &unanswered)
 		return err
 	}
 	fault.Point(fault.Committed)

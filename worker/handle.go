@@ -31,8 +31,10 @@ type attempt struct {
 	place   address.Place
 	timeout time.Duration
 
-	cancelWanted bool // it was cancelled while its worker could not be reached
-	settling     bool // this attempt settles that
+	settling bool // it was cancelled, and this attempt does no work but asks the ledger (settle.go)
+	asked    bool // the ledger has said that the work was not done before
+	open     bool // what was sent may yet commit
+	stopped  bool // its ledger has a tombstone
 
 	handling *atomic.Bool // while the handler, and none of our own code, is at work
 
@@ -57,15 +59,19 @@ func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) err
 		defer cancel()
 		a, err = a.attend(timed)
 	}
+	err = a.conclude(ctx, err)
 	end := a.verdict(ctx, err)
 	w.judge(ctx, a.place, end)
 	outcome := a.outcome(end)
 	a.log(ctx, outcome)
 	followUps, err := a.followUps(end)
+	if err == nil {
+		err = a.note(ctx, end)
+	}
 	if err != nil {
 		return err
 	}
-	w.lease.Leave(row, claim.Left{Outcome: &outcome, FollowUps: followUps, Settling: a.settling})
+	w.lease.Leave(row, claim.Left{Outcome: &outcome, FollowUps: followUps, Settling: !a.closed(), Again: end.wait})
 	fault.Point(fault.Ended)
 	return end.toRiver()
 }
@@ -80,7 +86,7 @@ func (a *attempt) make(ctx context.Context) error {
 	if a.info.Tenant.ID != "" {
 		ctx = jobs.WithTenant(ctx, a.info.Tenant.ID)
 	}
-	if a.cancelWanted {
+	if a.settling {
 		return a.settle(ctx)
 	}
 	err := a.execute(ctx)
@@ -100,7 +106,7 @@ func (a *attempt) read() error {
 	}
 	var err error
 	a.meta, err = jobs.ReadMeta(a.row.Metadata, a.row.ID, a.row.CreatedAt)
-	a.cancelWanted = hasKey(a.row.Metadata, "cancel_attempted_at")
+	a.settling = hasKey(a.row.Metadata, "cancel_attempted_at")
 	a.info.UID, a.info.Schedule = a.meta.UID, a.meta.Schedule
 	if a.meta.Nominal != nil {
 		a.info.Nominal, a.info.Effective = *a.meta.Nominal, *a.meta.Nominal

@@ -32,7 +32,11 @@ const (
 	readOnly
 	onConn
 	noConn
+	settles // Headgate's own: it settles another job (settle.go)
 )
+
+// keepsLedger says that work of this kind is written into the tenant's ledger.
+func (k *kind) keepsLedger() bool { return k.form == inTx || k.form == onConn }
 
 // work is what an attempt hands to the handler: one of the two is set.
 type work struct {

@@ -92,6 +92,10 @@ func (a *attempt) begin(ctx context.Context, conn *tenantdb.Conn, e entry) (bool
 	}
 	switch state {
 	case begun:
+		if err := a.forgotten(); err != nil {
+			return false, nil, err
+		}
+		a.asked = true
 		return true, before, nil
 	case done:
 		return false, nil, a.recover(e, result)
@@ -267,7 +271,12 @@ func (a *attempt) result(e entry) ([]byte, error) {
 	return result, nil
 }
 
-const probe = `SELECT state, result FROM headgate.probe($1, $2, '', $3)`
+// probe must not keep the job's key if the worker stops between it and its ROLLBACK.
+const probe = `
+SELECT state, result FROM headgate.probe($1, $2, '', $3), set_config('idle_in_transaction_session_timeout', $4::text, true)`
+
+// probeIdle bounds that.
+const probeIdle = 5 * time.Second
 
 // ask learns what became of a COMMIT that was never answered. The answer is nil
 // if it happened, errInterrupted if it did not, errBusy if that is not decided
@@ -279,21 +288,23 @@ func (a *attempt) ask(ctx context.Context) error {
 	var state found
 	var result []byte
 	err := a.w.pools.With(ctx, a.place, func(ctx context.Context, conn *tenantdb.Conn) error {
-		tx, err := conn.Begin(ctx)
-		if err != nil {
-			return err
+		err := open(ctx, conn, "BEGIN", probe, []any{a.place.OrgID, a.meta.UID, a.w.cfg.LockTimeout.Milliseconds(), probeIdle.Milliseconds()}, &state, &result)
+		if err == nil {
+			_, err = conn.Exec(ctx, "ROLLBACK") // the probe's row must not stay
 		}
-		defer func() { _ = tx.Rollback(ctx) }() // the probe's row must not stay
-		return tx.QueryRow(ctx, probe, a.place.OrgID, a.meta.UID, a.w.cfg.LockTimeout.Milliseconds()).Scan(&state, &result)
+		return lost(conn.Conn, err)
 	})
 	switch {
 	case sqlstate(err) == "55P03":
 		return errBusy
 	case err != nil:
 		return fmt.Errorf("%w, and asking its ledger failed: %w", errInterrupted, err)
-	case state == done:
+	}
+	a.open = false
+	switch state {
+	case done:
 		return a.recover(entry{}, result)
-	case state == tombstone:
+	case tombstone:
 		return errTombstone
 	default:
 		return errInterrupted

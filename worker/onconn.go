@@ -38,13 +38,20 @@ func (a *attempt) onConn(ctx context.Context, conn *tenantdb.Conn) error {
 	if err != nil {
 		return lost(conn.Conn, opening(err))
 	}
+	a.asked = state == begun || state == claimed
 	switch state {
 	case begun:
+		if err := a.forgotten(); err != nil {
+			return a.release(ctx, conn, err)
+		}
 	case done:
 		return a.recover(entry{}, result)
 	case tombstone:
 		return errTombstone
 	case claimed:
+		if err := a.forgotten(); err != nil && a.kind.opts.Idempotence == jobs.Chunked {
+			return err // its steps' rows have an end; its own has none while it is claimed
+		}
 		if over, err := a.takeOver(ctx, conn); over || err != nil {
 			return lost(conn.Conn, err)
 		}
@@ -55,7 +62,9 @@ func (a *attempt) onConn(ctx context.Context, conn *tenantdb.Conn) error {
 	if err := a.call(ctx, work{conn: conn.Conn}); err != nil {
 		return a.unfinished(ctx, conn, err)
 	}
-	return lost(conn.Conn, a.finishOnConn(ctx, conn))
+	err = a.finishOnConn(ctx, conn)
+	a.open = err != nil && conn.IsClosed()
+	return lost(conn.Conn, err)
 }
 
 // takeOver decides what becomes of a job that an earlier attempt began. It
@@ -113,6 +122,11 @@ func (a *attempt) unfinished(ctx context.Context, conn *tenantdb.Conn, cause err
 	if !errors.As(cause, &cancel) && !errors.As(cause, &snooze) {
 		return fmt.Errorf("%w (%w)", errUnsafe, cause)
 	}
+	return a.release(ctx, conn, cause)
+}
+
+// release takes the claim back.
+func (a *attempt) release(ctx context.Context, conn *tenantdb.Conn, cause error) error {
 	if _, err := conn.Exec(ctx, releaseJob, a.place.OrgID, a.meta.UID); err != nil {
 		return fmt.Errorf("%w (taking its claim back: %w)", errUnsafe, err)
 	}

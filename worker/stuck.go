@@ -91,7 +91,7 @@ func (w *Worker) lend(do func()) {
 
 // known is the attempt as it was when it began, read from its row once more.
 func (a *attempt) known() *attempt {
-	known := &attempt{w: a.w, kind: a.kind, row: a.row, started: a.started, handling: a.handling}
+	known := &attempt{w: a.w, kind: a.kind, row: a.row, started: a.started, handling: a.handling, open: true}
 	_ = known.read() // a did it without an error
 	return known
 }

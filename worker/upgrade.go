@@ -32,7 +32,7 @@ func (a *attempt) upgradeIfOlder(ctx context.Context, cause error) (bool, error)
 		if len(applied) > 0 {
 			a.w.cfg.Logger.InfoContext(ctx, "upgraded Headgate's schema in a tenant database", "database", owner.Database, "applied", applied)
 		}
-		return err
+		return lost(conn.Conn, err)
 	})
 	if err != nil {
 		return false, fmt.Errorf("upgrading Headgate's schema in database %s: %w", owner.Database, err)

@@ -32,16 +32,18 @@ func (a *attempt) verdict(ctx context.Context, err error) verdict {
 	}
 	var snooze *jobs.SnoozeError
 	var cancel *jobs.CancelError
+	var unsettled *unsettledError
 	switch {
+	case errors.As(err, &unsettled): // not ended, whatever else is true
 	case errors.As(err, &snooze):
 		return verdict{state: jobs.Snoozed, wait: snooze.For, err: err}
 	case errors.As(err, &cancel):
 		class := classOf(err)
 		return verdict{state: jobs.Cancelled, class: cmp.Or(publicClass[class], class), err: err}
-	case errors.Is(context.Cause(ctx), rivertype.ErrJobCancelledRemotely):
-		return verdict{state: jobs.Cancelled, err: errors.New("cancelled while it ran")}
 	case errors.Is(err, errUnsafe):
 		return verdict{state: jobs.Cancelled, class: jobs.ClassUnsafe, err: err}
+	case errors.Is(context.Cause(ctx), rivertype.ErrJobCancelledRemotely):
+		return verdict{state: jobs.Cancelled, err: errors.New("cancelled while it ran")}
 	case errors.Is(context.Cause(ctx), errFenced):
 		return verdict{state: jobs.Snoozed, class: jobs.ClassInterrupted, err: errFenced}
 	case a.w.stopping.Load() && ctx.Err() != nil:
@@ -55,12 +57,13 @@ func (a *attempt) verdict(ctx context.Context, err error) verdict {
 	if v.class == jobs.ClassReadOnly && a.kind.form == readOnly {
 		v.class = jobs.ClassJobError // it asked for a transaction that cannot write
 	}
+	last := a.row.Attempt >= a.row.MaxAttempts
 	switch {
-	case endsForGood[v.class]:
+	case endsForGood[v.class] && unsettled == nil:
 		v.state = jobs.Cancelled
-	case notItsFault[v.class]:
+	case notItsFault[v.class], unsettled != nil, last && a.mayBeDone():
 		v.state, v.wait = jobs.Snoozed, a.w.holdFor(err)
-	case a.row.Attempt >= a.row.MaxAttempts:
+	case last:
 		v.state = jobs.Discarded
 	}
 	if public, ok := publicClass[v.class]; ok {

@@ -33,8 +33,9 @@ var cancelColumns = []column[orchestrator.CancelResult]{
 
 func (p *program) jobCancel() *cobra.Command {
 	opts := orchestrator.CancelOpts{}
-	cmd := onJob(p, "cancel", "End a job for good", `End a job for good. One that waits is cancelled at once. One that runs is told to
-stop and its transaction rolled back; until that is known its state is cancelling.`,
+	cmd := onJob(p, "cancel", "End a job for good", `End a job for good. A job that was never begun is cancelled at once. A job that runs is
+told to stop and its transaction rolled back. Of a job that waits between two attempts
+the tenant's ledger is asked first. Until the answer is known the state is cancelling.`,
 		func(ctx context.Context, client *orchestrator.Client, name string) (orchestrator.CancelResult, error) {
 			opts.Actor = p.env("USER")
 			return client.Cancel(ctx, name, &opts)

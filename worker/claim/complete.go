@@ -26,7 +26,7 @@ type end struct {
 	now         *time.Time
 	outcome     *jobs.Outcome // for the history; nil: none
 	followUps   []FollowUp
-	settling    bool // a cancelled job that is not settled yet goes back all the same
+	settling    bool // if it is cancelled it goes back, to be settled
 }
 
 // querier is a pool, where each statement commits by itself, or what stands for a
@@ -106,19 +106,23 @@ const toldSQL = `), told AS (
 // Errors that are not a plain list begin anew: nothing can be appended to them.
 //
 // A job that somebody asked to cancel while it ran ends as cancelled instead of
-// being tried again, as in River's own statement.
+// being tried again, as in River's own statement, if no attempt at it can be open;
+// else it goes back within seconds, to be settled by its tenant's ledger.
 const endSQL = `
 WITH ` + boundSQL + `), e AS (
-    SELECT *, coalesce(state, ($3::text[])[1]) AS next,
+    SELECT *, coalesce(state, ($3::text[])[1]) AS next, coalesce(settling, ($9::boolean[])[1]) AS open,
            coalesce(state, ($3::text[])[1]) IN ('available', 'retryable', 'scheduled') AND NOT coalesce(settling, ($9::boolean[])[1]) AS again` + endColumns + `
 ), ended AS (
     UPDATE river_job j
-    SET state = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN 'cancelled' ELSE e.next::river_job_state END,
+    SET state = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN 'cancelled'
+                     WHEN e.open AND e.next IN ('retryable', 'scheduled') AND j.metadata ? 'cancel_attempted_at' THEN 'available'
+                     ELSE e.next::river_job_state END,
         attempt = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN j.attempt ELSE coalesce(e.attempt, j.attempt) END,
         errors = CASE WHEN e.err IS NULL THEN j.errors WHEN array_ndims(j.errors) = 1 THEN array_append(j.errors, e.err) ELSE ARRAY[e.err] END,
         finalized_at = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN coalesce($28::timestamptz, now())
                             ELSE coalesce(e.finalized_at, j.finalized_at) END,
         scheduled_at = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN j.scheduled_at
+                            WHEN e.open AND j.metadata ? 'cancel_attempted_at' THEN now() + least(e.scheduled_at - $29::timestamptz, interval '5 s')
                             ELSE coalesce(now() + (e.scheduled_at - $29::timestamptz), j.scheduled_at) END,
         metadata = CASE WHEN e.metadata IS NULL THEN j.metadata ELSE j.metadata || e.metadata END
     FROM bound, e

@@ -10,6 +10,8 @@ const (
 	EndSQL           = endSQL
 	EndedBeforeSQL   = endedBeforeSQL
 	GiveBackSQL      = giveBackSQL
+	CancellingSQL    = cancellingSQL
+	EndCancellingSQL = endCancellingSQL
 	TakeHandSQL      = takeHandSQL
 	InHandSQL        = inHandSQL
 	TakeForeignSQL   = takeForeignSQL

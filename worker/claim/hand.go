@@ -56,9 +56,13 @@ type Left struct {
 	Outcome   *jobs.Outcome // for the history
 	FollowUps []FollowUp    // to be inserted if the job succeeds
 
-	// Settling marks an attempt that settles a cancelled job: if it could not,
-	// the job goes back instead of counting as cancelled.
+	// Settling says that an attempt at the job may be open: if it is cancelled
+	// meanwhile and would be tried again, it is tried again soon, to be settled by its
+	// tenant's ledger, instead of counting as cancelled.
 	Settling bool
+
+	// Again is in how long, if the attempt was put off.
+	Again time.Duration
 }
 
 func newHand() *hand {

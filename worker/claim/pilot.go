@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -16,6 +17,7 @@ import (
 	"github.com/riverqueue/river/rivershared/riverpilot"
 	"github.com/riverqueue/river/rivertype"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/internal/fault"
 )
 
@@ -241,10 +243,29 @@ func (p *pilot) take(ctx context.Context, params *riverdriver.JobSetStateIfRunni
 		if e.outcome == nil {
 			left := p.lease.hand.leftBy(claimed{e.id, e.token})
 			e.outcome, e.settling, e.followUps = left.Outcome, left.Settling, left.FollowUps
+			e.goBack(left.Again)
 		}
 		ends = append(ends, e)
 	}
 	return ends
+}
+
+// goBack takes an end as the attempt has left it, not as River has: if somebody cancels
+// a job while it runs, River ends it as cancelled whatever its worker returned, also
+// where that is not known yet.
+func (e *end) goBack(in time.Duration) {
+	if e.state != string(rivertype.JobStateCancelled) || !e.settling || e.outcome == nil {
+		return
+	}
+	switch e.outcome.State {
+	case jobs.Snoozed:
+		e.attempt = ptr(max(e.outcome.Attempt-1, 0))
+	case jobs.Failed:
+	default:
+		return
+	}
+	e.state, e.finalizedAt, e.err = string(rivertype.JobStateAvailable), nil, nil
+	e.scheduledAt = ptr(time.Now().Add(in))
 }
 
 // onlyToken is the beginning of a metadata update that is nothing but the token,

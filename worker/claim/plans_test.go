@@ -79,6 +79,8 @@ func TestPlans(t *testing.T) {
 		{"end", claim.EndSQL, append(slices.Clone(ends), "''", "NULL", "now()"), []string{byID}, 50},
 		{"ended before", claim.EndedBeforeSQL, append(slices.Clone(ends), "''"), []string{byID}, 50},
 		{"give back", claim.GiveBackSQL, []string{idList, falseList, "'w1'", "'lost_worker'", "''"}, []string{byID}, 50},
+		{"cancelling", claim.CancellingSQL, []string{"'102004'", "'" + incarnation(1) + ":4'"}, []string{byID, "river_job_headgate_cancelling"}, 1},
+		{"end cancelling", claim.EndCancellingSQL, []string{"'102004'", "'" + incarnation(1) + ":4'", "'cancelled'"}, []string{byID, "river_job_headgate_cancelling"}, 1},
 		{"take hand", claim.TakeHandSQL, []string{quoted, "3", "1000"}, []string{running}, 50},
 		{"in hand", claim.InHandSQL, []string{quoted}, []string{running}, 50},
 		{"take foreign", claim.TakeForeignSQL, []string{"'1 hour'", "1000"}, []string{running, byState}, runningRows},

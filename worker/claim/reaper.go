@@ -231,7 +231,7 @@ func soleSuspect(hand []inHand) (sole *int64) {
 // wakes the queues. The token of the claim becomes void: an end that comes late
 // must not find it even before the row is claimed again. Cancelled while running
 // stays wanted: the next attempt sees the mark and settles it in the tenant's
-// ledger.
+// ledger. Since when an attempt is unaccounted for stays with the row (jobs.Meta).
 const giveBackSQL = `
 WITH h AS (
     SELECT * FROM unnest($1::bigint[], $2::boolean[]) AS h (id, poisoned)
@@ -242,7 +242,9 @@ WITH h AS (
         attempted_by = CASE WHEN array_ndims(j.attempted_by) = 1
                             THEN j.attempted_by[:array_upper(j.attempted_by, 1) - 1] || (j.attempted_by[array_upper(j.attempted_by, 1)] || ':lost')
                             ELSE ARRAY[':lost'] END,
-        finalized_at = CASE WHEN h.poisoned THEN now() END
+        finalized_at = CASE WHEN h.poisoned THEN now() END,
+        metadata = CASE WHEN jsonb_typeof(j.metadata) = 'object' AND isfinite(coalesce(j.attempted_at, j.created_at)) AND NOT j.metadata ? 'open_since'
+                        THEN j.metadata || jsonb_build_object('open_since', floor(extract(epoch FROM coalesce(j.attempted_at, j.created_at)))) ELSE j.metadata END
     FROM h WHERE j.id = h.id
     RETURNING j.id, j.metadata, j.created_at, j.kind, j.attempt, j.attempted_at, j.queue, h.poisoned
 ), marked AS (
