@@ -30,7 +30,7 @@ func (a *attempt) settle(ctx context.Context) error {
 	var state found
 	var result []byte
 	err := a.w.pools.With(ctx, a.place, func(ctx context.Context, conn *tenantdb.Conn) error {
-		return conn.QueryRow(ctx, tombstoneJob, a.place.OrgID, a.meta.UID, a.w.cfg.LockTimeout.Milliseconds()).Scan(&state, &result)
+		return conn.QueryRow(ctx, tombstoneJob, a.place.OrgID, a.meta.UID, a.lockTimeout().Milliseconds()).Scan(&state, &result)
 	})
 	switch {
 	case sqlstate(err) == "55P03":

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
@@ -62,7 +64,7 @@ func (s *server) heard(place address.Place, now time.Time, err error) event {
 			own.abandoned()
 		}
 		return ""
-	case class == jobs.ClassServerFull:
+	case class == jobs.ClassServerFull && !ownLimit(err):
 		s.limit = max(s.limit/2, 1)
 	case err == nil:
 		s.limit = min(s.limit+1, s.budget)
@@ -81,7 +83,7 @@ func (s *server) heard(place address.Place, now time.Time, err error) event {
 		}
 	}
 	switch {
-	case class == jobs.ClassServerFull:
+	case class == jobs.ClassServerFull && !ownLimit(err):
 		return serverFull
 	case s.breaker.open(): // that has been told
 		return all
@@ -90,6 +92,15 @@ func (s *server) heard(place address.Place, now time.Time, err error) event {
 }
 
 const noSuchDatabase = "3D000"
+
+// ownLimit says of a refusal for want of connections that the limit is the
+// login's or the database's (CONNECTION LIMIT), so that the server may have room
+// for others. All three have one SQLSTATE, and words in the server's language:
+// what tells them apart is the place in Postgres's source.
+func ownLimit(err error) bool {
+	var refused *pgconn.PgError
+	return errors.As(err, &refused) && (refused.Routine == "InitializeSessionUserId" || refused.Routine == "CheckMyDatabase")
+}
 
 // failed notes in the database's own breaker whether it answers.
 func (s *server) failed(place address.Place, now time.Time, silent bool, err error) event {
