@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -342,21 +341,23 @@ func TestAConflictUsesNoAttempt(t *testing.T) {
 	}
 }
 
-// The log of a stuck handler names its tenant and database.
+// The log and the outcome of a stuck handler name its tenant and database.
 func TestAStuckHandlersTenantIsTold(t *testing.T) {
 	t.Parallel()
 	env := jobstest.New(t)
-	env.Database("db1", jobstest.DatabaseOpts{Schema: schema})
+	db := env.Database("db1", jobstest.DatabaseOpts{Schema: schema})
 	env.Tenant("acme", "db1")
-	lines := &strings.Builder{}
 	cfg := env.Config()
-	cfg.Logger, cfg.StuckAfter = lockedLogger(lines), 100*time.Millisecond
+	said := &logWatch{word: `"tenant":"acme","database":"db1","kind":"deaf"`, seen: make(chan struct{})}
+	cfg.Logger, cfg.StuckAfter = lockedLogger(said), 100*time.Millisecond
 	free := make(chan struct{})
-	defer close(free)
-	env.Work(&cfg, func(w *worker.Worker) {
+	w := env.Work(&cfg, func(w *worker.Worker) {
 		worker.InTx(w, func(context.Context, pgx.Tx, *jobs.Job[Deaf]) error { <-free; return nil })
 	})
 	end := env.Run("acme", Deaf{})
-	require.Equal(t, jobs.ClassTimeout, end.Class)
-	require.NotEmpty(t, end.DatabaseID)
+	close(free)
+	require.Equal(t, jobs.ClassTimeout, end.Class, end.Message)
+	require.Equal(t, db.ID, end.DatabaseID)
+	receive(t, said.seen)
+	require.NoError(t, w.Stop(context.Background()))
 }
