@@ -36,6 +36,7 @@ type Job struct {
 
 	Cancel    *jobs.CancelRequest `json:"cancel,omitempty"`    // who wanted it cancelled
 	Tombstone string              `json:"tombstone,omitempty"` // UID of the job that stops this one in its ledger
+	Held      *jobs.Held          `json:"held,omitempty"`      // why attempts in a row used none, since when and how many
 
 	Attempts []jobs.Outcome `json:"attempts,omitempty"` // ended ones, oldest first; Job only
 }
@@ -91,7 +92,7 @@ func scanJob(row pgx.CollectableRow) (j Job, err error) {
 	err = row.Scan(&metadata, &j.ID, &j.Kind, &j.State, &j.Tenant, &j.Database, &j.Queue, &j.Priority,
 		&j.Attempt, &j.MaxAttempts, &j.Args, &j.Tags, &j.EnqueuedAt, &j.ScheduledAt, &j.FinishedAt)
 	meta := readMeta(metadata, j.ID, j.EnqueuedAt)
-	j.UID, j.Schedule, j.RerunOf, j.Cancel, j.Tombstone = meta.UID, meta.Schedule, meta.RerunOf, meta.Cancel, meta.Tombstone
+	j.UID, j.Schedule, j.RerunOf, j.Cancel, j.Tombstone, j.Held = meta.UID, meta.Schedule, meta.RerunOf, meta.Cancel, meta.Tombstone, meta.Held
 	return j, err
 }
 

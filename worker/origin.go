@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -89,6 +90,8 @@ func (a *attempt) classOfWork(ctx context.Context, err error, work *workError) j
 		return jobs.ClassBadArgs
 	case errors.As(err, &escaped):
 		return jobs.ClassEscaped
+	case errors.As(err, &output): // the handler may have closed its connection for it
+		return jobs.ClassOutput
 	case work.idled:
 		return jobs.ClassTimeout
 	case errors.Is(err, errTombstone):
@@ -99,8 +102,6 @@ func (a *attempt) classOfWork(ctx context.Context, err error, work *workError) j
 		return jobs.ClassInterrupted
 	case errors.As(err, &late):
 		return jobs.ClassTimeout
-	case errors.As(err, &output):
-		return jobs.ClassOutput
 	case work.own != nil:
 		return a.classOfStatement(ctx, work.own)
 	}
@@ -120,10 +121,10 @@ func (a *attempt) classOfStatement(ctx context.Context, said *pgconn.PgError) jo
 	case "55P03":
 		return jobs.ClassLockTimeout
 	case "42501":
-		if said.Routine == "ExecWithCheckOptions" { // a policy refuses the row: no GRANT would help
-			return jobs.ClassJobError
+		if strings.HasPrefix(said.Routine, "aclcheck_error") {
+			return jobs.ClassNotPermitted
 		}
-		return jobs.ClassNotPermitted
+		// Else no GRANT would help: a policy refuses a row, a SET or a RAISE says so.
 	case "25006":
 		if a.kind.form != readOnly && a.w.confirms(ctx, a.place, jobs.ClassReadOnly) {
 			return jobs.ClassReadOnly
