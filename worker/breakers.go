@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -83,6 +84,9 @@ const (
 	probeDisk = `SELECT count(*) FROM generate_series(1, 200000)`
 )
 
+// errReadOnly has the probe's session closed, which would keep its default.
+var errReadOnly = errors.New("the session may not write")
+
 // confirms asks a database, on a session that has been reset, whether it is as a
 // handler's statement says: a handler can make its own session read only, and
 // raise any error. A probe that gets no answer confirms nothing.
@@ -92,7 +96,10 @@ func (w *Worker) confirms(ctx context.Context, place address.Place, class jobs.C
 	var confirmed bool
 	err := w.pools.With(ctx, place, func(ctx context.Context, conn *tenantdb.Conn) error {
 		if class == jobs.ClassReadOnly {
-			return conn.QueryRow(ctx, probeReadOnly).Scan(&confirmed)
+			if err := conn.QueryRow(ctx, probeReadOnly).Scan(&confirmed); err != nil || !confirmed {
+				return err
+			}
+			return errReadOnly
 		}
 		return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, `SET LOCAL work_mem = '64kB'`); err != nil {

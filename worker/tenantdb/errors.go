@@ -113,8 +113,10 @@ func byState(code string) jobs.Class {
 		return jobs.ClassAuthFailed
 	case "53300":
 		return jobs.ClassServerFull
-	case "57P01", "57P02", "57P03", "08000", "08001", "08003", "08004", "08006", "3D000":
+	case "57P01", "57P02", "57P03", "08000", "08001", "08003", "08004", "08006":
 		return jobs.ClassUnreachable
+	case "3D000": // the server answers: it has no such database
+		return jobs.ClassWrongDatabase
 	case "25006":
 		return jobs.ClassReadOnly
 	case "53100":

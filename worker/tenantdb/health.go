@@ -55,7 +55,7 @@ const (
 func (s *server) heard(place address.Place, now time.Time, err error) event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	class, state := Classify(err)
+	class, _ := Classify(err)
 	silent := class == jobs.ClassUnreachable || class == jobs.ClassConnectTimeout
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, errTooShort): // that says nothing about the server
@@ -73,7 +73,7 @@ func (s *server) heard(place address.Place, now time.Time, err error) event {
 	own := s.failed(place, now, silent, err)
 	var all event
 	switch {
-	case !silent || state == noSuchDatabase: // whatever the error, the server answers
+	case !silent: // whatever the error, the server answers
 		if s.breaker.succeeded(s.limit) {
 			all = serverAnswers
 		}
@@ -90,8 +90,6 @@ func (s *server) heard(place address.Place, now time.Time, err error) event {
 	}
 	return cmp.Or(all, own)
 }
-
-const noSuchDatabase = "3D000"
 
 // ownLimit says of a refusal for want of connections that the limit is the
 // login's or the database's (CONNECTION LIMIT), so that the server may have room
