@@ -58,6 +58,7 @@ const (
 	ClassSchemaNewer      Class = "schema_newer"      // the database's Headgate schema is newer than this program
 	ClassSchemaOlder      Class = "schema_older"      // ... or older than this program can use
 	ClassUndecryptable    Class = "undecryptable"     // the sealed address cannot be opened
+	ClassUntrusted        Class = "untrusted"         // the worker cannot verify the server's certificate
 	ClassNotPermitted     Class = "not_permitted"     // the login lacks a privilege in the tenant's database
 	ClassOutput           Class = "output"            // a file that the job makes cannot be written (OutputError)
 	ClassTenant           Class = "tenant"            // the tenant is unknown, suspended or being moved

@@ -82,7 +82,7 @@ var notItsFault = map[jobs.Class]bool{
 	jobs.ClassUnreachable: true, jobs.ClassServerFull: true, jobs.ClassAuthFailed: true, jobs.ClassReadOnly: true,
 	jobs.ClassDiskFull: true, jobs.ClassWrongDatabase: true, jobs.ClassSchemaNewer: true, jobs.ClassSchemaOlder: true,
 	jobs.ClassUndecryptable: true, jobs.ClassTenant: true, jobs.ClassInterrupted: true, jobs.ClassConflict: true, classBusy: true,
-	jobs.ClassConnectTimeout: true, jobs.ClassLockTimeout: true, jobs.ClassNotPermitted: true, jobs.ClassOutput: true,
+	jobs.ClassConnectTimeout: true, jobs.ClassLockTimeout: true, jobs.ClassNotPermitted: true, jobs.ClassOutput: true, jobs.ClassUntrusted: true,
 }
 
 // endsForGood are the classes that no further attempt can mend.
