@@ -108,9 +108,6 @@ func New(cfg Config) *Pools {
 // ErrClosed: the Pools was closed.
 var ErrClosed = errors.New("tenant connections are closed")
 
-// heldKey is the context key of the server that a caller holds a connection of.
-type heldKey struct{}
-
 // With runs fn on a connection to place, waiting for one as long as ctx allows.
 // If fn returns nil the connection is reset and kept; after an error or a panic
 // it is closed, so that no state of a failed job can meet the next one. Errors
