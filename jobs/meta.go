@@ -22,12 +22,26 @@ type Meta struct {
 	TraceParent string         `json:"traceparent,omitempty"` // W3C trace context of the enqueuer
 	Cancel      *CancelRequest `json:"cancel_request,omitempty"`
 	Tombstone   string         `json:"tombstone_uid,omitempty"` // UID of the job that stops this one in its ledger; its own if it did so itself
+	Held        *Held          `json:"held,omitempty"`
 
 	// OpenSince is when the oldest attempt began of which nobody knows whether it
 	// has had, or will have, the job's effect: in seconds since 1970, by the central
 	// database's clock. 0: there is none. It moves on when a later attempt finds in
 	// the ledger that nothing had happened by then.
 	OpenSince int64 `json:"open_since,omitempty"`
+}
+
+// Held counts the attempts in a row that ended for a reason that is not the
+// job's own, and used none. An attempt that ends otherwise takes it away.
+type Held struct {
+	Class Class     `json:"class"` // of the last of them
+	Since time.Time `json:"since"` // the end of the first in a row of that class
+	Times int       `json:"times"` // how many in a row of that class
+
+	// BegunSince and Begun are the same for those whose handler had begun, of
+	// whatever class: after Config.UnblamedMost of them attempts are used.
+	BegunSince time.Time `json:"begun_since,omitzero"`
+	Begun      int       `json:"begun,omitempty"`
 }
 
 // CancelRequest says that somebody wants a job to end, and who.

@@ -45,7 +45,7 @@ const (
 	ClassJobError         Class = "job_error"         // the handler returned an error
 	ClassPanic            Class = "panic"             // the handler panicked
 	ClassTimeout          Class = "timeout"           // the attempt's time was up
-	ClassConnectTimeout   Class = "connect_timeout"   // ... or a shorter one, before it had a connection
+	ClassConnectTimeout   Class = "connect_timeout"   // ... or a shorter one, before its handler began
 	ClassStatementTimeout Class = "statement_timeout" // a statement's time was up, or it was cancelled by hand
 	ClassLockTimeout      Class = "lock_timeout"      // a statement waited too long for a lock
 	ClassConflict         Class = "conflict"          // serialisation failure, deadlock, or another attempt holds the key
@@ -58,6 +58,9 @@ const (
 	ClassSchemaNewer      Class = "schema_newer"      // the database's Headgate schema is newer than this program
 	ClassSchemaOlder      Class = "schema_older"      // ... or older than this program can use
 	ClassUndecryptable    Class = "undecryptable"     // the sealed address cannot be opened
+	ClassUntrusted        Class = "untrusted"         // the worker cannot verify the server's certificate
+	ClassNotPermitted     Class = "not_permitted"     // the login lacks a privilege in the tenant's database
+	ClassOutput           Class = "output"            // a file that the job makes cannot be written (OutputError)
 	ClassTenant           Class = "tenant"            // the tenant is unknown, suspended or being moved
 	ClassBadArgs          Class = "bad_args"          // the stored arguments do not fit the kind
 	ClassTombstone        Class = "tombstone"         // the job was cancelled in the tenant's ledger

@@ -33,3 +33,15 @@ func (e *SnoozeError) Error() string { return fmt.Sprintf("snoozed for %s", e.Fo
 // Snooze returns an error by which a handler puts its job off for d (0 means as
 // soon as possible). Its transaction is rolled back and no attempt is used.
 func Snooze(d time.Duration) error { return &SnoozeError{For: max(d, 0)} }
+
+// OutputError says that a file that the job makes could not be written where the
+// worker keeps such files: its disk is full, say. A handler that returns one is
+// run again later and uses no attempt, within Config.UnblamedMost and
+// UnblamedFor of the worker.
+type OutputError struct{ Err error }
+
+// Error says why.
+func (e *OutputError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *OutputError) Unwrap() error { return e.Err }

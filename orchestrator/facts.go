@@ -97,6 +97,10 @@ func explainHeld(job Job) (Fact, bool) {
 	if last == nil || last.Class == "" {
 		return Fact{}, false
 	}
+	if h := job.Held; h != nil && h.Class == last.Class && h.Times > 1 { // the history does not keep all of them
+		fact := fmt.Sprintf("its last %d attempts ended as %s, since %s, and used none: %s", h.Times, h.Class, h.Since.UTC().Format("2006-01-02 15:04:05 UTC"), last.Message)
+		return Fact{Code: CodeLastAttempt, Fact: fact, Since: &h.Since, Next: classSteps[last.Class]}, true
+	}
 	first := len(job.Attempts) - 1
 	for first > 0 && job.Attempts[first-1].Class == last.Class {
 		first--
@@ -122,7 +126,10 @@ var classSteps = map[jobs.Class]string{
 	jobs.ClassUndecryptable:    "give the workers the key that the catalog was sealed with",
 	jobs.ClassConnectTimeout:   "see whether the tenant's server answers slowly, or all connections of its budget are in use: `headgate server list`",
 	jobs.ClassStatementTimeout: "make its statements faster, or give its kind more time (KindOpts.Timeout)",
-	jobs.ClassTimeout:          "make the job faster, or give its kind more time (KindOpts.Timeout)",
+	jobs.ClassTimeout:          "make the job faster, or give its kind more time (KindOpts.Timeout; KindOpts.IdleTimeout if the message names that)",
+	jobs.ClassUntrusted:        "give each worker the certificate that signed the server's: `--root-certs DIR`, and sslrootcert in the address names it",
+	jobs.ClassNotPermitted:     "GRANT the privilege on what the message names TO headgate_job in the tenant's database (a kind with the owner's login: let that own it); the job then goes on by itself",
+	jobs.ClassOutput:           "free some disk where the workers write their files (`--reports`), or let them write there; the message names the file",
 	jobs.ClassLockTimeout:      "see in pg_locks who holds the lock in the tenant's database; the job then goes on by itself and has used no attempt",
 	jobs.ClassConflict:         "nothing: it is tried again; if that happens often, let fewer of these jobs run at once",
 	jobs.ClassEscaped:          "take out of its SQL what ends the transaction or changes the role or tenant",

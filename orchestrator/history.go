@@ -38,6 +38,7 @@ type Job struct {
 
 	Cancel    *jobs.CancelRequest `json:"cancel,omitempty"`    // who wanted it cancelled
 	Tombstone string              `json:"tombstone,omitempty"` // UID of the job that stops this one in its ledger
+	Held      *jobs.Held          `json:"held,omitempty"`      // why attempts in a row used none, since when and how many
 
 	Attempts []jobs.Outcome `json:"attempts,omitempty"` // ended ones, oldest first; Job only
 
@@ -109,7 +110,7 @@ func scanJob(row pgx.CollectableRow) (j Job, err error) {
 		&j.Attempt, &j.MaxAttempts, &j.Args, &tags, &j.EnqueuedAt, &j.ScheduledAt, &j.FinishedAt)
 	meta := readMeta(metadata, j.ID, j.EnqueuedAt.Time)
 	j.Tags, j.named = plainTags(tags), meta.named
-	j.UID, j.Schedule, j.RerunOf, j.Cancel, j.Tombstone = meta.UID, meta.Schedule, meta.RerunOf, meta.Cancel, meta.Tombstone
+	j.UID, j.Schedule, j.RerunOf, j.Cancel, j.Tombstone, j.Held = meta.UID, meta.Schedule, meta.RerunOf, meta.Cancel, meta.Tombstone, meta.Held
 	return j, err
 }
 

@@ -2,9 +2,12 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/claim"
@@ -66,11 +69,52 @@ func (w *Worker) pass(ctx context.Context, b claim.Breaker, place address.Place,
 }
 
 // refusing are the classes of attempts that say of their database that it would
-// refuse the next one too, whoever makes it. A login that is refused is not among
-// them: connections know that by themselves, and until when. Nor is a schema that
-// is newer than this program: other workers may be new enough. A full server counts
-// where no job of the database gets through.
+// refuse the next one too, whoever makes it: an error of the worker's own, before
+// any handler began, or one that a probe of its own has met as well. A login that
+// is refused is not among them: connections know that by themselves, and until
+// when. Nor is a schema that is newer than this program: other workers may be new
+// enough. A full server counts where no job of the database gets through.
 var refusing = map[jobs.Class]bool{jobs.ClassReadOnly: true, jobs.ClassDiskFull: true, jobs.ClassWrongDatabase: true, jobs.ClassServerFull: true}
+
+const (
+	// probeReadOnly tells of a standby, too.
+	probeReadOnly = `SELECT current_setting('transaction_read_only')::boolean`
+
+	// probeDisk has the server write some megabytes, to a temporary file.
+	probeDisk = `SELECT count(*) FROM generate_series(1, 200000)`
+)
+
+// errReadOnly has the probe's session closed, which would keep its default.
+var errReadOnly = errors.New("the session may not write")
+
+// confirms asks a database, on a session that has been reset, whether it is as a
+// handler's statement says: a handler can make its own session read only, and
+// raise any error. A probe that gets no answer confirms nothing.
+func (w *Worker) confirms(ctx context.Context, place address.Place, class jobs.Class) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.LockTimeout)
+	defer cancel()
+	var confirmed bool
+	err := w.pools.With(ctx, place, func(ctx context.Context, conn *tenantdb.Conn) error {
+		if class == jobs.ClassReadOnly {
+			if err := conn.QueryRow(ctx, probeReadOnly).Scan(&confirmed); err != nil || !confirmed {
+				return err
+			}
+			return errReadOnly
+		}
+		return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, `SET LOCAL work_mem = '64kB'`); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, probeDisk)
+			confirmed = sqlstate(err) == "53100"
+			return err
+		})
+	})
+	if err != nil && !confirmed {
+		w.cfg.Logger.WarnContext(ctx, "could not look whether a database is as a job's error says", "database", place.Database, "class", class, "error", err)
+	}
+	return confirmed
+}
 
 // refusals counts, of databases that refuse work, the attempts in a row that met
 // it. A database is forgotten when an attempt succeeds there.
@@ -79,8 +123,7 @@ type refusals struct {
 	inRow map[string]int
 }
 
-// refusedBefore opens a breaker: one may be a job's own doing, which has made its
-// session read-only.
+// refusedBefore opens a breaker: one may have met the moment of a failover.
 const refusedBefore = 3
 
 func (r *refusals) note(database string) (refuses bool) {

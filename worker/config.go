@@ -64,7 +64,17 @@ type Config struct {
 
 	// HoldFor is how long a job waits that cannot run for a reason that is not
 	// its own (its server is down, its tenant is being moved). 0 means 30 seconds.
-	HoldFor time.Duration
+	// When that goes on, the wait grows to a tenth of the time for which it has, at
+	// most HoldMost. 0 means 5 minutes.
+	HoldFor, HoldMost time.Duration
+
+	// UnblamedMost and UnblamedFor bound what uses no attempt although the handler
+	// had begun (its connection broke, it waited too long for a lock, a GRANT is
+	// missing): so many such ends in a row, or, after ten of them, so much time since
+	// the first. Those that follow use attempts. 0 means 300 and 24 hours. What ends an
+	// attempt before its handler begins is not bounded: a server may be down for days.
+	UnblamedMost int
+	UnblamedFor  time.Duration
 
 	// HeartbeatEvery is the time between two signs of life, and DeadAfter how
 	// long another worker's may fail to come before its jobs are given to others.
@@ -147,6 +157,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.StuckAfter = cmp.Or(c.StuckAfter, 5*time.Second)
 	c.MaxStuck = cmp.Or(c.MaxStuck, 5)
+	// A handler in a statement that the server does not end is not stuck: its
+	// connection is given up first.
+	c.Tenants.CancelWait = cmp.Or(c.Tenants.CancelWait, min(3*time.Second, c.StuckAfter*3/5))
+	if c.Tenants.CancelWait >= c.StuckAfter {
+		return c, fmt.Errorf("worker.Config.StuckAfter is %s: give more than Tenants.CancelWait (%s), or a server that is away looks like a handler that is stuck", c.StuckAfter, c.Tenants.CancelWait)
+	}
 	slots := 0
 	for name, n := range c.Queues {
 		if n < 1 || n > 10_000 {
@@ -157,6 +173,12 @@ func (c Config) withDefaults() (Config, error) {
 	c.JobTimeout = cmp.Or(c.JobTimeout, 5*time.Minute)
 	c.LockTimeout = cmp.Or(c.LockTimeout, 5*time.Second)
 	c.HoldFor = cmp.Or(c.HoldFor, 30*time.Second)
+	c.HoldMost = max(cmp.Or(c.HoldMost, 5*time.Minute), c.HoldFor)
+	c.UnblamedMost = cmp.Or(c.UnblamedMost, 300)
+	c.UnblamedFor = cmp.Or(c.UnblamedFor, 24*time.Hour)
+	if c.UnblamedMost < 0 || c.UnblamedFor < 0 {
+		return c, fmt.Errorf("worker.Config.UnblamedMost is %d and UnblamedFor %s: give more than 0, or 0 for the default", c.UnblamedMost, c.UnblamedFor)
+	}
 	c.HeartbeatEvery = cmp.Or(c.HeartbeatEvery, 10*time.Second)
 	c.DeadAfter = cmp.Or(c.DeadAfter, 3*c.HeartbeatEvery)
 	if c.DeadAfter < 3*c.HeartbeatEvery {

@@ -17,30 +17,39 @@ import (
 // execute connects and runs the handler in the form that its kind asks for.
 func (a *attempt) execute(ctx context.Context) error {
 	if a.kind.form == noConn {
-		return late(ctx, a.call(ctx, work{}))
+		return late(ctx, a.mark(nil, a.call(ctx, work{})))
 	}
 	if a.kind.form == settles {
 		return late(ctx, a.bury(ctx))
 	}
-	var unanswered *unansweredCommitError
 	place, err := a.where()
 	if err != nil {
 		return err
 	}
 	err = a.w.pools.With(ctx, place, func(ctx context.Context, conn *tenantdb.Conn) error {
-		switch a.kind.form {
-		case readOnly:
-			return a.readOnly(ctx, conn)
-		case onConn:
-			return a.onConn(ctx, conn)
-		default:
-			return a.transact(ctx, conn, a.entry(), true, func(tx pgx.Tx) error { return a.call(ctx, work{tx: tx}) })
-		}
+		return a.mark(conn, a.run(ctx, conn))
 	})
-	if errors.As(err, &unanswered) {
-		return a.ask(ctx)
+	var unanswered *unansweredCommitError
+	if !errors.As(err, &unanswered) {
+		return late(ctx, err)
 	}
-	return late(ctx, err)
+	answer := a.ask(ctx)
+	if work := (*workError)(nil); errors.Is(answer, errInterrupted) && errors.As(err, &work) && work.idled {
+		return &workError{err: answer, idled: true}
+	}
+	return answer
+}
+
+// run does the work on its connection.
+func (a *attempt) run(ctx context.Context, conn *tenantdb.Conn) error {
+	switch a.kind.form {
+	case readOnly:
+		return a.readOnly(ctx, conn)
+	case onConn:
+		return a.onConn(ctx, conn)
+	default:
+		return a.transact(ctx, conn, a.entry(), true, func(tx pgx.Tx) error { return a.call(ctx, work{tx: tx}) })
+	}
 }
 
 // where is the attempt's place, past a pooler if its kind needs a session.
@@ -101,6 +110,7 @@ func (a *attempt) readOnly(ctx context.Context, conn *tenantdb.Conn) error {
 
 // call runs the handler, and nothing else.
 func (a *attempt) call(ctx context.Context, work work) error {
+	a.called = true
 	a.handling.Store(true)
 	defer a.handling.Store(false)
 	err := a.kind.run(ctx, work, a.info, a.row.EncodedArgs)

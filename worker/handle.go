@@ -36,7 +36,9 @@ type attempt struct {
 	open     bool // what was sent may yet commit
 	stopped  bool // its ledger has a tombstone
 
-	handling *atomic.Bool // while the handler, and none of our own code, is at work
+	handling *atomic.Bool             // while the handler, and none of our own code, is at work
+	resolved *atomic.Pointer[whereTo] // once that is known
+	called   bool                     // the handler has begun
 
 	recovered bool   // the ledger said that it was done before
 	trace     string // of a panic
@@ -47,7 +49,7 @@ type attempt struct {
 // returns tells River what becomes of the row.
 func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) error {
 	fault.Point(fault.Fetched)
-	a := &attempt{w: w, kind: k, row: row, started: time.Now(), handling: &atomic.Bool{}}
+	a := &attempt{w: w, kind: k, row: row, started: time.Now(), handling: &atomic.Bool{}, resolved: &atomic.Pointer[whereTo]{}}
 	if err := river.MetadataSet(ctx, claim.LeaseKey, claim.Token(row.AttemptedBy)); err != nil {
 		return err
 	}
@@ -61,7 +63,14 @@ func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) err
 	}
 	err = a.conclude(ctx, err)
 	end := a.verdict(ctx, err)
-	w.judge(ctx, a.place, end)
+	if a.kind.form != noConn { // which never speaks about a database
+		w.judge(ctx, a.place, end)
+	}
+	if end.held != nil || a.meta.Held != nil {
+		if err := river.MetadataSet(ctx, heldKey, end.held); err != nil {
+			return err
+		}
+	}
 	outcome := a.outcome(end)
 	a.log(ctx, outcome)
 	followUps, err := a.followUps(end)
@@ -71,7 +80,11 @@ func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) err
 	if err != nil {
 		return err
 	}
-	w.lease.Leave(row, claim.Left{Outcome: &outcome, FollowUps: followUps, Settling: !a.closed(), Again: end.wait})
+	left := claim.Left{Outcome: &outcome, FollowUps: followUps, Settling: !a.closed(), Again: end.wait}
+	if end.repeats(a.called) {
+		left.Outcome = nil
+	}
+	w.lease.Leave(row, left)
 	fault.Point(fault.Ended)
 	return end.toRiver()
 }
@@ -166,7 +179,14 @@ func (a *attempt) resolve(ctx context.Context) (err error) {
 	if err != nil {
 		return &resolveError{err}
 	}
+	a.resolved.Store(&whereTo{a.info.Tenant, a.place})
 	return nil
+}
+
+// whereTo is where an attempt is made, and for whom.
+type whereTo struct {
+	tenant jobs.Tenant
+	place  address.Place
 }
 
 // outcome is the history's record of how the attempt ended.

@@ -249,6 +249,10 @@ func (a *attempt) refused(conn *tenantdb.Conn, err error, before guard.State) er
 		return &unansweredCommitError{errOvertaken}
 	case "55P03":
 		return errBusy
+	case "57014":
+		if a.kind.opts.Optimistic { // it can only have waited for the ledger's key
+			return fmt.Errorf("%w (%w)", errBusy, err)
+		}
 	}
 	return fmt.Errorf("marking the job done: %w", err)
 }
@@ -321,8 +325,12 @@ func (a *attempt) appName() string {
 // to look whether the worker is still there: one that is taken for dead must have
 // nothing at work any more, and that takes three heartbeats.
 func (a *attempt) limits() []any {
-	return []any{a.timeout.Milliseconds(), a.w.cfg.LockTimeout.Milliseconds(), a.idleTimeout().Milliseconds(), a.w.cfg.HeartbeatEvery.Milliseconds()}
+	return []any{a.timeout.Milliseconds(), a.lockTimeout().Milliseconds(), a.idleTimeout().Milliseconds(), a.w.cfg.HeartbeatEvery.Milliseconds()}
 }
+
+// lockTimeout is shorter than the attempt's time, so that of two timers on one
+// wait the one that knows what was waited for ends it.
+func (a *attempt) lockTimeout() time.Duration { return min(a.w.cfg.LockTimeout, a.timeout/2) }
 
 func (a *attempt) idleTimeout() time.Duration {
 	if a.kind.opts.IdleTimeout > 0 {

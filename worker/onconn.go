@@ -74,6 +74,7 @@ func (a *attempt) takeOver(ctx context.Context, conn *tenantdb.Conn) (over bool,
 	case jobs.Unsafe:
 		return true, errUnsafe
 	case jobs.Verifiable:
+		a.called = true
 		a.handling.Store(true)
 		happened, err := a.kind.verify(ctx, conn.Conn, a.info, a.row.EncodedArgs)
 		a.handling.Store(false)

@@ -89,7 +89,7 @@ func (a *attempt) conclude(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case a.settling, a.meta.OpenSince != 0 && a.kind.keepsLedger() && classOf(err) == classGone:
+	case a.settling, a.meta.OpenSince != 0 && a.kind.keepsLedger() && !a.called && classOf(err) == classGone:
 		return a.unsettled(err)
 	case !wanted && !byHandler, a.closed(), byHandler && (a.meta.OpenSince == 0 || a.place.DatabaseID == ""):
 		return err // a handler knows what it has done
@@ -128,7 +128,7 @@ const tombstoneJob = `SELECT state, result FROM headgate.tombstone($1, $2, '', $
 func (a *attempt) askTombstone(ctx context.Context, uid string) (state found, result []byte, err error) {
 	err = a.w.pools.With(ctx, a.place, func(ctx context.Context, conn *tenantdb.Conn) error {
 		return lost(conn.Conn, pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-			return tx.QueryRow(ctx, tombstoneJob, a.place.OrgID, uid, a.w.cfg.LockTimeout.Milliseconds()).Scan(&state, &result)
+			return tx.QueryRow(ctx, tombstoneJob, a.place.OrgID, uid, a.lockTimeout().Milliseconds()).Scan(&state, &result)
 		}))
 	})
 	if sqlstate(err) == "55P03" {

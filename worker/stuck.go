@@ -35,7 +35,7 @@ var errExited = errors.New("the handler ended its goroutine (runtime.Goexit)")
 
 // attend makes the attempt and waits for its end, but not for ever for a handler
 // that does not return. It returns the attempt to report, which then is not a
-// itself, still in the handler's hands, but what was known when it began.
+// itself, still in the handler's hands, but what was known when that began.
 func (a *attempt) attend(ctx context.Context) (*attempt, error) {
 	ended := make(chan error, 1)
 	a.w.lend(func() {
@@ -89,10 +89,13 @@ func (w *Worker) lend(do func()) {
 	}()
 }
 
-// known is the attempt as it was when it began, read from its row once more.
+// known is the attempt as it was when its handler began, read from its row once more.
 func (a *attempt) known() *attempt {
-	known := &attempt{w: a.w, kind: a.kind, row: a.row, started: a.started, handling: a.handling, open: true}
+	known := &attempt{w: a.w, kind: a.kind, row: a.row, started: a.started, handling: a.handling, resolved: a.resolved, called: true, open: true}
 	_ = known.read() // a did it without an error
+	if to := a.resolved.Load(); to != nil {
+		known.info.Tenant, known.place, known.info.Database = to.tenant, to.place, to.place.Database
+	}
 	return known
 }
 
@@ -100,7 +103,7 @@ func (a *attempt) known() *attempt {
 func (w *Worker) noteStuck(ctx context.Context, known *attempt, ended <-chan error) {
 	n := w.stuck.Add(1)
 	w.cfg.Logger.ErrorContext(ctx, "a handler ignores the end of its context; its slot is free again, its goroutine and connection are not",
-		"kind", known.row.Kind, "job_uid", known.meta.UID, "stuck", n, "max_stuck", w.cfg.MaxStuck)
+		"tenant", known.info.Tenant.Slug, "database", known.info.Database, "kind", known.row.Kind, "job_uid", known.meta.UID, "stuck", n, "max_stuck", w.cfg.MaxStuck)
 	go func() { // ends with the handler, or with the process
 		err := <-ended
 		w.stuck.Add(-1)

@@ -16,7 +16,7 @@ import (
 // reports whether the attempt is worth making again.
 func (a *attempt) upgradeIfOlder(ctx context.Context, cause error) (bool, error) {
 	var version *migrations.VersionError
-	if !errors.As(cause, &version) || version.Newer() {
+	if a.called || !errors.As(cause, &version) || version.Newer() {
 		return false, cause
 	}
 	owner, err := a.w.cfg.Resolver.ResolveDatabase(ctx, a.place.DatabaseID, jobs.LoginOwner)

@@ -22,6 +22,7 @@ type verdict struct {
 	sqlstate string
 	wait     time.Duration // for Snoozed
 	err      error
+	held     *jobs.Held // how often in a row that was not the job's own fault
 }
 
 // verdict decides, from the attempt's error, whether the job succeeded, is
@@ -49,21 +50,29 @@ func (a *attempt) verdict(ctx context.Context, err error) verdict {
 	case a.w.stopping.Load() && ctx.Err() != nil:
 		return verdict{state: jobs.Snoozed, class: jobs.ClassInterrupted, err: errors.New("the worker was stopped; the job goes on elsewhere")}
 	}
-	v := verdict{state: jobs.Failed, err: err}
-	v.class, v.sqlstate = tenantdb.Classify(err)
-	if own := classOf(err); own != "" {
-		v.class = own
-	}
-	if v.class == jobs.ClassReadOnly && a.kind.form == readOnly {
-		v.class = jobs.ClassJobError // it asked for a transaction that cannot write
-	}
+	return a.blame(ctx, err, unsettled != nil)
+}
+
+// blame is the verdict on an error that is no wish of anybody's. A job that is not
+// settled yet, or may be done, waits for its ledger's answer whatever the error is.
+func (a *attempt) blame(ctx context.Context, err error, unsettled bool) verdict {
+	v, now := verdict{state: jobs.Failed}, time.Now()
+	v.class, v.sqlstate = a.classify(ctx, err)
+	v.err = a.explained(v.class, err)
 	last := a.row.Attempt >= a.row.MaxAttempts
-	switch {
-	case endsForGood[v.class] && unsettled == nil:
+	switch asks := unsettled || last && a.mayBeDone(); {
+	case endsForGood[v.class] && !unsettled:
 		v.state = jobs.Cancelled
-	case notItsFault[v.class], unsettled != nil, last && a.mayBeDone():
-		v.state, v.wait = jobs.Snoozed, a.w.holdFor(err)
-	case last:
+	case asks || notItsFault[v.class]:
+		v.held = a.held(v.class, now)
+		enough := a.blamed(v.held, now)
+		if asks || enough == nil {
+			v.state, v.wait = jobs.Snoozed, a.w.holdFor(err, v.held, now)
+		} else {
+			v.err = fmt.Errorf("%w; %w", v.err, enough)
+		}
+	}
+	if v.state == jobs.Failed && last {
 		v.state = jobs.Discarded
 	}
 	if public, ok := publicClass[v.class]; ok {
@@ -73,26 +82,13 @@ func (a *attempt) verdict(ctx context.Context, err error) verdict {
 	return v
 }
 
-// holdFor is how long a job stays away for a reason that is not its own: as long
-// as the connections know that it will be refused, else HoldFor.
-func (w *Worker) holdFor(err error) time.Duration {
-	var connect *tenantdb.ConnectError
-	if errors.As(err, &connect) && connect.RetryAfter > 0 {
-		return min(connect.RetryAfter, maxHold)
-	}
-	return w.cfg.HoldFor
-}
-
-// maxHold bounds what a job waits for one refusal, so that a new password or
-// address is found within a minute.
-const maxHold = time.Minute
-
 // notItsFault are the classes that a job cannot help: it waits, and no attempt
-// is used.
+// is used (held.go says for how long).
 var notItsFault = map[jobs.Class]bool{
 	jobs.ClassUnreachable: true, jobs.ClassServerFull: true, jobs.ClassAuthFailed: true, jobs.ClassReadOnly: true,
 	jobs.ClassDiskFull: true, jobs.ClassWrongDatabase: true, jobs.ClassSchemaNewer: true, jobs.ClassSchemaOlder: true,
-	jobs.ClassUndecryptable: true, jobs.ClassTenant: true, jobs.ClassInterrupted: true, classBusy: true, jobs.ClassConnectTimeout: true, jobs.ClassLockTimeout: true,
+	jobs.ClassUndecryptable: true, jobs.ClassTenant: true, jobs.ClassInterrupted: true, jobs.ClassConflict: true, classBusy: true,
+	jobs.ClassConnectTimeout: true, jobs.ClassLockTimeout: true, jobs.ClassNotPermitted: true, jobs.ClassOutput: true, jobs.ClassUntrusted: true,
 }
 
 // endsForGood are the classes that no further attempt can mend.
@@ -109,7 +105,8 @@ const (
 
 var publicClass = map[jobs.Class]jobs.Class{classBusy: jobs.ClassConflict, classGone: jobs.ClassTenant, classBadRow: jobs.ClassBadArgs}
 
-// classOf finds the classes that this package gives.
+// classOf finds the classes that this package gives, by types that only this
+// package makes or, before the handler begins, can meet.
 func classOf(err error) jobs.Class {
 	var (
 		panicked *panicError
@@ -128,7 +125,7 @@ func classOf(err error) jobs.Class {
 		return classBadRow
 	case errors.As(err, &args):
 		return jobs.ClassBadArgs
-	case errors.As(err, &escaped), sqlstate(err) == "2D000": // invalid_transaction_termination
+	case errors.As(err, &escaped):
 		return jobs.ClassEscaped
 	case errors.Is(err, errTombstone):
 		return jobs.ClassTombstone

@@ -11,6 +11,7 @@ import (
 	"gocloud.dev/blob/driver"
 	"gocloud.dev/gcerrors"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/report"
 )
 
@@ -47,6 +48,7 @@ func TestFullDiskEndsTheQuery(t *testing.T) {
 	result, err := b.run(t.Context(), t, report.Args{Name: "orders", Query: endless})
 	require.ErrorContains(t, err, "report: writing the file:")
 	require.ErrorContains(t, err, "no space left on device")
+	require.ErrorAs(t, err, new(*jobs.OutputError), "it is not the tenant's server that is full")
 	require.Zero(t, result)
 	require.Less(t, time.Since(began), 20*time.Second)
 }

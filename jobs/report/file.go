@@ -9,6 +9,8 @@ import (
 
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/fileblob"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 // OpenFolder opens a folder of this machine as a bucket. The folder is made if
@@ -34,7 +36,7 @@ func OpenFolder(dir string) (*blob.Bucket, error) {
 // write makes the object key of what fill writes. The object appears whole or
 // not at all: that a write whose context ends before Close leaves nothing is
 // gocloud's contract for every bucket; a folder's does it by a temporary file
-// that Close renames.
+// that Close renames. What the bucket refuses is a *[jobs.OutputError].
 func write(ctx context.Context, bucket *blob.Bucket, key string, fill func(context.Context, io.Writer) (int64, error)) (int64, error) {
 	var local *os.File // set when the bucket is a folder
 	writing, abandon := context.WithCancel(ctx)
@@ -44,17 +46,19 @@ func write(ctx context.Context, bucket *blob.Bucket, key string, fill func(conte
 		BeforeWrite: func(as func(any) bool) error { as(&local); return nil },
 	})
 	if err != nil {
-		return 0, fmt.Errorf("report: creating %s: %w", key, err)
+		return 0, &jobs.OutputError{Err: fmt.Errorf("report: creating %s: %w", key, err)}
 	}
 	rows, err := fill(ctx, object)
 	if err == nil && local != nil {
-		err = local.Sync() // the outcome will be on disk, so must the file be
+		if err = local.Sync(); err != nil { // the outcome will be on disk, so must the file be
+			err = &jobs.OutputError{Err: fmt.Errorf("report: storing %s: %w", key, err)}
+		}
 	}
 	if err != nil {
 		abandon()
 	}
 	if closeErr := object.Close(); err == nil && closeErr != nil {
-		err = fmt.Errorf("report: finishing %s: %w", key, closeErr)
+		err = &jobs.OutputError{Err: fmt.Errorf("report: finishing %s: %w", key, closeErr)}
 	}
 	return rows, err
 }

@@ -66,26 +66,25 @@ func (q *query) stream(ctx context.Context, out io.Writer) (rows int64, err erro
 		record[i], numbers[i] = cell([]byte(column.Name), false), isNumber(column.DataTypeOID)
 	}
 	if err := lines.Write(record); err != nil {
-		return 0, fmt.Errorf("report: writing the file: %w", err)
+		return 0, &jobs.OutputError{Err: fmt.Errorf("report: writing the file: %w", err)}
 	}
 	for ; reader.NextRow(); rows++ {
 		for i, value := range reader.Values() {
 			record[i] = cell(value, numbers[i])
 		}
 		if err := lines.Write(record); err != nil {
-			return 0, fmt.Errorf("report: writing the file: %w", err)
+			return 0, &jobs.OutputError{Err: fmt.Errorf("report: writing the file: %w", err)}
 		}
 	}
 	lines.Flush()
 	if err := lines.Error(); err != nil {
-		return 0, fmt.Errorf("report: writing the file: %w", err)
+		return 0, &jobs.OutputError{Err: fmt.Errorf("report: writing the file: %w", err)}
 	}
 	return rows, nil
 }
 
 // checkEnd judges how the query ended. An error that comes of an attempt to
-// write ends the job, and its code goes no further: to the worker 25006 means
-// that the server is read only for everybody. EXPLAIN ANALYZE CREATE TABLE AS
+// write ends the job: no further attempt could do better. EXPLAIN ANALYZE CREATE TABLE AS
 // is not refused by a read only transaction, so its tag is.
 func checkEnd(tag pgconn.CommandTag, err error) error {
 	var refused *pgconn.PgError

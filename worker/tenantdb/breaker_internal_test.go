@@ -72,41 +72,46 @@ func TestTheBreakerOfAServer(t *testing.T) {
 	require.False(t, s.breaker.open())
 }
 
-// One database that does not answer says nothing about its server, nor does one
-// that is not there any more: the others go on.
+// One database that does not answer says nothing about its server: the others go on.
 func TestTheBreakerOfADatabase(t *testing.T) {
-	gone := &pgconn.PgError{Code: noSuchDatabase, Message: "no such database"}
-	for name, err := range map[string]error{
-		"refused": unreachable(at("a")),
-		"dropped": &ConnectError{Database: "a", Class: jobs.ClassUnreachable, Err: gone},
-	} {
-		t.Run(name, func(t *testing.T) {
-			now := time.Now()
-			s := breakerServer()
-			var events []event
-			for range 20 {
-				if s.admit(at("a"), now) != nil {
-					continue
-				}
-				if e := s.heard(at("a"), now, err); e != "" {
-					events = append(events, e)
-				}
-			}
-			require.Equal(t, []event{databaseSilent}, events)
-			require.ErrorContains(t, s.admit(at("a"), now), "database a does not answer since")
-			require.NoError(t, s.admit(at("b"), now))
-			require.Empty(t, s.heard(at("b"), now, nil))
-			now = now.Add(lastPause * 2)
-			for len(events) < 2 {
-				require.NoError(t, s.admit(at("a"), now))
-				if e := s.heard(at("a"), now, nil); e != "" {
-					events = append(events, e)
-				}
-			}
-			require.Equal(t, databaseThere, events[1])
-			require.Empty(t, s.failing)
-		})
+	err, now := unreachable(at("a")), time.Now()
+	s := breakerServer()
+	var events []event
+	for range 20 {
+		if s.admit(at("a"), now) != nil {
+			continue
+		}
+		if e := s.heard(at("a"), now, err); e != "" {
+			events = append(events, e)
+		}
 	}
+	require.Equal(t, []event{databaseSilent}, events)
+	require.ErrorContains(t, s.admit(at("a"), now), "database a does not answer since")
+	require.NoError(t, s.admit(at("b"), now))
+	require.Empty(t, s.heard(at("b"), now, nil))
+	now = now.Add(lastPause * 2)
+	for len(events) < 2 {
+		require.NoError(t, s.admit(at("a"), now))
+		if e := s.heard(at("a"), now, nil); e != "" {
+			events = append(events, e)
+		}
+	}
+	require.Equal(t, databaseThere, events[1])
+	require.Empty(t, s.failing)
+}
+
+// A database that is not there any more is no server's silence: it opens no
+// breaker of connections.
+func TestADroppedDatabaseIsNoSilence(t *testing.T) {
+	s, now := breakerServer(), time.Now()
+	gone := connectError(context.Background(), at("a"), &pgconn.PgError{Code: "3D000", Message: "no such database"})
+	class, _ := Classify(gone)
+	require.Equal(t, jobs.ClassWrongDatabase, class)
+	for range 20 {
+		require.NoError(t, s.admit(at("a"), now))
+		require.Empty(t, s.heard(at("a"), now, gone))
+	}
+	require.Empty(t, s.failing)
 }
 
 // A server without a free connection is asked for half as many, and for one more

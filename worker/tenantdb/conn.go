@@ -15,6 +15,7 @@ import (
 // Conn is one connection as [Pools.With] lends it.
 type Conn struct {
 	*pgx.Conn
+	wire    *wire
 	key     key
 	version int       // of the address that it was made to
 	used    time.Time // when it came back last

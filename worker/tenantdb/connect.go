@@ -136,6 +136,11 @@ func dialer(transport address.Transport, timeout time.Duration) pgconn.DialFunc 
 	return d.DialContext
 }
 
+// rootCertError: this worker lacks a certificate that an address names.
+type rootCertError struct{ error }
+
+func (e *rootCertError) Unwrap() error { return e.error }
+
 // tlsConfig verifies the server's certificate: its chain always, its name
 // unless the address says verify-ca.
 func tlsConfig(dir string, a address.Address) (*tls.Config, error) {
@@ -143,11 +148,11 @@ func tlsConfig(dir string, a address.Address) (*tls.Config, error) {
 	if a.RootCert != "" {
 		pem, err := os.ReadFile(filepath.Join(dir, a.RootCert+".crt")) //nolint:gosec // a bare name, by the address policy
 		if err != nil {
-			return nil, fmt.Errorf("reading root certificate %q: %w", a.RootCert, err)
+			return nil, &rootCertError{fmt.Errorf("reading root certificate %q: %w", a.RootCert, err)}
 		}
 		cfg.RootCAs = x509.NewCertPool()
 		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("root certificate %q holds no PEM certificate", a.RootCert)
+			return nil, &rootCertError{fmt.Errorf("root certificate %q holds no PEM certificate", a.RootCert)}
 		}
 	}
 	if a.SSLMode == "verify-ca" {
@@ -166,8 +171,10 @@ func verifyChain(state tls.ConnectionState, roots *x509.CertPool) error {
 	for _, cert := range state.PeerCertificates[1:] {
 		opts.Intermediates.AddCert(cert)
 	}
-	_, err := state.PeerCertificates[0].Verify(opts)
-	return err
+	if _, err := state.PeerCertificates[0].Verify(opts); err != nil {
+		return &tls.CertificateVerificationError{UnverifiedCertificates: state.PeerCertificates, Err: err}
+	}
+	return nil
 }
 
 const whoami = `SELECT database_id::text, version, serves FROM headgate.whoami()`

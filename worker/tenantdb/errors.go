@@ -3,6 +3,7 @@ package tenantdb
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -49,6 +50,7 @@ var nextStep = map[jobs.Class]string{
 	jobs.ClassUnreachable:    "; the job waits and is tried again",
 	jobs.ClassServerFull:     "; the job waits and is tried again",
 	jobs.ClassConnectTimeout: "; the job waits and is tried again",
+	jobs.ClassUntrusted:      "; give the worker the certificate that signed the server's (`--root-certs DIR`, named by sslrootcert)",
 	jobs.ClassUndecryptable:  "; start the worker with the key that sealed it, or store the address again",
 	jobs.ClassWrongDatabase:  "; correct the address, or remove the database from the catalog",
 	jobs.ClassSchemaNewer:    "",
@@ -89,10 +91,14 @@ func classifyCause(err error) (jobs.Class, string) {
 	}
 	var version *migrations.VersionError
 	var network net.Error
+	var certificate *tls.CertificateVerificationError
+	var root *rootCertError
 	var dial *net.OpError
 	switch {
 	case errors.Is(err, address.ErrUndecryptable):
 		return jobs.ClassUndecryptable, ""
+	case errors.As(err, &certificate), errors.As(err, &root):
+		return jobs.ClassUntrusted, ""
 	case errors.Is(err, ErrWrongDatabase):
 		return jobs.ClassWrongDatabase, ""
 	case errors.As(err, &version) && version.Newer():
@@ -113,8 +119,10 @@ func byState(code string) jobs.Class {
 		return jobs.ClassAuthFailed
 	case "53300":
 		return jobs.ClassServerFull
-	case "57P01", "57P02", "57P03", "08000", "08001", "08003", "08004", "08006", "3D000":
+	case "57P01", "57P02", "57P03", "08000", "08001", "08003", "08004", "08006":
 		return jobs.ClassUnreachable
+	case "3D000": // the server answers: it has no such database
+		return jobs.ClassWrongDatabase
 	case "25006":
 		return jobs.ClassReadOnly
 	case "53100":

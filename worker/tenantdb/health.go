@@ -6,6 +6,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
@@ -53,7 +55,7 @@ const (
 func (s *server) heard(place address.Place, now time.Time, err error) event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	class, state := Classify(err)
+	class, _ := Classify(err)
 	silent := class == jobs.ClassUnreachable || class == jobs.ClassConnectTimeout
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, errTooShort): // that says nothing about the server
@@ -62,7 +64,7 @@ func (s *server) heard(place address.Place, now time.Time, err error) event {
 			own.abandoned()
 		}
 		return ""
-	case class == jobs.ClassServerFull:
+	case class == jobs.ClassServerFull && !ownLimit(err):
 		s.limit = max(s.limit/2, 1)
 	case err == nil:
 		s.limit = min(s.limit+1, s.budget)
@@ -71,7 +73,7 @@ func (s *server) heard(place address.Place, now time.Time, err error) event {
 	own := s.failed(place, now, silent, err)
 	var all event
 	switch {
-	case !silent || state == noSuchDatabase: // whatever the error, the server answers
+	case !silent: // whatever the error, the server answers
 		if s.breaker.succeeded(s.limit) {
 			all = serverAnswers
 		}
@@ -81,7 +83,7 @@ func (s *server) heard(place address.Place, now time.Time, err error) event {
 		}
 	}
 	switch {
-	case class == jobs.ClassServerFull:
+	case class == jobs.ClassServerFull && !ownLimit(err):
 		return serverFull
 	case s.breaker.open(): // that has been told
 		return all
@@ -89,7 +91,14 @@ func (s *server) heard(place address.Place, now time.Time, err error) event {
 	return cmp.Or(all, own)
 }
 
-const noSuchDatabase = "3D000"
+// ownLimit says of a refusal for want of connections that the limit is the
+// login's or the database's (CONNECTION LIMIT), so that the server may have room
+// for others. All three have one SQLSTATE, and words in the server's language:
+// what tells them apart is the place in Postgres's source.
+func ownLimit(err error) bool {
+	var refused *pgconn.PgError
+	return errors.As(err, &refused) && (refused.Routine == "InitializeSessionUserId" || refused.Routine == "CheckMyDatabase")
+}
 
 // failed notes in the database's own breaker whether it answers.
 func (s *server) failed(place address.Place, now time.Time, silent bool, err error) event {

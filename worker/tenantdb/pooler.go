@@ -1,6 +1,7 @@
 package tenantdb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -128,7 +129,7 @@ func untold(place address.Place, err error) error {
 // byPooler tells what a pooler means. PgBouncer has one code for all it says
 // itself: 08P01.
 func byPooler(err *pgconn.PgError) jobs.Class {
-	if err.Code != "08P01" || err.Severity != "FATAL" {
+	if err.Code != "08P01" || !fatal(err) {
 		return ""
 	}
 	for _, known := range []struct {
@@ -154,5 +155,12 @@ func byPooler(err *pgconn.PgError) jobs.Class {
 // by the pooler before it, so that the server may have done what it was asked.
 func Ended(err error) bool {
 	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && (pgErr.Severity == "FATAL" || pgErr.Severity == "PANIC")
+	return errors.As(err, &pgErr) && fatal(pgErr)
+}
+
+// fatal compares what is not in the server's language. Some poolers send only the
+// severity that is, in English.
+func fatal(err *pgconn.PgError) bool {
+	severity := cmp.Or(err.SeverityUnlocalized, err.Severity)
+	return severity == "FATAL" || severity == "PANIC"
 }

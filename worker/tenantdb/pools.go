@@ -86,6 +86,8 @@ type Pools struct {
 	closed  bool               // guarded by mu
 	unused  chan struct{}      // closed when closed and users is 0
 
+	clock clock
+
 	ends sync.WaitGroup // connections being closed
 	stop context.CancelFunc
 	done chan struct{}
@@ -106,9 +108,6 @@ func New(cfg Config) *Pools {
 // ErrClosed: the Pools was closed.
 var ErrClosed = errors.New("tenant connections are closed")
 
-// heldKey is the context key of the server that a caller holds a connection of.
-type heldKey struct{}
-
 // With runs fn on a connection to place, waiting for one as long as ctx allows.
 // If fn returns nil the connection is reset and kept; after an error or a panic
 // it is closed, so that no state of a failed job can meet the next one. Errors
@@ -127,6 +126,7 @@ func (p *Pools) With(ctx context.Context, place address.Place, fn func(ctx conte
 		return err
 	}
 	s.use(c, ctx)
+	c.wire.lend()
 	healthy := false
 	defer func() {
 		s.use(c, nil)
@@ -228,7 +228,8 @@ func (p *Pools) try(ctx context.Context, s *server, place address.Place) (*Conn,
 		return nil, err
 	}
 	began := time.Now()
-	made, err := p.dial(ctx, place)
+	w := &wire{clock: &p.clock}
+	made, err := p.dial(ctx, place, w)
 	if err != nil && ctx.Err() != nil && time.Since(began) < enough {
 		err = fmt.Errorf("%w: %w", errTooShort, err)
 	}
@@ -239,12 +240,13 @@ func (p *Pools) try(ctx context.Context, s *server, place address.Place) (*Conn,
 	if err != nil {
 		return nil, err
 	}
-	return &Conn{Conn: made, key: keyOf(place), version: place.Version, used: time.Now(),
+	w.made.Store(true)
+	return &Conn{Conn: made, wire: w, key: keyOf(place), version: place.Version, used: time.Now(),
 		pins: pins(place.Pooler, made), pooled: place.Pooler == address.TransactionPooler, place: place}, nil
 }
 
 // dial connects, and asks whose database it is.
-func (p *Pools) dial(ctx context.Context, place address.Place) (*pgx.Conn, error) {
+func (p *Pools) dial(ctx context.Context, place address.Place, w *wire) (*pgx.Conn, error) {
 	cfg, err := neutralConfig()
 	if err != nil {
 		return nil, fmt.Errorf("preparing connections to database %s: %w", place.Database, err)
@@ -253,6 +255,7 @@ func (p *Pools) dial(ctx context.Context, place address.Place) (*pgx.Conn, error
 		return nil, err
 	}
 	behind(place.Pooler, cfg)
+	cfg.OnPgError, cfg.DialFunc = w.hear, w.dial(cfg.DialFunc)
 	made, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, untold(place, err)
@@ -336,16 +339,23 @@ func (p *Pools) Open() (n int) {
 	return n
 }
 
-// closeIdleLoop ends when ctx does.
+// closeIdleLoop closes idle connections and moves the clock, until ctx ends.
 func (p *Pools) closeIdleLoop(ctx context.Context) {
 	defer close(p.done)
-	tick := time.NewTicker(max(p.cfg.IdleTimeout/2, 10*time.Millisecond))
-	defer tick.Stop()
+	sweep := time.NewTicker(max(p.cfg.IdleTimeout/2, 10*time.Millisecond))
+	defer sweep.Stop()
+	ticks := time.NewTicker(tick)
+	defer ticks.Stop()
+	last := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-tick.C:
+		case <-ticks.C:
+			now := time.Now()
+			p.clock.passed(now.Sub(last))
+			last = now
+		case now := <-sweep.C:
 			p.closeIdle(now.Add(-p.cfg.IdleTimeout))
 			p.refused.sweep(now)
 		}

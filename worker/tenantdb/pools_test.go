@@ -152,7 +152,7 @@ func TestConnectErrors(t *testing.T) {
 	}{
 		"wrong password":   {func(a *address.Address) { a.Password = address.NewSecret("planted-wrong") }, jobs.ClassAuthFailed},
 		"unknown role":     {func(a *address.Address) { a.User = "nobody_here" }, jobs.ClassAuthFailed},
-		"unknown database": {func(a *address.Address) { a.Database = "hg_nowhere" }, jobs.ClassUnreachable},
+		"unknown database": {func(a *address.Address) { a.Database = "hg_nowhere" }, jobs.ClassWrongDatabase},
 		"no server":        {func(a *address.Address) { a.Host += "-gone" }, jobs.ClassUnreachable},
 		"another's":        {func(a *address.Address) { *a = env.Database("other", jobstest.DatabaseOpts{}).Job }, jobs.ClassWrongDatabase},
 	} {
@@ -224,4 +224,30 @@ func TestARefusedLoginIsNotTriedAgain(t *testing.T) {
 	}
 	require.NoError(t, pools.With(ctx, old, nothing))
 	require.Equal(t, 2, logins)
+}
+
+// A login, or a database, that may have no more connections says nothing about
+// its server's: the process goes on asking for as many. All have one SQLSTATE, and
+// words in the server's language.
+func TestALimitOfOneLoginIsNotTheServers(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	_, db, pools, place := setup(t, tenantdb.Config{MaxConns: 16})
+	nothing := func(context.Context, *tenantdb.Conn) error { return nil }
+	limit := func(of string, n int) {
+		t.Helper()
+		_, err := db.Pool.Exec(ctx, fmt.Sprintf(`ALTER %s CONNECTION LIMIT %d`, of, n))
+		require.NoError(t, err)
+	}
+	for _, of := range []string{"ROLE " + db.Job.User, "DATABASE " + db.Job.Database} {
+		limit(of, 0)
+		for range 3 {
+			class, state := tenantdb.Classify(pools.With(ctx, place, nothing))
+			require.Equal(t, jobs.ClassServerFull, class, of)
+			require.Equal(t, "53300", state)
+		}
+		require.Equal(t, 16, pools.Servers()[0].Limit, of)
+		limit(of, -1)
+	}
+	require.NoError(t, pools.With(ctx, place, nothing))
 }

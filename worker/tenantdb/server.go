@@ -65,6 +65,9 @@ type waiter struct {
 	bypassed int        // how often others went first since
 }
 
+// heldKey is the context key of the server that a caller holds a connection of.
+type heldKey struct{}
+
 // affinity bounds how often one who needs a place lets others go first, who can
 // use the connection as it is.
 const affinity = 8

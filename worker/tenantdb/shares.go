@@ -82,9 +82,9 @@ func (p *Pools) report(ctx context.Context, s *server, place address.Place, what
 		}
 		return
 	}
-	class, state := Classify(err)
+	class, _ := Classify(err)
 	silence := err
-	if class != jobs.ClassUnreachable && class != jobs.ClassConnectTimeout || state == noSuchDatabase || errors.Is(err, context.Canceled) {
+	if class != jobs.ClassUnreachable && class != jobs.ClassConnectTimeout || errors.Is(err, context.Canceled) {
 		silence = nil
 	}
 	opened := OpenedNone

@@ -8,9 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -43,11 +45,22 @@ func TestTLS(t *testing.T) {
 			require.Equal(t, c.ok, err == nil, "%v", err)
 			if err == nil {
 				require.NoError(t, conn.Close())
+				return
 			}
+			class, _ := Classify(connectError(t.Context(), address.Place{}, err))
+			require.Equal(t, jobs.ClassUntrusted, class, "%v", err)
 		})
 	}
 	_, err := tlsConfig(certs, address.Address{RootCert: "missing"})
 	require.ErrorContains(t, err, `root certificate "missing"`)
+	// One worker that lacks it opens no breaker for all.
+	s, place := breakerServer(), at("a")
+	for range 20 {
+		require.NoError(t, s.admit(place, time.Now()))
+		require.Empty(t, s.heard(place, time.Now(), connectError(t.Context(), place, err)))
+	}
+	class, _ := Classify(connectError(t.Context(), place, err))
+	require.Equal(t, jobs.ClassUntrusted, class)
 	_, err = tlsConfig(certs, address.Address{RootCert: "empty"})
 	require.ErrorContains(t, err, `holds no PEM certificate`)
 }
