@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/orchestrator/calendar"
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // ErrUnknownCalendar: no exclusion calendar has that name.
@@ -41,7 +42,7 @@ ON CONFLICT (name) DO UPDATE SET days = excluded.days`
 // SetCalendar stores an exclusion calendar under its name, anew or instead of the
 // one that has it. Schedules that name it go by it from their next occurrence on.
 func (c *Client) SetCalendar(ctx context.Context, name string, ranges []calendar.DayRange) error {
-	return pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error { return c.SetCalendarTx(ctx, tx, name, ranges) })
+	return central.Write(ctx, c.pool, func(tx pgx.Tx) error { return c.SetCalendarTx(ctx, tx, name, ranges) })
 }
 
 // SetCalendarTx is SetCalendar inside the caller's transaction.
@@ -64,7 +65,7 @@ func (c *Client) SetCalendarTx(ctx context.Context, tx pgx.Tx, name string, rang
 
 // Calendars returns all exclusion calendars by name.
 func (c *Client) Calendars(ctx context.Context) (found map[string]calendar.Days, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = central.Read(ctx, c.pool, func(tx pgx.Tx) error {
 		found, err = readCalendars(ctx, tx, nil)
 		return err
 	})
@@ -77,7 +78,7 @@ const deleteCalendar = `DELETE FROM headgate.calendars WHERE name = $1`
 
 // DeleteCalendar removes an exclusion calendar that no schedule names.
 func (c *Client) DeleteCalendar(ctx context.Context, name string) error {
-	return pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error { return c.DeleteCalendarTx(ctx, tx, name) })
+	return central.Write(ctx, c.pool, func(tx pgx.Tx) error { return c.DeleteCalendarTx(ctx, tx, name) })
 }
 
 // DeleteCalendarTx is DeleteCalendar inside the caller's transaction.

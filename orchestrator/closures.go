@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/orchestrator/calendar"
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // Closure is a time in which schedules of a tenant, or of all tenants of a server,
@@ -44,7 +45,7 @@ ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, tenant_id = excluded.tena
 // SetClosure stores a blackout or a maintenance window under its name, anew or
 // instead of the one that has it. It counts from the next firing on.
 func (c *Client) SetClosure(ctx context.Context, cl Closure) error {
-	return pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error { return c.SetClosureTx(ctx, tx, cl) })
+	return central.Write(ctx, c.pool, func(tx pgx.Tx) error { return c.SetClosureTx(ctx, tx, cl) })
 }
 
 const serverIsThere = `SELECT EXISTS (SELECT FROM headgate.servers WHERE name = $1)`
@@ -119,7 +120,7 @@ ORDER BY c.name`
 
 // Closures returns all blackouts and maintenance windows by name.
 func (c *Client) Closures(ctx context.Context) (all []Closure, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = central.Read(ctx, c.pool, func(tx pgx.Tx) error {
 		_, err := readClosures(ctx, tx, &all)
 		return err
 	})

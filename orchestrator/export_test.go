@@ -8,6 +8,9 @@ var (
 	Sweep   = (*Janitor).runOnce
 )
 
+// LockFleets is what who changes a selector schedule executes first.
+const LockFleets = lockFleets
+
 // JanitorLock is what a test takes to keep janitors from working.
 const JanitorLock = janitorLock
 

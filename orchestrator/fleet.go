@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // Fleet is a schedule for all tenants of a selector. Each has a Schedule of its
@@ -94,7 +95,7 @@ const syncFleet = `SELECT headgate.sync_fleets($1, NULL)`
 // and makes, changes and removes the schedules of its tenants, all in one
 // transaction. Their next times are computed within a second.
 func (c *Client) SetFleet(ctx context.Context, params FleetParams) (fleet Fleet, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) error {
 		fleet, err = c.SetFleetTx(ctx, tx, params)
 		return err
 	})
@@ -220,7 +221,7 @@ func (c *Client) fleet(ctx context.Context, tx pgx.Tx, name string) (Fleet, erro
 
 // Fleets returns all fleets by name.
 func (c *Client) Fleets(ctx context.Context) (fleets []Fleet, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = central.Read(ctx, c.pool, func(tx pgx.Tx) error {
 		fleets, err = readFleets(ctx, tx, "")
 		return err
 	})
@@ -229,7 +230,7 @@ func (c *Client) Fleets(ctx context.Context) (fleets []Fleet, err error) {
 
 // GetFleet returns one fleet. The error matches ErrUnknownSchedule.
 func (c *Client) GetFleet(ctx context.Context, name string) (fleet Fleet, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = central.Read(ctx, c.pool, func(tx pgx.Tx) error {
 		fleet, err = c.fleet(ctx, tx, name)
 		return err
 	})
@@ -248,7 +249,7 @@ type FleetEdit struct {
 // ErrUnknownSchedule, or ErrScheduleConflict where it has another version by now or
 // comes from a file, which says what it is.
 func (c *Client) EditFleet(ctx context.Context, name string, edit FleetEdit) (fleet Fleet, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) error {
 		fleet, err = c.EditFleetTx(ctx, tx, name, edit)
 		return err
 	})
@@ -301,7 +302,7 @@ const deleteFleet = `DELETE FROM headgate.fleets WHERE id = $1`
 
 // DeleteFleet removes a fleet and the schedules that its tenants have of it.
 func (c *Client) DeleteFleet(ctx context.Context, name, actor string) error {
-	return pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error { return c.DeleteFleetTx(ctx, tx, name, actor) })
+	return central.Write(ctx, c.pool, func(tx pgx.Tx) error { return c.DeleteFleetTx(ctx, tx, name, actor) })
 }
 
 // DeleteFleetTx is DeleteFleet inside the caller's transaction.

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/orchestrator/calendar"
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // ForecastSlot is ten minutes of one server.
@@ -68,7 +69,7 @@ func (c *Client) Forecast(ctx context.Context, from time.Time, length time.Durat
 	if length <= 0 || length > 7*24*time.Hour {
 		return nil, fmt.Errorf("forecast of %s: give up to 7 days", length)
 	}
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = central.Read(ctx, c.pool, func(tx pgx.Tx) error {
 		now, err := clock(ctx, tx)
 		if err != nil {
 			return err

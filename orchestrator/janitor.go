@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // JanitorConfig is what lives as long as a Janitor. The zero value works.
@@ -155,7 +157,7 @@ const janitorPatience = `SET LOCAL lock_timeout = '1s'`
 // locked runs work in a transaction of its own, or not at all while another
 // janitor is at work.
 func (j *Janitor) locked(ctx context.Context, doing string, work func(tx pgx.Tx) error) error {
-	err := pgx.BeginFunc(ctx, j.client.pool, func(tx pgx.Tx) error {
+	err := central.Write(ctx, j.client.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, janitorPatience); err != nil {
 			return err
 		}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // Limit is what is allowed at once, or in a period. nil is no limit of that sort.
@@ -113,7 +115,7 @@ RETURNING max_running, NULL::int, NULL::float8, NULL::int, NULL::float8`
 // queue any name is taken, for its work may come later. Errors are a
 // *catalog.InputError, or match jobs.ErrUnknownTenant.
 func (c *Client) SetLimit(ctx context.Context, limit Limit) (set Limit, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) (err error) {
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) (err error) {
 		set, err = c.SetLimitTx(ctx, tx, limit)
 		return err
 	})
@@ -195,7 +197,7 @@ RETURNING max_running, NULL::int, NULL::float8, NULL::int, NULL::float8`
 // ClearLimit takes limits away: those that fields names, all if it names none. It
 // returns what is left. The error matches ErrNoLimit if none of them was set.
 func (c *Client) ClearLimit(ctx context.Context, scope Scope, name string, fields LimitFields) (left Limit, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) (err error) {
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) (err error) {
 		left, err = c.ClearLimitTx(ctx, tx, scope, name, fields)
 		return err
 	})

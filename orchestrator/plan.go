@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/orchestrator/calendar"
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // ScheduleFile is what a file of schedules says: fleets and exclusion calendars,
@@ -43,7 +44,7 @@ type PlanStep struct {
 
 // PlanSchedules says what ApplySchedules would do. Nothing is written or locked.
 func (c *Client) PlanSchedules(ctx context.Context, file ScheduleFile) (steps []PlanStep, err error) {
-	err = pgx.BeginTxFunc(ctx, c.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+	err = central.Read(ctx, c.pool, func(tx pgx.Tx) error {
 		steps, err = c.plan(ctx, tx, &file)
 		return err
 	})
@@ -56,7 +57,7 @@ const lockFleets = `SELECT pg_advisory_xact_lock(hashtextextended('headgate.flee
 // returns what it did; a second time that is nothing. What the file had before and
 // has no more is deleted; what is not of this file is left alone.
 func (c *Client) ApplySchedules(ctx context.Context, file ScheduleFile) (steps []PlanStep, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) error {
 		steps, err = c.ApplySchedulesTx(ctx, tx, file)
 		return err
 	})
@@ -329,7 +330,7 @@ func repair(ctx context.Context, tx pgx.Tx, name string) error {
 // that applying it would take, and the tenants' schedules that were changed, paused
 // or broken since, a thousand at most.
 func (c *Client) DriftOf(ctx context.Context, file ScheduleFile) (steps []PlanStep, rows []Drift, err error) {
-	err = pgx.BeginTxFunc(ctx, c.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+	err = central.Read(ctx, c.pool, func(tx pgx.Tx) error {
 		if steps, err = c.plan(ctx, tx, &file); err != nil {
 			return err
 		}

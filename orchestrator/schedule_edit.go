@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // ScheduleEdit is what EditSchedule changes. What is nil or zero stays.
@@ -40,7 +41,7 @@ WHERE id = $1`
 // schedule in error is set going again. The error matches ErrUnknownSchedule, or
 // ErrScheduleConflict if the version is another.
 func (c *Client) EditSchedule(ctx context.Context, of ScheduleOf, edit ScheduleEdit) (after Schedule, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) error {
 		after, err = c.EditScheduleTx(ctx, tx, of, edit)
 		return err
 	})
@@ -137,7 +138,7 @@ const deleteSchedule = `DELETE FROM headgate.schedules WHERE id = $1`
 // DeleteSchedule removes a schedule. Jobs that it has enqueued go on; the answers
 // and the record of changes stay until they are old.
 func (c *Client) DeleteSchedule(ctx context.Context, of ScheduleOf, actor string) error {
-	return pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error { return c.DeleteScheduleTx(ctx, tx, of, actor) })
+	return central.Write(ctx, c.pool, func(tx pgx.Tx) error { return c.DeleteScheduleTx(ctx, tx, of, actor) })
 }
 
 // DeleteScheduleTx is DeleteSchedule inside the caller's transaction.

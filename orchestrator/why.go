@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // Why is the answer to why something happened, or did not, at a time.
@@ -40,7 +42,7 @@ LIMIT 3`
 // or will show, given as a Time in UTC. A time that comes twice has two answers. The
 // error matches ErrUnknownSchedule.
 func (c *Client) WhySchedule(ctx context.Context, of ScheduleOf, wall time.Time) (answers []Why, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = central.Read(ctx, c.pool, func(tx pgx.Tx) error {
 		answers, err = c.why(ctx, tx, of, wall)
 		return err
 	})
