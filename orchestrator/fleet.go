@@ -16,8 +16,8 @@ import (
 
 // Fleet is a schedule for all tenants of a selector. Each has a Schedule of its
 // own of that name, in its own time zone unless Zone is given, with its own next times
-// and its own answers; new tenants have theirs at once. A tenant's own schedule of
-// the same name is left alone.
+// and its own answers; a tenant that is added or changed has its schedules within
+// seconds, from the scheduler. A tenant's own schedule of the same name is left alone.
 type Fleet struct {
 	ID        string          `json:"id"`
 	Name      string          `json:"name"`
@@ -60,7 +60,8 @@ type FleetParams struct {
 
 	// Confirm, if it is set, is asked before anything is committed, with the number
 	// of tenants that have the fleet's schedule then. An error of it undoes everything,
-	// and is returned.
+	// and is returned. It answers at once: whoever has to ask a person first returns an
+	// error, asks, and calls again, because the transaction keeps others waiting.
 	Confirm func(tenants int) error
 
 	// New makes a fleet of that name that is there already an error, which matches
@@ -104,6 +105,9 @@ func (c *Client) SetFleet(ctx context.Context, params FleetParams) (fleet Fleet,
 
 // SetFleetTx is SetFleet inside the caller's transaction.
 func (c *Client) SetFleetTx(ctx context.Context, tx pgx.Tx, params FleetParams) (Fleet, error) {
+	if err := takeFleets(ctx, tx); err != nil {
+		return Fleet{}, fmt.Errorf("fleet schedule %s: %w", cut(params.Name), err)
+	}
 	it, err := c.checkFleet(ctx, tx, &params)
 	if err != nil {
 		return Fleet{}, fmt.Errorf("fleet schedule %s: %w", params.Name, err)
@@ -258,7 +262,7 @@ func (c *Client) EditFleet(ctx context.Context, name string, edit FleetEdit) (fl
 
 // EditFleetTx is EditFleet inside the caller's transaction.
 func (c *Client) EditFleetTx(ctx context.Context, tx pgx.Tx, name string, edit FleetEdit) (Fleet, error) {
-	if _, err := tx.Exec(ctx, lockFleets); err != nil {
+	if err := takeFleets(ctx, tx); err != nil {
 		return Fleet{}, fmt.Errorf("changing fleet schedule %s: %w", cut(name), err)
 	}
 	f, err := c.fleet(ctx, tx, name)
@@ -307,6 +311,9 @@ func (c *Client) DeleteFleet(ctx context.Context, name, actor string) error {
 
 // DeleteFleetTx is DeleteFleet inside the caller's transaction.
 func (c *Client) DeleteFleetTx(ctx context.Context, tx pgx.Tx, name, actor string) error {
+	if err := takeFleets(ctx, tx); err != nil {
+		return fmt.Errorf("deleting fleet schedule %s: %w", cut(name), err)
+	}
 	fleet, err := c.fleet(ctx, tx, name)
 	if err != nil {
 		return err

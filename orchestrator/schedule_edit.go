@@ -136,7 +136,8 @@ func (c *Client) unanswered(ctx context.Context, tx pgx.Tx, id string, now time.
 const deleteSchedule = `DELETE FROM headgate.schedules WHERE id = $1`
 
 // DeleteSchedule removes a schedule. Jobs that it has enqueued go on; the answers
-// and the record of changes stay until they are old.
+// and the record of changes stay until they are old. If a selector's schedule has the
+// same name, the tenant has that one within seconds.
 func (c *Client) DeleteSchedule(ctx context.Context, of ScheduleOf, actor string) error {
 	return central.Write(ctx, c.pool, func(tx pgx.Tx) error { return c.DeleteScheduleTx(ctx, tx, of, actor) })
 }
@@ -152,6 +153,9 @@ func (c *Client) DeleteScheduleTx(ctx context.Context, tx pgx.Tx, of ScheduleOf,
 	}
 	if err := c.recordChange(ctx, tx, change{before: &s, action: "delete", actor: actor}); err != nil {
 		return err
+	}
+	if _, err := tx.Exec(ctx, noteSelectorChange, s.ID); err != nil {
+		return fmt.Errorf("deleting schedule %s of %s: %w", of.Name, of.owner(), err)
 	}
 	if _, err := tx.Exec(ctx, deleteSchedule, s.ID); err != nil {
 		return fmt.Errorf("deleting schedule %s of %s: %w", of.Name, of.owner(), err)

@@ -95,7 +95,7 @@ const pollWaiting = time.Second
 
 // stopped is a schedule in error.
 func (d *due) stopped(why string) decision {
-	out := decision{nominal: d.nominal, last: d.last, waiting: d.waiting, err: clip(why, 500)}
+	out := decision{nominal: d.nominal, last: d.last, waiting: d.waiting, answered: d.run, err: clip(why, 500)}
 	if d.answered != nil {
 		out.answered = *d.answered
 	}

@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -103,7 +104,8 @@ FOR UPDATE SKIP LOCKED`
 // buryCancelled enqueues a tombstone for each cancelled job whose worker does
 // not answer.
 func (j *Janitor) buryCancelled(ctx context.Context, swept *Swept) error {
-	return j.locked(ctx, "enqueueing tombstones for cancelled jobs", func(tx pgx.Tx) error {
+	var failed []error
+	err := j.locked(ctx, "enqueueing tombstones for cancelled jobs", func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, selectCancelling, j.cfg.Batch)
 		if err != nil {
 			return err
@@ -117,13 +119,17 @@ func (j *Janitor) buryCancelled(ctx context.Context, swept *Swept) error {
 			if at := r.meta.cancelledAt(); at == nil || r.now.Sub(*at) <= TombstoneAfter {
 				continue
 			}
-			if err := j.client.tombstone(ctx, tx, r); err != nil {
-				return fmt.Errorf("job %s: %w", r.uid, err)
-			}
-			if r.meta.Tombstone != "" {
+			err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return j.client.tombstone(ctx, tx, r) })
+			switch {
+			case err != nil && over(ctx, tx):
+				return err
+			case err != nil: // this one; the others have theirs
+				failed = append(failed, fmt.Errorf("enqueueing a tombstone for job %s: %w", r.uid, err))
+			case r.meta.Tombstone != "":
 				swept.Tombstones++
 			}
 		}
 		return nil
 	})
+	return errors.Join(append(failed, err)...)
 }
