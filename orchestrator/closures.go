@@ -133,6 +133,7 @@ type closed map[string][]closure
 type closure struct {
 	Closure
 	windows []calendar.Window
+	bad     error // in a span that somebody has stored past SetClosure
 }
 
 // readClosures reads them all: they are few. list, if not nil, gets them in order.
@@ -149,7 +150,8 @@ func readClosures(ctx context.Context, tx pgx.Tx, list *[]Closure) (closed, erro
 		for _, span := range cl.Spans {
 			w, err := calendar.ParseWindow(span)
 			if err != nil {
-				return fmt.Errorf("%s %s: %w", cl.Kind, cl.Name, err)
+				one.bad = err
+				continue
 			}
 			one.windows = append(one.windows, w)
 		}
@@ -181,6 +183,8 @@ func (c closed) why(s start, at time.Time) string {
 			}
 			closes, in := cl.holds(at, s.zone)
 			switch {
+			case cl.bad != nil && (cl.Kind == closureBlackout || s.maintenance): // nobody knows when it is
+				return fmt.Sprintf("%s %s cannot be read: %v; set it again, or delete it", cl.Kind, cl.Name, cl.bad)
 			case cl.Kind == closureBlackout && in:
 				return "blackout " + cl.Name + cl.reason()
 			case cl.Kind == closureMaintenance && s.maintenance:

@@ -173,6 +173,9 @@ func (c *Client) checkFleet(ctx context.Context, tx pgx.Tx, params *FleetParams)
 	if err != nil {
 		return item{}, err
 	}
+	if err := holdCalendars(ctx, tx, params.Policy.Calendars); err != nil {
+		return item{}, err
+	}
 	_, err = timetableTx(ctx, tx, params.Cron, cmp.Or(params.Zone, "UTC"), &params.Policy)
 	for i := 0; err == nil && i < len(params.Overrides); i++ {
 		o := params.Overrides[i]

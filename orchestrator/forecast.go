@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -94,7 +95,8 @@ type forecaster struct {
 func forecast(ctx context.Context, tx pgx.Tx, now, from time.Time, length time.Duration) ([]ForecastSlot, error) {
 	f := &forecaster{now: now, from: from, to: from.Add(length), times: map[string][]int64{}, slots: map[string][]ForecastSlot{}}
 	var err error
-	if f.calendars, err = readCalendars(ctx, tx, nil); err != nil {
+	f.calendars, err = readCalendars(ctx, tx, nil)
+	if bad := (unreadableCalendars)(nil); err != nil && !errors.As(err, &bad) { // schedules that name such a one plan nothing
 		return nil, err
 	}
 	if f.closed, err = readClosures(ctx, tx, nil); err != nil {

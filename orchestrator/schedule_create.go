@@ -51,6 +51,9 @@ func (c *Client) CreateScheduleTx(ctx context.Context, tx pgx.Tx, params Schedul
 	if err != nil {
 		return Schedule{}, err
 	}
+	if err := holdCalendars(ctx, tx, s.Policy.Calendars); err != nil {
+		return Schedule{}, fmt.Errorf("schedule %s: %w", params.Name, err)
+	}
 	table, err := timetableTx(ctx, tx, s.Cron, s.Zone, &s.Policy)
 	if err != nil {
 		return Schedule{}, fmt.Errorf("schedule %s: %w", params.Name, err)

@@ -95,6 +95,9 @@ func (c *Client) EditScheduleTx(ctx context.Context, tx pgx.Tx, of ScheduleOf, e
 
 // moveOn computes the next time of an edited schedule.
 func (c *Client) moveOn(ctx context.Context, tx pgx.Tx, before, s *Schedule) error {
+	if err := holdCalendars(ctx, tx, s.Policy.Calendars); err != nil {
+		return err
+	}
 	table, err := timetableTx(ctx, tx, s.Cron, s.Zone, &s.Policy)
 	if err != nil {
 		return err

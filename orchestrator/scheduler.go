@@ -28,7 +28,7 @@ type SchedulerConfig struct {
 	MaxSkew time.Duration
 
 	// StatementTimeout bounds each statement of a batch. A batch with one that took
-	// longer is written in parts, and the next batch is half as large. 0 means 5 seconds.
+	// longer is written in parts, and the next batch is half as large. 0 means 2 seconds.
 	StatementTimeout time.Duration
 
 	// Check looks at a kind and its arguments before a job is made of them, and
@@ -61,7 +61,7 @@ func NewScheduler(client *Client, cfg SchedulerConfig) *Scheduler {
 	cfg.Batch = cmp.Or(cfg.Batch, 1000)
 	cfg.MaxSleep = cmp.Or(cfg.MaxSleep, time.Second)
 	cfg.MaxSkew = cmp.Or(cfg.MaxSkew, 5*time.Second)
-	cfg.StatementTimeout = max(cmp.Or(cfg.StatementTimeout, 5*time.Second), time.Millisecond)
+	cfg.StatementTimeout = max(cmp.Or(cfg.StatementTimeout, 2*time.Second), time.Millisecond)
 	return &Scheduler{client: client, cfg: cfg, size: newBatchSize(cfg.Batch)}
 }
 

@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -143,10 +144,12 @@ type sight struct {
 	now       time.Time
 	check     func(kind string, args []byte) error
 	calendars map[string]calendar.Days
-	running   map[string]bool // of the last jobs, by UID
-	failing   map[string]bool // schedules that have failed too often in a row
-	closed    closed
-	durations map[string]float64 // of kinds, in seconds; for maintenance only
+
+	unreadable unreadableCalendars
+	running    map[string]bool // of the last jobs, by UID
+	failing    map[string]bool // schedules that have failed too often in a row
+	closed     closed
+	durations  map[string]float64 // of kinds, in seconds; for maintenance only
 }
 
 func (s *Scheduler) look(ctx context.Context, tx pgx.Tx, now time.Time, batch []due) (*sight, error) {
@@ -160,7 +163,8 @@ func (s *Scheduler) look(ctx context.Context, tx pgx.Tx, now time.Time, batch []
 	}
 	var err error
 	if len(names) > 0 {
-		if l.calendars, err = readCalendars(ctx, tx, names); err != nil {
+		l.calendars, err = readCalendars(ctx, tx, names)
+		if err != nil && !errors.As(err, &l.unreadable) {
 			return nil, err
 		}
 	}

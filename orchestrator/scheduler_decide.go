@@ -32,6 +32,13 @@ func (l *sight) decide(d *due) (out decision) {
 			out = d.stopped(fmt.Sprintf("computing the next time of %q in %s panicked: %v", d.cron, d.zone, v))
 		}
 	}()
+	for _, name := range d.policy.Calendars {
+		if err, bad := l.unreadable[name]; bad {
+			out, soon := d.stopped(unreadableCalendars{name: err}.Error()), l.now.Add(asideFor)
+			out.next = &soon
+			return out
+		}
+	}
 	table, err := timetable(d.cron, d.zone, &d.policy, l.calendars)
 	if err != nil {
 		return d.stopped(err.Error())
