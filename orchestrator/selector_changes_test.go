@@ -2,7 +2,14 @@ package orchestrator_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -10,6 +17,7 @@ import (
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // rowsOf are the schedules that tenants have of selectors, as "tenant name cron zone".
@@ -111,4 +119,316 @@ func TestASelectorsScheduleComesBack(t *testing.T) {
 	require.NoError(t, env.Client.DeleteSchedule(context.Background(), of("acme", "shadow"), ""))
 	_ = pass(t, env)
 	require.Equal(t, []string{"acme shadow @hourly UTC", "brick shadow @hourly UTC"}, rowsOf(t, env))
+}
+
+// expected are the rows that tenants should have by the catalog and the selectors,
+// worked out one by one.
+func expected(t *testing.T, env *jobstest.Env) (rows []string) {
+	t.Helper()
+	ctx := context.Background()
+	fleets, err := env.Client.Fleets(ctx)
+	require.NoError(t, err)
+	found, err := env.Pool.Query(ctx, `SELECT slug, plan, status, timezone, ARRAY(SELECT name FROM headgate.schedules s WHERE s.tenant_id = t.id AND fleet_id IS NULL) FROM headgate.tenants t`)
+	require.NoError(t, err)
+	var slug, plan, status, zone string
+	var own []string
+	_, err = pgx.ForEachRow(found, []any{&slug, &plan, &status, &zone, &own}, func() error {
+		for _, f := range fleets {
+			selected := status != "archived" && !slices.Contains(own, f.Name)
+			for _, term := range f.Select {
+				selected = selected && term.Field == "plan" && term.Value == plan
+			}
+			if selected {
+				rows = append(rows, strings.Join([]string{slug, f.Name, f.Cron, zone}, " "))
+			}
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	slices.Sort(rows)
+	return rows
+}
+
+// Whatever writers do at the same time, in transactions that overlap: when they are
+// done and the scheduler has passed, every tenant has the schedules of the selectors
+// that select it, and no others.
+func TestSelectorsUnderConcurrentWriters(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	plans, zones, names := []string{"free", "pro", "max"}, []string{"UTC", "Europe/Paris", "Asia/Tokyo"}, []string{"one", "two", "three"}
+	pick := func(r *rand.Rand, from []string) string { return from[r.IntN(len(from))] }
+	seed := time.Now().UnixNano()
+	t.Logf("seed %d", seed)
+	one := func(r *rand.Rand, worker, n int) error {
+		name := pick(r, names)
+		switch r.IntN(7) {
+		case 0, 1, 2: // the application changes tenants, for a while
+			tx, err := env.Pool.Begin(ctx)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = tx.Rollback(ctx) }()
+			if r.IntN(2) == 0 {
+				_, err = env.Catalog.AddTenantTx(ctx, tx, catalog.TenantParams{Slug: fmt.Sprintf("w%d-%d", worker, n), Name: "x", Database: "shared", Plan: pick(r, plans), Timezone: pick(r, zones)})
+			} else {
+				_, err = tx.Exec(ctx, `
+UPDATE headgate.tenants SET plan = $1, timezone = $2, status = CASE WHEN random() < 0.2 THEN 'archived' ELSE 'active' END
+WHERE id = (SELECT id FROM headgate.tenants ORDER BY random() LIMIT 1)`, pick(r, plans), pick(r, zones))
+			}
+			if err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, `SELECT pg_sleep($1)`, r.Float64()*0.03); err != nil {
+				return err
+			}
+			return tx.Commit(ctx)
+		case 3, 4:
+			_, err := env.Client.SetFleet(ctx, orchestrator.FleetParams{Name: name, Select: orchestrator.Selector{{Field: "plan", Value: pick(r, plans)}}, Args: Note{"x"}, Cron: fmt.Sprintf("%d 3 * * *", r.IntN(60))})
+			return err
+		case 5:
+			if err := env.Client.DeleteFleet(ctx, name, ""); err != nil && !strings.Contains(err.Error(), "no fleet schedule") {
+				return err
+			}
+		default: // a schedule of a tenant's own, that hides the selector's for a moment
+			_, err := env.Client.CreateSchedule(ctx, orchestrator.ScheduleParams{Tenant: "acme", Name: name, Args: Note{"own"}, Cron: "@daily"})
+			switch {
+			case err == nil && r.IntN(2) == 0:
+				return env.Client.DeleteSchedule(ctx, of("acme", name), "")
+			case err != nil && !errors.Is(err, orchestrator.ErrScheduleExists) && !strings.Contains(err.Error(), "archived"):
+				return err
+			}
+		}
+		return nil
+	}
+	var writers, schedulers sync.WaitGroup
+	for worker := range 4 {
+		writers.Add(1)
+		go func() {
+			defer writers.Done()
+			r := rand.New(rand.NewPCG(uint64(seed), uint64(worker)))
+			for n := range 40 {
+				if err := one(r, worker, n); err != nil {
+					t.Errorf("writer %d, step %d: %v", worker, n, err)
+				}
+			}
+		}()
+	}
+	done, stop := context.WithCancel(ctx)
+	for range 2 {
+		schedulers.Add(1)
+		go func() {
+			defer schedulers.Done()
+			for s := orchestrator.NewScheduler(env.Client, orchestrator.SchedulerConfig{}); done.Err() == nil; {
+				if _, _, err := orchestrator.RunOnce(s, ctx); err != nil {
+					t.Errorf("scheduler: %v", err)
+				}
+			}
+		}()
+	}
+	writers.Wait()
+	stop()
+	schedulers.Wait()
+	require.Eventually(t, func() bool {
+		_ = pass(t, env)
+		return count(t, env, `SELECT count(*) FROM headgate.selector_changes`) == 0
+	}, 20*time.Second, 20*time.Millisecond)
+	require.Equal(t, expected(t, env), rowsOf(t, env))
+	require.Zero(t, sweep(t, janitor(t, env, orchestrator.JanitorConfig{})).Reconciled, "the janitor finds nothing to put right")
+}
+
+// What another transaction has locked, and a selector that cannot be given to
+// anybody, delay themselves only.
+func TestALockedScheduleDelaysItsTenantOnly(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	ctx := context.Background()
+	for _, name := range []string{"one", "two"} {
+		setFleet(t, env, orchestrator.FleetParams{Name: name, Select: selector(t, "all"), Cron: "@daily"})
+	}
+	_ = pass(t, env)
+	release := locked(t, env, `SELECT FROM headgate.schedules s JOIN headgate.tenants t ON t.id = s.tenant_id WHERE t.slug = 'acme' AND s.name = 'one' FOR UPDATE OF s`)
+	do(t, env, `UPDATE headgate.fleets SET overlap = 'odd', version = version + 1 WHERE name = 'two'`)
+	do(t, env, `UPDATE headgate.tenants SET timezone = 'Asia/Tokyo'`)
+	began := time.Now()
+	_ = pass(t, env)
+	require.Less(t, time.Since(began), 5*time.Second)
+	require.Equal(t, []string{"acme one @daily UTC", "acme two @daily UTC", "brick one @daily Asia/Tokyo", "brick two @daily UTC"}, rowsOf(t, env))
+	answers, err := env.Client.WhySchedule(ctx, of("acme", "one"), time.Now())
+	require.NoError(t, err)
+	require.Contains(t, answers[0].Because, "not yet applied")
+	require.Contains(t, answers[0].Because, "and tries again what failed: schedule one: ERROR: canceling statement due to lock timeout")
+	answers, err = env.Client.WhySchedule(ctx, of("brick", "two"), time.Now())
+	require.NoError(t, err)
+	require.Contains(t, answers[0].Because, "schedules_overlap_check")
+
+	release()
+	do(t, env, `UPDATE headgate.fleets SET overlap = 'skip' WHERE name = 'two'`)
+	do(t, env, `UPDATE headgate.selector_changes SET not_before = now()`)
+	_ = pass(t, env)
+	require.Equal(t, []string{"acme one @daily Asia/Tokyo", "acme two @daily Asia/Tokyo", "brick one @daily Asia/Tokyo", "brick two @daily Asia/Tokyo"}, rowsOf(t, env))
+	require.Zero(t, count(t, env, `SELECT count(*) FROM headgate.selector_changes`))
+}
+
+// However often tenants change while no scheduler runs, a tenant waits once; a
+// change that commits after its row was looked at is not passed over; and transactions
+// of other isolation levels work as ever.
+func TestATenantWaitsOnce(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	ctx := context.Background()
+	_ = pass(t, env)
+	setFleet(t, env, orchestrator.FleetParams{Name: "pros", Select: selector(t, "plan=pro"), Cron: "@daily"})
+	for i := range 50 {
+		do(t, env, `UPDATE headgate.tenants SET plan = $1`, fmt.Sprint("plan-", i))
+	}
+	require.Equal(t, 2, count(t, env, `SELECT count(*) FROM headgate.selector_changes`))
+
+	tx, err := env.Pool.Begin(ctx)
+	require.NoError(t, err)
+	_, err = tx.Exec(ctx, `UPDATE headgate.tenants SET plan = 'pro' WHERE slug = 'acme'`)
+	require.NoError(t, err)
+	require.Equal(t, 2, count(t, env, `SELECT count(*) FROM headgate.selector_changes`), "it goes by the row that is there")
+	_ = pass(t, env)
+	require.Equal(t, 1, count(t, env, `SELECT count(*) FROM headgate.selector_changes`), "and keeps it from being taken")
+	require.NoError(t, tx.Commit(ctx))
+	_ = pass(t, env)
+	require.Equal(t, []string{"acme pros @daily UTC"}, rowsOf(t, env))
+
+	do(t, env, `UPDATE headgate.tenants SET plan = 'max' WHERE slug = 'brick'`)
+	strict, err := env.Pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
+	require.NoError(t, err)
+	defer func() { _ = strict.Rollback(ctx) }()
+	_, err = strict.Exec(ctx, `SELECT FROM headgate.selector_changes`) // its snapshot has the row
+	require.NoError(t, err)
+	_ = pass(t, env)
+	_, err = strict.Exec(ctx, `UPDATE headgate.tenants SET plan = 'pro' WHERE slug = 'brick'`)
+	require.NoError(t, err)
+	require.NoError(t, strict.Commit(ctx))
+	_ = pass(t, env)
+	require.Equal(t, []string{"acme pros @daily UTC", "brick pros @daily UTC"}, rowsOf(t, env))
+
+	do(t, env, `UPDATE headgate.tenants SET name = 'Acme Inc.', generation = generation + 1`)
+	require.Zero(t, count(t, env, `SELECT count(*) FROM headgate.selector_changes`), "no selector asks for these")
+}
+
+// Why says that a change of the tenant has not reached its schedules yet.
+func TestWhySaysNotYetApplied(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	ctx := context.Background()
+	setFleet(t, env, orchestrator.FleetParams{Name: "nightly", Select: selector(t, "plan=pro"), Cron: "0 7 * * *"})
+	_, err := env.Catalog.AddTenant(ctx, catalog.TenantParams{Slug: "late", Name: "late", Database: "shared", Plan: "pro", Timezone: "Asia/Tokyo"})
+	require.NoError(t, err)
+	at := time.Date(2037, 3, 4, 7, 0, 0, 0, time.UTC)
+	answers, err := env.Client.WhySchedule(ctx, of("late", "nightly"), at)
+	require.NoError(t, err)
+	require.Equal(t, "not_yet_applied", answers[0].Answer)
+	require.Equal(t, "2037-03-04T07:00:00+09:00", answers[0].Local)
+	require.Contains(t, answers[0].Because, "not yet applied: the tenant was added or changed at ")
+	_, err = env.Client.WhySchedule(ctx, of("late", "weekly"), at)
+	require.ErrorIs(t, err, orchestrator.ErrUnknownSchedule)
+	_ = pass(t, env)
+	answers, err = env.Client.WhySchedule(ctx, of("late", "nightly"), at)
+	require.NoError(t, err)
+	require.Equal(t, "ahead", answers[0].Answer)
+	require.NotContains(t, answers[0].Because, "not yet applied")
+	_, err = env.Client.WhySchedule(ctx, of("acme", "nightly"), at)
+	require.ErrorIs(t, err, orchestrator.ErrUnknownSchedule)
+}
+
+// The janitor finds and heals what is not as the selectors say.
+func TestTheJanitorComparesSelectors(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	setFleet(t, env, orchestrator.FleetParams{Name: "nightly", Select: selector(t, "all"), Cron: "0 7 * * *"})
+	_ = pass(t, env)
+	want := rowsOf(t, env)
+	require.Len(t, want, 2)
+	j := janitor(t, env, orchestrator.JanitorConfig{PruneEvery: time.Nanosecond})
+	require.Zero(t, sweep(t, j).Reconciled)
+	do(t, env, `DELETE FROM headgate.schedules WHERE tenant_id = (SELECT id FROM headgate.tenants WHERE slug = 'acme')`)
+	do(t, env, `UPDATE headgate.schedules SET fleet_version = 0, cron = '@hourly'`)
+	require.Equal(t, 2, sweep(t, j).Reconciled)
+	require.Equal(t, want, rowsOf(t, env))
+	do(t, env, `UPDATE headgate.tenants SET plan = 'x' WHERE slug = 'acme'`)
+	do(t, env, `DELETE FROM headgate.schedules`)
+	require.Equal(t, 1, sweep(t, j).Reconciled, "what waits for the scheduler is left to it")
+	_ = pass(t, env)
+	require.Equal(t, want, rowsOf(t, env))
+}
+
+// A new tenant has its schedules within five seconds of a running scheduler, also
+// beside one that has stopped while it held the lock of selectors.
+func TestANewTenantHasItsSchedulesInSeconds(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	ctx := context.Background()
+	setFleet(t, env, orchestrator.FleetParams{Name: "nightly", Select: selector(t, "plan=pro"), Cron: "0 7 * * *"})
+	s := orchestrator.NewScheduler(env.Client, orchestrator.SchedulerConfig{})
+	s.Start()
+	defer s.Stop()
+	add := func(slug string, within time.Duration) {
+		_, err := env.Catalog.AddTenant(ctx, catalog.TenantParams{Slug: slug, Name: slug, Database: "shared", Plan: "pro"})
+		require.NoError(t, err)
+		require.Eventually(t, func() bool {
+			got, err := env.Client.GetSchedule(ctx, of(slug, "nightly"))
+			return err == nil && got.Nominal != nil && got.Nominal.After(time.Now())
+		}, within, 10*time.Millisecond, slug)
+	}
+	add("first", 5*time.Second)
+	stopped, err := central.Begin(ctx, env.Pool, orchestrator.SelectorLimits)
+	require.NoError(t, err)
+	defer func() { _ = stopped.Rollback(ctx) }()
+	_, err = stopped.Exec(ctx, orchestrator.LockFleets)
+	require.NoError(t, err)
+	add("second", 10*time.Second)
+}
+
+// An INSERT of a tenant costs the same whether there are selectors or not, and to
+// give it its schedules reads its own rows, not those of ten thousand others.
+func TestSelectorsCostANewTenantNothing(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	ctx := context.Background()
+	crowd(t, env, 10_000, 2)
+	do(t, env, `UPDATE headgate.tenants SET plan = 'p' || org_id % 100`)
+	do(t, env, `DELETE FROM headgate.selector_changes`)
+	do(t, env, `VACUUM ANALYZE headgate.tenants`)
+	do(t, env, `
+CREATE FUNCTION add_one(p_org bigint) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO headgate.tenants (id, org_id, slug, name, plan, database_id, database_kind)
+    SELECT gen_random_uuid(), p_org, 'n' || p_org, 'n', 'p7', id, kind FROM headgate.databases WHERE name = 'shared';
+END $$`)
+	buffers := func(sql string, args ...any) int {
+		var plan []struct {
+			Plan struct {
+				Hit  int `json:"Shared Hit Blocks"`
+				Read int `json:"Shared Read Blocks"`
+			}
+		}
+		require.NoError(t, env.Pool.QueryRow(ctx, `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) `+sql, args...).Scan(&plan))
+		return plan[0].Plan.Hit + plan[0].Plan.Read
+	}
+	_ = buffers(`SELECT add_one(900000)`) // the session's own caches
+	_ = buffers(`SELECT add_one(900001)`)
+	none := buffers(`SELECT add_one(900002)`)
+	for i := range 50 {
+		setFleet(t, env, orchestrator.FleetParams{Name: fmt.Sprint("fleet-", i), Select: selector(t, fmt.Sprint("plan=p", i)), Cron: "@daily"})
+	}
+	do(t, env, `ANALYZE headgate.schedules`)
+	_ = buffers(`SELECT add_one(900003)`)
+	fifty := buffers(`SELECT add_one(900004)`)
+	t.Logf("buffers of an INSERT: %d without selectors, %d with 50", none, fifty)
+	require.LessOrEqual(t, fifty, none+10)
+
+	_ = buffers(`SELECT headgate.sync_fleets(NULL, ARRAY(SELECT id FROM headgate.tenants WHERE slug = 'n900003'))`)
+	given := buffers(`SELECT headgate.sync_fleets(NULL, ARRAY(SELECT id FROM headgate.tenants WHERE slug = 'n900004'))`)
+	var pages int
+	require.NoError(t, env.Pool.QueryRow(ctx, `SELECT pg_relation_size('headgate.tenants') / 8192`).Scan(&pages))
+	t.Logf("buffers of giving it its schedules: %d; the tenants' table has %d", given, pages)
+	require.Less(t, given, 50*10, "a few for each selector")
+	require.Equal(t, 1, count(t, env, `SELECT count(*) FROM headgate.schedules s JOIN headgate.tenants t ON t.id = s.tenant_id WHERE t.slug = 'n900004'`))
+	require.Greater(t, 50*pages, 50*10, "a scan for each would be seen")
 }
