@@ -12,6 +12,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/internal/central"
+	"github.com/headgate/headgate/orchestrator/internal/fault"
 )
 
 // Fleet is a schedule for all tenants of a selector. Each has a Schedule of its
@@ -108,6 +109,7 @@ func (c *Client) SetFleetTx(ctx context.Context, tx pgx.Tx, params FleetParams) 
 	if err := takeFleets(ctx, tx); err != nil {
 		return Fleet{}, fmt.Errorf("fleet schedule %s: %w", cut(params.Name), err)
 	}
+	fault.Point(fault.FleetLocked)
 	it, err := c.checkFleet(ctx, tx, &params)
 	if err != nil {
 		return Fleet{}, fmt.Errorf("fleet schedule %s: %w", params.Name, err)
@@ -146,6 +148,7 @@ func (c *Client) SetFleetTx(ctx context.Context, tx pgx.Tx, params FleetParams) 
 	if _, err := tx.Exec(ctx, syncFleet, id); err != nil {
 		return Fleet{}, fmt.Errorf("giving tenants fleet schedule %s: %w", params.Name, err)
 	}
+	fault.Point(fault.FleetSet)
 	fleet, err := c.fleet(ctx, tx, params.Name)
 	if err != nil {
 		return Fleet{}, err

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/orchestrator/internal/central"
+	"github.com/headgate/headgate/orchestrator/internal/fault"
 )
 
 // JanitorConfig is what lives as long as a Janitor. The zero value works.
@@ -214,7 +215,10 @@ func (j *Janitor) locked(ctx context.Context, doing string, work func(tx pgx.Tx)
 		if err := tx.QueryRow(ctx, tryLock, janitorLock).Scan(&mine); err != nil || !mine {
 			return err
 		}
-		return work(tx)
+		fault.Point(fault.JanitorLocked)
+		err := work(tx)
+		fault.Point(fault.JanitorWorked)
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)

@@ -194,6 +194,10 @@ DELETE FROM headgate.queue_limits WHERE queue = $1
 RETURNING max_running, NULL::int, NULL::float8, NULL::int, NULL::float8`
 )
 
+// lockLimitSQL lets those who clear one limit take turns: the row that one of them
+// puts back is not the row that the other waits for.
+const lockLimitSQL = `SELECT pg_advisory_xact_lock(hashtextextended('headgate.limit ' || $1::text || ' ' || $2::text, 0))`
+
 // ClearLimit takes limits away: those that fields names, all if it names none. It
 // returns what is left. The error matches ErrNoLimit if none of them was set.
 func (c *Client) ClearLimit(ctx context.Context, scope Scope, name string, fields LimitFields) (left Limit, err error) {
@@ -209,6 +213,9 @@ func (c *Client) ClearLimitTx(ctx context.Context, tx pgx.Tx, scope Scope, name 
 	of, err := c.find(ctx, tx, scope, LimitScopes, name)
 	if err != nil {
 		return Limit{}, fmt.Errorf("clear limit: %w", err)
+	}
+	if _, err := tx.Exec(ctx, lockLimitSQL, string(scope), of.key); err != nil {
+		return Limit{}, fmt.Errorf("clear the limit of %s %s: %w", scope, of.name, err)
 	}
 	sql := map[Scope]string{OfTenant: clearTenantLimitSQL, OfPlan: clearPlanLimitSQL, OfKind: clearKindLimitSQL, OfQueue: clearQueueLimitSQL}[scope]
 	left := Limit{Scope: scope, Name: of.name}

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/orchestrator/internal/central"
+	"github.com/headgate/headgate/orchestrator/internal/fault"
 )
 
 // SchedulerConfig is what lives as long as a Scheduler. The zero value works.
@@ -224,9 +225,11 @@ func (s *Scheduler) fire(ctx context.Context, limit int, behind *mark) (batch []
 		if err != nil {
 			return err
 		}
+		fault.Point(fault.BatchBegun)
 		if batch, err = s.claimDue(ctx, tx, now, limit, behind); err != nil || len(batch) == 0 {
 			return err
 		}
+		fault.Point(fault.BatchClaimed)
 		l, err := s.look(ctx, tx, now, batch)
 		if err != nil {
 			return err
@@ -243,7 +246,9 @@ func (s *Scheduler) fire(ctx context.Context, limit int, behind *mark) (batch []
 				s.client.log.ErrorContext(ctx, "schedule stopped", "schedule", batch[i].name, "tenant", batch[i].tenant, "error", text)
 			}
 		}
+		fault.Point(fault.BatchDecided)
 		slow, err = s.carryOutApart(ctx, tx, now, batch, decisions, queues)
+		fault.Point(fault.BatchWritten)
 		return err
 	})
 	return batch, slow, err

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/orchestrator/internal/central"
+	"github.com/headgate/headgate/orchestrator/internal/fault"
 )
 
 // A tenant has the schedules of the selectors that select it. One writer at a time
@@ -54,6 +55,7 @@ func (s *Scheduler) follow(ctx context.Context) (tenants int, err error) {
 		if err := tx.QueryRow(ctx, tryLockFleets).Scan(&mine); err != nil || !mine {
 			return err
 		}
+		fault.Point(fault.ChangesLocked)
 		rows, err := tx.Query(ctx, takeChangesSQL, selectorBatch)
 		if err != nil {
 			return err
@@ -63,7 +65,9 @@ func (s *Scheduler) follow(ctx context.Context) (tenants int, err error) {
 			return err
 		}
 		tenants = len(ids)
+		fault.Point(fault.ChangesTaken)
 		_, err = s.client.sync(ctx, tx, ids)
+		fault.Point(fault.ChangesApplied)
 		return err
 	})
 	if err != nil {
