@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // bell wakes the workers of queues after a commit of our own. A notification
@@ -56,6 +58,11 @@ func newBell(pool *pgxpool.Pool, log *slog.Logger) *bell {
 // transact commits what do inserts and wakes the workers of the queues that do
 // notes.
 func (b *bell) transact(ctx context.Context, do func(tx pgx.Tx, queues queueSet) error) error {
+	return b.transactWithin(ctx, central.Patience, do)
+}
+
+// transactWithin is transact with limits of its own.
+func (b *bell) transactWithin(ctx context.Context, limits central.Limits, do func(tx pgx.Tx, queues queueSet) error) error {
 	b.now.Add(1)
 	defer b.now.Add(-1)
 	conn, err := b.pool.Acquire(ctx)
@@ -63,14 +70,14 @@ func (b *bell) transact(ctx context.Context, do func(tx pgx.Tx, queues queueSet)
 		return err
 	}
 	defer conn.Release()
-	tx, err := conn.Begin(ctx)
+	tx, err := central.Begin(ctx, conn, limits)
 	if err != nil {
 		return err
 	}
 	queues := queueSet{}
 	if err := do(tx, queues); err != nil {
 		_ = tx.Rollback(ctx) // it may be over; a broken connection is not kept
-		return err
+		return limits.Explain(err)
 	}
 	if len(queues) == 0 || b.now.Load() > 1 {
 		if err := tx.Commit(ctx); err != nil {
@@ -80,7 +87,7 @@ func (b *bell) transact(ctx context.Context, do func(tx pgx.Tx, queues queueSet)
 		b.ring(ctx, queues)
 		return nil
 	}
-	return b.commitAndNotify(ctx, conn.Conn(), queues.list())
+	return limits.Explain(b.commitAndNotify(ctx, conn.Conn(), queues.list()))
 }
 
 // commitAndNotify ends the transaction on conn. Only the commit can fail.

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // CancelOpts says who cancels a job and why. Both are kept with the job and in
@@ -62,7 +63,7 @@ const TombstoneAfter = time.Minute
 //
 // The error matches ErrJobFinished (with its state) or ErrUnknownJob.
 func (c *Client) Cancel(ctx context.Context, uidOrID string, opts *CancelOpts) (result CancelResult, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) error {
 		result, err = c.CancelTx(ctx, tx, uidOrID, opts)
 		return err
 	})

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/orchestrator/calendar"
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // Closure is a time in which schedules of a tenant, or of all tenants of a server,
@@ -44,7 +45,7 @@ ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, tenant_id = excluded.tena
 // SetClosure stores a blackout or a maintenance window under its name, anew or
 // instead of the one that has it. It counts from the next firing on.
 func (c *Client) SetClosure(ctx context.Context, cl Closure) error {
-	return pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error { return c.SetClosureTx(ctx, tx, cl) })
+	return central.Write(ctx, c.pool, func(tx pgx.Tx) error { return c.SetClosureTx(ctx, tx, cl) })
 }
 
 const serverIsThere = `SELECT EXISTS (SELECT FROM headgate.servers WHERE name = $1)`
@@ -119,7 +120,7 @@ ORDER BY c.name`
 
 // Closures returns all blackouts and maintenance windows by name.
 func (c *Client) Closures(ctx context.Context) (all []Closure, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = central.Read(ctx, c.pool, func(tx pgx.Tx) error {
 		_, err := readClosures(ctx, tx, &all)
 		return err
 	})
@@ -132,6 +133,7 @@ type closed map[string][]closure
 type closure struct {
 	Closure
 	windows []calendar.Window
+	bad     error // in a span that somebody has stored past SetClosure
 }
 
 // readClosures reads them all: they are few. list, if not nil, gets them in order.
@@ -148,7 +150,8 @@ func readClosures(ctx context.Context, tx pgx.Tx, list *[]Closure) (closed, erro
 		for _, span := range cl.Spans {
 			w, err := calendar.ParseWindow(span)
 			if err != nil {
-				return fmt.Errorf("%s %s: %w", cl.Kind, cl.Name, err)
+				one.bad = err
+				continue
 			}
 			one.windows = append(one.windows, w)
 		}
@@ -180,6 +183,8 @@ func (c closed) why(s start, at time.Time) string {
 			}
 			closes, in := cl.holds(at, s.zone)
 			switch {
+			case cl.bad != nil && (cl.Kind == closureBlackout || s.maintenance): // nobody knows when it is
+				return fmt.Sprintf("%s %s cannot be read: %v; set it again, or delete it", cl.Kind, cl.Name, cl.bad)
 			case cl.Kind == closureBlackout && in:
 				return "blackout " + cl.Name + cl.reason()
 			case cl.Kind == closureMaintenance && s.maintenance:

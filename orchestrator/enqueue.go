@@ -40,7 +40,8 @@ type EnqueueOpts struct {
 	// inserted. The same kind and arguments are answered with the first job,
 	// whatever became of it and whatever the other options say; others with an
 	// *IdempotencyConflictError. While another transaction is taking the key the
-	// call waits for that one's end. Default: none.
+	// call waits for that one's end, 8 seconds at most unless it is a Tx form.
+	// Default: none.
 	IdempotencyKey string
 }
 

@@ -8,6 +8,19 @@ var (
 	Sweep   = (*Janitor).runOnce
 )
 
+// LockFleets is what who changes a selector schedule executes first.
+const LockFleets = lockFleets
+
+// BatchSize is how many schedules the next batch takes at most.
+func BatchSize(s *Scheduler) int { return s.size.limit() }
+
+// SchedulerLimits and JanitorLimits are of their transactions.
+var (
+	SchedulerLimits = schedulerLimits
+	JanitorLimits   = janitorLimits
+	SelectorLimits  = selectorLimits
+)
+
 // JanitorLock is what a test takes to keep janitors from working.
 const JanitorLock = janitorLock
 

@@ -11,12 +11,14 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/internal/central"
+	"github.com/headgate/headgate/orchestrator/internal/fault"
 )
 
 // Fleet is a schedule for all tenants of a selector. Each has a Schedule of its
 // own of that name, in its own time zone unless Zone is given, with its own next times
-// and its own answers; new tenants have theirs at once. A tenant's own schedule of
-// the same name is left alone.
+// and its own answers; a tenant that is added or changed has its schedules within
+// seconds, from the scheduler. A tenant's own schedule of the same name is left alone.
 type Fleet struct {
 	ID        string          `json:"id"`
 	Name      string          `json:"name"`
@@ -59,7 +61,8 @@ type FleetParams struct {
 
 	// Confirm, if it is set, is asked before anything is committed, with the number
 	// of tenants that have the fleet's schedule then. An error of it undoes everything,
-	// and is returned.
+	// and is returned. It answers at once: whoever has to ask a person first returns an
+	// error, asks, and calls again, because the transaction keeps others waiting.
 	Confirm func(tenants int) error
 
 	// New makes a fleet of that name that is there already an error, which matches
@@ -94,7 +97,7 @@ const syncFleet = `SELECT headgate.sync_fleets($1, NULL)`
 // and makes, changes and removes the schedules of its tenants, all in one
 // transaction. Their next times are computed within a second.
 func (c *Client) SetFleet(ctx context.Context, params FleetParams) (fleet Fleet, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) error {
 		fleet, err = c.SetFleetTx(ctx, tx, params)
 		return err
 	})
@@ -103,6 +106,10 @@ func (c *Client) SetFleet(ctx context.Context, params FleetParams) (fleet Fleet,
 
 // SetFleetTx is SetFleet inside the caller's transaction.
 func (c *Client) SetFleetTx(ctx context.Context, tx pgx.Tx, params FleetParams) (Fleet, error) {
+	if err := takeFleets(ctx, tx); err != nil {
+		return Fleet{}, fmt.Errorf("fleet schedule %s: %w", cut(params.Name), err)
+	}
+	fault.Point(fault.FleetLocked)
 	it, err := c.checkFleet(ctx, tx, &params)
 	if err != nil {
 		return Fleet{}, fmt.Errorf("fleet schedule %s: %w", params.Name, err)
@@ -141,6 +148,7 @@ func (c *Client) SetFleetTx(ctx context.Context, tx pgx.Tx, params FleetParams) 
 	if _, err := tx.Exec(ctx, syncFleet, id); err != nil {
 		return Fleet{}, fmt.Errorf("giving tenants fleet schedule %s: %w", params.Name, err)
 	}
+	fault.Point(fault.FleetSet)
 	fleet, err := c.fleet(ctx, tx, params.Name)
 	if err != nil {
 		return Fleet{}, err
@@ -166,6 +174,9 @@ func (c *Client) checkFleet(ctx context.Context, tx pgx.Tx, params *FleetParams)
 	}
 	it, err := newItem(ctx, EnqueueParams{Tenant: "of-a-fleet", Args: params.Args, Opts: params.Opts})
 	if err != nil {
+		return item{}, err
+	}
+	if err := holdCalendars(ctx, tx, params.Policy.Calendars); err != nil {
 		return item{}, err
 	}
 	_, err = timetableTx(ctx, tx, params.Cron, cmp.Or(params.Zone, "UTC"), &params.Policy)
@@ -220,7 +231,7 @@ func (c *Client) fleet(ctx context.Context, tx pgx.Tx, name string) (Fleet, erro
 
 // Fleets returns all fleets by name.
 func (c *Client) Fleets(ctx context.Context) (fleets []Fleet, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = central.Read(ctx, c.pool, func(tx pgx.Tx) error {
 		fleets, err = readFleets(ctx, tx, "")
 		return err
 	})
@@ -229,7 +240,7 @@ func (c *Client) Fleets(ctx context.Context) (fleets []Fleet, err error) {
 
 // GetFleet returns one fleet. The error matches ErrUnknownSchedule.
 func (c *Client) GetFleet(ctx context.Context, name string) (fleet Fleet, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = central.Read(ctx, c.pool, func(tx pgx.Tx) error {
 		fleet, err = c.fleet(ctx, tx, name)
 		return err
 	})
@@ -248,7 +259,7 @@ type FleetEdit struct {
 // ErrUnknownSchedule, or ErrScheduleConflict where it has another version by now or
 // comes from a file, which says what it is.
 func (c *Client) EditFleet(ctx context.Context, name string, edit FleetEdit) (fleet Fleet, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) error {
 		fleet, err = c.EditFleetTx(ctx, tx, name, edit)
 		return err
 	})
@@ -257,7 +268,7 @@ func (c *Client) EditFleet(ctx context.Context, name string, edit FleetEdit) (fl
 
 // EditFleetTx is EditFleet inside the caller's transaction.
 func (c *Client) EditFleetTx(ctx context.Context, tx pgx.Tx, name string, edit FleetEdit) (Fleet, error) {
-	if _, err := tx.Exec(ctx, lockFleets); err != nil {
+	if err := takeFleets(ctx, tx); err != nil {
 		return Fleet{}, fmt.Errorf("changing fleet schedule %s: %w", cut(name), err)
 	}
 	f, err := c.fleet(ctx, tx, name)
@@ -301,11 +312,14 @@ const deleteFleet = `DELETE FROM headgate.fleets WHERE id = $1`
 
 // DeleteFleet removes a fleet and the schedules that its tenants have of it.
 func (c *Client) DeleteFleet(ctx context.Context, name, actor string) error {
-	return pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error { return c.DeleteFleetTx(ctx, tx, name, actor) })
+	return central.Write(ctx, c.pool, func(tx pgx.Tx) error { return c.DeleteFleetTx(ctx, tx, name, actor) })
 }
 
 // DeleteFleetTx is DeleteFleet inside the caller's transaction.
 func (c *Client) DeleteFleetTx(ctx context.Context, tx pgx.Tx, name, actor string) error {
+	if err := takeFleets(ctx, tx); err != nil {
+		return fmt.Errorf("deleting fleet schedule %s: %w", cut(name), err)
+	}
 	fleet, err := c.fleet(ctx, tx, name)
 	if err != nil {
 		return err

@@ -32,7 +32,7 @@ func setFleet(t *testing.T, env *jobstest.Env, params orchestrator.FleetParams) 
 }
 
 // Tenants have the schedules of the fleets that select them, each in its own zone,
-// from the moment that they are added or changed.
+// from the scheduler's next pass on after they are added or changed.
 func TestFleetFollowsItsTenants(t *testing.T) {
 	t.Parallel()
 	env := setup(t)
@@ -62,9 +62,9 @@ func TestFleetFollowsItsTenants(t *testing.T) {
 	setFleet(t, env, orchestrator.FleetParams{Name: "everybody", Select: selector(t, "all"), Cron: "@daily"})
 	require.Len(t, have("everybody"), 4)
 
-	add("gold-2", "pro", "America/New_York", map[string]string{"tier": "gold"}) // has its schedules with its row
-	require.Equal(t, map[string]string{"gold-1": "Asia/Tokyo", "gold-2": "America/New_York"}, have("nightly"))
+	add("gold-2", "pro", "America/New_York", map[string]string{"tier": "gold"})
 	require.Positive(t, pass(t, env))
+	require.Equal(t, map[string]string{"gold-1": "Asia/Tokyo", "gold-2": "America/New_York"}, have("nightly"))
 	s, err := env.Client.GetSchedule(ctx, of("gold-2", "nightly"))
 	require.NoError(t, err)
 	require.True(t, s.NextRunAt.After(time.Now()))
@@ -77,9 +77,9 @@ func TestFleetFollowsItsTenants(t *testing.T) {
 	require.NoError(t, err)
 	_, err = env.Pool.Exec(ctx, `UPDATE headgate.tenants SET timezone = 'Asia/Kathmandu' WHERE slug = 'gold-2'`)
 	require.NoError(t, err)
+	_ = pass(t, env)
 	require.Equal(t, map[string]string{"gold-2": "Asia/Kathmandu"}, have("nightly"))
 	require.Empty(t, have("regional"))
-	_ = pass(t, env)
 
 	// Suspended tenants keep theirs, and record that they were.
 	require.NoError(t, env.Catalog.SetStatus(ctx, "gold-2", catalog.Suspended))
@@ -90,6 +90,7 @@ func TestFleetFollowsItsTenants(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "suspended 1", outcomes(t, env, s))
 	require.NoError(t, env.Catalog.SetStatus(ctx, "gold-2", catalog.Archived))
+	_ = pass(t, env)
 	require.Empty(t, have("nightly"))
 	require.NoError(t, env.Catalog.SetStatus(ctx, "gold-2", catalog.Active))
 

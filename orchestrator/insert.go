@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
+
+	"github.com/headgate/headgate/orchestrator/internal/fault"
 )
 
 // encodedArgs are arguments that are JSON already, in River's shape.
@@ -39,6 +41,8 @@ func (c *Client) accept(ctx context.Context, tx pgx.Tx, it item) (EnqueueResult,
 	if err != nil {
 		return EnqueueResult{}, err
 	}
+	fault.Point(fault.KeyTaken)
+	defer fault.Point(fault.Enqueued)
 	switch result := results[0]; result.Result {
 	case ResultConflict:
 		return EnqueueResult{}, &IdempotencyConflictError{Key: it.key, FirstUID: result.UID, Field: result.Differs}
@@ -57,6 +61,8 @@ func (c *Client) acceptMany(ctx context.Context, tx pgx.Tx, items []item) ([]Enq
 	if err != nil {
 		return nil, err
 	}
+	fault.Point(fault.KeyTaken)
+	defer fault.Point(fault.Enqueued)
 	fresh := make([]item, 0, len(items))
 	for i := range items {
 		if results[i].Result == ResultNew {

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/orchestrator/internal/central"
+	"github.com/headgate/headgate/orchestrator/internal/fault"
 )
 
 // JanitorConfig is what lives as long as a Janitor. The zero value works.
@@ -29,16 +32,28 @@ type JanitorConfig struct {
 	// old. 0 means 5 seconds.
 	MaxSkew time.Duration
 
-	// PruneEvery is the time between two looks at what claiming leaves behind (see
-	// prune.go), which read whole tables. 0 means 1 hour.
+	// PruneEvery is the time between two looks at what reads whole tables: what claiming
+	// leaves behind (see prune.go), old occurrences, how long jobs take, and whether
+	// tenants have the schedules that selectors give them. 0 means 1 hour.
 	PruneEvery time.Duration
+
+	// KeepOccurrences is how long the answer for each occurrence of a schedule is kept.
+	// 0 means 90 days.
+	KeepOccurrences time.Duration
+
+	// StepTimeout bounds each piece of work. What deletes in batches begins none after
+	// half of it, and goes on in the next pass. 0 means 1 minute.
+	StepTimeout time.Duration
 }
 
 // Janitor keeps the central database tidy: it makes the history's coming months
-// and drops the old ones, deletes idempotency keys and workers past their time and
-// what claiming leaves behind of those who are gone, and enqueues a tombstone for each
-// job that has been cancelling for too long.
+// and drops the old ones, deletes idempotency keys, answers for occurrences and
+// workers past their time, and what claiming leaves behind of those who are gone. It
+// enqueues a tombstone for each job that has been cancelling for too long, computes
+// how long jobs take, and compares the schedules of selectors with what they should be.
 // River's own cleaner deletes finished jobs from the queue.
+//
+// What fails, hangs or panics keeps nothing else from being done.
 //
 // Any number of janitors run; each piece of work is done by the one that gets
 // the lock, and the others leave it. Times are the database's, except that
@@ -47,7 +62,9 @@ type Janitor struct {
 	client *Client
 	cfg    JanitorConfig
 
-	pruned time.Time // of the loop alone
+	// Of the loop alone.
+	last     map[string]time.Time // when what is done each PruneEvery was done
+	compared string               // the tenant that reconcile has come to
 
 	mu   sync.Mutex
 	stop context.CancelFunc
@@ -66,6 +83,9 @@ type Swept struct {
 	Pauses     int // that ended by themselves 30 days ago
 	Hands      int // of workers that are gone
 	Tombstones int // enqueued
+
+	Occurrences int // answers deleted
+	Reconciled  int // schedules of selectors that were not as they should be
 }
 
 // NewJanitor returns a janitor that does nothing until Start.
@@ -75,6 +95,8 @@ func NewJanitor(client *Client, cfg JanitorConfig) (*Janitor, error) {
 	cfg.Batch = cmp.Or(cfg.Batch, 1000)
 	cfg.MaxSkew = cmp.Or(cfg.MaxSkew, 5*time.Second)
 	cfg.PruneEvery = cmp.Or(cfg.PruneEvery, time.Hour)
+	cfg.KeepOccurrences = cmp.Or(cfg.KeepOccurrences, 90*24*time.Hour)
+	cfg.StepTimeout = cmp.Or(cfg.StepTimeout, time.Minute)
 	switch {
 	case cfg.Every < time.Second:
 		return nil, fmt.Errorf("orchestrator.JanitorConfig.Every is %s: give a second or more", cfg.Every)
@@ -83,7 +105,7 @@ func NewJanitor(client *Client, cfg JanitorConfig) (*Janitor, error) {
 	case cfg.Batch < 1:
 		return nil, fmt.Errorf("orchestrator.JanitorConfig.Batch is %d: give 1 or more", cfg.Batch)
 	}
-	return &Janitor{client: client, cfg: cfg}, nil
+	return &Janitor{client: client, cfg: cfg, last: map[string]time.Time{}}, nil
 }
 
 // Start runs the loop in the background, the first pass at once, and returns. A
@@ -133,18 +155,47 @@ func (j *Janitor) loop(ctx context.Context, done chan<- struct{}) {
 
 // runOnce is one pass. What fails does not keep the rest from being done.
 func (j *Janitor) runOnce(ctx context.Context) (swept Swept, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
-	defer cancel()
 	if err := j.client.ready(ctx); err != nil {
 		return swept, err
 	}
 	var errs []error
 	for _, work := range []func(context.Context, *Swept) error{
-		j.makeMonths, j.buryCancelled, j.deleteKeys, j.deleteWorkers, j.dropMonths, j.deleteStrays, j.prune,
+		j.makeMonths, j.buryCancelled, j.deleteKeys, j.deleteWorkers, j.dropMonths, j.deleteStrays, j.deleteOccurrences,
+		j.pruning("lanes of owners that are gone", pruneLanesSQL, func(s *Swept) *int { return &s.Lanes }),
+		j.pruning("old rates", pruneRatesSQL, func(s *Swept) *int { return &s.Rates }),
+		j.pruning("pauses that are long over", prunePausesSQL, func(s *Swept) *int { return &s.Pauses }),
+		j.pruning("hands of workers that are gone", pruneHandsSQL, func(s *Swept) *int { return &s.Hands }),
+		j.reconcile, j.measure,
 	} {
-		errs = append(errs, work(ctx, &swept))
+		errs = append(errs, j.step(ctx, work, &swept))
 	}
 	return swept, errors.Join(errs...)
+}
+
+// step does one piece of work, within its time.
+func (j *Janitor) step(ctx context.Context, work func(context.Context, *Swept) error, swept *Swept) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, j.cfg.StepTimeout)
+	defer cancel()
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("a piece of the janitor's work panicked: %v", v)
+		}
+	}()
+	return work(ctx, swept)
+}
+
+// due reports that something was not done for PruneEvery.
+func (j *Janitor) due(what string) bool {
+	at, ok := j.last[what]
+	return !ok || time.Since(at) >= j.cfg.PruneEvery
+}
+
+// noted notes that something was done, unless it failed, and returns err.
+func (j *Janitor) noted(what string, err error) error {
+	if err == nil {
+		j.last[what] = time.Now()
+	}
+	return err
 }
 
 // janitorLock is the advisory lock of all janitors of a database: "hg_janit" in
@@ -154,15 +205,12 @@ const janitorLock int64 = 0x68675f6a616e6974
 const tryLock = `SELECT pg_try_advisory_xact_lock($1)`
 
 // No piece of work may keep workers waiting for a lock that it waits for itself.
-const janitorPatience = `SET LOCAL lock_timeout = '1s'`
+var janitorLimits = central.Limits{Idle: 5 * time.Second, Lock: time.Second}
 
 // locked runs work in a transaction of its own, or not at all while another
 // janitor is at work.
 func (j *Janitor) locked(ctx context.Context, doing string, work func(tx pgx.Tx) error) error {
-	err := pgx.BeginFunc(ctx, j.client.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, janitorPatience); err != nil {
-			return err
-		}
+	err := central.WriteWithin(ctx, j.client.pool, janitorLimits, func(tx pgx.Tx) error {
 		if _, err := agreedClock(ctx, tx, j.cfg.MaxSkew); err != nil {
 			return err
 		}
@@ -170,7 +218,10 @@ func (j *Janitor) locked(ctx context.Context, doing string, work func(tx pgx.Tx)
 		if err := tx.QueryRow(ctx, tryLock, janitorLock).Scan(&mine); err != nil || !mine {
 			return err
 		}
-		return work(tx)
+		fault.Point(fault.JanitorLocked)
+		err := work(tx)
+		fault.Point(fault.JanitorWorked)
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
@@ -179,10 +230,10 @@ func (j *Janitor) locked(ctx context.Context, doing string, work func(tx pgx.Tx)
 }
 
 // batches repeats a statement that deletes up to Batch rows, each time in a
-// transaction of its own, until it finds no more. The last parameter of sql is
-// the limit.
+// transaction of its own, until it finds no more or half of the step's time is over:
+// the rest is for the next pass. The last parameter of sql is the limit.
 func (j *Janitor) batches(ctx context.Context, doing, sql string, deleted *int, args ...any) error {
-	for {
+	for began := time.Now(); ; {
 		n := 0
 		err := j.locked(ctx, doing, func(tx pgx.Tx) error {
 			tag, err := tx.Exec(ctx, sql, append(args, j.cfg.Batch)...)
@@ -192,7 +243,7 @@ func (j *Janitor) batches(ctx context.Context, doing, sql string, deleted *int, 
 		if err != nil {
 			return err
 		}
-		if *deleted += n; n < j.cfg.Batch {
+		if *deleted += n; n < j.cfg.Batch || time.Since(began) > j.cfg.StepTimeout/2 {
 			return nil
 		}
 	}

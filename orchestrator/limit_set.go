@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // Limit is what is allowed at once, or in a period. nil is no limit of that sort.
@@ -113,7 +115,7 @@ RETURNING max_running, NULL::int, NULL::float8, NULL::int, NULL::float8`
 // queue any name is taken, for its work may come later. Errors are a
 // *catalog.InputError, or match jobs.ErrUnknownTenant.
 func (c *Client) SetLimit(ctx context.Context, limit Limit) (set Limit, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) (err error) {
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) (err error) {
 		set, err = c.SetLimitTx(ctx, tx, limit)
 		return err
 	})
@@ -192,10 +194,14 @@ DELETE FROM headgate.queue_limits WHERE queue = $1
 RETURNING max_running, NULL::int, NULL::float8, NULL::int, NULL::float8`
 )
 
+// lockLimitSQL lets those who clear one limit take turns: the row that one of them
+// puts back is not the row that the other waits for.
+const lockLimitSQL = `SELECT pg_advisory_xact_lock(hashtextextended('headgate.limit ' || $1::text || ' ' || $2::text, 0))`
+
 // ClearLimit takes limits away: those that fields names, all if it names none. It
 // returns what is left. The error matches ErrNoLimit if none of them was set.
 func (c *Client) ClearLimit(ctx context.Context, scope Scope, name string, fields LimitFields) (left Limit, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) (err error) {
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) (err error) {
 		left, err = c.ClearLimitTx(ctx, tx, scope, name, fields)
 		return err
 	})
@@ -207,6 +213,9 @@ func (c *Client) ClearLimitTx(ctx context.Context, tx pgx.Tx, scope Scope, name 
 	of, err := c.find(ctx, tx, scope, LimitScopes, name)
 	if err != nil {
 		return Limit{}, fmt.Errorf("clear limit: %w", err)
+	}
+	if _, err := tx.Exec(ctx, lockLimitSQL, string(scope), of.key); err != nil {
+		return Limit{}, fmt.Errorf("clear the limit of %s %s: %w", scope, of.name, err)
 	}
 	sql := map[Scope]string{OfTenant: clearTenantLimitSQL, OfPlan: clearPlanLimitSQL, OfKind: clearKindLimitSQL, OfQueue: clearQueueLimitSQL}[scope]
 	left := Limit{Scope: scope, Name: of.name}

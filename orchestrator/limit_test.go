@@ -204,3 +204,32 @@ func FuzzParseRate(f *testing.F) {
 		}
 	})
 }
+
+// Two who clear different limits of one name at the same time both succeed.
+func TestTwoClearLimitsOfOneName(t *testing.T) {
+	t.Parallel()
+	env := setup(t)
+	ctx := context.Background()
+	_, err := env.Client.SetLimit(ctx, orchestrator.Limit{Scope: orchestrator.OfTenant, Name: "acme", MaxRunning: ptr(3), Weight: ptr(2.0), Rate: rate(t, "5/s")})
+	require.NoError(t, err)
+	tx, err := env.Pool.Begin(ctx)
+	require.NoError(t, err)
+	_, err = env.Client.ClearLimitTx(ctx, tx, orchestrator.OfTenant, "acme", orchestrator.LimitFields{Weight: true})
+	require.NoError(t, err)
+	type cleared struct {
+		left orchestrator.Limit
+		err  error
+	}
+	second := make(chan cleared, 1)
+	go func() {
+		left, err := env.Client.ClearLimit(ctx, orchestrator.OfTenant, "acme", orchestrator.LimitFields{MaxRunning: true})
+		second <- cleared{left, err}
+	}()
+	require.Eventually(t, func() bool {
+		return count(t, env, `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`) == 1
+	}, 10*time.Second, 5*time.Millisecond)
+	require.NoError(t, tx.Commit(ctx))
+	got := <-second
+	require.NoError(t, got.err)
+	require.Equal(t, orchestrator.Limit{Scope: orchestrator.OfTenant, Name: "acme", Rate: rate(t, "5/s")}, got.left)
+}

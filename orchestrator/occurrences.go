@@ -151,20 +151,3 @@ func (c *Client) Occurrences(ctx context.Context, id string, before time.Time, l
 	}
 	return pgx.CollectRows(rows, scanOccurrence)
 }
-
-const deleteOldOccurrences = `
-DELETE FROM headgate.occurrences
-WHERE ctid = ANY (ARRAY(SELECT ctid FROM headgate.occurrences WHERE decided_at < $1 LIMIT 5000))`
-
-// forget deletes answers that are older than a time.
-func (s *Scheduler) forget(ctx context.Context, before time.Time) (deleted int64, err error) {
-	for {
-		done, err := s.client.pool.Exec(ctx, deleteOldOccurrences, before)
-		if err != nil {
-			return deleted, fmt.Errorf("deleting old occurrences: %w", err)
-		}
-		if deleted += done.RowsAffected(); done.RowsAffected() < 5000 {
-			return deleted, nil
-		}
-	}
-}

@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // Pause keeps what it is about from being started; what runs goes on. Waiting jobs
@@ -74,7 +76,7 @@ RETURNING paused_by, note, since, until`
 // is taken. Errors are a *catalog.InputError, or match jobs.ErrUnknownTenant or
 // catalog.ErrUnknownServer.
 func (c *Client) Pause(ctx context.Context, scope Scope, name string, opts *PauseOpts) (pause Pause, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) (err error) {
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) (err error) {
 		pause, err = c.PauseTx(ctx, tx, scope, name, opts)
 		return err
 	})
@@ -112,7 +114,7 @@ RETURNING paused_by, note, since, until, coalesce(until > now(), true)`
 // matches ErrNotPaused if there is none, or its time was up.
 func (c *Client) Resume(ctx context.Context, scope Scope, name string) (was Pause, err error) {
 	var over error
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) (err error) {
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) (err error) {
 		if was, err = c.ResumeTx(ctx, tx, scope, name); errors.Is(err, ErrNotPaused) {
 			over, err = err, nil // the row of one whose time is up may go
 		}

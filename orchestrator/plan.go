@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/orchestrator/calendar"
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // ScheduleFile is what a file of schedules says: fleets and exclusion calendars,
@@ -25,7 +26,7 @@ type ScheduleFile struct {
 
 	// Confirm, if it is set, is asked before anything is committed, with the number
 	// of tenants' schedules that are made, changed or deleted. An error of it undoes
-	// everything, and is returned.
+	// everything, and is returned. It answers at once, as FleetParams.Confirm.
 	Confirm func(schedules int) error
 }
 
@@ -43,20 +44,30 @@ type PlanStep struct {
 
 // PlanSchedules says what ApplySchedules would do. Nothing is written or locked.
 func (c *Client) PlanSchedules(ctx context.Context, file ScheduleFile) (steps []PlanStep, err error) {
-	err = pgx.BeginTxFunc(ctx, c.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+	err = central.Read(ctx, c.pool, func(tx pgx.Tx) error {
 		steps, err = c.plan(ctx, tx, &file)
 		return err
 	})
 	return steps, err
 }
 
+// lockFleets is the lock of selectors: of who changes them, and of who evaluates them.
 const lockFleets = `SELECT pg_advisory_xact_lock(hashtextextended('headgate.fleets', 0))`
+
+// takeFleets waits for the lock of selectors. It comes before the statements that
+// read tenants or selectors, so that they see what the holder before has committed.
+func takeFleets(ctx context.Context, tx pgx.Tx) error {
+	if _, err := tx.Exec(ctx, lockFleets); err != nil {
+		return fmt.Errorf("waiting for another change of selector schedules: %w", err)
+	}
+	return nil
+}
 
 // ApplySchedules makes the database what a file says, in one transaction, and
 // returns what it did; a second time that is nothing. What the file had before and
 // has no more is deleted; what is not of this file is left alone.
 func (c *Client) ApplySchedules(ctx context.Context, file ScheduleFile) (steps []PlanStep, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) error {
 		steps, err = c.ApplySchedulesTx(ctx, tx, file)
 		return err
 	})
@@ -65,7 +76,7 @@ func (c *Client) ApplySchedules(ctx context.Context, file ScheduleFile) (steps [
 
 // ApplySchedulesTx is ApplySchedules inside the caller's transaction.
 func (c *Client) ApplySchedulesTx(ctx context.Context, tx pgx.Tx, file ScheduleFile) ([]PlanStep, error) {
-	if _, err := tx.Exec(ctx, lockFleets); err != nil { // one file at a time
+	if err := takeFleets(ctx, tx); err != nil {
 		return nil, fmt.Errorf("applying schedules: %w", err)
 	}
 	steps, err := c.plan(ctx, tx, &file)
@@ -329,7 +340,7 @@ func repair(ctx context.Context, tx pgx.Tx, name string) error {
 // that applying it would take, and the tenants' schedules that were changed, paused
 // or broken since, a thousand at most.
 func (c *Client) DriftOf(ctx context.Context, file ScheduleFile) (steps []PlanStep, rows []Drift, err error) {
-	err = pgx.BeginTxFunc(ctx, c.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+	err = central.Read(ctx, c.pool, func(tx pgx.Tx) error {
 		if steps, err = c.plan(ctx, tx, &file); err != nil {
 			return err
 		}

@@ -1,10 +1,6 @@
 package orchestrator
 
-import (
-	"context"
-	"errors"
-	"time"
-)
+import "context"
 
 // What worker/claim keeps of owners, and people of pauses, grows with those who
 // have ever been. This takes away what nobody asks for any more. Rows that a claim
@@ -38,18 +34,12 @@ DELETE FROM headgate.hands WHERE incarnation IN (
     WHERE NOT EXISTS (SELECT FROM headgate.workers w WHERE w.incarnation = h.incarnation AND w.reaped_at IS NULL AND w.ended_at IS NULL)
     LIMIT $1 FOR UPDATE OF h SKIP LOCKED)`
 
-func (j *Janitor) prune(ctx context.Context, swept *Swept) error {
-	if time.Since(j.pruned) < j.cfg.PruneEvery {
-		return nil
+// pruning returns one of the looks at what is left behind, as a step.
+func (j *Janitor) pruning(name, sql string, deleted func(*Swept) *int) func(context.Context, *Swept) error {
+	return func(ctx context.Context, swept *Swept) error {
+		if !j.due(name) {
+			return nil
+		}
+		return j.noted(name, j.batches(ctx, "deleting "+name, sql, deleted(swept)))
 	}
-	err := errors.Join(
-		j.batches(ctx, "deleting lanes of owners that are gone", pruneLanesSQL, &swept.Lanes),
-		j.batches(ctx, "deleting old rates", pruneRatesSQL, &swept.Rates),
-		j.batches(ctx, "deleting pauses that are long over", prunePausesSQL, &swept.Pauses),
-		j.batches(ctx, "deleting hands of workers that are gone", pruneHandsSQL, &swept.Hands),
-	)
-	if err == nil {
-		j.pruned = time.Now()
-	}
-	return err
 }

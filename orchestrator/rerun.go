@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // Rerun enqueues a job once more, as a new job with a UID of its own: the same
@@ -25,7 +26,7 @@ import (
 // ErrUnknownJob, and ErrRetryRefused once the row has left the queue, for the
 // history keeps no arguments.
 func (c *Client) Rerun(ctx context.Context, uidOrID string, opts *EnqueueOpts) (result EnqueueResult, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) error {
 		result, err = c.RerunTx(ctx, tx, uidOrID, opts)
 		return err
 	})

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // ErrRetryRefused: the job cannot be tried again, or not under this UID. The
@@ -38,7 +39,7 @@ type RetryResult struct {
 // so long ago that the ledger may have forgotten it (jobs.LedgerForgets); else
 // ErrUnknownJob.
 func (c *Client) Retry(ctx context.Context, uidOrID string) (result RetryResult, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) error {
 		result, err = c.RetryTx(ctx, tx, uidOrID)
 		return err
 	})

@@ -10,13 +10,14 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // CreateSchedule stores a schedule; it fires from the first matching time after
 // now on. Nothing is stored if a field is wrong. Errors match ErrScheduleExists
 // where the tenant has one of that name, and those of Enqueue.
 func (c *Client) CreateSchedule(ctx context.Context, params ScheduleParams) (schedule Schedule, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) error {
 		schedule, err = c.CreateScheduleTx(ctx, tx, params)
 		return err
 	})
@@ -49,6 +50,9 @@ func (c *Client) CreateScheduleTx(ctx context.Context, tx pgx.Tx, params Schedul
 	now, err := clock(ctx, tx)
 	if err != nil {
 		return Schedule{}, err
+	}
+	if err := holdCalendars(ctx, tx, s.Policy.Calendars); err != nil {
+		return Schedule{}, fmt.Errorf("schedule %s: %w", params.Name, err)
 	}
 	table, err := timetableTx(ctx, tx, s.Cron, s.Zone, &s.Policy)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // ScheduleEdit is what EditSchedule changes. What is nil or zero stays.
@@ -40,7 +41,7 @@ WHERE id = $1`
 // schedule in error is set going again. The error matches ErrUnknownSchedule, or
 // ErrScheduleConflict if the version is another.
 func (c *Client) EditSchedule(ctx context.Context, of ScheduleOf, edit ScheduleEdit) (after Schedule, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) error {
 		after, err = c.EditScheduleTx(ctx, tx, of, edit)
 		return err
 	})
@@ -94,6 +95,9 @@ func (c *Client) EditScheduleTx(ctx context.Context, tx pgx.Tx, of ScheduleOf, e
 
 // moveOn computes the next time of an edited schedule.
 func (c *Client) moveOn(ctx context.Context, tx pgx.Tx, before, s *Schedule) error {
+	if err := holdCalendars(ctx, tx, s.Policy.Calendars); err != nil {
+		return err
+	}
 	table, err := timetableTx(ctx, tx, s.Cron, s.Zone, &s.Policy)
 	if err != nil {
 		return err
@@ -135,9 +139,10 @@ func (c *Client) unanswered(ctx context.Context, tx pgx.Tx, id string, now time.
 const deleteSchedule = `DELETE FROM headgate.schedules WHERE id = $1`
 
 // DeleteSchedule removes a schedule. Jobs that it has enqueued go on; the answers
-// and the record of changes stay until they are old.
+// and the record of changes stay until they are old. If a selector's schedule has the
+// same name, the tenant has that one within seconds.
 func (c *Client) DeleteSchedule(ctx context.Context, of ScheduleOf, actor string) error {
-	return pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error { return c.DeleteScheduleTx(ctx, tx, of, actor) })
+	return central.Write(ctx, c.pool, func(tx pgx.Tx) error { return c.DeleteScheduleTx(ctx, tx, of, actor) })
 }
 
 // DeleteScheduleTx is DeleteSchedule inside the caller's transaction.
@@ -151,6 +156,9 @@ func (c *Client) DeleteScheduleTx(ctx context.Context, tx pgx.Tx, of ScheduleOf,
 	}
 	if err := c.recordChange(ctx, tx, change{before: &s, action: "delete", actor: actor}); err != nil {
 		return err
+	}
+	if _, err := tx.Exec(ctx, noteSelectorChange, s.ID); err != nil {
+		return fmt.Errorf("deleting schedule %s of %s: %w", of.Name, of.owner(), err)
 	}
 	if _, err := tx.Exec(ctx, deleteSchedule, s.ID); err != nil {
 		return fmt.Errorf("deleting schedule %s of %s: %w", of.Name, of.owner(), err)

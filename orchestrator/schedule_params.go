@@ -12,6 +12,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/calendar"
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // ScheduleParams is what CreateSchedule needs.
@@ -117,7 +118,7 @@ func firstTimes(s *calendar.Schedule, now time.Time, delay time.Duration) (nomin
 
 // Timetable is the calendar of a schedule: its words, its warnings and its times.
 func (c *Client) Timetable(ctx context.Context, s Schedule) (table *calendar.Schedule, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = central.Read(ctx, c.pool, func(tx pgx.Tx) error {
 		table, err = timetableTx(ctx, tx, s.Cron, s.Zone, &s.Policy)
 		return err
 	})

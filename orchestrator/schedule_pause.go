@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // SchedulePauseOpts are the choices of a pause. nil means the zero value.
@@ -24,7 +26,7 @@ WHERE id = $1`
 // PauseSchedule stops a schedule from firing until it is resumed; the note says
 // why. Pausing twice keeps the newer note and end. Jobs enqueued before go on.
 func (c *Client) PauseSchedule(ctx context.Context, of ScheduleOf, opts *SchedulePauseOpts) error {
-	return pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error { return c.PauseScheduleTx(ctx, tx, of, opts) })
+	return central.Write(ctx, c.pool, func(tx pgx.Tx) error { return c.PauseScheduleTx(ctx, tx, of, opts) })
 }
 
 // PauseScheduleTx is PauseSchedule inside the caller's transaction.
@@ -67,7 +69,7 @@ const selectPause = `SELECT answered_at FROM headgate.schedules WHERE id = $1`
 // first matching time after now on. What it missed is answered as skipped_paused, or
 // failed_to_enqueue, and is not made up for: that is what backfill is for.
 func (c *Client) ResumeSchedule(ctx context.Context, of ScheduleOf, actor string) error {
-	return pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error { return c.ResumeScheduleTx(ctx, tx, of, actor) })
+	return central.Write(ctx, c.pool, func(tx pgx.Tx) error { return c.ResumeScheduleTx(ctx, tx, of, actor) })
 }
 
 // ResumeScheduleTx is ResumeSchedule inside the caller's transaction.

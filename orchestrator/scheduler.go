@@ -3,19 +3,20 @@ package orchestrator
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/headgate/headgate/orchestrator/internal/central"
+	"github.com/headgate/headgate/orchestrator/internal/fault"
 )
 
 // SchedulerConfig is what lives as long as a Scheduler. The zero value works.
 type SchedulerConfig struct {
-	// Batch is how many due schedules one transaction fires. 0 means 1000.
+	// Batch is how many due schedules one transaction fires at most. 0 means 1000.
 	Batch int
 
 	// MaxSleep is how long the loop sleeps at most between two looks: the
@@ -27,9 +28,9 @@ type SchedulerConfig struct {
 	// has fired cannot be taken back. 0 means 5 seconds.
 	MaxSkew time.Duration
 
-	// KeepOccurrences is how long the answer for each occurrence is kept. 0 means
-	// 90 days.
-	KeepOccurrences time.Duration
+	// StatementTimeout bounds each statement of a batch. A batch with one that took
+	// longer is written in parts, and the next batch is half as large. 0 means 2 seconds.
+	StatementTimeout time.Duration
 
 	// Check looks at a kind and its arguments before a job is made of them, and
 	// says why they do not fit. nil means that all do. It is for the kinds that
@@ -48,8 +49,8 @@ type Scheduler struct {
 	client *Client
 	cfg    SchedulerConfig
 
-	behind    atomic.Pointer[mark] // where a backlog is being worked off
-	forgotten time.Time            // when old answers were last deleted; the loop's own
+	behind atomic.Pointer[mark] // where a backlog is being worked off
+	size   *batchSize
 
 	mu   sync.Mutex
 	stop context.CancelFunc
@@ -61,8 +62,8 @@ func NewScheduler(client *Client, cfg SchedulerConfig) *Scheduler {
 	cfg.Batch = cmp.Or(cfg.Batch, 1000)
 	cfg.MaxSleep = cmp.Or(cfg.MaxSleep, time.Second)
 	cfg.MaxSkew = cmp.Or(cfg.MaxSkew, 5*time.Second)
-	cfg.KeepOccurrences = cmp.Or(cfg.KeepOccurrences, 90*24*time.Hour)
-	return &Scheduler{client: client, cfg: cfg}
+	cfg.StatementTimeout = max(cmp.Or(cfg.StatementTimeout, 2*time.Second), time.Millisecond)
+	return &Scheduler{client: client, cfg: cfg, size: newBatchSize(cfg.Batch)}
 }
 
 // Start runs the loop in the background and returns at once. A second Start
@@ -113,17 +114,8 @@ func (s *Scheduler) pass(ctx context.Context) (time.Duration, error) {
 	if err := s.client.ready(ctx); err != nil {
 		return 0, err
 	}
-	fired, wait, err := s.runOnce(ctx)
-	if err != nil || fired == s.cfg.Batch {
-		return 0, err
-	}
-	if s.forgotten.IsZero() || time.Since(s.forgotten) > time.Hour {
-		s.forgotten = time.Now()
-		if _, err := s.forget(ctx, time.Now().Add(-s.cfg.KeepOccurrences)); err != nil {
-			return 0, err
-		}
-	}
-	return min(max(wait, time.Millisecond), s.cfg.MaxSleep), nil
+	_, wait, err := s.runOnce(ctx)
+	return min(wait, s.cfg.MaxSleep), err
 }
 
 // tickSQL is all that an idle tick does: one probe of the index on next_run_at.
@@ -133,34 +125,73 @@ SELECT clock_timestamp(), (SELECT next_run_at FROM headgate.schedules WHERE next
 // busyWait is the pause when others have all rows that are due.
 const busyWait = 20 * time.Millisecond
 
-// RunOnce is one pass of the loop, for who drives it himself: it fires up to a batch
-// of due schedules and returns how many rows it handled and, if there was nothing
-// more, how long until the next one is due.
+// RunOnce is one pass of the loop, for who drives it himself: it gives tenants that
+// have changed their schedules, fires up to a batch of due schedules, and returns how many
+// rows it handled and how long until the next pass has something to do.
 func (s *Scheduler) RunOnce(ctx context.Context) (handled int, wait time.Duration, err error) {
 	return s.runOnce(ctx)
 }
 
-// runOnce fires up to a batch of due schedules and returns how many rows it
-// handled and, if there was nothing more, how long until the next one is due.
+// runOnce is RunOnce. What fails for tenants that have changed is said, and keeps
+// nothing from firing.
 func (s *Scheduler) runOnce(ctx context.Context) (handled int, wait time.Duration, err error) {
-	behind := s.behind.Load()
+	tenants, failed := s.follow(ctx)
+	if failed != nil && ctx.Err() == nil {
+		s.client.log.ErrorContext(ctx, "tenants that have changed wait for their schedules; trying again", "error", failed)
+	}
+	handled, wait, err = s.fireDue(ctx)
+	if tenants == selectorBatch {
+		wait = 0
+	}
+	return handled, wait, err
+}
+
+// fireDue fires up to a batch of due schedules and returns how many rows it handled
+// and how long until there is more to do.
+func (s *Scheduler) fireDue(ctx context.Context) (handled int, wait time.Duration, err error) {
+	behind, limit := s.behind.Load(), s.size.limit()
 	if behind == nil {
 		if wait, err := s.tick(ctx); wait > 0 || err != nil {
 			return 0, wait, err
 		}
 	}
-	batch, err := s.fire(ctx, s.cfg.Batch, behind)
-	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && len(batch) > 0 && refusesData(pgErr) {
-		return s.fireOneByOne(ctx, len(batch))
-	}
+	batch, slow, err := s.fire(ctx, limit, behind)
 	s.behind.Store(nil)
-	switch n := len(batch); {
-	case err == nil && n == s.cfg.Batch:
-		s.behind.Store(&mark{at: batch[n-1].run, id: batch[n-1].id})
-	case err == nil && n == 0 && behind != nil:
-		return s.runOnce(ctx) // from the beginning
+	if err != nil {
+		return s.failed(ctx, batch, limit, err)
 	}
-	return len(batch), busyWait, err
+	s.size.went(slow)
+	switch n := len(batch); {
+	case n == limit:
+		s.behind.Store(&mark{at: batch[n-1].run, id: batch[n-1].id})
+		return n, 0, nil
+	case n == 0 && behind != nil:
+		return s.fireDue(ctx) // from the beginning
+	default:
+		return n, busyWait, nil
+	}
+}
+
+// failed is for a batch of which nothing was stored. Nobody knows which of its
+// schedules was the cause, or whether there were only too many: the next batch is half as
+// large. One schedule that has failed alone twice is set aside.
+func (s *Scheduler) failed(ctx context.Context, batch []due, limit int, err error) (handled int, wait time.Duration, _ error) {
+	if len(batch) == 0 && !timedOut(err) {
+		return 0, 0, err // it did not come to a schedule
+	}
+	s.size.failed(limit)
+	if limit > 1 {
+		s.client.log.WarnContext(ctx, "a batch of schedules failed; the next is half as large", "schedules", limit, "error", err)
+		return 0, 0, ctx.Err()
+	}
+	if len(batch) == 1 && s.size.alone(batch[0].id) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.StatementTimeout) // the pass may be over
+		defer cancel()
+		return 1, 0, central.WriteWithin(ctx, s.client.pool, schedulerLimits, func(tx pgx.Tx) error {
+			return s.setAside(ctx, tx, &batch[0], err)
+		})
+	}
+	return 0, 0, err
 }
 
 // tick returns how long nothing is due, 0 if something is.
@@ -178,59 +209,50 @@ func (s *Scheduler) tick(ctx context.Context) (time.Duration, error) {
 	case next == nil:
 		return s.cfg.MaxSleep, nil
 	case next.After(now):
-		return next.Sub(now), nil
+		return max(next.Sub(now), time.Millisecond), nil
 	}
 	return 0, nil
 }
 
-// refusesData reports that Postgres does not take a value: the same batch would
-// fail again.
-func refusesData(err *pgconn.PgError) bool {
-	class := err.Code[:min(2, len(err.Code))]
-	return class == "22" || class == "23" || err.Code == "54000" || err.Code == "42846"
-}
-
-const breakSchedule = `UPDATE headgate.schedules SET error = $2, next_run_at = NULL WHERE id = $1`
-
-// fireOneByOne finds the schedule that a batch failed for, and marks it.
-func (s *Scheduler) fireOneByOne(ctx context.Context, n int) (handled int, wait time.Duration, err error) {
-	for range n {
-		batch, err := s.fire(ctx, 1, nil)
-		if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && len(batch) == 1 && refusesData(pgErr) {
-			s.client.log.ErrorContext(ctx, "schedule stopped", "schedule", batch[0].name, "tenant", batch[0].tenant, "error", err)
-			_, err = s.client.pool.Exec(ctx, breakSchedule, batch[0].id, clip("its job was refused: "+pgErr.Message, 500))
-		}
-		if err != nil {
-			return handled, 0, err
-		}
-		handled += len(batch)
-	}
-	return handled, 0, nil
-}
+// schedulerLimits are those of a batch. What another transaction has locked is not
+// waited for: it is asked for again. A process that has stopped keeps its batch from the
+// others for seconds.
+var schedulerLimits = central.Limits{Idle: 5 * time.Second, Lock: 250 * time.Millisecond}
 
 // fire claims due schedules, decides about each, and writes jobs, answers and
-// next times, in one transaction. The batch is returned also with an error.
-func (s *Scheduler) fire(ctx context.Context, limit int, behind *mark) (batch []due, err error) {
-	err = s.client.bell.transact(ctx, func(tx pgx.Tx, queues queueSet) error {
+// next times, in one transaction. The batch is returned also with an error. slow says
+// that it went only in parts.
+func (s *Scheduler) fire(ctx context.Context, limit int, behind *mark) (batch []due, slow bool, err error) {
+	err = s.client.bell.transactWithin(ctx, schedulerLimits, func(tx pgx.Tx, queues queueSet) error {
 		now, err := agreedClock(ctx, tx, s.cfg.MaxSkew)
 		if err != nil {
 			return err
 		}
-		if batch, err = claimDue(ctx, tx, now, limit, behind); err != nil || len(batch) == 0 {
+		fault.Point(fault.BatchBegun)
+		if batch, err = s.claimDue(ctx, tx, now, limit, behind); err != nil || len(batch) == 0 {
 			return err
 		}
-		r, err := s.look(ctx, tx, now, batch)
+		fault.Point(fault.BatchClaimed)
+		l, err := s.look(ctx, tx, now, batch)
 		if err != nil {
 			return err
 		}
 		decisions := make([]decision, len(batch))
 		for i := range batch {
-			decisions[i] = r.decide(&batch[i])
-			if text := decisions[i].err; text != "" {
+			decisions[i] = l.decide(&batch[i])
+		}
+		if err := l.askAgain(ctx, tx, batch, decisions); err != nil {
+			return err
+		}
+		for i := range decisions {
+			if text := decisions[i].err; text != "" && decisions[i].next == nil {
 				s.client.log.ErrorContext(ctx, "schedule stopped", "schedule", batch[i].name, "tenant", batch[i].tenant, "error", text)
 			}
 		}
-		return s.client.carryOut(ctx, tx, now, batch, decisions, queues)
+		fault.Point(fault.BatchDecided)
+		slow, err = s.carryOutApart(ctx, tx, now, batch, decisions, queues)
+		fault.Point(fault.BatchWritten)
+		return err
 	})
-	return batch, err
+	return batch, slow, err
 }

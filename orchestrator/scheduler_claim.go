@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -64,31 +65,61 @@ FOR UPDATE OF s SKIP LOCKED`
 
 // With stale statistics the planner would gather and sort the whole backlog for
 // every batch instead of walking the index, and with those of an empty queue it
-// would scan it. And a process that is frozen in its
-// batch keeps the rows from others for half a minute, not for ever.
+// would scan it.
 const noBitmapScan = `
-SELECT set_config('enable_bitmapscan', 'off', true), set_config('enable_seqscan', 'off', true), set_config('idle_in_transaction_session_timeout', '30s', true)`
+SELECT set_config('enable_bitmapscan', 'off', true), set_config('enable_seqscan', 'off', true), set_config('statement_timeout', $1, true)`
 
-func claimDue(ctx context.Context, tx pgx.Tx, now time.Time, limit int, behind *mark) ([]due, error) {
+// claimDue returns the rows that are due. One that cannot be read is stopped by
+// itself, and is not among them.
+func (s *Scheduler) claimDue(ctx context.Context, tx pgx.Tx, now time.Time, limit int, behind *mark) (batch []due, err error) {
 	if behind == nil {
 		behind = &mark{id: uuid.Nil.String()}
 	}
-	if _, err := tx.Exec(ctx, noBitmapScan); err != nil {
+	if _, err := tx.Exec(ctx, noBitmapScan, fmt.Sprint(s.cfg.StatementTimeout.Milliseconds())); err != nil {
 		return nil, fmt.Errorf("preparing to claim due schedules: %w", err)
 	}
 	rows, err := tx.Query(ctx, claimDueSQL, now, limit, behind.at, behind.id)
 	if err != nil {
 		return nil, fmt.Errorf("claiming due schedules: %w", err)
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (d due, err error) {
+	defer rows.Close()
+	unreadable := map[string]string{}
+	for rows.Next() {
+		var d due
 		p := &d.policy
-		err = row.Scan(&d.id, &d.tenant, &d.database, &d.server, &d.status, &d.zoneOfTenant,
+		err := scanApart(rows, &d.id, &d.tenant, &d.database, &d.server, &d.status, &d.zoneOfTenant,
 			&d.name, &d.kind, &d.queue, &d.cron, &d.zone, &d.args, &d.priority, &d.maxAttempts,
 			&p.Gap, &p.Repeat, &p.Start, &p.End, &p.Max, &p.Calendars, &p.Windows, &p.Spread,
 			&p.Overlap, &p.BufferMax, &p.CatchUp, &p.CatchUpMax, &p.CatchUpWindow, &p.PauseAfter, &p.Maintenance, &d.place,
 			&d.run, &d.nominal, &d.answered, &d.resumed, &d.paused, &d.pausedUntil, &d.note, &d.last, &d.waiting, &d.fresh)
-		return d, err
-	})
+		if err != nil {
+			unreadable[d.id] = clip("its row cannot be read: "+err.Error(), 500)
+			continue
+		}
+		batch = append(batch, d)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("claiming due schedules: %w", err)
+	}
+	for id, text := range unreadable {
+		s.client.log.ErrorContext(ctx, "schedule stopped", "id", id, "error", text)
+		if _, err := tx.Exec(ctx, breakSchedule, id, text); err != nil {
+			return nil, fmt.Errorf("stopping schedule %s, whose row cannot be read: %w", id, err)
+		}
+	}
+	return batch, nil
+}
+
+// scanApart scans the current row. Unlike Scan it leaves the rows open after an error,
+// which says the column.
+func scanApart(rows pgx.Rows, into ...any) error {
+	types, values := rows.Conn().TypeMap(), rows.RawValues()
+	for i, column := range rows.FieldDescriptions() {
+		if err := types.Scan(column.DataTypeOID, column.Format, values[i], into[i]); err != nil {
+			return fmt.Errorf("%s: %w", column.Name, err)
+		}
+	}
+	return nil
 }
 
 func (d *due) delay() time.Duration {
@@ -113,10 +144,12 @@ type sight struct {
 	now       time.Time
 	check     func(kind string, args []byte) error
 	calendars map[string]calendar.Days
-	running   map[string]bool // of the last jobs, by UID
-	failing   map[string]bool // schedules that have failed too often in a row
-	closed    closed
-	durations map[string]float64 // of kinds, in seconds; for maintenance only
+
+	unreadable unreadableCalendars
+	running    map[string]bool // of the last jobs, by UID
+	failing    map[string]bool // schedules that have failed too often in a row
+	closed     closed
+	durations  map[string]float64 // of kinds, in seconds; for maintenance only
 }
 
 func (s *Scheduler) look(ctx context.Context, tx pgx.Tx, now time.Time, batch []due) (*sight, error) {
@@ -130,7 +163,8 @@ func (s *Scheduler) look(ctx context.Context, tx pgx.Tx, now time.Time, batch []
 	}
 	var err error
 	if len(names) > 0 {
-		if l.calendars, err = readCalendars(ctx, tx, names); err != nil {
+		l.calendars, err = readCalendars(ctx, tx, names)
+		if err != nil && !errors.As(err, &l.unreadable) {
 			return nil, err
 		}
 	}

@@ -32,6 +32,13 @@ func (l *sight) decide(d *due) (out decision) {
 			out = d.stopped(fmt.Sprintf("computing the next time of %q in %s panicked: %v", d.cron, d.zone, v))
 		}
 	}()
+	for _, name := range d.policy.Calendars {
+		if err, bad := l.unreadable[name]; bad {
+			out, soon := d.stopped(unreadableCalendars{name: err}.Error()), l.now.Add(asideFor)
+			out.next = &soon
+			return out
+		}
+	}
 	table, err := timetable(d.cron, d.zone, &d.policy, l.calendars)
 	if err != nil {
 		return d.stopped(err.Error())
@@ -95,7 +102,7 @@ const pollWaiting = time.Second
 
 // stopped is a schedule in error.
 func (d *due) stopped(why string) decision {
-	out := decision{nominal: d.nominal, last: d.last, waiting: d.waiting, err: clip(why, 500)}
+	out := decision{nominal: d.nominal, last: d.last, waiting: d.waiting, answered: d.run, err: clip(why, 500)}
 	if d.answered != nil {
 		out.answered = *d.answered
 	}

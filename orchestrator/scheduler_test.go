@@ -201,7 +201,7 @@ FROM headgate.tenants t, generate_series(1, 5000) i`)
 	require.NoError(t, err)
 	for _, when := range []string{"before ANALYZE", "after ANALYZE"} {
 		require.NoError(t, pgx.BeginFunc(ctx, env.Pool, func(tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, orchestrator.NoBitmapScan)
+			_, err := tx.Exec(ctx, orchestrator.NoBitmapScan, "5000")
 			require.NoError(t, err)
 			rows, err := tx.Query(ctx, `EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) `+orchestrator.ClaimDueSQL, time.Now(), 100, time.Time{}, uuid.Nil)
 			require.NoError(t, err)

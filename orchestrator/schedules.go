@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headgate/headgate/orchestrator/calendar"
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // Schedule is one row: a kind and its arguments, enqueued for one tenant, or for
@@ -195,7 +196,7 @@ const lockSchedule = selectSchedule + ` FOR UPDATE OF s`
 
 // GetSchedule returns one schedule. The error matches ErrUnknownSchedule.
 func (c *Client) GetSchedule(ctx context.Context, of ScheduleOf) (s Schedule, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = central.Read(ctx, c.pool, func(tx pgx.Tx) error {
 		s, err = c.readSchedule(ctx, tx, of, selectSchedule)
 		return err
 	})

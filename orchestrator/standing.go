@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // standing is what bears on the work of one owner (a tenant, or a database), of one
@@ -221,7 +222,7 @@ func (s *standing) scan(row pgx.Row) error {
 // askAll fills standings as of one moment, with plans that walk indexes whatever the
 // statistics say of tables that change by the second.
 func (c *Client) askAll(ctx context.Context, standings []*standing, more ...func(*pgx.Batch)) error {
-	tx, err := c.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	tx, err := central.BeginRead(ctx, c.pool)
 	if err != nil {
 		return fmt.Errorf("explaining: %w", err)
 	}

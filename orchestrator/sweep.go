@@ -2,6 +2,8 @@ package orchestrator
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -118,7 +120,8 @@ FOR UPDATE SKIP LOCKED`
 // buryCancelled enqueues a tombstone for each job that has been cancelling for too
 // long.
 func (j *Janitor) buryCancelled(ctx context.Context, swept *Swept) error {
-	return j.locked(ctx, "enqueueing tombstones for cancelled jobs", func(tx pgx.Tx) error {
+	var failed []error
+	err := j.locked(ctx, "enqueueing tombstones for cancelled jobs", func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, selectCancelling, j.cfg.Batch)
 		if err != nil {
 			return err
@@ -133,17 +136,16 @@ func (j *Janitor) buryCancelled(ctx context.Context, swept *Swept) error {
 				continue
 			}
 			err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return j.client.tombstone(ctx, tx, r) })
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if err != nil {
-				j.client.log.ErrorContext(ctx, "a cancelled job cannot have its tombstone yet; the others go on", "job_id", r.id, "job_uid", r.uid, "error", err)
-				continue
-			}
-			if r.meta.Tombstone != "" {
+			switch {
+			case err != nil && over(ctx, tx):
+				return err
+			case err != nil: // this one; the others have theirs
+				failed = append(failed, fmt.Errorf("enqueueing a tombstone for job %d, %s: %w", r.id, r.uid, err))
+			case r.meta.Tombstone != "":
 				swept.Tombstones++
 			}
 		}
 		return nil
 	})
+	return errors.Join(append(failed, err)...)
 }

@@ -1,12 +1,16 @@
 package orchestrator
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // Why is the answer to why something happened, or did not, at a time.
@@ -16,7 +20,7 @@ type Why struct {
 	Zone     string      `json:"zone"`
 	UTC      time.Time   `json:"utc"`
 	Named    bool        `json:"named"`  // the schedule names this time
-	Answer   string      `json:"answer"` // an outcome, or no_occurrence, ahead, waiting, paused, in_error, unknown
+	Answer   string      `json:"answer"` // an outcome, or no_occurrence, ahead, waiting, paused, in_error, not_yet_applied, unknown
 	Because  string      `json:"because"`
 	Row      *Occurrence `json:"row"` // where the answer is kept
 }
@@ -29,6 +33,7 @@ const (
 	answerPaused  = "paused"
 	answerError   = "in_error"
 	answerUnknown = "unknown"
+	answerNotYet  = "not_yet_applied"
 )
 
 const occurrencesAt = occurrenceColumns + `
@@ -40,7 +45,7 @@ LIMIT 3`
 // or will show, given as a Time in UTC. A time that comes twice has two answers. The
 // error matches ErrUnknownSchedule.
 func (c *Client) WhySchedule(ctx context.Context, of ScheduleOf, wall time.Time) (answers []Why, err error) {
-	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+	err = central.Read(ctx, c.pool, func(tx pgx.Tx) error {
 		answers, err = c.why(ctx, tx, of, wall)
 		return err
 	})
@@ -49,6 +54,13 @@ func (c *Client) WhySchedule(ctx context.Context, of ScheduleOf, wall time.Time)
 
 func (c *Client) why(ctx context.Context, tx pgx.Tx, of ScheduleOf, wall time.Time) (answers []Why, err error) {
 	s, err := c.readSchedule(ctx, tx, of, selectSchedule)
+	if errors.Is(err, ErrUnknownSchedule) && of.Tenant != "" {
+		return c.notYet(ctx, tx, of, wall, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	change, err := c.waitingChange(ctx, tx, of)
 	if err != nil {
 		return nil, err
 	}
@@ -91,9 +103,64 @@ func (c *Client) why(ctx context.Context, tx pgx.Tx, of ScheduleOf, wall time.Ti
 		if note != "" && w.Answer != string(SkippedDST) && w.Because != note {
 			w.Because += "; " + note
 		}
+		if s.Fleet != "" && change != "" {
+			w.Because += "; " + change
+		}
 		answers = append(answers, w)
 	}
 	return answers, nil
+}
+
+const selectWaitingChange = `
+SELECT at, error FROM headgate.selector_changes WHERE tenant_id = nullif($1, '')::uuid ORDER BY error = '', id LIMIT 1`
+
+// waitingChange says which change of the tenant has not reached its schedules of
+// selectors yet; "" if there is none.
+func (c *Client) waitingChange(ctx context.Context, tx pgx.Tx, of ScheduleOf) (text string, err error) {
+	tenant, _, err := c.ownerIDs(ctx, tx, of)
+	if err != nil {
+		return "", err
+	}
+	var at time.Time
+	var failed string
+	err = tx.QueryRow(ctx, selectWaitingChange, tenant).Scan(&at, &failed)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("looking for changes of tenant %s: %w", of.Tenant, err)
+	}
+	text = fmt.Sprintf("not yet applied: the tenant was added or changed at %s; `headgate serve` applies that within seconds", at.UTC().Format(time.RFC3339))
+	if failed != "" {
+		text += ", and tries again what failed: " + failed
+	}
+	return text, nil
+}
+
+const fleetIsThere = `SELECT EXISTS (SELECT FROM headgate.fleets WHERE name = $1)`
+
+// notYet answers for a schedule that the tenant does not have, if it may get it from
+// a selector; else with unknown.
+func (c *Client) notYet(ctx context.Context, tx pgx.Tx, of ScheduleOf, wall time.Time, unknown error) ([]Why, error) {
+	change, err := c.waitingChange(ctx, tx, of)
+	if err != nil || change == "" {
+		return nil, cmp.Or(err, unknown)
+	}
+	var there bool
+	if err := tx.QueryRow(ctx, fleetIsThere, of.Name).Scan(&there); err != nil || !there {
+		return nil, cmp.Or(err, unknown)
+	}
+	tenants, err := c.catalog.TenantsByNameTx(ctx, tx, []string{of.Tenant})
+	if err != nil {
+		return nil, err
+	}
+	zone := tenants[of.Tenant].Timezone
+	location, err := time.LoadLocation(zone)
+	if err != nil {
+		location = time.UTC
+	}
+	at := time.Date(wall.Year(), wall.Month(), wall.Day(), wall.Hour(), wall.Minute(), wall.Second(), 0, location)
+	return []Why{{Schedule: of.Name, Local: at.Format(time.RFC3339), Zone: zone, UTC: at.UTC(), Answer: answerNotYet, Because: change}}, nil
 }
 
 // showing is what a clock shows at t, as a Time in UTC.

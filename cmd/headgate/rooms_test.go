@@ -54,10 +54,10 @@ var doors = map[string][]string{
 		"worker", "worker/claim", "worker/tenantdb", "worker/tenantdb/address",
 	},
 
-	"orchestrator": {anyPgx, anyRiver, anyUUID, "orchestrator/calendar", "orchestrator/catalog", "jobs", "jobs/session", "migrations"},
+	"orchestrator": {anyPgx, anyRiver, anyUUID, "orchestrator/calendar", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fault", "jobs", "jobs/session", "migrations"},
 	"worker":       {anyPgx, anyRiver, anyUUID, "worker/claim", "worker/internal/fault", "worker/tenantdb", "worker/tenantdb/address", "jobs", "jobs/guard", "jobs/session", "migrations"},
 
-	"orchestrator/catalog":            {anyPgx, anyUUID, "github.com/maypok86/otter/v2", "golang.org/x/net/idna", "orchestrator/calendar", "worker/tenantdb/address", "jobs"},
+	"orchestrator/catalog":            {anyPgx, anyUUID, "github.com/maypok86/otter/v2", "golang.org/x/net/idna", "orchestrator/calendar", "orchestrator/internal/central", "orchestrator/internal/fault", "worker/tenantdb/address", "jobs"},
 	"orchestrator/catalog/tenanthttp": {"orchestrator/catalog", "jobs"},
 	"worker/tenantdb":                 {anyPgx, "worker/tenantdb/address", "jobs", "jobs/session", "migrations"},
 	"worker/claim":                    {anyPgx, anyRiver, anyUUID, "worker/internal/fault", "jobs", "jobs/session"},
@@ -72,7 +72,10 @@ var doors = map[string][]string{
 	"worker/internal/fault":   {},
 	"orchestrator/calendar":   {"github.com/robfig/cron/v3"},
 	"orchestrator/localpg":    {anyPgx},
-	"migrations":              {anyPgx, anyRiver, "jobs/session"},
+
+	"orchestrator/internal/central": {anyPgx},
+	"orchestrator/internal/fault":   {},
+	"migrations":                    {anyPgx, anyRiver, "jobs/session"},
 }
 
 // apart are packages that may not reach each other by any way.

@@ -66,3 +66,15 @@ func TestScheduleVerbs(t *testing.T) {
 		c.fails(exitUsage, append([]string{"schedule"}, args...), says)
 	}
 }
+
+// A tenant that was just added is said to wait for its selectors' schedules.
+func TestScheduleWhyNotYetApplied(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	env.Database("db", jobstestShared)
+	c.ok("tenant", "add", "acme", "--database", "db", "--plan", "pro")
+	c.ok("schedule", "create", "tick", "--select", "plan=pro", "--kind", "app.tick", "--cron", "@daily")
+	c.ok("tenant", "add", "brick", "--database", "db", "--plan", "pro")
+	require.Contains(t, c.ok("schedule", "why", "tick", "--tenant", "brick", "--at", "00:00"), "not yet applied: the tenant was added or changed at ")
+	c.fails(exitNotFound, []string{"schedule", "why", "tock", "--tenant", "brick", "--at", "00:00"}, "has no schedule named")
+}

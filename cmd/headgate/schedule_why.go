@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,6 +34,9 @@ func (p *program) scheduleWhy() *cobra.Command {
 			return err
 		}
 		s, err := r.client.GetSchedule(ctx, of)
+		if errors.Is(err, orchestrator.ErrUnknownSchedule) { // it may be one that the tenant is about to get
+			s.Zone, err = "UTC", nil
+		}
 		if err != nil {
 			return err
 		}

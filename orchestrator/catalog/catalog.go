@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // Catalog reads and writes the catalog's tables. It is safe for concurrent use.
@@ -72,12 +74,20 @@ type beginner interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
 }
 
-// within runs work in a transaction or savepoint that db begins, and undoes it
-// if work fails.
+// within runs work in a transaction of our own on a pool, in a savepoint in the
+// caller's transaction, and undoes it if work fails.
 func within[T any](ctx context.Context, db beginner, work func(tx pgx.Tx) (T, error)) (result T, err error) {
-	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+	do := func(tx pgx.Tx) error {
 		result, err = work(tx)
 		return err
-	})
+	}
+	switch tx := db.(type) {
+	case pgx.Tx:
+		err = pgx.BeginFunc(ctx, tx, do)
+	case central.Beginner:
+		err = central.Write(ctx, tx, do)
+	default:
+		err = fmt.Errorf("the catalog cannot begin a transaction on a %T", db)
+	}
 	return result, err
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/internal/fault"
 )
 
 // AddTenant adds an active tenant to a database. Errors match ErrExists (the
@@ -66,6 +67,7 @@ func (c *Catalog) addTenants(ctx context.Context, db beginner, params []TenantPa
 		if err := reserveOrgIDs(ctx, tx, tenants); err != nil {
 			return nil, err
 		}
+		fault.Point(fault.OrgIDsTaken)
 		databases, err := databasesOf(ctx, tx, params)
 		if err != nil {
 			return nil, err
@@ -74,7 +76,9 @@ func (c *Catalog) addTenants(ctx context.Context, db beginner, params []TenantPa
 			place := databases[params[i].Database]
 			tenants[i].DatabaseID, tenants[i].Database = place.id.String(), place.name
 		}
-		return tenants, insertTenants(ctx, tx, tenants, databases)
+		err = insertTenants(ctx, tx, tenants, databases)
+		fault.Point(fault.TenantsAdded)
+		return tenants, err
 	})
 }
 

@@ -1,0 +1,18 @@
+//go:build faults && unix
+
+package fault
+
+import (
+	"os"
+	"syscall"
+)
+
+var at = os.Getenv("HEADGATE_STOP_AT")
+
+// Point stops the process, until somebody sends it SIGCONT, if it is the place that
+// HEADGATE_STOP_AT names.
+func Point(name string) {
+	if name == at {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP) // a process may always signal itself
+	}
+}
