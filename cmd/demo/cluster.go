@@ -91,7 +91,7 @@ func (c *cluster) createCentral(ctx context.Context) (err error) {
 		return err
 	}
 	return c.central.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
-		if _, err := migrations.Up(ctx, conn.Conn()); err != nil {
+		if _, err := migrations.Up(ctx, conn.Conn(), nil); err != nil {
 			return err
 		}
 		if _, err := conn.Exec(ctx, applicationSchema); err != nil {

@@ -37,7 +37,7 @@ func (p *program) runMigrateUp(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // what counts is committed
-	applied, err := migrations.Up(ctx, conn)
+	applied, err := migrations.Up(ctx, conn, nil)
 	if err != nil {
 		return errors.Join(p.printApplied(applied), err)
 	}
