@@ -15,7 +15,7 @@ import (
 // defaults.
 type UpOpts struct {
 	// LockTimeout is how long a statement waits for a lock on a table. Whoever wants
-	// the table waits behind it for that long. 0 means 200 ms; at most 300 ms.
+	// the table waits behind it for that long. 0 means 150 ms; at most 300 ms.
 	LockTimeout time.Duration
 
 	// Wait bounds all waiting of one call: for the migration lock, for tables, and
@@ -33,7 +33,7 @@ type UpOpts struct {
 }
 
 const (
-	defaultLockTimeout = 200 * time.Millisecond
+	defaultLockTimeout = 150 * time.Millisecond
 	maxLockTimeout     = 300 * time.Millisecond
 	defaultWait        = 5 * time.Minute
 	defaultTenantWait  = 10 * time.Second
@@ -238,11 +238,11 @@ func isTaken(err error) bool {
 	return errors.As(err, &pgErr) && (pgErr.Code == "55P03" || pgErr.Code == "40P01")
 }
 
-// explain says why the server has ended the session, if it was for silence.
+// explain says what may have ended the session. A program that wakes after the server
+// has cut it off mostly finds a broken pipe, and not what the server said.
 func (m *migrator) explain(err error) error {
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) && (pgErr.Code == "25P03" || pgErr.Code == "57P05") {
-		return fmt.Errorf("the server has ended this session, because the program was silent for %s while it held locks; what is applied stays applied: run it again (%w)", m.opts.IdleTimeout, err)
+	if err == nil || !m.conn.IsClosed() || errors.Is(err, context.Canceled) {
+		return err
 	}
-	return err
+	return fmt.Errorf("the session was lost (the server ends it when this program is silent for %s while it holds locks); what is applied stays applied: run it again (%w)", m.opts.IdleTimeout, err)
 }
