@@ -85,8 +85,8 @@ func newMigrator(conn *pgx.Conn, opts *UpOpts, wait time.Duration) (*migrator, e
 }
 
 const (
-	selectSettings = `SELECT array_agg(current_setting(n) ORDER BY i) FROM unnest($1::text[]) WITH ORDINALITY AS s (n, i)`
-	setSettings    = `SELECT count(set_config(n, v, $3)) FROM unnest($1::text[], $2::text[]) AS s (n, v)`
+	selectSettings = `SELECT pg_catalog.array_agg(pg_catalog.current_setting(n) ORDER BY i) FROM pg_catalog.unnest($1::text[]) WITH ORDINALITY AS s (n, i)`
+	setSettings    = `SELECT pg_catalog.count(pg_catalog.set_config(n, v, $3)) FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS s (n, v)`
 )
 
 // waitSettings are what a session of migrations is held to: by the server, so that

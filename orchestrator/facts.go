@@ -111,6 +111,7 @@ var classSteps = map[jobs.Class]string{
 	jobs.ClassTimeout:          "make the job faster, or give its kind more time (KindOpts.Timeout)",
 	jobs.ClassLockTimeout:      "see in pg_locks who holds the lock in the tenant's database; the job then goes on by itself and has used no attempt",
 	jobs.ClassConflict:         "nothing: it is tried again; if that happens often, let fewer of these jobs run at once",
+	jobs.ClassUnguarded:        "give the table that its error names a policy for headgate_job, then `headgate job rerun`",
 	jobs.ClassEscaped:          "take out of its SQL what ends the transaction or changes the role or tenant",
 	jobs.ClassBadArgs:          "see that the workers' version of the kind fits what was enqueued",
 }
