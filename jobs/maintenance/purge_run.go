@@ -94,16 +94,16 @@ func (p *plan) checkColumn(ctx context.Context, tx pgx.Tx) error {
 // that a statement names.
 const findGuard = `
 WITH mine AS (
-    SELECT polpermissive AS permissive, polcmd AS cmd, pg_get_expr(polqual, polrelid) = 'true' AS open
-      FROM pg_policy
+    SELECT polpermissive AS permissive, polcmd AS cmd, pg_catalog.pg_get_expr(polqual, polrelid) = 'true' AS open
+      FROM pg_catalog.pg_policy
      WHERE polrelid = to_regclass($1) AND polcmd IN ('*', 'r', 'd')
-       AND EXISTS (SELECT FROM unnest(polroles) AS r WHERE CASE r WHEN 0 THEN true ELSE pg_has_role(r, 'USAGE') END)
+       AND EXISTS (SELECT FROM unnest(polroles) AS r WHERE CASE r WHEN 0 THEN true ELSE pg_catalog.pg_has_role(r, 'USAGE') END)
 )
-SELECT row_security_active(to_regclass($1)),
+SELECT pg_catalog.row_security_active(to_regclass($1)),
        NOT EXISTS (SELECT FROM mine WHERE NOT permissive)
            AND EXISTS (SELECT FROM mine WHERE open AND cmd IN ('*', 'r'))
            AND EXISTS (SELECT FROM mine WHERE open AND cmd IN ('*', 'd')),
-       EXISTS (SELECT FROM pg_attribute
+       EXISTS (SELECT FROM pg_catalog.pg_attribute
                 WHERE attrelid = to_regclass($1) AND attname = 'org_id' AND attnum > 0 AND NOT attisdropped
                   AND atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'numeric'::regtype))`
 

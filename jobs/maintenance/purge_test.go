@@ -3,14 +3,17 @@ package maintenance_test
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/jobs/maintenance"
 	"github.com/headgate/headgate/migrations"
+	"github.com/headgate/headgate/worker"
 )
 
 var _ jobs.TxHandler[maintenance.Purge] = maintenance.RunPurge
@@ -326,4 +329,43 @@ func TestPurgeTellsWhatIsMissing(t *testing.T) {
 		_, err := b.purge(args)
 		require.ErrorContains(t, err, want)
 	}
+}
+
+// In a shared database without policies the job ends, once, with its class and with
+// every row in its place; with the policy that its error names it does its work.
+func TestAPurgeOfAnUnguardedTableEnds(t *testing.T) {
+	t.Parallel()
+	const table = `CREATE TABLE events (org_id bigint, at timestamptz); GRANT SELECT, DELETE ON events TO headgate_job;`
+	env := jobstest.New(t)
+	shared := env.Database("shared", jobstest.DatabaseOpts{Schema: table})
+	alone := env.Database("alone", jobstest.DatabaseOpts{Kind: "dedicated", Schema: table})
+	tenant := env.Tenant("acme", "shared")
+	env.Tenant("brick", "alone")
+	ctx := context.Background()
+	for _, db := range []*jobstest.Database{shared, alone} {
+		_, err := db.Pool.Exec(ctx, `INSERT INTO events SELECT $1 + n % 2, now() - interval '9 days' FROM generate_series(1, 20) n`, tenant.OrgID)
+		require.NoError(t, err)
+	}
+	left := func(db *jobstest.Database) (n int) {
+		require.NoError(t, db.Pool.QueryRow(ctx, `SELECT count(*) FROM events`).Scan(&n))
+		return n
+	}
+	env.Work(nil, func(w *worker.Worker) { worker.InTx(w, maintenance.RunPurge) })
+
+	purge := maintenance.Purge{Table: "events", Column: "at", OlderThan: "1d"}
+	got := env.Run("acme", purge)
+	require.Equal(t, jobs.Cancelled, got.State, got.Message)
+	require.Equal(t, jobs.ClassUnguarded, got.Class)
+	require.Equal(t, 1, got.Attempt)
+	require.Equal(t, 20, left(shared))
+	require.Equal(t, jobs.Succeeded, env.Run("brick", purge).State)
+	require.Zero(t, left(alone))
+
+	for _, remedy := range regexp.MustCompile(`CREATE POLICY .*?\)\)\)?|ALTER TABLE .* ENABLE ROW LEVEL SECURITY`).FindAllString(got.Message, -1) {
+		_, err := shared.Pool.Exec(ctx, remedy)
+		require.NoError(t, err, remedy)
+	}
+	got = env.Run("acme", purge)
+	require.Equal(t, jobs.Succeeded, got.State, got.Message)
+	require.Equal(t, 10, left(shared), "another's")
 }
