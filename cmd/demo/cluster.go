@@ -22,6 +22,7 @@ type cluster struct {
 	admin     *pgxpool.Pool // the superuser's, on the database postgres
 	central   *pgxpool.Pool // the central database, as its owner
 	url       string        // of the central database; holds a password
+	key       string        // of the catalog; a secret
 	databases []*database   // the tenants'
 }
 
