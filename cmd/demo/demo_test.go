@@ -304,7 +304,7 @@ func carryOut(t *testing.T, d *demo, output string) {
 	require.NoError(t, stdin.Close())
 	require.NoError(t, shell.Wait(), said.String())
 	require.Contains(t, said.String(), "welcome")
-	require.Contains(t, said.String(), "nightly-purge")
+	require.Contains(t, said.String(), "live-brands")
 }
 
 func TestUsage(t *testing.T) {
