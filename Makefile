@@ -21,6 +21,10 @@ test: ## All tests on a private Postgres, nothing else needed (ARGS="-run TestOn
 	@$(if $(RACE),,echo "no C compiler found: testing without the race detector";) \
 	go run ./cmd/headgate dev --bare -- go test $(RACE) $(ARGS) ./... && go test $(ARGS) ./orchestrator/calendar
 
+.PHONY: test-postgres
+test-postgres: ## All tests on Postgres 14 to 18 in turn, fetched where missing (PG=17, ARGS="-run TestOneJob")
+	@.ci/postgres "$(PG)" $(ARGS)
+
 .PHONY: test-pgbouncer
 test-pgbouncer: ## All tests, with central and tenants' connections through a PgBouncer in transaction mode
 	@.ci/pgbouncer $(ARGS)

@@ -38,6 +38,10 @@ type Info struct {
 	// Database is the catalog's name of the database that the job runs in.
 	Database string
 
+	// Dedicated says that the database belongs to this tenant alone. Else tenants share
+	// it, and row-level security has to keep them apart.
+	Dedicated bool
+
 	// Schedule is the schedule that enqueued the job, "" if an application did,
 	// Nominal the time that the schedule named, and Effective when it was to start:
 	// later by the schedule's place in its spread (both zero without a schedule).

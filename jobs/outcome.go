@@ -66,6 +66,7 @@ const (
 	ClassTombstone        Class = "tombstone"         // the job was cancelled in the tenant's ledger
 	ClassInterrupted      Class = "interrupted"       // the worker stopped or lost its connection before the end
 	ClassEscaped          Class = "escaped"           // the job's own SQL ended its transaction or changed its context
+	ClassUnguarded        Class = "unguarded"         // the table that it would delete from does not keep tenants apart
 	ClassUnsafe           Class = "unsafe"            // an unsafe kind began, and nobody knows whether it ended
 	ClassLostWorker       Class = "lost_worker"       // the worker died; another goes on
 	ClassQuarantined      Class = "quarantined"       // the worker died three times while this job alone was under suspicion

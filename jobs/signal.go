@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -23,6 +24,10 @@ func (e *CancelError) Unwrap() error { return e.Err }
 // transaction is rolled back, no further attempt is made, and the outcome says
 // cancelled with err as the reason.
 func Cancel(err error) error { return &CancelError{Err: err} }
+
+// ErrUnguarded: a statement would reach rows of other tenants, and nothing in the
+// database keeps it from them. With [Cancel] it ends a job with class unguarded.
+var ErrUnguarded = errors.New("nothing keeps tenants' rows apart")
 
 // SnoozeError asks that the job is run again later.
 type SnoozeError struct{ For time.Duration }

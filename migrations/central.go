@@ -14,10 +14,11 @@ import (
 const lockKey int64 = 0x6865616467617465
 
 const (
-	lockSession   = `SELECT pg_advisory_lock($1)`
-	unlockSession = `SELECT pg_advisory_unlock($1)`
-	lockTx        = `SELECT pg_advisory_xact_lock($1)`
-	createSchema  = `CREATE SCHEMA IF NOT EXISTS headgate`
+	tryLockSession = `SELECT pg_try_advisory_lock($1)`
+	unlockSession  = `SELECT pg_advisory_unlock($1)`
+	lockTx         = `SELECT pg_advisory_xact_lock($1)`
+	createSchema   = `CREATE SCHEMA IF NOT EXISTS headgate`
+	selectRiver    = `SELECT to_regclass('river_job') IS NOT NULL`
 )
 
 // Up brings the central database to this program's schema: River's tables
@@ -25,9 +26,26 @@ const (
 // was current. The connection must be a direct one (a session lock is held, so
 // not through a transaction pooler). If it fails half way, what is applied
 // stays applied, and the next Up goes on from there.
-func Up(ctx context.Context, conn *pgx.Conn) (applied []string, err error) {
-	if _, err := conn.Exec(ctx, lockSession, lockKey); err != nil {
-		return nil, fmt.Errorf("waiting for the migration lock: %w", err)
+//
+// Up may run while the database is at work. What it cannot get within opts.Wait is a
+// [*LockedError]. opts may be nil.
+func Up(ctx context.Context, conn *pgx.Conn, opts *UpOpts) (applied []string, err error) {
+	return up(ctx, conn, opts, central)
+}
+
+// up is Up with migrations of the caller's.
+func up(ctx context.Context, conn *pgx.Conn, opts *UpOpts, ours []migration) (applied []string, err error) {
+	m, err := newMigrator(conn, opts, defaultWait)
+	if err != nil {
+		return nil, err
+	}
+	restore, err := m.prepareSession(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer restore()
+	if err := m.lock(ctx); err != nil {
+		return nil, m.explain(err)
 	}
 	defer func() {
 		if _, unlockErr := conn.Exec(ctx, unlockSession, lockKey); err == nil && unlockErr != nil {
@@ -37,48 +55,96 @@ func Up(ctx context.Context, conn *pgx.Conn) (applied []string, err error) {
 	if err := onePlace(ctx, conn); err != nil {
 		return nil, err
 	}
-	if applied, err = upRiver(ctx, conn); err != nil {
-		return applied, err
+	var old bool
+	if err := conn.QueryRow(ctx, selectRiver).Scan(&old); err != nil {
+		return nil, fmt.Errorf("looking for River's tables: %w", err)
 	}
-	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, createSchema); err != nil {
-			return fmt.Errorf("creating schema headgate: %w", err)
-		}
-		ours, err := applyAll(ctx, tx, central)
-		applied = append(applied, ours...)
-		return err
-	})
-	return applied, err
+	if applied, err = m.upRiver(ctx); err != nil {
+		return applied, m.explain(err)
+	}
+	done, err := m.upOurs(ctx, ours, !old)
+	return append(applied, done...), m.explain(err)
 }
 
 // upRiver applies River's own migrations, each in a transaction of its own: one
 // of them adds an enum value that a later one uses, which Postgres refuses
 // within a single transaction.
-func upRiver(ctx context.Context, conn *pgx.Conn) ([]string, error) {
-	migrator, err := rivermigrate.New(riverpgxv5.New(nil), nil)
+func (m *migrator) upRiver(ctx context.Context) ([]string, error) {
+	river, err := rivermigrate.New(riverpgxv5.New(nil), nil)
 	if err != nil {
 		return nil, fmt.Errorf("preparing River's migrations: %w", err)
 	}
 	var applied []string
 	for {
-		var done int
-		err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		var done []rivermigrate.MigrateVersion
+		err := m.inTx(ctx, "a table for River's next migration", func(tx pgx.Tx) error {
 			//nolint:staticcheck // deprecated for batches; one step a transaction on our locked connection is what we need
-			result, err := migrator.MigrateTx(ctx, tx, rivermigrate.DirectionUp, &rivermigrate.MigrateOpts{MaxSteps: 1})
-			if err != nil {
-				return err
+			result, err := river.MigrateTx(ctx, tx, rivermigrate.DirectionUp, &rivermigrate.MigrateOpts{MaxSteps: 1})
+			if err == nil {
+				done = result.Versions
 			}
-			done = len(result.Versions)
-			for _, v := range result.Versions {
-				applied = append(applied, fmt.Sprintf("river_%03d", v.Version))
-			}
-			return nil
+			return err
 		})
 		if err != nil {
 			return applied, fmt.Errorf("applying River's migrations: %w", err)
 		}
-		if done == 0 {
+		if len(done) == 0 {
 			return applied, nil
 		}
+		for _, v := range done {
+			applied = append(applied, fmt.Sprintf("river_%03d", v.Version))
+		}
 	}
+}
+
+// upOurs applies those of all that are missing. In a fresh database, whose queue
+// nobody can have used yet, neighbouring files share a transaction.
+func (m *migrator) upOurs(ctx context.Context, all []migration, fresh bool) ([]string, error) {
+	var at int
+	err := m.inTx(ctx, "schema headgate", func(tx pgx.Tx) (err error) {
+		if _, err := tx.Exec(ctx, createSchema); err != nil {
+			return fmt.Errorf("creating schema headgate: %w", err)
+		}
+		at, err = readApplied(ctx, tx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	var applied []string
+	for rest := after(all, at); len(rest) > 0; {
+		n := 1
+		for fresh && rest[0].indexes == nil && n < len(rest) && rest[n].indexes == nil {
+			n++
+		}
+		if err := m.applyTogether(ctx, rest[:n]); err != nil {
+			return applied, err
+		}
+		applied = append(applied, labels(rest[:n])...)
+		rest = rest[n:]
+	}
+	return applied, nil
+}
+
+// applyTogether applies neighbours in one transaction, or one file that says
+// concurrently.
+func (m *migrator) applyTogether(ctx context.Context, files []migration) error {
+	what := "a table that migration " + files[0].label() + " changes"
+	for _, change := range files[0].indexes {
+		if err := m.change(ctx, change, "all who use the table of index "+change.index); err != nil {
+			return fmt.Errorf("applying migration %s: %w", files[0].label(), err)
+		}
+	}
+	return m.inTx(ctx, what, func(tx pgx.Tx) error {
+		for _, file := range files {
+			do := file.apply
+			if file.indexes != nil {
+				do = file.record
+			}
+			if err := do(ctx, tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }

@@ -14,6 +14,24 @@
 //	-- serves: 7
 //
 // and a program that is older than that refuses to work ([VersionError]).
+//
+// Migrating harms nobody who is at work. Each file is a transaction of its own,
+// whose statements wait for a lock for a fraction of a second ([UpOpts]): whoever
+// wants the same table waits behind them for that long. A try that finds a table
+// taken is rolled back and made again, each time after twice the pause, so that all
+// tries of one migration together hold others up for about two seconds. Who is in
+// the way is told after a second. A migrator that freezes is cut off by the server.
+//
+// An index on a table that may be big is built beside its writers, by a file that
+// says so in its first line, or in the one behind serves:
+//
+//	-- concurrently
+//
+// Such a file holds nothing but CREATE INDEX CONCURRENTLY IF NOT EXISTS and DROP
+// INDEX CONCURRENTLY IF EXISTS. Each statement is run alone, outside a transaction,
+// and the file is recorded after the last. A build that broke off leaves an invalid
+// index, which the next run drops and builds again. To change an index, build the
+// new one under a new name and drop the old one behind it.
 package migrations
 
 import (
@@ -21,10 +39,12 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -38,26 +58,36 @@ type migration struct {
 	name    string
 	serves  int // the oldest program schema version that can work with it
 	sql     string
+	indexes []indexChange // of a file that says concurrently; else nil
 }
 
-var (
-	central = load("central")
-	tenant  = load("tenant")
+// label is the migration as people read it.
+func (m migration) label() string { return fmt.Sprintf("%04d_%s", m.version, m.name) }
 
-	fileName   = regexp.MustCompile(`^(\d{4})_([a-z0-9_]+)\.sql$`)
-	servesLine = regexp.MustCompile(`^-- serves: (\d+)\n`)
+// indexChange is one statement of a file that says concurrently.
+type indexChange struct{ sql, index string }
+
+var (
+	central = load(files, "central")
+	tenant  = load(files, "tenant")
+
+	fileName       = regexp.MustCompile(`^(\d{4})_([a-z0-9_]+)\.sql$`)
+	servesLine     = regexp.MustCompile(`^-- serves: (\d+)\n`)
+	concurrentLine = regexp.MustCompile(`^(?:-- serves: \d+\n)?-- concurrently\n`)
+	commentLine    = regexp.MustCompile(`(?m)^--.*\n?`)
+	indexStatement = regexp.MustCompile(`^(?:CREATE (?:UNIQUE )?INDEX CONCURRENTLY IF NOT EXISTS ([a-z0-9_.]+) ON |DROP INDEX CONCURRENTLY IF EXISTS ([a-z0-9_.]+)$)`)
 )
 
 // load reads one directory. Its files are part of the program, so a wrong one
 // is a bug of ours and panics at start, in every test.
-func load(dir string) []migration {
-	entries, err := fs.ReadDir(files, dir)
+func load(from fs.FS, dir string) []migration {
+	entries, err := fs.ReadDir(from, dir)
 	if err != nil {
 		panic(err)
 	}
 	var all []migration
 	for i, entry := range entries {
-		m, err := parse(dir, entry.Name())
+		m, err := parse(from, dir, entry.Name())
 		if err != nil {
 			panic(err)
 		}
@@ -69,12 +99,12 @@ func load(dir string) []migration {
 	return all
 }
 
-func parse(dir, name string) (migration, error) {
+func parse(from fs.FS, dir, name string) (migration, error) {
 	parts := fileName.FindStringSubmatch(name)
 	if parts == nil {
 		return migration{}, fmt.Errorf("migrations: %s/%s is not named NNNN_what_it_does.sql", dir, name)
 	}
-	text, err := files.ReadFile(dir + "/" + name)
+	text, err := fs.ReadFile(from, dir+"/"+name)
 	if err != nil {
 		return migration{}, err
 	}
@@ -83,9 +113,37 @@ func parse(dir, name string) (migration, error) {
 		return migration{}, err
 	}
 	if serves := servesLine.FindStringSubmatch(m.sql); serves != nil {
-		m.serves, err = strconv.Atoi(serves[1])
+		if m.serves, err = strconv.Atoi(serves[1]); err != nil {
+			return migration{}, err
+		}
+	}
+	if concurrentLine.MatchString(m.sql) {
+		if m.indexes, err = parseIndexes(m.sql); err != nil {
+			return migration{}, fmt.Errorf("migrations: %s/%s says concurrently: %w", dir, name, err)
+		}
 	}
 	return m, err
+}
+
+// parseIndexes takes a file that says concurrently apart, and refuses what may not
+// stand in it.
+func parseIndexes(text string) ([]indexChange, error) {
+	var all []indexChange
+	for statement := range strings.SplitSeq(commentLine.ReplaceAllString(text, ""), ";") {
+		statement = strings.Join(strings.Fields(statement), " ")
+		if statement == "" {
+			continue
+		}
+		found := indexStatement.FindStringSubmatch(statement)
+		if found == nil {
+			return nil, fmt.Errorf("%.80q is neither CREATE INDEX CONCURRENTLY IF NOT EXISTS nor DROP INDEX CONCURRENTLY IF EXISTS", statement)
+		}
+		all = append(all, indexChange{sql: statement, index: found[1] + found[2]})
+	}
+	if len(all) == 0 {
+		return nil, errors.New("it holds no statement")
+	}
+	return all, nil
 }
 
 // Fingerprint names the state that all migrations together lead to: it changes
@@ -110,28 +168,38 @@ const selectApplied = `SELECT coalesce(max(version), 0) FROM headgate.migrations
 
 const insertApplied = `INSERT INTO headgate.migrations (version, name, serves) VALUES ($1, $2, $3)`
 
-// applyAll applies those of all that are missing, within tx, and returns their
-// names. The schema headgate must exist.
-func applyAll(ctx context.Context, tx pgx.Tx, all []migration) ([]string, error) {
+// readApplied makes the table of what is applied if need be, and returns the newest
+// version in it, 0 if there is none. The schema headgate must exist.
+func readApplied(ctx context.Context, tx pgx.Tx) (at int, err error) {
 	if _, err := tx.Exec(ctx, migrationsTable); err != nil {
-		return nil, fmt.Errorf("creating headgate.migrations: %w", err)
+		return 0, fmt.Errorf("creating headgate.migrations: %w", err)
 	}
-	var at int
 	if err := tx.QueryRow(ctx, selectApplied).Scan(&at); err != nil {
-		return nil, fmt.Errorf("reading headgate.migrations: %w", err)
+		return 0, fmt.Errorf("reading headgate.migrations: %w", err)
 	}
-	var names []string
+	return at, nil
+}
+
+// after returns those of all that are newer than at.
+func after(all []migration, at int) []migration { return all[min(at, len(all)):] }
+
+func (m migration) apply(ctx context.Context, tx pgx.Tx) error {
+	if _, err := tx.Exec(ctx, m.sql); err != nil {
+		return fmt.Errorf("applying migration %s: %w", m.label(), err)
+	}
+	return m.record(ctx, tx)
+}
+
+func (m migration) record(ctx context.Context, tx pgx.Tx) error {
+	if _, err := tx.Exec(ctx, insertApplied, m.version, m.name, m.serves); err != nil {
+		return fmt.Errorf("recording migration %s: %w", m.label(), err)
+	}
+	return nil
+}
+
+func labels(all []migration) (names []string) {
 	for _, m := range all {
-		if m.version <= at {
-			continue
-		}
-		if _, err := tx.Exec(ctx, m.sql); err != nil {
-			return nil, fmt.Errorf("applying migration %04d_%s: %w", m.version, m.name, err)
-		}
-		if _, err := tx.Exec(ctx, insertApplied, m.version, m.name, m.serves); err != nil {
-			return nil, fmt.Errorf("recording migration %04d_%s: %w", m.version, m.name, err)
-		}
-		names = append(names, fmt.Sprintf("%04d_%s", m.version, m.name))
+		names = append(names, m.label())
 	}
-	return names, nil
+	return names
 }

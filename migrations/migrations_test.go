@@ -41,7 +41,7 @@ func TestEightAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for i, conn := range conns {
 		wg.Go(func() {
-			names, err := migrations.Up(context.Background(), conn)
+			names, err := migrations.Up(context.Background(), conn, nil)
 			if err != nil {
 				t.Errorf("migrator %d: %v", i, err)
 			}
@@ -71,7 +71,7 @@ func TestVersions(t *testing.T) {
 	require.False(t, version.Newer())
 	require.ErrorContains(t, err, "has no Headgate schema: run `headgate migrate up`")
 
-	_, err = migrations.Up(ctx, conn)
+	_, err = migrations.Up(ctx, conn, nil)
 	require.NoError(t, err)
 	status, err := migrations.ReadStatus(ctx, conn)
 	require.NoError(t, err)
@@ -81,7 +81,7 @@ func TestVersions(t *testing.T) {
 	_, err = conn.Exec(ctx, `INSERT INTO headgate.migrations (version, name, serves) VALUES ($1, 'expand', 1)`, status.Program+1)
 	require.NoError(t, err)
 	require.NoError(t, migrations.Check(ctx, conn), "a newer schema that still serves this program")
-	_, err = migrations.Up(ctx, conn)
+	_, err = migrations.Up(ctx, conn, nil)
 	require.NoError(t, err, "and migrating does nothing to it")
 
 	_, err = conn.Exec(ctx, `INSERT INTO headgate.migrations (version, name, serves) VALUES ($1, 'contract', $2)`, status.Program+2, status.Program+1)
@@ -106,13 +106,13 @@ func TestUpTenant(t *testing.T) {
 	require.NoError(t, migrations.PrepareServer(ctx, conn))
 	require.NoError(t, migrations.PrepareServer(ctx, conn), "preparing twice changes nothing")
 	const one, two = "0190aaaa-0000-7000-8000-000000000001", "0190aaaa-0000-7000-8000-000000000002"
-	names, err := migrations.UpTenant(ctx, conn, one)
+	names, err := migrations.UpTenant(ctx, conn, one, nil)
 	require.NoError(t, err)
 	require.NotEmpty(t, names)
-	names, err = migrations.UpTenant(ctx, conn, one)
+	names, err = migrations.UpTenant(ctx, conn, one, nil)
 	require.NoError(t, err)
 	require.Empty(t, names)
-	_, err = migrations.UpTenant(ctx, conn, two)
+	_, err = migrations.UpTenant(ctx, conn, two, nil)
 	require.ErrorIs(t, err, migrations.ErrOtherDatabase)
 }
 
@@ -126,7 +126,7 @@ func TestUpTenantOnAnUnpreparedServer(t *testing.T) {
 	conn, err := pgx.Connect(ctx, server.URL("postgres"))
 	require.NoError(t, err)
 	defer func() { _ = conn.Close(ctx) }()
-	_, err = migrations.UpTenant(ctx, conn, "0190aaaa-0000-7000-8000-000000000003")
+	_, err = migrations.UpTenant(ctx, conn, "0190aaaa-0000-7000-8000-000000000003", nil)
 	require.ErrorContains(t, err, "headgate server prepare")
 	var there bool
 	require.NoError(t, conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'headgate')`).Scan(&there))
@@ -146,12 +146,12 @@ func TestOneQueueWhateverTheSearchPath(t *testing.T) {
 		require.NoError(t, err)
 	}
 	run(conn, `CREATE SCHEMA app; SET search_path = ''`)
-	_, err := migrations.Up(ctx, conn)
+	_, err := migrations.Up(ctx, conn, nil)
 	require.ErrorContains(t, err, "no schema of the search_path of login", "nowhere to make it")
 	require.ErrorContains(t, err, "ALTER ROLE")
 
 	run(conn, `SET search_path = app, public`)
-	_, err = migrations.Up(ctx, conn)
+	_, err = migrations.Up(ctx, conn, nil)
 	require.NoError(t, err)
 	require.NoError(t, migrations.Check(ctx, conn))
 	schema, err := migrations.Queue(ctx, conn)
@@ -160,7 +160,7 @@ func TestOneQueueWhateverTheSearchPath(t *testing.T) {
 
 	other := connect()
 	var queue *migrations.QueueError
-	_, err = migrations.Up(ctx, other)
+	_, err = migrations.Up(ctx, other, nil)
 	require.ErrorAs(t, err, &queue)
 	require.ErrorContains(t, err, `the queue is in schema app of the central database, and login `)
 	require.ErrorContains(t, err, ` finds none, for its search_path is "$user", public: ALTER ROLE`)
@@ -171,7 +171,7 @@ func TestOneQueueWhateverTheSearchPath(t *testing.T) {
 	require.Equal(t, 1, queues)
 
 	run(other, `SET search_path = "app"`)
-	_, err = migrations.Up(ctx, other)
+	_, err = migrations.Up(ctx, other, nil)
 	require.NoError(t, err, "after what it said was done")
 }
 
@@ -189,12 +189,12 @@ func TestWhatATenantDatabaseLacksIsNamed(t *testing.T) {
 	} {
 		_, err := conn.Exec(ctx, c.broken)
 		require.NoError(t, err)
-		_, err = migrations.UpTenant(ctx, conn, id)
+		_, err = migrations.UpTenant(ctx, conn, id, nil)
 		require.ErrorContains(t, err, c.says)
 		require.NotContains(t, err.Error(), "headgate_job")
 		_, err = conn.Exec(ctx, c.mended)
 		require.NoError(t, err)
 	}
-	_, err := migrations.UpTenant(ctx, conn, id)
+	_, err := migrations.UpTenant(ctx, conn, id, nil)
 	require.NoError(t, err, "after what it said was done")
 }

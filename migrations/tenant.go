@@ -42,10 +42,22 @@ const selectIdentity = `SELECT database_id::text FROM headgate.identity`
 // the catalog (a UUID). It fails with [ErrOtherDatabase] if the database is
 // marked as another one, and says so if the server was never prepared, the
 // database lacks a language, or takes no writes.
-func UpTenant(ctx context.Context, conn *pgx.Conn, databaseID string) ([]string, error) {
-	var applied []string
-	begin := pgx.TxOptions{BeginQuery: session.Begin + ";" + session.Local(slices.Concat(session.Tenant, session.Timeless))}
-	err := pgx.BeginTxFunc(ctx, conn, begin, func(tx pgx.Tx) error {
+//
+// The database may be at work: the application's own tables are not locked, and a
+// table of Headgate's that a job has in use is waited for in short tries, as long as
+// opts says; then it is a [*LockedError]. opts may be nil.
+func UpTenant(ctx context.Context, conn *pgx.Conn, databaseID string, opts *UpOpts) (applied []string, err error) {
+	m, err := newMigrator(conn, opts, defaultTenantWait)
+	if err != nil {
+		return nil, err
+	}
+	m.begin.BeginQuery = session.Begin + ";" + session.Local(slices.Concat(session.Tenant, session.Timeless))
+	err = m.inTx(ctx, "the tables of schema headgate", func(tx pgx.Tx) error {
+		// For the transaction: behind a pooler the session is somebody else's next.
+		names, values := m.waitSettings()
+		if _, err := tx.Exec(ctx, setSettings, names, values, true); err != nil {
+			return fmt.Errorf("setting the transaction's timeouts: %w", err)
+		}
 		if _, err := tx.Exec(ctx, lockTx, lockKey); err != nil {
 			return fmt.Errorf("waiting for the migration lock: %w", err)
 		}
@@ -55,13 +67,23 @@ func UpTenant(ctx context.Context, conn *pgx.Conn, databaseID string) ([]string,
 		if _, err := tx.Exec(ctx, createSchema); err != nil {
 			return fmt.Errorf("creating schema headgate: %w", err)
 		}
-		var err error
-		if applied, err = applyAll(ctx, tx, tenant); err != nil {
+		at, err := readApplied(ctx, tx)
+		if err != nil {
 			return err
 		}
+		missing := after(tenant, at)
+		for _, file := range missing {
+			if err := file.apply(ctx, tx); err != nil {
+				return err
+			}
+		}
+		applied = labels(missing)
 		return mark(ctx, tx, databaseID)
 	})
-	return applied, err
+	if err != nil {
+		return nil, m.explain(err)
+	}
+	return applied, nil
 }
 
 // selectNeeded asks for what installing needs and cannot make itself.

@@ -277,7 +277,7 @@ func TestEveryClassHasANextStep(t *testing.T) {
 	for _, class := range []jobs.Class{
 		jobs.ClassUnreachable, jobs.ClassServerFull, jobs.ClassAuthFailed, jobs.ClassReadOnly, jobs.ClassDiskFull,
 		jobs.ClassWrongDatabase, jobs.ClassSchemaNewer, jobs.ClassSchemaOlder, jobs.ClassUndecryptable, jobs.ClassConflict,
-		jobs.ClassTimeout, jobs.ClassConnectTimeout, jobs.ClassStatementTimeout, jobs.ClassLockTimeout, jobs.ClassEscaped, jobs.ClassBadArgs,
+		jobs.ClassTimeout, jobs.ClassConnectTimeout, jobs.ClassStatementTimeout, jobs.ClassLockTimeout, jobs.ClassEscaped, jobs.ClassUnguarded, jobs.ClassBadArgs,
 		jobs.ClassNotPermitted, jobs.ClassOutput, jobs.ClassUntrusted,
 	} {
 		require.NotEmpty(t, orchestrator.ClassSteps[class], class)

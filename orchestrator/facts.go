@@ -132,6 +132,7 @@ var classSteps = map[jobs.Class]string{
 	jobs.ClassOutput:           "free some disk where the workers write their files (`--reports`), or let them write there; the message names the file",
 	jobs.ClassLockTimeout:      "see in pg_locks who holds the lock in the tenant's database; the job then goes on by itself and has used no attempt",
 	jobs.ClassConflict:         "nothing: it is tried again; if that happens often, let fewer of these jobs run at once",
+	jobs.ClassUnguarded:        "give the table that its error names a policy for headgate_job, then `headgate job rerun`",
 	jobs.ClassEscaped:          "take out of its SQL what ends the transaction or changes the role or tenant",
 	jobs.ClassBadArgs:          "see that the workers' version of the kind fits what was enqueued, and that whoever wrote the row did it as package jobs says (Meta)",
 }

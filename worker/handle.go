@@ -175,7 +175,7 @@ func (a *attempt) resolve(ctx context.Context) (err error) {
 		}
 		a.info.Tenant, a.place, err = a.w.cfg.Resolver.ResolveTenant(ctx, a.meta.Tenant, login)
 	}
-	a.info.Database = a.place.Database
+	a.info.Database, a.info.Dedicated = a.place.Database, a.place.Dedicated
 	if err != nil {
 		return &resolveError{err}
 	}

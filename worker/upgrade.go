@@ -28,7 +28,7 @@ func (a *attempt) upgradeIfOlder(ctx context.Context, cause error) (bool, error)
 	}
 	owner.Upgrading = true
 	err = a.w.pools.With(ctx, owner, func(ctx context.Context, conn *tenantdb.Conn) error {
-		applied, err := migrations.UpTenant(ctx, conn.Conn, owner.DatabaseID)
+		applied, err := migrations.UpTenant(ctx, conn.Conn, owner.DatabaseID, nil)
 		if len(applied) > 0 {
 			a.w.cfg.Logger.InfoContext(ctx, "upgraded Headgate's schema in a tenant database", "database", owner.Database, "applied", applied)
 		}

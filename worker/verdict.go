@@ -127,6 +127,8 @@ func classOf(err error) jobs.Class {
 		return jobs.ClassBadArgs
 	case errors.As(err, &escaped):
 		return jobs.ClassEscaped
+	case errors.Is(err, jobs.ErrUnguarded):
+		return jobs.ClassUnguarded
 	case errors.Is(err, errTombstone):
 		return jobs.ClassTombstone
 	case errors.Is(err, errBusy):

@@ -22,6 +22,7 @@ type cluster struct {
 	admin     *pgxpool.Pool // the superuser's, on the database postgres
 	central   *pgxpool.Pool // the central database, as its owner
 	url       string        // of the central database; holds a password
+	key       string        // of the catalog; a secret
 	databases []*database   // the tenants'
 }
 
@@ -91,7 +92,7 @@ func (c *cluster) createCentral(ctx context.Context) (err error) {
 		return err
 	}
 	return c.central.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
-		if _, err := migrations.Up(ctx, conn.Conn()); err != nil {
+		if _, err := migrations.Up(ctx, conn.Conn(), nil); err != nil {
 			return err
 		}
 		if _, err := conn.Exec(ctx, applicationSchema); err != nil {

@@ -94,7 +94,7 @@ const setUpSessions = 1
 func (c *cluster) fill(ctx context.Context, now time.Time) error {
 	return c.each(ctx, "filling", func(ctx context.Context, d *database) error {
 		return d.asOwner(ctx, func(conn *pgx.Conn) error {
-			if _, err := migrations.UpTenant(ctx, conn, d.id); err != nil {
+			if _, err := migrations.UpTenant(ctx, conn, d.id, nil); err != nil {
 				return err
 			}
 			if _, err := conn.Exec(ctx, saasSchema); err != nil {

@@ -185,13 +185,19 @@ func (d *demo) busy() (tenants, databases []string) {
 	return tenants, databases
 }
 
-// stay keeps the service up while somebody looks.
+// stay keeps the service up while somebody looks, or says how it would. A program
+// that reads JSON is told nothing.
 func (d *demo) stay(ctx context.Context) {
-	if d.opts.once || d.screen.width == 0 {
-		return
+	switch {
+	case d.opts.once || d.screen.width == 0:
+		if d.opts.format == "table" {
+			d.progress.done("%s", afterwards)
+		}
+	default:
+		busy, _ := d.busy()
+		d.progress.done("%s", d.cluster.whatNext(busy[0]))
+		<-ctx.Done()
 	}
-	d.progress.done("\nThe service stays up until Ctrl-C. To look in:\npsql '%s'", d.cluster.url)
-	<-ctx.Done()
 }
 
 // close ends what was started, last things first.

@@ -14,7 +14,9 @@ const serverName = "demo"
 // enrol enters the server, the databases and the tenants into a new catalog.
 // The addresses go in sealed and never come out again, but as connections.
 func (c *cluster) enrol(ctx context.Context) (*catalog.Catalog, error) {
-	ring, err := catalog.NewKeyRing(catalog.NewKey("demo"))
+	key := catalog.NewKey("demo")
+	c.key = key.Reveal()
+	ring, err := catalog.NewKeyRing(key)
 	if err != nil {
 		return nil, err
 	}

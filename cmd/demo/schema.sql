@@ -47,17 +47,25 @@ CREATE TABLE budget_moves (
     FOREIGN KEY (org_id, to_brand) REFERENCES brands
 );
 
+-- What cmd/example-worker writes; the demo tells how to run it.
+CREATE TABLE greetings (
+    org_id bigint NOT NULL REFERENCES organizations,
+    text   text NOT NULL
+);
+
 -- Jobs may do what the demo's kinds need, and no more ...
 GRANT SELECT ON organizations TO headgate_job;
 GRANT SELECT, UPDATE (budget) ON brands TO headgate_job;
 GRANT SELECT, DELETE ON tasks TO headgate_job;
 GRANT SELECT, INSERT ON budget_moves TO headgate_job;
+GRANT SELECT, INSERT ON greetings TO headgate_job;
 
 -- ... and each of them for its own organisation only, in reading and in writing.
 ALTER TABLE organizations ENABLE ROW LEVEL SECURITY;
 ALTER TABLE brands        ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tasks         ENABLE ROW LEVEL SECURITY;
 ALTER TABLE budget_moves  ENABLE ROW LEVEL SECURITY;
+ALTER TABLE greetings     ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY one_org ON organizations TO headgate_job
     USING (org_id = (SELECT headgate.current_org())) WITH CHECK (org_id = (SELECT headgate.current_org()));
@@ -66,4 +74,6 @@ CREATE POLICY one_org ON brands TO headgate_job
 CREATE POLICY one_org ON tasks TO headgate_job
     USING (org_id = (SELECT headgate.current_org())) WITH CHECK (org_id = (SELECT headgate.current_org()));
 CREATE POLICY one_org ON budget_moves TO headgate_job
+    USING (org_id = (SELECT headgate.current_org())) WITH CHECK (org_id = (SELECT headgate.current_org()));
+CREATE POLICY one_org ON greetings TO headgate_job
     USING (org_id = (SELECT headgate.current_org())) WITH CHECK (org_id = (SELECT headgate.current_org()));

@@ -86,7 +86,7 @@ func (s *benchStage) fillTemplate(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
-	if _, err := migrations.UpTenant(ctx, conn, uuid.Nil.String()); err != nil {
+	if _, err := migrations.UpTenant(ctx, conn, uuid.Nil.String(), nil); err != nil {
 		return err
 	}
 	_, err = conn.Exec(ctx, benchSchema+s.job.name)

@@ -22,7 +22,7 @@ func (s *benchStage) headgateSide(ctx context.Context) (*side, error) {
 	if err := s.create(ctx, name, "template0"); err != nil {
 		return nil, err
 	}
-	err := s.on(ctx, name, func(conn *pgx.Conn) error { _, err := migrations.Up(ctx, conn); return err })
+	err := s.on(ctx, name, func(conn *pgx.Conn) error { _, err := migrations.Up(ctx, conn, nil); return err })
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,7 @@ type dev struct {
 	data  string
 	tcp   bool
 	bare  bool
+	pg    string
 	stay  staying
 	child []string
 
@@ -59,6 +60,7 @@ func (p *program) devCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&d.data, "data", "", "keep the data, and the key beside it, in this directory")
 	flags.BoolVar(&d.tcp, "tcp", false, "listen on a free port of 127.0.0.1 as well")
+	flags.StringVar(&d.pg, "pg", "", "the major `version` of Postgres, 14 to 18; fetched if this machine has none")
 	flags.BoolVar(&d.bare, "bare", false, "only Postgres, without a central database, for the command behind --")
 	d.stay.flags(cmd)
 	return cmd
@@ -74,7 +76,7 @@ func (p *program) dev(ctx context.Context, d dev) (err error) {
 			return err
 		}
 	}
-	d.server, err = localpg.Start(ctx, localpg.Config{Dir: d.data, TCP: d.tcp, Memory: d.bare && d.data == "", Notify: func(sentence string) { p.say("headgate: %s", sentence) }})
+	d.server, err = localpg.Start(ctx, localpg.Config{Dir: d.data, TCP: d.tcp, Memory: d.bare && d.data == "", Major: d.pg, Notify: func(sentence string) { p.say("headgate: %s", sentence) }})
 	if err != nil {
 		return err
 	}
@@ -130,7 +132,7 @@ func (d dev) makeCentral(ctx context.Context) error {
 		return fmt.Errorf("making the central database: %w", err)
 	}
 	return d.on(ctx, centralName, func(conn *pgx.Conn) error {
-		_, err := migrations.Up(ctx, conn)
+		_, err := migrations.Up(ctx, conn, nil)
 		return err
 	})
 }
@@ -173,6 +175,9 @@ func keyFile(data string) string { return filepath.Join(data, "headgate.key") }
 // it is.
 func (d dev) childEnv(environ []string, key string) []string {
 	set := map[string]string{"HEADGATE_TEST_SERVER": d.server.URL("postgres")}
+	if d.pg != "" {
+		set["PG_BINDIR"] = d.server.BinDir() // the servers that tests start are of that version too
+	}
 	if !d.bare {
 		set["DATABASE_URL"], set["DATABASE_URL_FILE"] = d.server.URL(centralName), ""
 		set["DATABASE_DIRECT_URL"], set["DATABASE_DIRECT_URL_FILE"], set["HEADGATE_CENTRAL_POOLER"] = "", "", ""

@@ -60,7 +60,7 @@ func (p *program) end(ctx context.Context, cmd *cobra.Command, err error) int {
 // sentence is an error as one line.
 func sentence(code int, cmd *cobra.Command, err error) string {
 	text := err.Error()
-	if code == exitTimeout {
+	if code == exitTimeout && errors.Is(err, context.DeadlineExceeded) {
 		text = fmt.Sprintf("%s was not done after %s: %s", cmd.CommandPath(), shortCommand, text)
 	}
 	return strings.Join(strings.Fields(text), " ")
@@ -86,6 +86,7 @@ var codes = []struct {
 	{exitNotPermitted, sqlstates("28000", "28P01", "42501")},
 	{exitNotPermitted, isRefused},
 	{exitUnreachable, isUnreachable},
+	{exitTimeout, matches[*migrations.LockedError]},
 	{exitTimeout, oneOfErrors(context.DeadlineExceeded)},
 	{exitInterrupted, oneOfErrors(context.Canceled)},
 }

@@ -107,7 +107,7 @@ func (add *adding) run(ctx context.Context, p *program, r rooms) (database catal
 				return err
 			}
 		}
-		if _, err := migrations.UpTenant(ctx, owner, add.params.ID); err != nil {
+		if _, err := migrations.UpTenant(ctx, owner, add.params.ID, nil); err != nil {
 			return fmt.Errorf("installing in database %s: %w", add.params.Name, err)
 		}
 		installed = true

@@ -21,23 +21,32 @@ type migratedView struct {
 }
 
 func (p *program) migrateUp() *cobra.Command {
-	return &cobra.Command{
+	opts := migrations.UpOpts{Notify: func(sentence string) { p.say("headgate: %s", sentence) }}
+	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Apply what is missing; of several at once, one applies and the others wait",
-		Args:  names(),
+		Long: `Apply what is missing, while everything goes on working: a table that is in use
+is tried for, briefly, again and again, and who is in the way is told. Of several
+that run at once one applies and the others wait.`,
+		Args: names(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.runMigrateUp(cmd.Context())
+			if opts.Wait < time.Second {
+				return usagef("--wait is %s: give a second or more", opts.Wait)
+			}
+			return p.runMigrateUp(cmd.Context(), opts)
 		},
 	}
+	cmd.Flags().DurationVar(&opts.Wait, "wait", 5*time.Minute, "how long to wait for others in all, before it ends with who is in the way")
+	return cmd
 }
 
-func (p *program) runMigrateUp(ctx context.Context) error {
+func (p *program) runMigrateUp(ctx context.Context, opts migrations.UpOpts) error {
 	conn, err := p.centralConn(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // what counts is committed
-	applied, err := migrations.Up(ctx, conn)
+	applied, err := migrations.Up(ctx, conn, &opts)
 	if err != nil {
 		return errors.Join(p.printApplied(applied), err)
 	}

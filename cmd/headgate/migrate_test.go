@@ -1,13 +1,16 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/migrations"
 )
 
@@ -101,4 +104,39 @@ func TestSchemaMismatch(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who holds the lock is told on stderr after a second, and again at the end.
+func TestMigrateNamesWhoHoldsTheLock(t *testing.T) {
+	t.Parallel()
+	name, address := emptyDatabase(t)
+	c := newCLI(t, address)
+	held, release := make(chan int), make(chan struct{})
+	var holding sync.WaitGroup
+	holding.Go(func() {
+		conn, err := pgx.Connect(context.Background(), jobstest.ServerURL(t, name))
+		if err != nil {
+			t.Errorf("connecting: %v", err)
+			close(held)
+			return
+		}
+		defer func() { _ = conn.Close(context.Background()) }()
+		_, err = conn.Exec(context.Background(), `SELECT pg_advisory_lock(x'6865616467617465'::bigint)`)
+		if err != nil {
+			t.Errorf("locking: %v", err)
+		}
+		held <- int(conn.PgConn().PID())
+		<-release
+	})
+	pid := <-held
+	r := c.run("migrate", "up", "--wait", "1500ms")
+	close(release)
+	holding.Wait()
+	require.Equal(t, exitTimeout, r.code, r.err)
+	require.Contains(t, r.err, "headgate: waiting for the migration lock: held by pid "+plain(pid)+" (")
+	require.Contains(t, r.err, "headgate: gave up after 1.5s of waiting for the migration lock: held by pid "+plain(pid)+" (")
+	require.Contains(t, r.err, "SELECT pg_terminate_backend("+plain(pid)+")")
+	require.NotContains(t, r.err, "was not done after")
+	c.ok("migrate", "up")
+	c.fails(exitUsage, []string{"migrate", "up", "--wait", "0"}, "--wait is 0s: give a second or more")
 }

@@ -21,7 +21,7 @@ const templateOwner = "headgate_template_owner"
 
 func (p *Postgres) centralTemplate(t testing.TB) string {
 	return p.template(t, "hgt_central_"+migrations.Fingerprint(), "", func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := migrations.Up(ctx, conn)
+		_, err := migrations.Up(ctx, conn, nil)
 		return err
 	})
 }
@@ -36,7 +36,7 @@ func (p *Postgres) tenantTemplate(t testing.TB, schema, encoding string) string 
 		if _, err := conn.Exec(ctx, becomeTemplateOwner); err != nil {
 			return err
 		}
-		if _, err := migrations.UpTenant(ctx, conn, zeroID); err != nil {
+		if _, err := migrations.UpTenant(ctx, conn, zeroID, nil); err != nil {
 			return err
 		}
 		_, err := conn.Exec(ctx, schema)

@@ -5,7 +5,8 @@
 //	headgate.vacuum   one database   removes dead rows, table by table     [Vacuum]
 //
 // A purge is ordinary transactional work: its deletes and the ledger row commit
-// together, and in a shared database row-level security holds it to its tenant.
+// together. In a shared database row-level security holds it to its tenant, and a
+// table where that is not so is refused before anything is deleted.
 // Analyze and vacuum are about the database as a whole and run as the owner of
 // its tables, outside any transaction, one statement a table. They may be run
 // again at any time.

@@ -21,11 +21,12 @@ type bundle struct {
 	name                string
 	ownerRole, jobRole  string
 	admin, owner, login *pgx.Conn
+	dedicated           bool // purges are told that nobody else is in the database
 }
 
 func setup(t *testing.T) *bundle {
 	t.Helper()
-	b := &bundle{t: t}
+	b := &bundle{t: t, dedicated: true}
 	root := b.connect("postgres", "")
 	t.Cleanup(func() { // registered before the database's own cleanup, so run after it
 		b.exec(root, "DROP ROLE "+b.ownerRole)

@@ -55,6 +55,7 @@ type plan struct {
 	table, column  pgx.Identifier
 	hours          int
 	batch, maxRows int
+	ownOrg         bool // rows of the job's organisation only: the table says whose each is
 }
 
 var agePattern = regexp.MustCompile(`^([0-9]{1,5})([hd])$`)

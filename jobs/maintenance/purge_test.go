@@ -2,13 +2,18 @@ package maintenance_test
 
 import (
 	"context"
+	"fmt"
+	"regexp"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/jobs/maintenance"
+	"github.com/headgate/headgate/migrations"
+	"github.com/headgate/headgate/worker"
 )
 
 var _ jobs.TxHandler[maintenance.Purge] = maintenance.RunPurge
@@ -19,6 +24,7 @@ func (b *bundle) purge(args maintenance.Purge, first ...string) (jobs.Result, er
 	b.t.Helper()
 	ctx := context.Background()
 	job := newJob(args)
+	job.Dedicated = b.dedicated
 	err := pgx.BeginFunc(ctx, b.login, func(tx pgx.Tx) error {
 		for _, statement := range first {
 			_, err := tx.Exec(ctx, statement)
@@ -72,19 +78,42 @@ func TestPurgeStopsAtMaxRows(t *testing.T) {
 	require.Equal(t, jobs.Result{Rows: 70, Output: "deleted 70 rows of events older than 1d"}, result, "exactly the limit, and nothing left")
 }
 
+// share makes the database one that tenants share, with Headgate's schema in it, and
+// says which organisation the purges after it are for.
+func (b *bundle) share(org int) string {
+	b.t.Helper()
+	if b.dedicated {
+		ctx := context.Background()
+		require.NoError(b.t, migrations.PrepareServer(ctx, b.admin))
+		b.exec(b.admin, "GRANT CREATE ON DATABASE "+b.name+" TO "+b.ownerRole)
+		_, err := migrations.UpTenant(ctx, b.owner, "0190aaaa-0000-7000-8000-000000000001", nil)
+		require.NoError(b.t, err)
+		b.exec(b.admin, "GRANT headgate_job TO "+b.jobRole)
+		b.dedicated = false
+	}
+	return fmt.Sprintf("SET LOCAL headgate.org = '%d'", org)
+}
+
+// orgs makes a table with 100 old rows of each of two organisations.
+func (b *bundle) orgs(table, column string) {
+	b.t.Helper()
+	b.exec(b.owner, fmt.Sprintf("CREATE TABLE %s (%s, at timestamptz)", table, column))
+	b.exec(b.owner, fmt.Sprintf("INSERT INTO %s SELECT 1 + n %% 2, now() - interval '100 days' FROM generate_series(1, 200) AS n", table))
+	b.exec(b.owner, fmt.Sprintf("GRANT SELECT, DELETE ON %s TO %s", table, b.jobRole))
+}
+
 // TestPurgeStaysInItsTenant: two organisations in one table under row-level
 // security, and a job login that owns nothing.
 func TestPurgeStaysInItsTenant(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.exec(b.owner, "CREATE TABLE events (org_id bigint, at timestamptz)")
-	b.exec(b.owner, "INSERT INTO events SELECT 1 + n % 2, now() - interval '100 days' FROM generate_series(1, 200) AS n")
+	second := b.share(2)
+	b.orgs("events", "org_id bigint")
 	b.exec(b.owner, "ALTER TABLE events ENABLE ROW LEVEL SECURITY")
-	b.exec(b.owner, "CREATE POLICY tenant ON events TO "+b.jobRole+" USING (org_id = current_setting('app.org')::bigint)")
-	b.exec(b.owner, "GRANT SELECT, DELETE ON events TO "+b.jobRole)
+	b.exec(b.owner, "CREATE POLICY tenant ON events TO "+b.jobRole+" USING (org_id = (SELECT headgate.current_org()))")
 
 	args := maintenance.Purge{Table: "events", Column: "at", OlderThan: "90d", Batch: 30}
-	result, err := b.purge(args, "SET LOCAL app.org = '2'")
+	result, err := b.purge(args, second)
 	require.NoError(t, err)
 	require.EqualValues(t, 100, result.Rows)
 	require.Equal(t, 100, b.count("SELECT count(*) FROM events WHERE org_id = 1"))
@@ -93,6 +122,117 @@ func TestPurgeStaysInItsTenant(t *testing.T) {
 	_, err = b.purge(args)
 	require.Error(t, err, "no tenant in the context")
 	require.Equal(t, 100, b.count("SELECT count(*) FROM events"))
+}
+
+// Whatever leaves a login free to delete other tenants' rows is refused before a row is
+// gone, and the policy that the error names is the remedy.
+func TestPurgeRefusesAnUnguardedTable(t *testing.T) {
+	t.Parallel()
+	const policy = `; CREATE POLICY one ON events TO headgate_job USING (customer = headgate.current_org())`
+	for name, prepare := range map[string]string{
+		"no policy":                         ``,
+		"policies that are not on":          policy,
+		"a policy that lets all through":    `; ALTER TABLE events ENABLE ROW LEVEL SECURITY; CREATE POLICY all_rows ON events USING (true)`,
+		"one policy for all beside another": `; ALTER TABLE events ENABLE ROW LEVEL SECURITY; CREATE POLICY all_rows ON events USING (true)` + policy,
+		"one that owns the table":           `; ALTER TABLE events ENABLE ROW LEVEL SECURITY` + policy + `; RESET ROLE; ALTER TABLE events OWNER TO headgate_job`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			first := b.share(1)
+			b.orgs("events", "customer bigint")
+			b.exec(b.admin, "SET ROLE "+b.ownerRole+prepare)
+			b.exec(b.admin, "RESET ROLE")
+			args := maintenance.Purge{Table: "events", Column: "at", OlderThan: "90d"}
+			_, err := b.purge(args, first)
+			var cancel *jobs.CancelError
+			require.ErrorAs(t, err, &cancel, "it can never work")
+			require.ErrorIs(t, err, jobs.ErrUnguarded)
+			require.ErrorContains(t, err, `table "events", which tenants share`)
+			require.ErrorContains(t, err, `ALTER TABLE "events" ENABLE ROW LEVEL SECURITY`)
+			require.Equal(t, 200, b.count("SELECT count(*) FROM events"))
+
+			b.dedicated = true
+			result, err := b.purge(args)
+			require.NoError(t, err)
+			require.NotZero(t, result.Rows, "nobody else is there")
+		})
+	}
+}
+
+// A partition that is named itself is not guarded by its parent's policies; and rows
+// that say whose they are go by that, whatever a policy lets through.
+func TestPurgeOfAGuardedTable(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	first := b.share(1)
+	b.exec(b.owner, "CREATE TABLE events (customer bigint, at timestamptz) PARTITION BY LIST (customer)")
+	b.exec(b.owner, "CREATE TABLE events_1 PARTITION OF events FOR VALUES IN (1)")
+	b.exec(b.owner, "CREATE TABLE events_2 PARTITION OF events FOR VALUES IN (2)")
+	b.exec(b.owner, "INSERT INTO events SELECT 1 + n % 2, now() - interval '100 days' FROM generate_series(1, 200) AS n")
+	b.exec(b.owner, "GRANT SELECT, DELETE ON events, events_1, events_2 TO headgate_job")
+	b.exec(b.owner, "ALTER TABLE events ENABLE ROW LEVEL SECURITY")
+	b.exec(b.owner, "CREATE POLICY one ON events TO headgate_job USING (customer = (SELECT headgate.current_org()))")
+	_, err := b.purge(maintenance.Purge{Table: "events_2", Column: "at", OlderThan: "90d"}, first)
+	require.ErrorIs(t, err, jobs.ErrUnguarded)
+	result, err := b.purge(maintenance.Purge{Table: "events", Column: "at", OlderThan: "90d"}, first)
+	require.NoError(t, err)
+	require.EqualValues(t, 100, result.Rows)
+	require.Equal(t, 100, b.count("SELECT count(*) FROM events_2"))
+
+	b.orgs("notes", "org_id int")
+	b.exec(b.owner, "ALTER TABLE notes ENABLE ROW LEVEL SECURITY")
+	b.exec(b.owner, "CREATE POLICY too_much ON notes USING (org_id > 0)")
+	result, err = b.purge(maintenance.Purge{Table: "notes", Column: "at", OlderThan: "90d", Batch: 7}, first)
+	require.NoError(t, err)
+	require.Equal(t, jobs.Result{Rows: 100, Output: "deleted 100 rows of notes older than 90d"}, result)
+	require.Equal(t, 100, b.count("SELECT count(*) FROM notes WHERE org_id = 2"))
+}
+
+// A row that somebody changes or deletes while its batch waits for him is no sign of
+// the end.
+func TestPurgeGoesOnAfterAShortBatch(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]string{
+		"changed": "UPDATE events SET note = 'x' WHERE id = 10",
+		"deleted": "DELETE FROM events WHERE id = 10",
+		"renewed": "UPDATE events SET at = now() WHERE id = 10",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.events(300)
+			other := b.connect(b.name, "")
+			b.exec(other, "BEGIN")
+			b.exec(other, change)
+			ended := make(chan error, 1)
+			result := jobs.Result{}
+			go func() {
+				var err error
+				result, err = b.purge(maintenance.Purge{Table: "events", Column: "at", OlderThan: "1h", Batch: 50})
+				ended <- err
+			}()
+			b.waitForLock()
+			b.exec(other, "COMMIT")
+			require.NoError(t, <-ended)
+			require.Zero(t, b.count("SELECT count(*) FROM events WHERE at < now() - interval '90 minutes'"))
+			require.NotContains(t, result.Output, "more remain")
+			require.GreaterOrEqual(t, result.Rows, int64(298))
+		})
+	}
+}
+
+// A trigger that keeps some rows hides no others, and what it keeps is told.
+func TestPurgePassesOverWhatATriggerKeeps(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.events(100)
+	b.exec(b.owner, "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF OLD.id <= 40 THEN RETURN NULL; END IF; RETURN OLD; END'")
+	b.exec(b.owner, "CREATE TRIGGER keep BEFORE DELETE ON events FOR EACH ROW EXECUTE FUNCTION keep()")
+	result, err := b.purge(maintenance.Purge{Table: "events", Column: "at", OlderThan: "1h", Batch: 7})
+	require.NoError(t, err)
+	require.Equal(t, jobs.Result{Rows: 60, Output: "deleted 60 rows of events older than 1h; more remain, which a trigger keeps or others are changing: run it again"}, result)
+	require.Equal(t, 41, b.count("SELECT count(*) FROM events"))
 }
 
 // TestPurgeOfPartitionsSparesTheYoung: old and young rows in two partitions have
@@ -189,4 +329,43 @@ func TestPurgeTellsWhatIsMissing(t *testing.T) {
 		_, err := b.purge(args)
 		require.ErrorContains(t, err, want)
 	}
+}
+
+// In a shared database without policies the job ends, once, with its class and with
+// every row in its place; with the policy that its error names it does its work.
+func TestAPurgeOfAnUnguardedTableEnds(t *testing.T) {
+	t.Parallel()
+	const table = `CREATE TABLE events (org_id bigint, at timestamptz); GRANT SELECT, DELETE ON events TO headgate_job;`
+	env := jobstest.New(t)
+	shared := env.Database("shared", jobstest.DatabaseOpts{Schema: table})
+	alone := env.Database("alone", jobstest.DatabaseOpts{Kind: "dedicated", Schema: table})
+	tenant := env.Tenant("acme", "shared")
+	env.Tenant("brick", "alone")
+	ctx := context.Background()
+	for _, db := range []*jobstest.Database{shared, alone} {
+		_, err := db.Pool.Exec(ctx, `INSERT INTO events SELECT $1 + n % 2, now() - interval '9 days' FROM generate_series(1, 20) n`, tenant.OrgID)
+		require.NoError(t, err)
+	}
+	left := func(db *jobstest.Database) (n int) {
+		require.NoError(t, db.Pool.QueryRow(ctx, `SELECT count(*) FROM events`).Scan(&n))
+		return n
+	}
+	env.Work(nil, func(w *worker.Worker) { worker.InTx(w, maintenance.RunPurge) })
+
+	purge := maintenance.Purge{Table: "events", Column: "at", OlderThan: "1d"}
+	got := env.Run("acme", purge)
+	require.Equal(t, jobs.Cancelled, got.State, got.Message)
+	require.Equal(t, jobs.ClassUnguarded, got.Class)
+	require.Equal(t, 1, got.Attempt)
+	require.Equal(t, 20, left(shared))
+	require.Equal(t, jobs.Succeeded, env.Run("brick", purge).State)
+	require.Zero(t, left(alone))
+
+	for _, remedy := range regexp.MustCompile(`CREATE POLICY .*?\)\)\)?|ALTER TABLE .* ENABLE ROW LEVEL SECURITY`).FindAllString(got.Message, -1) {
+		_, err := shared.Pool.Exec(ctx, remedy)
+		require.NoError(t, err, remedy)
+	}
+	got = env.Run("acme", purge)
+	require.Equal(t, jobs.Succeeded, got.State, got.Message)
+	require.Equal(t, 10, left(shared), "another's")
 }

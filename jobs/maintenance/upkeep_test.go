@@ -95,7 +95,7 @@ func TestSkippedTablesAreAnError(t *testing.T) {
 	b.exec(b.admin, "CREATE TABLE foreign_2 AS SELECT 1 AS n")
 	result, err := b.analyze(t.Context(), b.owner, "foreign_1", "alpha", "public.foreign_2")
 	require.ErrorContains(t, err, "ANALYZE skipped 2 of 3 tables")
-	require.ErrorContains(t, err, `"foreign_1" (skipping "foreign_1"`)
+	require.ErrorContains(t, err, `tables: "foreign_1" (`)
 	require.ErrorContains(t, err, `"public"."foreign_2" (`)
 	require.NotContains(t, err.Error(), "alpha")
 	require.EqualValues(t, 1, result.Rows)
@@ -124,7 +124,8 @@ func TestASkippedPartitionIsAnError(t *testing.T) {
 	b.tables()
 	b.exec(b.admin, "ALTER TABLE parts_1 OWNER TO "+b.jobRole)
 	_, err := b.analyze(t.Context(), b.owner)
-	require.ErrorContains(t, err, `ANALYZE skipped 1 of 3 tables: "public"."parts" (skipping "parts_1"`)
+	require.ErrorContains(t, err, `ANALYZE skipped 1 of 3 tables: "public"."parts" (`)
+	require.ErrorContains(t, err, `"parts_1"`, "Postgres names the partition, in words of its version")
 
 	result, err := b.analyze(t.Context(), b.login)
 	require.NoError(t, err)

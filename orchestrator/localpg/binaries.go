@@ -3,6 +3,7 @@
 package localpg
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ func FindBinaries(ctx context.Context, cfg Config) (dir string, err error) {
 	if err != nil {
 		return "", err
 	}
-	return newFinder(cfg, a, clusterMajor(cfg.Dir)).find(ctx)
+	return newFinder(cfg, a, cmp.Or(clusterMajor(cfg.Dir), cfg.Major)).find(ctx)
 }
 
 // finder looks for binaries that the account can run. What it asks the machine
@@ -46,9 +47,9 @@ type finder struct {
 
 	getenv   func(string) string
 	globs    []string
-	cache    string // where fetched binaries are kept; "" = nowhere
-	packages map[string]npmPackage
-	apt      *aptInstaller // nil = not a machine for apt
+	cache    string                           // where fetched binaries are kept; "" = nowhere
+	packages map[string]map[string]npmPackage // by platform and major version
+	apt      *aptInstaller                    // nil = not a machine for apt
 
 	refused []string // places with binaries that will not do, and why
 }
@@ -135,7 +136,7 @@ func (f *finder) inspect(ctx context.Context, dir string) error {
 	case major < oldest:
 		return fmt.Errorf("version %d is too old: %d or later is needed", major, oldest)
 	case f.major != "" && f.major != strconv.Itoa(major):
-		return fmt.Errorf("version %d does not read the data, which is version %s's", major, f.major)
+		return fmt.Errorf("it is version %d, and version %s is needed, for the data or because it was asked for", major, f.major)
 	}
 	return nil
 }
@@ -173,10 +174,7 @@ func (f *finder) none(why ...error) error {
 	for _, place := range f.refused {
 		text.WriteString("\n  not " + place)
 	}
-	major := f.major
-	if major == "" {
-		major = fetchedMajor
-	}
+	major := f.fetchMajor()
 	text.WriteString("\nInstall one, whichever line fits:" +
 		"\n  sudo apt-get install -y postgresql" +
 		"\n  brew install postgresql@" + major +

@@ -36,6 +36,10 @@ type Config struct {
 	// MaxConnections bounds the server's connections. 0 means 300.
 	MaxConnections int
 
+	// Major is the wanted major version of Postgres, "14" to "18". "" means that of
+	// the data in Dir, or else the first that is found. Data wins over it.
+	Major string
+
 	// NoFetch refuses to fetch or install binaries when the machine has none.
 	// The environment variable HEADGATE_NO_FETCH=1 does the same.
 	NoFetch bool
@@ -52,6 +56,9 @@ type Config struct {
 	// the fetching of binaries. 0 means 30 s.
 	StartTimeout time.Duration
 }
+
+// majors are the major versions of Postgres that may be asked for.
+var majors = []string{"14", "15", "16", "17", "18"}
 
 // ownSettings decide where clients find the server and are not for Settings.
 var ownSettings = []string{"data_directory", "listen_addresses", "port", "unix_socket_directories"}
@@ -73,6 +80,9 @@ func (cfg Config) validate() error {
 	}
 	if cfg.Memory && cfg.Durable {
 		return errors.New("localpg: Memory is set, and so is Dir or Durable: what is in memory does not last, so leave out one of them")
+	}
+	if cfg.Major != "" && !slices.Contains(majors, cfg.Major) {
+		return fmt.Errorf("localpg: Major is %q: want one of %s", cfg.Major, strings.Join(majors, ", "))
 	}
 	if cfg.StartTimeout < 0 {
 		return fmt.Errorf("localpg: StartTimeout is %s: it may not be negative", cfg.StartTimeout)

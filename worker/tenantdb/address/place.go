@@ -14,6 +14,9 @@ type Place struct {
 	Database   string // the catalog's name of the database, for people
 	Login      string // "job" or "owner"
 
+	// Dedicated says that the database belongs to one tenant alone.
+	Dedicated bool
+
 	// OrgID and Generation are the tenant's organisation and the generation of
 	// its placement; both are 0 for a job of scope database.
 	OrgID      int64

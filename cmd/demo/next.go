@@ -1,0 +1,35 @@
+package main
+
+import "strings"
+
+// afterwards is what to do next when the demo has ended.
+const afterwards = `
+Next: run make demo at a terminal. It then stays up, and tells how to talk to it.
+Your own databases: README.md, "Against your own Postgres".`
+
+// whatNext is how to talk to this very demo while it is up. The indented lines are
+// commands, for the repository's folder, and a test carries them out.
+//
+// The address holds a password and the key opens the catalog. Both were made for this
+// run, lead to a server that listens on a socket in a folder of this user's, and are
+// gone with it; nobody else's secret is shown.
+func (c *cluster) whatNext(tenant string) string {
+	return strings.NewReplacer("{url}", c.url, "{key}", c.key, "{tenant}", tenant).Replace(`
+The service stays up until Ctrl-C. In another terminal, in this folder:
+
+  export DATABASE_URL='{url}'
+  export HEADGATE_KEY='{key}'
+  go build -o bin/ ./cmd/headgate ./cmd/example-worker
+  bin/headgate tenant list
+  bin/headgate tenant explain {tenant}
+  bin/headgate schedule list --tenant {tenant}
+
+A kind of your own, served by a worker of your own (cmd/example-worker):
+
+  bin/example-worker &
+  bin/headgate job enqueue welcome --tenant {tenant} --args '{"member": "Ines"}'
+  bin/headgate job list --kind welcome
+
+To look into the central database: psql "$DATABASE_URL"
+Your own databases: README.md, "Against your own Postgres".`)
+}
