@@ -163,6 +163,17 @@ func (w *Worker) Stop(ctx context.Context) error {
 	return w.keeper.Stop(ctx)
 }
 
+// apart are the kinds that need no connection to a tenant's server.
+func (w *Worker) apart() []string {
+	kinds := []string{}
+	for name, k := range w.kinds {
+		if k.form == noConn {
+			kinds = append(kinds, name)
+		}
+	}
+	return kinds
+}
+
 func (w *Worker) newKeeper(id string) *claim.Keeper {
 	return claim.NewKeeper(claim.KeeperConfig{
 		Pool: w.cfg.Pool, Lease: w.lease, Worker: id, Logger: w.cfg.Logger, Fenced: w.fenced,
@@ -214,6 +225,7 @@ func (w *Worker) newClient() (*river.Client[pgx.Tx], error) {
 		queues[name] = river.QueueConfig{MaxWorkers: slots}
 	}
 	w.lease.Slots(w.cfg.Queues)
+	w.lease.Apart(w.apart())
 	client, err := river.NewClient(w.driver, &river.Config{
 		ID:                  w.cfg.ID,
 		Queues:              queues,
