@@ -21,7 +21,8 @@ import (
 type Config struct {
 	// MaxConns bounds the connections of this process to one server, over all
 	// its databases and logins, idle ones included. The server's own budget in
-	// the catalog bounds it further. 0 means 20.
+	// the catalog bounds it further. 0 means that only the budget does, or 20 where
+	// there is none.
 	MaxConns int
 
 	// IdleTimeout is how long a connection is kept without work. 0 means 4
@@ -78,7 +79,6 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	c.MaxConns = cmp.Or(c.MaxConns, 20)
 	c.IdleTimeout = cmp.Or(c.IdleTimeout, 4*time.Second)
 	c.SessionTimeout = max(c.SessionTimeout, c.IdleTimeout*3/2)
 	c.ShareFor = cmp.Or(c.ShareFor, 2*time.Second)
@@ -166,7 +166,7 @@ func (p *Pools) enter(place address.Place) (*server, error) {
 	if p.closed {
 		return nil, ErrClosed
 	}
-	budget := p.cfg.MaxConns
+	budget := cmp.Or(p.cfg.MaxConns, place.Budget, 20)
 	if place.Budget > 0 {
 		budget = min(budget, place.Budget)
 	}
