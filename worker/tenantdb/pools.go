@@ -257,7 +257,7 @@ func (p *Pools) try(ctx context.Context, s *server, place address.Place) (*Conn,
 	if err != nil {
 		return nil, err
 	}
-	s.made.Add(1)
+	s.dial(time.Since(began))
 	ends := "0"
 	if place.Pooler != address.SessionPooler {
 		ends = strconv.FormatInt(p.cfg.SessionTimeout.Milliseconds(), 10)

@@ -42,7 +42,8 @@ type server struct {
 	shortAt  time.Time  // the last of them
 	lasting  bool       // sessions do not end by themselves
 	using    map[*Conn]context.Context
-	patience time.Duration
+	patience time.Duration // at least
+	dialed   time.Duration // what a connection has taken to make lately, a running mean
 	open     int         // connections that exist, or are being made or closed
 	retiring int         // of these, the idle ones that are being closed
 	held     map[key]int // the same by key
@@ -72,6 +73,7 @@ type waiter struct {
 	version  int
 	ready    chan *Conn // holds one
 	urgent   bool       // its patience is over
+	moved    bool       // one before it in its database's line was served since its patience began
 	bypassed int        // how often others went first since
 }
 
@@ -114,14 +116,18 @@ func (s *server) acquire(ctx context.Context, place address.Place) (*Conn, error
 }
 
 func (s *server) wait(ctx context.Context, w *waiter, place address.Place) (*Conn, error) {
-	patience := time.NewTimer(s.patience)
+	patience := time.NewTimer(s.price())
 	defer patience.Stop()
 	for {
 		select {
 		case c := <-w.ready:
 			return c, nil
 		case <-patience.C:
-			if oldest := s.lose(w); oldest != nil {
+			oldest, again := s.lose(w, time.Now())
+			if again {
+				patience.Reset(s.price())
+			}
+			if oldest != nil {
 				oldest.end()
 				return nil, nil
 			}
@@ -130,6 +136,26 @@ func (s *server) wait(ctx context.Context, w *waiter, place address.Place) (*Con
 			return nil, s.noneFree(place, context.Cause(ctx))
 		}
 	}
+}
+
+// price is how long a job waits for a connection of its own database: as long as
+// taking another's place costs, which is two connections, this one and the next that
+// the other database needs. On a busy machine that is much more than on a quiet one.
+func (s *server) price() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return min(max(s.patience, 2*s.dialed), 20*s.patience)
+}
+
+// dial notes that a connection was made, and how long that took.
+func (s *server) dial(took time.Duration) {
+	s.made.Add(1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dialed == 0 {
+		s.dialed = took
+	}
+	s.dialed += (took - s.dialed) / 8
 }
 
 // noneFree says that a waiter's time is up. After the server has said that it is
@@ -147,17 +173,26 @@ func (s *server) noneFree(place address.Place, cause error) error {
 
 // lose ends a waiter's patience: it returns an idle connection of another
 // database, whose place is the waiter's now, or nil if none is idle or the waiter
-// has been served meanwhile.
-func (s *server) lose(w *waiter) *Conn {
+// has been served meanwhile. While its own line moves the waiter takes only what
+// nobody has needed for a while, and is patient again: it would cost another
+// database's next job as much as it saves.
+func (s *server) lose(w *waiter, now time.Time) (oldest *Conn, again bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w.urgent = true
 	i := slices.Index(s.waiters, w)
-	if i < 0 || len(s.idle) == 0 {
-		return nil
+	if i < 0 {
+		return nil, false
+	}
+	if w.moved && (len(s.idle) == 0 || now.Sub(s.idle[0].used) < rest) {
+		w.moved = false
+		return nil, true
+	}
+	w.urgent = true
+	if len(s.idle) == 0 {
+		return nil, false
 	}
 	s.waiters = slices.Delete(s.waiters, i, i+1)
-	return s.takeOldest(w.key)
+	return s.takeOldest(w.key), false
 }
 
 // takeOldest takes out the connection that has been idle longest and gives its
@@ -296,6 +331,9 @@ func (s *server) next(c *Conn) *waiter {
 	}
 	w := s.waiters[i]
 	s.waiters = slices.Delete(s.waiters, i, i+1)
+	for _, other := range s.waiters {
+		other.moved = other.moved || i == fits && other.key == w.key
+	}
 	return w
 }
 

@@ -37,8 +37,9 @@ type Share struct {
 // grown is how long a share stays as it is after a job has found it too small.
 const grown = time.Second
 
-// rest is how long a connection must have been idle to be closed for those who have
-// none and do not wait for one.
+// rest is how long a connection must have been idle to be closed for those who need it
+// less than badly: processes that have none and do not wait for one, jobs whose own
+// database's connections come back.
 const rest = time.Second
 
 // Settle returns this process's share of each server, by the server's id: what is
