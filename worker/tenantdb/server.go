@@ -44,11 +44,11 @@ type server struct {
 	using    map[*Conn]context.Context
 	patience time.Duration // at least
 	dialed   time.Duration // what a connection has taken to make lately, a running mean
-	open     int         // connections that exist, or are being made or closed
-	retiring int         // of these, the idle ones that are being closed
-	held     map[key]int // the same by key
-	idle     []*Conn     // the one used last at the end
-	waiters  []*waiter   // in order of arrival
+	open     int           // connections that exist, or are being made or closed
+	retiring int           // of these, the idle ones that are being closed
+	held     map[key]int   // the same by key
+	idle     []*Conn       // the one used last at the end
+	waiters  []*waiter     // in order of arrival
 	breaker  breaker
 	failing  map[string]*breaker // by database, of those whose last connection failed
 	used     time.Time
