@@ -126,8 +126,7 @@ type Config struct {
 	// deletes for all, so give all workers the same.
 	KeepSucceeded, KeepCancelled, KeepDiscarded time.Duration
 
-	// Tenants configures the connections to tenant databases. Its MaxConns of 0
-	// is set to the sum of Queues and MaxStuck.
+	// Tenants configures the connections to tenant databases.
 	Tenants tenantdb.Config
 
 	// ID names this worker in outcomes and in the queue; it must be unique among
@@ -163,12 +162,10 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Tenants.CancelWait >= c.StuckAfter {
 		return c, fmt.Errorf("worker.Config.StuckAfter is %s: give more than Tenants.CancelWait (%s), or a server that is away looks like a handler that is stuck", c.StuckAfter, c.Tenants.CancelWait)
 	}
-	slots := 0
 	for name, n := range c.Queues {
 		if n < 1 || n > 10_000 {
 			return c, fmt.Errorf("worker.Config.Queues[%q] is %d: give 1 to 10000 slots", name, n)
 		}
-		slots += n
 	}
 	c.JobTimeout = cmp.Or(c.JobTimeout, 5*time.Minute)
 	c.LockTimeout = cmp.Or(c.LockTimeout, 5*time.Second)
@@ -195,7 +192,6 @@ func (c Config) withDefaults() (Config, error) {
 	c.StopTimeout = cmp.Or(c.StopTimeout, 30*time.Second)
 	c.FetchCooldown = cmp.Or(c.FetchCooldown, 100*time.Millisecond)
 	c.PollInterval = max(cmp.Or(c.PollInterval, time.Second), c.FetchCooldown)
-	c.Tenants.MaxConns = cmp.Or(c.Tenants.MaxConns, slots+c.MaxStuck) // a stuck handler keeps its connection
 	if err := c.keep(); err != nil {
 		return c, err
 	}

@@ -17,3 +17,13 @@ func (w *Worker) HidePilot() {
 
 // LoadOf is loadOf.
 var LoadOf = loadOf
+
+// Connects is how many connections a worker has made to a server, by its name.
+func (w *Worker) Connects(server string) (n int64) {
+	for _, s := range w.pools.Servers() {
+		if s.Name == server {
+			n = s.Made
+		}
+	}
+	return n
+}

@@ -27,7 +27,8 @@ import (
 var errUnsafe = errors.New("an attempt at this unsafe job began and did not tell of its end: look whether its effect is there; " +
 	"if it is not, run it as a new job with: headgate job rerun")
 
-const claimJob = `SELECT state, result FROM headgate.claim_job($1, $2, $3, $4, $5, $6, $7), headgate.watch_client($8, false)`
+// claimJob also lets the session idle for as long as the handler likes.
+const claimJob = `SELECT state, result FROM headgate.claim_job($1, $2, $3, $4, $5, $6, $7), headgate.watch_client($8, false), set_config('idle_session_timeout', '0', false)`
 
 // onConn lends the handler the connection itself.
 func (a *attempt) onConn(ctx context.Context, conn *tenantdb.Conn) error {

@@ -182,6 +182,17 @@ func (w *Worker) Stop(ctx context.Context) error {
 	return err
 }
 
+// apart are the kinds that need no connection to a tenant's server.
+func (w *Worker) apart() []string {
+	kinds := []string{}
+	for name, k := range w.kinds {
+		if k.form == noConn {
+			kinds = append(kinds, name)
+		}
+	}
+	return kinds
+}
+
 func (w *Worker) newKeeper(id string) *claim.Keeper {
 	return claim.NewKeeper(claim.KeeperConfig{
 		Pool: w.central, Lease: w.lease, Worker: id, Logger: w.cfg.Logger, Fenced: w.fenced,
@@ -238,6 +249,7 @@ func (w *Worker) newClient() (*river.Client[pgx.Tx], error) {
 		queues[name] = river.QueueConfig{MaxWorkers: slots}
 	}
 	w.lease.Slots(w.cfg.Queues)
+	w.lease.Apart(w.apart())
 	client, err := river.NewClient(w.driver(w.central), &river.Config{
 		ID:                  w.cfg.ID,
 		Queues:              queues,

@@ -38,7 +38,30 @@ func (s *benchStage) drainPairs(ctx context.Context, what string, w benchWork) (
 	if err != nil {
 		return nil, err
 	}
-	return s.inPairs(ctx, func(ctx context.Context, who *side) (half, error) { return s.drain(ctx, who, w, n) })
+	return s.inPairs(ctx, func(ctx context.Context, who *side) (half, error) {
+		before, err := s.sessions(ctx)
+		if err != nil {
+			return half{}, err
+		}
+		h, err := s.drain(ctx, who, w, n)
+		if err != nil {
+			return h, err
+		}
+		after, err := s.sessions(ctx)
+		h.connects = float64(after-before) / float64(s.warmUp()+n)
+		return h, err
+	})
+}
+
+// sessions is how many there have been in tenants' databases. They are counted when
+// they end, and a drain ends its own.
+func (s *benchStage) sessions(ctx context.Context) (n int, err error) {
+	names := make([]string, len(s.tenants))
+	for i, d := range s.tenants {
+		names[i] = d.name
+	}
+	err = s.admin.QueryRow(ctx, `SELECT coalesce(sum(sessions), 0)::int FROM pg_stat_database WHERE datname = ANY ($1)`, names).Scan(&n)
+	return n, err
 }
 
 // drainSize is how many jobs the faster of these does in the time given. Below a

@@ -16,6 +16,7 @@ type half struct {
 	cpu       cpuTime
 	latencies []time.Duration // sorted; for pickup and fair
 	value     float64         // for the shares of fair
+	connects  float64         // new sessions in tenants' databases a job; for tenant
 }
 
 // pair is the two halves of one measurement, made one after the other.

@@ -56,6 +56,7 @@ const (
 	inMillis   = "ms, less is better"
 	inMicros   = "us, less is better"
 	inCPUMicro = "CPU us/job, less is better"
+	inConnects = "connects/job, less is better"
 )
 
 // measure says which figure of a half is compared, and in what.

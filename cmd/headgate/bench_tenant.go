@@ -28,6 +28,7 @@ func measureTenant(ctx context.Context, s *benchStage) ([]comparison, error) {
 	return []comparison{
 		compare(measure{what, perSecond, half.rate}, pairs),
 		compare(measure{what, inCPUMicro, half.cpuMicros}, pairs),
+		compare(measure{what + ", warm-up included", inConnects, func(h half) float64 { return h.connects }}, pairs),
 		compare(measure{fmt.Sprintf("the same, theirs a bare INSERT and COMMIT on %d connections", s.opts.slots), perSecond, half.rate}, ceilings),
 	}, nil
 }

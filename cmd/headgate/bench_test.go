@@ -19,7 +19,7 @@ import (
 // server that is not its own. It is no timed test.
 func TestBenchSmoke(t *testing.T) {
 	t.Parallel()
-	for name, comparisons := range map[string]int{"drain": 4, "enqueue": 2, "pickup": 12, "tenant": 3, "fair": 16, "cold": 4, "schedules": 6, "bloat": 4} {
+	for name, comparisons := range map[string]int{"drain": 4, "enqueue": 2, "pickup": 12, "tenant": 4, "fair": 16, "cold": 4, "schedules": 6, "bloat": 4} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCLI(t, jobstest.ServerURL(t, "postgres"))

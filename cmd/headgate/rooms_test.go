@@ -60,7 +60,7 @@ var doors = map[string][]string{
 	"orchestrator/catalog":            {anyPgx, anyUUID, "github.com/maypok86/otter/v2", "golang.org/x/net/idna", "orchestrator/calendar", "orchestrator/internal/central", "orchestrator/internal/fault", "worker/tenantdb/address", "jobs"},
 	"orchestrator/catalog/tenanthttp": {"orchestrator/catalog", "jobs"},
 	"worker/tenantdb":                 {anyPgx, "worker/tenantdb/address", "jobs", "jobs/session", "migrations"},
-	"worker/claim":                    {anyPgx, anyRiver, anyUUID, "worker/internal/fault", "jobs", "jobs/session"},
+	"worker/claim":                    {anyPgx, anyRiver, anyUUID, "worker/internal/fault", "worker/tenantdb", "jobs", "jobs/session"},
 	"jobs/report":                     {anyPgx, anyBlob, "jobs"},
 	"jobs/sqlscript":                  {anyPgx, "jobs", "jobs/guard"},
 	"jobs/guard":                      {anyPgx},

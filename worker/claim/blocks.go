@@ -26,8 +26,8 @@ type fullOwner struct {
 // its limit a moment ago, and has not got fewer since, is taken to be so still.
 func (r *room) blocks(candidates []candidate, before blocks, now time.Time) blocks {
 	b := blocks{owners: map[string]fullOwner{}}
-	for id, budget := range r.limits.servers {
-		if budget-r.all.Servers[id].Conns+r.idle(id) <= 0 {
+	for id := range r.limits.servers {
+		if free, why := r.server(id, 1); free == 0 && why == noServer {
 			b.servers = append(b.servers, id)
 		}
 	}

@@ -20,7 +20,8 @@ import (
 // candidate is one lane that may have jobs which are due.
 type candidate struct {
 	lane, kind       string
-	server, database string // "" : none
+	server, database string // "" : none, or none is needed
+	group            laneGroup
 	vtime            float64
 	cost             float64 // seconds an attempt is expected to take
 	weight           float64
@@ -73,7 +74,7 @@ type choice struct {
 	// limited says that a limit kept something back that might have been served, and
 	// that an attempt's end may free it.
 	limited bool
-	// full are the servers that did, by name.
+	// full are the servers that did, by id.
 	full map[string]bool
 	// dry are owners that have no token now, and for how many seconds.
 	dry map[string]float64
@@ -153,13 +154,18 @@ const shortest = 20e-6
 // kind counts as if they were all of it.
 func (c *choice) give(room *room, served map[string]*turn, o *owner, n int) int {
 	allowed, why := room.owner(o.lanes[0], n)
-	kinds, sum := make([]int, len(o.lanes)), 0
+	server := o.server()
+	conns, whyServer := room.server(server, allowed)
+	kinds, sum, missing := make([]int, len(o.lanes)), 0, other
 	for i, lane := range o.lanes {
 		kinds[i] = room.kind(lane, allowed)
+		if lane.server != "" && conns < kinds[i] {
+			kinds[i], missing = conns, whyServer
+		}
 		sum += kinds[i]
 	}
 	if sum < allowed {
-		allowed, why = sum, other
+		allowed, why = sum, missing
 	}
 	if allowed < n {
 		c.note(o, why)
@@ -174,12 +180,27 @@ func (c *choice) give(room *room, served map[string]*turn, o *owner, n int) int 
 	}
 	t.n += allowed
 	room.takeOwner(o.lanes[0], allowed)
+	needing := 0
 	for i, lane := range o.lanes {
 		kinds[i] = min(kinds[i], allowed)
 		t.most[i] += kinds[i]
 		room.takeKind(lane, kinds[i])
+		if lane.server != "" {
+			needing += kinds[i]
+		}
 	}
+	room.takeServer(server, min(needing, allowed))
 	return allowed
+}
+
+// server is where those of the owner's jobs run that need a connection; "" : none do.
+func (o *owner) server() string {
+	for _, l := range o.lanes {
+		if l.server != "" {
+			return l.server
+		}
+	}
+	return ""
 }
 
 // ask is a turn of up to n jobs, of whatever kind.
@@ -198,7 +219,7 @@ func (c *choice) note(o *owner, why reason) {
 	case noToken:
 		c.dry[o.lane] = o.lanes[0].rate.wait()
 	case noServer:
-		c.full[o.lanes[0].server] = true
+		c.full[o.server()] = true
 		c.limited = true
 	default:
 		c.limited = true

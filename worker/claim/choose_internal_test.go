@@ -81,7 +81,7 @@ func (s *sim) claim() {
 			}
 			candidates = append(candidates, candidate{lane: o.name, kind: "k", server: "s", vtime: max(o.vtime, s.clock-headStart), cost: o.cost, weight: o.weight, maxRunning: o.cap})
 		}
-		chosen := choose(candidates, newRoom("default", s.limits, mine, nil), free, quantum)
+		chosen := choose(candidates, newRoom("default", s.limits, mine, nil, nil, nil), free, quantum)
 		got, first := 0, math.Inf(1)
 		for _, t := range chosen.turns {
 			o := byName[t.owner.lane]
@@ -232,7 +232,7 @@ func TestNoLimitIsExceeded(t *testing.T) {
 			}
 		}
 		want := rapid.IntRange(1, 20).Draw(t, "want")
-		chosen := choose(candidates, newRoom("default", l, mine, []*hold{others}), want, quantum)
+		chosen := choose(candidates, newRoom("default", l, mine, []*hold{others}, nil, nil), want, quantum)
 
 		after := newHold()
 		after.add(mine)
@@ -252,7 +252,7 @@ func TestNoLimitIsExceeded(t *testing.T) {
 		}
 		rows = rows[:min(len(rows), want)]
 		h := newHaul()
-		h.admit("default", chosen.turns, rows, newRoom("default", l, mine, []*hold{others}), want)
+		h.admit("default", chosen.turns, rows, newRoom("default", l, mine, []*hold{others}, nil, nil), want)
 		for _, g := range h.grips {
 			after.run(g.lane)
 		}

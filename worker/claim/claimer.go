@@ -14,6 +14,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river/riverdriver"
+
+	"github.com/headgate/headgate/worker/tenantdb"
 )
 
 // quantum is how much worker time an owner is served in one go, in seconds. Short
@@ -42,14 +44,17 @@ const claimTimeout = 15 * time.Second
 // tenants' servers, by the server's id. worker/tenantdb's Pools is one. All
 // methods are called within a claim, one claim at a time, and must not block.
 type Connections interface {
-	// Settle sets how many connections to each server the process may have to
-	// those it has now, idle ones included, or its running jobs if they are more,
-	// and returns that, and of these the ones in use by handlers that should have
-	// ended, which count as jobs. Of servers in wanted, others wait for a place:
-	// idle connections to them are closed, and count until they are.
-	Settle(running map[string]int, wanted map[string]bool) (conns, stuck map[string]int)
-	// Allow raises it for jobs that have been claimed.
-	Allow(places map[string]int)
+	// Settle returns how many connections to each server the process has, idle ones
+	// included, or its running jobs if they are more, or what it was allowed if it
+	// needs that still. bound says how many it may keep above its running jobs, and
+	// whether others wait for them; what is closed for that counts until it is, of
+	// which closed is told.
+	Settle(running map[string]int, bound func(server string) (keep int, wanted bool), closed func()) map[string]tenantdb.Share
+	// Allow sets the shares to what was published after since; zero: as before.
+	Allow(shares map[string]tenantdb.Share, since time.Time)
+	// Lapse is how long after that what is not Busy of them may still be in use,
+	// whatever becomes of this process.
+	Lapse() time.Duration
 	// Trust says that a job was claimed for a database although this process may
 	// have found that its server, or it, did not answer.
 	Trust(serverID, databaseID string)
@@ -137,19 +142,25 @@ func (c *claimer) quiet(ctx context.Context, conn *pgx.Conn) (quiet bool, err er
 }
 
 // owesNews says whether limits still count what this process has given back, or
-// others wait while it has connections that idle. It is one claim too many for
-// each time that a worker falls idle.
+// others wait while it has connections that idle, or what it has published would
+// lapse, or is not so any more: nothing keeps anything from a queue that is empty. It
+// is one claim too many for each time that a worker falls idle, and one a poll for as
+// long as connections stay warm.
 func (c *claimer) owesNews(others bool) bool {
-	kept := 0
-	for _, s := range c.settled(nil) {
-		kept += s.places()
-	}
 	d := c.desk
+	kept := 0
+	for _, s := range c.settled(d.own) {
+		kept += s.Conns
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.others = others
-	return d.given || kept < d.kept || others && kept > 0
+	return d.given || kept < d.kept || others && kept > 0 || len(d.wants[c.queue]) > 0 ||
+		d.lapsing > 0 && time.Since(d.at) > renewAfter
 }
+
+// renewAfter spares several queues of a process that each of them renews.
+const renewAfter = 500 * time.Millisecond
 
 // transact is the claim's transaction. It adds to paid what it writes of debts.
 func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdriver.JobGetAvailableParams, paid map[string]owing) (*haul, error) {
@@ -166,8 +177,9 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 		return nil, fmt.Errorf("claiming jobs: %w", err)
 	}
 	c.groups = len(v.groups)
-	settled := c.settled(v.others)
-	all, waits := newHaul(), false
+	c.desk.own = newParts(v.limits, v.others)
+	settled := c.settled(c.desk.own)
+	all, waits, full := newHaul(), false, map[string]bool{}
 	all.want = c.free(params.MaxToLock)
 	batch = &pgx.Batch{}
 	if v.paused {
@@ -182,6 +194,8 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 		}
 		left := all.want - len(all.grips)
 		waits = left > 0 && (chosen.limited || h.denied || looked.full())
+		maps.Copy(full, chosen.full)
+		maps.Copy(full, h.full)
 		if pass == passes || !c.again(h, v, chosen, looked, left) {
 			break
 		}
@@ -203,7 +217,12 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 		}
 	}
 	c.queueMoveClock(batch, v, all)
-	if err := c.commit(ctx, conn, batch, v, c.holds(v, all, settled), waits); err != nil {
+	mine := c.holds(v, all, settled)
+	if c.desk.conns != nil {
+		c.grow(mine, all, c.desk.own, settled)
+	}
+	c.desk.wants[c.queue] = slices.Sorted(maps.Keys(full))
+	if err := c.commit(ctx, conn, batch, v, mine, waits); err != nil {
 		return nil, err
 	}
 	all.gather()
@@ -229,18 +248,18 @@ func (c *claimer) free(asked int) int {
 
 // pass is one choice from a view: it finds rows, and adds to the batch that they
 // are taken and paid for.
-func (c *claimer) pass(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, v *view, all *haul, settled map[string]held,
+func (c *claimer) pass(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, v *view, all *haul, settled map[string]tenantdb.Share,
 	params *riverdriver.JobGetAvailableParams, paid map[string]owing,
 ) (*haul, choice, error) {
 	all.looks++
 	c.lease.hand.charge(c.queue, v.candidates, v.clock-headStart)
 	left, mine := all.want-len(all.grips), c.holds(v, all, settled)
-	chosen := choose(v.candidates, newRoom(c.queue, v.limits, mine, v.others), left, quantum)
+	chosen := choose(v.candidates, newRoom(c.queue, v.limits, mine, v.others, c.desk.own, c.desk.places), left, quantum)
 	rows, err := c.find(ctx, conn, chosen.turns, left, params.Now)
 	if err != nil {
 		return nil, chosen, err
 	}
-	h, room := newHaul(), newRoom(c.queue, v.limits, mine, v.others)
+	h, room := newHaul(), newRoom(c.queue, v.limits, mine, v.others, c.desk.own, c.desk.places)
 	h.admit(c.queue, chosen.turns, rows, room, left)
 	c.blocks = room.blocks(v.candidates, c.blocks, time.Now())
 	if n := len(h.billed); n > 0 {
@@ -273,29 +292,19 @@ func (c *claimer) most(want int) int {
 
 // settled is what this process keeps of each server, besides its running jobs,
 // for as long as this claim lasts.
-func (c *claimer) settled(others []*hold) map[string]held {
+func (c *claimer) settled(own *parts) map[string]tenantdb.Share {
 	if c.desk.conns == nil {
 		return nil
 	}
-	running, wanted := map[string]int{}, map[string]bool{}
+	running := map[string]int{}
 	for id, s := range c.lease.hand.holds().Servers {
 		running[id] = s.Jobs
 	}
-	for _, other := range others {
-		for _, id := range other.Wants {
-			wanted[id] = true
-		}
-	}
-	conns, stuck := c.desk.conns.Settle(running, wanted)
-	settled := make(map[string]held, len(conns))
-	for id, n := range conns {
-		settled[id] = held{Jobs: stuck[id], Conns: n}
-	}
-	return settled
+	return c.desk.conns.Settle(running, own.keep, func() { c.desk.gave(c.queue) })
 }
 
 // holds is what this process holds, with what this claim has brought so far.
-func (c *claimer) holds(v *view, all *haul, settled map[string]held) *hold {
+func (c *claimer) holds(v *view, all *haul, settled map[string]tenantdb.Share) *hold {
 	sum := c.lease.hand.holds()
 	for _, g := range all.grips {
 		sum.run(g.lane)
@@ -309,7 +318,7 @@ func (c *claimer) holds(v *view, all *haul, settled map[string]held) *hold {
 		}
 	}
 	for id, s := range settled {
-		sum.Servers[id] = held{Jobs: sum.Servers[id].Jobs + s.Jobs, Conns: s.Conns}
+		sum.Servers[id] = held{Jobs: sum.Servers[id].Jobs + s.Stuck, Conns: s.Conns}
 	}
 	return sum
 }
@@ -330,7 +339,15 @@ func (c *claimer) commit(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, 
 	given := d.given
 	d.given = false
 	d.mu.Unlock()
-	mine.Wants = c.blocks.servers
+	mine.Wants = slices.Sorted(maps.Keys(d.wanted()))
+	places, firm, lapsing := map[string]int{}, map[string]tenantdb.Share{}, 0
+	for id, h := range mine.Servers {
+		places[id], firm[id] = h.places(), tenantdb.Share{Conns: h.places(), Busy: h.places() - h.Idle}
+		lapsing += h.Idle
+	}
+	for id, n := range d.places {
+		given = given || places[id] < n && d.own.wanted[id]
+	}
 	incarnation := c.lease.Incarnation()
 	hand, err := json.Marshal(mine)
 	if err != nil {
@@ -340,8 +357,10 @@ func (c *claimer) commit(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, 
 		batch.Queue(raiseFloorsSQL, c.queue, floorSlack)
 		c.written = 0
 	}
-	changed := !bytes.Equal(hand, d.published) || d.asIf != incarnation
+	changed := !bytes.Equal(hand, d.published) || d.asIf != incarnation || lapsing > 0 || len(mine.Wants) > 0
+	at := time.Time{}
 	if changed {
+		at = time.Now()
 		batch.Queue(publishSQL, incarnation, hand, len(mine.Waits) > 0)
 	}
 	var waiters []string
@@ -360,18 +379,18 @@ func (c *claimer) commit(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, 
 		return fmt.Errorf("committing a claim: %w", err)
 	}
 	if changed {
-		d.published, d.asIf = hand, incarnation
+		d.published, d.asIf, d.at = hand, incarnation, at
 	}
-	places, kept := map[string]int{}, 0
-	for id, h := range mine.Servers {
-		places[id] = h.places()
-		kept += h.places()
+	d.places, d.lapsing = places, lapsing
+	kept := 0
+	for _, n := range places {
+		kept += n
 	}
 	d.mu.Lock()
 	d.others, d.kept, d.broken = len(waiters) > 0, kept, v.broken()
 	d.mu.Unlock()
 	if d.conns != nil {
-		d.conns.Allow(places)
+		d.conns.Allow(firm, at)
 	}
 	return nil
 }

@@ -18,14 +18,21 @@ type desk struct {
 	lock  int32 // 0, but in a test that wants to see what happens without one
 	conns Connections
 	slots map[string]int // by queue
+	apart []string       // kinds that need no connection
 	stats stats
 
 	turn      sync.Mutex
 	conn      *pgxpool.Conn // guarded by turn, as are the next two
 	since     time.Time     // when it was taken
 	producers int
-	published []byte // guarded by turn: this process's row in headgate.hands
-	asIf      string // guarded by turn: the incarnation that it was published for
+	published []byte              // guarded by turn: this process's row in headgate.hands
+	asIf      string              // guarded by turn: the incarnation that it was published for
+	at        time.Time           // guarded by turn: before it was published
+	places    map[string]int      // guarded by turn: of each server, as published
+	lapsing   int                 // guarded by turn: of these, the ones that lapse unless they are published again
+	own       *parts              // guarded by turn: as of the last look
+	seen      map[string]observed // guarded by turn: others' rows, by incarnation
+	wants     map[string][]string // guarded by turn: by queue, the servers that keep something from this process
 
 	mu      sync.Mutex
 	broken  map[string]bool // guarded by mu: servers and databases with a breaker
@@ -78,6 +85,18 @@ func (d *desk) leave() {
 	if d.producers--; d.producers == 0 {
 		d.letGo()
 	}
+}
+
+// wanted are the servers that keep something from this process, in any queue. turn is
+// held.
+func (d *desk) wanted() map[string]bool {
+	all := map[string]bool{}
+	for _, servers := range d.wants {
+		for _, id := range servers {
+			all[id] = true
+		}
+	}
+	return all
 }
 
 func (d *desk) isBroken(id string) bool {

@@ -12,6 +12,10 @@
 // River asks its driver for a pilot by a type assertion on two methods that it
 // does not promise to keep. If they were renamed, River would fall back to its
 // own pilot without a word: [AssertPilot] makes that a start-up error.
+//
+// What a claim may start is counted by what all living processes have published, under
+// one lock (room.go); what each may keep of a server's connections above its running
+// jobs', and until when others count that, is in part.go.
 package claim
 
 import (

@@ -25,10 +25,11 @@ type haul struct {
 
 	clock   float64 // of a whole claim: what moves the queue's clock
 	ended   ended
-	charged bool // lanes were written
-	sated   bool // some turn got all that it asked for, and might have got more
-	denied  bool // a limit kept back what was there, and an attempt's end may free it
-	missed  bool // somebody else had a row locked
+	charged bool            // lanes were written
+	sated   bool            // some turn got all that it asked for, and might have got more
+	denied  bool            // a limit kept back what was there, and an attempt's end may free it
+	full    map[string]bool // servers that did, by id
+	missed  bool            // somebody else had a row locked
 }
 
 // place is one of a lane's rows of one priority, in the order in which they are
@@ -55,11 +56,19 @@ func (h *haul) admit(queue string, turns []turn, all []found, room *room, want i
 			kinds[f.turn] = map[string]int{}
 		}
 		kinds[f.turn][f.kind]++
-		if n, why := room.owner(c, 1); n == 0 || room.kind(c, 1) == 0 {
+		n, why := room.owner(c, 1)
+		if n > 0 {
+			n, why = room.server(c.server, 1)
+		}
+		if n == 0 || room.kind(c, 1) == 0 {
 			h.denied, left[f.turn] = h.denied || why != broken, true
+			if why == noServer {
+				h.full[c.server] = true
+			}
 			continue
 		}
 		room.takeOwner(c, 1)
+		room.takeServer(c.server, 1)
 		room.takeKind(c, 1)
 		h.add(queue, o, c, f.id)
 		at := lane{queue: queue, owner: o.lane, kind: f.kind}
@@ -135,7 +144,7 @@ func newHaul() *haul {
 		order:  map[int64]int{},
 		result: &riverdriver.JobGetAvailableResult{DecodeErrors: map[int64]error{}},
 		grips:  map[int64]*grip{}, billed: map[string]float64{}, spent: map[string]int{},
-		floors: map[lane]map[int]place{},
+		floors: map[lane]map[int]place{}, full: map[string]bool{},
 	}
 }
 

@@ -35,7 +35,7 @@ type Lease struct {
 
 // NewLease begins a first incarnation.
 func NewLease() *Lease {
-	l := &Lease{suspects: &suspects{}, hand: newHand(), desk: &desk{}}
+	l := &Lease{suspects: &suspects{}, hand: newHand(), desk: &desk{apart: []string{}, wants: map[string][]string{}}}
 	l.Renew()
 	return l
 }
@@ -57,6 +57,10 @@ func (l *Lease) Connect(conns Connections) { l.desk.conns = conns }
 // takes as many as there are slots when it chooses, not when River called for it.
 // Call it before the first.
 func (l *Lease) Slots(queues map[string]int) { l.desk.slots = queues }
+
+// Apart says which kinds need no connection to a tenant's server, so that they use
+// none of its budget. Call it before the first.
+func (l *Lease) Apart(kinds []string) { l.desk.apart = kinds }
 
 // Broken says whether a breaker in the central database stands between claims and
 // this server or database, as of this process's last claim.

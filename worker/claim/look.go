@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -105,11 +106,12 @@ WHERE l.wake_at IS NOT NULL
    OR (l.active, l.server_id, l.database_id, l.held, l.weight, l.max_running, l.rate, l.rate_period)
       IS DISTINCT FROM (excluded.active, excluded.server_id, excluded.database_id, excluded.held, excluded.weight, excluded.max_running, excluded.rate, excluded.rate_period)`
 
-// othersSQL is one row for each other living worker process.
+// othersSQL is one row for each other living worker process, also if it has never
+// claimed. A row of hands that has been written again has another xmin.
 const othersSQL = `
-SELECT hand FROM headgate.hands h
-WHERE incarnation <> $1
-  AND EXISTS (SELECT FROM headgate.workers w WHERE w.incarnation = h.incarnation AND w.reaped_at IS NULL AND w.ended_at IS NULL)`
+SELECT w.incarnation::text, coalesce(h.xmin::text, ''), NOT w.draining, h.hand
+FROM headgate.workers w LEFT JOIN headgate.hands h ON h.incarnation = w.incarnation
+WHERE w.incarnation <> $1 AND w.reaped_at IS NULL AND w.ended_at IS NULL`
 
 // limitsSQL reads what is decided of the queue, of kinds and of servers.
 const limitsSQL = `
@@ -126,14 +128,14 @@ SELECT (SELECT vtime FROM headgate.lane_clocks WHERE queue = $1),
 // index that has them so, from the group's floor on. Groups that are closed as a whole
 // are left out whole: a paused kind, a server that is down, paused, behind an open
 // breaker ($2 are the kinds this process knows), and, at a second look, what is full
-// ($3 servers, $4 kinds). Owners that were at their limit a moment ago ($5) are
+// ($3 servers, but for the kinds $8, which need no connection; $4 kinds). Owners that were at their limit a moment ago ($5) are
 // stepped over, there are never more of them than running jobs; and so are databases
 // behind a breaker ($6), whose lanes each claim walks past.
 const candidatesSQL = `
 WITH open AS MATERIALIZED (
     SELECT g.server_id, g.kind, g.floor
     FROM headgate.lane_groups g
-    WHERE g.queue = $1 AND ($2::text[] IS NULL OR g.kind = ANY ($2)) AND g.server_id <> ALL ($3::uuid[]) AND g.kind <> ALL ($4::text[])
+    WHERE g.queue = $1 AND ($2::text[] IS NULL OR g.kind = ANY ($2)) AND (g.server_id <> ALL ($3::uuid[]) OR g.kind = ANY ($8::text[])) AND g.kind <> ALL ($4::text[])
       AND NOT EXISTS (SELECT FROM headgate.pauses p WHERE p.scope = 'kind' AND p.target = g.kind AND coalesce(p.until > now(), true))
       AND NOT EXISTS (SELECT FROM headgate.pauses p WHERE p.scope = 'server' AND p.target = g.server_id::text AND coalesce(p.until > now(), true))
       AND NOT EXISTS (SELECT FROM headgate.servers s WHERE s.id = g.server_id AND s.state <> 'open')
@@ -182,14 +184,18 @@ func (v *view) more(b blocks) bool {
 func (c *claimer) queueLook(batch *pgx.Batch, v *view, incarnation string, kinds []string, b blocks, most int) {
 	batch.Queue(othersSQL, incarnation).Query(func(rows pgx.Rows) (err error) {
 		v.others, err = pgx.CollectRows(rows, scanHold)
+		c.desk.observe(v.others, time.Now())
 		return err
 	})
 	batch.Queue(limitsSQL, c.queue).QueryRow(v.scanLimits)
-	batch.Queue(candidatesSQL, c.queue, kinds, append(list(b.servers), b.tried...), list(b.kinds), slices.AppendSeq([]string{}, maps.Keys(b.owners)), list(b.databases), most).Query(func(rows pgx.Rows) (err error) {
+	batch.Queue(candidatesSQL, c.queue, kinds, append(list(b.servers), b.tried...), list(b.kinds), slices.AppendSeq([]string{}, maps.Keys(b.owners)), list(b.databases), most, c.desk.apart).Query(func(rows pgx.Rows) (err error) {
 		v.candidates, err = pgx.CollectRows(rows, scanCandidate)
 		v.groups, v.most = map[laneGroup]int{}, most
-		for _, one := range v.candidates {
-			v.groups[laneGroup{one.server, one.kind}]++
+		for i, one := range v.candidates {
+			v.groups[one.group]++
+			if slices.Contains(c.desk.apart, one.kind) {
+				v.candidates[i].server = ""
+			}
 		}
 		return err
 	})
@@ -200,8 +206,8 @@ func list(s []string) []string { return append([]string{}, s...) }
 
 func scanHold(row pgx.CollectableRow) (*hold, error) {
 	h, raw := newHold(), []byte(nil)
-	if err := row.Scan(&raw); err != nil {
-		return nil, err
+	if err := row.Scan(&h.incarnation, &h.version, &h.taking, &raw); err != nil || raw == nil {
+		return h, err
 	}
 	if err := json.Unmarshal(raw, h); err != nil {
 		return nil, fmt.Errorf("reading what another worker holds: %w", err)
@@ -258,6 +264,7 @@ func scanCandidate(row pgx.CollectableRow) (c candidate, err error) {
 	if c.database == nobody {
 		c.database = ""
 	}
+	c.group = laneGroup{c.server, c.kind}
 	if c.floors == nil {
 		c.floors = []byte(anywhere)
 	}

@@ -12,12 +12,19 @@ type hold struct {
 	// Wants the servers that were full: who gives something back tells it.
 	Waits []string `json:"waits,omitempty"`
 	Wants []string `json:"wants,omitempty"`
+	// Lapse is how many milliseconds after this was published what is Idle may still
+	// be in use, if its process is frozen. 0: for as long as the process is not dead.
+	Lapse int `json:"lapse,omitempty"`
+
+	incarnation, version string // of the row
+	taking               bool   // its process claims, and does not drain
 }
 
 // held is what one process has of one server.
 type held struct {
 	Jobs  int `json:"jobs"`
-	Conns int `json:"conns"` // idle ones and those on the way included; never fewer than the server sees
+	Conns int `json:"conns"`          // idle ones and those on the way included; never fewer than the server sees
+	Idle  int `json:"idle,omitempty"` // of these, the ones that lapse
 }
 
 // places is how many of a server's connections that is.
@@ -62,13 +69,16 @@ type room struct {
 	owners    map[string]int // running jobs of an owner, as far as anybody has asked
 	kinds     map[string]int // running jobs of a kind, if any has a limit
 	tokens    map[string]int // by owner with a rate
+	own       *parts
 }
 
 // newRoom adds up what all processes hold. mine is counted in all as well: of a
-// server that this process has idle connections to, they are its own to use.
-func newRoom(queue string, l limits, mine *hold, others []*hold) *room {
+// server that this process has idle connections to, they are its own to use, unless
+// others wait for them. Of such a server what was published last counts, because what
+// this claim gives back is theirs first.
+func newRoom(queue string, l limits, mine *hold, others []*hold, own *parts, published map[string]int) *room {
 	r := &room{
-		queueName: queue, limits: l, all: newHold(), mine: map[string]held{},
+		queueName: queue, limits: l, all: newHold(), mine: map[string]held{}, own: own,
 		owners: map[string]int{}, kinds: map[string]int{}, tokens: map[string]int{},
 	}
 	for _, h := range others {
@@ -77,6 +87,13 @@ func newRoom(queue string, l limits, mine *hold, others []*hold) *room {
 	r.all.add(mine)
 	for id, h := range mine.Servers {
 		r.mine[id] = h
+	}
+	for id, n := range published {
+		if _, wanted := own.keep(id); wanted {
+			all := r.all.Servers[id]
+			all.Conns += max(n-r.mine[id].places(), 0)
+			r.all.Servers[id] = all
+		}
 	}
 	if len(l.kinds) > 0 {
 		for _, kinds := range r.all.Owners {
@@ -121,7 +138,7 @@ const (
 	noToken                // the owner's rate
 )
 
-// owner is how many of n jobs of an owner may start, its kinds aside.
+// owner is how many of n jobs of an owner may start, its kinds and its server aside.
 func (r *room) owner(c candidate, n int) (allowed int, why reason) {
 	allowed = n
 	limit := func(free int, w reason) {
@@ -144,13 +161,28 @@ func (r *room) owner(c candidate, n int) (allowed int, why reason) {
 	if trying, some := r.limits.databases[c.database]; some {
 		limit(trying-r.all.Databases[c.database], broken)
 	}
-	if trying, some := r.limits.halfOpen[c.server]; some {
-		limit(trying-r.all.Servers[c.server].Jobs, broken)
-	}
-	if budget, some := r.limits.servers[c.server]; some {
-		limit(budget-r.all.Servers[c.server].Conns+r.idle(c.server), noServer)
-	}
 	return allowed, why
+}
+
+// server is how many of n jobs may start that need a connection to a server ("" :
+// none).
+func (r *room) server(id string, n int) (allowed int, why reason) {
+	allowed = n
+	if trying, some := r.limits.halfOpen[id]; some {
+		if free := trying - r.all.Servers[id].Jobs; free < allowed {
+			allowed, why = free, broken
+		}
+	}
+	if budget, some := r.limits.servers[id]; some {
+		free := budget - r.all.Servers[id].Conns + r.idle(id)
+		if _, wanted := r.own.keep(id); wanted {
+			free = min(free, r.own.fair(id)-r.mine[id].Jobs)
+		}
+		if free < allowed {
+			allowed, why = free, noServer
+		}
+	}
+	return max(allowed, 0), why
 }
 
 // running is how many jobs of an owner are, those of this claim included.
@@ -169,7 +201,11 @@ func (r *room) running(owner string) int {
 // of its connections than it has.
 func (r *room) idle(server string) int {
 	h := r.mine[server]
-	return h.places() - h.Jobs
+	usable := h.places()
+	if keep, wanted := r.own.keep(server); wanted {
+		usable = min(usable, keep)
+	}
+	return max(usable-h.Jobs, 0)
 }
 
 // kind is how many of n jobs of one kind may start.
@@ -197,15 +233,19 @@ func (r *room) takeOwner(c candidate, n int) {
 	if _, some := r.limits.databases[c.database]; some {
 		r.all.Databases[c.database] += n
 	}
-	if c.server == "" {
+}
+
+// takeServer counts n jobs on a server as running.
+func (r *room) takeServer(id string, n int) {
+	if id == "" {
 		return
 	}
-	all, mine := r.all.Servers[c.server], r.mine[c.server]
+	all, mine := r.all.Servers[id], r.mine[id]
 	before := mine.places()
 	mine.Jobs += n
 	all.Jobs += n
 	all.Conns += mine.places() - before
-	r.all.Servers[c.server], r.mine[c.server] = all, mine
+	r.all.Servers[id], r.mine[id] = all, mine
 }
 
 // takeKind counts n jobs of one kind as running.

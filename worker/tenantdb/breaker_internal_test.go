@@ -202,7 +202,7 @@ func TestAfterAFullServerWhoWaitsIsServed(t *testing.T) {
 		ends <- served{"e", err}
 	}()
 	require.Eventually(t, func() bool { return s.stats().Waiting == 1 }, 10*time.Second, time.Millisecond)
-	s.setBudget(9)
+	s.setBudget(9, false)
 	require.Equal(t, served{"e", nil}, <-ends)
 }
 

@@ -21,6 +21,8 @@ type Conn struct {
 	used    time.Time // when it came back last
 	asked   bool      // its user has asked for a reset
 	clean   bool      // and it succeeded
+	retired bool      // it was idle, and is being closed
+	ends    string    // idle_session_timeout while it is idle, in milliseconds
 
 	pins   string        // what RESET ALL would undo of its settings
 	pooled bool          // through a pooler in transaction mode
@@ -43,9 +45,13 @@ func (c *Conn) resets() []string {
 }
 
 // leftSQL gives up session locks and tells whether statements prepared by SQL
-// are left, which nothing above takes away.
+// are left, which nothing above takes away. From then on the server ends the session
+// when nobody has used it for so many milliseconds ($1): its process may be frozen,
+// and the place in the budget is needed. A job's transaction is not idle; a kind that
+// works outside of one begins with a timeout of 0.
 const leftSQL = `
-SELECT pg_catalog.pg_advisory_unlock_all(), EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)`
+SELECT pg_catalog.pg_advisory_unlock_all(), EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql),
+       pg_catalog.set_config('idle_session_timeout', $1, false)`
 
 // QueueReset adds to a batch what makes the connection fit for its next user,
 // and saves With a round trip; through a pooler there is no other way to reach
@@ -58,7 +64,7 @@ func (c *Conn) QueueReset(b *pgx.Batch) {
 	if c.pooled {
 		b.Queue(leftPooledSQL)
 	} else {
-		b.Queue(leftSQL)
+		b.Queue(leftSQL, c.ends)
 	}
 }
 
@@ -71,7 +77,11 @@ func (c *Conn) Reset(results pgx.BatchResults) {
 		}
 	}
 	var planted bool
-	err := results.QueryRow().Scan(nil, &planted)
+	dest := []any{nil, &planted, nil}
+	if c.pooled {
+		dest = dest[:2]
+	}
+	err := results.QueryRow().Scan(dest...)
 	c.clean = err == nil && !planted
 }
 
@@ -96,9 +106,10 @@ func (c *Conn) reset() bool {
 	return clean
 }
 
-// alive asks a connection that has been idle for a while.
-func (c *Conn) alive(ctx context.Context) bool {
-	if time.Since(c.used) < time.Second {
+// alive asks a connection that has been idle for a while: the server may have ended
+// it meanwhile.
+func (c *Conn) alive(ctx context.Context, trusted time.Duration) bool {
+	if time.Since(c.used) < trusted {
 		return !c.IsClosed()
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)

@@ -2,9 +2,10 @@
 // it back.
 //
 // All connections of this process to one server share that server's budget, over
-// all its databases and logins, idle ones included (server.go). A connection is
-// made by the first job that needs it and closed when it has been idle; nothing
-// here ever looks at a database that has no work. A server that does not answer
+// all its databases and logins, idle ones included (server.go), and with all other
+// processes (shares.go). A connection is made by the first job that needs it and
+// closed when it has been idle, by the server if the process is frozen; nothing here
+// ever looks at a database that has no work. A server that does not answer
 // is tried by one job at a time until it does (breaker.go), a login that was
 // refused is not tried again until the catalog has another (refusals.go).
 // Addresses are opened (unsealed) at the moment of connecting and not kept.
@@ -18,8 +19,9 @@
 // allow, an environment's PG* variables, a database whose identity is not the
 // one that the catalog expects.
 //
-// Its weaknesses: the budget is this process's own, so that several workers
-// together may have as many connections as each of them may; and through a
-// pooler in transaction mode a session that a handler got out of its hands cannot
-// be cleaned (pooler.go).
+// Its weaknesses: without claims (Settle, Allow) the budget is this process's own, so
+// that several together may have as many connections as each of them may; behind a
+// pooler in session mode a frozen process keeps its connections until it is declared
+// dead, unless the pooler ends them; and through a pooler in transaction mode a session
+// that a handler got out of its hands cannot be cleaned (pooler.go).
 package tenantdb

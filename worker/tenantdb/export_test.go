@@ -11,3 +11,12 @@ import (
 func NewCanceller(conn *pgconn.PgConn, wait time.Duration) ctxwatch.Handler {
 	return &canceller{conn: conn, wait: wait}
 }
+
+// Freeze ends what a Pools does by itself, as in a process that is stopped.
+func Freeze(p *Pools) {
+	p.stop()
+	<-p.done
+}
+
+// CloseIdle is one pass that closes what lapsed.
+func CloseIdle(p *Pools) { p.closeIdle(time.Time{}) }

@@ -51,10 +51,11 @@ func sleep(ctx context.Context, conn *tenantdb.Conn) error {
 }
 
 // lookSQL is all that can be left, in one row. Locks are looked for in all of
-// this login's sessions: one that is closed too late still holds its own.
+// this login's sessions: one that is closed too late still holds its own. What the
+// reset itself sets is no such state.
 const lookSQL = `
 SELECT current_user::text, session_user::text,
-       coalesce((SELECT string_agg(name || '=' || setting, ' ' ORDER BY name) FROM pg_settings WHERE source = 'session'), ''),
+       coalesce((SELECT string_agg(name || '=' || setting, ' ' ORDER BY name) FROM pg_settings WHERE source = 'session' AND name <> 'idle_session_timeout'), ''),
        coalesce(current_setting('headgate.org', true), ''),
        (SELECT count(*) FROM pg_class WHERE relpersistence = 't' AND relnamespace = pg_my_temp_schema()),
        (SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'advisory' AND a.usename = session_user),

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -20,12 +20,27 @@ import (
 type Config struct {
 	// MaxConns bounds the connections of this process to one server, over all
 	// its databases and logins, idle ones included. The server's own budget in
-	// the catalog bounds it further. 0 means 20.
+	// the catalog bounds it further. 0 means that only the budget does, or 20 where
+	// there is none.
 	MaxConns int
 
-	// IdleTimeout is how long a connection is kept without work. 0 means 30
+	// IdleTimeout is how long a connection is kept without work. 0 means 4
 	// seconds.
 	IdleTimeout time.Duration
+
+	// SessionTimeout is after how long the server itself ends a session without work:
+	// a process that is frozen cannot close its connections, and the others may need
+	// their places. It is the server's idle_session_timeout while a connection is idle,
+	// and does not concern jobs. Behind a pooler in session mode it is not set. 0 means
+	// half as long again as IdleTimeout; less than that is taken for 0, because a
+	// connection is to be closed by its process first.
+	SessionTimeout time.Duration
+
+	// ShareFor is how long after a claim this process keeps connections above those of
+	// its running jobs. Each claim, and each poll, renews it. 0 means 2 seconds. Other
+	// processes count such connections of a frozen process for SessionTimeout and
+	// ShareFor together.
+	ShareFor time.Duration
 
 	// ConnectTimeout bounds one connection attempt, name look-up, TLS and login
 	// included, where the address does not say. 0 means 5 seconds.
@@ -43,7 +58,8 @@ type Config struct {
 
 	// Patience is how long a job waits for one of its own database's connections,
 	// all in use, before it closes another database's idle one for a new one of
-	// its own. 0 means 50 milliseconds.
+	// its own; where connecting takes long, twice as long as that, 20 times this at
+	// most. 0 means 50 milliseconds.
 	Patience time.Duration
 
 	// Heard is told how each connection attempt ended, by the goroutine that made it:
@@ -63,8 +79,9 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	c.MaxConns = cmp.Or(c.MaxConns, 20)
-	c.IdleTimeout = cmp.Or(c.IdleTimeout, 30*time.Second)
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, 4*time.Second)
+	c.SessionTimeout = max(c.SessionTimeout, c.IdleTimeout*3/2)
+	c.ShareFor = cmp.Or(c.ShareFor, 2*time.Second)
 	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, 5*time.Second)
 	c.CancelWait = cmp.Or(c.CancelWait, 3*time.Second)
 	c.Patience = cmp.Or(c.Patience, 50*time.Millisecond)
@@ -81,7 +98,8 @@ type Pools struct {
 
 	mu      sync.Mutex
 	servers map[string]*server // guarded by mu, by id; no connection is made or closed while it is held
-	shares  map[string]int     // guarded by mu, what claims allow of each server; nil: nobody has said
+	shares  map[string]Share   // guarded by mu, what claims allow of each server; nil: nobody has said
+	until   time.Time          // guarded by mu, when what is not Busy of them lapses
 	users   int                // guarded by mu: calls of With under way
 	closed  bool               // guarded by mu
 	unused  chan struct{}      // closed when closed and users is 0
@@ -148,7 +166,7 @@ func (p *Pools) enter(place address.Place) (*server, error) {
 	if p.closed {
 		return nil, ErrClosed
 	}
-	budget := p.cfg.MaxConns
+	budget := cmp.Or(p.cfg.MaxConns, place.Budget, 20)
 	if place.Budget > 0 {
 		budget = min(budget, place.Budget)
 	}
@@ -157,11 +175,11 @@ func (p *Pools) enter(place address.Place) (*server, error) {
 		s = &server{id: place.ServerID, name: cmp.Or(place.Server, place.ServerID), budget: budget, limit: budget, patience: p.cfg.Patience,
 			using: map[*Conn]context.Context{}, held: map[key]int{}, failing: map[string]*breaker{}, used: time.Now()}
 		if p.shares != nil {
-			s.governed, s.share = true, p.shares[place.ServerID]
+			s.allow(p.shares[place.ServerID], p.until, p.cfg.SessionTimeout)
 		}
 		p.servers[place.ServerID] = s
 	}
-	s.setBudget(budget)
+	s.setBudget(budget, place.Pooler == address.SessionPooler)
 	p.users++
 	return s, nil
 }
@@ -184,7 +202,7 @@ func (p *Pools) connection(ctx context.Context, s *server, place address.Place) 
 		if err != nil {
 			return nil, err
 		}
-		if c != nil && c.alive(ctx) {
+		if c != nil && c.alive(ctx, min(time.Second, p.cfg.SessionTimeout/4)) {
 			return c, nil
 		}
 		if c != nil { // the server has closed it meanwhile
@@ -241,8 +259,13 @@ func (p *Pools) try(ctx context.Context, s *server, place address.Place) (*Conn,
 		return nil, err
 	}
 	w.made.Store(true)
+	s.dial(time.Since(began))
+	ends := "0"
+	if place.Pooler != address.SessionPooler {
+		ends = strconv.FormatInt(p.cfg.SessionTimeout.Milliseconds(), 10)
+	}
 	return &Conn{Conn: made, wire: w, key: keyOf(place), version: place.Version, used: time.Now(),
-		pins: pins(place.Pooler, made), pooled: place.Pooler == address.TransactionPooler, place: place}, nil
+		pins: pins(place.Pooler, made), pooled: place.Pooler == address.TransactionPooler, place: place, ends: ends}, nil
 }
 
 // dial connects, and asks whose database it is.
@@ -286,63 +309,10 @@ func (p *Pools) tell(ctx context.Context, s *server, place address.Place, what e
 	}
 }
 
-// Server is what this process knows of one server.
-type Server struct {
-	ID      string    `json:"id"`
-	Name    string    `json:"name"`
-	Budget  int       `json:"budget"` // connections that this process may have
-	Limit   int       `json:"limit"`  // what it allows itself after the server was full
-	Open    int       `json:"open"`   // idle ones included
-	Idle    int       `json:"idle"`
-	Waiting int       `json:"waiting"` // jobs
-	Breaker string    `json:"breaker"` // closed, open or half-open
-	Since   time.Time `json:"since,omitzero"`
-}
-
-func (s *server) stats() Server {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	stats := Server{
-		ID: s.id, Name: s.name, Budget: s.budget, Limit: s.limit, Open: s.open, Idle: len(s.idle),
-		Waiting: len(s.waiters), Breaker: "closed", Since: s.breaker.since,
-	}
-	switch {
-	case s.breaker.open() && s.breaker.allowed > 0:
-		stats.Breaker = "half-open"
-	case s.breaker.open():
-		stats.Breaker = "open"
-	}
-	return stats
-}
-
-// Servers returns the servers that this process has to do with, by name.
-func (p *Pools) Servers() []Server {
-	p.mu.Lock()
-	list := make([]*server, 0, len(p.servers))
-	for _, s := range p.servers {
-		list = append(list, s)
-	}
-	p.mu.Unlock()
-	stats := make([]Server, len(list))
-	for i, s := range list {
-		stats[i] = s.stats()
-	}
-	slices.SortFunc(stats, func(a, b Server) int { return cmp.Compare(a.Name, b.Name) })
-	return stats
-}
-
-// Open returns the number of open connections.
-func (p *Pools) Open() (n int) {
-	for _, s := range p.Servers() {
-		n += s.Open
-	}
-	return n
-}
-
 // closeIdleLoop closes idle connections and moves the clock, until ctx ends.
 func (p *Pools) closeIdleLoop(ctx context.Context) {
 	defer close(p.done)
-	sweep := time.NewTicker(max(p.cfg.IdleTimeout/2, 10*time.Millisecond))
+	sweep := time.NewTicker(max(p.cfg.IdleTimeout/8, 10*time.Millisecond))
 	defer sweep.Stop()
 	ticks := time.NewTicker(tick)
 	defer ticks.Stop()

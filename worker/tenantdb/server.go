@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/headgate/headgate/jobs"
@@ -26,18 +27,28 @@ import (
 // No connection is made, reset or closed while mu is held.
 type server struct {
 	id, name string
+	made     atomic.Int64 // connections
 
 	mu       sync.Mutex // guards what follows
 	budget   int        // the server's own, as its row says
 	limit    int        // what is left of it after the server said that it is full
 	governed bool       // claims say how much of it is this process's share
-	share    int        // if so
+	share    int        // if so: connections that others know of, but for those given back
+	giving   int        // which are being closed since that was published
+	firm     int        // of these, those that others count for as long as this process lives
+	until    time.Time  // when the rest lapses: no more than firm are made or kept
+	gone     time.Time  // when the server has ended what was idle then: others may have it
+	short    int        // jobs that found the share too small, since it was last published
+	shortAt  time.Time  // the last of them
+	lasting  bool       // sessions do not end by themselves
 	using    map[*Conn]context.Context
-	patience time.Duration
-	open     int         // connections that exist, or are being made or closed
-	held     map[key]int // the same by key
-	idle     []*Conn     // the one used last at the end
-	waiters  []*waiter   // in order of arrival
+	patience time.Duration // at least
+	dialed   time.Duration // what a connection has taken to make lately, a running mean
+	open     int           // connections that exist, or are being made or closed
+	retiring int           // of these, the idle ones that are being closed
+	held     map[key]int   // the same by key
+	idle     []*Conn       // the one used last at the end
+	waiters  []*waiter     // in order of arrival
 	breaker  breaker
 	failing  map[string]*breaker // by database, of those whose last connection failed
 	used     time.Time
@@ -55,22 +66,8 @@ func keyOf(place address.Place) key {
 	return key{place.DatabaseID, place.Login, place.Upgrading, place.Direct, place.Pooler}
 }
 
-// waiter is a job in line. It is handed a connection, or nil for the right to
-// make one.
-type waiter struct {
-	key      key
-	version  int
-	ready    chan *Conn // holds one
-	urgent   bool       // its patience is over
-	bypassed int        // how often others went first since
-}
-
 // heldKey is the context key of the server that a caller holds a connection of.
 type heldKey struct{}
-
-// affinity bounds how often one who needs a place lets others go first, who can
-// use the connection as it is.
-const affinity = 8
 
 // acquire returns an idle connection, or nil for the right to make one, and may
 // first have to close another. It waits as long as ctx allows.
@@ -88,6 +85,7 @@ func (s *server) acquire(ctx context.Context, place address.Place) (*Conn, error
 		s.mu.Unlock()
 		return nil, nil
 	}
+	s.short, s.shortAt = s.short+1, s.used
 	if s.held[k] == 0 && len(s.idle) > 0 {
 		oldest := s.takeOldest(k)
 		s.mu.Unlock()
@@ -105,25 +103,6 @@ func (s *server) acquire(ctx context.Context, place address.Place) (*Conn, error
 	return s.wait(ctx, w, place)
 }
 
-func (s *server) wait(ctx context.Context, w *waiter, place address.Place) (*Conn, error) {
-	patience := time.NewTimer(s.patience)
-	defer patience.Stop()
-	for {
-		select {
-		case c := <-w.ready:
-			return c, nil
-		case <-patience.C:
-			if oldest := s.lose(w); oldest != nil {
-				oldest.end()
-				return nil, nil
-			}
-		case <-ctx.Done():
-			s.leave(w)
-			return nil, s.noneFree(place, context.Cause(ctx))
-		}
-	}
-}
-
 // noneFree says that a waiter's time is up. After the server has said that it is
 // full, that is why.
 func (s *server) noneFree(place address.Place, cause error) error {
@@ -135,21 +114,6 @@ func (s *server) noneFree(place address.Place, cause error) error {
 			s.name, stats.Limit, stats.Budget, cause)
 	}
 	return err
-}
-
-// lose ends a waiter's patience: it returns an idle connection of another
-// database, whose place is the waiter's now, or nil if none is idle or the waiter
-// has been served meanwhile.
-func (s *server) lose(w *waiter) *Conn {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	w.urgent = true
-	i := slices.Index(s.waiters, w)
-	if i < 0 || len(s.idle) == 0 {
-		return nil
-	}
-	s.waiters = slices.Delete(s.waiters, i, i+1)
-	return s.takeOldest(w.key)
 }
 
 // takeOldest takes out the connection that has been idle longest and gives its
@@ -178,10 +142,14 @@ func (s *server) secondError(place address.Place) error {
 
 // most is how many connections there may be now. mu is held.
 func (s *server) most() int {
-	if !s.governed {
+	switch {
+	case !s.governed:
 		return s.limit
+	case time.Now().Before(s.until):
+		return min(s.limit, s.share)
+	default:
+		return min(s.limit, s.share, s.firm)
 	}
-	return min(s.limit, s.share)
 }
 
 // use notes who has a connection, nil for nobody.
@@ -195,33 +163,6 @@ func (s *server) use(c *Conn, ctx context.Context) { //nolint:revive // the conn
 	s.using[c] = ctx
 }
 
-// settle makes the process's share what it has, or needs for its running jobs and
-// the stuck ones, which it counts. If others wait for a place, idle connections
-// are taken out, for the caller to close.
-func (s *server) settle(running int, wanted bool) (share, stuck int, idle []*Conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, ctx := range s.using {
-		if ctx.Err() != nil {
-			stuck++
-		}
-	}
-	s.governed, s.share = true, max(running+stuck, s.open)
-	s.grow()
-	if wanted {
-		idle, s.idle = s.idle, nil
-	}
-	return s.share, stuck, idle
-}
-
-// allow raises the share.
-func (s *server) allow(share int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.governed, s.share = true, max(s.share, share)
-	s.grow()
-}
-
 // trust closes the breakers of the server and of a database: a claim has found
 // that they may be tried.
 func (s *server) trust(database string) {
@@ -232,23 +173,6 @@ func (s *server) trust(database string) {
 	}
 	if own := s.failing[database]; own != nil && own.trying == 0 {
 		delete(s.failing, database)
-	}
-}
-
-// leave takes a waiter out of the line. What it was handed at the same moment
-// goes to the next.
-func (s *server) leave(w *waiter) {
-	s.mu.Lock()
-	if i := slices.Index(s.waiters, w); i >= 0 {
-		s.waiters = slices.Delete(s.waiters, i, i+1)
-		s.mu.Unlock()
-		return
-	}
-	s.mu.Unlock()
-	if c := <-w.ready; c != nil {
-		s.release(c)
-	} else {
-		s.give(w.key)
 	}
 }
 
@@ -291,32 +215,28 @@ func (s *server) release(c *Conn) {
 	w.ready <- nil
 }
 
-// next takes a waiter out of the line for c: the first that can use it as it is,
-// unless one who needs a place has let enough go before it; nil if nobody needs
-// it.
-func (s *server) next(c *Conn) *waiter {
-	fits := slices.IndexFunc(s.waiters, func(w *waiter) bool { return w.key == c.key && w.version == c.version })
-	needs := slices.IndexFunc(s.waiters, func(w *waiter) bool { return w.urgent || s.held[w.key] == 0 })
-	i := fits
-	switch {
-	case fits < 0:
-		i = needs
-	case needs >= 0 && needs < fits && s.waiters[needs].bypassed >= affinity:
-		i = needs
-	case needs >= 0 && needs < fits:
-		s.waiters[needs].bypassed++
+// takeIdlest takes out the n connections that have been idle longest, and those
+// that have been since before. They are the caller's to drop. mu is held.
+func (s *server) takeIdlest(n int, before time.Time) []*Conn {
+	i := 0
+	for i < len(s.idle) && (i < n || s.idle[i].used.Before(before)) {
+		s.idle[i].retired = true
+		i++
 	}
-	if i < 0 {
-		return nil
-	}
-	w := s.waiters[i]
-	s.waiters = slices.Delete(s.waiters, i, i+1)
-	return w
+	list := s.idle[:i:i]
+	s.idle = s.idle[i:]
+	s.retiring += i
+	return list
 }
 
 // drop closes a connection that is not fit for anybody, then gives its place away.
 func (s *server) drop(c *Conn) {
 	c.end()
+	if c.retired {
+		s.mu.Lock()
+		s.retiring--
+		s.mu.Unlock()
+	}
 	s.give(c.key)
 }
 
@@ -337,10 +257,12 @@ func (s *server) give(k key) {
 	}
 }
 
-// setBudget follows the server's row.
-func (s *server) setBudget(budget int) {
+// setBudget follows the server's row. lasting says that sessions do not end by
+// themselves.
+func (s *server) setBudget(budget int, lasting bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.lasting = s.lasting || lasting
 	if budget != s.budget {
 		s.budget, s.limit = budget, budget
 		s.grow()
@@ -359,20 +281,13 @@ func (s *server) grow() {
 	}
 }
 
-// stale takes out the connections that have been idle since before, and forgets
-// databases that failed before and that nobody has tried again since.
+// stale takes out the connections that have been idle since before, and those
+// beyond what there may be. It forgets databases that failed before and that nobody
+// has tried again since.
 func (s *server) stale(before time.Time) (list []*Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	kept := s.idle[:0:0]
-	for _, c := range s.idle {
-		if c.used.Before(before) {
-			list = append(list, c)
-		} else {
-			kept = append(kept, c)
-		}
-	}
-	s.idle = kept
+	list = s.takeIdlest(s.open-s.retiring-s.most(), before)
 	for id, b := range s.failing {
 		if b.trying == 0 && b.since.Before(before) && b.until.Before(before) {
 			delete(s.failing, id)

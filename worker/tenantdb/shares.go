@@ -3,6 +3,8 @@ package tenantdb
 import (
 	"context"
 	"errors"
+	"maps"
+	"time"
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/tenantdb/address"
@@ -12,46 +14,131 @@ import (
 // may have how many is decided where jobs are claimed (worker/claim), under one
 // lock: each process publishes what it keeps, idle connections included, and is
 // given jobs only for what is left. Here is this process's side of it.
+//
+// What is published comes first: a connection is made only within the share that
+// others have read, and a share shrinks only when its connections are closed.
+//
+// A share has two parts. The firm part belongs to running jobs, and lasts until this
+// process publishes another or is declared dead. The rest keeps connections warm, and
+// lapses ShareFor after it was published: nothing is made or kept in it then. A
+// process that freezes lets nothing lapse, so its server does that: no connection of
+// the rest begins to be idle after ShareFor, and the server ends each SessionTimeout
+// later. From then on others may have the places, and this process does not count
+// them as its own again.
 
-// Settle sets this process's share of each server to the connections that it has,
-// or its running jobs if they are more, and returns it, by the server's id. Those
-// in use by handlers whose time is over are stuck, and not among the running. Idle
-// connections to servers in wanted are closed, since other processes wait for
-// their place; they count until they are closed. From the first call on no
-// connection is made beyond the share.
-func (p *Pools) Settle(running map[string]int, wanted map[string]bool) (conns, stuck map[string]int) {
+// Share is what this process has of a server's connections.
+type Share struct {
+	Conns int // how many it may have: those that are open, or its running jobs if they are more
+	Busy  int // of these, the ones that do not end by themselves: in use, being made, or running jobs'
+	Stuck int // in use by handlers whose time is over, whose jobs are not among the running
+	Need  int // how many more would be used, as jobs have found the share too small lately
+}
+
+// grown is how long a share stays as it is after a job has found it too small.
+const grown = time.Second
+
+// rest is how long a connection must have been idle to be closed for those who need it
+// less than badly: processes that have none and do not wait for one, jobs whose own
+// database's connections come back.
+const rest = time.Second
+
+// Settle returns this process's share of each server, by the server's id: what is
+// open or running, and what it had before if jobs have lately needed it. bound says
+// how many connections it may keep above its running jobs', and whether others wait
+// for them. Idle ones beyond that are closed, after a second if nobody waits; they
+// count until they are closed, of which closed is told, by another goroutine. From
+// the first call on no connection is made beyond the share.
+func (p *Pools) Settle(running map[string]int, bound func(server string) (keep int, wanted bool), closed func()) map[string]Share {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.shares, conns, stuck = map[string]int{}, map[string]int{}, map[string]int{}
+	now := time.Now()
+	p.shares = map[string]Share{}
 	for id, n := range running {
-		p.shares[id], conns[id] = n, n
+		p.shares[id] = Share{Conns: n, Busy: n}
 	}
 	for id, s := range p.servers {
-		share, overdue, idle := s.settle(running[id], wanted[id])
-		if p.shares[id] = share; share > 0 {
-			conns[id], stuck[id] = share, overdue
+		keep, wanted := bound(id)
+		share, idle := s.settle(now, running[id], keep, wanted)
+		if delete(p.shares, id); share.Conns > 0 || share.Need > 0 {
+			p.shares[id] = share
 		}
 		for _, c := range idle {
-			p.ends.Go(func() { s.drop(c) })
+			p.ends.Go(func() {
+				s.drop(c)
+				closed()
+			})
 		}
 	}
-	return conns, stuck
+	return maps.Clone(p.shares)
 }
 
-// Allow raises the shares to places, for jobs that have been claimed.
-func (p *Pools) Allow(places map[string]int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.shares == nil {
-		p.shares = map[string]int{}
-	}
-	for id, n := range places {
-		p.shares[id] = max(p.shares[id], n)
-		if s := p.servers[id]; s != nil {
-			s.allow(n)
+// settle is Settle for one server. The idle connections that it returns are the
+// caller's to drop.
+func (s *server) settle(now time.Time, running, keep int, wanted bool) (share Share, idle []*Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, ctx := range s.using {
+		if ctx.Err() != nil {
+			share.Stuck++
 		}
 	}
+	busy := s.open - len(s.idle) - s.retiring
+	share.Busy = max(running+share.Stuck, busy)
+	share.Conns = max(share.Busy, s.open)
+	if s.governed && !now.Before(s.gone) { // the server has ended the rest
+		share.Conns = max(share.Busy, min(s.open, s.firm))
+	}
+	growing := !wanted && now.Sub(s.shortAt) < grown
+	if growing && now.Before(s.until) {
+		share.Conns = max(share.Conns, min(s.share, keep))
+	}
+	if growing {
+		share.Need = max(min(2*s.short, s.limit-share.Conns), 0)
+	}
+	if s.lasting {
+		share.Busy = share.Conns
+	}
+	idle = s.takeIdlest(busy+len(s.idle)-share.Conns, time.Time{})
+	if beyond := busy + len(s.idle) - max(share.Busy, keep); wanted {
+		idle = append(idle, s.takeIdlest(beyond, time.Time{})...)
+	} else {
+		for beyond > 0 && len(s.idle) > 0 && now.Sub(s.idle[0].used) >= rest {
+			idle = append(idle, s.takeIdlest(1, time.Time{})...)
+			beyond--
+		}
+	}
+	s.governed, s.giving = true, s.retiring
+	s.share = max(share.Busy, share.Conns-s.giving)
+	return share, idle
 }
+
+// Allow makes shares what has been published, with the jobs that were claimed. since
+// is before the moment of publishing; zero means that what was published before is
+// still the same.
+func (p *Pools) Allow(shares map[string]Share, since time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.shares = maps.Clone(shares)
+	if !since.IsZero() {
+		p.until = since.Add(p.cfg.ShareFor)
+	}
+	for id, s := range p.servers {
+		s.allow(shares[id], p.until, p.cfg.SessionTimeout)
+	}
+}
+
+func (s *server) allow(share Share, until time.Time, ends time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.governed, s.firm, s.short = true, share.Busy, 0
+	s.share = max(share.Busy, share.Conns-s.giving)
+	s.until, s.gone = until, until.Add(ends)
+	s.grow()
+}
+
+// Lapse is how long after a process has published its shares the rest of them may
+// still be in use, if the process is frozen.
+func (p *Pools) Lapse() time.Duration { return p.cfg.ShareFor + p.cfg.SessionTimeout }
 
 // Trust says that a job was claimed for a database, which happens only while it
 // may be tried: what this process's own breakers remember of it is out of date.
