@@ -34,6 +34,8 @@ func TestOddRowsKeepNobodyFromATombstone(t *testing.T) {
 		age(t, env, job.ID)
 	}
 	do(t, env, fmt.Sprintf(`ALTER TABLE river_job ADD CONSTRAINT stubborn CHECK (id <> %d OR NOT metadata ? 'tombstone_uid')`, stubborn.ID))
-	require.Equal(t, 7, sweep(t, janitor(t, env, orchestrator.JanitorConfig{})).Tombstones)
+	swept, err := orchestrator.Sweep(janitor(t, env, orchestrator.JanitorConfig{}), ctx)
+	require.ErrorContains(t, err, stubborn.UID)
+	require.Equal(t, 7, swept.Tombstones)
 	require.NotEmpty(t, jobOf(t, env, plain.UID).Tombstone)
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
@@ -84,7 +85,7 @@ func blocked(t *testing.T, env *jobstest.Env) (busy chan string, release func())
 	t.Helper()
 	busy, gate := make(chan string, 100), make(chan struct{})
 	env.Work(nil, func(w *worker.Worker) {
-		worker.NoConn(w, func(ctx context.Context, job *jobs.Job[Note]) error {
+		worker.ReadOnly(w, func(ctx context.Context, _ pgx.Tx, job *jobs.Job[Note]) error {
 			busy <- job.Tenant.Slug
 			select {
 			case <-gate:

@@ -31,7 +31,7 @@ func TestAJobThatMayBeDoneIsNotDiscarded(t *testing.T) {
 	cfg := lockSoon(env)
 	cfg.LockTimeout = time.Minute
 	env.Work(cfg, ends)
-	env.WaitFor(job.UID, func(o jobs.Outcome) bool { return o.Class == jobs.ClassTimeout })
+	env.WaitFor(job.UID, func(o jobs.Outcome) bool { return o.Class == jobs.ClassConflict })
 	require.NoError(t, locked.Rollback(ctx))
 	got := env.Wait(job.UID)
 	require.Equal(t, jobs.Succeeded, got.State, got.Message)

@@ -65,7 +65,7 @@ func TestOddRowsAreShown(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(c.ok("job", "list", "-o", "json")), &found))
 	require.Len(t, found, len(columns))
 	for _, job := range found {
-		require.Contains(t, c.ok("job", "cancel", "--", fmt.Sprint(job.ID)), "cancelled")
+		require.Contains(t, c.ok("job", "cancel", "--", fmt.Sprint(job.ID)), "cancell") // or cancelling, where an attempt began
 	}
 }
 
