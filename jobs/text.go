@@ -119,7 +119,7 @@ func broken(v reflect.Value, depth int) *string {
 		}
 		return nil
 	}
-	if v.Type().Implements(textMarshaler) && v.CanInterface() && !(v.Kind() == reflect.Pointer && v.IsNil()) {
+	if v.Type().Implements(textMarshaler) && v.CanInterface() && (v.Kind() != reflect.Pointer || !v.IsNil()) {
 		if text, err := v.Interface().(encoding.TextMarshaler).MarshalText(); err == nil && !utf8.Valid(text) {
 			return new(string)
 		}

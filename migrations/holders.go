@@ -142,7 +142,7 @@ func readHolders(ctx context.Context, conn *pgx.Conn, sql string, arg any) ([]ho
 // such a connection it knows of nobody.
 func (m *migrator) watched(ctx context.Context, what string, work func() error) (last []holder, err error) {
 	watching, stop := context.WithCancel(ctx)
-	pid := int32(m.conn.PgConn().PID()) //nolint:gosec // Postgres has it as an int32
+	pid := int32(m.conn.PgConn().PID())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -21,11 +21,11 @@ var ErrUnknownCalendar = errors.New("unknown calendar")
 const selectCalendars = `
 SELECT name, days FROM headgate.calendars WHERE $1::text[] IS NULL OR name = ANY($1) ORDER BY name`
 
-// unreadableCalendars says by name what is wrong with calendars that somebody has
+// unreadableCalendarsError says by name what is wrong with calendars that somebody has
 // stored past SetCalendar.
-type unreadableCalendars map[string]error
+type unreadableCalendarsError map[string]error
 
-func (u unreadableCalendars) Error() string {
+func (u unreadableCalendarsError) Error() string {
 	var texts []string
 	for _, name := range slices.Sorted(maps.Keys(u)) {
 		texts = append(texts, fmt.Sprintf("calendar %s cannot be read: %v; set it again (`headgate schedule calendar set %[1]s`)", name, u[name]))
@@ -34,14 +34,14 @@ func (u unreadableCalendars) Error() string {
 }
 
 // readCalendars returns the exclusion calendars of these names, those that there
-// are; nil means all. With an error of type unreadableCalendars it returns all others.
+// are; nil means all. With an error of type unreadableCalendarsError it returns all others.
 func readCalendars(ctx context.Context, tx pgx.Tx, names []string) (map[string]calendar.Days, error) {
 	rows, err := tx.Query(ctx, selectCalendars, names)
 	if err != nil {
 		return nil, fmt.Errorf("reading exclusion calendars: %w", err)
 	}
 	found := map[string]calendar.Days{}
-	unreadable := unreadableCalendars{}
+	unreadable := unreadableCalendarsError{}
 	var name string
 	var text []byte
 	_, err = pgx.ForEachRow(rows, []any{&name, &text}, func() error {

@@ -96,7 +96,7 @@ func forecast(ctx context.Context, tx pgx.Tx, now, from time.Time, length time.D
 	f := &forecaster{now: now, from: from, to: from.Add(length), times: map[string][]int64{}, slots: map[string][]ForecastSlot{}}
 	var err error
 	f.calendars, err = readCalendars(ctx, tx, nil)
-	if bad := (unreadableCalendars)(nil); err != nil && !errors.As(err, &bad) { // schedules that name such a one plan nothing
+	if bad := (unreadableCalendarsError)(nil); err != nil && !errors.As(err, &bad) { // schedules that name such a one plan nothing
 		return nil, err
 	}
 	if f.closed, err = readClosures(ctx, tx, nil); err != nil {

@@ -145,7 +145,7 @@ type sight struct {
 	check     func(kind string, args []byte) error
 	calendars map[string]calendar.Days
 
-	unreadable unreadableCalendars
+	unreadable unreadableCalendarsError
 	running    map[string]bool // of the last jobs, by UID
 	failing    map[string]bool // schedules that have failed too often in a row
 	closed     closed

@@ -34,7 +34,7 @@ func (l *sight) decide(d *due) (out decision) {
 	}()
 	for _, name := range d.policy.Calendars {
 		if err, bad := l.unreadable[name]; bad {
-			out, soon := d.stopped(unreadableCalendars{name: err}.Error()), l.now.Add(asideFor)
+			out, soon := d.stopped(unreadableCalendarsError{name: err}.Error()), l.now.Add(asideFor)
 			out.next = &soon
 			return out
 		}

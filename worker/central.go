@@ -43,7 +43,7 @@ func (w *Worker) openCentral(ctx context.Context) error {
 
 func (w *Worker) centralPool(ctx context.Context, schema string) (*pgxpool.Pool, error) {
 	cfg := w.cfg.Pool.Config()
-	cfg.MaxConns, cfg.MinConns, cfg.MinIdleConns = int32(w.cfg.CentralConns), 0, 0 //nolint:gosec // a few
+	cfg.MaxConns, cfg.MinConns, cfg.MinIdleConns = int32(w.cfg.CentralConns), 0, 0
 	settings := append([]session.Setting{{Name: "search_path", Value: pgx.Identifier{schema}.Sanitize()}}, session.Central...)
 	if w.cfg.PollOnly || w.cfg.Listen != nil {
 		session.PinPooled(cfg.ConnConfig.RuntimeParams)

@@ -60,7 +60,7 @@ func TestNoSettingMakesACommitForgetful(t *testing.T) {
 			if _, err := conn.Exec(ctx, `SET synchronous_commit = off`); err != nil {
 				return err
 			}
-			return job.Step(ctx, "one", func(ctx context.Context, tx pgx.Tx) error { return off(ctx, tx) })
+			return job.Step(ctx, "one", off)
 		})
 	})
 	for _, value := range []string{"off", "on", "local", "remote_apply"} {
@@ -109,10 +109,10 @@ func TestRowsThatAHandlerLeavesOpenAreNamed(t *testing.T) {
 			if job.Args.How == "batch" {
 				b := &pgx.Batch{}
 				b.Queue(`SELECT 1`)
-				tx.SendBatch(ctx, b) //nolint:sqlclosecheck // that is the fault
+				tx.SendBatch(ctx, b)
 				return nil
 			}
-			rows, err := tx.Query(ctx, `SELECT generate_series(1, 1000)`) //nolint:sqlclosecheck // that is the fault
+			rows, err := tx.Query(ctx, `SELECT generate_series(1, 1000)`)
 			if err != nil || !rows.Next() {
 				return errors.Join(err, rows.Err())
 			}

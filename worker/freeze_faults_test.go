@@ -164,6 +164,8 @@ func freezerMain() error {
 
 // administer does what people and applications do, again and again.
 func administer(ctx context.Context, client *orchestrator.Client, slugs []string) {
+	pace := time.NewTicker(20 * time.Millisecond)
+	defer pace.Stop()
 	for n := 0; ; n++ {
 		slug := slugs[n%len(slugs)]
 		opts := enqueueTo(victimQueue)
@@ -180,7 +182,7 @@ func administer(ctx context.Context, client *orchestrator.Client, slugs []string
 			_ = client.PauseSchedule(ctx, of, nil)
 			_ = client.ResumeSchedule(ctx, of, "test")
 		}
-		time.Sleep(20 * time.Millisecond)
+		<-pace.C
 	}
 }
 

@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"context"
+	"errors"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -177,7 +178,7 @@ func newSessionsBed(t *testing.T) *sessionsBed {
 		found := bucket.List(nil)
 		for {
 			o, err := found.Next(context.Background())
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				t.Fatalf("no report is named in %q", output)
 			}
 			require.NoError(t, err)

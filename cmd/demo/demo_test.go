@@ -256,7 +256,8 @@ func TestStaysUp(t *testing.T) {
 	require.NotNil(t, ofCentral, output)
 	require.Equal(t, 1, strings.Count(output, d.cluster.key))
 	requireNoPassword(t, d, strings.Replace(output, ofCentral[0], "", 1))
-	for line := range strings.Lines(output[strings.Index(output, "The service stays"):]) {
+	_, next, _ := strings.Cut(output, "The service stays")
+	for line := range strings.Lines("The service stays" + next) {
 		if !strings.Contains(line, "export ") {
 			require.LessOrEqual(t, len(strings.TrimSpace(line)), 80, line)
 		}
@@ -277,7 +278,8 @@ func carryOut(t *testing.T, d *demo, output string) {
 	t.Helper()
 	bin := t.TempDir() + "/"
 	script := "set -e\n"
-	for line := range strings.Lines(output[strings.Index(output, "The service stays"):]) {
+	_, next, _ := strings.Cut(output, "The service stays")
+	for line := range strings.Lines("The service stays" + next) {
 		if command, ok := strings.CutPrefix(line, "  "); ok {
 			script += regexp.MustCompile(`\bbin/`).ReplaceAllLiteralString(command, bin)
 		}

@@ -47,7 +47,7 @@ func (k *Keeper) reap(ctx context.Context, dead living) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("reaping worker %s: %w", dead.worker, err)
 	}
-	_, quarantined, err := k.giveBackAll(ctx, dead)
+	quarantined, err := k.giveBackAll(ctx, dead)
 	k.cfg.Logger.WarnContext(ctx, "worker declared dead; its jobs go on elsewhere",
 		"worker", dead.worker, "incarnation", dead.incarnation, "jobs", hand, "quarantined", quarantined)
 	return true, err
@@ -56,7 +56,7 @@ func (k *Keeper) reap(ctx context.Context, dead living) (bool, error) {
 // giveBackAll gives back what ran under an incarnation that is over, in transactions of
 // a bounded size. A transaction that was not done in time is tried with half as many
 // jobs, now or at a later pass: a machine may be ten times as slow as it was.
-func (k *Keeper) giveBackAll(ctx context.Context, dead living) (given, quarantined int, err error) {
+func (k *Keeper) giveBackAll(ctx context.Context, dead living) (quarantined int, err error) {
 	for {
 		var hand []inHand
 		err = inTx(ctx, k.cfg.Pool, func(tx pgx.Tx) (err error) {
@@ -70,15 +70,15 @@ func (k *Keeper) giveBackAll(ctx context.Context, dead living) (given, quarantin
 			if pgErr := (*pgconn.PgError)(nil); k.atOnce > 1 && (ctx.Err() != nil || errors.As(err, &pgErr) && pgErr.Code == "57014") {
 				k.atOnce /= 2
 			}
-			return given, quarantined, fmt.Errorf("giving back the jobs of worker %s, incarnation %s: %w", dead.worker, dead.incarnation, err)
+			return quarantined, fmt.Errorf("giving back the jobs of worker %s, incarnation %s: %w", dead.worker, dead.incarnation, err)
 		}
 		for _, h := range hand {
-			if given++; h.poisoned {
+			if h.poisoned {
 				quarantined++
 			}
 		}
 		if len(hand) < k.atOnce {
-			return given, quarantined, nil
+			return quarantined, nil
 		}
 		k.atOnce = min(2*k.atOnce, giveBackAtOnce)
 	}
@@ -116,7 +116,7 @@ func (k *Keeper) returnOrphans(ctx context.Context) error {
 			continue
 		}
 		if k.orphans[incarnation] = true; before[incarnation] {
-			_, _, err := k.giveBackAll(ctx, living{incarnation: incarnation})
+			_, err := k.giveBackAll(ctx, living{incarnation: incarnation})
 			failed = append(failed, err)
 		}
 	}
