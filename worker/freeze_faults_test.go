@@ -249,13 +249,13 @@ func TestFaultsFreezing(t *testing.T) {
 	env := jobstest.New(t)
 	tenants := newTenants(t, env, "bank", 6, nil)
 	ctx := t.Context()
-	for n := range 20 { // one of them is due every half second
+	for n := range 10 { // one of them is due every second
+		start := time.Now().Add(time.Duration(n) * time.Second)
 		_, err := env.Client.CreateSchedule(ctx, orchestrator.ScheduleParams{
 			Tenant: tenants[n%len(tenants)].tenant.Slug, Name: fmt.Sprintf("ticks-%d", n), Args: upward(1), Cron: "@every 10s", Opts: enqueueTo(victimQueue),
-			Policy: orchestrator.SchedulePolicy{Overlap: orchestrator.OverlapCancel},
+			Policy: orchestrator.SchedulePolicy{Overlap: orchestrator.OverlapCancel, Start: &start},
 		})
 		require.NoError(t, err)
-		pause(t, 500*time.Millisecond)
 	}
 	for n := range 2 {
 		startFreezer(t, env, fmt.Sprintf("living-%d", n), tenants)
