@@ -379,7 +379,7 @@ func (c *claimer) commit(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, 
 		return fmt.Errorf("committing a claim: %w", err)
 	}
 	if changed {
-		d.published, d.asIf, d.at = hand, incarnation, at
+		d.published, d.asIf, d.waits, d.at = hand, incarnation, len(mine.Waits) > 0, at
 	}
 	d.places, d.lapsing = places, lapsing
 	kept := 0

@@ -194,6 +194,7 @@ func (k *Keeper) runOnce(ctx context.Context, now time.Time) (reaped []string, e
 		func(ctx context.Context) (err error) { reaped, err = k.reapDead(ctx, now); return err },
 		func(ctx context.Context) error { return k.returnStrays(ctx, now) },
 		k.returnOrphans,
+		func(ctx context.Context) error { return k.cfg.Lease.republish(ctx, k.cfg.Pool) },
 		k.endLate,
 		func(ctx context.Context) error { _, err := k.rewrite(ctx); return err },
 	}

@@ -237,6 +237,22 @@ FROM (VALUES (interval '2 days', ARRAY['web-7_2026']), ('2 days', NULL), ('2 day
 	require.Equal(t, 4, f.number(`SELECT count(*) FROM river_job WHERE state = 'available' AND attempt = 0`))
 }
 
+// What a process holds is written again by its next pass if a crash has lost it, though
+// its slots are full and it claims nothing.
+func TestAWorkerWhoseSlotsAreFullIsCounted(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1, 1)
+	ctx := context.Background()
+	f.exec(`INSERT INTO headgate.tenant_limits (tenant_id, max_running) SELECT id, 3 FROM headgate.tenants`)
+	a, b := f.process(3, "a"), f.process(10, "a")
+	f.exec(addJobs, 20, "a", 1, 1)
+	require.Len(t, a.claim(ctx, 3), 3)
+	f.exec(`DELETE FROM headgate.hands`)
+	_, err := claim.Pass(f.keeper(a, time.Second), ctx, time.Now())
+	require.NoError(t, err)
+	require.Empty(t, b.claim(ctx, 10), "three run")
+}
+
 // What a process holds is written again after a claim whose commit a crash has lost.
 func TestLimitsHoldAfterALostCommit(t *testing.T) {
 	t.Parallel()
