@@ -371,3 +371,34 @@ func freezer() bool {
 	}
 	return true
 }
+
+// A process that stops while it has all of a server's budget idle keeps others from that
+// server for ten seconds at most, though it is not declared dead for thirty.
+func TestFaultsFreezingWithTheBudget(t *testing.T) {
+	env := jobstest.New(t)
+	tenants := newTenants(t, env, "bank", 8, nil)
+	ctx := t.Context()
+	const budget = 8
+	_, err := env.Pool.Exec(ctx, `UPDATE headgate.servers SET connection_budget = $1`, budget)
+	require.NoError(t, err)
+	list := map[string]order{}
+	frozen := newVictim(t, env, "frozen", 10*time.Second, envVictimSlots+"=8")
+	var uids []string
+	for n := range 100 {
+		uids = append(uids, accept(t, env, tenants, n, SlowTransfer{Transfer: upward(n), MS: 50}, list))
+	}
+	for _, uid := range uids {
+		waitUntil(t, env, uid)
+	}
+	var idle int
+	require.NoError(t, tenants[0].db.Pool.QueryRow(ctx, `
+SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'headgate%' AND state = 'idle'`).Scan(&idle))
+	require.NoError(t, frozen.cmd.Process.Signal(syscall.SIGSTOP))
+	began := time.Now()
+	require.Equal(t, budget, idle, "the whole budget is idle when it stops")
+	newVictim(t, env, "living", 10*time.Second)
+	waitUntil(t, env, accept(t, env, tenants, 1, SlowTransfer{Transfer: upward(1), MS: 1}, list))
+	took := time.Since(began)
+	t.Logf("another worker's first job on that server was done %s after the process stopped", took.Round(100*time.Millisecond))
+	require.Less(t, took, 10*time.Second)
+}
