@@ -1,9 +1,7 @@
 package claim
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -321,88 +319,4 @@ func (c *claimer) holds(v *view, all *haul, settled map[string]tenantdb.Share) *
 		sum.Servers[id] = held{Jobs: sum.Servers[id].Jobs + s.Stuck, Conns: s.Conns}
 	}
 	return sum
-}
-
-// commit publishes what the process holds, tells those who wait for some of it,
-// and ends the transaction.
-func (c *claimer) commit(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, v *view, mine *hold, waits bool) error {
-	d := c.desk
-	d.mu.Lock()
-	began := waits && len(d.waiting) == 0
-	if d.waiting == nil {
-		d.waiting = map[string]bool{}
-	}
-	if delete(d.waiting, c.queue); waits {
-		d.waiting[c.queue] = true
-	}
-	mine.Waits = slices.Sorted(maps.Keys(d.waiting))
-	given := d.given
-	d.given = false
-	d.mu.Unlock()
-	mine.Wants = slices.Sorted(maps.Keys(d.wanted()))
-	places, firm, lapsing := map[string]int{}, map[string]tenantdb.Share{}, 0
-	for id, h := range mine.Servers {
-		places[id], firm[id] = h.places(), tenantdb.Share{Conns: h.places(), Busy: h.places() - h.Idle}
-		lapsing += h.Idle
-	}
-	for id, n := range d.places {
-		given = given || places[id] < n && d.own.wanted[id]
-	}
-	incarnation := c.lease.Incarnation()
-	hand, err := json.Marshal(mine)
-	if err != nil {
-		return err
-	}
-	if c.written >= raiseEvery {
-		batch.Queue(raiseFloorsSQL, c.queue, floorSlack)
-		c.written = 0
-	}
-	changed := !bytes.Equal(hand, d.published) || d.asIf != incarnation || lapsing > 0 || len(mine.Wants) > 0
-	at := time.Time{}
-	if changed {
-		at = time.Now()
-		batch.Queue(publishSQL, incarnation, hand, len(mine.Waits) > 0)
-	}
-	var waiters []string
-	for _, other := range v.others {
-		waiters = append(waiters, other.Waits...)
-	}
-	switch {
-	case began && len(v.others) > 0:
-		batch.Queue(ringSQL, nil) // from now on they ring when they give something back
-	case changed && given && len(waiters) > 0:
-		batch.Queue(ringSQL, waiters)
-	}
-	batch.Queue("COMMIT")
-	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
-		d.gave("")
-		return fmt.Errorf("committing a claim: %w", err)
-	}
-	if changed {
-		d.published, d.asIf, d.waits, d.at = hand, incarnation, len(mine.Waits) > 0, at
-	}
-	d.places, d.lapsing = places, lapsing
-	kept := 0
-	for _, n := range places {
-		kept += n
-	}
-	d.mu.Lock()
-	d.others, d.kept, d.broken = len(waiters) > 0, kept, v.broken()
-	d.mu.Unlock()
-	if d.conns != nil {
-		d.conns.Allow(firm, at)
-	}
-	return nil
-}
-
-// broken are the servers and databases with a breaker.
-func (v *view) broken() map[string]bool {
-	ids := map[string]bool{}
-	for id := range v.limits.halfOpen {
-		ids[id] = true
-	}
-	for id := range v.limits.databases {
-		ids[id] = true
-	}
-	return ids
 }

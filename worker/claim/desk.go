@@ -2,7 +2,6 @@ package claim
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -120,29 +119,4 @@ func (d *desk) gave(queue string) {
 	for _, q := range ring {
 		d.bell.ring(q)
 	}
-}
-
-// publishAgainSQL is publishSQL for a row that is not there.
-const publishAgainSQL = `
-INSERT INTO headgate.hands (incarnation, hand, waiting)
-SELECT incarnation, $2, $3 FROM headgate.workers WHERE incarnation = $1 AND reaped_at IS NULL
-ON CONFLICT DO NOTHING`
-
-// republish writes this process's row in headgate.hands once more if it is gone: a crash
-// of the central server may have lost it with the claim that wrote it, and a process
-// whose slots are full does not claim again for as long as its jobs take. A claim that
-// is under way writes the row itself.
-func (l *Lease) republish(ctx context.Context, pool *pgxpool.Pool) error {
-	d := l.desk
-	if !d.turn.TryLock() {
-		return nil
-	}
-	defer d.turn.Unlock()
-	if d.published == nil || d.asIf != l.Incarnation() {
-		return nil
-	}
-	if _, err := pool.Exec(ctx, publishAgainSQL, d.asIf, d.published, d.waits); err != nil {
-		return fmt.Errorf("publishing again what this worker is running: %w", err)
-	}
-	return nil
 }

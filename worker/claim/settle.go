@@ -83,11 +83,6 @@ INSERT INTO headgate.lane_rates AS r (lane, tat)
 SELECT lane, now() + make_interval(secs => n * every) FROM unnest($1::text[], $2::int[], $3::float8[]) AS s (lane, n, every)
 ON CONFLICT (lane) DO UPDATE SET tat = greatest(r.tat, now()) + (excluded.tat - now())`
 
-// publishSQL says what this process holds.
-const publishSQL = `
-INSERT INTO headgate.hands (incarnation, hand, waiting) VALUES ($1, $2, $3)
-ON CONFLICT (incarnation) DO UPDATE SET hand = excluded.hand, waiting = excluded.waiting`
-
 // ringSQL wakes the workers of queues; NULL means of all.
 const ringSQL = `
 SELECT pg_notify(current_schema() || '.river_insert', json_build_object('queue', queue)::text)
