@@ -29,3 +29,11 @@ func TestFaultsSettingsBehindPoolers(t *testing.T) {
 		require.Equal(t, want["the file"], b.reports(again.Result.Output))
 	}
 }
+
+// Each setting at its worst alone. All at once are tried in make test.
+func TestFaultsEachSettingOfOthers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the smoke of it is TestSettingsOfOthersChangeNoResult, in make test")
+	}
+	tryWorst(t, true)
+}

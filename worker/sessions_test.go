@@ -220,6 +220,13 @@ func (b *sessionsBed) set(db *jobstest.Database, what string, settings map[strin
 // behind another.
 func TestSettingsOfOthersChangeNoResult(t *testing.T) {
 	t.Parallel()
+	tryWorst(t, false)
+}
+
+// tryWorst tries the worst settings at once, of a database, of roles and of a server,
+// and each alone as well if each says so: one may hide another.
+func tryWorst(t *testing.T, each bool) {
+	t.Helper()
 	for _, s := range session.Tenant {
 		require.Contains(t, worst, s.Name, "each setting is tried")
 		require.NotEqual(t, worst[s.Name], s.Value)
@@ -239,13 +246,18 @@ func TestSettingsOfOthersChangeNoResult(t *testing.T) {
 		db         *jobstest.Database
 	}
 	var trials []trial
-	for _, name := range slices.Sorted(maps.Keys(worst)) {
-		alias := "only-" + strings.ToLower(strings.ReplaceAll(name, "_", "-"))
-		db := b.database(alias, nil)
-		b.set(db, "DATABASE "+db.Job.Database, map[string]string{name: settings[name]})
-		trials = append(trials, trial{name + " of a database", alias, db})
+	if each {
+		for _, name := range slices.Sorted(maps.Keys(worst)) {
+			alias := "only-" + strings.ToLower(strings.ReplaceAll(name, "_", "-"))
+			db := b.database(alias, nil)
+			b.set(db, "DATABASE "+db.Job.Database, map[string]string{name: settings[name]})
+			trials = append(trials, trial{name + " of a database", alias, db})
+		}
 	}
-	db := b.database("roles", nil)
+	db := b.database("databases", nil)
+	b.set(db, "DATABASE "+db.Job.Database, settings)
+	trials = append(trials, trial{"all of a database", "databases", db})
+	db = b.database("roles", nil)
 	b.set(db, "ROLE "+db.Job.User, settings)
 	b.set(db, "ROLE "+db.Owner.User, settings)
 	trials = append(trials, trial{"all of roles", "roles", db})
