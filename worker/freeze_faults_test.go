@@ -295,17 +295,15 @@ func TestFaultsFreezing(t *testing.T) {
 	worst := 0.0
 	for i, point := range points {
 		frozen := startFreezer(t, env, fmt.Sprintf("frozen-%d", i), tenants, envFreezeAt+"="+point)
-		var uid string
-		deadline := time.Now().Add(45 * time.Second)
-		for uid = ghost(t, env, tenants[i%len(tenants)]); !stopped(t, frozen) && time.Now().Before(deadline); uid = ghost(t, env, tenants[i%len(tenants)]) {
-			pause(t, 500*time.Millisecond)
+		for deadline := time.Now().Add(45 * time.Second); !stopped(t, frozen) && time.Now().Before(deadline); pause(t, 500*time.Millisecond) {
+			ghost(t, env, tenants[i%len(tenants)]) // something to reap
 		}
 		if !stopped(t, frozen) {
 			t.Logf("%-70s not met in 45 s", point)
 			endProcess(frozen)
 			continue
 		}
-		for _, gap := range measureGaps(t, env, point, uid, window) {
+		for _, gap := range measureGaps(t, env, point, ghost(t, env, tenants[i%len(tenants)]), window) {
 			worst = max(worst, gap)
 		}
 		endProcess(frozen)
