@@ -30,7 +30,10 @@ func explainCancelling(job Job, a around) Fact {
 	}
 	wish := Fact{Code: CodeCancelling}
 	if job.Cancel != nil {
-		by, wish.Since = fmt.Sprintf(" (%s)", job.Cancel), &job.Cancel.At
+		wish.Since = &job.Cancel.At
+		if text := job.Cancel.String(); text != "cancelled" { // by whom, or why
+			by = " (" + text + ")"
+		}
 	}
 	wish.Fact = fmt.Sprintf("it is being cancelled%s: %s", by, why)
 	wish.Next = fmt.Sprintf("wait; after %s a tombstone stops it in its tenant's ledger", TombstoneAfter)

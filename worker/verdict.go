@@ -40,6 +40,9 @@ func (a *attempt) verdict(ctx context.Context, err error) verdict {
 		return verdict{state: jobs.Snoozed, wait: snooze.For, err: err}
 	case errors.As(err, &cancel):
 		class := classOf(err)
+		if !a.called { // it is not the handler that says so
+			err = cancel.Err
+		}
 		return verdict{state: jobs.Cancelled, class: cmp.Or(publicClass[class], class), err: err}
 	case errors.Is(err, errUnsafe):
 		return verdict{state: jobs.Cancelled, class: jobs.ClassUnsafe, err: err}
