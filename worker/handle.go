@@ -80,11 +80,9 @@ func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) err
 	if err != nil {
 		return err
 	}
-	left := claim.Left{Outcome: &outcome, FollowUps: followUps, Settling: !a.closed(), Again: end.wait}
-	if end.repeats(a.called) {
-		left.Outcome = nil
-	}
-	w.lease.Leave(row, left)
+	w.lease.Leave(row, claim.Left{
+		Outcome: &outcome, FollowUps: followUps, Settling: !a.closed(), Again: end.wait, Told: end.repeats(a.called),
+	})
 	fault.Point(fault.Ended)
 	return end.toRiver()
 }

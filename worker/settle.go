@@ -227,6 +227,12 @@ func (a *attempt) bury(ctx context.Context) error {
 	if row == nil || err != nil {
 		return err // it has ended, or another attempt at it has begun and settles it
 	}
+	if k := a.w.kinds[row.Kind]; k != nil && !k.keepsLedger() {
+		alive, err := claim.Alive(ctx, a.w.cfg.Pool, stone.Token)
+		if alive || err != nil {
+			return err // no ledger can say what its worker is doing: the row is that worker's to end
+		}
+	}
 	of := &attempt{w: a.w, kind: a.kind, row: row, place: a.place, started: a.started, handling: a.handling}
 	if err := of.read(); err != nil {
 		return err

@@ -68,7 +68,9 @@ var timeouts = []Setting{
 var Tenant = slices.Concat(formats, transactions, timeouts)
 
 // Central is what a session of a worker in the central database is set to.
-var Central = slices.Concat(formats, transactions, timeouts)
+var Central = slices.Concat(formats, transactions, timeouts, []Setting{
+	{"idle_session_timeout", "0", "a worker that waits for work keeps its sessions"},
+})
 
 // Left is what a session takes from the server, the database or the role on
 // purpose. Value is empty.

@@ -34,10 +34,21 @@ func unwritable(err error) bool {
 	return errors.As(err, &misfit) || errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "22") || strings.HasPrefix(pgErr.Code, "23") || strings.HasPrefix(pgErr.Code, "54"))
 }
 
-// oddRow says of an error of a statement about rows that one of them may be why.
-func oddRow(err error) bool {
+// unfit says it of the end of an attempt, which a trigger may refuse too.
+func unfit(err error) bool {
 	pgErr := (*pgconn.PgError)(nil)
 	return unwritable(err) || errors.As(err, &pgErr) && pgErr.Code == "P0001" // a trigger's RAISE
+}
+
+// oddRow says of an error of a statement about rows that one of them may be why:
+// whatever the server says but of itself, of locks and of others' transactions. Whether
+// one is, a plain row tells (tryPlain).
+func oddRow(err error) bool {
+	pgErr := (*pgconn.PgError)(nil)
+	if !errors.As(err, &pgErr) || pgErr.SeverityUnlocalized != "ERROR" {
+		return unwritable(err)
+	}
+	return !slices.Contains([]string{"08", "25", "40", "53", "55", "57", "58", "XX"}, pgErr.Code[:2])
 }
 
 // plainRowSQL makes a row with nothing odd in it.
@@ -89,6 +100,13 @@ func setAside(ctx context.Context, db querier, id int64, doing string, why error
 	return nil
 }
 
+// setAsideIn is setAside within a transaction, which goes on if that fails: the row then
+// stays as it is, and the others are not kept waiting.
+func setAsideIn(ctx context.Context, tx pgx.Tx, log *slog.Logger, id int64, doing string, why error) {
+	err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return setAside(ctx, tx, id, doing, why) })
+	log.ErrorContext(ctx, "a row of the queue cannot be "+doing+"; it is set aside, and the others go on", "job_id", id, "error", errors.Join(why, err))
+}
+
 // misfit is an error of Postgres as a sentence that names what of the row is wrong.
 func misfit(err error) string {
 	pgErr := (*pgconn.PgError)(nil)
@@ -137,12 +155,23 @@ func (c *claimer) asideOdd(ctx context.Context, ids []int64, params *riverdriver
 	}
 	for id, why := range odd {
 		if err := setAside(ctx, c.pool, id, "claimed", why); err != nil {
-			return aside, err
+			c.leaveOut(id)
+			why = errors.Join(why, err)
 		}
 		c.log.ErrorContext(ctx, "a row of the queue cannot be claimed; it is set aside, and the others go on", "job_id", id, "queue", c.queue, "error", why)
 		aside++
 	}
 	return aside, nil
+}
+
+// leftOutMost bounds the rows that a process leaves out of its claims, because they can
+// neither be claimed nor set aside. The first are tried again when there are more.
+const leftOutMost = 1000
+
+func (c *claimer) leaveOut(id int64) {
+	if c.leftOut = append(c.leftOut, id); len(c.leftOut) > leftOutMost {
+		c.leftOut = c.leftOut[1:]
+	}
 }
 
 // without answers a claim that has failed: if a row was to blame that is set aside now,
@@ -219,18 +248,25 @@ func (p *pilot) endEach(ctx context.Context, ends []end) (all map[int64]string, 
 }
 
 // endFit writes an end: as it is, then without the row's unique key if that is in the
-// way, then without its own metadata and texts, then without its outcome, and else not
-// at all.
+// way, then without its own metadata and texts, then without the jobs that it asked for,
+// which its outcome tells, then without that, and else not at all.
 func endFit(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger, e end, write func(end) (map[int64]string, error)) (ended map[int64]string, err error) {
 	ended, why := write(e)
-	if !unwritable(why) {
+	if !unfit(why) {
 		return ended, why
 	}
 	log.ErrorContext(ctx, "the end of an attempt does not fit its row; it is written as far as it does", "job_id", e.id, "state", e.state, "error", why)
 	bare := e.bare(why)
+	alone := e
+	alone.followUps = nil
+	if len(e.followUps) > 0 && e.outcome != nil {
+		o := *e.outcome
+		o.Message = "it is done, but the jobs that it asked for cannot be stored: " + misfit(why)
+		alone.outcome = &o
+	}
 	untold := bare
-	untold.outcome = nil
-	ways := []end{bare, untold}
+	untold.outcome, untold.followUps = nil, nil
+	ways := []end{bare, alone, untold}
 	if pgErr := (*pgconn.PgError)(nil); errors.As(why, &pgErr) && pgErr.ConstraintName == uniqueIndex {
 		if _, err := pool.Exec(ctx, easeSQL, e.id, e.token); err != nil {
 			return nil, err
@@ -238,7 +274,7 @@ func endFit(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger, e end, wr
 		ways = slices.Insert(ways, 0, e)
 	}
 	for _, way := range ways {
-		if ended, err = write(way); !unwritable(err) {
+		if ended, err = write(way); !unfit(err) {
 			return ended, err
 		}
 	}

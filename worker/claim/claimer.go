@@ -74,6 +74,7 @@ type claimer struct {
 	freed   float64      // slots that became free between River's call and the choice, a running mean
 	written int          // lanes, since floors were raised
 	taking  []int64      // rows that the claim under way has tried to take
+	leftOut []int64      // rows that can neither be claimed nor set aside
 	log     *slog.Logger
 }
 

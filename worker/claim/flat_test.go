@@ -50,7 +50,7 @@ FROM (SELECT lane FROM headgate.lanes WHERE active ORDER BY vtime LIMIT 50) l`).
 		{"others", claim.OthersSQL, []any{claim.Nobody}},
 		{"limits", claim.LimitsSQL, []any{"default"}},
 		{"candidates", claim.CandidatesSQL, []any{"default", []string{"a"}, none, none, none, none, most, none}},
-		{"find", claim.FindSQL, []any{"default", turns, 50, nil}},
+		{"find", claim.FindSQL, []any{"default", turns, 50, nil, []int64{}}},
 		{"take", claim.TakeSQL, []any{waiting, nil, "x:1", 100}},
 		{"settle", claim.SettleSQL, []any{"default", owed, 1.0, claim.Anywhere, 0}},
 	} {

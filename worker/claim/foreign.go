@@ -34,7 +34,7 @@ func (k *Keeper) rescueForeign(ctx context.Context) error {
 		if given = len(hand); err != nil || given == 0 {
 			return err
 		}
-		return giveBack(ctx, tx, living{}, hand, foreign)
+		return k.giveBack(ctx, tx, living{}, hand, foreign)
 	})
 	if err != nil {
 		return fmt.Errorf("giving back jobs that another River client left running: %w", err)

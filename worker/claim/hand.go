@@ -48,7 +48,9 @@ type hand struct {
 	strays  map[claimed]time.Time // rows in nobody's hands, and since when the keeper has known them
 	left    map[claimed]Left      // what attempts have left for their ends
 	late    map[claimed]end       // ends that wait for a row which somebody has locked
-	owed    map[string]*debts     // by queue
+
+	lateTried time.Time         // when a group has tried them last
+	owed      map[string]*debts // by queue
 }
 
 // Left is what an attempt leaves for its end besides what River carries there.
@@ -63,6 +65,10 @@ type Left struct {
 
 	// Again is in how long, if the attempt was put off.
 	Again time.Duration
+
+	// Told says that the history has enough ends like this one: it is not told if the
+	// job goes back.
+	Told bool
 }
 
 func newHand() *hand {

@@ -146,6 +146,9 @@ func (k *Keeper) Stop(ctx context.Context) error {
 	}
 	k.stop()
 	<-k.done
+	if err := k.endAllLate(ctx); err != nil {
+		return fmt.Errorf("stopping worker %s: %w", k.cfg.Worker, err)
+	}
 	if _, err := k.cfg.Pool.Exec(ctx, endIncarnationSQL, k.cfg.Lease.Incarnation()); err != nil {
 		return fmt.Errorf("signing worker %s off: %w", k.cfg.Worker, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -15,9 +16,9 @@ import (
 
 // An end waits for the lock of its row, which anybody may have: a person's SELECT FOR
 // UPDATE, an application's cancel that is not committed. Its group does not wait with
-// it. The ends of locked rows stay in memory; the next group tries them again, and so
-// does each of the keeper's passes. A process that dies with them loses nothing: the
-// rows go to others, whose attempts the ledger answers.
+// it. The ends of locked rows stay in memory; later groups try them again, and so does
+// each of the keeper's passes, and Stop. Of a process that is killed with them the rows
+// go to others: the ledger answers their attempts, and what keeps no ledger is repeated.
 
 // endLockWait is how long a group of ends waits for a row that somebody has locked,
 // before the rest goes without it.
@@ -48,8 +49,12 @@ func endFree(ctx context.Context, pool *pgxpool.Pool, ends []end) (ended map[int
 		if err != nil {
 			return err
 		}
-		free := slices.DeleteFunc(slices.Clone(ends), func(e end) bool { return slices.Contains(locked, e.id) })
-		late = slices.DeleteFunc(slices.Clone(ends), func(e end) bool { return !slices.Contains(locked, e.id) })
+		taken := make(map[int64]bool, len(locked))
+		for _, id := range locked {
+			taken[id] = true
+		}
+		free := slices.DeleteFunc(slices.Clone(ends), func(e end) bool { return taken[e.id] })
+		late = slices.DeleteFunc(slices.Clone(ends), func(e end) bool { return !taken[e.id] })
 		ended, err = endAttempts(ctx, tx, free, "")
 		return err
 	})
@@ -90,7 +95,7 @@ func (l *Lease) endLate(ctx context.Context, pool *pgxpool.Pool, log *slog.Logge
 		l.drop(without(ends, late))
 		return nil
 	}
-	if !unwritable(err) {
+	if !unfit(err) {
 		return err
 	}
 	for _, e := range ends {
@@ -108,9 +113,50 @@ func (l *Lease) endLate(ctx context.Context, pool *pgxpool.Pool, log *slog.Logge
 
 // without are the ends that are not among others.
 func without(ends, others []end) []end {
-	return slices.DeleteFunc(slices.Clone(ends), func(e end) bool {
-		return slices.ContainsFunc(others, func(o end) bool { return o.id == e.id && o.token == e.token })
-	})
+	among := make(map[claimed]bool, len(others))
+	for _, o := range others {
+		among[claimed{o.id, o.token}] = true
+	}
+	return slices.DeleteFunc(slices.Clone(ends), func(e end) bool { return among[claimed{e.id, e.token}] })
+}
+
+// lateEvery is how often at most the groups of a process try once more what waits for its
+// rows.
+const lateEvery = time.Second
+
+// endLate tries once more what waits, behind a group of ends, and calls a suspect for
+// the place that has become free.
+func (p *pilot) endLate(ctx context.Context) error {
+	h := p.lease.hand
+	h.mu.Lock()
+	due := len(h.late) > 0 && h.now().Sub(h.lateTried) >= lateEvery
+	if due {
+		h.lateTried = h.now()
+	}
+	h.mu.Unlock()
+	if !due {
+		return nil
+	}
+	return p.lease.endLate(ctx, p.pool, p.log)
+}
+
+// endAllLate waits, as long as ctx allows, until nothing waits for its row any more: a
+// process that stops would leave these attempts to be made once more.
+func (k *Keeper) endAllLate(ctx context.Context) error {
+	again := time.NewTicker(lateEvery / 4)
+	defer again.Stop()
+	for {
+		err := k.endLate(ctx)
+		left := len(k.cfg.Lease.hand.postponed())
+		if left == 0 {
+			return err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return fmt.Errorf("somebody has locked the rows of %d jobs whose attempts are over: these jobs are given to others, and may be done once more (%w)", left, errors.Join(err, ctx.Err()))
+		}
+	}
 }
 
 // endLate is the keeper's step.

@@ -141,7 +141,7 @@ func (p *pilot) JobSetStateIfRunningMany(ctx context.Context, exec riverdriver.E
 	if room := p.forget(over); room {
 		p.callNext(ctx)
 	}
-	if err := p.lease.endLate(ctx, p.pool, p.log); err != nil {
+	if err := p.endLate(ctx); err != nil {
 		p.log.WarnContext(ctx, "could not end attempts whose rows were locked; they are tried again", "error", err)
 	}
 	rows := make([]*rivertype.JobRow, 0, len(ended))
@@ -162,7 +162,7 @@ func (p *pilot) end(ctx context.Context, ends []end) (ended map[int64]string, ov
 	if lockedOut(err) {
 		ended, over, err = p.endApart(ctx, ends)
 	}
-	if !unwritable(err) {
+	if !unfit(err) {
 		return ended, over, err
 	}
 	return p.endEach(ctx, ends)
@@ -244,11 +244,17 @@ func (p *pilot) take(ctx context.Context, params *riverdriver.JobSetStateIfRunni
 			left := p.lease.hand.leftBy(claimed{e.id, e.token})
 			e.outcome, e.settling, e.followUps = left.Outcome, left.Settling, left.FollowUps
 			e.goBack(left.Again)
+			if left.Told && e.settling && slices.Contains(backStates, e.state) { // which a wish to cancel does not end
+				e.outcome = nil
+			}
 		}
 		ends = append(ends, e)
 	}
 	return ends
 }
+
+// backStates are those in which a job waits for its next attempt.
+var backStates = []string{string(rivertype.JobStateAvailable), string(rivertype.JobStateScheduled), string(rivertype.JobStateRetryable)}
 
 // goBack takes an end as the attempt has left it, not as River has: if somebody cancels
 // a job while it runs, River ends it as cancelled whatever its worker returned, also

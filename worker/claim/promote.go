@@ -109,8 +109,8 @@ func promote(ctx context.Context, tx pgx.Tx, log *slog.Logger, params *riverdriv
 			return err
 		})
 		if oddRow(err) {
-			log.ErrorContext(ctx, "a row of the queue cannot be made available; it is set aside, and the others go on", "job_id", id, "error", err)
-			err = setAside(ctx, tx, id, "made available", err)
+			setAsideIn(ctx, tx, log, id, "made available", err)
+			err = nil
 		}
 		if err != nil {
 			return nil, err

@@ -64,7 +64,7 @@ func (k *Keeper) giveBackAll(ctx context.Context, dead living) (quarantined int,
 			if err != nil || len(hand) == 0 {
 				return err
 			}
-			return giveBack(ctx, tx, dead, hand, died)
+			return k.giveBack(ctx, tx, dead, hand, died)
 		})
 		if err != nil {
 			if pgErr := (*pgconn.PgError)(nil); k.atOnce > 1 && (ctx.Err() != nil || errors.As(err, &pgErr) && pgErr.Code == "57014") {
@@ -274,7 +274,7 @@ var (
 
 // giveBack gives back what can be, in a transaction of the caller's; a row that cannot
 // be available again (aside.go) is set aside.
-func giveBack(ctx context.Context, tx pgx.Tx, from living, hand []inHand, why loss) error {
+func (k *Keeper) giveBack(ctx context.Context, tx pgx.Tx, from living, hand []inHand, why loss) error {
 	err := giveBackRows(ctx, tx, from, hand, why)
 	if !oddRow(err) || tryPlain(ctx, tx, "running", "default", func(tx pgx.Tx, id int64) error {
 		return giveBackRows(ctx, tx, from, []inHand{{id: id}}, why)
@@ -284,9 +284,8 @@ func giveBack(ctx context.Context, tx pgx.Tx, from living, hand []inHand, why lo
 	for i := range hand {
 		err := giveBackRows(ctx, tx, from, hand[i:i+1], why)
 		if oddRow(err) {
-			err = setAside(ctx, tx, hand[i].id, "given back", err)
-		}
-		if err != nil {
+			setAsideIn(ctx, tx, k.cfg.Logger, hand[i].id, "given back", err)
+		} else if err != nil {
 			return err
 		}
 	}

@@ -45,6 +45,16 @@ func Cancelling(ctx context.Context, pool *pgxpool.Pool, id int64, token string)
 	return &row, nil
 }
 
+const aliveSQL = `SELECT EXISTS (SELECT FROM headgate.workers WHERE incarnation::text = split_part($1::text, ':', 1) AND reaped_at IS NULL AND ended_at IS NULL)`
+
+// Alive says whether the worker that claimed under a token has not been declared dead.
+func Alive(ctx context.Context, pool *pgxpool.Pool, token string) (alive bool, err error) {
+	if err := pool.QueryRow(ctx, aliveSQL, token).Scan(&alive); err != nil {
+		return false, fmt.Errorf("looking for the worker of a job that is being cancelled: %w", err)
+	}
+	return alive, nil
+}
+
 // endCancellingSQL ends it. The claim's token becomes void: an end that its worker
 // writes after all must not find it.
 const endCancellingSQL = `

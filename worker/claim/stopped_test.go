@@ -222,6 +222,34 @@ func TestALockedRowDelaysItsOwnEndOnly(t *testing.T) {
 	require.Equal(t, 20, f.number(completedJobs))
 }
 
+// A worker that stops waits for the end of an attempt whose row somebody has locked: the
+// attempt would else be made once more.
+func TestStopWaitsForEndsOfLockedRows(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1, 1)
+	ctx := context.Background()
+	p := f.process(5, "a")
+	k := f.keeper(p, time.Hour)
+	require.NoError(t, k.Start(ctx))
+	f.exec(addJobs, 1, "a", 1, 1)
+	rows := p.claim(ctx, 1)
+	locked := f.hold(`SELECT FROM river_job WHERE id = $1 FOR UPDATE`, rows[0].ID)
+	_, err := p.endThroughPilot(ctx, rows)
+	require.NoError(t, err)
+	stopped := make(chan error, 1)
+	go func() { stopped <- k.Stop(ctx) }()
+	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	select {
+	case err := <-stopped:
+		t.Fatalf("it has stopped before the end was written: %v", err)
+	case <-short.Done():
+	}
+	require.NoError(t, locked.Rollback(ctx))
+	require.NoError(t, <-stopped)
+	require.Equal(t, 1, f.number(completedJobs))
+}
+
 // What another River client left running goes back when nobody can be at it any more.
 func TestRowsOfAnotherClientAreRescued(t *testing.T) {
 	t.Parallel()

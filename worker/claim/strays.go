@@ -49,7 +49,7 @@ func (k *Keeper) returnStrays(ctx context.Context, now time.Time) error {
 		if given = len(hand); err != nil || given == 0 {
 			return err
 		}
-		return giveBack(ctx, tx, living{worker: k.cfg.Worker}, hand, strayed)
+		return k.giveBack(ctx, tx, living{worker: k.cfg.Worker}, hand, strayed)
 	})
 	if err != nil {
 		return fmt.Errorf("giving back %d jobs whose claim or end was lost: %w", len(lost), err)

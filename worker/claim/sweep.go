@@ -72,6 +72,11 @@ ON CONFLICT DO NOTHING`
 DELETE FROM headgate.wakeups WHERE ctid = ANY (ARRAY(SELECT ctid FROM headgate.wakeups WHERE queue <> ALL ($1::text[]) LIMIT 100000))`
 )
 
+// forgetQueuesSQL takes names out of the list of which no row has waited for an hour.
+const forgetQueuesSQL = `
+DELETE FROM headgate.unserved_queues u
+WHERE since < now() - interval '1 hour' AND NOT EXISTS (SELECT FROM river_job j WHERE j.state = 'available' AND j.queue = u.queue)`
+
 // keepFloorsSQL says that who takes wake-ups away knows of floors.
 const keepFloorsSQL = `SELECT set_config('headgate.floors', 'kept', true)`
 
@@ -89,11 +94,16 @@ func sweepQueues(ctx context.Context, tx pgx.Tx) (served []string, err error) {
 			return nil, err
 		}
 	}
-	return served, nil
+	_, err = tx.Exec(ctx, forgetQueuesSQL)
+	return served, err
 }
 
-// waitSweepSQL waits for a sweep that is under way.
-const waitSweepSQL = `SELECT pg_advisory_xact_lock(4738, 0)`
+// waitSweepSQL waits for a sweep that is under way: longer than one may take whose
+// process has stopped.
+const waitSweepSQL = `SELECT set_config('lock_timeout', '10s', true), pg_advisory_xact_lock(4738, 0)`
+
+// manyUnservedSQL says that the list of such queues is full, so that one may be missing.
+const manyUnservedSQL = `SELECT count(*) >= 1000 FROM headgate.unserved_queues`
 
 // beginQueue starts a queue's clock, and the queue's service if nobody has served it: it
 // wakes what has come meanwhile. A sweep that is under way may not have seen this
@@ -106,8 +116,12 @@ func beginQueue(ctx context.Context, pool *pgxpool.Pool, queue string) error {
 		if _, err := tx.Exec(ctx, beginQueueSQL, queue); err != nil {
 			return err
 		}
+		var full bool
+		if err := tx.QueryRow(ctx, manyUnservedSQL).Scan(&full); err != nil {
+			return err
+		}
 		listed, err := tx.Exec(ctx, listServedSQL, []string{queue})
-		if err == nil && listed.RowsAffected() > 0 {
+		if err == nil && (full || listed.RowsAffected() > 0) {
 			_, err = tx.Exec(ctx, wakeForgottenSQL, []string{queue})
 		}
 		return err

@@ -29,7 +29,7 @@ CROSS JOIN LATERAL (
         SELECT id, priority, scheduled_at FROM river_job
         WHERE state = 'available' AND queue = $1 AND headgate.lane(metadata) = t.lane AND kind = k.kind AND priority = f.priority::smallint
           AND (scheduled_at, id) >= ((f.place->>0)::timestamptz, (f.place->>1)::bigint)
-          AND scheduled_at <= coalesce($4::timestamptz, (SELECT clock_timestamp()))
+          AND scheduled_at <= coalesce($4::timestamptz, (SELECT clock_timestamp())) AND id <> ALL ($5::bigint[])
         ORDER BY scheduled_at, id
         LIMIT k.most
     ) one
@@ -103,7 +103,7 @@ func (c *claimer) find(ctx context.Context, db querier, turns []turn, want int, 
 	if err != nil {
 		return nil, err
 	}
-	rows, err := db.Query(ctx, findSQL, c.queue, list, want, now)
+	rows, err := db.Query(ctx, findSQL, c.queue, list, want, now, append([]int64{}, c.leftOut...))
 	if err != nil {
 		return nil, fmt.Errorf("looking for jobs to claim: %w", err)
 	}
