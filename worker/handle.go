@@ -39,6 +39,7 @@ type attempt struct {
 	handling *atomic.Bool             // while the handler, and none of our own code, is at work
 	resolved *atomic.Pointer[whereTo] // once that is known
 	called   bool                     // the handler has begun
+	unproven bool                     // its class says something of the server that the worker's own probe does not find
 
 	recovered bool   // the ledger said that it was done before
 	trace     string // of a panic
@@ -63,7 +64,7 @@ func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) err
 	}
 	err = a.conclude(ctx, err)
 	end := a.verdict(ctx, err)
-	if a.kind.form != noConn { // which never speaks about a database
+	if a.kind.form != noConn && !a.unproven { // which never speaks about a database
 		w.judge(ctx, a.place, end)
 	}
 	if end.held != nil || a.meta.Held != nil {

@@ -133,6 +133,10 @@ func (a *attempt) classOfStatement(ctx context.Context, said *pgconn.PgError) jo
 		if a.w.confirms(ctx, a.place, jobs.ClassDiskFull) {
 			return jobs.ClassDiskFull
 		}
+		// A tablespace of the job's own may be full while the probe's is not.
+		if a.unproven = said.Routine != "exec_stmt_raise"; a.unproven {
+			return jobs.ClassDiskFull
+		}
 	}
 	return jobs.ClassJobError
 }
