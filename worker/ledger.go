@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -292,7 +293,7 @@ func (a *attempt) ask(ctx context.Context) error {
 	var state found
 	var result []byte
 	err := a.w.pools.With(ctx, a.place, func(ctx context.Context, conn *tenantdb.Conn) error {
-		err := open(ctx, conn, "BEGIN", probe, []any{a.place.OrgID, a.meta.UID, a.w.cfg.LockTimeout.Milliseconds(), probeIdle.Milliseconds()}, &state, &result)
+		err := open(ctx, conn, "BEGIN", probe, []any{a.place.OrgID, a.meta.UID, a.w.cfg.LockTimeout.Milliseconds(), strconv.FormatInt(probeIdle.Milliseconds(), 10)}, &state, &result)
 		if err == nil {
 			_, err = conn.Exec(ctx, "ROLLBACK") // the probe's row must not stay
 		}
