@@ -85,3 +85,36 @@ CREATE TRIGGER poison BEFORE UPDATE ON river_job FOR EACH ROW WHEN (` + c.when +
 		})
 	}
 }
+
+// A job of a kind that has no ledger, and that is at work in a living worker, is that
+// worker's to end, also when somebody has wanted it cancelled for long.
+func TestATombstoneLeavesALivingWorkersJobToIt(t *testing.T) {
+	t.Parallel()
+	env, _, _ := acme(t)
+	ctx := context.Background()
+	began, release := make(chan struct{}, 1), make(chan struct{})
+	cfg := env.Config()
+	cfg.StuckAfter = time.Hour
+	env.Work(&cfg, func(w *worker.Worker) {
+		worker.NoConn(w, func(context.Context, *jobs.Job[CallingOut]) error {
+			began <- struct{}{}
+			<-release // it calls somebody, whatever its context says
+			return nil
+		})
+	})
+	job, err := env.Client.Enqueue(ctx, "acme", CallingOut{}, nil)
+	require.NoError(t, err)
+	receive(t, began)
+	_, err = env.Client.Cancel(ctx, job.UID, nil)
+	require.NoError(t, err)
+	_, err = env.Pool.Exec(ctx, `UPDATE river_job SET metadata = jsonb_set(metadata, '{cancel_request,at}', to_jsonb(now() - interval '2 minutes')) WHERE id = $1`, job.ID)
+	require.NoError(t, err)
+	result, err := env.Client.Cancel(ctx, job.UID, nil)
+	require.NoError(t, err)
+	require.Equal(t, jobs.Succeeded, env.Wait(result.Tombstone).State)
+	after, err := env.Client.Job(ctx, job.UID)
+	require.NoError(t, err)
+	require.Equal(t, "cancelling", after.State)
+	close(release)
+	require.Equal(t, jobs.Succeeded, env.Wait(job.UID).State)
+}

@@ -227,7 +227,7 @@ func (a *attempt) bury(ctx context.Context) error {
 	if row == nil || err != nil {
 		return err // it has ended, or another attempt at it has begun and settles it
 	}
-	if k := a.w.kinds[row.Kind]; k != nil && !k.keepsLedger() {
+	if k := a.w.kinds[row.Kind]; k != nil && k.form == noConn {
 		alive, err := claim.Alive(ctx, a.w.cfg.Pool, stone.Token)
 		if alive || err != nil {
 			return err // no ledger can say what its worker is doing: the row is that worker's to end
