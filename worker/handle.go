@@ -39,6 +39,7 @@ type attempt struct {
 	handling *atomic.Bool             // while the handler, and none of our own code, is at work
 	resolved *atomic.Pointer[whereTo] // once that is known
 	called   bool                     // the handler has begun
+	wanted   bool                     // somebody has cancelled it; read once, so that two rules judge one fact
 	unproven bool                     // its class says something of the server that the worker's own probe does not find
 
 	recovered bool   // the ledger said that it was done before

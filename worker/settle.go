@@ -13,6 +13,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/claim"
+	"github.com/headgate/headgate/worker/internal/fault"
 	"github.com/headgate/headgate/worker/tenantdb"
 )
 
@@ -85,13 +86,13 @@ func (a *attempt) mayBeDone() bool {
 func (a *attempt) conclude(ctx context.Context, err error) error {
 	var own *jobs.CancelError
 	byHandler := errors.As(err, &own)
-	wanted := errors.Is(context.Cause(ctx), rivertype.ErrJobCancelledRemotely)
+	a.wanted = errors.Is(context.Cause(ctx), rivertype.ErrJobCancelledRemotely)
 	switch {
 	case err == nil:
 		return nil
 	case a.settling, a.meta.OpenSince != 0 && a.kind.keepsLedger() && !a.called && classOf(err) == classGone:
 		return a.unsettled(err)
-	case !wanted && !byHandler, a.closed(), byHandler && (a.meta.OpenSince == 0 || a.place.DatabaseID == ""):
+	case !a.wanted && !byHandler, a.closed(), byHandler && (a.meta.OpenSince == 0 || a.place.DatabaseID == ""):
 		return err // a handler knows what it has done
 	case a.place.DatabaseID == "":
 		return &unsettledError{err}
@@ -128,6 +129,7 @@ const tombstoneJob = `SELECT state, result FROM headgate.tombstone($1, $2, '', $
 func (a *attempt) askTombstone(ctx context.Context, uid string) (state found, result []byte, err error) {
 	err = a.w.pools.With(ctx, a.place, func(ctx context.Context, conn *tenantdb.Conn) error {
 		return lost(conn.Conn, pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+			defer fault.Point(fault.Entombed)
 			return tx.QueryRow(ctx, tombstoneJob, a.place.OrgID, uid, a.lockTimeout().Milliseconds()).Scan(&state, &result)
 		}))
 	})

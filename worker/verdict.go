@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/riverqueue/river"
-	"github.com/riverqueue/river/rivertype"
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/guard"
@@ -46,7 +45,7 @@ func (a *attempt) verdict(ctx context.Context, err error) verdict {
 		return verdict{state: jobs.Cancelled, class: cmp.Or(publicClass[class], class), err: err}
 	case errors.Is(err, errUnsafe):
 		return verdict{state: jobs.Cancelled, class: jobs.ClassUnsafe, err: err}
-	case errors.Is(context.Cause(ctx), rivertype.ErrJobCancelledRemotely):
+	case a.wanted:
 		return verdict{state: jobs.Cancelled, err: errors.New("cancelled while it ran")}
 	case errors.Is(context.Cause(ctx), errFenced):
 		return verdict{state: jobs.Snoozed, class: jobs.ClassInterrupted, err: errFenced}

@@ -9,7 +9,7 @@
 // one transaction only, so that it works behind a pooler in transaction mode.
 //
 // The weakness: Postgres takes neither limit into account while a COPY waits for
-// its client's data.
+// its client's data. So COPY is only in transactions that keep nobody else waiting.
 package central
 
 import (

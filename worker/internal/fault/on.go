@@ -7,12 +7,15 @@ import (
 	"syscall"
 )
 
-var at = os.Getenv("HEADGATE_CRASH_AT")
+var crash, stop = os.Getenv("HEADGATE_CRASH_AT"), os.Getenv("HEADGATE_STOP_AT")
 
 // Point kills the process, without a word to anybody, if it is the step that
-// HEADGATE_CRASH_AT names.
+// HEADGATE_CRASH_AT names, and stops the process if HEADGATE_STOP_AT names the step.
 func Point(name string) {
-	if name == at {
+	if name == stop {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+	}
+	if name == crash {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // a process may always signal itself
 		select {}
 	}
