@@ -49,6 +49,26 @@ func TestAddTenant(t *testing.T) {
 	require.Equal(t, least, got)
 }
 
+// What nobody could read is refused where it is written, past this package too: one such
+// row would stop every list of tenants.
+func TestALabelThatIsNoText(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.addServer(t)
+	b.addTenant(t, "acme")
+	for _, labels := range []string{`{"n": 1}`, `{"n": null}`, `{"a": "b", "n": ["x"]}`, `{"n": {}}`, `[]`} {
+		_, err := b.pool.Exec(t.Context(), "UPDATE headgate.tenants SET labels = $1", labels)
+		var refused *pgconn.PgError
+		require.ErrorAs(t, err, &refused, labels)
+		require.Equal(t, "23514", refused.Code, labels)
+	}
+	_, err := b.pool.Exec(t.Context(), `UPDATE headgate.tenants SET labels = '{"n": "1", "": ""}'`)
+	require.NoError(t, err)
+	tenants, err := b.Tenants(t.Context(), catalog.TenantFilter{})
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"n": "1", "": ""}, tenants[0].Labels)
+}
+
 // The number of a tenant that is gone marks its rows in shared tables still: it
 // is not given out again. Nor is one that came in past this package.
 func TestOrgIDsAreNotGivenTwice(t *testing.T) {
