@@ -24,13 +24,19 @@ type bankTenant struct {
 // newBank makes 20 tenants: 16 in two shared databases, 4 in their own.
 func newBank(t *testing.T) (env *jobstest.Env, tenants []bankTenant) {
 	t.Helper()
+	return newBankOf(t, make([]string, 6))
+}
+
+// newBankOf is newBank with the encodings of its databases; "" is the server's.
+func newBankOf(t *testing.T, encodings []string) (env *jobstest.Env, tenants []bankTenant) {
+	t.Helper()
 	env = jobstest.New(t)
 	for d := range 6 {
 		kind, n := "dedicated", 1
 		if d < 2 {
 			kind, n = "shared", 8
 		}
-		db := env.Database(fmt.Sprintf("bank-%d", d), jobstest.DatabaseOpts{Kind: kind, Schema: schema})
+		db := env.Database(fmt.Sprintf("bank-%d", d), jobstest.DatabaseOpts{Kind: kind, Schema: schema, Encoding: encodings[d]})
 		for range n {
 			tenant := env.Tenant(fmt.Sprintf("t%d", len(tenants)), db.Name)
 			open(t, db, tenant.OrgID, 10)

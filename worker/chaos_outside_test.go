@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -24,27 +23,22 @@ import (
 type variation struct{ name, value string }
 
 // variations are met by every run of the chaos from outside, each by some databases.
-// HEADGATE_VARIATIONS=all adds those of strangeVariations.
 var variations = []variation{
 	{"datestyle", "SQL, DMY"}, {"intervalstyle", "sql_standard"}, {"bytea_output", "escape"}, {"extra_float_digits", "0"},
 	{"timezone", "Pacific/Kiritimati"}, {"lock_timeout", "8s"}, {"statement_timeout", "30s"}, {"idle_in_transaction_session_timeout", "20s"},
 	{"transform_null_equals", "on"}, {"plan_cache_mode", "force_generic_plan"}, {"default_transaction_deferrable", "on"}, {"client_encoding", "LATIN1"},
-}
-
-// strangeVariations decide what a transaction sees and whether it must be repeated.
-var strangeVariations = []variation{
 	{"default_transaction_isolation", "repeatable read"}, {"default_transaction_isolation", "serializable"}, {"standard_conforming_strings", "off"},
 }
+
+// encodings are those of which a tenant's database has one; "" is UTF8.
+var encodings = []string{"", "LATIN1", "WIN1252", "EUC_JP", "SQL_ASCII"}
 
 // vary gives each database a third of the variations, by chance.
 func vary(t *testing.T, env *jobstest.Env, tenants []bankTenant, chance *rand.Rand) {
 	t.Helper()
 	var central string
 	require.NoError(t, env.Pool.QueryRow(context.Background(), `SELECT current_database()`).Scan(&central))
-	list, databases := slices.Clone(variations), []string{central}
-	if os.Getenv("HEADGATE_VARIATIONS") == "all" {
-		list = append(list, strangeVariations...)
-	}
+	databases := []string{central}
 	for _, bt := range tenants {
 		if name := bt.db.Job.Database; !slices.Contains(databases, name) {
 			databases = append(databases, name)
@@ -52,7 +46,7 @@ func vary(t *testing.T, env *jobstest.Env, tenants []bankTenant, chance *rand.Ra
 	}
 	for _, name := range databases {
 		said := ""
-		for _, v := range list {
+		for _, v := range variations {
 			if chance.IntN(3) > 0 || name == central && v.name == "client_encoding" { // which an application's pool is refused with
 				continue
 			}
@@ -214,8 +208,13 @@ func (o *outsider) endSession(ctx context.Context) error {
 func (c chaos) runFromOutside(t *testing.T, every time.Duration) {
 	t.Helper()
 	ctx, seed := context.Background(), seedOf(t)
-	env, tenants := newBank(t)
-	vary(t, env, tenants, rand.New(rand.NewPCG(seed, 3)))
+	chance, of := rand.New(rand.NewPCG(seed, 3)), make([]string, 6)
+	for i := range of {
+		of[i] = encodings[chance.IntN(len(encodings))]
+	}
+	t.Logf("encodings of the tenants' databases: %q", of)
+	env, tenants := newBankOf(t, of)
+	vary(t, env, tenants, chance)
 	_, err := env.Catalog.SetBudget(ctx, jobstest.Server, 150)
 	require.NoError(t, err)
 	for _, bt := range tenants[:limited] {
