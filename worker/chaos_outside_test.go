@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
@@ -171,16 +172,24 @@ func (o *outsider) month(ctx context.Context, i int) error {
 	o.aged[i] = true
 	bt := o.tenants[i]
 	for _, sql := range []string{monthPasses.waiting, monthPasses.running} {
-		if _, err := o.env.Pool.Exec(ctx, sql, bt.tenant.ID); err != nil {
+		if err := committed(ctx, o.env.Pool, sql, bt.tenant.ID); err != nil {
 			return fmt.Errorf("a month passes: %w", err)
 		}
 	}
 	for _, sql := range []string{monthPasses.ledger, monthPasses.forget} {
-		if _, err := bt.db.Pool.Exec(ctx, sql, bt.tenant.OrgID); err != nil {
+		if err := committed(ctx, bt.db.Pool, sql, bt.tenant.OrgID); err != nil {
 			return fmt.Errorf("a month passes: %w", err)
 		}
 	}
 	return nil
+}
+
+// committed runs a statement at READ COMMITTED, whatever the database's default is.
+func committed(ctx context.Context, pool *pgxpool.Pool, sql string, args ...any) error {
+	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, sql, args...)
+		return err
+	})
 }
 
 // endOne leaves young sessions in the central database alone: without them a worker does
