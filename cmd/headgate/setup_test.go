@@ -103,7 +103,7 @@ func endless(t *testing.T) io.Reader {
 func (c *cli) runWith(ctx context.Context, stdin io.Reader, args ...string) result {
 	c.t.Helper()
 	var out, err bytes.Buffer
-	ctx, cancel := context.WithTimeout(ctx, 50*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute) // slow and busy machines too
 	defer cancel()
 	r := result{code: run(ctx, args, stdin, &out, &err, c.environ)}
 	r.out, r.err = out.String(), err.String()
