@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/bits"
+	"regexp"
 	"testing"
 	"time"
 
@@ -99,9 +100,15 @@ func TestAServerThatIsAwayForLong(t *testing.T) {
 	require.LessOrEqual(t, len(job.Attempts), bits.Len(uint(job.Held.Times))+1)
 	require.Equal(t, jobs.ClassInterrupted, job.Held.Class)
 	require.Zero(t, job.Held.Begun)
-	facts, err := env.Client.Explain(ctx, r.UID)
-	require.NoError(t, err)
-	require.Regexp(t, `its last \d+ attempts ended as interrupted, since 20.* UTC, and used none`, fmt.Sprint(facts))
+	said := regexp.MustCompile(`its last \d+ attempts ended as interrupted, since 20.* UTC, and used none`)
+	for deadline := time.Now().Add(30 * time.Second); ; { // now and then it is running
+		facts, err := env.Client.Explain(ctx, r.UID)
+		require.NoError(t, err)
+		if said.MatchString(fmt.Sprint(facts)) {
+			break
+		}
+		require.True(t, time.Now().Before(deadline), "%+v", facts)
+	}
 	rename("begin_nothing", "begin_job")
 	done := env.Wait(r.UID)
 	require.Equal(t, jobs.Succeeded, done.State, done.Message)
