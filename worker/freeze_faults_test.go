@@ -333,7 +333,7 @@ func TestFaultsFreezing(t *testing.T) {
 		frozen := startFreezer(t, env, fmt.Sprintf("frozen-%d", i), tenants, at)
 		meets := func(within time.Duration) bool {
 			for deadline := time.Now().Add(within); !stopped(t, frozen) && time.Now().Before(deadline); pause(t, 500*time.Millisecond) {
-				ghost(t, env, tenants[i%len(tenants)]) // something to reap
+				ghost(t, env, tenants[i%len(tenants)])                                        // something to reap
 				_, err := env.Client.Cancel(ctx, ghost(t, env, tenants[i%len(tenants)]), nil) // and to settle
 				require.True(t, err == nil || errors.Is(err, orchestrator.ErrJobFinished), "%v", err)
 			}
