@@ -77,9 +77,6 @@ type outsider struct {
 // month passes, since their ledger's times tell what ran at once.
 const maxRunning, limited = 2, 2
 
-// victimName is the name of the victims' sessions in the central database.
-const victimName = "victim"
-
 func (o *outsider) run(t *testing.T, every time.Duration, over *atomic.Bool) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -192,12 +189,12 @@ func committed(ctx context.Context, pool *pgxpool.Pool, sql string, args ...any)
 	})
 }
 
-// endOne leaves young sessions in the central database alone: without them a worker does
-// not start, and says so.
+// endOne leaves the central sessions of a worker that has only just started alone:
+// without them a worker does not start, and says so.
 const endOne = `
 SELECT count(pg_terminate_backend(pid)) FROM (
     SELECT pid FROM pg_stat_activity
-    WHERE datname = $1 AND (application_name = $2 AND backend_start < now() - interval '4 seconds' OR usename = $3) ORDER BY random() LIMIT 1) s`
+    WHERE datname = $1 AND (usename = $2 OR application_name IN (SELECT worker FROM headgate.workers WHERE beats > 1 AND worker LIKE 'victim-%')) ORDER BY random() LIMIT 1) s`
 
 // endSession ends a session of a victim's, in a tenant's database or the central one.
 func (o *outsider) endSession(ctx context.Context) error {
@@ -207,7 +204,7 @@ func (o *outsider) endSession(ctx context.Context) error {
 		name, role = bt.db.Job.Database, bt.db.Job.User
 	}
 	var n int
-	err := o.env.Pool.QueryRow(ctx, endOne, name, victimName, role).Scan(&n)
+	err := o.env.Pool.QueryRow(ctx, endOne, name, role).Scan(&n)
 	o.counts["sessions ended"] += n
 	return err
 }
@@ -230,7 +227,7 @@ func (c chaos) runFromOutside(t *testing.T, every time.Duration) {
 		_, err := env.Pool.Exec(ctx, `INSERT INTO headgate.tenant_limits (tenant_id, max_running) VALUES ($1, $2)`, bt.tenant.ID, maxRunning)
 		require.NoError(t, err)
 	}
-	c.more = []string{envVictimURL + "=" + env.URL + "&application_name=" + victimName}
+	c.named = true
 	cfg := withQueue(env.Config(), "survivor")
 	cfg.Logger = quietLogger()
 	env.Work(ptr(beatEvery(cfg, c.beat)), func(w *worker.Worker) { registerVictimKinds(w, func(string) {}) })

@@ -26,6 +26,7 @@ type chaos struct {
 	workers  int
 	survivor bool     // one more, in this process, leads the queue's maintenance and works nothing
 	more     []string // of the workers' environment
+	named    bool     // their central sessions have their IDs as application_name
 
 	jobs      int           // how many transfers, at least
 	pace      time.Duration // between two of them
@@ -105,7 +106,11 @@ func (c chaos) strike(t *testing.T, env *jobstest.Env, chance *rand.Rand, accept
 	t.Helper()
 	victims := make([]*victim, c.workers)
 	start := func(i int) {
-		victims[i] = newVictim(t, env, fmt.Sprintf("victim-%d", len(all)), c.beat, c.more...)
+		id, more := fmt.Sprintf("victim-%d", len(all)), c.more
+		if c.named {
+			more = append(slices.Clone(more), envVictimURL+"="+env.URL+"&application_name="+id)
+		}
+		victims[i] = newVictim(t, env, id, c.beat, more...)
 		all = append(all, victims[i])
 	}
 	for i := range victims {
