@@ -260,7 +260,7 @@ type final struct {
 const finalStates = `
 SELECT j.metadata->>'job_uid', j.state::text, coalesce(o.state, ''), coalesce(o.class, '')
 FROM river_job j
-LEFT JOIN LATERAL (SELECT state, class FROM headgate.outcomes o WHERE o.job_uid::text = j.metadata->>'job_uid' AND o.state <> 'snoozed' AND o.state <> 'failed'
+LEFT JOIN LATERAL (SELECT state, class FROM headgate.outcomes o WHERE o.job_uid = (j.metadata->>'job_uid')::uuid AND o.state <> 'snoozed' AND o.state <> 'failed'
                    ORDER BY ended_at DESC, id DESC LIMIT 1) o ON true
 WHERE j.kind = 'slow-transfer'`
 
@@ -355,7 +355,7 @@ func (o *outsider) overlap(t *testing.T, list map[string]order) (most int) {
 	ctx := context.Background()
 	rows, err := o.env.Pool.Query(ctx, `
 SELECT metadata->>'job_uid', (args->>'ms')::int FROM river_job j
-WHERE kind = 'slow-transfer' AND NOT EXISTS (SELECT FROM headgate.outcomes o WHERE o.job_uid::text = j.metadata->>'job_uid' AND o.state = 'snoozed')`)
+WHERE kind = 'slow-transfer' AND NOT EXISTS (SELECT FROM headgate.outcomes o WHERE o.job_uid = (j.metadata->>'job_uid')::uuid AND o.state = 'snoozed')`)
 	require.NoError(t, err)
 	took := map[string]int{}
 	var uid string
