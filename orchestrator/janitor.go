@@ -65,6 +65,7 @@ type Janitor struct {
 	// Of the loop alone.
 	last     map[string]time.Time // when what is done each PruneEvery was done
 	compared string               // the tenant that reconcile has come to
+	buried   int64                // the row that buryCancelled has come to
 
 	mu   sync.Mutex
 	stop context.CancelFunc

@@ -51,6 +51,7 @@ type Scheduler struct {
 
 	behind atomic.Pointer[mark] // where a backlog is being worked off
 	size   *batchSize
+	looked time.Time // when it looked for sessions whose clients have stopped; of the loop alone
 
 	mu   sync.Mutex
 	stop context.CancelFunc
@@ -167,9 +168,31 @@ func (s *Scheduler) fireDue(ctx context.Context) (handled int, wait time.Duratio
 		return n, 0, nil
 	case n == 0 && behind != nil:
 		return s.fireDue(ctx) // from the beginning
+	case n == 0:
+		return 0, busyWait, s.endSilent(ctx)
 	default:
 		return n, busyWait, nil
 	}
+}
+
+// endSilentSQL ends the sessions of processes that stopped while an answer was on its
+// way to them: no limit of a transaction's counts that wait.
+const endSilentSQL = `SELECT headgate.end_silent_clients()`
+
+// endSilent does so where something is due and others have it, every few seconds.
+func (s *Scheduler) endSilent(ctx context.Context) error {
+	if time.Since(s.looked) < 3*time.Second {
+		return nil
+	}
+	s.looked = time.Now()
+	var ended int
+	if err := s.client.pool.QueryRow(ctx, endSilentSQL).Scan(&ended); err != nil {
+		return fmt.Errorf("ending sessions whose clients have stopped: %w", err)
+	}
+	if ended > 0 {
+		s.client.log.WarnContext(ctx, "ended sessions that held schedules and did not read their answers", "sessions", ended)
+	}
+	return nil
 }
 
 // failed is for a batch of which nothing was stored. Nobody knows which of its

@@ -110,9 +110,10 @@ func (j *Janitor) deleteWorkers(ctx context.Context, swept *Swept) error {
 
 // selectCancelling finds the jobs that are being cancelled, whether they run or wait
 // for their ledger to be asked, by the partial index on them. How long ago that was is compared in Go: what
-// another client wrote into the metadata may not be a time.
+// another client wrote into the metadata may not be a time. Rows that get no tombstone
+// stay as they are, so each pass goes on behind the last row of the one before ($2).
 const selectCancelling = rowColumns + `
-WHERE finalized_at IS NULL AND metadata ? 'cancel_attempted_at' AND NOT metadata ? 'tombstone_uid'
+WHERE id > $2 AND finalized_at IS NULL AND metadata ? 'cancel_attempted_at' AND NOT metadata ? 'tombstone_uid'
 ORDER BY id
 LIMIT $1
 FOR UPDATE SKIP LOCKED`
@@ -122,13 +123,16 @@ FOR UPDATE SKIP LOCKED`
 func (j *Janitor) buryCancelled(ctx context.Context, swept *Swept) error {
 	var failed []error
 	err := j.locked(ctx, "enqueueing tombstones for cancelled jobs", func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, selectCancelling, j.cfg.Batch)
+		rows, err := tx.Query(ctx, selectCancelling, j.cfg.Batch, j.buried)
 		if err != nil {
 			return err
 		}
 		cancelling, err := pgx.CollectRows(rows, scanRow)
 		if err != nil {
 			return err
+		}
+		if j.buried = 0; len(cancelling) == j.cfg.Batch {
+			j.buried = cancelling[len(cancelling)-1].id
 		}
 		for i := range cancelling {
 			r := &cancelling[i]

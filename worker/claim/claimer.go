@@ -2,6 +2,7 @@ package claim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -114,6 +115,9 @@ func (c *claimer) tryClaim(ctx context.Context, params *riverdriver.JobGetAvaila
 	if err != nil {
 		c.lease.hand.restore(c.queue, paid)
 		c.desk.letGo() // the pool closes one that is in a transaction, and the turn ends with it
+		if lockedOut(err) {
+			err = errors.Join(err, endSilent(ctx, c.pool, c.log))
+		}
 		return c.without(ctx, params, err)
 	}
 	// In hand before the turn is over: this process's claim for another queue would

@@ -260,7 +260,14 @@ var backStates = []string{string(rivertype.JobStateAvailable), string(rivertype.
 // a job while it runs, River ends it as cancelled whatever its worker returned, also
 // where that is not known yet.
 func (e *end) goBack(in time.Duration) {
-	if e.state != string(rivertype.JobStateCancelled) || !e.settling || e.outcome == nil {
+	if e.state != string(rivertype.JobStateCancelled) || e.outcome == nil {
+		return
+	}
+	if e.outcome.State == jobs.Discarded { // its last attempt had failed before the wish came
+		e.state = string(rivertype.JobStateDiscarded)
+		return
+	}
+	if !e.settling {
 		return
 	}
 	switch e.outcome.State {

@@ -2,6 +2,8 @@ package claim
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -28,6 +30,22 @@ const (
 // for a lock for less than a transaction may idle: who holds it may have stopped.
 const beginSQL = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
 SET LOCAL idle_in_transaction_session_timeout = '3s'; SET LOCAL lock_timeout = '2s'`
+
+// endSilentSQL ends the sessions of processes that stopped while an answer was on its
+// way to them: no bound above counts that wait.
+const endSilentSQL = `SELECT headgate.end_silent_clients()`
+
+// endSilent does so and says what it did.
+func endSilent(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) error {
+	var ended int
+	if err := pool.QueryRow(ctx, endSilentSQL).Scan(&ended); err != nil {
+		return fmt.Errorf("ending sessions whose clients have stopped: %w", err)
+	}
+	if ended > 0 {
+		log.WarnContext(ctx, "ended sessions that held what others need and did not read their answers", "sessions", ended)
+	}
+	return nil
+}
 
 // inTx runs do in such a transaction.
 func inTx(ctx context.Context, pool *pgxpool.Pool, do func(tx pgx.Tx) error) error {

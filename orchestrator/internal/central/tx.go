@@ -9,7 +9,9 @@
 // one transaction only, so that it works behind a pooler in transaction mode.
 //
 // The weakness: Postgres takes neither limit into account while a COPY waits for
-// its client's data. So COPY is only in transactions that keep nobody else waiting.
+// its client's data, or an answer for its client to read it. So COPY is only in
+// transactions that keep nobody else waiting, and headgate.end_silent_clients ends
+// sessions that do not read.
 package central
 
 import (

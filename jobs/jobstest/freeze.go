@@ -1,0 +1,76 @@
+package jobstest
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// FreezeReading returns a pool whose connections stop reading, as those of a stopped
+// process do, when they have read 20 KiB of the answer to what contains statement.
+// stopped is closed when one has. All go on at the end of the test, and the pool is
+// closed.
+func FreezeReading(t testing.TB, like *pgxpool.Pool, statement string) (pool *pgxpool.Pool, stopped <-chan struct{}) {
+	t.Helper()
+	s := &stops{statement: []byte(statement), stopped: make(chan struct{}), thaw: make(chan struct{})}
+	cfg := like.Config().Copy()
+	dial := cfg.ConnConfig.DialFunc
+	cfg.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &stopping{Conn: conn, stops: s}, nil
+	}
+	pool, err := pgxpool.NewWithConfig(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		close(s.thaw)
+		pool.Close()
+	})
+	return pool, s.stopped
+}
+
+type stops struct {
+	statement     []byte
+	armed         atomic.Bool
+	once          sync.Once
+	stopped, thaw chan struct{}
+}
+
+type stopping struct {
+	net.Conn
+	*stops
+	read int // since the last write
+}
+
+func (c *stopping) Write(b []byte) (int, error) {
+	c.read = 0
+	if bytes.Contains(b, c.statement) {
+		c.armed.Store(true)
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *stopping) Read(b []byte) (int, error) {
+	if c.armed.Load() && c.read >= 20<<10 {
+		c.once.Do(func() { close(c.stopped) })
+		<-c.thaw
+	}
+	n, err := c.Conn.Read(b)
+	c.read += n
+	return n, err
+}
+
+// A process that is stopped has no deadlines.
+func (c *stopping) SetDeadline(time.Time) error      { return nil }
+func (c *stopping) SetReadDeadline(time.Time) error  { return nil }
+func (c *stopping) SetWriteDeadline(time.Time) error { return nil }
