@@ -65,7 +65,7 @@ type Janitor struct {
 	// Of the loop alone.
 	last     map[string]time.Time // when what is done each PruneEvery was done
 	compared string               // the tenant that reconcile has come to
-	buried   int64                // the row that buryCancelled has come to
+	buried   int64                // the row that buryCancelled has come to; beforeAll at first
 
 	mu   sync.Mutex
 	stop context.CancelFunc
@@ -106,7 +106,7 @@ func NewJanitor(client *Client, cfg JanitorConfig) (*Janitor, error) {
 	case cfg.Batch < 1:
 		return nil, fmt.Errorf("orchestrator.JanitorConfig.Batch is %d: give 1 or more", cfg.Batch)
 	}
-	return &Janitor{client: client, cfg: cfg, last: map[string]time.Time{}}, nil
+	return &Janitor{client: client, cfg: cfg, last: map[string]time.Time{}, buried: beforeAll}, nil
 }
 
 // Start runs the loop in the background, the first pass at once, and returns. A

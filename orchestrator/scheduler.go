@@ -169,24 +169,24 @@ func (s *Scheduler) fireDue(ctx context.Context) (handled int, wait time.Duratio
 	case n == 0 && behind != nil:
 		return s.fireDue(ctx) // from the beginning
 	case n == 0:
-		return 0, busyWait, s.endSilent(ctx)
+		return 0, busyWait, s.endStalled(ctx)
 	default:
 		return n, busyWait, nil
 	}
 }
 
-// endSilentSQL ends the sessions of processes that stopped while an answer was on its
+// endStalledSQL ends the sessions of processes that stopped while an answer was on its
 // way to them: no limit of a transaction's counts that wait.
-const endSilentSQL = `SELECT headgate.end_silent_clients()`
+const endStalledSQL = `SELECT headgate.end_stalled_sessions()`
 
-// endSilent does so where something is due and others have it, every few seconds.
-func (s *Scheduler) endSilent(ctx context.Context) error {
+// endStalled does so where something is due and others have it, every few seconds.
+func (s *Scheduler) endStalled(ctx context.Context) error {
 	if time.Since(s.looked) < 3*time.Second {
 		return nil
 	}
 	s.looked = time.Now()
 	var ended int
-	if err := s.client.pool.QueryRow(ctx, endSilentSQL).Scan(&ended); err != nil {
+	if err := s.client.pool.QueryRow(ctx, endStalledSQL).Scan(&ended); err != nil {
 		return fmt.Errorf("ending sessions whose clients have stopped: %w", err)
 	}
 	if ended > 0 {

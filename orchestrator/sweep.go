@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -109,14 +110,17 @@ func (j *Janitor) deleteWorkers(ctx context.Context, swept *Swept) error {
 }
 
 // selectCancelling finds the jobs that are being cancelled, whether they run or wait
-// for their ledger to be asked, by the partial index on them. How long ago that was is compared in Go: what
-// another client wrote into the metadata may not be a time. Rows that get no tombstone
+// for their ledger to be asked, by the partial index on them. How long ago that was is compared
+// in Go: what another client wrote into the metadata may not be a time. Rows that get no tombstone
 // stay as they are, so each pass goes on behind the last row of the one before ($2).
 const selectCancelling = rowColumns + `
 WHERE id > $2 AND finalized_at IS NULL AND metadata ? 'cancel_attempted_at' AND NOT metadata ? 'tombstone_uid'
 ORDER BY id
 LIMIT $1
 FOR UPDATE SKIP LOCKED`
+
+// beforeAll is below every row: an id that River did not give may be negative.
+const beforeAll = math.MinInt64
 
 // buryCancelled enqueues a tombstone for each job that has been cancelling for too
 // long.
@@ -131,7 +135,7 @@ func (j *Janitor) buryCancelled(ctx context.Context, swept *Swept) error {
 		if err != nil {
 			return err
 		}
-		if j.buried = 0; len(cancelling) == j.cfg.Batch {
+		if j.buried = beforeAll; len(cancelling) == j.cfg.Batch {
 			j.buried = cancelling[len(cancelling)-1].id
 		}
 		for i := range cancelling {

@@ -14,9 +14,9 @@ import (
 
 // FreezeReading returns a pool whose connections stop reading, as those of a stopped
 // process do, when they have read 20 KiB of the answer to what contains statement.
-// stopped is closed when one has. All go on at the end of the test, and the pool is
-// closed.
-func FreezeReading(t testing.TB, like *pgxpool.Pool, statement string) (pool *pgxpool.Pool, stopped <-chan struct{}) {
+// frozen returns when one has, and fails the test after a minute. All go on at the end of
+// the test, and the pool is closed.
+func FreezeReading(t testing.TB, like *pgxpool.Pool, statement string) (pool *pgxpool.Pool, frozen func()) {
 	t.Helper()
 	s := &stops{statement: []byte(statement), stopped: make(chan struct{}), thaw: make(chan struct{})}
 	cfg := like.Config().Copy()
@@ -36,7 +36,14 @@ func FreezeReading(t testing.TB, like *pgxpool.Pool, statement string) (pool *pg
 		close(s.thaw)
 		pool.Close()
 	})
-	return pool, s.stopped
+	return pool, func() {
+		t.Helper()
+		select {
+		case <-s.stopped:
+		case <-time.After(time.Minute):
+			t.Fatal("nothing stopped in a minute")
+		}
+	}
 }
 
 type stops struct {

@@ -116,7 +116,7 @@ func (c *claimer) tryClaim(ctx context.Context, params *riverdriver.JobGetAvaila
 		c.lease.hand.restore(c.queue, paid)
 		c.desk.letGo() // the pool closes one that is in a transaction, and the turn ends with it
 		if lockedOut(err) {
-			err = errors.Join(err, endSilent(ctx, c.pool, c.log))
+			err = errors.Join(err, endStalled(ctx, c.pool, c.log))
 		}
 		return c.without(ctx, params, err)
 	}

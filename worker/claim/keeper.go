@@ -199,7 +199,7 @@ func (k *Keeper) runOnce(ctx context.Context, now time.Time) (reaped []string, e
 		k.returnOrphans,
 		func(ctx context.Context) error { return k.cfg.Lease.republish(ctx, k.cfg.Pool) },
 		k.endLate,
-		func(ctx context.Context) error { return endSilent(ctx, k.cfg.Pool, k.cfg.Logger) },
+		func(ctx context.Context) error { return endStalled(ctx, k.cfg.Pool, k.cfg.Logger) },
 		func(ctx context.Context) error { _, err := k.rewrite(ctx); return err },
 	}
 	if k.passes <= 2 || k.passes%sweepEvery == 0 {

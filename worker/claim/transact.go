@@ -31,14 +31,14 @@ const (
 const beginSQL = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
 SET LOCAL idle_in_transaction_session_timeout = '3s'; SET LOCAL lock_timeout = '2s'`
 
-// endSilentSQL ends the sessions of processes that stopped while an answer was on its
+// endStalledSQL ends the sessions of processes that stopped while an answer was on its
 // way to them: no bound above counts that wait.
-const endSilentSQL = `SELECT headgate.end_silent_clients()`
+const endStalledSQL = `SELECT headgate.end_stalled_sessions()`
 
-// endSilent does so and says what it did.
-func endSilent(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) error {
+// endStalled does so and says what it did.
+func endStalled(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) error {
 	var ended int
-	if err := pool.QueryRow(ctx, endSilentSQL).Scan(&ended); err != nil {
+	if err := pool.QueryRow(ctx, endStalledSQL).Scan(&ended); err != nil {
 		return fmt.Errorf("ending sessions whose clients have stopped: %w", err)
 	}
 	if ended > 0 {

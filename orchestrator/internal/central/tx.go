@@ -10,7 +10,7 @@
 //
 // The weakness: Postgres takes neither limit into account while a COPY waits for
 // its client's data, or an answer for its client to read it. So COPY is only in
-// transactions that keep nobody else waiting, and headgate.end_silent_clients ends
+// transactions that keep nobody else waiting, and headgate.end_stalled_sessions ends
 // sessions that do not read.
 package central
 

@@ -2,21 +2,24 @@
 -- then waits for its client, and no timeout of Postgres's counts that wait: neither that of
 -- statements nor that of idle transactions. Its locks would stay until the process dies.
 --
--- This function ends the sessions of the caller's own role that wait so for 4 seconds and
--- hold what others need: an advisory lock, or rows of the queue or of Headgate's tables.
--- A COPY is left alone, because its client may take its time. Returns how many it ended.
-CREATE FUNCTION headgate.end_silent_clients() RETURNS int LANGUAGE sql VOLATILE SET search_path = pg_catalog AS $$
+-- This function ends the sessions of the caller's own role that have been at one statement
+-- for 4 seconds, wait for their client, and hold what others need: an advisory lock, or
+-- rows of the queue or of Headgate's tables. The statement must be one that writes or locks
+-- there: a transaction of the application's that has enqueued, and now reads a long answer
+-- of its own, is left alone. So is a COPY, because its client may take its time. Returns
+-- how many it ended.
+CREATE FUNCTION headgate.end_stalled_sessions() RETURNS int LANGUAGE sql VOLATILE SET search_path = pg_catalog AS $$
     SELECT count(*) FILTER (WHERE ended)::int FROM (
         SELECT pg_terminate_backend(a.pid) AS ended
         FROM pg_stat_activity a
         WHERE a.datname = current_database() AND a.usename = current_user AND a.pid <> pg_backend_pid()
           AND a.state = 'active' AND a.wait_event_type = 'Client' AND a.query_start < clock_timestamp() - interval '4 seconds'
-          AND a.query !~* '^\s*copy\s'
+          AND a.query ~* '(headgate[.]|river_job|-- name: Job)' AND a.query ~* '(insert|update|delete)' AND a.query !~* '^[[:space:]]*copy[[:space:]]'
           AND EXISTS (
             SELECT FROM pg_locks l
             WHERE l.pid = a.pid AND l.granted
               AND (l.locktype = 'advisory'
-                   OR l.locktype = 'relation' AND l.mode NOT IN ('AccessShareLock')
+                   OR l.locktype = 'relation' AND l.mode <> 'AccessShareLock'
                       AND l.relation IN (SELECT c.oid FROM pg_class c WHERE c.relname = 'river_job' OR c.relnamespace = 'headgate'::regnamespace)))
     ) e
 $$;
