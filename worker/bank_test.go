@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
@@ -145,4 +146,12 @@ func replay(t *testing.T, tenants []bankTenant, accepted map[string]order) {
 		require.NoError(t, err)
 		require.Equal(t, want, got, "accounts of tenant %s", bt.tenant.Slug)
 	}
+}
+
+// committed runs a statement at READ COMMITTED, whatever the database's default is.
+func committed(ctx context.Context, pool *pgxpool.Pool, sql string, args ...any) error {
+	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, sql, args...)
+		return err
+	})
 }

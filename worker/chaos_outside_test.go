@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
@@ -179,14 +178,6 @@ func (o *outsider) month(ctx context.Context, i int) error {
 		}
 	}
 	return nil
-}
-
-// committed runs a statement at READ COMMITTED, whatever the database's default is.
-func committed(ctx context.Context, pool *pgxpool.Pool, sql string, args ...any) error {
-	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, sql, args...)
-		return err
-	})
 }
 
 // endOne leaves the central sessions of a worker that has only just started alone:

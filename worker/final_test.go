@@ -82,6 +82,22 @@ func lockSoon(env *jobstest.Env) *worker.Config {
 
 func ends(w *worker.Worker) { worker.InTx(w, end) }
 
+// inConflict is a job of a worker that is out of reach, whose attempt is open still, and
+// another worker at it, whose attempts wait for that one for lock. wake has the first
+// attempt do its work and commit.
+func inConflict(t *testing.T, lock time.Duration) (env *jobstest.Env, db *jobstest.Database, job orchestrator.EnqueueResult, wake func()) {
+	t.Helper()
+	env, db, tenant := acme(t)
+	job, err := env.Client.Enqueue(context.Background(), "acme", Ending{}, nil)
+	require.NoError(t, err)
+	lose(t, env, job.UID, time.Minute)
+	open := zombie(t, db, tenant.OrgID, job.UID)
+	cfg := lockSoon(env)
+	cfg.LockTimeout = lock
+	env.Work(cfg, ends)
+	return env, db, job, func() { wakes(t, open, tenant.OrgID, job.UID) }
+}
+
 // A worker is frozen, another finds its job busy, and somebody cancels it: it is
 // being cancelled until the ledger says what has become of it.
 func TestAJobWhoseAttemptMayBeOpenIsCancelledByItsLedger(t *testing.T) {
@@ -200,22 +216,15 @@ func TestSettlingThatCannotResolveSettlesLater(t *testing.T) {
 // another attempt is open.
 func TestAWishToCancelDuringAConflictIsSettled(t *testing.T) {
 	t.Parallel()
-	env, db, tenant := acme(t)
 	ctx := context.Background()
-	job, err := env.Client.Enqueue(ctx, "acme", Ending{}, nil)
-	require.NoError(t, err)
-	lose(t, env, job.UID, time.Minute)
-	open := zombie(t, db, tenant.OrgID, job.UID)
-	cfg := lockSoon(env)
-	cfg.LockTimeout = 500 * time.Millisecond
-	env.Work(cfg, ends)
+	env, db, job, wake := inConflict(t, 500*time.Millisecond)
 	awaitTrue(t, env, "an attempt waits for the zombie", `SELECT state = 'running' AND attempted_by[1] LIKE '%:lost' FROM river_job WHERE id = $1`, job.ID)
 	awaitTrue(t, env, "it waits in the tenant's database", `SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock'`, db.Job.Database)
 	// marked as Cancel does, the notification lost
-	_, err = env.Pool.Exec(ctx, `UPDATE river_job SET metadata = metadata || jsonb_build_object('cancel_attempted_at', now()) WHERE id = $1`, job.ID)
+	_, err := env.Pool.Exec(ctx, `UPDATE river_job SET metadata = metadata || jsonb_build_object('cancel_attempted_at', now()) WHERE id = $1`, job.ID)
 	require.NoError(t, err)
 	env.WaitFor(job.UID, func(o jobs.Outcome) bool { return o.Class != jobs.ClassLostWorker })
-	wakes(t, open, tenant.OrgID, job.UID)
+	wake()
 	require.Equal(t, jobs.Succeeded, env.Wait(job.UID).State)
 	require.Equal(t, 1, effects(t, db, job.UID))
 }
@@ -224,22 +233,15 @@ func TestAWishToCancelDuringAConflictIsSettled(t *testing.T) {
 // either, though River would end it whatever its worker returns.
 func TestACancelThatReachesAnAttemptInConflictIsSettled(t *testing.T) {
 	t.Parallel()
-	env, db, tenant := acme(t)
 	ctx := context.Background()
-	job, err := env.Client.Enqueue(ctx, "acme", Ending{}, nil)
-	require.NoError(t, err)
-	lose(t, env, job.UID, time.Minute)
-	open := zombie(t, db, tenant.OrgID, job.UID)
-	cfg := lockSoon(env)
-	cfg.LockTimeout = time.Second
-	env.Work(cfg, ends)
+	env, db, job, wake := inConflict(t, time.Second)
 	awaitTrue(t, env, "an attempt waits in the tenant's database", `SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock'`, db.Job.Database)
 	result, err := env.Client.Cancel(ctx, job.UID, nil)
 	require.NoError(t, err)
 	require.Equal(t, orchestrator.Cancelling, result.State)
 	put := env.WaitFor(job.UID, func(o jobs.Outcome) bool { return o.Class != jobs.ClassLostWorker })
 	require.Equal(t, jobs.Snoozed, put.State, put.Message)
-	wakes(t, open, tenant.OrgID, job.UID)
+	wake()
 	got := env.Wait(job.UID)
 	require.Equal(t, jobs.Succeeded, got.State, got.Message)
 	require.Equal(t, 1, got.Attempt)

@@ -3,7 +3,6 @@
 package worker_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,217 +10,18 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/orchestrator"
-	"github.com/headgate/headgate/orchestrator/catalog"
-	"github.com/headgate/headgate/worker"
 	"github.com/headgate/headgate/worker/internal/fault"
 )
-
-// A process of each kind that Headgate has, all in one: it works, schedules, cleans up,
-// enqueues and administers, and stops itself (SIGSTOP) between two statements of one of
-// the transactions of the central database. Where these points are is not written down
-// but found: each statement after which a connection is left in a transaction is one.
-
-const (
-	envFreezer   = "HEADGATE_TEST_FREEZER"        // its ID; makes this binary such a process
-	envFreezeAt  = "HEADGATE_TEST_FREEZE_AT"      // the point; "": never
-	envFreezeLog = "HEADGATE_TEST_FREEZE_LOG"     // a file to which it writes the points that it passes
-	envFreezeIn  = "HEADGATE_TEST_FREEZE_TENANTS" // slugs
-)
-
-// Chained is a transfer that asks for another.
-type Chained struct{ Transfer }
-
-func (Chained) Kind() string { return "chained" }
-
-// points is a tracer of the central connections.
-type points struct {
-	mu   sync.Mutex
-	seen map[string]bool
-	log  *os.File
-	at   string
-}
-
-type lastStatement struct{}
-
-// pointOf names the point behind a statement by how it begins.
-func pointOf(sql string) string {
-	words := strings.Fields(sql)
-	name := strings.Join(words[:min(len(words), 9)], " ")
-	return name[:min(len(name), 70)]
-}
-
-func (p *points) pass(conn *pgx.Conn, sql string) {
-	if conn.PgConn().TxStatus() != 'T' {
-		return
-	}
-	point := pointOf(sql)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.log != nil && !p.seen[point] {
-		p.seen[point] = true
-		_, _ = fmt.Fprintln(p.log, point)
-	}
-	if p.at != "" && point == p.at {
-		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP) // a process may always signal itself
-	}
-}
-
-func (p *points) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
-	return context.WithValue(ctx, lastStatement{}, &data.SQL)
-}
-
-func (p *points) TraceQueryEnd(ctx context.Context, conn *pgx.Conn, _ pgx.TraceQueryEndData) {
-	if sql, ok := ctx.Value(lastStatement{}).(*string); ok {
-		p.pass(conn, *sql)
-	}
-}
-
-func (p *points) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
-	return context.WithValue(ctx, lastStatement{}, new(string))
-}
-
-func (p *points) TraceBatchQuery(ctx context.Context, _ *pgx.Conn, data pgx.TraceBatchQueryData) {
-	if sql, ok := ctx.Value(lastStatement{}).(*string); ok {
-		*sql = data.SQL
-	}
-}
-
-func (p *points) TraceBatchEnd(ctx context.Context, conn *pgx.Conn, _ pgx.TraceBatchEndData) {
-	if sql, ok := ctx.Value(lastStatement{}).(*string); ok {
-		p.pass(conn, *sql)
-	}
-}
-
-func (p *points) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceCopyFromStartData) context.Context {
-	sql := "COPY " + strings.Join(data.TableName, ".")
-	return context.WithValue(ctx, lastStatement{}, &sql)
-}
-
-func (p *points) TraceCopyFromEnd(ctx context.Context, conn *pgx.Conn, _ pgx.TraceCopyFromEndData) {
-	if sql, ok := ctx.Value(lastStatement{}).(*string); ok {
-		p.pass(conn, *sql)
-	}
-}
-
-// freezerMain is that process.
-func freezerMain() error {
-	ctx := context.Background()
-	cfg, err := pgxpool.ParseConfig(os.Getenv(envVictimURL))
-	if err != nil {
-		return err
-	}
-	p := &points{seen: map[string]bool{}, at: os.Getenv(envFreezeAt)}
-	if name := os.Getenv(envFreezeLog); name != "" {
-		if p.log, err = os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600); err != nil {
-			return err
-		}
-	}
-	cfg.ConnConfig.Tracer = p
-	pool, err := pgxpool.NewWithConfig(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	cat, err := catalog.Open(ctx, pool)
-	if err != nil {
-		return err
-	}
-	client, err := orchestrator.New(orchestrator.Config{Pool: pool, Catalog: cat})
-	if err != nil {
-		return err
-	}
-	w, err := worker.New(beatEvery(worker.Config{
-		Pool: pool, Resolver: cat, ID: os.Getenv(envFreezer), Queues: map[string]int{victimQueue: 8},
-		FetchCooldown: 20 * time.Millisecond, PollInterval: 200 * time.Millisecond, HoldFor: 200 * time.Millisecond,
-	}, quickBeat))
-	if err != nil {
-		return err
-	}
-	registerVictimKinds(w, func(string) {})
-	worker.InTx(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Chained]) error {
-		return errors.Join(job.Follow(job.Args.Transfer, nil), transfer(ctx, tx, &jobs.Job[Transfer]{Info: job.Info, Args: job.Args.Transfer}))
-	})
-	worker.InTx(w, transfer)
-	orchestrator.NewScheduler(client, orchestrator.SchedulerConfig{MaxSleep: 200 * time.Millisecond}).Start()
-	janitor, err := orchestrator.NewJanitor(client, orchestrator.JanitorConfig{Every: time.Second})
-	if err != nil {
-		return err
-	}
-	janitor.Start()
-	go administer(ctx, pool, client, strings.Split(os.Getenv(envFreezeIn), ","))
-	return w.Run(ctx)
-}
-
-// administer does what people and applications do, again and again.
-func administer(ctx context.Context, pool *pgxpool.Pool, client *orchestrator.Client, slugs []string) {
-	pace := time.NewTicker(20 * time.Millisecond)
-	defer pace.Stop()
-	for n := 0; ; n++ {
-		slug := slugs[n%len(slugs)]
-		opts := enqueueTo(victimQueue)
-		_, _ = client.Enqueue(ctx, slug, Chained{upward(n)}, opts)
-		if r, err := client.Enqueue(ctx, slug, SlowTransfer{Transfer: upward(n), MS: 50}, &orchestrator.EnqueueOpts{Queue: victimQueue, IdempotencyKey: fmt.Sprint(os.Getpid(), n)}); err == nil && n%5 == 0 {
-			_, _ = client.Cancel(ctx, r.UID, nil)
-		}
-		if n%10 == 0 {
-			most := 5
-			_, _ = client.SetLimit(ctx, orchestrator.Limit{Scope: orchestrator.OfTenant, Name: slug, MaxRunning: &most})
-			_, _ = client.Pause(ctx, orchestrator.OfKind, "poison", nil)
-			_, _ = client.Resume(ctx, orchestrator.OfKind, "poison")
-			of := orchestrator.ScheduleOf{Tenant: slug, Name: "ticks-0"}
-			_ = client.PauseSchedule(ctx, of, nil)
-			_ = client.ResumeSchedule(ctx, of, "test")
-			_, _ = pool.Exec(ctx, `UPDATE headgate.tenants SET labels = labels || jsonb_build_object('n', $2::int::text) WHERE slug = $1`, slug, n) // which selectors may ask for
-		}
-		<-pace.C
-	}
-}
-
-func startFreezer(t *testing.T, env *jobstest.Env, id string, tenants []bankTenant, more ...string) *exec.Cmd {
-	t.Helper()
-	var slugs []string
-	for _, tenant := range tenants {
-		slugs = append(slugs, tenant.tenant.Slug)
-	}
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(append(os.Environ(), envFreezer+"="+id, envVictimURL+"="+env.URL, "HEADGATE_KEY="+env.Key, envFreezeIn+"="+strings.Join(slugs, ",")), more...)
-	if file := os.Getenv("HEADGATE_TEST_VICTIM_LOG"); file != "" {
-		log, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-		require.NoError(t, err)
-		cmd.Stderr = log
-		t.Cleanup(func() { _ = log.Close() })
-	}
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() { endProcess(cmd) })
-	return cmd
-}
-
-func endProcess(cmd *exec.Cmd) {
-	if cmd.ProcessState == nil {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	}
-}
-
-// stopped says whether a process is.
-func stopped(t *testing.T, cmd *exec.Cmd) bool {
-	t.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
-	require.NoError(t, err, "it has ended of itself")
-	return strings.HasPrefix(string(stat[strings.LastIndexByte(string(stat), ')')+2:]), "T")
-}
 
 // ghost makes a worker that is dead and has a job in hand, and returns the job's UID.
 // The job's accounts are its own: a handler that was stopped keeps the rows of its

@@ -18,22 +18,15 @@ import (
 // only, is settled by its ledger all the same.
 func TestACancelDuringARepeatedConflictIsSettled(t *testing.T) {
 	t.Parallel()
-	env, db, tenant := acme(t)
 	ctx := context.Background()
-	job, err := env.Client.Enqueue(ctx, "acme", Ending{}, nil)
-	require.NoError(t, err)
-	lose(t, env, job.UID, time.Minute)
-	open := zombie(t, db, tenant.OrgID, job.UID)
-	cfg := lockSoon(env)
-	cfg.LockTimeout = time.Second
-	env.Work(cfg, ends)
+	env, db, job, wake := inConflict(t, time.Second)
 	awaitTrue(t, env, "two conflicts", `SELECT coalesce(state = 'running' AND (metadata->'held'->>'times')::int = 2, false) FROM river_job WHERE id = $1`, job.ID)
 	awaitTrue(t, env, "an attempt waits in the tenant's database", `SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock'`, db.Job.Database)
 	result, err := env.Client.Cancel(ctx, job.UID, nil)
 	require.NoError(t, err)
 	require.Equal(t, "cancelling", result.State)
 	awaitTrue(t, env, "that attempt is over", `SELECT finalized_at IS NULL AND state <> 'running' OR (metadata->'held'->>'times')::int > 2 FROM river_job WHERE id = $1`, job.ID)
-	wakes(t, open, tenant.OrgID, job.UID)
+	wake()
 	require.Equal(t, jobs.Succeeded, env.Wait(job.UID).State)
 	require.Equal(t, 1, effects(t, db, job.UID))
 }

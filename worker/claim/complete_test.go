@@ -167,3 +167,19 @@ func TestAnOutcomeThatDoesNotFit(t *testing.T) {
 	require.Equal(t, nul.JobUID, told.JobUID)
 	require.Regexp(t, `\Aits details could not be stored: .* invalid byte sequence`, told.Message)
 }
+
+// A job whose last attempt had failed before somebody cancelled it is discarded in the
+// queue as it is in the history, though River ends it as cancelled.
+func TestACancelBehindTheLastFailureIsNoCancel(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t)
+	o := &jobs.Outcome{ID: uuid.NewString(), JobUID: uuid.NewString(), Kind: "x", Attempt: 9, State: jobs.Discarded, StartedAt: time.Now(), EndedAt: time.Now()}
+	g.add(t, "mine:1", rivertype.JobStateCancelled, o)
+	require.Equal(t, 1, g.end(t))
+	var state string
+	var told bool
+	require.NoError(t, g.env.Pool.QueryRow(t.Context(), `SELECT state, finalized_at IS NOT NULL FROM river_job WHERE id = $1`, g.params.ID[0]).Scan(&state, &told))
+	require.Equal(t, "discarded", state)
+	require.True(t, told)
+	require.Equal(t, jobs.Discarded, g.outcomes(t)[g.params.ID[0]].State)
+}
