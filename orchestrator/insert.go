@@ -72,7 +72,7 @@ func (c *Client) acceptMany(ctx context.Context, tx pgx.Tx, items []item) ([]Enq
 	if len(fresh) == 0 {
 		return results, nil
 	}
-	return results, c.copyMany(ctx, tx, fresh)
+	return results, c.insertMany(ctx, tx, fresh)
 }
 
 // selectIDOfUID finds the row of a UID by two indexes: that of UIDs has no completed
@@ -112,24 +112,8 @@ func (c *Client) insertOne(ctx context.Context, tx pgx.Tx, it item) (id int64, e
 	return inserted.Job.ID, wake(ctx, tx, []item{it})
 }
 
-// copyMany writes all rows with one COPY and wakes the workers of each queue. Postgres
-// bounds no wait for a COPY's data, so the transaction may hold nothing that others need.
-func (c *Client) copyMany(ctx context.Context, tx pgx.Tx, items []item) error {
-	return c.insertAll(ctx, tx, items, func(inserter *river.Client[pgx.Tx], params []river.InsertManyParams) error {
-		_, err := inserter.InsertManyFastTx(ctx, tx, params)
-		return err
-	})
-}
-
-// insertMany writes all rows with one INSERT and wakes the workers of each queue.
+// insertMany writes all rows with one COPY and wakes the workers of each queue.
 func (c *Client) insertMany(ctx context.Context, tx pgx.Tx, items []item) error {
-	return c.insertAll(ctx, tx, items, func(inserter *river.Client[pgx.Tx], params []river.InsertManyParams) error {
-		_, err := inserter.InsertManyTx(ctx, tx, params)
-		return err
-	})
-}
-
-func (c *Client) insertAll(ctx context.Context, tx pgx.Tx, items []item, insert func(*river.Client[pgx.Tx], []river.InsertManyParams) error) error {
 	params := make([]river.InsertManyParams, len(items))
 	for i := range items {
 		var err error
@@ -141,7 +125,7 @@ func (c *Client) insertAll(ctx context.Context, tx pgx.Tx, items []item, insert 
 	if err != nil {
 		return err
 	}
-	if err := insert(inserter, params); err != nil {
+	if _, err := inserter.InsertManyFastTx(ctx, tx, params); err != nil {
 		return fmt.Errorf("inserting %d jobs: %w", len(items), err)
 	}
 	return wake(ctx, tx, items)

@@ -28,7 +28,7 @@ type SchedulerConfig struct {
 	// has fired cannot be taken back. 0 means 5 seconds.
 	MaxSkew time.Duration
 
-	// StatementTimeout bounds each statement of a batch. A batch with one that took
+	// StatementTimeout bounds each statement of a batch but the one that claims. A batch with one that took
 	// longer is written in parts, and the next batch is half as large. 0 means 2 seconds.
 	StatementTimeout time.Duration
 

@@ -65,9 +65,15 @@ FOR UPDATE OF s SKIP LOCKED`
 
 // With stale statistics the planner would gather and sort the whole backlog for
 // every batch instead of walking the index, and with those of an empty queue it
-// would scan it.
+// would scan it. The lock, which any number of schedulers share, tells others that this
+// session is a scheduler's, should it stall (headgate.end_stalled_sessions).
 const noBitmapScan = `
-SELECT set_config('enable_bitmapscan', 'off', true), set_config('enable_seqscan', 'off', true), set_config('statement_timeout', $1, true)`
+SELECT set_config('enable_bitmapscan', 'off', true), set_config('enable_seqscan', 'off', true), set_config('statement_timeout', $1, true),
+       pg_advisory_xact_lock_shared(4739, 0)`
+
+// readTimeout bounds the statement that claims. Its answer is long, and others can end a
+// session that stops reading only before a timeout has met it, which takes them 7 s.
+const readTimeout = 15 * time.Second
 
 // claimDue returns the rows that are due. One that cannot be read is stopped by
 // itself, and is not among them.
@@ -75,7 +81,7 @@ func (s *Scheduler) claimDue(ctx context.Context, tx pgx.Tx, now time.Time, limi
 	if behind == nil {
 		behind = &mark{id: uuid.Nil.String()}
 	}
-	if _, err := tx.Exec(ctx, noBitmapScan, fmt.Sprint(s.cfg.StatementTimeout.Milliseconds())); err != nil {
+	if _, err := tx.Exec(ctx, noBitmapScan, fmt.Sprint(readTimeout.Milliseconds())); err != nil {
 		return nil, fmt.Errorf("preparing to claim due schedules: %w", err)
 	}
 	rows, err := tx.Query(ctx, claimDueSQL, now, limit, behind.at, behind.id)
@@ -99,6 +105,9 @@ func (s *Scheduler) claimDue(ctx context.Context, tx pgx.Tx, now time.Time, limi
 		batch = append(batch, d)
 	}
 	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("claiming due schedules: %w", err)
+	}
+	if _, err := tx.Exec(ctx, setStatementTimeout, fmt.Sprint(s.cfg.StatementTimeout.Milliseconds())); err != nil {
 		return nil, fmt.Errorf("claiming due schedules: %w", err)
 	}
 	for id, text := range unreadable {

@@ -6,24 +6,30 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/orchestrator"
 )
 
-// A scheduler that stops while it reads the answer to one of its statements keeps its
-// batch for seconds: no timeout of Postgres's counts that wait, so others end its session.
-func TestASchedulerThatStopsReadingLosesItsBatch(t *testing.T) {
+// A scheduler that stops while it reads the schedules that it claims, or writes their
+// jobs, keeps its batch for seconds: no timeout of Postgres's counts that wait, so others
+// end its session.
+func TestASchedulerThatStallsLosesItsBatch(t *testing.T) {
 	t.Parallel()
-	for what, statement := range map[string]string{"claims": "FOR UPDATE OF s SKIP LOCKED", "inserts": "JobInsertFastMany"} {
+	type freeze = func(testing.TB, *pgxpool.Pool, string) (*pgxpool.Pool, func())
+	for what, c := range map[string]struct {
+		freeze    freeze
+		statement string
+	}{"claims": {jobstest.FreezeReading, "FOR UPDATE OF s SKIP LOCKED"}, "copies": {jobstest.FreezeWriting, "copy \"public\".\"river_job\""}} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			env := setup(t)
 			dueSchedules(t, env, 1000)
 			ended := make(chan struct{})
 			t.Cleanup(func() { <-ended }) // after it has gone on
-			pool, frozen := jobstest.FreezeReading(t, env.Pool, statement)
+			pool, frozen := c.freeze(t, env.Pool, c.statement)
 			client, err := orchestrator.New(orchestrator.Config{Pool: pool, Catalog: env.Catalog, Logger: env.Log})
 			require.NoError(t, err)
 			go func() {

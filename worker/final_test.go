@@ -270,7 +270,7 @@ func TestATombstoneEndsARowThatIsNobodys(t *testing.T) {
 			ctx := context.Background()
 			job, err := env.Client.Enqueue(ctx, "acme", Ending{}, nil)
 			require.NoError(t, err)
-			_, err = env.Pool.Exec(ctx, `UPDATE river_job SET state = 'running', attempt = 1, attempted_at = now() - interval '2 days', attempted_by = $2 WHERE id = $1`, job.ID, c.by)
+			_, err = env.Pool.Exec(ctx, `UPDATE river_job SET state = 'running', attempt = 1, attempted_at = now() - interval '10 minutes', attempted_by = $2 WHERE id = $1`, job.ID, c.by)
 			require.NoError(t, err)
 			if c.done {
 				wakes(t, zombie(t, db, tenant.OrgID, job.UID), tenant.OrgID, job.UID)

@@ -9,9 +9,8 @@
 // one transaction only, so that it works behind a pooler in transaction mode.
 //
 // The weakness: Postgres takes neither limit into account while a COPY waits for
-// its client's data, or an answer for its client to read it. So COPY is only in
-// transactions that keep nobody else waiting, and headgate.end_stalled_sessions ends
-// sessions that do not read.
+// its client's data, or an answer for its client to read it. What others need is then
+// freed by them: headgate.end_stalled_sessions.
 package central
 
 import (
