@@ -24,7 +24,8 @@ type ServerLoad struct {
 	BreakerCause string     `json:"breaker_cause,omitempty"`
 }
 
-// serverLoadsSQL reads a row a worker process and a row a server.
+// serverLoadsSQL reads a row a worker process and a row a server. What a dead process
+// still has is in headgate.hands for as long as claims count it.
 const serverLoadsSQL = `
 WITH alive AS (
     SELECT w.incarnation, w.servers FROM headgate.workers w WHERE w.reaped_at IS NULL AND w.ended_at IS NULL
@@ -35,9 +36,9 @@ WITH alive AS (
     FROM alive w, jsonb_each(w.servers) l
     GROUP BY l.key
 ), held AS (
-    SELECT l.key AS id, sum((l.value->>'jobs')::int)::int AS running,
+    SELECT l.key AS id, (coalesce(sum((l.value->>'jobs')::int) FILTER (WHERE w.incarnation IS NOT NULL), 0))::int AS running,
            sum(greatest((l.value->>'jobs')::int, (l.value->>'conns')::int))::int AS in_use
-    FROM alive w JOIN headgate.hands h ON h.incarnation = w.incarnation, jsonb_each(h.hand->'servers') l
+    FROM headgate.hands h LEFT JOIN alive w ON h.incarnation = w.incarnation, jsonb_each(h.hand->'servers') l
     GROUP BY l.key
 )
 SELECT s.id::text, coalesce(h.running, 0), coalesce(h.in_use, 0), coalesce(b.workers, 0), coalesce(b.open, 0), coalesce(b.waiting, 0),

@@ -121,21 +121,23 @@ WHERE w.reaped_at IS NULL AND w.ended_at IS NULL AND NOT w.draining AND $1 IN ('
 ORDER BY f->>'since', w.worker
 LIMIT 10`
 
-// heldSQL adds up what living workers hold: a row a worker process.
+// heldSQL adds up what living workers hold: a row a worker process. Connections are
+// those of the dead too, for as long as claims count them.
 const heldSQL = `
-SELECT coalesce(sum((h.hand->'queues'->>$2)::int), 0)::int,
-       coalesce(sum((SELECT sum(n::int) FROM jsonb_each_text(h.hand->'owners'->$1) k (kind, n))), 0)::int,
-       coalesce(sum((SELECT sum((kinds->>$3)::int) FROM jsonb_each(h.hand->'owners') o (owner, kinds))), 0)::int,
-       coalesce(sum((h.hand->'owners'->$1->>$3)::int), 0)::int,
-       coalesce(sum((h.hand->'servers'->s.id->>'jobs')::int), 0)::int,
+SELECT coalesce(sum((h.hand->'queues'->>$2)::int) FILTER (WHERE w.alive), 0)::int,
+       coalesce(sum((SELECT sum(n::int) FROM jsonb_each_text(h.hand->'owners'->$1) k (kind, n))) FILTER (WHERE w.alive), 0)::int,
+       coalesce(sum((SELECT sum((kinds->>$3)::int) FROM jsonb_each(h.hand->'owners') o (owner, kinds))) FILTER (WHERE w.alive), 0)::int,
+       coalesce(sum((h.hand->'owners'->$1->>$3)::int) FILTER (WHERE w.alive), 0)::int,
+       coalesce(sum((h.hand->'servers'->s.id->>'jobs')::int) FILTER (WHERE w.alive), 0)::int,
        coalesce(sum(greatest((h.hand->'servers'->s.id->>'jobs')::int, (h.hand->'servers'->s.id->>'conns')::int)), 0)::int
-FROM headgate.workers w
-JOIN headgate.hands h ON h.incarnation = w.incarnation
+FROM headgate.hands h
+CROSS JOIN LATERAL (
+    SELECT EXISTS (SELECT FROM headgate.workers w WHERE w.incarnation = h.incarnation AND w.reaped_at IS NULL AND w.ended_at IS NULL) AS alive
+) w
 LEFT JOIN LATERAL (
     SELECT d.server_id::text AS id FROM headgate.databases d
     WHERE d.id = coalesce((SELECT t.database_id FROM headgate.tenants t WHERE t.id = headgate.uuid_or_null($1)), headgate.uuid_or_null($1))
-) s ON true
-WHERE w.reaped_at IS NULL AND w.ended_at IS NULL`
+) s ON true`
 
 // turnSQL walks, of each group of lanes, the beginning of the index that claims
 // walk; and the index of the lane's own rows. It stops at $4 each time.

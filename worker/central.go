@@ -1,11 +1,13 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -30,6 +32,7 @@ func (w *Worker) openCentral(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	w.session = sessionName(w.cfg.Pool.Config().ConnConfig.RuntimeParams["application_name"])
 	w.central, err = w.centralPool(ctx, schema)
 	if err != nil {
 		return err
@@ -43,6 +46,7 @@ func (w *Worker) openCentral(ctx context.Context) error {
 
 func (w *Worker) centralPool(ctx context.Context, schema string) (*pgxpool.Pool, error) {
 	cfg := w.cfg.Pool.Config()
+	cfg.ConnConfig.RuntimeParams["application_name"] = w.session
 	cfg.MaxConns, cfg.MinConns, cfg.MinIdleConns = int32(w.cfg.CentralConns), 0, 0
 	settings := append([]session.Setting{{Name: "search_path", Value: pgx.Identifier{schema}.Sanitize()}}, session.Central...)
 	if w.cfg.PollOnly || w.cfg.Listen != nil {
@@ -64,6 +68,20 @@ func (w *Worker) centralPool(ctx context.Context, schema string) (*pgxpool.Pool,
 		return reached(ctx, cfg)
 	}
 	return pool, err
+}
+
+// sessionName is the application_name of this process's sessions in the central database,
+// and of no other's: that of Config.Pool and eight letters, as Postgres keeps them.
+func sessionName(name string) string {
+	const most = 63
+	last := "/" + uuid.NewString()[:8]
+	plain := strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, cmp.Or(name, "headgate"))
+	return plain[:min(len(plain), most-len(last))] + last
 }
 
 // reached opens a pool, and one connection of it.

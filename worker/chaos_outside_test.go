@@ -185,7 +185,7 @@ func (o *outsider) month(ctx context.Context, i int) error {
 const endOne = `
 SELECT count(pg_terminate_backend(pid)) FROM (
     SELECT pid FROM pg_stat_activity
-    WHERE datname = $1 AND (usename = $2 OR application_name IN (SELECT worker FROM headgate.workers WHERE beats > 4 AND worker LIKE 'victim-%')) ORDER BY random() LIMIT 1) s`
+    WHERE datname = $1 AND (usename = $2 OR split_part(application_name, '/', 1) IN (SELECT worker FROM headgate.workers WHERE beats > 4 AND worker LIKE 'victim-%')) ORDER BY random() LIMIT 1) s`
 
 // endSession ends a session of a victim's, in a tenant's database or the central one.
 func (o *outsider) endSession(ctx context.Context) error {

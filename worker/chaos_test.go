@@ -124,7 +124,7 @@ func (c chaos) strike(t *testing.T, env *jobstest.Env, chance *rand.Rand, accept
 		stopFor := time.Duration((0.3 + 0.7*chance.Float64()) * float64(c.stopFor))
 		<-time.After(pause)
 		var hit int
-		if stop {
+		if stop && victims[i].started(t, env) { // one that is stopped while it starts may end: a supervisor's matter
 			stops++
 			hit = victims[i].stop(t, env, stopFor)
 		} else {

@@ -249,3 +249,38 @@ SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND app
 	t.Logf("another worker's first job on that server was done %s after the process stopped", took.Round(100*time.Millisecond))
 	require.Less(t, took, 10*time.Second)
 }
+
+// A process that stops while its jobs use all of a server's budget is declared dead before
+// the server ends their sessions. Until then the others count them.
+func TestFaultsFreezingWithRunningJobs(t *testing.T) {
+	env := jobstest.New(t)
+	tenants := newTenants(t, env, "bank", 8, nil)
+	ctx := t.Context()
+	const budget = 8
+	_, err := env.Pool.Exec(ctx, `UPDATE headgate.servers SET connection_budget = $1`, budget)
+	require.NoError(t, err)
+	list := map[string]order{}
+	frozen := newVictim(t, env, "frozen", time.Second, envVictimSlots+"=8")
+	for n := range budget {
+		accept(t, env, tenants, n, SlowTransfer{Transfer: upward(n), MS: 1000}, list)
+	}
+	for range budget {
+		receive(t, frozen.began)
+	}
+	require.NoError(t, frozen.cmd.Process.Signal(syscall.SIGSTOP))
+	newVictim(t, env, "living", time.Second, envVictimSlots+"=16")
+	for n := range 200 {
+		accept(t, env, tenants, n, SlowTransfer{Transfer: upward(n), MS: 100}, list)
+	}
+	most, began := 0, time.Now()
+	require.Eventually(t, func() bool {
+		var sessions, done int
+		require.NoError(t, env.Pool.QueryRow(ctx, `
+SELECT (SELECT count(*) FROM pg_stat_activity WHERE datname <> current_database() AND application_name LIKE 'headgate%'),
+       (SELECT count(*) FROM headgate.outcomes WHERE state = 'succeeded')`).Scan(&sessions, &done))
+		most = max(most, sessions)
+		return done == len(list)
+	}, 5*time.Minute, 20*time.Millisecond)
+	t.Logf("all %d jobs were done %s after the process stopped; %d sessions at most", len(list), time.Since(began).Round(time.Second), most)
+	require.LessOrEqual(t, most, budget+2)
+}

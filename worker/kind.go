@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -154,6 +155,9 @@ func (k *kind) check() error {
 	}
 	return nil
 }
+
+// idleTimeout bounds how long the kind's transaction may idle.
+func (k *kind) idleTimeout() time.Duration { return cmp.Or(k.opts.IdleTimeout, time.Minute) }
 
 func (k *kind) timeout(byDefault time.Duration) time.Duration {
 	if k.opts.Timeout > 0 {

@@ -326,19 +326,12 @@ func (a *attempt) appName() string {
 // to look whether the worker is still there: one that is taken for dead must have
 // nothing at work any more, and that takes three heartbeats.
 func (a *attempt) limits() []any {
-	return []any{a.timeout.Milliseconds(), a.lockTimeout().Milliseconds(), a.idleTimeout().Milliseconds(), a.w.cfg.HeartbeatEvery.Milliseconds()}
+	return []any{a.timeout.Milliseconds(), a.lockTimeout().Milliseconds(), a.kind.idleTimeout().Milliseconds(), a.w.cfg.HeartbeatEvery.Milliseconds()}
 }
 
 // lockTimeout is shorter than the attempt's time, so that of two timers on one
 // wait the one that knows what was waited for ends it.
 func (a *attempt) lockTimeout() time.Duration { return min(a.w.cfg.LockTimeout, a.timeout/2) }
-
-func (a *attempt) idleTimeout() time.Duration {
-	if a.kind.opts.IdleTimeout > 0 {
-		return a.kind.opts.IdleTimeout
-	}
-	return 60 * time.Second
-}
 
 func sqlstate(err error) string {
 	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) {

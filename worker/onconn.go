@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -27,14 +30,19 @@ import (
 var errUnsafe = errors.New("an attempt at this unsafe job began and did not tell of its end: look whether its effect is there; " +
 	"if it is not, run it as a new job with: headgate job rerun")
 
-// claimJob also lets the session idle for as long as the handler likes.
-const claimJob = `SELECT state, result FROM headgate.claim_job($1, $2, $3, $4, $5, $6, $7), headgate.watch_client($8, false), set_config('idle_session_timeout', '0', false)`
+// claimJob also lets the session idle for as long as the handler may take, and then some:
+// the server ends the session of a process that has stopped.
+const claimJob = `SELECT state, result FROM headgate.claim_job($1, $2, $3, $4, $5, $6, $7), headgate.watch_client($8, false), set_config('idle_session_timeout', $9, false)`
+
+// lendLonger is how much longer than its job's time a lent session may idle.
+const lendLonger = 10 * time.Second
 
 // onConn lends the handler the connection itself.
 func (a *attempt) onConn(ctx context.Context, conn *tenantdb.Conn) error {
 	var state found
 	var result []byte
 	args := append([]any{a.place.OrgID, a.meta.UID, a.place.Generation, a.appName()}, a.limits()...)
+	args = append(args, strconv.FormatInt(min((a.timeout+lendLonger).Milliseconds(), math.MaxInt32), 10))
 	err := conn.QueryRow(ctx, claimJob, args...).Scan(&state, &result)
 	if err != nil {
 		return lost(conn.Conn, opening(err))

@@ -47,7 +47,7 @@ func (a *attempt) mark(conn *tenantdb.Conn, err error) error {
 	if conn != nil && errors.As(err, &said) && conn.Said(said) {
 		marked.own = said
 	}
-	marked.idled = conn != nil && conn.IsClosed() && conn.PgConn().TxStatus() != 'I' && conn.Idled(a.idleTimeout())
+	marked.idled = conn != nil && conn.IsClosed() && conn.PgConn().TxStatus() != 'I' && conn.Idled(a.kind.idleTimeout())
 	return marked
 }
 
@@ -147,7 +147,7 @@ func (a *attempt) explained(class jobs.Class, err error) error {
 	switch {
 	case class == jobs.ClassTimeout && errors.As(err, &work) && work.idled:
 		return fmt.Errorf("the handler left its transaction idle for longer than its kind's IdleTimeout of %s, and the server ended it: "+
-			"do what takes long before the first statement, or give the kind a longer KindOpts.IdleTimeout (%w)", a.idleTimeout(), err)
+			"do what takes long before the first statement, or give the kind a longer KindOpts.IdleTimeout (%w)", a.kind.idleTimeout(), err)
 	case class == jobs.ClassConnectTimeout && !a.called && errors.As(err, new(*timeoutError)):
 		return fmt.Errorf("before its handler had begun: %w", err)
 	case class == jobs.ClassNotPermitted && a.kind.opts.Login == jobs.LoginOwner:

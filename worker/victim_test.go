@@ -221,6 +221,13 @@ func (v *victim) stop(t *testing.T, env *jobstest.Env, d time.Duration) int {
 	return v.inHand(t, env)
 }
 
+// started says that the process has begun to work.
+func (v *victim) started(t *testing.T, env *jobstest.Env) (started bool) {
+	t.Helper()
+	require.NoError(t, env.Pool.QueryRow(context.Background(), `SELECT EXISTS (SELECT FROM headgate.workers WHERE worker = $1 AND beats > 1)`, v.id).Scan(&started))
+	return started
+}
+
 // kill ends the process with SIGKILL and returns as [victim.inHand] does.
 func (v *victim) kill(t *testing.T, env *jobstest.Env) int {
 	t.Helper()

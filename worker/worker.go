@@ -32,6 +32,7 @@ type Worker struct {
 
 	refusals refusals
 	lease    *claim.Lease
+	session  string                                                 // set by Start: the application_name of these connections
 	central  *pgxpool.Pool                                          // set by Start: the worker's own connections to the central database
 	driver   func(central *pgxpool.Pool) riverdriver.Driver[pgx.Tx] // takes claims and ends under that lease
 
@@ -193,6 +194,22 @@ func (w *Worker) apart() []string {
 	return kinds
 }
 
+// stay is how long a session that runs a job of each kind may outlast this process, if
+// the process stops: the server ends it then, unless a statement of the job's takes longer.
+func (w *Worker) stay() map[string]time.Duration {
+	stay := map[string]time.Duration{}
+	for name, k := range w.kinds {
+		switch k.form {
+		case noConn:
+		case onConn:
+			stay[name] = k.timeout(w.cfg.JobTimeout) + lendLonger
+		default:
+			stay[name] = k.idleTimeout()
+		}
+	}
+	return stay
+}
+
 func (w *Worker) newKeeper(id string) *claim.Keeper {
 	return claim.NewKeeper(claim.KeeperConfig{
 		Pool: w.central, Lease: w.lease, Worker: id, Logger: w.cfg.Logger, Fenced: w.fenced,
@@ -250,6 +267,7 @@ func (w *Worker) newClient() (*river.Client[pgx.Tx], error) {
 	}
 	w.lease.Slots(w.cfg.Queues)
 	w.lease.Apart(w.apart())
+	w.lease.Sessions(w.session, w.stay())
 	client, err := river.NewClient(w.driver(w.central), &river.Config{
 		ID:                  w.cfg.ID,
 		Queues:              queues,

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river/riverdriver"
 
@@ -76,6 +77,8 @@ type claimer struct {
 	written int          // lanes, since floors were raised
 	taking  []int64      // rows that the claim under way has tried to take
 	leftOut []int64      // rows that can neither be claimed nor set aside
+	turned  bool         // the claim under way has had the turn
+	locked  lockedOwners // of the queue, as of when this process looked last
 	log     *slog.Logger
 }
 
@@ -84,7 +87,7 @@ type claimer struct {
 func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailableParams) (*haul, error) {
 	h, err := c.tryClaim(ctx, params)
 	if ctx.Err() == nil { // a worker that stops says nothing of its claims
-		c.desk.stats.note(c.queue, err, time.Now())
+		c.desk.stats.note(c.queue, errors.Join(err, c.locked.why), time.Now())
 	}
 	return h, err
 }
@@ -108,6 +111,9 @@ func (c *claimer) tryClaim(ctx context.Context, params *riverdriver.JobGetAvaila
 	if err != nil || quiet {
 		return &haul{result: &riverdriver.JobGetAvailableResult{}}, err
 	}
+	if err := c.lookAgain(ctx); err != nil {
+		return nil, err
+	}
 	began := time.Now()
 	c.lease.hand.accrue(c.queue, c.lease.hand.now())
 	paid := map[string]owing{}
@@ -117,6 +123,9 @@ func (c *claimer) tryClaim(ctx context.Context, params *riverdriver.JobGetAvaila
 		c.desk.letGo() // the pool closes one that is in a transaction, and the turn ends with it
 		if lockedOut(err) {
 			err = errors.Join(err, endStalled(ctx, c.pool, c.log))
+			if c.turned {
+				return c.withoutLocked(ctx, err)
+			}
 		}
 		return c.without(ctx, params, err)
 	}
@@ -169,10 +178,14 @@ const renewAfter = 500 * time.Millisecond
 func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdriver.JobGetAvailableParams, paid map[string]owing) (*haul, error) {
 	incarnation := c.lease.Incarnation()
 	batch, v := &pgx.Batch{}, &view{}
-	c.taking = nil
+	c.taking, c.turned = nil, false
 	batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE") // what is read is as of after the lock
-	queueLock(batch, lockWait, c.desk.lock)
-	batch.Queue(wakeSQL, c.queue, quantum, headStart, debtTurns)
+	queueLock(batch, lockWait, c.desk.lock).Exec(func(pgconn.CommandTag) error {
+		c.turned = true
+		return nil
+	})
+	batch.Queue(rowWaitSQL)
+	batch.Queue(wakeSQL, c.queue, quantum, headStart, debtTurns, list(c.locked.owners))
 	looked := blocks{databases: c.blocks.databases, owners: c.blocks.owners} // groups that are full now may not be by then
 	most := c.most(params.MaxToLock + int(c.freed))
 	c.queueLook(batch, v, incarnation, params.Kind, looked, most)
@@ -186,7 +199,7 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 	all.want = c.free(params.MaxToLock)
 	batch = &pgx.Batch{}
 	if v.paused {
-		if err := c.queueSettle(batch, v, all, all, c.lease.hand.pay(c.queue, nil, nil, paid), nil); err != nil {
+		if err := c.queueSettle(batch, v, all, all, c.lease.hand.pay(c.queue, nil, nil, c.locked.owners, paid), nil); err != nil {
 			return nil, err
 		}
 	}
@@ -271,7 +284,7 @@ func (c *claimer) pass(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, v 
 	h.queueTake(batch, params)
 	all.append(h)
 	c.taking = slices.Sorted(maps.Keys(all.grips))
-	return h, chosen, c.queueSettle(batch, v, all, h, c.lease.hand.pay(c.queue, h.billed, h.empty, paid), chosen.dry)
+	return h, chosen, c.queueSettle(batch, v, all, h, c.lease.hand.pay(c.queue, h.billed, h.empty, c.locked.owners, paid), chosen.dry)
 }
 
 // again says whether another pass may bring more.
@@ -318,6 +331,12 @@ func (c *claimer) holds(v *view, all *haul, settled map[string]tenantdb.Share) *
 	for _, g := range all.grips {
 		if _, some := v.limits.databases[g.database]; some {
 			sum.Databases[g.database]++
+		}
+	}
+	sum.Session = c.desk.name
+	for _, kinds := range sum.Owners {
+		for kind := range kinds {
+			sum.Linger = max(sum.Linger, int(c.desk.stay[kind].Milliseconds()))
 		}
 	}
 	for id, s := range settled {

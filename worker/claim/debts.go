@@ -2,6 +2,7 @@ package claim
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -67,14 +68,18 @@ func (o *owing) ended(e ended) {
 }
 
 // take takes out what a claim writes that bills these owners and has found these
-// lanes empty.
-func (d *debts) take(billed map[string]float64, empty []lane) map[string]owing {
+// lanes empty. What owners owe whose rows somebody else has locked waits.
+func (d *debts) take(billed map[string]float64, empty []lane, locked []string) map[string]owing {
 	taken := map[string]owing{}
-	one := func(owner string) {
-		if o := d.owners[owner]; o != nil {
-			taken[owner] = *o
-			delete(d.owners, owner)
+	one := func(owner string) bool {
+		o := d.owners[owner]
+		if o == nil || slices.Contains(locked, owner) {
+			return false
 		}
+		taken[owner] = *o
+		delete(d.owners, owner)
+		delete(d.due, owner)
+		return true
 	}
 	for owner := range billed {
 		one(owner)
@@ -85,11 +90,12 @@ func (d *debts) take(billed map[string]float64, empty []lane) map[string]owing {
 	for owner := range d.due {
 		one(owner)
 	}
-	clear(d.due)
 	if len(d.owners) > maxOwing {
 		more := max(maxOwing/10, 2*len(billed)) // than have come since the last claim
 		for owner := range d.owners {
-			one(owner)
+			if !one(owner) {
+				continue
+			}
 			if more--; more == 0 {
 				break
 			}
@@ -145,7 +151,7 @@ func (h *hand) charge(queue string, candidates []candidate, floor float64) {
 
 // pay takes out what a claim writes, and adds it to what it has paid before. The
 // owners whose lanes were found empty have no backlog any more.
-func (h *hand) pay(queue string, billed map[string]float64, empty []lane, paid map[string]owing) map[string]owing {
+func (h *hand) pay(queue string, billed map[string]float64, empty []lane, locked []string, paid map[string]owing) map[string]owing {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(empty) > 0 {
@@ -157,7 +163,7 @@ func (h *hand) pay(queue string, billed map[string]float64, empty []lane, paid m
 			g.more = g.more && (g.queue != queue || !resting[g.owner])
 		}
 	}
-	taken := h.owedIn(queue).take(billed, empty)
+	taken := h.owedIn(queue).take(billed, empty, locked)
 	for owner, o := range taken {
 		sum := paid[owner]
 		sum.vtime += o.vtime

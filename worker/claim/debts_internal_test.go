@@ -34,7 +34,7 @@ func TestDebts(t *testing.T) {
 	require.InDeltaSlice(t, []float64{10.4, 9.8, 5}, []float64{candidates[0].vtime, candidates[1].vtime, candidates[2].vtime}, 1e-9)
 
 	paid := map[string]owing{}
-	taken := h.pay("q", map[string]float64{"billed": 1}, []lane{{owner: "empty"}}, paid)
+	taken := h.pay("q", map[string]float64{"billed": 1}, []lane{{owner: "empty"}}, nil, paid)
 	require.Len(t, taken, 5)
 	require.InDelta(t, -0.005, taken["rests"].vtime, 1e-9)
 	require.InDelta(t, -0.005, taken["empty"].vtime, 1e-9)
@@ -42,29 +42,29 @@ func TestDebts(t *testing.T) {
 	require.InDelta(t, 0.4, taken["long"].vtime, 1e-9)
 	require.Equal(t, 1, taken["billed"].lanes[0].attempts)
 	end("long", 0, 0.2)
-	require.InDelta(t, 0.1, h.pay("q", nil, nil, paid)["long"].vtime, 1e-9, "what has come since, alone")
+	require.InDelta(t, 0.1, h.pay("q", nil, nil, nil, paid)["long"].vtime, 1e-9, "what has come since, alone")
 	require.InDelta(t, 0.5, paid["long"].vtime, 1e-9)
 	require.Equal(t, 2, paid["long"].lanes[0].attempts)
 
 	h.restore("q", paid) // the claim has failed
-	again := h.pay("q", nil, nil, map[string]owing{})
+	again := h.pay("q", nil, nil, nil, map[string]owing{})
 	require.InDelta(t, 0.5, again["long"].vtime, 1e-9)
 	require.NotContains(t, again, "small")
 	require.NotContains(t, again, "ahead")
-	require.InDelta(t, -0.005, h.pay("q", map[string]float64{"ahead": 1}, nil, map[string]owing{})["ahead"].vtime, 1e-9)
-	require.InDelta(t, 0.01, h.pay("q", map[string]float64{"small": 1}, nil, map[string]owing{})["small"].vtime, 1e-9)
+	require.InDelta(t, -0.005, h.pay("q", map[string]float64{"ahead": 1}, nil, nil, map[string]owing{})["ahead"].vtime, 1e-9)
+	require.InDelta(t, 0.01, h.pay("q", map[string]float64{"small": 1}, nil, nil, map[string]owing{})["small"].vtime, 1e-9)
 
-	h.pay("q", map[string]float64{"billed": 1}, nil, map[string]owing{})
+	h.pay("q", map[string]float64{"billed": 1}, nil, nil, map[string]owing{})
 	for i := range maxOwing + 1 {
 		end(fmt.Sprint("crowd", i), 0.01, 0.02)
 	}
-	require.Len(t, h.pay("q", nil, nil, map[string]owing{}), maxOwing/10, "more is never kept")
+	require.Len(t, h.pay("q", nil, nil, nil, map[string]owing{}), maxOwing/10, "more is never kept")
 
 	// A job that takes long is charged for while it runs, on its lane, which may rest.
 	h = newHand()
 	h.held[claimed{id: 1}] = &grip{lane: lane{queue: "q", owner: "rests", kind: "a"}, weight: 1, began: now.Add(-time.Second)}
 	h.accrue("q", now)
-	charged := h.pay("q", nil, nil, map[string]owing{})["rests"]
+	charged := h.pay("q", nil, nil, nil, map[string]owing{})["rests"]
 	require.InDelta(t, 1, charged.vtime, 1e-9)
 	require.Equal(t, []ended{{kind: "a"}}, charged.lanes)
 }

@@ -17,8 +17,10 @@ type desk struct {
 	bell  bell
 	lock  int32 // 0, but in a test that wants to see what happens without one
 	conns Connections
-	slots map[string]int // by queue
-	apart []string       // kinds that need no connection
+	slots map[string]int           // by queue
+	apart []string                 // kinds that need no connection
+	name  string                   // application_name of this process's sessions in the central database
+	stay  map[string]time.Duration // by kind, how long a running job's session may outlast this process
 	stats stats
 
 	turn      sync.Mutex

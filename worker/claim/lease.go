@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/riverqueue/river/rivertype"
@@ -61,6 +62,13 @@ func (l *Lease) Slots(queues map[string]int) { l.desk.slots = queues }
 // Apart says which kinds need no connection to a tenant's server, so that they use
 // none of its budget. Call it before the first.
 func (l *Lease) Apart(kinds []string) { l.desk.apart = kinds }
+
+// Sessions says by which application_name the central database knows this process, and
+// how long the session of a running job of each kind may outlast it, if it stops without
+// ending: others count those sessions so long. Call it before the first claim.
+func (l *Lease) Sessions(name string, stay map[string]time.Duration) {
+	l.desk.name, l.desk.stay = name, stay
+}
 
 // Broken says whether a breaker in the central database stands between claims and
 // this server or database, as of this process's last claim.

@@ -55,15 +55,17 @@ SELECT set_config('synchronous_commit', 'off', true), set_config('plan_cache_mod
 // there already ($3); a crowd that wakes together is spread over one quantum ($2),
 // so that a newcomer need not wait until each of it has had its first turn. Each
 // owner is looked up by its keys (OFFSET 0 keeps the look-ups from being joins).
+//
+// Owners whose rows somebody else has locked ($5) sleep on.
 const wakeSQL = `
 WITH consumed AS (
-    DELETE FROM headgate.wakeups WHERE queue = $1 RETURNING lane, kind, priority, scheduled_at
+    DELETE FROM headgate.wakeups WHERE queue = $1 AND lane <> ALL ($5::text[]) RETURNING lane, kind, priority, scheduled_at
 ), woken AS (
     SELECT lane, kind, jsonb_object_agg(priority, jsonb_build_array(first, '-9223372036854775808'::bigint)) FILTER (WHERE priority IS NOT NULL) AS floors
     FROM (
         SELECT lane, kind, priority, min(scheduled_at) AS first FROM consumed GROUP BY lane, kind, priority
         UNION ALL
-        SELECT lane, kind, NULL, NULL FROM headgate.lanes WHERE queue = $1 AND wake_at <= (SELECT clock_timestamp())
+        SELECT lane, kind, NULL, NULL FROM headgate.lanes WHERE queue = $1 AND wake_at <= (SELECT clock_timestamp()) AND lane <> ALL ($5::text[])
     ) w
     GROUP BY lane, kind
 ), fresh AS (
@@ -107,11 +109,16 @@ WHERE l.wake_at IS NOT NULL
       IS DISTINCT FROM (excluded.active, excluded.server_id, excluded.database_id, excluded.held, excluded.weight, excluded.max_running, excluded.rate, excluded.rate_period)`
 
 // othersSQL is one row for each other living worker process, also if it has never
-// claimed. A row of hands that has been written again has another xmin.
+// claimed, and one for each that was declared dead and still has sessions. A row of
+// hands that has been written again has another xmin.
 const othersSQL = `
-SELECT w.incarnation::text, coalesce(h.xmin::text, ''), NOT w.draining, h.hand
+SELECT w.incarnation::text, coalesce(h.xmin::text, ''), NOT w.draining, false, h.hand
 FROM headgate.workers w LEFT JOIN headgate.hands h ON h.incarnation = w.incarnation
-WHERE w.incarnation <> $1 AND w.reaped_at IS NULL AND w.ended_at IS NULL`
+WHERE w.incarnation <> $1 AND w.reaped_at IS NULL AND w.ended_at IS NULL
+UNION ALL
+SELECT h.incarnation::text, h.xmin::text, false, true, h.hand
+FROM headgate.hands h
+WHERE h.incarnation <> $1 AND NOT EXISTS (SELECT FROM headgate.workers w WHERE w.incarnation = h.incarnation AND w.reaped_at IS NULL AND w.ended_at IS NULL)`
 
 // limitsSQL reads what is decided of the queue, of kinds and of servers.
 const limitsSQL = `
@@ -129,8 +136,9 @@ SELECT (SELECT vtime FROM headgate.lane_clocks WHERE queue = $1),
 // are left out whole: a paused kind, a server that is down, paused, behind an open
 // breaker ($2 are the kinds this process knows), and, at a second look, what is full
 // ($3 servers, but for the kinds $8, which need no connection; $4 kinds). Owners that were at their limit a moment ago ($5) are
-// stepped over, there are never more of them than running jobs; and so are databases
-// behind a breaker ($6), whose lanes each claim walks past.
+// stepped over, there are never more of them than running jobs; with them those whose
+// rows somebody has locked; and so are databases behind a breaker ($6), whose lanes each
+// claim walks past.
 const candidatesSQL = `
 WITH open AS MATERIALIZED (
     SELECT g.server_id, g.kind, g.floor
@@ -188,7 +196,7 @@ func (c *claimer) queueLook(batch *pgx.Batch, v *view, incarnation string, kinds
 		return err
 	})
 	batch.Queue(limitsSQL, c.queue).QueryRow(v.scanLimits)
-	batch.Queue(candidatesSQL, c.queue, kinds, append(list(b.servers), b.tried...), list(b.kinds), slices.AppendSeq([]string{}, maps.Keys(b.owners)), list(b.databases), most, c.desk.apart).Query(func(rows pgx.Rows) (err error) {
+	batch.Queue(candidatesSQL, c.queue, kinds, append(list(b.servers), b.tried...), list(b.kinds), slices.AppendSeq(list(c.locked.owners), maps.Keys(b.owners)), list(b.databases), most, c.desk.apart).Query(func(rows pgx.Rows) (err error) {
 		v.candidates, err = pgx.CollectRows(rows, scanCandidate)
 		v.groups, v.most = map[laneGroup]int{}, most
 		for i, one := range v.candidates {
@@ -205,12 +213,15 @@ func (c *claimer) queueLook(batch *pgx.Batch, v *view, incarnation string, kinds
 func list(s []string) []string { return append([]string{}, s...) }
 
 func scanHold(row pgx.CollectableRow) (*hold, error) {
-	h, raw := newHold(), []byte(nil)
-	if err := row.Scan(&h.incarnation, &h.version, &h.taking, &raw); err != nil || raw == nil {
+	h, raw, dead := newHold(), []byte(nil), false
+	if err := row.Scan(&h.incarnation, &h.version, &h.taking, &dead, &raw); err != nil || raw == nil {
 		return h, err
 	}
 	if err := json.Unmarshal(raw, h); err != nil {
 		return nil, fmt.Errorf("reading what another worker holds: %w", err)
+	}
+	if dead {
+		return h.remains(), nil
 	}
 	return h, nil
 }

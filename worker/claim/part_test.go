@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river/rivertype"
 	"github.com/stretchr/testify/require"
 
@@ -184,3 +185,41 @@ func TestNobodyWaitsForNothing(t *testing.T) {
 }
 
 var _ claim.Connections = (*conns)(nil)
+
+// What a process holds that was declared dead counts for as long as its sessions may
+// last, if the process has stopped and not ended: then the central database still has a
+// session of its too.
+func TestSessionsOfTheDeadCount(t *testing.T) {
+	t.Parallel()
+	for name, alive := range map[string]bool{"stopped": true, "killed": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, 10, 1)
+			f.exec(`UPDATE headgate.servers SET connection_budget = 10`)
+			ctx := context.Background()
+			const stay = 3 * time.Second
+			dead, _ := f.connected(0, 20)
+			dead.lease.Sessions("app/12345678", map[string]time.Duration{"a": stay})
+			if alive {
+				cfg := f.pool.Config().ConnConfig
+				cfg.RuntimeParams["application_name"] = "app/12345678"
+				conn, err := pgx.ConnectConfig(ctx, cfg)
+				require.NoError(t, err)
+				t.Cleanup(func() { _ = conn.Close(ctx) })
+			}
+			living, _ := f.connected(0, 20)
+			f.exec(addJobs, 30, "a", 1, 10)
+			require.Len(t, dead.claim(ctx, 6), 6)
+			f.exec(claim.BurySQL, dead.lease.Incarnation(), 0)
+			f.exec(`UPDATE river_job SET state = 'available' WHERE state = 'running'`)
+			if !alive {
+				require.Len(t, living.claim(ctx, 20), 10)
+				return
+			}
+			first := time.Now()
+			require.Len(t, living.claim(ctx, 20), 4, "what the dead may still have is not given away")
+			require.Eventually(t, func() bool { return len(living.try(20)) == 6 }, 30*time.Second, 20*time.Millisecond)
+			require.GreaterOrEqual(t, time.Since(first), stay)
+		})
+	}
+}

@@ -15,6 +15,10 @@ type hold struct {
 	// Lapse is how many milliseconds after this was published what is Idle may still
 	// be in use, if its process is frozen. 0: for as long as the process is not dead.
 	Lapse int `json:"lapse,omitempty"`
+	// Session is the application_name of the process's sessions in the central database,
+	// and Linger how many milliseconds its running jobs' sessions may outlast it there.
+	Session string `json:"session,omitempty"`
+	Linger  int    `json:"linger,omitempty"`
 
 	incarnation, version string // of the row
 	taking               bool   // its process claims, and does not drain
@@ -32,6 +36,19 @@ func (h held) places() int { return max(h.Jobs, h.Conns) }
 
 func newHold() *hold {
 	return &hold{Queues: map[string]int{}, Owners: map[string]map[string]int{}, Servers: map[string]held{}, Databases: map[string]int{}}
+}
+
+// remains is what a process may still have that was declared dead while its sessions
+// were alive: it has stopped and not ended, and so have its jobs' sessions. They run
+// nothing that limits count, because its jobs are given to others.
+func (h *hold) remains() *hold {
+	rest := newHold()
+	rest.incarnation, rest.version, rest.Lapse = h.incarnation, h.version, max(h.Linger, 1)
+	for id, s := range h.Servers {
+		n := s.places() - s.Idle
+		rest.Servers[id] = held{Conns: n, Idle: n}
+	}
+	return rest
 }
 
 // run counts a running job.

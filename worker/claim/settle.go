@@ -51,12 +51,14 @@ WHERE l.ctid = o.place`
 
 // moveClockSQL moves the queue's present time on, and its mean cost, and begins a new
 // epoch if nothing waits ($5 says that this is likely).
+//
+// Neither statement waits for whoever has locked the row: another claim does it.
 const moveClockSQL = `
 UPDATE headgate.lane_clocks c
 SET vtime = greatest(c.vtime, $2),
     epoch = CASE WHEN $5::boolean AND NOT EXISTS (SELECT FROM headgate.lanes WHERE queue = $1 AND active) THEN c.epoch + 1 ELSE c.epoch END,
     cost = CASE WHEN $4::int > 0 THEN c.cost + ($3::float8 / $4 - c.cost) * least($4 * 0.01, 0.5) ELSE c.cost END
-WHERE c.queue = $1`
+WHERE c.ctid = (SELECT ctid FROM headgate.lane_clocks WHERE queue = $1 FOR NO KEY UPDATE SKIP LOCKED)`
 
 // raiseFloorsSQL looks where the lanes of each group begin now. The floor is a bit
 // ($2) before the queue's present time at most, so that no lane that wakes is below.
@@ -67,7 +69,7 @@ SET floor = least(c.vtime, (
     WHERE l.queue = g.queue AND l.server_id = g.server_id AND l.kind = g.kind AND l.active AND l.vtime >= g.floor
     ORDER BY l.vtime LIMIT 1)) - $2::float8
 FROM headgate.lane_clocks c
-WHERE g.queue = $1 AND c.queue = g.queue`
+WHERE g.ctid = ANY (ARRAY(SELECT ctid FROM headgate.lane_groups WHERE queue = $1 FOR NO KEY UPDATE SKIP LOCKED)) AND c.queue = g.queue`
 
 // raiseEvery is how many lanes a process writes before it raises floors: so many
 // dead entries of the index a look may have to pass. floorSlack is in virtual

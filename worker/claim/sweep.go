@@ -145,10 +145,13 @@ FROM (
 ) low
 WHERE g.queue = low.queue AND g.server_id = low.server_id AND g.kind = low.kind AND low.vtime < g.floor`
 
-// dropHandsSQL forgets what the dead held; nobody counts it any more.
+// dropHandsSQL forgets what the dead held, once nobody counts it any more.
 const dropHandsSQL = `
 DELETE FROM headgate.hands h
-WHERE NOT EXISTS (SELECT FROM headgate.workers w WHERE w.incarnation = h.incarnation AND w.reaped_at IS NULL AND w.ended_at IS NULL)`
+WHERE NOT EXISTS (
+    SELECT FROM headgate.workers w
+    WHERE w.incarnation = h.incarnation AND w.ended_at IS NULL
+      AND (w.reaped_at IS NULL OR w.reaped_at > now() - make_interval(secs => coalesce((h.hand->>'linger')::int, 0) / 1000.0 + 5)))`
 
 // sweepLanes is one sweep, unless another process is at it. It returns how many
 // lanes had been forgotten.

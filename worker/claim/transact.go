@@ -57,15 +57,22 @@ const sweepLockWait = 2 * time.Second
 
 // queueLock adds the claims' lock to a batch; key is 0, but in a test that wants to see
 // what happens without one.
-func queueLock(batch *pgx.Batch, wait time.Duration, key int32) {
-	batch.Queue(lockSQL, milliseconds(wait), key, milliseconds(idleBound))
+func queueLock(batch *pgx.Batch, wait time.Duration, key int32) *pgx.QueuedQuery {
+	return batch.Queue(lockSQL, milliseconds(wait), key, milliseconds(idleBound))
 }
 
 // lockClaims takes the claims' lock in a transaction.
 func lockClaims(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, lockSQL, milliseconds(sweepLockWait), 0, milliseconds(idleBound))
+	if _, err := tx.Exec(ctx, lockSQL, milliseconds(sweepLockWait), 0, milliseconds(idleBound)); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, rowWaitSQL)
 	return err
 }
+
+// rowWaitSQL bounds how long who has the turn waits for a row that somebody else has
+// locked, because all claims wait with it.
+const rowWaitSQL = `SET LOCAL lock_timeout = '1s'`
 
 // milliseconds is a duration as Postgres reads a setting.
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) + "ms" }

@@ -1,0 +1,17 @@
+-- A process that stops and does not end (it is frozen, its machine is unreachable) keeps
+-- the sessions of its jobs in the tenants' servers when it is declared dead. While the
+-- central database still has a session of its as well, other processes count what it
+-- held of each server, as long as its row of headgate.hands says. Their claims find out
+-- by their own clocks when that time is over; the row is written again here, so that
+-- they count from now.
+CREATE OR REPLACE FUNCTION headgate.empty_hand() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE headgate.hands h SET waiting = false
+    WHERE h.incarnation = NEW.incarnation AND NEW.ended_at IS NULL AND (h.hand->>'linger')::int > 0
+      AND EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.application_name = h.hand->>'session' AND a.datname = current_database());
+    IF NOT FOUND THEN
+        DELETE FROM headgate.hands WHERE incarnation = NEW.incarnation;
+    END IF;
+    PERFORM headgate.wake_queues();
+    RETURN NULL;
+END $$;
