@@ -117,6 +117,19 @@ func TestUpTenant(t *testing.T) {
 }
 
 // Without the server's role the tenant side is not half installed.
+// The list of the functions that a job login calls is the list of those granted to it.
+func TestJobFunctions(t *testing.T) {
+	t.Parallel()
+	db := jobstest.New(t).Database("one", jobstest.DatabaseOpts{})
+	rows, err := db.Pool.Query(context.Background(), `
+SELECT DISTINCT p.proname::text FROM pg_proc p CROSS JOIN LATERAL aclexplode(p.proacl) a
+WHERE p.pronamespace = 'headgate'::regnamespace AND a.grantee = 'headgate_job'::regrole AND a.privilege_type = 'EXECUTE' ORDER BY 1`)
+	require.NoError(t, err)
+	granted, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	require.Equal(t, granted, migrations.JobFunctions)
+}
+
 func TestUpTenantOnAnUnpreparedServer(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

@@ -29,6 +29,13 @@ func PrepareServer(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
+// JobFunctions are the functions of schema headgate that a job login calls, as the
+// tenants' migrations grant them to headgate_job.
+var JobFunctions = []string{
+	"begin_job", "claim_job", "current_org", "end_job", "end_late", "enter_job", "finish_job", "finish_late",
+	"peek_job", "probe", "release_job", "tombstone", "watch_client", "whoami",
+}
+
 // ErrOtherDatabase: the database carries the identity of another catalog entry.
 var ErrOtherDatabase = errors.New("the database belongs to another catalog entry")
 

@@ -232,6 +232,7 @@ func TestAHandlersConnectionMayIdle(t *testing.T) {
 	db := env.Database("acme", jobstest.DatabaseOpts{On: jobstest.Direct(t)})
 	env.Tenant("acme", "acme")
 	cfg := env.Config()
+	cfg.JobTimeout = 2 * time.Minute
 	cfg.Tenants.IdleTimeout, cfg.Tenants.SessionTimeout = 200*time.Millisecond, 300*time.Millisecond
 	worked := make(chan string, 2)
 	env.Work(&cfg, func(w *worker.Worker) {
@@ -252,7 +253,7 @@ func TestAHandlersConnectionMayIdle(t *testing.T) {
 	for range 2 {
 		require.Equal(t, jobs.Succeeded, env.Run("acme", Visit{}).State) // and its connection is the next one's
 		require.Equal(t, jobs.Succeeded, env.Run("acme", Sit{}).State)
-		require.Equal(t, "0", receive(t, worked))
+		require.Equal(t, "130s", receive(t, worked), "its job's time, and 10 seconds")
 	}
 	require.Eventually(t, func() bool {
 		var n int

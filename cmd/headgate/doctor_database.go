@@ -10,6 +10,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/session"
+	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker/tenantdb"
 	"github.com/headgate/headgate/worker/tenantdb/address"
@@ -89,6 +90,7 @@ func (d *doctor) twice(ctx context.Context, pools *tenantdb.Pools, place address
 			d.encoding(a.Conn, db)
 			d.brakes(held, a.Conn, db)
 			d.rights(held, a.Conn, db)
+			d.callable(held, a.Conn, db)
 		}
 		return err
 	})
@@ -151,6 +153,9 @@ func (d *doctor) past(ctx context.Context, pools *tenantdb.Pools, db catalog.Dat
 
 // nextOf is the next step for an error whose sentence does not say it.
 func nextOf(err error, db catalog.Database) string {
+	if refused := (*tenantdb.NotPermittedError)(nil); errors.As(err, &refused) {
+		return refused.Next
+	}
 	switch class, _ := tenantdb.Classify(err); class {
 	case jobs.ClassWrongDatabase:
 		return "correct the address with `headgate database login " + db.Name + "`, or take the database out of the catalog"
@@ -164,6 +169,26 @@ func nextOf(err error, db catalog.Database) string {
 		return "headgate database login " + db.Name
 	}
 	return "see that the server runs, and that host and port are right: `headgate database login " + db.Name + "` corrects them"
+}
+
+// selectUncallable are those of Headgate's functions that a job login needs ($1) and may
+// not call.
+const selectUncallable = `
+SELECT p.oid::regprocedure::text FROM pg_proc p
+WHERE p.pronamespace = 'headgate'::regnamespace AND p.proname = ANY ($1) AND NOT has_function_privilege(p.oid, 'EXECUTE')
+ORDER BY 1`
+
+// callable says which of Headgate's functions the job login may not call.
+func (d *doctor) callable(ctx context.Context, conn *pgx.Conn, db catalog.Database) {
+	rows, _ := conn.Query(ctx, selectUncallable, migrations.JobFunctions) // its error is CollectRows' too
+	missing, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	switch {
+	case err != nil:
+		d.on("database "+db.Name)(stateFail, "functions", "", "could not look: %v", err)
+	case len(missing) > 0:
+		d.on("database "+db.Name)(stateFail, "functions", "have an administrator run there: GRANT EXECUTE ON FUNCTION "+strings.Join(missing, ", ")+" TO headgate_job",
+			"the job login may not call %d of Headgate's functions: jobs wait, class not_permitted", len(missing))
+	}
 }
 
 // What a job login can do that it should not be able to: it is a superuser, it

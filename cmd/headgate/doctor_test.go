@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"regexp"
 	"slices"
 	"testing"
 
@@ -85,10 +86,16 @@ func TestDoctorFinds(t *testing.T) {
 	c.secrets = append(c.secrets, "planted-wrong")
 	powerful := env.Database("powerful", jobstest.DatabaseOpts{})
 	admin(t, "postgres", "ALTER ROLE "+powerful.Job.User+" BYPASSRLS")
+	crippled := env.Database("crippled", jobstest.DatabaseOpts{})
+	_, err := crippled.Pool.Exec(ctx, `REVOKE EXECUTE ON FUNCTION headgate.begin_job FROM headgate_job`)
+	require.NoError(t, err)
+	barred := env.Database("barred", jobstest.DatabaseOpts{})
+	_, err = barred.Pool.Exec(ctx, `REVOKE USAGE ON SCHEMA headgate FROM headgate_job`)
+	require.NoError(t, err)
 	env.Database("unguarded", jobstest.DatabaseOpts{Schema: `CREATE TABLE invoices (org_id bigint, n int); GRANT ALL ON invoices TO headgate_job`})
 	other := env.Database("other", jobstest.DatabaseOpts{})
 	swapped := env.Database("swapped", jobstest.DatabaseOpts{})
-	_, err := swapped.Pool.Exec(ctx, `UPDATE headgate.identity SET database_id = $1`, other.ID)
+	_, err = swapped.Pool.Exec(ctx, `UPDATE headgate.identity SET database_id = $1`, other.ID)
 	require.NoError(t, err)
 
 	found := examined(t, c, exitFailed)
@@ -98,6 +105,15 @@ func TestDoctorFinds(t *testing.T) {
 	require.Contains(t, finds(t, found, "database unguarded", "isolation", stateWarn).Says, "invoices")
 	require.Contains(t, finds(t, found, "database swapped", "job login", stateFail).Says, "another database")
 	finds(t, found, "server "+jobstest.Server, "reachable", stateOK)
+	for name, db := range map[string]*jobstest.Database{"database crippled": crippled, "database barred": barred} {
+		check := map[bool]string{true: "functions", false: "job login"}[db == crippled]
+		told := finds(t, found, name, check, stateFail)
+		grant := regexp.MustCompile(`GRANT .*`).FindString(told.Next)
+		admin(t, db.Job.Database, grant) // the advice is carried out
+	}
+	found = examined(t, c, exitFailed)
+	finds(t, found, "database barred", "job login", stateOK)
+	require.False(t, slices.ContainsFunc(found, func(f finding) bool { return f.On == "database crippled" && f.Check == "functions" }))
 
 	tx, err := env.Pool.Begin(ctx)
 	require.NoError(t, err)

@@ -122,6 +122,12 @@ func misfit(err error) string {
 	return pgErr.Message
 }
 
+// keyTaken says that another row has a row's unique key.
+func keyTaken(err error) bool {
+	pgErr := (*pgconn.PgError)(nil)
+	return errors.As(err, &pgErr) && pgErr.ConstraintName == uniqueIndex
+}
+
 // uniqueIndex is River's index of unique keys.
 const uniqueIndex = "river_job_unique_idx"
 
@@ -267,7 +273,7 @@ func endFit(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger, e end, wr
 	untold := bare
 	untold.outcome, untold.followUps = nil, nil
 	ways := []end{bare, alone, untold}
-	if pgErr := (*pgconn.PgError)(nil); errors.As(why, &pgErr) && pgErr.ConstraintName == uniqueIndex {
+	if keyTaken(why) {
 		if _, err := pool.Exec(ctx, easeSQL, e.id, e.token); err != nil {
 			return nil, err
 		}

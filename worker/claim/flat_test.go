@@ -46,7 +46,7 @@ FROM (SELECT lane FROM headgate.lanes WHERE active ORDER BY vtime LIMIT 50) l`).
 		args      []any
 	}{
 		{"quiet", claim.QuietSQL, []any{"default", claim.Nobody}},
-		{"wake", claim.WakeSQL, []any{"default", 0.02, 1e-5, 4}},
+		{"wake", claim.WakeSQL, []any{"default", 0.02, 1e-5, 4, none}},
 		{"others", claim.OthersSQL, []any{claim.Nobody}},
 		{"limits", claim.LimitsSQL, []any{"default"}},
 		{"candidates", claim.CandidatesSQL, []any{"default", []string{"a"}, none, none, none, none, most, none}},

@@ -45,27 +45,31 @@ func (t *executorTx) JobSchedule(ctx context.Context, params *riverdriver.JobSch
 
 // promoteSQL is River's own statement, but that it leaves locked rows for the next
 // time, is told of which rows ($3; NULL: of all) and returns only what River asks of
-// them. A row whose unique key is taken is discarded.
+// them. A row whose unique key is taken is discarded, but for one of which an attempt may
+// be open: its ledger is asked first, and its key no longer counts.
 const promoteSQL = `
 WITH due AS MATERIALIZED (
-    SELECT id, unique_key, unique_states, priority, scheduled_at FROM river_job
+    SELECT id, unique_key, unique_states, priority, scheduled_at, metadata ? 'open_since' AS open FROM river_job
     WHERE state IN ('retryable', 'scheduled') AND priority >= 0 AND queue IS NOT NULL AND scheduled_at <= coalesce($1::timestamptz, now())
       AND ($3::bigint[] IS NULL OR id = ANY ($3))
     ORDER BY priority, scheduled_at, id
     LIMIT $2
     FOR UPDATE SKIP LOCKED
 ), placed AS (
-    SELECT d.id, d.unique_key IS NOT NULL AND d.unique_states IS NOT NULL AND (
+    SELECT d.id, d.open, d.unique_key IS NOT NULL AND d.unique_states IS NOT NULL AND (
                row_number() OVER (PARTITION BY d.unique_key ORDER BY d.priority, d.scheduled_at, d.id) > 1
                OR EXISTS (SELECT FROM river_job o WHERE o.unique_key = d.unique_key AND o.id <> d.id AND o.unique_states IS NOT NULL
-                          AND river_job_state_in_bitmask(o.unique_states, o.state))) AS conflict
+                          AND river_job_state_in_bitmask(o.unique_states, o.state))) AS taken
     FROM due d
+), judged AS (
+    SELECT id, taken AND NOT open AS conflict, taken AND open AS eased FROM placed
 )
 UPDATE river_job j
-SET state = CASE WHEN p.conflict THEN 'discarded'::river_job_state ELSE 'available' END,
+SET unique_states = CASE WHEN p.eased THEN NULL ELSE j.unique_states END,
+    state = CASE WHEN p.conflict THEN 'discarded'::river_job_state ELSE 'available' END,
     finalized_at = CASE WHEN p.conflict THEN coalesce($1::timestamptz, now()) ELSE j.finalized_at END,
     metadata = CASE WHEN p.conflict THEN j.metadata || '{"unique_key_conflict": "scheduler_discarded"}' ELSE j.metadata END
-FROM placed p
+FROM judged p
 WHERE j.id = p.id
 RETURNING j.id, j.queue, j.scheduled_at, p.conflict`
 

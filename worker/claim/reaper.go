@@ -272,6 +272,10 @@ var (
 	strayed = loss{"lost_worker", "its worker lives but did not have it: the answer to its claim, or its end, was lost; the job goes on and has used no attempt"}
 )
 
+// dropKeySQL takes the unique key of a running row out of the count. Another row has the
+// same key, and this one may be done: its ledger says so at its next attempt.
+const dropKeySQL = `UPDATE river_job SET unique_states = NULL WHERE id = $1 AND state = 'running'`
+
 // giveBack gives back what can be, in a transaction of the caller's; a row that cannot
 // be available again (aside.go) is set aside.
 func (k *Keeper) giveBack(ctx context.Context, tx pgx.Tx, from living, hand []inHand, why loss) error {
@@ -283,6 +287,14 @@ func (k *Keeper) giveBack(ctx context.Context, tx pgx.Tx, from living, hand []in
 	}
 	for i := range hand {
 		err := giveBackRows(ctx, tx, from, hand[i:i+1], why)
+		if keyTaken(err) {
+			err = pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
+				if _, err := tx.Exec(ctx, dropKeySQL, hand[i].id); err != nil {
+					return err
+				}
+				return giveBackRows(ctx, tx, from, hand[i:i+1], why)
+			})
+		}
 		if oddRow(err) {
 			setAsideIn(ctx, tx, k.cfg.Logger, hand[i].id, "given back", err)
 		} else if err != nil {

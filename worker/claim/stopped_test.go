@@ -301,3 +301,42 @@ func TestLimitsHoldAfterALostCommit(t *testing.T) {
 	a.claim(ctx, 7)
 	require.Empty(t, b.claim(ctx, 10), "three run")
 }
+
+// A dead worker's job may be done: another row with its unique key keeps it neither from
+// going back nor from its ledger's answer.
+func TestALostRowWhoseKeyIsTakenGoesBack(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1, 1)
+	ctx := context.Background()
+	f.exec(addJobs, 3, "a", 1, 1)
+	rows := f.process(3, "a").claim(ctx, 3)
+	require.Len(t, rows, 3)
+	f.exec(`UPDATE river_job SET unique_key = 'k', unique_states = B'00000001' WHERE id = $1`, rows[1].ID) // not while it runs
+	f.exec(addJobs, 1, "b", 1, 1)
+	f.exec(`UPDATE river_job SET unique_key = 'k', unique_states = B'00000001' WHERE kind = 'b'`)
+	k, now := f.keeper(f.process(3, "a"), time.Second), time.Now()
+	for pass := range 4 {
+		_, err := claim.Pass(k, ctx, now.Add(time.Duration(pass)*time.Second))
+		require.NoError(t, err)
+	}
+	require.Equal(t, 4, f.number(`SELECT count(*) FROM river_job WHERE state = 'available'`))
+	require.Zero(t, f.number(`SELECT count(*) FROM headgate.outcomes WHERE class = 'bad_args'`))
+}
+
+// A job of which an attempt may be open is not discarded because of another's key.
+func TestAnOpenRowWhoseKeyIsTakenIsAsked(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1, 1)
+	f.exec(addJobs, 3, "a", 1, 1)
+	f.exec(`UPDATE river_job SET unique_key = 'k', unique_states = B'00000001' WHERE id = 1`)
+	f.exec(`UPDATE river_job SET unique_key = 'k', unique_states = B'00000001', state = 'scheduled', scheduled_at = now() - interval '1 s' WHERE id > 1`)
+	f.exec(`UPDATE river_job SET metadata = metadata || '{"open_since": 1}' WHERE id = 2`)
+	p := f.process(1, "a")
+	tx, err := p.exec.Begin(context.Background())
+	require.NoError(t, err)
+	_, err = tx.JobSchedule(context.Background(), &riverdriver.JobScheduleParams{Max: 10})
+	require.NoError(t, err)
+	require.NoError(t, tx.Commit(context.Background()))
+	require.Equal(t, 1, f.number(`SELECT count(*) FROM river_job WHERE id = 2 AND state = 'available' AND unique_states IS NULL`))
+	require.Equal(t, 1, f.number(`SELECT count(*) FROM river_job WHERE id = 3 AND state = 'discarded'`), "as River does")
+}

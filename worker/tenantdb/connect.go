@@ -69,6 +69,7 @@ func Connect(ctx context.Context, cfg Config, transport address.Transport, poole
 	}
 	behind(pooler, conn)
 	c, err := pgx.ConnectConfig(ctx, conn)
+	err = mayNotConnect(conn, err)
 	if err == nil {
 		_, err = c.PgConn().Exec(ctx, pins(pooler, c)).ReadAll()
 	}
@@ -201,7 +202,7 @@ func checkIdentity(ctx context.Context, place address.Place, conn *pgx.Conn) err
 		}
 		found, err = readWho(conn.QueryRow(ctx, whoami, pgx.QueryExecModeExec))
 	}
-	return identify(place, found, err)
+	return identify(place, conn.Config().User, found, err)
 }
 
 // pins is what a session of our own must run first, because its startup packet
@@ -241,12 +242,14 @@ func readWho(row pgx.Row) (found who, err error) {
 }
 
 // noSchema is what Postgres says where Headgate's schema is not, or not all of
-// it, or is another's: no such function, schema, table or column, or no right to it.
-var noSchema = []string{"42883", "3F000", "42P01", "42703", "42501"}
+// it, or is another's: no such function, schema, table or column.
+var noSchema = []string{"42883", "3F000", "42P01", "42703"}
 
-// identify judges the answer.
-func identify(place address.Place, found who, err error) error {
+// identify judges the answer that a user got.
+func identify(place address.Place, user string, found who, err error) error {
 	switch pgErr := (*pgconn.PgError)(nil); {
+	case errors.As(err, &pgErr) && pgErr.Code == "42501":
+		return mayNotUse(place.Login, user, err)
 	case errors.As(err, &pgErr) && slices.Contains(noSchema, pgErr.Code):
 		return fmt.Errorf("%w: it has no Headgate schema", ErrWrongDatabase)
 	case errors.Is(err, pgx.ErrNoRows):

@@ -94,7 +94,9 @@ DELETE FROM headgate.migrations WHERE version > 6`, jobs.ClassSchemaOlder, "has 
 		"none": {`DROP SCHEMA headgate CASCADE`, jobs.ClassWrongDatabase, "no Headgate schema"},
 		"not-ours-to-ask": {`
 REVOKE SELECT (database_id, version, serves) ON headgate.identity FROM headgate_job;
-REVOKE EXECUTE ON FUNCTION headgate.whoami FROM headgate_job`, jobs.ClassWrongDatabase, "no Headgate schema"},
+REVOKE EXECUTE ON FUNCTION headgate.whoami FROM headgate_job`, jobs.ClassNotPermitted, "GRANT headgate_job TO"},
+		"no-member":   {`REVOKE USAGE ON SCHEMA headgate FROM headgate_job`, jobs.ClassNotPermitted, "GRANT headgate_job TO"},
+		"no-connect":  {`DO $$ BEGIN EXECUTE format('REVOKE CONNECT ON DATABASE %I FROM PUBLIC, headgate_job', current_database()); END $$`, jobs.ClassNotPermitted, "GRANT CONNECT ON DATABASE"},
 		"no-identity": {`DELETE FROM headgate.identity`, jobs.ClassWrongDatabase, "no identity"},
 	} {
 		t.Run(name, func(t *testing.T) {

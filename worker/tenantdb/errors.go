@@ -9,6 +9,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headgate/headgate/jobs"
@@ -23,6 +24,39 @@ var ErrWrongDatabase = errors.New("this is another database than the catalog say
 // ErrUnknownPooler: statements that were prepared on the connection are not
 // there, or those of others are.
 var ErrUnknownPooler = errors.New("a pooler in transaction mode stands before the server, and the catalog does not say so")
+
+// NotPermittedError: the database is there, and the login lacks a privilege in it.
+type NotPermittedError struct {
+	Next string // what gives it
+	Err  error
+}
+
+// Error names the statement.
+func (e *NotPermittedError) Error() string {
+	return fmt.Sprintf("the login lacks a privilege: %s (%v)", e.Next, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *NotPermittedError) Unwrap() error { return e.Err }
+
+// mayNotConnect says of a login that is known and may not connect how it may.
+func mayNotConnect(cfg *pgx.ConnConfig, err error) error {
+	if pgErr := (*pgconn.PgError)(nil); !errors.As(err, &pgErr) || pgErr.Code != "42501" {
+		return err
+	}
+	return &NotPermittedError{Err: err, Next: fmt.Sprintf("have an administrator run GRANT CONNECT ON DATABASE %s TO %s",
+		pgx.Identifier{cfg.Database}.Sanitize(), pgx.Identifier{cfg.User}.Sanitize())}
+}
+
+// mayNotUse says of a login that may not use Headgate's schema how it may.
+func mayNotUse(login, user string, err error) error {
+	name := pgx.Identifier{user}.Sanitize()
+	next := "GRANT headgate_job TO " + name + "; GRANT USAGE ON SCHEMA headgate TO headgate_job; GRANT EXECUTE ON FUNCTION headgate.whoami() TO headgate_job"
+	if login == jobs.LoginOwner.String() {
+		next = "GRANT of the role that owns schema headgate TO " + name
+	}
+	return &NotPermittedError{Err: err, Next: "have an administrator run, in that database: " + next}
+}
 
 // ConnectError says that no connection could be had, to which database, as
 // whom, whose fault it is, and the cause.
@@ -53,6 +87,7 @@ var nextStep = map[jobs.Class]string{
 	jobs.ClassUntrusted:      "; give the worker the certificate that signed the server's (`--root-certs DIR`, named by sslrootcert)",
 	jobs.ClassUndecryptable:  "; start the worker with the key that sealed it, or store the address again",
 	jobs.ClassWrongDatabase:  "; correct the address, or remove the database from the catalog",
+	jobs.ClassNotPermitted:   "",
 	jobs.ClassSchemaNewer:    "",
 	jobs.ClassSchemaOlder:    "",
 }
@@ -86,6 +121,9 @@ func Classify(err error) (class jobs.Class, sqlstate string) {
 }
 
 func classifyCause(err error) (jobs.Class, string) {
+	if refused := (*NotPermittedError)(nil); errors.As(err, &refused) {
+		return jobs.ClassNotPermitted, "42501"
+	}
 	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) {
 		return cmp.Or(byPooler(pgErr), byState(pgErr.Code)), pgErr.Code
 	}

@@ -99,8 +99,8 @@ func (c *Conn) Begun(results pgx.BatchResults) error {
 		return err
 	}
 	found, err := readWho(results.QueryRow())
-	err = identify(c.place, found, err)
-	if class, _ := classifyCause(err); class == jobs.ClassWrongDatabase || class == jobs.ClassSchemaOlder || class == jobs.ClassSchemaNewer {
+	err = identify(c.place, c.Config().User, found, err)
+	if class, _ := classifyCause(err); class == jobs.ClassWrongDatabase || class == jobs.ClassNotPermitted || class == jobs.ClassSchemaOlder || class == jobs.ClassSchemaNewer {
 		return &ConnectError{Database: c.place.Database, Login: c.place.Login, Class: class, Err: err}
 	}
 	return err

@@ -281,7 +281,7 @@ func (p *Pools) dial(ctx context.Context, place address.Place, w *wire) (*pgx.Co
 	cfg.OnPgError, cfg.DialFunc = w.hear, w.dial(cfg.DialFunc)
 	made, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
-		return nil, untold(place, err)
+		return nil, mayNotConnect(cfg, untold(place, err))
 	}
 	if err := checkIdentity(ctx, place, made); err != nil {
 		c := &Conn{Conn: made}
