@@ -36,9 +36,9 @@ WITH alive AS (
     FROM alive w, jsonb_each(w.servers) l
     GROUP BY l.key
 ), held AS (
-    SELECT l.key AS id, (coalesce(sum((l.value->>'jobs')::int) FILTER (WHERE w.incarnation IS NOT NULL), 0))::int AS running,
+    SELECT l.key AS id, coalesce(sum((l.value->>'jobs')::int) FILTER (WHERE w.reaped_at IS NULL), 0)::int AS running,
            sum(greatest((l.value->>'jobs')::int, (l.value->>'conns')::int))::int AS in_use
-    FROM headgate.hands h LEFT JOIN alive w ON h.incarnation = w.incarnation, jsonb_each(h.hand->'servers') l
+    FROM headgate.hands h JOIN headgate.workers w ON h.incarnation = w.incarnation AND w.ended_at IS NULL, jsonb_each(h.hand->'servers') l
     GROUP BY l.key
 )
 SELECT s.id::text, coalesce(h.running, 0), coalesce(h.in_use, 0), coalesce(b.workers, 0), coalesce(b.open, 0), coalesce(b.waiting, 0),
