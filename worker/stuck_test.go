@@ -19,7 +19,7 @@ type Deaf struct{}
 func (Deaf) Kind() string { return "deaf" }
 
 func (Deaf) KindOpts() jobs.KindOpts {
-	return jobs.KindOpts{MaxAttempts: 1, Timeout: 300 * time.Millisecond}
+	return jobs.KindOpts{MaxAttempts: 1, Timeout: 3 * time.Second}
 }
 
 // A handler that ignores the end of its context loses its slot, and its attempt
