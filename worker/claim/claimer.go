@@ -101,6 +101,9 @@ func (c *claimer) tryClaim(ctx context.Context, params *riverdriver.JobGetAvaila
 	if err != nil {
 		return nil, fmt.Errorf("claiming jobs: %w", err)
 	}
+	if err := c.lookAgain(ctx); err != nil {
+		return nil, err
+	}
 	quiet := false
 	if heard := c.desk.bell.heard(c.queue); !heard && !c.busy { // who was woken, or left jobs behind, need not ask
 		quiet, err = c.quiet(ctx, conn)
@@ -110,9 +113,6 @@ func (c *claimer) tryClaim(ctx context.Context, params *riverdriver.JobGetAvaila
 	}
 	if err != nil || quiet {
 		return &haul{result: &riverdriver.JobGetAvailableResult{}}, err
-	}
-	if err := c.lookAgain(ctx); err != nil {
-		return nil, err
 	}
 	began := time.Now()
 	c.lease.hand.accrue(c.queue, c.lease.hand.now())

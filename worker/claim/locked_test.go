@@ -84,7 +84,8 @@ func TestALockedLaneDelaysItsOwnerOnly(t *testing.T) {
 			require.Len(t, p.claim(context.Background(), 4), 4)
 			if name == "hand" {
 				f.hold(sql, p.lease.Incarnation())
-				go func() { p.try(1) }()
+				require.Empty(t, p.try(1))
+				require.Contains(t, p.lease.Stats().Failing[0].Error, "claims wait for session")
 				f.eventually(other, f.tenant(1), 5)
 				return
 			}
