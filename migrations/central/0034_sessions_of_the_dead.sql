@@ -4,11 +4,17 @@
 -- held of each server, as long as its row of headgate.hands says. Their claims find out
 -- by their own clocks when that time is over; the row is written again here, so that
 -- they count from now.
+
+-- Whether the process that has written such a row had running jobs and is there yet.
+CREATE FUNCTION headgate.is_there(hand jsonb) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT (hand->>'linger')::int > 0 AND EXISTS (
+        SELECT FROM pg_catalog.pg_stat_activity a WHERE a.application_name = hand->>'session' AND a.datname = pg_catalog.current_database())
+$$;
+
 CREATE OR REPLACE FUNCTION headgate.empty_hand() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE headgate.hands h SET waiting = false
-    WHERE h.incarnation = NEW.incarnation AND NEW.ended_at IS NULL AND (h.hand->>'linger')::int > 0
-      AND EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.application_name = h.hand->>'session' AND a.datname = current_database());
+    UPDATE headgate.hands SET waiting = false
+    WHERE incarnation = NEW.incarnation AND NEW.ended_at IS NULL AND headgate.is_there(hand);
     IF NOT FOUND THEN
         DELETE FROM headgate.hands WHERE incarnation = NEW.incarnation;
     END IF;

@@ -109,7 +109,7 @@ WHERE l.wake_at IS NOT NULL
       IS DISTINCT FROM (excluded.active, excluded.server_id, excluded.database_id, excluded.held, excluded.weight, excluded.max_running, excluded.rate, excluded.rate_period)`
 
 // othersSQL is one row for each other living worker process, also if it has never
-// claimed, and one for each that was declared dead and still has sessions. A row of
+// claimed, and one for each that was declared dead and is there yet. A row of
 // hands that has been written again has another xmin.
 const othersSQL = `
 SELECT w.incarnation::text, coalesce(h.xmin::text, ''), NOT w.draining, false, h.hand
@@ -118,7 +118,7 @@ WHERE w.incarnation <> $1 AND w.reaped_at IS NULL AND w.ended_at IS NULL
 UNION ALL
 SELECT h.incarnation::text, h.xmin::text, false, true, h.hand
 FROM headgate.hands h JOIN headgate.workers w ON w.incarnation = h.incarnation
-WHERE w.incarnation <> $1 AND w.reaped_at IS NOT NULL AND w.ended_at IS NULL`
+WHERE w.incarnation <> $1 AND w.reaped_at IS NOT NULL AND w.ended_at IS NULL AND headgate.is_there(h.hand)`
 
 // limitsSQL reads what is decided of the queue, of kinds and of servers.
 const limitsSQL = `

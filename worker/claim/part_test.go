@@ -187,39 +187,47 @@ func TestNobodyWaitsForNothing(t *testing.T) {
 var _ claim.Connections = (*conns)(nil)
 
 // What a process holds that was declared dead counts for as long as its sessions may
-// last, if the process has stopped and not ended: then the central database still has a
+// last, while the process has stopped and not ended: then the central database still has a
 // session of its too.
 func TestSessionsOfTheDeadCount(t *testing.T) {
 	t.Parallel()
-	for name, alive := range map[string]bool{"stopped": true, "killed": false} {
+	for name, stay := range map[string]time.Duration{"stopped": 3 * time.Second, "killed": time.Hour, "killed later": time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFleet(t, 10, 1)
 			f.exec(`UPDATE headgate.servers SET connection_budget = 10`)
 			ctx := context.Background()
-			const stay = 3 * time.Second
 			dead, _ := f.connected(0, 20)
 			dead.lease.Sessions("app/12345678", map[string]time.Duration{"a": stay})
-			if alive {
-				cfg := f.pool.Config().ConnConfig
-				cfg.RuntimeParams["application_name"] = "app/12345678"
-				conn, err := pgx.ConnectConfig(ctx, cfg)
-				require.NoError(t, err)
-				t.Cleanup(func() { _ = conn.Close(ctx) })
+			cfg := f.pool.Config().ConnConfig
+			cfg.RuntimeParams["application_name"] = "app/12345678"
+			conn, err := pgx.ConnectConfig(ctx, cfg)
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = conn.Close(ctx) })
+			if name == "killed" {
+				require.NoError(t, conn.Close(ctx))
+				require.Eventually(t, func() bool { // the server has noticed
+					return f.number(`SELECT count(*) FROM pg_stat_activity WHERE application_name = 'app/12345678' AND datname = current_database()`) == 0
+				}, 20*time.Second, 10*time.Millisecond)
 			}
 			living, _ := f.connected(0, 20)
 			f.exec(addJobs, 30, "a", 1, 10)
 			require.Len(t, dead.claim(ctx, 6), 6)
 			f.exec(claim.BurySQL, dead.lease.Incarnation(), 0)
 			f.exec(`UPDATE river_job SET state = 'available' WHERE state = 'running'`)
-			if !alive {
+			if name == "killed" {
 				require.Len(t, living.claim(ctx, 20), 10)
 				return
 			}
 			first := time.Now()
 			require.Len(t, living.claim(ctx, 20), 4, "what the dead may still have is not given away")
+			if name == "killed later" {
+				require.NoError(t, conn.Close(ctx))
+			}
 			require.Eventually(t, func() bool { return len(living.try(20)) == 6 }, 30*time.Second, 20*time.Millisecond)
-			require.GreaterOrEqual(t, time.Since(first), stay)
+			if name == "stopped" {
+				require.GreaterOrEqual(t, time.Since(first), stay)
+			}
 		})
 	}
 }
