@@ -38,7 +38,7 @@ WITH alive AS (
 ), held AS (
     SELECT l.key AS id, coalesce(sum((l.value->>'jobs')::int) FILTER (WHERE w.reaped_at IS NULL), 0)::int AS running,
            sum(greatest((l.value->>'jobs')::int, (l.value->>'conns')::int))::int AS in_use
-    FROM headgate.hands h JOIN headgate.workers w ON h.incarnation = w.incarnation AND w.ended_at IS NULL AND (w.reaped_at IS NULL OR headgate.is_there(h.hand)), jsonb_each(h.hand->'servers') l
+    FROM headgate.hands h JOIN headgate.workers w ON h.incarnation = w.incarnation AND w.ended_at IS NULL AND (w.reaped_at IS NULL OR h.dead AND headgate.is_there(h.hand)), jsonb_each(h.hand->'servers') l
     GROUP BY l.key
 )
 SELECT s.id::text, coalesce(h.running, 0), coalesce(h.in_use, 0), coalesce(b.workers, 0), coalesce(b.open, 0), coalesce(b.waiting, 0),

@@ -131,7 +131,7 @@ SELECT coalesce(sum((h.hand->'queues'->>$2)::int) FILTER (WHERE w.alive), 0)::in
        coalesce(sum((h.hand->'servers'->s.id->>'jobs')::int) FILTER (WHERE w.alive), 0)::int,
        coalesce(sum(greatest((h.hand->'servers'->s.id->>'jobs')::int, (h.hand->'servers'->s.id->>'conns')::int)), 0)::int
 FROM headgate.hands h
-JOIN (SELECT incarnation, reaped_at IS NULL AS alive FROM headgate.workers WHERE ended_at IS NULL) w ON w.incarnation = h.incarnation AND (alive OR headgate.is_there(h.hand))
+JOIN (SELECT incarnation, reaped_at IS NULL AS alive FROM headgate.workers WHERE ended_at IS NULL) w ON w.incarnation = h.incarnation AND (alive OR h.dead AND headgate.is_there(h.hand))
 LEFT JOIN LATERAL (
     SELECT d.server_id::text AS id FROM headgate.databases d
     WHERE d.id = coalesce((SELECT t.database_id FROM headgate.tenants t WHERE t.id = headgate.uuid_or_null($1)), headgate.uuid_or_null($1))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -202,7 +203,7 @@ func (w *Worker) stay() map[string]time.Duration {
 		switch k.form {
 		case noConn:
 		case onConn:
-			stay[name] = k.timeout(w.cfg.JobTimeout) + lendLonger
+			stay[name] = min(k.timeout(w.cfg.JobTimeout)+lendLonger, math.MaxInt32*time.Millisecond)
 		default:
 			stay[name] = k.idleTimeout()
 		}

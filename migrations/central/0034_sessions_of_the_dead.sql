@@ -5,15 +5,18 @@
 -- by their own clocks when that time is over; the row is written again here, so that
 -- they count from now.
 
+ALTER TABLE headgate.hands ADD COLUMN dead boolean NOT NULL DEFAULT false;
+CREATE INDEX hands_dead ON headgate.hands (incarnation) WHERE dead;
+
 -- Whether the process that has written such a row had running jobs and is there yet.
 CREATE FUNCTION headgate.is_there(hand jsonb) RETURNS boolean LANGUAGE sql STABLE AS $$
-    SELECT (hand->>'linger')::int > 0 AND EXISTS (
+    SELECT (hand->>'linger')::numeric > 0 AND EXISTS (
         SELECT FROM pg_catalog.pg_stat_activity a WHERE a.application_name = hand->>'session' AND a.datname = pg_catalog.current_database())
 $$;
 
 CREATE OR REPLACE FUNCTION headgate.empty_hand() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE headgate.hands SET waiting = false
+    UPDATE headgate.hands SET waiting = false, dead = true
     WHERE incarnation = NEW.incarnation AND NEW.ended_at IS NULL AND headgate.is_there(hand);
     IF NOT FOUND THEN
         DELETE FROM headgate.hands WHERE incarnation = NEW.incarnation;

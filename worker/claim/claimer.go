@@ -101,9 +101,7 @@ func (c *claimer) tryClaim(ctx context.Context, params *riverdriver.JobGetAvaila
 	if err != nil {
 		return nil, fmt.Errorf("claiming jobs: %w", err)
 	}
-	if err := c.lookAgain(ctx); err != nil {
-		return nil, err
-	}
+	c.lookAgain(ctx)
 	quiet := false
 	if heard := c.desk.bell.heard(c.queue); !heard && !c.busy { // who was woken, or left jobs behind, need not ask
 		quiet, err = c.quiet(ctx, conn)
@@ -120,12 +118,13 @@ func (c *claimer) tryClaim(ctx context.Context, params *riverdriver.JobGetAvaila
 	all, err := c.transact(ctx, conn, params, paid)
 	if err != nil {
 		c.lease.hand.restore(c.queue, paid)
+		found := c.turned && lockedOut(err) && c.findInTurn(ctx, conn)
 		c.desk.letGo() // the pool closes one that is in a transaction, and the turn ends with it
 		if lockedOut(err) {
-			err = errors.Join(err, endStalled(ctx, c.pool, c.log))
-			if c.turned {
-				return c.withoutLocked(ctx, err)
+			if found {
+				return &haul{result: &riverdriver.JobGetAvailableResult{}}, nil
 			}
+			err = errors.Join(c.held(ctx), err, endStalled(ctx, c.pool, c.log))
 		}
 		return c.without(ctx, params, err)
 	}
@@ -185,6 +184,7 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 		return nil
 	})
 	batch.Queue(rowWaitSQL)
+	batch.Queue(keepTurnSQL)
 	batch.Queue(wakeSQL, c.queue, quantum, headStart, debtTurns, list(c.locked.owners))
 	looked := blocks{databases: c.blocks.databases, owners: c.blocks.owners} // groups that are full now may not be by then
 	most := c.most(params.MaxToLock + int(c.freed))

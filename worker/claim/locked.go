@@ -1,26 +1,26 @@
 package claim
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/riverqueue/river/riverdriver"
 )
 
 // Somebody else's transaction (a person's at psql, a tool's) may have locked rows that
-// claims write: lanes, wake-ups, rates. A claim that finds one in its way gives up after a
+// claims write: lanes, wake-ups, rates. A claim that finds one in its way gives up after half a
 // second (rowWaitSQL), looks whose rows they are, and leaves those owners to later claims.
 // Their jobs wait for the transaction's end, and nobody else's.
 
-// sessionText names a session of pg_stat_activity a, and says how it is ended.
-const sessionText = `format('session %s of %s (%s, %s) in a transaction since %s, which SELECT pg_terminate_backend(%s) ends', a.pid, a.usename,
-       coalesce(nullif(a.application_name, ''), 'no application_name'), a.state, to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'), a.pid)`
+// sessionText names a session of pg_stat_activity a, as far as this login may see it.
+const sessionText = `CASE WHEN a.pid IS NOT NULL THEN format('session %s of %s (%s%s)%s, which an administrator ends with SELECT pg_terminate_backend(%s)', a.pid, a.usename,
+       coalesce(nullif(a.application_name, ''), 'no application_name'), ', ' || a.state,
+       ' in a transaction since ' || to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'), a.pid) END`
 
 // holdersSQL names the sessions that have written or locked rows of what claims write, or
-// the tables, for more than a second: 2 at most.
+// the tables, for half a second: 2 at most.
 const holdersSQL = `
 SELECT coalesce(string_agg(says, ' and '), '') FROM (
     SELECT DISTINCT ` + sessionText + ` AS says
@@ -28,14 +28,15 @@ SELECT coalesce(string_agg(says, ' and '), '') FROM (
     WHERE l.locktype = 'relation' AND l.granted AND l.mode <> 'AccessShareLock' AND a.pid <> pg_backend_pid()
       AND l.relation IN ('headgate.lanes'::regclass, 'headgate.lane_groups'::regclass, 'headgate.lane_clocks'::regclass,
                          'headgate.lane_rates'::regclass, 'headgate.wakeups'::regclass, 'headgate.hands'::regclass)
-      AND a.xact_start < clock_timestamp() - interval '1 second'
+      AND coalesce(a.xact_start < clock_timestamp() - interval '0.5 seconds', true)
     LIMIT 2) h`
 
 // lockedLanesSQL returns the owners of a queue's rows that somebody else has locked,
-// among those in $2 or, if that is NULL, all, and who has: $3 at most. The turn is held,
-// so no claim is among the holders. Who holds a row is known if it is one transaction.
+// among those in $2 or, if that is NULL, all, their names, and who has: $3 at most. The
+// turn is held, so no claim is among the holders. Who holds a row is known if it is one
+// transaction.
 const lockedLanesSQL = `
-SELECT r.lane, coalesce(min(` + sessionText + `), '')
+SELECT r.lane, coalesce('tenant ' || t.slug, 'database ' || d.name, r.lane), coalesce(min(` + sessionText + `), '')
 FROM (
     SELECT lane, xmax FROM headgate.lanes WHERE queue = $1 AND ($2::text[] IS NULL OR lane = ANY ($2)) AND ctid NOT IN (
         SELECT ctid FROM headgate.lanes WHERE queue = $1 AND ($2::text[] IS NULL OR lane = ANY ($2)) FOR NO KEY UPDATE SKIP LOCKED)
@@ -48,8 +49,15 @@ FROM (
 ) r
 LEFT JOIN pg_locks l ON l.locktype = 'transactionid' AND l.transactionid = r.xmax AND l.granted
 LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-GROUP BY r.lane
+LEFT JOIN headgate.tenants t ON t.id = headgate.uuid_or_null(r.lane)
+LEFT JOIN headgate.databases d ON d.id = headgate.uuid_or_null(r.lane)
+GROUP BY r.lane, t.slug, d.name
 LIMIT $3`
+
+// keepTurnSQL lets a claim that has waited in vain for a row undo what it has done and
+// still have the turn: to wait for another turn behind others that meet the same row
+// would find out nothing.
+const keepTurnSQL = `SAVEPOINT turn`
 
 // lockedMost bounds the owners that a claim steps over, because it compares each lane
 // that it looks at with them. If there are more, the queue's claims fail and say so.
@@ -65,19 +73,19 @@ type lockedOwners struct {
 	why    error     // nil: there are none
 }
 
-// withoutLocked answers a claim that has waited in vain for a row: if owners can be left
-// out, the next claim goes on without them, and this one has brought nothing.
-func (c *claimer) withoutLocked(ctx context.Context, failed error) (*haul, error) {
-	if err := c.findLocked(ctx, nil); err != nil {
-		return nil, errors.Join(c.held(ctx), failed, err)
+// findInTurn looks, in a claim that has waited in vain for a row, whose rows are locked,
+// and says whether owners can be left out: the next claim goes on without them.
+func (c *claimer) findInTurn(ctx context.Context, conn *pgx.Conn) bool {
+	if _, err := conn.Exec(ctx, `ROLLBACK TO SAVEPOINT turn`); err != nil {
+		return false
 	}
-	if c.locked.why == nil {
-		return nil, errors.Join(c.held(ctx), failed)
+	if err := c.findLocked(ctx, conn, nil); err != nil || c.locked.why == nil {
+		return false
 	}
 	c.log.ErrorContext(ctx, "somebody else has locked rows that claims need; the jobs of their owners wait, and the others go on",
 		"queue", c.queue, "error", c.locked.why)
 	c.desk.bell.ring(c.queue)
-	return &haul{result: &riverdriver.JobGetAvailableResult{}}, nil
+	return true
 }
 
 // held says who holds up claims, as far as that can be seen.
@@ -92,34 +100,40 @@ func (c *claimer) held(ctx context.Context) error {
 	return fmt.Errorf("claims wait for %s", by)
 }
 
-// lookAgain looks, now and then, whether those that are left out are free.
-func (c *claimer) lookAgain(ctx context.Context) error {
+// lookAgain looks, now and then, whether those that are left out are free. If there is no
+// turn for that in time they stay left out until the next look.
+func (c *claimer) lookAgain(ctx context.Context) {
 	if c.locked.why == nil || time.Since(c.locked.at) < lockedFor {
-		return nil
+		return
 	}
-	return c.findLocked(ctx, c.locked.owners)
-}
-
-// findLocked looks which owners' rows are locked, among some or, if that is nil, all.
-func (c *claimer) findLocked(ctx context.Context, among []string) error {
-	var owners []string
-	var holder string
 	err := inTx(ctx, c.pool, func(tx pgx.Tx) error {
 		if err := lockClaims(ctx, tx); err != nil {
 			return err
 		}
-		rows, err := tx.Query(ctx, lockedLanesSQL, c.queue, among, lockedMost+1)
-		if err != nil {
-			return err
+		return c.findLocked(ctx, tx, c.locked.owners)
+	})
+	if err != nil {
+		c.locked.at = time.Now()
+		c.log.WarnContext(ctx, "could not look whether rows that claims need are free again; trying again", "queue", c.queue, "error", err)
+	}
+}
+
+// findLocked looks which owners' rows are locked, among some or, if that is nil, all. The
+// caller has the turn.
+func (c *claimer) findLocked(ctx context.Context, db querier, among []string) error {
+	rows, err := db.Query(ctx, lockedLanesSQL, c.queue, among, lockedMost+1)
+	if err != nil {
+		return fmt.Errorf("looking whose rows somebody has locked: %w", err)
+	}
+	var owners []string
+	var owner, name, by, first, holder string
+	_, err = pgx.ForEachRow(rows, []any{&owner, &name, &by}, func() error {
+		owners = append(owners, owner)
+		first = cmp.Or(first, name)
+		if by != "" {
+			holder = " by " + by
 		}
-		owners, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (owner string, err error) {
-			var by string
-			if err = row.Scan(&owner, &by); by != "" {
-				holder = " by " + by
-			}
-			return owner, err
-		})
-		return err
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("looking whose rows somebody has locked: %w", err)
@@ -128,12 +142,18 @@ func (c *claimer) findLocked(ctx context.Context, among []string) error {
 		return fmt.Errorf("rows of more than %d owners in headgate.lanes are locked%s", lockedMost, holder)
 	}
 	c.locked = lockedOwners{owners: owners, at: time.Now()}
-	if len(owners) > 0 {
-		more := ""
-		if len(owners) > 1 {
-			more = fmt.Sprintf(" and %d more", len(owners)-1)
-		}
-		c.locked.why = fmt.Errorf("the jobs of tenant or database %s%s wait, because rows of its lane are locked%s", owners[0], more, holder)
+	if len(owners) == 0 {
+		return nil
 	}
+	if holder == "" { // two transactions share the lock
+		if err := c.held(ctx); err != nil {
+			holder = ": " + err.Error()
+		}
+	}
+	more := ""
+	if len(owners) > 1 {
+		more = fmt.Sprintf(" and %d more", len(owners)-1)
+	}
+	c.locked.why = fmt.Errorf("the jobs of %s%s wait, because rows of its lane are locked%s", first, more, holder)
 	return nil
 }

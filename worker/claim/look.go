@@ -117,8 +117,7 @@ FROM headgate.workers w LEFT JOIN headgate.hands h ON h.incarnation = w.incarnat
 WHERE w.incarnation <> $1 AND w.reaped_at IS NULL AND w.ended_at IS NULL
 UNION ALL
 SELECT h.incarnation::text, h.xmin::text, false, true, h.hand
-FROM headgate.hands h JOIN headgate.workers w ON w.incarnation = h.incarnation
-WHERE w.incarnation <> $1 AND w.reaped_at IS NOT NULL AND w.ended_at IS NULL AND headgate.is_there(h.hand)`
+FROM headgate.hands h WHERE h.dead AND h.incarnation <> $1 AND headgate.is_there(h.hand)`
 
 // limitsSQL reads what is decided of the queue, of kinds and of servers.
 const limitsSQL = `

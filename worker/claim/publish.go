@@ -20,6 +20,9 @@ const publishSQL = `
 INSERT INTO headgate.hands (incarnation, hand, waiting) VALUES ($1, $2, $3)
 ON CONFLICT (incarnation) DO UPDATE SET hand = excluded.hand, waiting = excluded.waiting`
 
+// forgetSQL takes away what the process held under its former name.
+const forgetSQL = `DELETE FROM headgate.hands WHERE incarnation = $1`
+
 // commit publishes what the process holds, tells those who wait for some of it,
 // and ends the transaction.
 func (c *claimer) commit(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, v *view, mine *hold, waits bool) error {
@@ -53,6 +56,9 @@ func (c *claimer) commit(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, 
 	if c.written >= raiseEvery {
 		batch.Queue(raiseFloorsSQL, c.queue, floorSlack)
 		c.written = 0
+	}
+	if d.asIf != "" && d.asIf != incarnation {
+		batch.Queue(forgetSQL, d.asIf) // it was declared dead; what it still has is in this row
 	}
 	changed := !bytes.Equal(hand, d.published) || d.asIf != incarnation || lapsing > 0 || len(mine.Wants) > 0
 	at := time.Time{}

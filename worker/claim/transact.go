@@ -72,7 +72,7 @@ func lockClaims(ctx context.Context, tx pgx.Tx) error {
 
 // rowWaitSQL bounds how long who has the turn waits for a row that somebody else has
 // locked, because all claims wait with it.
-const rowWaitSQL = `SET LOCAL lock_timeout = '1s'`
+const rowWaitSQL = `SET LOCAL lock_timeout = '500ms'`
 
 // milliseconds is a duration as Postgres reads a setting.
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) + "ms" }
