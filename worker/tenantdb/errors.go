@@ -25,7 +25,7 @@ var ErrWrongDatabase = errors.New("this is another database than the catalog say
 // there, or those of others are.
 var ErrUnknownPooler = errors.New("a pooler in transaction mode stands before the server, and the catalog does not say so")
 
-// NotPermittedError: the database is there, and the login lacks a privilege in it.
+// NotPermittedError says that the database is there, and the login lacks a privilege in it.
 type NotPermittedError struct {
 	Next string // what gives it
 	Err  error
