@@ -27,13 +27,13 @@ const prunePausesSQL = `
 DELETE FROM headgate.pauses WHERE (scope, target) IN (
     SELECT scope, target FROM headgate.pauses WHERE until < now() - interval '30 days' LIMIT $1 FOR UPDATE SKIP LOCKED)`
 
-// pruneHandsSQL deletes hands that no claim counts: what a sweep of a worker's has not
-// deleted for a day, since no session may outlast its worker for so long.
+// pruneHandsSQL deletes hands that no claim counts. Of a dead process that is there yet
+// the workers' sweep decides, by how long its sessions may last.
 const pruneHandsSQL = `
 DELETE FROM headgate.hands WHERE incarnation IN (
     SELECT incarnation FROM headgate.hands h
-    WHERE NOT EXISTS (SELECT FROM headgate.workers w WHERE w.incarnation = h.incarnation AND w.ended_at IS NULL
-                      AND coalesce(w.reaped_at > now() - interval '1 day', true))
+    WHERE NOT EXISTS (SELECT FROM headgate.workers w WHERE w.incarnation = h.incarnation AND w.reaped_at IS NULL AND w.ended_at IS NULL)
+      AND NOT (dead AND headgate.is_there(hand))
     LIMIT $1 FOR UPDATE OF h SKIP LOCKED)`
 
 // pruning returns one of the looks at what is left behind, as a step.

@@ -219,16 +219,23 @@ func freezer() bool {
 	return true
 }
 
+// budget is that of the server in the tests of it, and as many tenants.
+const budget = 8
+
+func newBudgeted(t *testing.T) (*jobstest.Env, []bankTenant) {
+	t.Helper()
+	env := jobstest.New(t)
+	tenants := newTenants(t, env, "bank", budget, nil)
+	_, err := env.Pool.Exec(t.Context(), `UPDATE headgate.servers SET connection_budget = $1`, budget)
+	require.NoError(t, err)
+	return env, tenants
+}
+
 // A process that stops while it has all of a server's budget idle keeps others from that
 // server for ten seconds at most, though it is not declared dead for thirty.
 func TestFaultsFreezingWithTheBudget(t *testing.T) {
-	env := jobstest.New(t)
-	tenants := newTenants(t, env, "bank", 8, nil)
-	ctx := t.Context()
-	const budget = 8
-	_, err := env.Pool.Exec(ctx, `UPDATE headgate.servers SET connection_budget = $1`, budget)
-	require.NoError(t, err)
-	list := map[string]order{}
+	env, tenants := newBudgeted(t)
+	ctx, list := t.Context(), map[string]order{}
 	frozen := newVictim(t, env, "frozen", 10*time.Second, envVictimSlots+"=8")
 	var uids []string
 	for n := range 100 {
@@ -253,13 +260,8 @@ SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND app
 // A process that stops while its jobs use all of a server's budget is declared dead before
 // the server ends their sessions. Until then the others count them.
 func TestFaultsFreezingWithRunningJobs(t *testing.T) {
-	env := jobstest.New(t)
-	tenants := newTenants(t, env, "bank", 8, nil)
-	ctx := t.Context()
-	const budget = 8
-	_, err := env.Pool.Exec(ctx, `UPDATE headgate.servers SET connection_budget = $1`, budget)
-	require.NoError(t, err)
-	list := map[string]order{}
+	env, tenants := newBudgeted(t)
+	ctx, list := t.Context(), map[string]order{}
 	frozen := newVictim(t, env, "frozen", time.Second, envVictimSlots+"=8")
 	for n := range budget {
 		accept(t, env, tenants, n, SlowTransfer{Transfer: upward(n), MS: 1000}, list)

@@ -124,7 +124,7 @@ func (c *claimer) tryClaim(ctx context.Context, params *riverdriver.JobGetAvaila
 			if found {
 				return &haul{result: &riverdriver.JobGetAvailableResult{}}, nil
 			}
-			err = errors.Join(c.held(ctx), err, endStalled(ctx, c.pool, c.log))
+			err = errors.Join(c.holders(ctx), err, endStalled(ctx, c.pool, c.log))
 		}
 		return c.without(ctx, params, err)
 	}

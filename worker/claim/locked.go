@@ -10,9 +10,9 @@ import (
 )
 
 // Somebody else's transaction (a person's at psql, a tool's) may have locked rows that
-// claims write: lanes, wake-ups, rates. A claim that finds one in its way gives up after half a
-// second (rowWaitSQL), looks whose rows they are, and leaves those owners to later claims.
-// Their jobs wait for the transaction's end, and nobody else's.
+// claims write: lanes, wake-ups, rates. A claim that finds one in its way gives up after
+// half a second (rowWaitSQL), looks whose rows they are, and leaves those owners to later
+// claims. Their jobs wait for the transaction's end, and nobody else's.
 
 // sessionText names a session of pg_stat_activity a, as far as this login may see it.
 const sessionText = `CASE WHEN a.pid IS NOT NULL THEN format('session %s of %s (%s%s)%s, which an administrator ends with SELECT pg_terminate_backend(%s)', a.pid, a.usename,
@@ -88,8 +88,8 @@ func (c *claimer) findInTurn(ctx context.Context, conn *pgx.Conn) bool {
 	return true
 }
 
-// held says who holds up claims, as far as that can be seen.
-func (c *claimer) held(ctx context.Context) error {
+// holders says who holds up claims, as far as that can be seen.
+func (c *claimer) holders(ctx context.Context) error {
 	var by string
 	if err := c.pool.QueryRow(ctx, holdersSQL).Scan(&by); err != nil {
 		return fmt.Errorf("looking who holds up claims: %w", err)
@@ -146,7 +146,7 @@ func (c *claimer) findLocked(ctx context.Context, db querier, among []string) er
 		return nil
 	}
 	if holder == "" { // two transactions share the lock
-		if err := c.held(ctx); err != nil {
+		if err := c.holders(ctx); err != nil {
 			holder = ": " + err.Error()
 		}
 	}

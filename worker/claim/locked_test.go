@@ -6,12 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river/riverdriver"
 	"github.com/riverqueue/river/rivertype"
 	"github.com/stretchr/testify/require"
-
-	"github.com/headgate/headgate/worker/claim"
 )
 
 // try claims up to n jobs, or none if the claim fails.
@@ -122,34 +119,4 @@ func TestManyProcessesPassOverALockedLane(t *testing.T) {
 	}
 	all.Wait()
 	t.Logf("all of them have claimed after %s", time.Since(began).Round(time.Millisecond))
-}
-
-// Who wakes after it was declared dead does not count twice, whatever it had published.
-func TestWhoWakesCountsOnce(t *testing.T) {
-	t.Parallel()
-	f := newFleet(t, 10, 1)
-	f.exec(`UPDATE headgate.servers SET connection_budget = 10`)
-	ctx := context.Background()
-	woken, _ := f.connected(0, 20)
-	var name string
-	require.NoError(t, f.pool.QueryRow(ctx, `SELECT coalesce(nullif(application_name, ''), 'app/1') FROM pg_stat_activity WHERE pid = pg_backend_pid()`).Scan(&name))
-	cfg := f.pool.Config().ConnConfig
-	cfg.RuntimeParams["application_name"] = name
-	conn, err := pgx.ConnectConfig(ctx, cfg) // it lives
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = conn.Close(ctx) })
-	woken.lease.Sessions(name, map[string]time.Duration{"a": 3000 * time.Hour}) // more than an integer of milliseconds
-	living, _ := f.connected(0, 20)
-	f.exec(addJobs, 30, "a", 1, 10)
-	jobs := woken.claim(ctx, 6)
-	require.Len(t, jobs, 6)
-	former := woken.lease.Incarnation()
-	f.exec(claim.BurySQL, former, 0)
-	f.exec(`UPDATE river_job SET state = 'available' WHERE state = 'running'`)
-	require.Len(t, living.claim(ctx, 20), 4)
-	f.exec(`INSERT INTO headgate.workers (incarnation, worker, host, pid, kinds, queues) VALUES ($1, 'w', '', 1, $2, '{default}')`, woken.lease.Renew(), woken.kinds)
-	woken.finish(jobs...)
-	claimed := 0
-	require.Eventually(t, func() bool { claimed += len(woken.try(20)); return claimed == 6 }, 10*time.Second, 20*time.Millisecond, "%d", claimed)
-	require.Zero(t, f.number(`SELECT count(*) FROM headgate.hands WHERE incarnation::text = $1`, former))
 }

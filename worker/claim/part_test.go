@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river/rivertype"
 	"github.com/stretchr/testify/require"
 
@@ -199,11 +198,7 @@ func TestSessionsOfTheDeadCount(t *testing.T) {
 			ctx := context.Background()
 			dead, _ := f.connected(0, 20)
 			dead.lease.Sessions("app/12345678", map[string]time.Duration{"a": stay})
-			cfg := f.pool.Config().ConnConfig
-			cfg.RuntimeParams["application_name"] = "app/12345678"
-			conn, err := pgx.ConnectConfig(ctx, cfg)
-			require.NoError(t, err)
-			t.Cleanup(func() { _ = conn.Close(ctx) })
+			conn := f.session("app/12345678")
 			if name == "killed" {
 				require.NoError(t, conn.Close(ctx))
 				require.Eventually(t, func() bool { // the server has noticed
@@ -230,4 +225,28 @@ func TestSessionsOfTheDeadCount(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who wakes after it was declared dead does not count twice, whatever it had published.
+func TestWhoWakesCountsOnce(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 10, 1)
+	f.exec(`UPDATE headgate.servers SET connection_budget = 10`)
+	ctx := context.Background()
+	woken, _ := f.connected(0, 20)
+	f.session("app/12345678")                                                             // it lives
+	woken.lease.Sessions("app/12345678", map[string]time.Duration{"a": 3000 * time.Hour}) // more than an integer of milliseconds
+	living, _ := f.connected(0, 20)
+	f.exec(addJobs, 30, "a", 1, 10)
+	jobs := woken.claim(ctx, 6)
+	require.Len(t, jobs, 6)
+	former := woken.lease.Incarnation()
+	f.exec(claim.BurySQL, former, 0)
+	f.exec(`UPDATE river_job SET state = 'available' WHERE state = 'running'`)
+	require.Len(t, living.claim(ctx, 20), 4)
+	f.exec(`INSERT INTO headgate.workers (incarnation, worker, host, pid, kinds, queues) VALUES ($1, 'w', '', 1, $2, '{default}')`, woken.lease.Renew(), woken.kinds)
+	woken.finish(jobs...)
+	claimed := 0
+	require.Eventually(t, func() bool { claimed += len(woken.try(20)); return claimed == 6 }, 10*time.Second, 20*time.Millisecond, "%d", claimed)
+	require.Zero(t, f.number(`SELECT count(*) FROM headgate.hands WHERE incarnation::text = $1`, former))
 }

@@ -25,19 +25,42 @@ func (f *fleet) keeper(p *process, every time.Duration) *claim.Keeper {
 	})
 }
 
+// beat is between two passes of a keeper, and how long one may take on a slow machine.
+const beat = 20 * time.Second
+
+// passes makes passes from and up to these of a keeper that began at a time, by its
+// clock a beat apart, and returns which incarnations they reaped.
+func (f *fleet) passes(k *claim.Keeper, began time.Time, from, to int) (reaped []string) {
+	f.t.Helper()
+	for n := from; n < to; n++ {
+		dead, err := claim.Pass(k, context.Background(), began.Add(time.Duration(n)*beat))
+		require.NoError(f.t, err)
+		reaped = append(reaped, dead...)
+	}
+	return reaped
+}
+
 func (f *fleet) number(sql string, args ...any) (n int) {
 	f.t.Helper()
 	require.NoError(f.t, f.pool.QueryRow(context.Background(), sql, args...).Scan(&n))
 	return n
 }
 
+// session is one of its own, of that name.
+func (f *fleet) session(name string) *pgx.Conn {
+	f.t.Helper()
+	cfg := f.pool.Config().ConnConfig
+	cfg.RuntimeParams["application_name"] = name
+	conn, err := pgx.ConnectConfig(context.Background(), cfg)
+	require.NoError(f.t, err)
+	f.t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
 // hold runs a statement in a transaction that stays open until the test ends it.
 func (f *fleet) hold(sql string, args ...any) (tx pgx.Tx) {
 	f.t.Helper()
-	conn, err := pgx.ConnectConfig(context.Background(), f.pool.Config().ConnConfig)
-	require.NoError(f.t, err)
-	f.t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	tx, err = conn.Begin(context.Background())
+	tx, err := f.session("").Begin(context.Background())
 	require.NoError(f.t, err)
 	_, err = tx.Exec(context.Background(), sql, args...)
 	require.NoError(f.t, err)
@@ -53,10 +76,8 @@ func TestAClaimThatStopsLosesItsTurn(t *testing.T) {
 	p := f.process(10, "a")
 	f.exec(addJobs, 20, "a", 1, 2)
 	ctx := context.Background()
-	conn, err := pgx.ConnectConfig(ctx, f.pool.Config().ConnConfig)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = conn.Close(ctx) })
-	_, err = conn.Exec(ctx, `BEGIN`)
+	conn := f.session("")
+	_, err := conn.Exec(ctx, `BEGIN`)
 	require.NoError(t, err)
 	_, err = conn.Exec(ctx, claim.LockSQL, "5s", 0, "3s") // and then nothing any more
 	require.NoError(t, err)
@@ -77,23 +98,14 @@ func TestALockedRowOfTheDeadDelaysItselfOnly(t *testing.T) {
 	require.Len(t, rows, 20)
 	f.exec(addJobs, 1, "a", 1, 1)
 	require.Len(t, f.process(20, "a").claim(ctx, 1), 1)
-	k := f.keeper(f.process(20, "a"), 2*time.Second)
+	k := f.keeper(f.process(20, "a"), beat)
 	locked := f.hold(`SELECT FROM river_job WHERE id = $1 FOR UPDATE`, rows[0].ID)
 
 	now := time.Now()
-	dead := 0
-	for pass := range 4 {
-		reaped, err := claim.Pass(k, ctx, now.Add(time.Duration(pass)*2*time.Second))
-		require.NoError(t, err)
-		dead += len(reaped)
-	}
-	require.Equal(t, 2, dead)
+	require.Len(t, f.passes(k, now, 0, 4), 2)
 	require.Equal(t, 1, f.number(runningJobs), "the locked one alone")
 	require.NoError(t, locked.Rollback(ctx))
-	for pass := 4; pass < 7; pass++ {
-		_, err := claim.Pass(k, ctx, now.Add(time.Duration(pass)*2*time.Second))
-		require.NoError(t, err)
-	}
+	f.passes(k, now, 4, 7)
 	require.Zero(t, f.number(runningJobs))
 	require.Equal(t, 21, f.number(`SELECT count(*) FROM river_job WHERE state = 'available' AND attempt = 0`))
 }
@@ -111,17 +123,13 @@ func TestAReaperThatStopsDelaysOneDeadOnly(t *testing.T) {
 		require.Len(t, p.claim(ctx, 5), 5)
 		dead = append(dead, p)
 	}
-	k := f.keeper(f.process(5, "a"), time.Second)
+	k := f.keeper(f.process(5, "a"), beat)
 	held := f.hold(`UPDATE headgate.workers SET reaped_at = now() WHERE incarnation = $1`, dead[0].lease.Incarnation())
 	now := time.Now()
-	for pass := range 4 {
-		_, err := claim.Pass(k, ctx, now.Add(time.Duration(pass)*time.Second))
-		require.NoError(t, err)
-	}
+	f.passes(k, now, 0, 4)
 	require.Equal(t, 5, f.number(runningJobs), "those of the worker whose row is locked")
 	require.NoError(t, held.Rollback(ctx))
-	_, err := claim.Pass(k, ctx, now.Add(4*time.Second))
-	require.NoError(t, err)
+	f.passes(k, now, 4, 5)
 	require.Zero(t, f.number(runningJobs))
 }
 
@@ -132,13 +140,13 @@ func TestAStepThatFailsKeepsNoOtherFromItsWork(t *testing.T) {
 	ctx := context.Background()
 	f.exec(addJobs, 5, "a", 1, 1)
 	require.Len(t, f.process(5, "a").claim(ctx, 5), 5)
-	k := f.keeper(f.process(5, "a"), time.Second)
+	k := f.keeper(f.process(5, "a"), beat)
 	f.exec(`ALTER TABLE headgate.rewrites RENAME TO elsewhere`)
 	f.exec(`ALTER TABLE river_leader RENAME TO elsewhere`) // which the look at clocks reads
 	now := time.Now()
 	var reaped []string
 	for pass := range 4 {
-		dead, err := claim.Pass(k, ctx, now.Add(time.Duration(pass)*time.Second))
+		dead, err := claim.Pass(k, ctx, now.Add(time.Duration(pass)*beat))
 		reaped = append(reaped, dead...)
 		require.ErrorContains(t, err, "looking for dead rows of lanes")
 		require.ErrorContains(t, err, "misplaced")
@@ -207,18 +215,13 @@ func TestALockedRowDelaysItsOwnEndOnly(t *testing.T) {
 	ended, err = p.endThroughPilot(ctx, more)
 	require.NoError(t, err)
 	require.Equal(t, 5, ended)
-	k := f.keeper(p, time.Second)
-	now := time.Now()
-	for pass := range 6 { // nor is it taken for a stray
-		_, err := claim.Pass(k, ctx, now.Add(time.Duration(pass)*time.Second))
-		require.NoError(t, err)
-	}
+	k, now := f.keeper(p, beat), time.Now()
+	f.passes(k, now, 0, 6) // nor is it taken for a stray
 	require.Equal(t, 19, f.number(completedJobs))
 	require.Equal(t, 1, f.number(runningJobs))
 
 	require.NoError(t, locked.Rollback(ctx))
-	_, err = claim.Pass(k, ctx, now.Add(6*time.Second))
-	require.NoError(t, err)
+	f.passes(k, now, 6, 7)
 	require.Equal(t, 20, f.number(completedJobs))
 }
 
@@ -276,8 +279,7 @@ func TestAWorkerWhoseSlotsAreFullIsCounted(t *testing.T) {
 	f.exec(addJobs, 20, "a", 1, 1)
 	require.Len(t, a.claim(ctx, 3), 3)
 	f.exec(`DELETE FROM headgate.hands`)
-	_, err := claim.Pass(f.keeper(a, time.Second), ctx, time.Now())
-	require.NoError(t, err)
+	f.passes(f.keeper(a, beat), time.Now(), 0, 1)
 	require.Empty(t, b.claim(ctx, 10), "three run")
 }
 
@@ -314,11 +316,7 @@ func TestALostRowWhoseKeyIsTakenGoesBack(t *testing.T) {
 	f.exec(`UPDATE river_job SET unique_key = 'k', unique_states = B'00000001' WHERE id = $1`, rows[1].ID) // not while it runs
 	f.exec(addJobs, 1, "b", 1, 1)
 	f.exec(`UPDATE river_job SET unique_key = 'k', unique_states = B'00000001' WHERE kind = 'b'`)
-	k, now := f.keeper(f.process(3, "a"), 20*time.Second), time.Now() // a pass may take as long
-	for pass := range 4 {
-		_, err := claim.Pass(k, ctx, now.Add(time.Duration(pass)*20*time.Second))
-		require.NoError(t, err)
-	}
+	f.passes(f.keeper(f.process(3, "a"), beat), time.Now(), 0, 4)
 	require.Equal(t, 4, f.number(`SELECT count(*) FROM river_job WHERE state = 'available'`))
 	require.Zero(t, f.number(`SELECT count(*) FROM headgate.outcomes WHERE class = 'bad_args'`))
 }

@@ -151,7 +151,7 @@ DELETE FROM headgate.hands h
 WHERE NOT EXISTS (
     SELECT FROM headgate.workers w
     WHERE w.incarnation = h.incarnation AND w.ended_at IS NULL
-      AND (w.reaped_at IS NULL OR h.dead AND w.reaped_at > now() - make_interval(secs => least((h.hand->>'linger')::numeric / 1000, 1e7)::float8 + 5) AND headgate.is_there(h.hand)))`
+      AND (w.reaped_at IS NULL OR h.dead AND w.reaped_at > now() - make_interval(secs => (h.hand->>'linger')::float8 / 1000 + 5) AND headgate.is_there(h.hand)))`
 
 // sweepLanes is one sweep, unless another process is at it. It returns how many
 // lanes had been forgotten.

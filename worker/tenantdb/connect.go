@@ -202,7 +202,7 @@ func checkIdentity(ctx context.Context, place address.Place, conn *pgx.Conn) err
 		}
 		found, err = readWho(conn.QueryRow(ctx, whoami, pgx.QueryExecModeExec))
 	}
-	return identify(place, conn.Config().User, found, err)
+	return identify(place, conn, found, err)
 }
 
 // pins is what a session of our own must run first, because its startup packet
@@ -245,11 +245,11 @@ func readWho(row pgx.Row) (found who, err error) {
 // it, or is another's: no such function, schema, table or column.
 var noSchema = []string{"42883", "3F000", "42P01", "42703"}
 
-// identify judges the answer that a user got.
-func identify(place address.Place, user string, found who, err error) error {
+// identify judges the answer that came on a connection.
+func identify(place address.Place, conn *pgx.Conn, found who, err error) error {
 	switch pgErr := (*pgconn.PgError)(nil); {
 	case errors.As(err, &pgErr) && pgErr.Code == "42501":
-		return mayNotUse(place.Login, user, err)
+		return mayNotUse(place.Login, conn.Config().User, err)
 	case errors.As(err, &pgErr) && slices.Contains(noSchema, pgErr.Code):
 		return fmt.Errorf("%w: it has no Headgate schema", ErrWrongDatabase)
 	case errors.Is(err, pgx.ErrNoRows):

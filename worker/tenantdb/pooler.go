@@ -99,7 +99,7 @@ func (c *Conn) Begun(results pgx.BatchResults) error {
 		return err
 	}
 	found, err := readWho(results.QueryRow())
-	err = identify(c.place, c.Config().User, found, err)
+	err = identify(c.place, c.Conn, found, err)
 	if class, _ := classifyCause(err); class == jobs.ClassWrongDatabase || class == jobs.ClassNotPermitted || class == jobs.ClassSchemaOlder || class == jobs.ClassSchemaNewer {
 		return &ConnectError{Database: c.place.Database, Login: c.place.Login, Class: class, Err: err}
 	}
