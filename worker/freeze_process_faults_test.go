@@ -151,7 +151,7 @@ func freezerMain() error {
 	})
 	worker.InTx(w, transfer)
 	orchestrator.NewScheduler(client, orchestrator.SchedulerConfig{MaxSleep: 200 * time.Millisecond}).Start()
-	janitor, err := orchestrator.NewJanitor(client, orchestrator.JanitorConfig{Every: time.Second})
+	janitor, err := orchestrator.NewJanitor(client, orchestrator.JanitorConfig{Every: time.Second, PruneEvery: 2 * time.Second})
 	if err != nil {
 		return err
 	}
