@@ -31,7 +31,7 @@ test-pgbouncer: ## All tests, with central and tenants' connections through a Pg
 
 .PHONY: bench
 bench: ## Headgate beside River alone: one table, and bench.json (ARGS="--pairs 3 --seconds 2")
-	@go build -o bin/headgate ./cmd/headgate && env -u DATABASE_URL -u DATABASE_URL_FILE bin/headgate bench all --save bench.json $(ARGS)
+	@go build -o bin/bench ./cmd/bench && env -u DATABASE_URL -u DATABASE_URL_FILE bin/bench all --save bench.json $(ARGS)
 
 .PHONY: faults
 faults: ## Tests that kill, cut, freeze, black-hole and fill up, at full size; as root (ARGS=-short)
@@ -40,6 +40,10 @@ faults: ## Tests that kill, cut, freeze, black-hole and fill up, at full size; a
 .PHONY: soak
 soak: ## The same for hours, at the product's own times (HEADGATE_SOAK=2h)
 	@HEADGATE_SOAK=$${HEADGATE_SOAK:-2h} .ci/faults -timeout 24h $(ARGS)
+
+.PHONY: mutants
+mutants: ## Small faults in the guarded code, one at a time: which test notices each (ARGS="sql claim T07", ARGS=-check)
+	@CGO_ENABLED=0 go build -o bin/headgate ./cmd/headgate && cd .ci && go run ./mutants $(ARGS)
 
 .PHONY: build
 build: ## The binary, as bin/headgate
@@ -50,9 +54,9 @@ check: ## Formatting, vet, lint, module files, and the doors between rooms
 	@test -z "$$(gofmt -l .)" || { echo "not formatted, run gofmt -w:"; gofmt -l .; exit 1; }
 	go vet ./...
 	go vet -tags faults ./...
-	$(LINT) run --build-tags faults ./...
+	$(LINT) run --allow-parallel-runners --build-tags faults ./...
 	go mod tidy -diff
-	go test ./cmd/headgate -run 'TestRooms' -count=1
+	go test ./cmd/headgate -run 'TestRooms|TestTables' -count=1
 
 .PHONY: clean
 clean: ## Remove what the other targets made

@@ -21,6 +21,19 @@ type WithKindOpts interface {
 	KindOpts() KindOpts
 }
 
+// WithCheck is implemented by Args that can tell values which no attempt could work
+// with: a name that is none, a field that is missing. Check is asked wherever arguments
+// are taken in: by the client that enqueues a job, makes or changes a schedule or a
+// schedule file's plan, and by Info.Follow. What it refuses is not stored.
+//
+// Its error is one sentence that begins with the field as JSON calls it, and says what
+// is allowed. It judges the values alone: no database, no clock, no secret repeated.
+// A worker does not ask again: a row that another client of the queue has written
+// reaches the handler as it is.
+type WithCheck interface {
+	Check() error
+}
+
 // KindOpts are the settings of one kind. The zero value is the default of each.
 type KindOpts struct {
 	// Scope says what one job of this kind is about. Default ScopeTenant.

@@ -10,9 +10,9 @@
 // The life of a job:
 //
 //	          Enqueue                 claim                    handler
-//	 Args ──────────────▶ available ─────────▶ running ──────────────────▶ succeeded
+//	 Args ──────────────▶ waiting ───────────▶ running ──────────────────▶ succeeded
 //	   │ RunAt in the       ▲   ▲                │ │ error, attempts left
-//	   ▼ future             │   └── backoff ─────┘ ├─ Snooze(d): later, no attempt used
+//	   ▼ future             │   └── failed ──────┘ ├─ Snooze(d): later, no attempt used
 //	scheduled ──────────────┘                      ├─ Cancel(err) ───────▶ cancelled
 //	                                               └─ last attempt failed ▶ discarded
 package jobs

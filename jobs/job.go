@@ -17,8 +17,9 @@ type Job[A Args] struct {
 
 // Info is what a job is, whatever its kind.
 type Info struct {
-	// UID identifies the job for ever: a UUIDv7 minted when it was enqueued. It
-	// keys the ledger; use it as the key of every effect outside Postgres.
+	// UID identifies the job for ever: a UUID minted when it was enqueued, or made from
+	// the schedule's occurrence that the job is for (UIDOfOccurrence). It keys the
+	// ledger; use it as the key of every effect outside Postgres. It tells no time.
 	UID string
 
 	// ID is the row in the central queue. It is for people and logs: after a
@@ -67,6 +68,16 @@ type Info struct {
 	// same part in every attempt; do follows the rules of a [TxHandler]. It is nil
 	// in kinds that work in a transaction.
 	Step func(ctx context.Context, name string, do func(ctx context.Context, tx pgx.Tx) error) error `json:"-"`
+
+	// Follow asks for another job, for the same tenant (or, for a kind of scope
+	// database, the same database) once this one has succeeded. It is kept in the
+	// tenant's ledger with this job's own rows, and is in the queue from the moment
+	// that this job counts as succeeded: exactly once, whoever dies when. If this
+	// attempt fails, nothing is asked for. The worker fills it; a test of a handler
+	// gives a function of its own.
+	//
+	// An error says which value is wrong. Not safe for concurrent use.
+	Follow func(args Args, opts *FollowUpOpts) error `json:"-"`
 }
 
 // Result is what a job reports of its work. Both fields are optional.
@@ -77,8 +88,6 @@ type Result struct {
 	// Output is a short text for people: a file's name, a summary. It is cut at
 	// 64 KiB and must hold no secret.
 	Output string `json:"output,omitempty"`
-
-	followUps []FollowUp
 }
 
 // TxHandler does a job inside one transaction of the tenant's database. The

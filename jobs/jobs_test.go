@@ -2,7 +2,6 @@ package jobs_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"testing"
@@ -61,17 +60,4 @@ func TestCancelRequest(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, "cancelled", jobs.CancelRequest{}.String())
 	require.Equal(t, "cancelled by ana: sent twice", jobs.CancelRequest{By: "ana", Reason: "sent twice"}.String())
-}
-
-// The two tombstones carry the same arguments, and differ in whom they are for.
-func TestTombstones(t *testing.T) {
-	t.Parallel()
-	one, err := json.Marshal(jobs.Tombstone{UID: "u"})
-	require.NoError(t, err)
-	other, err := json.Marshal(jobs.DatabaseTombstone{Tombstone: jobs.Tombstone{UID: "u"}})
-	require.NoError(t, err)
-	require.JSONEq(t, `{"uid": "u"}`, string(one))
-	require.JSONEq(t, string(one), string(other))
-	require.Equal(t, jobs.ScopeTenant, jobs.KindOptsOf(jobs.Tombstone{}).Scope)
-	require.Equal(t, jobs.ScopeDatabase, jobs.KindOptsOf(jobs.DatabaseTombstone{}).Scope)
 }

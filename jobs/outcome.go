@@ -24,18 +24,6 @@ type Outcome struct {
 	Worker     string    `json:"worker,omitempty"` // the River client that ran it
 }
 
-// State is how an attempt ended.
-type State string
-
-// The states of an ended attempt.
-const (
-	Succeeded State = "succeeded" // the effect is committed
-	Failed    State = "failed"    // will be tried again
-	Snoozed   State = "snoozed"   // will be tried again, no attempt used
-	Cancelled State = "cancelled" // never again: cancelled
-	Discarded State = "discarded" // never again: it was the last attempt
-)
-
 // Class says whose fault a failed attempt was, in one word that alerts and
 // filters can use.
 type Class string
@@ -55,6 +43,7 @@ const (
 	ClassReadOnly         Class = "read_only"         // the server takes no writes
 	ClassDiskFull         Class = "disk_full"         // the server's disk is full
 	ClassWrongDatabase    Class = "wrong_database"    // the address leads to another database than the catalog says
+	ClassWrongCentre      Class = "wrong_centre"      // the database belongs to another central database than this one
 	ClassSchemaNewer      Class = "schema_newer"      // the database's Headgate schema is newer than this program
 	ClassSchemaOlder      Class = "schema_older"      // ... or older than this program can use
 	ClassUndecryptable    Class = "undecryptable"     // the sealed address cannot be opened

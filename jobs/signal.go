@@ -1,7 +1,6 @@
 package jobs
 
 import (
-	"errors"
 	"fmt"
 	"time"
 )
@@ -27,7 +26,7 @@ func Cancel(err error) error { return &CancelError{Err: err} }
 
 // ErrUnguarded: a statement would reach rows of other tenants, and nothing in the
 // database keeps it from them. With [Cancel] it ends a job with class unguarded.
-var ErrUnguarded = errors.New("nothing keeps tenants' rows apart")
+var ErrUnguarded = Sentinel("unguarded", "nothing keeps tenants' rows apart")
 
 // SnoozeError asks that the job is run again later.
 type SnoozeError struct{ For time.Duration }

@@ -2,7 +2,6 @@ package jobs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 )
 
@@ -21,21 +20,21 @@ type Tenant struct {
 // wrapped in a sentence that names the tenant; test with errors.Is.
 var (
 	// ErrNoTenant: neither an argument nor the context names a tenant.
-	ErrNoTenant = errors.New("no tenant given")
+	ErrNoTenant = Sentinel("no_tenant", "no tenant given")
 
 	// ErrUnknownTenant: no tenant has this slug, UUID or org_id.
-	ErrUnknownTenant = errors.New("unknown tenant")
+	ErrUnknownTenant = Sentinel("unknown_tenant", "unknown tenant")
 
 	// ErrTenantSuspended: the tenant is suspended or archived; no work is
 	// accepted for it.
-	ErrTenantSuspended = errors.New("tenant is suspended")
+	ErrTenantSuspended = Sentinel("tenant_suspended", "tenant is suspended")
 
 	// ErrTenantMoving: the tenant's rows are being moved to another database;
 	// its work is accepted and waits.
-	ErrTenantMoving = errors.New("tenant is being moved")
+	ErrTenantMoving = Sentinel("tenant_moving", "tenant is being moved")
 
 	// ErrUnknownDatabase: no database of the catalog has this name or UUID.
-	ErrUnknownDatabase = errors.New("unknown database")
+	ErrUnknownDatabase = Sentinel("unknown_database", "unknown database")
 )
 
 type tenantKey struct{}

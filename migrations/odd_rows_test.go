@@ -10,6 +10,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/jobs/wire"
 )
 
 // Which UID a row has is one rule in SQL and in Go, whatever stands in the row.
@@ -34,9 +35,9 @@ FROM unnest(ARRAY[
 	n := 0
 	_, err = pgx.ForEachRow(rows, []any{&metadata, &id, &created, &uid, &derived}, func() error {
 		n++
-		read, _ := jobs.ReadMeta(metadata, id, created.Time)
+		read, _ := wire.ReadMeta(metadata, id, created.Time)
 		require.Equal(t, uid, read.UID, "%s of row %d from %s", metadata, id, created)
-		require.Equal(t, derived, jobs.UIDOfRow(id, created.Time), "row %d from %s", id, created)
+		require.Equal(t, derived, wire.UIDOfRow(id, created.Time), "row %d from %s", id, created)
 		return nil
 	})
 	require.NoError(t, err)
@@ -65,7 +66,7 @@ func TestWhatIsAUUIDIsOneRule(t *testing.T) {
 		require.NoError(t, err)
 		for i, text := range list {
 			want := ""
-			if jobs.IsUID(text) {
+			if wire.IsUID(text) {
 				want = text
 			}
 			require.Equal(t, want, found[i], "%q", text)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/session"
 )
 
@@ -33,11 +34,11 @@ func PrepareServer(ctx context.Context, conn *pgx.Conn) error {
 // tenants' migrations grant them to headgate_job.
 var JobFunctions = []string{
 	"begin_job", "claim_job", "current_org", "end_job", "end_late", "enter_job", "finish_job", "finish_late",
-	"peek_job", "probe", "release_job", "tombstone", "watch_client", "whoami",
+	"leave_centre", "peek_job", "probe", "release_job", "tombstone", "watch_client", "whoami",
 }
 
 // ErrOtherDatabase: the database carries the identity of another catalog entry.
-var ErrOtherDatabase = errors.New("the database belongs to another catalog entry")
+var ErrOtherDatabase = jobs.Sentinel("other_database", "the database belongs to another catalog entry")
 
 const insertIdentity = `
 INSERT INTO headgate.identity (database_id) VALUES ($1) ON CONFLICT DO NOTHING`

@@ -6,9 +6,11 @@ import (
 	"log/slog"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/orchestrator/internal/queue"
 )
 
 // Config is what a Client needs. Pool and Catalog are required.
@@ -19,35 +21,40 @@ type Config struct {
 	// Catalog knows the tenants.
 	Catalog *catalog.Catalog
 
-	// Logger is told what the client and its loops do. nil means slog.Default().
+	// Check looks at a kind and at arguments that are JSON already, and says why they do
+	// not fit: those of a job to rerun. Check is for the kinds that this program knows
+	// (CheckStored). nil means that all fit. Check is called inside transactions, by
+	// several goroutines at once.
+	Check func(kind string, args []byte) error
+
+	// Logger is told what the client does. nil means slog.Default().
 	Logger *slog.Logger
 }
 
-// Client enqueues jobs and keeps schedules. It is safe for concurrent use, holds
+// Client enqueues jobs, ends and repeats them, and answers for them. It is safe for concurrent use, holds
 // no connection between calls and needs no closing.
 type Client struct {
-	pool    *pgxpool.Pool
-	catalog *catalog.Catalog
-	log     *slog.Logger
-	queue   theQueue
-	bell    *bell
+	pool  *pgxpool.Pool
+	queue *queue.Queue
 }
-
-// silent is River's driver without its notification of an insert: a statement
-// more in the transaction, at most once in a cooldown. Ours is in insert.go.
-type silent struct{ *riverpgxv5.Driver }
-
-// SupportsListenNotify is called by River.
-func (silent) SupportsListenNotify() bool { return false }
 
 // New returns a client on the central database.
 func New(cfg Config) (*Client, error) {
 	if cfg.Pool == nil {
-		return nil, errors.New("orchestrator.Config.Pool is missing: give the central database's pool")
+		return nil, jobs.AsInputError("orchestrator.Config.Pool", errors.New("orchestrator.Config.Pool is missing: give the central database's pool"))
 	}
 	if cfg.Catalog == nil {
-		return nil, errors.New("orchestrator.Config.Catalog is missing: give a catalog")
+		return nil, jobs.AsInputError("orchestrator.Config.Catalog", errors.New("orchestrator.Config.Catalog is missing: give a catalog"))
 	}
-	log := cmp.Or(cfg.Logger, slog.Default())
-	return &Client{pool: cfg.Pool, catalog: cfg.Catalog, log: log, bell: newBell(cfg.Pool, log)}, nil
+	log, check := cmp.Or(cfg.Logger, slog.Default()), cfg.Check
+	if check == nil {
+		check = func(string, []byte) error { return nil }
+	}
+	return &Client{pool: cfg.Pool, queue: queue.New(queue.Config{Pool: cfg.Pool, Catalog: cfg.Catalog, Check: check, Logger: log})}, nil
 }
+
+// CheckStored says why JSON is none of a kind's arguments: what Enqueue refuses, and
+// what does not fit the type of like, which is any value of the kind's struct. Types
+// that hold the JSON of any kind take what is an object. It is what Config.Check is
+// made of.
+func CheckStored(like jobs.Args, raw []byte) error { return wire.CheckStored(like, raw) }

@@ -1,36 +1,26 @@
-// Package orchestrator is the central side of Headgate: it takes requests for
-// work, keeps schedules, and decides when work may start. All of it is rows in
-// one Postgres database; the other side, package worker, meets it only there.
+// Package orchestrator is the application's door to the central side of Headgate: it
+// takes requests for work, and answers for them. The central side is rows in one
+// Postgres database; the other side, package worker, meets the central side only there.
 //
 //	client, err := orchestrator.New(orchestrator.Config{Pool: central, Catalog: catalog})
 //	_, err = client.EnqueueTx(ctx, tx, "acme", TransferArgs{…}, nil)
 //
-// The flows, from left to right (the file that does it below):
+// What a Client is asked is done by orchestrator/internal/queue:
 //
-//	Enqueue ─▶ check ─▶ catalog: which tenant? ─▶ key taken before? ─▶ row in river_job + wake-up, one transaction
-//	enqueue.go  item.go                            idempotency.go       insert.go
+//	Enqueue  ─▶ check ─▶ which tenant? ─▶ key taken before? ─▶ row in river_job + wake-up, one transaction   client_enqueue.go
+//	Cancel   never begun ─▶ cancelled      begun ─▶ cancelling ─▶ cancelled, or succeeded                     client_cancel.go
+//	Retry    discarded, cancelled, failed, scheduled ─▶ waiting, under the same UID                           client_retry.go
+//	Rerun    any ─▶ a new job with a UID of its own                                                           client_retry.go
 //
-//	due row ─▶ next time ─▶ row in river_job + schedule advanced, one transaction
-//	scheduler.go  calendar/  insert.go
+// The other rooms of the central side:
 //
-// What can be done to a job that was accepted:
+//	orchestrator/schedule   schedules, templates, calendars, files of them; the scheduler
+//	orchestrator/catalog    tenants, databases and servers
+//	orchestrator/admission  limits and pauses: what may start
+//	orchestrator/explain    why work does not run
+//	orchestrator/retention  the janitor: the history by month, and what is past its time
 //
-//	Cancel   never begun ─▶ cancelled      begun ─▶ cancelling ─▶ cancelled, or completed     cancel.go
-//	                                          └─ no answer: tombstone in its tenant's ledger   tombstone.go
-//	Retry    discarded, cancelled, retryable, scheduled ─▶ available, under the same UID       retry.go
-//	Rerun    any ─▶ a new job with a UID of its own                                            rerun.go
-//	Explain  why is it not running?                                                            explain.go
-//
-// What people decide of whose work may run (rows that workers claim by):
-//
-//	SetLimit, ClearLimit   of a tenant, plan, kind or queue: how many at once, what rate, what weight   limit_set.go
-//	Pause, Resume          a tenant, kind, queue or server: who, why, until when                         pauses.go
-//	ExplainTenant          what waits and runs of a tenant, and what stops it                            explain_tenant.go
-//
-// The janitor (janitor.go) keeps the history by month, and deletes what is past
-// its time.
-//
-// It never connects to a tenant's database. Its weakness: what has become of a job
-// that was begun is known only when a worker has asked that database, so such a job
-// stays cancelling for as long as nobody can.
+// None of them connects to a tenant's database. The weakness of that: what has become
+// of a job that was begun is known only when a worker has asked that database, so such a
+// job stays cancelling for as long as nobody can.
 package orchestrator

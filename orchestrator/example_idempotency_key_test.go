@@ -18,9 +18,9 @@ func Example_repeatARequest() {
 	ctx, opts := context.Background(), &orchestrator.EnqueueOpts{IdempotencyKey: "invoice-7"}
 
 	first, err := env.Client.Enqueue(ctx, "acme", SendInvoice{Invoice: 7}, opts)
-	fmt.Println(first.Result, err)
+	fmt.Println(first.Status, err)
 	again, err := env.Client.Enqueue(ctx, "acme", SendInvoice{Invoice: 7}, opts)
-	fmt.Println(again.Result, again.UID == first.UID, err)
+	fmt.Println(again.Status, again.UID == first.UID, err)
 	_, err = env.Client.Enqueue(ctx, "acme", SendInvoice{Invoice: 8}, opts)
 	fmt.Println(err != nil && err.Error() == "idempotency key is taken: job "+first.UID+
 		` was enqueued under key "invoice-7" and differs in args.invoice; send what was sent then, or use another key`)

@@ -74,7 +74,7 @@ func (w *Worker) pass(ctx context.Context, b claim.Breaker, place address.Place,
 // is refused is not among them: connections know that by themselves, and until
 // when. Nor is a schema that is newer than this program: other workers may be new
 // enough. A full server counts where no job of the database gets through.
-var refusing = map[jobs.Class]bool{jobs.ClassReadOnly: true, jobs.ClassDiskFull: true, jobs.ClassWrongDatabase: true, jobs.ClassServerFull: true}
+var refusing = map[jobs.Class]bool{jobs.ClassReadOnly: true, jobs.ClassDiskFull: true, jobs.ClassWrongDatabase: true, jobs.ClassWrongCentre: true, jobs.ClassServerFull: true}
 
 const (
 	// probeReadOnly tells of a standby, too.
@@ -145,9 +145,9 @@ func (r *refusals) clear(database string) (some bool) {
 	return some
 }
 
-// judge keeps the breaker of a database that refuses work: it opens when attempts
-// fail for it, whichever job makes them, and closes when they succeed.
-func (w *Worker) judge(ctx context.Context, place address.Place, end verdict) {
+// updateBreaker keeps the breaker of a database that refuses work. It opens when attempts
+// fail because of that, whichever job makes them, and closes when they succeed.
+func (w *Worker) updateBreaker(ctx context.Context, place address.Place, end disposition) {
 	id := place.DatabaseID
 	switch {
 	case id == "":

@@ -16,6 +16,7 @@ import (
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/orchestrator"
+	"github.com/headgate/headgate/orchestrator/admission"
 	"github.com/headgate/headgate/worker"
 )
 
@@ -87,7 +88,7 @@ func (o *outsider) run(t *testing.T, every time.Duration, over *atomic.Bool) {
 		}
 	}
 	for i := range o.resting {
-		if _, err := o.env.Client.Resume(context.Background(), orchestrator.OfTenant, o.tenants[i].tenant.Slug); err != nil {
+		if _, err := o.env.Admission.Resume(context.Background(), admission.OfTenant, o.tenants[i].tenant.Slug); err != nil {
 			t.Errorf("resuming: %v", err)
 		}
 	}
@@ -100,7 +101,7 @@ func (o *outsider) step(ctx context.Context) error {
 			continue
 		}
 		delete(o.resting, i)
-		if _, err := o.env.Client.Resume(ctx, orchestrator.OfTenant, o.tenants[i].tenant.Slug); err != nil {
+		if _, err := o.env.Admission.Resume(ctx, admission.OfTenant, o.tenants[i].tenant.Slug); err != nil {
 			return err
 		}
 	}
@@ -114,7 +115,7 @@ func (o *outsider) step(ctx context.Context) error {
 		}
 		o.resting[i] = 5 + o.chance.IntN(60)
 		o.counts["rests"]++
-		_, err := o.env.Client.Pause(ctx, orchestrator.OfTenant, o.tenants[i].tenant.Slug, nil)
+		_, err := o.env.Admission.Pause(ctx, admission.OfTenant, o.tenants[i].tenant.Slug, nil)
 		return err
 	case n < 17:
 		for i := range o.resting {
@@ -148,7 +149,7 @@ func (o *outsider) cancel(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	o.counts["cancels answered "+result.State]++
+	o.counts["cancels answered "+string(result.State)]++
 	o.cancelled[uid] = o.cancelled[uid] || result.State == "cancelled"
 	return nil
 }

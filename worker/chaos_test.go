@@ -92,16 +92,20 @@ func (c chaos) openLoop(t *testing.T, env *jobstest.Env, tenants []bankTenant, c
 		slow := SlowTransfer{Transfer: upward(chance.IntN(1000)), MS: 50 + chance.IntN(450)}
 		accept(t, env, tenants, i, slow, accepted)
 		for range c.barePer {
-			accept(t, env, tenants, i, BareTransfer{Transfer: Transfer{From: 6, To: 7, Amount: 1}, MS: chance.IntN(20)}, accepted)
+			accept(t, env, tenants, i, BareTransfer{Transfer: Transfer{From: 6, To: 7, Amount: 1}, MS: 20 + chance.IntN(100)}, accepted)
 		}
 	}
 	return accepted
 }
 
-// strike runs the worker processes and does the faults, until there are enough,
-// enough of them in the window (on a machine that is busy otherwise up to three
-// times as many are needed), and all jobs are enqueued. It returns every process that
-// there was.
+// minExposed is how many control jobs must be caught between their effect and their
+// end. More than one, because an end may be recorded just after it was looked for.
+const minExposed = 4
+
+// strike runs the worker processes and does the faults, until all jobs are enqueued and
+// there are enough faults: enough of them in the window, and [minExposed] jobs in the
+// control's. A machine that is busy otherwise needs up to three times as many. strike
+// returns every process that there was.
 func (c chaos) strike(t *testing.T, env *jobstest.Env, chance *rand.Rand, accepted chan map[string]order, struck *atomic.Bool) (all []*victim) {
 	t.Helper()
 	victims := make([]*victim, c.workers)
@@ -116,8 +120,10 @@ func (c chaos) strike(t *testing.T, env *jobstest.Env, chance *rand.Rand, accept
 	for i := range victims {
 		start(i)
 	}
-	inWindow, jobsInWindow, stops, n := 0, 0, 0, 0
-	enough := func() bool { return n >= c.faults && inWindow >= c.inWindow || n >= 3*c.faults }
+	inWindow, jobsInWindow, stops, exposed, n := 0, 0, 0, 0, 0
+	enough := func() bool {
+		return n >= c.faults && inWindow >= c.inWindow && (exposed >= minExposed || c.barePer == 0) || n >= 3*c.faults
+	}
 	for !enough() || len(accepted) == 0 {
 		pause := time.Duration((0.5 + chance.Float64()) * float64(c.every))
 		i, stop := chance.IntN(c.workers), chance.Float64() < c.stopShare
@@ -129,6 +135,7 @@ func (c chaos) strike(t *testing.T, env *jobstest.Env, chance *rand.Rand, accept
 			hit = victims[i].stop(t, env, stopFor)
 		} else {
 			hit = victims[i].kill(t, env)
+			exposed += victims[i].exposed()
 			start(i)
 		}
 		if hit > 0 {
@@ -138,8 +145,8 @@ func (c chaos) strike(t *testing.T, env *jobstest.Env, chance *rand.Rand, accept
 		n++
 		struck.Store(enough())
 	}
-	t.Logf("%d faults: %d SIGKILL and %d SIGSTOP of up to %s; %d of them between begin_job and completion, with %d jobs",
-		n, n-stops, stops, c.stopFor, inWindow, jobsInWindow)
+	t.Logf("%d faults: %d SIGKILL and %d SIGSTOP of up to %s; %d of them between begin_job and completion, with %d jobs; %d control jobs were committed and not completed",
+		n, n-stops, stops, c.stopFor, inWindow, jobsInWindow, exposed)
 	require.GreaterOrEqual(t, inWindow, c.inWindow, "too few faults fell between begin_job and completion to prove anything")
 	return all
 }

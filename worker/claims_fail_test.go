@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
-	"github.com/headgate/headgate/orchestrator"
+	"github.com/headgate/headgate/orchestrator/explain"
 )
 
 // Claims that fail are seen where somebody asks why nothing runs, as long as they do.
@@ -24,32 +24,32 @@ CREATE TRIGGER refuse BEFORE UPDATE ON river_job FOR EACH ROW WHEN (NEW.state = 
 	ctx := context.Background()
 	job, err := o.Client.Enqueue(ctx, "other", Odd{}, nil)
 	require.NoError(t, err)
-	failing := func(facts []orchestrator.Fact) *orchestrator.Fact {
-		if i := slices.IndexFunc(facts, func(f orchestrator.Fact) bool { return f.Code == orchestrator.CodeClaimsFail }); i >= 0 {
+	failing := func(facts []explain.Fact) *explain.Fact {
+		if i := slices.IndexFunc(facts, func(f explain.Fact) bool { return f.Code == explain.CodeClaimsFail }); i >= 0 {
 			return &facts[i]
 		}
 		return nil
 	}
-	var fact *orchestrator.Fact
+	var fact *explain.Fact
 	require.Eventually(t, func() bool {
-		explained, err := o.Client.Explain(ctx, job.UID)
+		explained, err := o.Explain.Explain(ctx, job.UID)
 		require.NoError(t, err)
 		fact = failing(explained.Facts)
 		return fact != nil
 	}, 20*time.Second, 20*time.Millisecond)
 	require.Regexp(t, `^claims of queue default fail on worker \S+ since .*, \d+ in a row: committing a claim: ERROR: the disk is on fire`, fact.Fact)
 	require.WithinDuration(t, time.Now(), *fact.Since, time.Minute)
-	tenant, err := o.Client.ExplainTenant(ctx, "other")
+	tenant, err := o.Explain.ExplainTenant(ctx, "other")
 	require.NoError(t, err)
 	require.NotNil(t, failing(tenant.Facts))
-	workers, err := o.Client.Workers(ctx)
+	workers, _, err := o.Explain.Workers(ctx, jobs.Page{})
 	require.NoError(t, err)
-	require.True(t, slices.ContainsFunc(workers, func(w orchestrator.Worker) bool { return len(w.Claims.Failing) == 1 && w.Claims.Failing[0].Lasts() }))
+	require.True(t, slices.ContainsFunc(workers, func(w explain.WorkerStatus) bool { return len(w.Claims.Failing) == 1 && w.Claims.Failing[0].Lasts() }))
 
 	o.exec(`DROP TRIGGER refuse ON river_job`)
 	require.Equal(t, jobs.Succeeded, o.Wait(job.UID).State)
 	require.Eventually(t, func() bool {
-		tenant, err := o.Client.ExplainTenant(ctx, "other")
+		tenant, err := o.Explain.ExplainTenant(ctx, "other")
 		require.NoError(t, err)
 		return failing(tenant.Facts) == nil
 	}, 20*time.Second, 20*time.Millisecond)

@@ -40,6 +40,7 @@ func TestTheDatabasesClockJumps(t *testing.T) {
 	for i := range 2 {
 		cfg := beatEvery(env.Config(), quickBeat)
 		cfg.ID, cfg.ClockSlack, cfg.Queues = fmt.Sprintf("w%d", i), 6*time.Second, map[string]int{"default": 2}
+		cfg.PollOnly = true // else a worker's sessions have a search_path of their own, and the true clock
 		env.Work(&cfg, func(w *worker.Worker) {
 			registerVictimKinds(w, func(string) {})
 			worker.InTx(w, end)

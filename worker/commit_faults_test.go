@@ -86,7 +86,7 @@ func TestFaultsCutCommits(t *testing.T) {
 	chance := rand.New(rand.NewPCG(seedOf(t), 3))
 	env := jobstest.New(t)
 	knife := &scissors{plan: map[string]fate{}, done: map[fate]int{}}
-	wire := newWire(t, jobstest.ServerURL(t, "postgres"), knife.decide)
+	wire := newProxy(t, jobstest.ServerURL(t, "postgres"), knife.decide)
 	// pgx sends a cancel request after a broken connection. On a busy machine it
 	// overtakes a COMMIT that was just sent, which then rolls back: right, but
 	// here each job's end is foretold.
@@ -154,7 +154,7 @@ func TestFaultsHangingCommits(t *testing.T) {
 	server := startPostgres(t, localpg.Config{})
 	env := jobstest.New(t)
 	knife := &scissors{plan: map[string]fate{}, done: map[fate]int{}}
-	wire := newWire(t, server.URL(""), knife.decide)
+	wire := newProxy(t, server.URL(""), knife.decide)
 	wire.deaf.Store(true)
 	tenants := newTenants(t, env, "sync", 2*n, &jobstest.Postgres{Name: "sync", URL: server.URL, Via: wire.port})
 	standby := func(name string) {

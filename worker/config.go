@@ -143,13 +143,13 @@ const leastConns = 8
 
 func (c Config) withDefaults() (Config, error) {
 	if c.Pool == nil {
-		return c, errors.New("worker.Config.Pool is missing: give the central database's pool")
+		return c, jobs.AsInputError("worker.Config.Pool", errors.New("worker.Config.Pool is missing: give the central database's pool"))
 	}
 	if c.Resolver == nil {
-		return c, errors.New("worker.Config.Resolver is missing: give a catalog")
+		return c, jobs.AsInputError("worker.Config.Resolver", errors.New("worker.Config.Resolver is missing: give a catalog"))
 	}
 	if c.CentralConns = cmp.Or(c.CentralConns, 10); c.CentralConns < leastConns {
-		return c, fmt.Errorf("worker.Config.CentralConns is %d: give at least %d, or 0 for 10", c.CentralConns, leastConns)
+		return c, jobs.AsInputError("worker.Config.CentralConns", fmt.Errorf("worker.Config.CentralConns is %d: give at least %d, or 0 for 10", c.CentralConns, leastConns))
 	}
 	if c.Queues == nil {
 		c.Queues = map[string]int{"default": 20, "bulk": 10}
@@ -160,11 +160,11 @@ func (c Config) withDefaults() (Config, error) {
 	// connection is given up first.
 	c.Tenants.CancelWait = cmp.Or(c.Tenants.CancelWait, min(3*time.Second, c.StuckAfter*3/5))
 	if c.Tenants.CancelWait >= c.StuckAfter {
-		return c, fmt.Errorf("worker.Config.StuckAfter is %s: give more than Tenants.CancelWait (%s), or a server that is away looks like a handler that is stuck", c.StuckAfter, c.Tenants.CancelWait)
+		return c, jobs.AsInputError("worker.Config.StuckAfter", fmt.Errorf("worker.Config.StuckAfter is %s: give more than Tenants.CancelWait (%s), or a server that is away looks like a handler that is stuck", c.StuckAfter, c.Tenants.CancelWait))
 	}
 	for name, n := range c.Queues {
 		if n < 1 || n > 10_000 {
-			return c, fmt.Errorf("worker.Config.Queues[%q] is %d: give 1 to 10000 slots", name, n)
+			return c, jobs.AsInputError("worker.Config.Queues", fmt.Errorf("worker.Config.Queues[%q] is %d: give 1 to 10000 slots", name, n))
 		}
 	}
 	c.JobTimeout = cmp.Or(c.JobTimeout, 5*time.Minute)
@@ -174,20 +174,20 @@ func (c Config) withDefaults() (Config, error) {
 	c.UnblamedMost = cmp.Or(c.UnblamedMost, 300)
 	c.UnblamedFor = cmp.Or(c.UnblamedFor, 24*time.Hour)
 	if c.UnblamedMost < 0 || c.UnblamedFor < 0 {
-		return c, fmt.Errorf("worker.Config.UnblamedMost is %d and UnblamedFor %s: give more than 0, or 0 for the default", c.UnblamedMost, c.UnblamedFor)
+		return c, jobs.AsInputError("worker.Config.UnblamedMost", fmt.Errorf("worker.Config.UnblamedMost is %d and UnblamedFor %s: give more than 0, or 0 for the default", c.UnblamedMost, c.UnblamedFor))
 	}
 	c.HeartbeatEvery = cmp.Or(c.HeartbeatEvery, 10*time.Second)
 	c.DeadAfter = cmp.Or(c.DeadAfter, 3*c.HeartbeatEvery)
 	if c.DeadAfter < 3*c.HeartbeatEvery {
-		return c, fmt.Errorf("worker.Config.DeadAfter is %s: give at least three heartbeats (%s)", c.DeadAfter, 3*c.HeartbeatEvery)
+		return c, jobs.AsInputError("worker.Config.DeadAfter", fmt.Errorf("worker.Config.DeadAfter is %s: give at least three heartbeats (%s)", c.DeadAfter, 3*c.HeartbeatEvery))
 	}
 	c.BreakerPause = cmp.Or(c.BreakerPause, 3*time.Second)
 	if c.BreakerPause < time.Millisecond {
-		return c, fmt.Errorf("worker.Config.BreakerPause is %s: give at least 1ms", c.BreakerPause)
+		return c, jobs.AsInputError("worker.Config.BreakerPause", fmt.Errorf("worker.Config.BreakerPause is %s: give at least 1ms", c.BreakerPause))
 	}
 	c.ClockSlack = cmp.Or(c.ClockSlack, 10*time.Second)
 	if c.ClockSlack <= 5*time.Second {
-		return c, fmt.Errorf("worker.Config.ClockSlack is %s: give more than 5s, in which River itself places jobs ahead", c.ClockSlack)
+		return c, jobs.AsInputError("worker.Config.ClockSlack", fmt.Errorf("worker.Config.ClockSlack is %s: give more than 5s, in which River itself places jobs ahead", c.ClockSlack))
 	}
 	c.StopTimeout = cmp.Or(c.StopTimeout, 30*time.Second)
 	c.FetchCooldown = cmp.Or(c.FetchCooldown, 100*time.Millisecond)
@@ -221,7 +221,7 @@ func (c *Config) keep() error {
 		if *f.value < 0 {
 			*f.value = -1 // River's word for never
 		} else if *f.value < shortestKeep {
-			return fmt.Errorf("worker.Config.%s is %s: give %s or more, or a negative value to keep rows for ever", f.name, *f.value, shortestKeep)
+			return jobs.AsInputError("worker.Config."+f.name, fmt.Errorf("worker.Config.%s is %s: give %s or more, or a negative value to keep rows for ever", f.name, *f.value, shortestKeep))
 		}
 	}
 	return nil

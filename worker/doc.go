@@ -10,7 +10,7 @@
 //
 // One attempt, from left to right (the file that does it below):
 //
-//	claim ─▶ resolve ─▶ connect ─▶ begin_job ─▶ handler ─▶ finish_job ─▶ COMMIT ─▶ outcome + completion
+//	claim ─▶ resolve ─▶ connect ─▶ begin_job ─▶ handler ─▶ end_job ─▶ COMMIT ─▶ outcome + completion
 //	claim/   handle.go   tenantdb/   ledger.go   execute.go  ledger.go              claim/pilot.go
 //
 // The ledger row that begin_job writes and the handler's own rows commit in one

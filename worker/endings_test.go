@@ -222,7 +222,8 @@ func TestBadArgs(t *testing.T) {
 	got := env.Wait(result.UID)
 	require.Equal(t, jobs.Discarded, got.State)
 	require.Equal(t, jobs.ClassBadArgs, got.Class)
-	require.Contains(t, got.Message, "how")
+	require.Contains(t, got.Message, "do not fit kind ending: how is a number")
+	require.NotContains(t, got.Message, "Go ", "it is read by people who have not written the program")
 }
 
 // oldEnding is the kind as an older program knew it.
@@ -284,7 +285,7 @@ func TestStartRefuses(t *testing.T) {
 	}
 	cfg := env.Config()
 	require.Contains(t, start(cfg, func(*worker.Worker) {}), "no kind is registered")
-	require.Contains(t, start(cfg, func(w *worker.Worker) { worker.InTx(w, end); worker.InTx(w, end) }), "kind ending is registered twice")
+	require.Contains(t, start(cfg, func(w *worker.Worker) { worker.InTx(w, end); worker.InTx(w, end) }), `kind "ending": it is registered twice`)
 	cfg.DeadAfter = time.Millisecond
 	require.Contains(t, start(cfg, nil), "DeadAfter is 1ms: give at least three heartbeats")
 	cfg.DeadAfter = 0

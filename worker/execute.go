@@ -17,17 +17,20 @@ import (
 // execute connects and runs the handler in the form that its kind asks for.
 func (a *attempt) execute(ctx context.Context) error {
 	if a.kind.form == noConn {
+		if err := a.w.centre.Own(); err != nil {
+			return err
+		}
 		return late(ctx, a.mark(nil, a.call(ctx, work{})))
 	}
 	if a.kind.form == settles {
-		return late(ctx, a.bury(ctx))
+		return late(ctx, a.writeTombstone(ctx))
 	}
 	place, err := a.where()
 	if err != nil {
 		return err
 	}
 	err = a.w.pools.With(ctx, place, func(ctx context.Context, conn *tenantdb.Conn) error {
-		return a.mark(conn, a.run(ctx, conn))
+		return a.mark(conn, a.runOn(ctx, conn))
 	})
 	var unanswered *unansweredCommitError
 	if !errors.As(err, &unanswered) {
@@ -40,8 +43,8 @@ func (a *attempt) execute(ctx context.Context) error {
 	return answer
 }
 
-// run does the work on its connection.
-func (a *attempt) run(ctx context.Context, conn *tenantdb.Conn) error {
+// runOn does the work on its connection.
+func (a *attempt) runOn(ctx context.Context, conn *tenantdb.Conn) error {
 	switch a.kind.form {
 	case readOnly:
 		return a.readOnly(ctx, conn)
@@ -152,7 +155,7 @@ func (e *unansweredCommitError) Unwrap() error { return e.err }
 // lost marks an error that came with a broken connection: nothing was
 // committed, and it is not the job's fault. A statement that ran too long does
 // not break it, since the server answers the request to cancel it. A handler's
-// own verdict stands.
+// own answer stands.
 func lost(conn *pgx.Conn, err error) error {
 	var cancel *jobs.CancelError
 	var snooze *jobs.SnoozeError
@@ -163,7 +166,7 @@ func lost(conn *pgx.Conn, err error) error {
 }
 
 // late says of an error that came after the attempt's time that the time was
-// the reason, unless the handler gave a verdict of its own.
+// the reason, unless the handler cancelled the job.
 func late(ctx context.Context, err error) error {
 	var timeout *timeoutError
 	if err != nil && errors.As(context.Cause(ctx), &timeout) {

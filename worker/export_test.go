@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"context"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river/riverdriver"
@@ -17,6 +19,9 @@ func (w *Worker) HidePilot() {
 
 // LoadOf is loadOf.
 var LoadOf = loadOf
+
+// RefreshCentre asks the central database for its token now.
+func (w *Worker) RefreshCentre(ctx context.Context) error { return w.centre.Refresh(ctx) }
 
 // Connects is how many connections a worker has made to a server, by its name.
 func (w *Worker) Connects(server string) (n int64) {

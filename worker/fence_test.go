@@ -164,13 +164,16 @@ func TestAWokenWorkerFencesItself(t *testing.T) {
 	require.Equal(t, []int{2, 1}, []int{incarnations, alive})
 }
 
-// A worker that stops in order leaves nobody to bury.
+// A worker that stops in order leaves nobody to mark dead.
 func TestAStoppedWorkerIsNotReaped(t *testing.T) {
 	t.Parallel()
 	env := jobstest.New(t)
 	w := env.Work(nil, func(w *worker.Worker) { worker.InTx(w, transfer) })
 	require.NoError(t, w.Stop(context.Background()))
-	var ended, draining bool
-	require.NoError(t, env.Pool.QueryRow(context.Background(), `SELECT ended_at IS NOT NULL, draining FROM headgate.workers`).Scan(&ended, &draining))
-	require.True(t, ended && draining)
+	const stopped = `SELECT count(*) = 1 FROM headgate.workers WHERE ended_at IS NOT NULL AND draining AND reaped_at IS NULL`
+	awaitTrue(t, env, "it has ended", stopped)
+	cfg := beatEvery(env.Config(), quickBeat)
+	env.Work(&cfg, func(w *worker.Worker) { worker.InTx(w, transfer) })
+	awaitTrue(t, env, "another has looked for the dead for long enough", `SELECT count(*) = 1 FROM headgate.workers WHERE ended_at IS NULL AND beats >= 8`)
+	awaitTrue(t, env, "it was not reaped", stopped)
 }

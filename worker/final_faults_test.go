@@ -25,7 +25,7 @@ func TestFaultsSettlingIsCut(t *testing.T) {
 			t.Parallel()
 			ctx := context.Background()
 			var cuts atomic.Int32
-			wire := newWire(t, jobstest.ServerURL(t, "postgres"), func(_ *link, sql string) fate {
+			wire := newProxy(t, jobstest.ServerURL(t, "postgres"), func(_ *link, sql string) fate {
 				if strings.Contains(sql, "headgate.tombstone(") && cuts.Add(1) <= 3 {
 					return f
 				}

@@ -9,7 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/orchestrator"
+	"github.com/headgate/headgate/orchestrator/admission"
 	"github.com/headgate/headgate/worker"
 )
 
@@ -46,7 +48,7 @@ func TestATombstonePassesAPausedKind(t *testing.T) {
 	ctx := context.Background()
 	job, err := env.Client.Enqueue(ctx, "acme", Ending{}, nil)
 	require.NoError(t, err)
-	_, err = env.Client.Pause(ctx, orchestrator.OfKind, Ending{}.Kind(), nil)
+	_, err = env.Admission.Pause(ctx, admission.OfKind, Ending{}.Kind(), nil)
 	require.NoError(t, err)
 	lose(t, env, job.UID, time.Minute)
 	_, err = env.Client.Cancel(ctx, job.UID, &orchestrator.CancelOpts{Actor: "ana"})
@@ -64,7 +66,7 @@ func TestATombstonePassesAPausedKind(t *testing.T) {
 	require.Zero(t, effects(t, db, job.UID))
 	after, err := env.Client.Job(ctx, job.UID)
 	require.NoError(t, err)
-	require.Equal(t, "cancelled", after.State)
+	require.Equal(t, jobs.Cancelled, after.State)
 }
 
 // The end that a worker writes for a job which its tombstone has ended comes to
@@ -96,7 +98,7 @@ func TestWhatATombstoneHasEndedStaysEnded(t *testing.T) {
 	require.Equal(t, jobs.Succeeded, env.Wait(result.Tombstone).State)
 	before := rowOf(t, env, job.ID)
 	close(free)
-	later, err := env.Client.Enqueue(ctx, "acme", jobs.Tombstone{UID: job.UID}, nil) // ends in the same groups
+	later, err := env.Client.Enqueue(ctx, "acme", wire.Tombstone{UID: job.UID}, nil) // ends in the same groups
 	require.NoError(t, err)
 	env.Wait(later.UID)
 	require.Equal(t, before, rowOf(t, env, job.ID))
@@ -155,7 +157,7 @@ WHERE id = $1`, job.ID)
 	got := env.Wait(job.UID)
 	require.Equal(t, jobs.ClassUnsafe, got.Class, got.Message)
 	require.Equal(t, 1, d.count(job.UID+"one"))
-	why, err := env.Client.Explain(ctx, job.UID)
+	why, err := env.Explain.Explain(ctx, job.UID)
 	require.NoError(t, err)
 	require.Contains(t, why.Facts[0].Next, "look whether its effect is there")
 }

@@ -14,7 +14,9 @@ import (
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/orchestrator"
+	"github.com/headgate/headgate/orchestrator/admission"
 	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/orchestrator/explain"
 	"github.com/headgate/headgate/worker"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
@@ -115,7 +117,7 @@ func TestAJobWhoseAttemptMayBeOpenIsCancelledByItsLedger(t *testing.T) {
 			env.WaitFor(job.UID, func(o jobs.Outcome) bool { return o.Class == jobs.ClassConflict })
 			result, err := env.Client.Cancel(ctx, job.UID, &orchestrator.CancelOpts{Actor: "ana"})
 			require.NoError(t, err)
-			require.Equal(t, orchestrator.Cancelling, result.State)
+			require.Equal(t, jobs.Cancelling, result.State)
 			if commits {
 				wakes(t, open, tenant.OrgID, job.UID)
 				require.Equal(t, jobs.Succeeded, env.Wait(job.UID).State)
@@ -143,7 +145,7 @@ func TestAPausedTenantsJobIsBeingCancelledUntilThePauseEnds(t *testing.T) {
 	ctx := context.Background()
 	job, err := env.Client.Enqueue(ctx, "acme", Ending{}, nil)
 	require.NoError(t, err)
-	_, err = env.Client.Pause(ctx, orchestrator.OfTenant, "acme", nil)
+	_, err = env.Admission.Pause(ctx, admission.OfTenant, "acme", nil)
 	require.NoError(t, err)
 	lose(t, env, job.UID, time.Minute)
 	open := zombie(t, db, tenant.OrgID, job.UID)
@@ -151,23 +153,23 @@ func TestAPausedTenantsJobIsBeingCancelledUntilThePauseEnds(t *testing.T) {
 	awaitTrue(t, env, "the job is given back", `SELECT state = 'available' FROM river_job WHERE id = $1`, job.ID)
 	result, err := env.Client.Cancel(ctx, job.UID, nil)
 	require.NoError(t, err)
-	require.Equal(t, orchestrator.Cancelling, result.State)
-	got, err := env.Client.Explain(ctx, job.UID)
+	require.Equal(t, jobs.Cancelling, result.State)
+	got, err := env.Explain.Explain(ctx, job.UID)
 	require.NoError(t, err)
-	require.Equal(t, orchestrator.Cancelling, got.Job.State)
-	var codes []orchestrator.Code
+	require.Equal(t, jobs.Cancelling, got.Job.State)
+	var codes []explain.Code
 	for _, fact := range got.Facts {
 		codes = append(codes, fact.Code)
 	}
-	require.Contains(t, codes, orchestrator.CodeCancelling)
-	require.Contains(t, codes, orchestrator.CodePausedTenant)
-	list, err := env.Client.Jobs(ctx, orchestrator.JobFilter{State: orchestrator.Cancelling})
+	require.Contains(t, codes, explain.CodeCancelling)
+	require.Contains(t, codes, explain.CodePausedTenant)
+	list, _, err := env.Client.Jobs(ctx, orchestrator.JobFilter{State: jobs.Cancelling})
 	require.NoError(t, err)
 	require.Len(t, list, 1)
 	_, err = env.Client.Retry(ctx, job.UID)
 	require.ErrorContains(t, err, "is being cancelled since")
 	wakes(t, open, tenant.OrgID, job.UID)
-	_, err = env.Client.Resume(ctx, orchestrator.OfTenant, "acme")
+	_, err = env.Admission.Resume(ctx, admission.OfTenant, "acme")
 	require.NoError(t, err)
 	require.Equal(t, jobs.Succeeded, env.Wait(job.UID).State)
 	require.Equal(t, 1, effects(t, db, job.UID))
@@ -238,7 +240,7 @@ func TestACancelThatReachesAnAttemptInConflictIsSettled(t *testing.T) {
 	awaitTrue(t, env, "an attempt waits in the tenant's database", `SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock'`, db.Job.Database)
 	result, err := env.Client.Cancel(ctx, job.UID, nil)
 	require.NoError(t, err)
-	require.Equal(t, orchestrator.Cancelling, result.State)
+	require.Equal(t, jobs.Cancelling, result.State)
 	put := env.WaitFor(job.UID, func(o jobs.Outcome) bool { return o.Class != jobs.ClassLostWorker })
 	require.Equal(t, jobs.Snoozed, put.State, put.Message)
 	wake()
@@ -248,7 +250,7 @@ func TestACancelThatReachesAnAttemptInConflictIsSettled(t *testing.T) {
 	require.Equal(t, 1, effects(t, db, job.UID))
 	after, err := env.Client.Job(ctx, job.UID)
 	require.NoError(t, err)
-	require.Equal(t, "completed", after.State)
+	require.Equal(t, jobs.Succeeded, after.State)
 }
 
 // A row left running by a worker that is nobody's is ended by its tombstone, as the

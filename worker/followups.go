@@ -6,15 +6,22 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/worker/claim"
 )
+
+// follow is what jobs.Info.Follow does.
+func (a *attempt) follow(args jobs.Args, opts *jobs.FollowUpOpts) (err error) {
+	a.following, err = wire.Follow(a.following, a.info.Tenant.ID != "", args, opts)
+	return err
+}
 
 // nameFollowUps gives the jobs that the handler asked for their UIDs, before the
 // ledger keeps them: whichever attempt puts them into the queue, they are the
 // same jobs.
 func (a *attempt) nameFollowUps() {
-	for i := range a.info.Result.FollowUps() {
-		if f := &a.info.Result.FollowUps()[i]; f.UID == "" {
+	for i := range a.following {
+		if f := &a.following[i]; f.UID == "" {
 			f.UID = newUID()
 		}
 	}
@@ -22,14 +29,14 @@ func (a *attempt) nameFollowUps() {
 
 // followUps are the rows that the completion of a job that has succeeded inserts
 // in its own transaction.
-func (a *attempt) followUps(end verdict) ([]claim.FollowUp, error) {
-	if end.state != jobs.Succeeded || len(a.info.Result.FollowUps()) == 0 {
+func (a *attempt) followUps(end disposition) ([]claim.FollowUp, error) {
+	if end.state != jobs.Succeeded || len(a.following) == 0 {
 		return nil, nil
 	}
 	a.nameFollowUps() // those of kinds without a ledger row
 	var rows []claim.FollowUp
-	for _, f := range a.info.Result.FollowUps() {
-		meta := jobs.Meta{UID: f.UID, Parent: a.meta.UID, TraceParent: a.meta.TraceParent}
+	for _, f := range a.following {
+		meta := wire.Meta{UID: f.UID, Parent: a.meta.UID, TraceParent: a.meta.TraceParent}
 		if f.Scope == jobs.ScopeDatabase {
 			meta.Database = a.place.DatabaseID
 		} else {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/orchestrator"
+	"github.com/headgate/headgate/orchestrator/schedule"
 	"github.com/headgate/headgate/worker/internal/fault"
 )
 
@@ -63,9 +64,8 @@ func TestFaultsFreezing(t *testing.T) {
 	ctx := t.Context()
 	for n := range 10 { // one of them is due every second
 		start := time.Now().Add(time.Duration(n) * time.Second)
-		_, err := env.Client.CreateSchedule(ctx, orchestrator.ScheduleParams{
-			Tenant: tenants[n%len(tenants)].tenant.Slug, Name: fmt.Sprintf("ticks-%d", n), Args: upward(1), Cron: "@every 10s", Opts: enqueueTo(victimQueue),
-			Policy: orchestrator.SchedulePolicy{Overlap: orchestrator.OverlapCancel, Start: &start},
+		_, err := env.Schedules.Create(ctx, schedule.Params{
+			Tenant: tenants[n%len(tenants)].tenant.Slug, Name: fmt.Sprintf("ticks-%d", n), Args: upward(1), Spec: schedule.Spec{Queue: victimQueue, Cron: "@every 10s", Policy: schedule.Policy{Overlap: schedule.OverlapCancel, Start: &start}},
 		})
 		require.NoError(t, err)
 	}

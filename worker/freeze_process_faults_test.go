@@ -21,7 +21,10 @@ import (
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/orchestrator"
+	"github.com/headgate/headgate/orchestrator/admission"
 	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/orchestrator/retention"
+	"github.com/headgate/headgate/orchestrator/schedule"
 	"github.com/headgate/headgate/worker"
 )
 
@@ -150,18 +153,30 @@ func freezerMain() error {
 		return errors.Join(job.Follow(job.Args.Transfer, nil), transfer(ctx, tx, &jobs.Job[Transfer]{Info: job.Info, Args: job.Args.Transfer}))
 	})
 	worker.InTx(w, transfer)
-	orchestrator.NewScheduler(client, orchestrator.SchedulerConfig{MaxSleep: 200 * time.Millisecond}).Start()
-	janitor, err := orchestrator.NewJanitor(client, orchestrator.JanitorConfig{Every: time.Second, PruneEvery: 2 * time.Second})
+	schedules, err := schedule.New(schedule.Config{Pool: pool, Catalog: cat})
 	if err != nil {
 		return err
 	}
-	janitor.Start()
-	go administer(ctx, pool, client, strings.Split(os.Getenv(envFreezeIn), ","))
+	if err := schedule.NewScheduler(schedules, schedule.SchedulerConfig{MaxSleep: 200 * time.Millisecond}).Start(ctx); err != nil {
+		return err
+	}
+	janitor, err := retention.New(retention.Config{Pool: pool, Selectors: schedules.Templates, Every: time.Second, PruneEvery: 2 * time.Second})
+	if err != nil {
+		return err
+	}
+	if err := janitor.Start(ctx); err != nil {
+		return err
+	}
+	control, err := admission.New(admission.Config{Pool: pool, Catalog: cat})
+	if err != nil {
+		return err
+	}
+	go administer(ctx, pool, client, schedules, control, strings.Split(os.Getenv(envFreezeIn), ","))
 	return w.Run(ctx)
 }
 
 // administer does what people and applications do, again and again.
-func administer(ctx context.Context, pool *pgxpool.Pool, client *orchestrator.Client, slugs []string) {
+func administer(ctx context.Context, pool *pgxpool.Pool, client *orchestrator.Client, schedules *schedule.Store, control *admission.Control, slugs []string) {
 	pace := time.NewTicker(20 * time.Millisecond)
 	defer pace.Stop()
 	for n := 0; ; n++ {
@@ -173,12 +188,12 @@ func administer(ctx context.Context, pool *pgxpool.Pool, client *orchestrator.Cl
 		}
 		if n%10 == 0 {
 			most := 5
-			_, _ = client.SetLimit(ctx, orchestrator.Limit{Scope: orchestrator.OfTenant, Name: slug, MaxRunning: &most})
-			_, _ = client.Pause(ctx, orchestrator.OfKind, "poison", nil)
-			_, _ = client.Resume(ctx, orchestrator.OfKind, "poison")
-			of := orchestrator.ScheduleOf{Tenant: slug, Name: "ticks-0"}
-			_ = client.PauseSchedule(ctx, of, nil)
-			_ = client.ResumeSchedule(ctx, of, "test")
+			_, _ = control.SetLimit(ctx, admission.Limit{Subject: admission.OfTenant, Name: slug, MaxRunning: &most})
+			_, _ = control.Pause(ctx, admission.OfKind, "poison", nil)
+			_, _ = control.Resume(ctx, admission.OfKind, "poison")
+			of := schedule.Key{Tenant: slug, Name: "ticks-0"}
+			_ = schedules.Pause(ctx, of, nil)
+			_ = schedules.Resume(ctx, of, "test")
 			_, _ = pool.Exec(ctx, `UPDATE headgate.tenants SET labels = labels || jsonb_build_object('n', $2::int::text) WHERE slug = $1`, slug, n) // which selectors may ask for
 		}
 		<-pace.C

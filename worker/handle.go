@@ -16,6 +16,7 @@ import (
 	"github.com/riverqueue/river/rivertype"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/worker/claim"
 	"github.com/headgate/headgate/worker/internal/fault"
 	"github.com/headgate/headgate/worker/tenantdb/address"
@@ -26,7 +27,7 @@ type attempt struct {
 	w       *Worker
 	kind    *kind
 	row     *rivertype.JobRow
-	meta    jobs.Meta
+	meta    wire.Meta
 	info    jobs.Info
 	place   address.Place
 	timeout time.Duration
@@ -39,8 +40,10 @@ type attempt struct {
 	handling *atomic.Bool             // while the handler, and none of our own code, is at work
 	resolved *atomic.Pointer[whereTo] // once that is known
 	called   bool                     // the handler has begun
-	wanted   bool                     // somebody has cancelled it; read once, so that two rules judge one fact
+	wanted   bool                     // somebody has cancelled it; read once, so that two rules see one fact
 	unproven bool                     // its class says something of the server that the worker's own probe does not find
+
+	following []wire.FollowUp // what the handler has asked for
 
 	recovered bool   // the ledger said that it was done before
 	trace     string // of a panic
@@ -61,12 +64,12 @@ func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) err
 	if err == nil {
 		timed, cancel := context.WithTimeoutCause(ctx, a.timeout, &timeoutError{after: a.timeout})
 		defer cancel()
-		a, err = a.attend(timed)
+		a, err = a.runWithGrace(timed)
 	}
 	err = a.conclude(ctx, err)
-	end := a.verdict(ctx, err)
+	end := a.disposition(ctx, err)
 	if a.kind.form != noConn && !a.unproven { // which never speaks about a database
-		w.judge(ctx, a.place, end)
+		w.updateBreaker(ctx, a.place, end)
 	}
 	if end.held != nil || a.meta.Held != nil {
 		if err := river.MetadataSet(ctx, heldKey, end.held); err != nil {
@@ -82,15 +85,15 @@ func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) err
 	if err != nil {
 		return err
 	}
-	w.lease.Leave(row, claim.Left{
-		Outcome: &outcome, FollowUps: followUps, Settling: !a.closed(), Again: end.wait, Told: end.repeats(a.called),
+	w.lease.SetCompletion(row, claim.Completion{
+		Outcome: &outcome, FollowUps: followUps, Settling: !a.closed(), Again: end.wait, AlreadyRecorded: end.repeats(a.called),
 	})
 	fault.Point(fault.Ended)
 	return end.toRiver()
 }
 
-// make does the attempt: resolve, execute.
-func (a *attempt) make(ctx context.Context) error {
+// run does the attempt: resolve, execute.
+func (a *attempt) run(ctx context.Context) error {
 	if err := a.resolve(ctx); err != nil {
 		return err
 	}
@@ -115,10 +118,10 @@ func (a *attempt) read() error {
 		ID: a.row.ID, Kind: a.row.Kind, Queue: a.row.Queue,
 		Attempt: a.row.Attempt, MaxAttempts: a.row.MaxAttempts,
 		EnqueuedAt: a.row.CreatedAt, ScheduledAt: a.row.ScheduledAt, Tags: a.row.Tags,
-		Result: &jobs.Result{},
+		Result: &jobs.Result{}, Follow: a.follow,
 	}
 	var err error
-	a.meta, err = jobs.ReadMeta(a.row.Metadata, a.row.ID, a.row.CreatedAt)
+	a.meta, err = wire.ReadMeta(a.row.Metadata, a.row.ID, a.row.CreatedAt)
 	a.settling = hasKey(a.row.Metadata, "cancel_attempted_at")
 	a.info.UID, a.info.Schedule = a.meta.UID, a.meta.Schedule
 	if a.meta.Nominal != nil {
@@ -190,7 +193,7 @@ type whereTo struct {
 }
 
 // outcome is the history's record of how the attempt ended.
-func (a *attempt) outcome(end verdict) jobs.Outcome {
+func (a *attempt) outcome(end disposition) jobs.Outcome {
 	o := jobs.Outcome{
 		ID: newUID(), JobUID: a.meta.UID, JobID: a.row.ID,
 		TenantID: a.meta.Tenant, DatabaseID: a.place.DatabaseID, Kind: a.row.Kind, Attempt: a.row.Attempt,

@@ -17,7 +17,7 @@ import (
 // happened, and a server may be down for days; after that the handler itself may
 // be the reason, and Config.UnblamedMost and UnblamedFor are the bounds.
 
-const heldKey = "held" // jobs.Meta.Held
+const heldKey = "held" // wire.Meta.Held
 
 // maxHold bounds what a job waits for one refusal of its connections, so that a
 // new password or address is found within a minute.
@@ -77,6 +77,6 @@ const firstConflict = 25 * time.Millisecond
 // repeats says that an attempt ended as those before it, before its handler had
 // begun: of these the history keeps the 1st, 2nd, 4th, 8th and so on, or a server
 // that is away for days would fill it.
-func (v verdict) repeats(called bool) bool {
-	return v.state == jobs.Snoozed && v.held != nil && !called && v.held.Times&(v.held.Times-1) != 0
+func (d disposition) repeats(called bool) bool {
+	return d.state == jobs.Snoozed && d.held != nil && !called && d.held.Times&(d.held.Times-1) != 0
 }

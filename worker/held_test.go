@@ -102,7 +102,7 @@ func TestAServerThatIsAwayForLong(t *testing.T) {
 	require.Zero(t, job.Held.Begun)
 	said := regexp.MustCompile(`its last \d+ attempts ended as interrupted, since 20.* UTC, and used none`)
 	for deadline := time.Now().Add(30 * time.Second); ; { // now and then it is running
-		facts, err := env.Client.Explain(ctx, r.UID)
+		facts, err := env.Explain.Explain(ctx, r.UID)
 		require.NoError(t, err)
 		if said.MatchString(fmt.Sprint(facts)) {
 			break

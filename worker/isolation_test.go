@@ -134,8 +134,10 @@ FROM (
 	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)
 	require.Equal(t, []string{
+		"column identity.centre: SELECT",
 		"column identity.database_id: SELECT",
 		"column identity.serves: SELECT",
+		"column identity.token: SELECT",
 		"column identity.version: SELECT",
 		"function begin_job: EXECUTE as definer",
 		"function claim_job: EXECUTE as definer",
@@ -149,10 +151,12 @@ FROM (
 		"function forget_old: nothing",
 		"function keep_commit: nothing",
 		"function keep_version: nothing",
+		"function leave_centre: EXECUTE as definer",
 		"function peek_job: EXECUTE as definer",
 		"function probe: EXECUTE as definer",
 		"function refuse_escape: nothing",
 		"function refuse_open_claim: nothing",
+		"function refuse_organisation: nothing",
 		"function release_job: EXECUTE as definer",
 		"function tombstone: EXECUTE as definer",
 		"function watch_client: EXECUTE",

@@ -3,13 +3,14 @@ package worker
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/wire"
 )
 
 // kind is one registered kind: its name, its settings and how one attempt at it
@@ -23,6 +24,8 @@ type kind struct {
 
 	// verify is set in verifiable kinds only.
 	verify func(ctx context.Context, conn *pgx.Conn, info jobs.Info, args []byte) (bool, error)
+
+	wrong error // why it is no kind, whatever its settings
 }
 
 // form is how a kind's handler meets the database.
@@ -68,12 +71,19 @@ func OnConn[A jobs.Args](w *Worker, handler jobs.ConnHandler[A]) {
 // tenant is resolved, suspended or moving tenants' jobs wait, and no database is
 // opened. It leaves no ledger row, so it may run again after a crash.
 func NoConn[A jobs.Args](w *Worker, handler jobs.Handler[A]) {
-	register(w, noConn, func(ctx context.Context, _ work, job *jobs.Job[A]) error { return handler(ctx, job) })
+	var run handling[A]
+	if handler != nil {
+		run = func(ctx context.Context, _ work, job *jobs.Job[A]) error { return handler(ctx, job) }
+	}
+	register(w, noConn, run)
 }
 
 // OnConnVerified is OnConn for a kind that declares itself verifiable.
 func OnConnVerified[A jobs.Args](w *Worker, handler jobs.ConnHandler[A], verify jobs.Verifier[A]) {
 	k := newKind(onConn, connRun(handler))
+	if verify == nil && k.wrong == nil {
+		k.wrong = fmt.Errorf("kind %s is registered without a verifier: give the function that looks whether its work was done", k.name)
+	}
 	k.verify = func(ctx context.Context, conn *pgx.Conn, info jobs.Info, args []byte) (bool, error) {
 		job, err := decode[A](info, args)
 		if err != nil {
@@ -84,22 +94,35 @@ func OnConnVerified[A jobs.Args](w *Worker, handler jobs.ConnHandler[A], verify 
 	w.add(k)
 }
 
-func connRun[A jobs.Args](handler jobs.ConnHandler[A]) func(context.Context, work, *jobs.Job[A]) error {
+// handling is a kind's handler in one form for all; nil where there is none.
+type handling[A jobs.Args] func(context.Context, work, *jobs.Job[A]) error
+
+func connRun[A jobs.Args](handler jobs.ConnHandler[A]) handling[A] {
+	if handler == nil {
+		return nil
+	}
 	return func(ctx context.Context, work work, job *jobs.Job[A]) error { return handler(ctx, work.conn, job) }
 }
 
-func txRun[A jobs.Args](handler jobs.TxHandler[A]) func(context.Context, work, *jobs.Job[A]) error {
+func txRun[A jobs.Args](handler jobs.TxHandler[A]) handling[A] {
+	if handler == nil {
+		return nil
+	}
 	return func(ctx context.Context, work work, job *jobs.Job[A]) error { return handler(ctx, work.tx, job) }
 }
 
-func register[A jobs.Args](w *Worker, f form, handler func(context.Context, work, *jobs.Job[A]) error) {
-	w.add(newKind(f, handler))
-}
+func register[A jobs.Args](w *Worker, f form, handler handling[A]) { w.add(newKind(f, handler)) }
 
-func newKind[A jobs.Args](f form, handler func(context.Context, work, *jobs.Job[A]) error) *kind {
-	var zero A
+func newKind[A jobs.Args](f form, handler handling[A]) *kind {
+	like, err := anyOf[A]()
+	if err != nil {
+		return &kind{wrong: err}
+	}
+	if handler == nil {
+		err = fmt.Errorf("kind %s is registered without a handler: give the function that does its work", like.Kind())
+	}
 	return &kind{
-		name: zero.Kind(), opts: jobs.KindOptsOf(zero), form: f,
+		name: like.Kind(), opts: jobs.KindOptsOf(like), form: f, wrong: err,
 		run: func(ctx context.Context, work work, info jobs.Info, args []byte) error {
 			job, err := decode[A](info, args)
 			if err != nil {
@@ -110,9 +133,21 @@ func newKind[A jobs.Args](f form, handler func(context.Context, work, *jobs.Job[
 	}
 }
 
+// anyOf is some value of a kind's arguments, to ask for its name and settings.
+func anyOf[A jobs.Args]() (jobs.Args, error) {
+	switch t := reflect.TypeFor[A](); t.Kind() {
+	case reflect.Interface:
+		return nil, fmt.Errorf("a kind is registered with %s, which is no kind's own type: let its handler take the struct of its arguments", t)
+	case reflect.Pointer:
+		return reflect.New(t.Elem()).Interface().(jobs.Args), nil //nolint:forcetypeassert // it is an A
+	}
+	var zero A
+	return zero, nil
+}
+
 func decode[A jobs.Args](info jobs.Info, args []byte) (*jobs.Job[A], error) {
 	job := &jobs.Job[A]{Info: info}
-	if err := json.Unmarshal(args, &job.Args); err != nil {
+	if err := wire.DecodeArgs(args, &job.Args); err != nil {
 		return nil, &badArgsError{kind: info.Kind, err: err}
 	}
 	return job, nil
@@ -132,6 +167,9 @@ func (e *badArgsError) Unwrap() error { return e.err }
 
 // check says what is wrong with a kind's declaration.
 func (k *kind) check() error {
+	if k.wrong != nil {
+		return k.wrong
+	}
 	if err := jobs.CheckKind(k.name); err != nil {
 		return err
 	}

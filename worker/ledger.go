@@ -15,6 +15,7 @@ import (
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/guard"
 	"github.com/headgate/headgate/jobs/session"
+	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/worker/tenantdb"
 )
 
@@ -47,6 +48,11 @@ const (
 	tombstone found = "tombstone" // it must never happen
 	claimed   found = "claimed"   // a committed claim without an end
 )
+
+// actFor sets, for one statement or its transaction, the organisation ($1) that the
+// ledger's functions ask for. It stands before them in FROM, and they take theirs from
+// its answer, so that it comes first.
+const actFor = `pg_catalog.set_config('headgate.org', $1::bigint::text, true) AS acts(org)`
 
 // entry names a ledger row and says how it is written: the statement that opens
 // the work and the one that ends it, both in the work's own transaction.
@@ -145,9 +151,11 @@ func (a *attempt) recover(e entry, result []byte) error {
 	if len(result) == 0 {
 		return nil
 	}
-	if err := a.info.Result.Restore(result); err != nil {
+	stored, asked, err := wire.RestoreResult(result)
+	if err != nil {
 		return fmt.Errorf("reading the stored result: %w", err)
 	}
+	*a.info.Result, a.following = stored, asked
 	return nil
 }
 
@@ -269,7 +277,7 @@ func (a *attempt) result(e entry) ([]byte, error) {
 	}
 	a.info.Result.Output = clean(a.info.Result.Output, 64<<10)
 	a.nameFollowUps()
-	result, err := a.info.Result.Store()
+	result, err := wire.StoreResult(*a.info.Result, a.following)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the job's result: %w", err)
 	}
@@ -278,7 +286,8 @@ func (a *attempt) result(e entry) ([]byte, error) {
 
 // probe must not keep the job's key if the worker stops between it and its ROLLBACK.
 const probe = `
-SELECT state, result FROM headgate.probe($1, $2, '', $3), set_config('idle_in_transaction_session_timeout', $4::text, true)`
+SELECT p.state, p.result
+FROM set_config('idle_in_transaction_session_timeout', $4::text, true), ` + actFor + `, headgate.probe(acts.org::bigint, $2, '', $3) AS p`
 
 // probeIdle bounds that.
 const probeIdle = 5 * time.Second

@@ -52,7 +52,7 @@ func TestFaultsListenerBlackHoled(t *testing.T) {
 	t.Parallel()
 	env := jobstest.New(t)
 	tenants := newTenants(t, env, "bank", 4, nil)
-	wire := newWire(t, env.URL, nil)
+	wire := newProxy(t, env.URL, nil)
 	pool, err := pgxpool.New(context.Background(), wire.url(t, env.URL))
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)

@@ -27,7 +27,7 @@ func TestServerLoads(t *testing.T) {
 	ctx := context.Background()
 	_, err := env.Catalog.SetBudget(ctx, jobstest.Server, 2)
 	require.NoError(t, err)
-	servers, err := env.Catalog.Servers(ctx)
+	servers, _, err := env.Catalog.Servers(ctx, jobs.Page{})
 	require.NoError(t, err)
 	goOn := make(chan struct{})
 	for range 2 {
@@ -50,7 +50,7 @@ func TestServerLoads(t *testing.T) {
 		uids = append(uids, result.UID)
 	}
 	require.Eventually(t, func() bool {
-		loads, err := env.Client.ServerLoads(ctx)
+		loads, err := env.Explain.ServerLoads(ctx)
 		l := loads[servers[0].ID]
 		return err == nil && l.Open == 2 && l.Waiting == 0 && l.Breaker == "closed"
 	}, 20*time.Second, 20*time.Millisecond)
@@ -60,7 +60,7 @@ func TestServerLoads(t *testing.T) {
 	}
 	_, err = env.Pool.Exec(ctx, `UPDATE headgate.workers SET ended_at = now()`)
 	require.NoError(t, err)
-	loads, err := env.Client.ServerLoads(ctx)
+	loads, err := env.Explain.ServerLoads(ctx)
 	require.NoError(t, err)
 	require.Empty(t, loads, "those that have ended do not count")
 }

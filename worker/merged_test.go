@@ -24,7 +24,7 @@ func TestACancelDuringARepeatedConflictIsSettled(t *testing.T) {
 	awaitTrue(t, env, "an attempt waits in the tenant's database", `SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock'`, db.Job.Database)
 	result, err := env.Client.Cancel(ctx, job.UID, nil)
 	require.NoError(t, err)
-	require.Equal(t, "cancelling", result.State)
+	require.Equal(t, jobs.Cancelling, result.State)
 	awaitTrue(t, env, "that attempt is over", `SELECT finalized_at IS NULL AND state <> 'running' OR (metadata->'held'->>'times')::int > 2 FROM river_job WHERE id = $1`, job.ID)
 	wake()
 	require.Equal(t, jobs.Succeeded, env.Wait(job.UID).State)
@@ -107,7 +107,7 @@ func TestATombstoneLeavesALivingWorkersJobToIt(t *testing.T) {
 	require.Equal(t, jobs.Succeeded, env.Wait(result.Tombstone).State)
 	after, err := env.Client.Job(ctx, job.UID)
 	require.NoError(t, err)
-	require.Equal(t, "cancelling", after.State)
+	require.Equal(t, jobs.Cancelling, after.State)
 	close(release)
 	require.Equal(t, jobs.Succeeded, env.Wait(job.UID).State)
 }

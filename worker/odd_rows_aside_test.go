@@ -75,6 +75,23 @@ CREATE TRIGGER poison BEFORE UPDATE ON river_job FOR EACH ROW WHEN (NEW.state = 
 	}
 }
 
+// A row that is set aside ends as cancelled also where another row, which was cancelled
+// before, has its unique key in that state.
+func TestAKeyIsInTheWayOfNoRowThatIsSetAside(t *testing.T) {
+	t.Parallel()
+	o := newOddRows(t)
+	const cancelledOnly = `B'00000010'`
+	o.insert("cancelled before", map[string]string{"state": `'cancelled'`, "finalized_at": `now()`, "unique_key": `'k'::bytea`, "unique_states": cancelledOnly})
+	id, ok := o.insert("poison", map[string]string{"tags": `'{poison}'`, "unique_key": `'k'::bytea`, "unique_states": cancelledOnly})
+	require.True(t, ok, "it waits, and its key does not count yet")
+	o.exec(`ALTER TABLE river_job ADD CONSTRAINT poison CHECK (state <> 'running' OR NOT 'poison' = ANY (tags)) NOT VALID`)
+	o.work()
+	outcome := o.Wait(o.job(id).UID)
+	require.Equal(t, jobs.Cancelled, outcome.State)
+	require.Equal(t, jobs.ClassBadArgs, outcome.Class)
+	require.Equal(t, jobs.Cancelled, o.job(id).State)
+}
+
 // watched is a log that is read while it is written.
 type watched struct {
 	mu   sync.Mutex
@@ -114,7 +131,7 @@ func TestNoRowIsSetAsideForWhatStopsAll(t *testing.T) {
 			o.work()
 			require.Eventually(t, func() bool { return log.count(`violates check constraint`) >= 5 }, 20*time.Second, 10*time.Millisecond)
 			for id, what := range o.rows {
-				require.NotEqual(t, "cancelled", o.job(id).State, what)
+				require.NotEqual(t, jobs.Cancelled, o.job(id).State, what)
 			}
 			o.exec(`ALTER TABLE river_job DROP CONSTRAINT stop`)
 			for id, what := range o.rows {

@@ -180,13 +180,23 @@ func (o *oddRows) othersGoOn(n int) {
 // longAgo says that a row may have ended so long ago that it has left the queue.
 func longAgo(what string) bool { return strings.HasPrefix(what, "finalized_at") }
 
+// left forgets a row that has left the queue, as the error of a question about it says,
+// because it may have ended long ago.
+func (o *oddRows) left(id int64, err error) bool {
+	if !errors.Is(err, orchestrator.ErrUnknownJob) || !longAgo(o.rows[id]) {
+		return false
+	}
+	delete(o.rows, id)
+	return true
+}
+
 // answered sees that the lists and what is said of each row come.
 func (o *oddRows) answered() {
 	o.t.Helper()
 	ctx := context.Background()
-	for _, state := range append([]string{""}, orchestrator.States...) {
+	for _, state := range append([]jobs.State{""}, jobs.States...) {
 		for _, tenant := range []string{"", "acme", "other"} {
-			list, err := o.Client.Jobs(ctx, orchestrator.JobFilter{State: state, Tenant: tenant, Limit: 1000})
+			list, _, err := o.Client.Jobs(ctx, orchestrator.JobFilter{State: state, Tenant: tenant, Page: jobs.Page{Limit: 1000}})
 			require.NoError(o.t, err, "%s of %s", state, tenant)
 			o.marshals(list)
 			if state == "" && tenant == "" {
@@ -201,24 +211,26 @@ func (o *oddRows) answered() {
 		}
 	}
 	for _, tenant := range []string{"acme", "other"} {
-		explained, err := o.Client.ExplainTenant(ctx, tenant)
+		explained, err := o.Explain.ExplainTenant(ctx, tenant)
 		require.NoError(o.t, err)
 		o.marshals(explained)
 	}
 	for id, what := range o.rows {
 		job, err := o.Client.Job(ctx, fmt.Sprint(id))
-		if errors.Is(err, orchestrator.ErrUnknownJob) && longAgo(what) {
-			delete(o.rows, id)
+		if o.left(id, err) {
 			continue
 		}
 		require.NoError(o.t, err, what)
 		o.marshals(job)
-		explained, err := o.Client.Explain(ctx, fmt.Sprint(id))
+		explained, err := o.Explain.Explain(ctx, fmt.Sprint(id))
+		if o.left(id, err) {
+			continue
+		}
 		require.NoError(o.t, err, what)
 		require.NotEmpty(o.t, explained.Facts, what)
 		o.marshals(explained)
 	}
-	_, err := o.Client.Workers(ctx)
+	_, _, err := o.Explain.Workers(ctx, jobs.Page{})
 	require.NoError(o.t, err)
 }
 
@@ -232,14 +244,14 @@ func (o *oddRows) marshals(value any) {
 func (o *oddRows) ended() {
 	o.t.Helper()
 	ctx := context.Background()
-	finals := []string{"completed", "cancelled", "discarded"}
+	finals := []jobs.State{jobs.Succeeded, jobs.Cancelled, jobs.Discarded}
 	for id, what := range o.rows {
 		var job orchestrator.Job
 		var err error
 		deadline := time.Now().Add(30 * time.Second)
 		for tick := time.NewTicker(10 * time.Millisecond); ; <-tick.C {
 			job, err = o.Client.Job(ctx, fmt.Sprint(id))
-			if errors.Is(err, orchestrator.ErrUnknownJob) && longAgo(what) {
+			if o.left(id, err) {
 				break
 			}
 			require.NoError(o.t, err, what)
@@ -248,15 +260,14 @@ func (o *oddRows) ended() {
 			}
 		}
 		switch {
-		case err != nil:
-			delete(o.rows, id)
+		case err != nil: // it has left
 			continue
 		case slices.Contains(finals, job.State):
 			o.told(job, what)
 		case o.rests(id):
 			result, err := o.Client.Cancel(ctx, fmt.Sprint(id), &orchestrator.CancelOpts{Actor: "ana"})
 			require.NoError(o.t, err, what)
-			require.Contains(o.t, []string{"cancelled", orchestrator.Cancelling}, result.State, what)
+			require.Contains(o.t, []jobs.State{jobs.Cancelled, jobs.Cancelling}, result.State, what)
 		default:
 			o.t.Errorf("%s: neither ended nor at rest: %s", what, job.State)
 		}
@@ -289,7 +300,7 @@ FROM river_job WHERE id = $1`, id).Scan(&rests))
 // told sees that what did not succeed has its class and a sentence that names the column.
 func (o *oddRows) told(job orchestrator.Job, what string) {
 	o.t.Helper()
-	if job.State == "completed" || strings.Contains(what, " discarded") || strings.Contains(what, "state 'discarded'") || strings.Contains(what, "state 'cancelled'") {
+	if job.State == jobs.Succeeded || strings.Contains(what, " discarded") || strings.Contains(what, "state 'discarded'") || strings.Contains(what, "state 'cancelled'") {
 		return
 	}
 	if len(job.Attempts) == 0 && job.State == "discarded" && strings.HasPrefix(what, "unique_key") {

@@ -28,7 +28,7 @@ import (
 
 // errUnsafe: nobody knows whether an unsafe job has had its effect.
 var errUnsafe = errors.New("an attempt at this unsafe job began and did not tell of its end: look whether its effect is there; " +
-	"if it is not, run it as a new job with: headgate job rerun")
+	"if it is not, run it as a new job with: `headgate job rerun`")
 
 // claimJob also lets the session idle for as long as the handler may take, and then some:
 // the server ends the session of a process that has stopped.
@@ -98,7 +98,8 @@ func (a *attempt) takeOver(ctx context.Context, conn *tenantdb.Conn) (over bool,
 	return false, nil
 }
 
-const finishTwoPhase = `SELECT headgate.finish_job($1, $2, '', $3)`
+// The handler may have reset its session.
+const finishTwoPhase = `SELECT headgate.finish_job(acts.org::bigint, $2, '', $3) FROM ` + actFor
 
 func (a *attempt) finishOnConn(ctx context.Context, conn *tenantdb.Conn) error {
 	result, err := a.result(entry{})
@@ -118,7 +119,7 @@ func (a *attempt) finishOnConn(ctx context.Context, conn *tenantdb.Conn) error {
 	return nil
 }
 
-const releaseJob = `SELECT headgate.release_job($1, $2)`
+const releaseJob = `SELECT headgate.release_job(acts.org::bigint, $2) FROM ` + actFor
 
 // unfinished is what a handler's error means for the claim. Of an unsafe kind
 // only the handler itself can say that nothing was done, by Snooze or Cancel;

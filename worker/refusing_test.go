@@ -45,7 +45,7 @@ func TestADatabaseThatRefusesWork(t *testing.T) {
 		return env.Pool.QueryRow(ctx, `SELECT class FROM headgate.breakers WHERE scope = 'database' AND id = $1`, db.ID).Scan(&class) == nil
 	}, 20*time.Second, 10*time.Millisecond)
 	require.Equal(t, string(jobs.ClassReadOnly), class)
-	standing, err := env.Client.ExplainTenant(ctx, "acme")
+	standing, err := env.Explain.ExplainTenant(ctx, "acme")
 	require.NoError(t, err)
 	require.Contains(t, fmt.Sprint(standing), "database acme refuse")
 	require.Equal(t, jobs.Succeeded, env.Run("well", Transfer{From: 1, To: 2, Amount: 10}).State)

@@ -62,7 +62,7 @@ func TestRetention(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, attempts, 1)
 		require.Equal(t, jobs.State(state), attempts[0].State)
-		why, err := env.Client.Explain(ctx, uid)
+		why, err := env.Explain.Explain(ctx, uid)
 		require.NoError(t, err)
 		require.Contains(t, why.Facts[0].Fact, "its row has left the queue; its last attempt ")
 		require.Contains(t, why.Facts[0].Fact, state)

@@ -33,11 +33,11 @@ func TestFaultsRotation(t *testing.T) {
 	ctx := context.Background()
 	env := jobstest.New(t)
 	server := startPostgres(t, localpg.Config{})
-	wires := map[int]*wire{} // by the rotation that leads there
+	wires := map[int]*proxy{} // by the rotation that leads there
 	for i := 1; i < rotations; i += 2 {
-		wires[i] = newWire(t, server.URL(""), nil)
+		wires[i] = newProxy(t, server.URL(""), nil)
 	}
-	at := newWire(t, server.URL(""), nil)
+	at := newProxy(t, server.URL(""), nil)
 	on := &jobstest.Postgres{Name: "rotating", URL: server.URL, Via: at.port}
 	db := env.Database("rotating", jobstest.DatabaseOpts{Kind: "shared", Schema: touched, On: on})
 	tenants := []string{env.Tenant("a", "rotating").Slug, env.Tenant("b", "rotating").Slug}
@@ -46,8 +46,8 @@ func TestFaultsRotation(t *testing.T) {
 		require.NoError(t, err)
 		own := catalog.New(env.Pool, ring)
 		listener := catalog.NewListener(own, catalog.ListenerConfig{Logger: quietLogger()})
-		listener.Start()
-		t.Cleanup(listener.Stop)
+		require.NoError(t, listener.Start(context.Background()))
+		t.Cleanup(func() { require.NoError(t, listener.Stop(context.Background())) })
 		cfg := withQueue(env.Config(), "default")
 		cfg.Queues["default"], cfg.Logger, cfg.Resolver = 8, quietLogger(), own
 		env.Work(&cfg, func(w *worker.Worker) { worker.InTx(w, touch) })

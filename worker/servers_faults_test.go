@@ -156,9 +156,9 @@ func sickServers(t *testing.T, env *jobstest.Env) []*sick {
 		}
 	}
 
-	dead := newWire(t, server.URL(""), nil)
+	dead := newProxy(t, server.URL(""), nil)
 	deadDB := database("dead", on("dead", dead.port))
-	hole := newWire(t, server.URL(""), nil)
+	hole := newProxy(t, server.URL(""), nil)
 	holeDB := database("black-holed", on("black-holed", hole.port))
 	openHole := blackHole(t, hole.port)
 	password := database("wrong-password", on("wrong-password", 0))

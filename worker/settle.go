@@ -12,6 +12,7 @@ import (
 	"github.com/riverqueue/river/rivertype"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/worker/claim"
 	"github.com/headgate/headgate/worker/internal/fault"
 	"github.com/headgate/headgate/worker/tenantdb"
@@ -51,7 +52,7 @@ type forgottenError struct {
 
 func (e *forgottenError) Error() string {
 	return fmt.Sprintf("an attempt at this job began %s and did not tell of its end, and the ledger remembers %d days only: look whether its effect is there; "+
-		"if it is not, run it as a new job with: headgate job rerun %s", e.since.UTC().Format(time.RFC3339), jobs.LedgerRetention/(24*time.Hour), e.uid)
+		"if it is not, run it as a new job with: `headgate job rerun %s`", e.since.UTC().Format(time.RFC3339), jobs.LedgerRetention/(24*time.Hour), e.uid)
 }
 
 func (e *forgottenError) Is(target error) bool { return target == errUnsafe }
@@ -59,7 +60,7 @@ func (e *forgottenError) Is(target error) bool { return target == errUnsafe }
 // forgotten says that a ledger without a row of the job means nothing. Both times are
 // the central database's.
 func (a *attempt) forgotten() error {
-	if a.row.AttemptedAt == nil || !jobs.LedgerForgets(a.meta.OpenSince, *a.row.AttemptedAt) {
+	if a.row.AttemptedAt == nil || !wire.LedgerForgets(a.meta.OpenSince, *a.row.AttemptedAt) {
 		return nil
 	}
 	return &forgottenError{uid: a.meta.UID, since: time.Unix(a.meta.OpenSince, 0)}
@@ -121,7 +122,7 @@ func (a *attempt) unsettled(err error) error {
 	return &unsettledError{err}
 }
 
-const tombstoneJob = `SELECT state, result FROM headgate.tombstone($1, $2, '', $3)`
+const tombstoneJob = `SELECT t.state, t.result FROM ` + actFor + `, headgate.tombstone(acts.org::bigint, $2, '', $3) AS t`
 
 // askTombstone writes a tombstone into the ledger of place, and returns what stands
 // there now. While a transaction of the job's is open the answer is errBusy. The
@@ -183,7 +184,7 @@ func (a *attempt) cancelled(why error) error {
 
 // note writes into the row's metadata what later attempts and people must know of
 // this one: since when an attempt is unaccounted for, and that the ledger stops the job.
-func (a *attempt) note(ctx context.Context, end verdict) error {
+func (a *attempt) note(ctx context.Context, end disposition) error {
 	if !a.kind.keepsLedger() {
 		return nil
 	}
@@ -204,13 +205,13 @@ func (a *attempt) note(ctx context.Context, end verdict) error {
 // registerInternal adds the kinds that Headgate enqueues for itself: the tombstones
 // of jobs that are being cancelled and that no attempt of their own has ended.
 func registerInternal(w *Worker) {
-	register(w, settles, func(context.Context, work, *jobs.Job[jobs.Tombstone]) error { return nil })
-	register(w, settles, func(context.Context, work, *jobs.Job[jobs.DatabaseTombstone]) error { return nil })
+	register(w, settles, func(context.Context, work, *jobs.Job[wire.Tombstone]) error { return nil })
+	register(w, settles, func(context.Context, work, *jobs.Job[wire.DatabaseTombstone]) error { return nil })
 }
 
-// bury settles another job by its ledger and ends its row by the answer.
-func (a *attempt) bury(ctx context.Context) error {
-	var stone jobs.Tombstone
+// writeTombstone settles another job by its ledger and ends its row by the answer.
+func (a *attempt) writeTombstone(ctx context.Context) error {
+	var stone wire.Tombstone
 	if err := json.Unmarshal(a.row.EncodedArgs, &stone); err != nil {
 		return &badArgsError{kind: a.row.Kind, err: err}
 	}
@@ -239,11 +240,11 @@ func (a *attempt) bury(ctx context.Context) error {
 	if err := of.read(); err != nil {
 		return err
 	}
-	end := of.verdict(ctx, of.settled(state, result))
+	end := of.disposition(ctx, of.settled(state, result))
 	outcome := of.outcome(end)
 	followUps, err := of.followUps(end)
 	if err != nil {
 		return err
 	}
-	return claim.EndCancelling(ctx, a.w.cfg.Pool, stone.ID, stone.Token, claim.Left{Outcome: &outcome, FollowUps: followUps})
+	return claim.EndCancelling(ctx, a.w.cfg.Pool, stone.ID, stone.Token, claim.Completion{Outcome: &outcome, FollowUps: followUps})
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/worker"
 )
@@ -73,6 +74,7 @@ func TestSettlingACancelledJob(t *testing.T) {
 		uid := cancelledAndLost(t, env)
 		zombie, err := db.Pool.Begin(ctx)
 		require.NoError(t, err)
+		defer func() { _ = zombie.Rollback(ctx) }() // also if the test fails: the pool's end waits for it
 		_, err = zombie.Exec(ctx, `INSERT INTO headgate.ledger (org_id, job_uid) VALUES ($1, $2)`, org, uid)
 		require.NoError(t, err)
 		work(env)
@@ -125,8 +127,8 @@ func TestAnOlderTenantSchemaIsUpgraded(t *testing.T) {
 	env.Tenant("acme", "acme")
 	ctx := context.Background()
 	_, err := db.Pool.Exec(ctx, `
-DROP FUNCTION headgate.end_late, headgate.end_job, headgate.refuse_escape, headgate.fill_version, headgate.keep_version, headgate.watch_client, headgate.keep_commit CASCADE;
-ALTER TABLE headgate.identity DROP COLUMN version, DROP COLUMN serves;
+DROP FUNCTION headgate.end_late, headgate.end_job, headgate.refuse_escape, headgate.fill_version, headgate.keep_version, headgate.watch_client, headgate.keep_commit, headgate.refuse_organisation, headgate.leave_centre CASCADE;
+ALTER TABLE headgate.identity DROP COLUMN version, DROP COLUMN serves, DROP COLUMN centre, DROP COLUMN token;
 REVOKE SELECT (database_id) ON headgate.identity FROM headgate_job;
 DELETE FROM headgate.migrations WHERE version > 5`)
 	require.NoError(t, err)
@@ -150,7 +152,8 @@ func TestAServerThatCannotWatchItsClients(t *testing.T) {
 	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
 	env.Tenant("acme", "acme")
 	_, err := db.Pool.Exec(context.Background(), fmt.Sprintf(`
-DROP FUNCTION headgate.watch_client, headgate.keep_commit CASCADE;
+DROP FUNCTION headgate.watch_client, headgate.keep_commit, headgate.refuse_organisation, headgate.leave_centre CASCADE;
+ALTER TABLE headgate.identity DROP COLUMN centre, DROP COLUMN token;
 DELETE FROM headgate.migrations WHERE version >= 8; -- and what comes later, for only the newest version is compared
 CREATE SCHEMA older;
 CREATE FUNCTION older.set_config(text, text, boolean) RETURNS text LANGUAGE plpgsql AS $$
@@ -186,7 +189,7 @@ func TestTheTombstoneKind(t *testing.T) {
 	cfg := env.Config()
 	cfg.LockTimeout = 50 * time.Millisecond
 	env.Work(&cfg, func(w *worker.Worker) { worker.InTx(w, end) })
-	result, err := env.Client.Enqueue(ctx, "acme", jobs.Tombstone{UID: uid}, nil)
+	result, err := env.Client.Enqueue(ctx, "acme", wire.Tombstone{UID: uid}, nil)
 	require.NoError(t, err)
 	env.WaitFor(result.UID, func(o jobs.Outcome) bool { return o.State == jobs.Snoozed })
 	require.NoError(t, open.Rollback(ctx))

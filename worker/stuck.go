@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"runtime/debug"
 	"time"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 // A handler must give up when its context ends. One that does not would keep its
@@ -17,7 +19,7 @@ import (
 // ErrStuck is what [Worker.Run] returns when too many handlers ignore the end of
 // their context (Config.MaxStuck). The process should end and be started again:
 // nothing else gets rid of them.
-var ErrStuck = errors.New("too many handlers ignore the end of their context")
+var ErrStuck = jobs.Sentinel("stuck", "too many handlers ignore the end of their context")
 
 // stuckError ends an attempt whose handler went on for too long after its context had ended.
 type stuckError struct {
@@ -33,12 +35,12 @@ func (e *stuckError) Unwrap() error { return e.cause }
 
 var errExited = errors.New("the handler ended its goroutine (runtime.Goexit)")
 
-// attend makes the attempt and waits for its end, but not for ever for a handler
-// that does not return. It returns the attempt to report, which then is not a
-// itself, still in the handler's hands, but what was known when that began.
-func (a *attempt) attend(ctx context.Context) (*attempt, error) {
+// runWithGrace makes the attempt and waits for its end, but not for ever for a handler that
+// does not return. Of a handler that does not return, it returns another attempt to report:
+// what was known when the handler began, because the handler still uses a.
+func (a *attempt) runWithGrace(ctx context.Context) (*attempt, error) {
 	ended := make(chan error, 1)
-	a.w.lend(func() {
+	a.w.onGoroutine(func() {
 		err := errExited
 		defer func() {
 			if v := recover(); v != nil {
@@ -47,7 +49,7 @@ func (a *attempt) attend(ctx context.Context) (*attempt, error) {
 			}
 			ended <- err
 		}()
-		err = a.make(ctx)
+		err = a.run(ctx)
 	})
 	select {
 	case err := <-ended:
@@ -62,27 +64,29 @@ func (a *attempt) attend(ctx context.Context) (*attempt, error) {
 	case <-grace.C:
 	}
 	if !a.handling.Load() {
-		return a, <-ended // in our own hands, where every wait has its bound
+		return a, <-ended // in our own code, where every wait has its bound
 	}
 	known := a.known()
 	a.w.noteStuck(ctx, known, ended)
 	return known, &stuckError{after: a.w.cfg.StuckAfter, cause: context.Cause(ctx)}
 }
 
-// lend runs do on a goroutine that has done so before, if one is free: its stack
-// has grown already. There are as many as attempts at once; Stop ends them.
-func (w *Worker) lend(do func()) {
+// onGoroutine runs do on a goroutine that has run an attempt before, if one is free: its
+// stack has grown already. There are as many goroutines as attempts at once; Stop ends
+// them.
+func (w *Worker) onGoroutine(do func()) {
 	select {
-	case w.lent <- do:
+	case w.goroutines <- do:
 		return
 	default:
 	}
+	closing := w.closing
 	go func() {
 		for {
 			do()
 			select {
-			case do = <-w.lent:
-			case <-w.over:
+			case do = <-w.goroutines:
+			case <-closing:
 				return
 			}
 		}
@@ -99,6 +103,17 @@ func (a *attempt) known() *attempt {
 	return known
 }
 
+// exhaust tells whoever waits that there are too many stuck handlers.
+func (w *Worker) exhaust() {
+	w.lifeMu.Lock()
+	defer w.lifeMu.Unlock()
+	select {
+	case <-w.exhausted: // it was told before
+	default:
+		close(w.exhausted)
+	}
+}
+
 // noteStuck counts a handler that does not return until it does.
 func (w *Worker) noteStuck(ctx context.Context, known *attempt, ended <-chan error) {
 	n := w.stuck.Add(1)
@@ -110,6 +125,6 @@ func (w *Worker) noteStuck(ctx context.Context, known *attempt, ended <-chan err
 		w.cfg.Logger.InfoContext(ctx, "a stuck handler has returned", "kind", known.row.Kind, "job_uid", known.meta.UID, "error", err)
 	}()
 	if int(n) > w.cfg.MaxStuck {
-		w.exhaust.Do(func() { close(w.exhausted) })
+		w.exhaust()
 	}
 }

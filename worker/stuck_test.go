@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,6 +39,8 @@ func TestStuckHandlers(t *testing.T) {
 	w, err := worker.New(cfg)
 	require.NoError(t, err)
 	deaf, returned := make(chan struct{}), make(chan error, 2)
+	hear := sync.OnceFunc(func() { close(deaf) })
+	t.Cleanup(hear) // also if the test fails: the worker's end waits for its handlers
 	worker.InTx(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Deaf]) error {
 		<-deaf
 		_, err := tx.Exec(context.WithoutCancel(ctx), `INSERT INTO transfers (org_id, job_uid, source, target, amount) VALUES ($1, $2, 0, 0, 0)`, job.Tenant.OrgID, job.UID)
@@ -60,7 +63,7 @@ func TestStuckHandlers(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("the worker did not drain")
 	}
-	close(deaf)
+	hear()
 	require.NoError(t, <-returned, "its transaction was still open")
 	require.NoError(t, <-returned)
 	var rows int

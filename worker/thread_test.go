@@ -39,7 +39,7 @@ func TestOneJob(t *testing.T) {
 
 	job, err := env.Client.Job(ctx, outcome.JobUID)
 	require.NoError(t, err)
-	require.Equal(t, "completed", job.State)
+	require.Equal(t, jobs.Succeeded, job.State)
 	require.Equal(t, "acme", job.Tenant)
 	require.Len(t, job.Attempts, 1)
 }

@@ -58,8 +58,12 @@ func (Freeze) KindOpts() jobs.KindOpts { return jobs.KindOpts{IdleTimeout: freez
 
 const freezeIdle = 4 * time.Second
 
-// registerVictimKinds is what the victims and the survivor know. began is
-// called behind begin_job.
+// bareEffect goes before the UID of a [BareTransfer] whose effect is committed.
+const bareEffect = "bare "
+
+// registerVictimKinds is what the victims and the survivor know. began is called
+// behind begin_job, and with [bareEffect] when a [BareTransfer] has committed: that
+// handler still has something to do, as one that sends a receipt has.
 func registerVictimKinds(w *worker.Worker, began func(uid string)) {
 	slow := func(ctx context.Context, tx pgx.Tx, job *jobs.Job[SlowTransfer]) error {
 		if _, err := tx.Exec(ctx, `SELECT pg_sleep($1)`, float64(job.Args.MS)/1000); err != nil {
@@ -90,12 +94,18 @@ func registerVictimKinds(w *worker.Worker, began func(uid string)) {
 			return err
 		}
 		defer func() { _ = conn.Close(ctx) }()
-		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, `SELECT set_config('headgate.org', $1, true)`, fmt.Sprint(job.Tenant.OrgID)); err != nil {
 				return err
 			}
 			return slow(ctx, tx, &jobs.Job[SlowTransfer]{Info: job.Info, Args: SlowTransfer(job.Args)})
 		})
+		if err != nil {
+			return err
+		}
+		began(bareEffect + job.UID)
+		_, err = read.Exec(ctx, `SELECT pg_sleep($1)`, float64(job.Args.MS)/1000)
+		return err
 	})
 }
 
@@ -166,12 +176,13 @@ type victim struct {
 
 	mu   sync.Mutex
 	open map[string]bool // guarded by mu: jobs that began
+	bare map[string]bool // guarded by mu: control jobs whose effect is committed
 }
 
 // newVictim starts a worker process. The test kills it at its end, if it lives.
 func newVictim(t *testing.T, env *jobstest.Env, id string, beat time.Duration, more ...string) *victim {
 	t.Helper()
-	v := &victim{id: id, cmd: exec.Command(os.Args[0]), eof: make(chan struct{}), began: make(chan string, 64), open: map[string]bool{}}
+	v := &victim{id: id, cmd: exec.Command(os.Args[0]), eof: make(chan struct{}), began: make(chan string, 64), open: map[string]bool{}, bare: map[string]bool{}}
 	v.cmd.Env = append(append(os.Environ(), envVictim+"="+id, envVictimURL+"="+env.URL, "HEADGATE_KEY="+env.Key,
 		envVictimBeat+"="+beat.String()), more...)
 	if file := os.Getenv("HEADGATE_TEST_VICTIM_LOG"); file != "" {
@@ -204,6 +215,10 @@ func newVictim(t *testing.T, env *jobstest.Env, id string, beat time.Duration, m
 func (v *victim) note(uid string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if bare, ok := strings.CutPrefix(uid, bareEffect); ok {
+		v.bare[bare] = true
+		return
+	}
 	v.open[uid] = true
 	select {
 	case v.began <- uid:
@@ -212,7 +227,7 @@ func (v *victim) note(uid string) {
 }
 
 // stop suspends the process as if its machine were, and wakes it later unless it
-// was killed meanwhile. It returns as [victim.inHand] does.
+// was killed meanwhile. It returns as [victim.inflightRow] does.
 func (v *victim) stop(t *testing.T, env *jobstest.Env, d time.Duration) int {
 	t.Helper()
 	require.NoError(t, v.cmd.Process.Signal(syscall.SIGSTOP))
@@ -228,7 +243,7 @@ func (v *victim) started(t *testing.T, env *jobstest.Env) (started bool) {
 	return started
 }
 
-// kill ends the process with SIGKILL and returns as [victim.inHand] does.
+// kill ends the process with SIGKILL and returns as [victim.inflightRow] does.
 func (v *victim) kill(t *testing.T, env *jobstest.Env) int {
 	t.Helper()
 	require.NoError(t, v.cmd.Process.Kill())
@@ -247,7 +262,7 @@ func (v *victim) died(t *testing.T) {
 	}
 }
 
-// inHand is how many of the process's jobs have begun and are not completed.
+// inflightRow is how many of the process's jobs have begun and are not completed.
 func (v *victim) inHand(t *testing.T, env *jobstest.Env) int {
 	t.Helper()
 	rows, err := env.Pool.Query(context.Background(), `SELECT job_uid::text FROM headgate.outcomes WHERE worker = $1`, v.id)
@@ -258,6 +273,15 @@ func (v *victim) inHand(t *testing.T, env *jobstest.Env) int {
 	defer v.mu.Unlock()
 	for _, uid := range completed {
 		delete(v.open, uid)
+		delete(v.bare, uid)
 	}
 	return len(v.open)
+}
+
+// exposed is how many control jobs a killed process had committed and not
+// completed, as of [victim.kill]: each of them will have its effect again.
+func (v *victim) exposed() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.bare)
 }

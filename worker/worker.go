@@ -18,6 +18,9 @@ import (
 	"github.com/riverqueue/river/rivertype"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/lifecycle"
+	"github.com/headgate/headgate/jobs/wire"
+	"github.com/headgate/headgate/worker/centre"
 	"github.com/headgate/headgate/worker/claim"
 	"github.com/headgate/headgate/worker/tenantdb"
 )
@@ -28,31 +31,31 @@ type Worker struct {
 	cfg   Config
 	id    string // the name in outcomes
 	pools *tenantdb.Pools
-	kinds map[string]*kind
-	wrong []error // what registering found, reported by Start
+
+	centre *centre.Centre // set by Start: which tenant databases are this central database's
+	kinds  map[string]*kind
+	wrong  []error // what registering found, reported by Start
 
 	refusals refusals
-	lease    *claim.Lease
+	lease    *claim.Lease                                           // set by Start
 	session  string                                                 // set by Start: the application_name of these connections
 	central  *pgxpool.Pool                                          // set by Start: the worker's own connections to the central database
 	driver   func(central *pgxpool.Pool) riverdriver.Driver[pgx.Tx] // takes claims and ends under that lease
 
-	lifeMu sync.Mutex      // guards life and end
+	lifeMu sync.Mutex      // guards life, end and exhausted
 	life   context.Context // ends when this incarnation is found to have been declared dead
 	end    context.CancelCauseFunc
 
-	lent chan func()   // to goroutines that wait for another attempt
-	over chan struct{} // closed by Stop: they are not needed any more
+	goroutines chan func()   // that wait for another attempt
+	closing    chan struct{} // set by Start, closed by Stop: the goroutines are not needed any more
 
-	stuck     atomic.Int64 // handlers that ignore the end of their context
-	exhausted chan struct{}
-	exhaust   sync.Once // closes exhausted
+	stuck     atomic.Int64  // handlers that ignore the end of their context
+	exhausted chan struct{} // guarded by lifeMu; closed when there are too many of them
 
-	mu       sync.Mutex // guards what Start and Stop change
-	client   *river.Client[pgx.Tx]
-	keeper   *claim.Keeper
-	stopped  bool
-	stopping atomic.Bool // tells a job that was cancelled by Stop from one that was cancelled itself
+	cycle    *lifecycle.Cycle
+	client   *river.Client[pgx.Tx] // set by Start
+	keeper   *claim.Keeper         // set by Start
+	stopping atomic.Bool           // tells a job that was cancelled by Stop from one that was cancelled itself
 }
 
 // New checks the configuration and returns a worker that does nothing yet.
@@ -61,7 +64,8 @@ func New(cfg Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{cfg: cfg, kinds: map[string]*kind{}, lease: claim.NewLease(), exhausted: make(chan struct{}), lent: make(chan func()), over: make(chan struct{})}
+	w := &Worker{cfg: cfg, kinds: map[string]*kind{}, exhausted: make(chan struct{}), goroutines: make(chan func())}
+	w.cycle = lifecycle.New(lifecycle.Parts{Name: "the worker", Begin: w.begin, Loop: w.loop, End: w.shutDown})
 	w.driver = func(central *pgxpool.Pool) riverdriver.Driver[pgx.Tx] {
 		return claim.NewDriver(central, cfg.Listen, w.lease)
 	}
@@ -71,10 +75,13 @@ func New(cfg Config) (*Worker, error) {
 
 func (w *Worker) add(k *kind) {
 	if err := k.check(); err != nil {
-		w.wrong = append(w.wrong, err)
+		w.wrong = append(w.wrong, jobs.AsInputError("kind", err))
+	}
+	if k.name == "" {
+		return
 	}
 	if w.kinds[k.name] != nil {
-		w.wrong = append(w.wrong, fmt.Errorf("kind %s is registered twice", k.name))
+		w.wrong = append(w.wrong, jobs.Inputf("kind", k.name, "it is registered twice: register each kind once"))
 	}
 	w.kinds[k.name] = k
 }
@@ -82,34 +89,36 @@ func (w *Worker) add(k *kind) {
 // Run works until ctx ends, then stops gracefully. It returns nil after a clean
 // stop, at once with an error if it cannot start, and ErrStuck after it has
 // drained because too many handlers are stuck.
-func (w *Worker) Run(ctx context.Context) error {
-	if err := w.Start(ctx); err != nil {
-		return err
-	}
-	stuck := w.Wait(ctx)
-	return errors.Join(stuck, w.Stop(context.WithoutCancel(ctx)))
-}
+func (w *Worker) Run(ctx context.Context) error { return w.cycle.Run(ctx) }
+
+// loop only waits, because River's client and the keeper have loops of their own.
+func (w *Worker) loop(ctx context.Context) error { return w.Wait(ctx) }
 
 // Wait returns nil when ctx ends, or an ErrStuck when more handlers are stuck
 // than Config.MaxStuck allows; a program that calls Start and Stop itself should
 // then Stop, and end.
 func (w *Worker) Wait(ctx context.Context) error {
+	w.lifeMu.Lock()
+	exhausted := w.exhausted
+	w.lifeMu.Unlock()
 	select {
 	case <-ctx.Done():
 		return nil
-	case <-w.exhausted:
+	case <-exhausted:
 		return fmt.Errorf("%w: %d of them; the worker drains, start its process again", ErrStuck, w.stuck.Load())
 	}
 }
 
 // Start begins to claim and run jobs and returns. ctx is for starting only: the
 // worker goes on until Stop. It refuses a central schema that does not fit this
-// program (*migrations.VersionError).
-func (w *Worker) Start(ctx context.Context) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.client != nil || w.stopped {
-		return errors.New("the worker was started before: make a new one")
+// program (*migrations.VersionError), and it is an error while the worker runs. After
+// Stop, or a Start that failed, it begins again, but not while handlers of before are
+// stuck (ErrStuck).
+func (w *Worker) Start(ctx context.Context) error { return w.cycle.Start(ctx) }
+
+func (w *Worker) begin(ctx context.Context) error {
+	if n := w.stuck.Load(); n > 0 { // they use what a Start replaces
+		return fmt.Errorf("starting the worker: %w: %d of them since before it stopped; start its process again", ErrStuck, n)
 	}
 	if err := w.complete(); err != nil {
 		return fmt.Errorf("starting the worker: %w", err)
@@ -117,11 +126,26 @@ func (w *Worker) Start(ctx context.Context) error {
 	if err := w.openCentral(ctx); err != nil {
 		return fmt.Errorf("starting the worker: %w", err)
 	}
+	w.renew()
 	if err := w.start(ctx); err != nil {
+		close(w.closing)
 		w.central.Close()
 		return fmt.Errorf("starting the worker: %w", err)
 	}
 	return nil
+}
+
+// renew forgets what was of the time before the last Stop.
+func (w *Worker) renew() {
+	w.lease, w.closing = claim.NewLease(), make(chan struct{})
+	w.stopping.Store(false)
+	w.lifeMu.Lock()
+	defer w.lifeMu.Unlock()
+	select {
+	case <-w.exhausted:
+		w.exhausted = make(chan struct{})
+	default: // somebody may wait for it
+	}
 }
 
 // start is Start with the central database open.
@@ -131,18 +155,23 @@ func (w *Worker) start(ctx context.Context) error {
 		return err
 	}
 	w.id = client.ID()
+	if w.centre, err = centre.Start(ctx, w.central, w.cfg.Logger); err != nil {
+		return err
+	}
 	tenants := w.cfg.Tenants
-	tenants.Heard = w.heard
+	tenants.Heard, tenants.Centre = w.heard, w.centre
 	w.pools = tenantdb.New(tenants) // before the keeper, which looks at it
 	w.lease.Connect(w.pools)
 	keeper := w.newKeeper(w.id)
-	if err := keeper.Start(ctx); err != nil {
-		w.pools.Close()
-		return err
+	if err = keeper.Start(ctx); err == nil {
+		if err = client.Start(context.WithoutCancel(ctx)); err != nil {
+			err = errors.Join(err, keeper.Stop(ctx))
+		}
 	}
-	if err := client.Start(context.WithoutCancel(ctx)); err != nil {
+	if err != nil {
 		w.pools.Close()
-		return errors.Join(err, keeper.Stop(ctx))
+		w.centre.Stop()
+		return err
 	}
 	w.client, w.keeper = client, keeper
 	w.cfg.Logger.Info("worker started", "worker", client.ID(), "kinds", len(w.kinds))
@@ -152,36 +181,31 @@ func (w *Worker) start(ctx context.Context) error {
 // Stop claims nothing more, lets running jobs end for Config.StopTimeout, then
 // cancels the rest, and returns when all is written and every tenant connection
 // closed, but for those of stuck handlers. It gives up, with an error, when ctx
-// ends, and 30 seconds after it has cancelled. It may be called twice, or without
-// a Start.
-func (w *Worker) Stop(ctx context.Context) error {
+// ends, and 30 seconds after it has cancelled; then it may be called again. It may be
+// called twice, or without a Start.
+func (w *Worker) Stop(ctx context.Context) error { return w.cycle.Stop(ctx) }
+
+func (w *Worker) shutDown(ctx context.Context) (over bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.StopTimeout+w.cfg.StuckAfter+30*time.Second)
 	defer cancel()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !w.stopped {
-		close(w.over)
+	if !w.stopping.Swap(true) {
+		close(w.closing)
 	}
-	w.stopped = true
-	if w.client == nil {
-		return nil
-	}
-	w.stopping.Store(true)
 	if err := w.keeper.Drain(ctx); err != nil {
 		w.cfg.Logger.WarnContext(ctx, "could not say that this worker is draining", "error", err)
 	}
 	if err := w.client.Stop(ctx); err != nil {
-		return err // jobs may still be using the connections, and their rows are still this worker's
+		return false, err // jobs may still be using the connections, and their rows are still this worker's
 	}
 	if w.stuck.Load() > 0 {
 		go w.pools.Close() // it waits for the stuck handlers' connections: ends with them, or with the process
 	} else {
 		w.pools.Close()
 	}
-	err := w.keeper.Stop(ctx)
+	err = w.keeper.Stop(ctx)
+	w.centre.Stop()
 	w.central.Close()
-	w.client = nil // nothing is left to stop
-	return err
+	return true, err
 }
 
 // apart are the kinds that need no connection to a tenant's server.
@@ -248,9 +272,9 @@ func (w *Worker) complete() error {
 		return errors.Join(w.wrong...)
 	}
 	if len(w.kinds) == 0 {
-		return errors.New("no kind is registered: call InTx, ReadOnly or OnConn first")
+		return jobs.AsInputError("kind", errors.New("no kind is registered: call InTx, ReadOnly or OnConn first"))
 	}
-	if w.kinds[jobs.Tombstone{}.Kind()] == nil { // a Start that failed has done it
+	if w.kinds[wire.Tombstone{}.Kind()] == nil { // a Start that failed has done it
 		registerInternal(w)
 	}
 	return errors.Join(w.wrong...)

@@ -12,18 +12,24 @@ import (
 	"github.com/headgate/headgate/jobs/report"
 	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/orchestrator/schedule"
 )
 
 // application is the SaaS's own program, in as much as it meets Headgate: it
 // asks for work and never connects to a tenant database.
 type application struct {
-	db     *pgxpool.Pool // the central database
-	client *orchestrator.Client
+	db        *pgxpool.Pool // the central database
+	client    *orchestrator.Client
+	schedules *schedule.Store
 }
 
 func newApplication(central *pgxpool.Pool, tenants *catalog.Catalog) (*application, error) {
 	client, err := orchestrator.New(orchestrator.Config{Pool: central, Catalog: tenants})
-	return &application{db: central, client: client}, err
+	if err != nil {
+		return nil, err
+	}
+	schedules, err := schedule.New(schedule.Config{Pool: central, Catalog: tenants})
+	return &application{db: central, client: client, schedules: schedules}, err
 }
 
 // Transfer asks that a part of one brand's budget is moved to another brand of
@@ -132,15 +138,15 @@ func (a *application) requestUpkeep(ctx context.Context, tenants, databases []st
 
 // habits are the schedules that customers choose from. They are in the
 // customer's own time zone, as the catalog knows it.
-var habits = []orchestrator.ScheduleParams{
-	{Name: "nightly-purge", Args: purgeOldTasks, Cron: "30 2 * * *"},
-	{Name: "monday-brands", Args: brandsReport, Cron: "0 7 * * 1"},
-	{Name: "workday-unfinished", Args: unfinishedReport, Cron: "45 8 * * 1-5"},
-	{Name: "quarterly-brands", Args: brandsReport, Cron: "0 6 1 1,4,7,10 *"},
+var habits = []schedule.Params{
+	{Name: "nightly-purge", Args: purgeOldTasks, Spec: schedule.Spec{Cron: "30 2 * * *"}},
+	{Name: "monday-brands", Args: brandsReport, Spec: schedule.Spec{Cron: "0 7 * * 1"}},
+	{Name: "workday-unfinished", Args: unfinishedReport, Spec: schedule.Spec{Cron: "45 8 * * 1-5"}},
+	{Name: "quarterly-brands", Args: brandsReport, Spec: schedule.Spec{Cron: "0 6 1 1,4,7,10 *"}},
 }
 
 // schedule gives a tenant one of the habits.
-func (a *application) schedule(ctx context.Context, tenant string, habit orchestrator.ScheduleParams) (orchestrator.Schedule, error) {
+func (a *application) schedule(ctx context.Context, tenant string, habit schedule.Params) (schedule.Schedule, error) {
 	habit.Tenant = tenant
-	return a.client.CreateSchedule(ctx, habit)
+	return a.schedules.Create(ctx, habit)
 }

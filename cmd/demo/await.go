@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator"
+	"github.com/headgate/headgate/orchestrator/schedule"
 )
 
 // patience is how long the demo waits for its jobs. They take a second or two.
@@ -21,11 +23,11 @@ func count(list []orchestrator.Job, schedule string) tally {
 	t := tally{all: len(list)}
 	for _, job := range list {
 		switch job.State {
-		case "running":
+		case jobs.Running:
 			t.running++
-		case "completed":
+		case jobs.Succeeded:
 			t.succeeded++
-		case "cancelled", "discarded":
+		case jobs.Cancelled, jobs.Discarded:
 			t.failed++
 		}
 		if job.Schedule == schedule && job.FinishedAt != nil {
@@ -38,12 +40,12 @@ func count(list []orchestrator.Job, schedule string) tally {
 // await follows the queue until every job has ended, at least one of the
 // schedule due among them, and returns them as they are then. When its patience
 // is at an end, some have not.
-func (d *demo) await(ctx context.Context, due orchestrator.Schedule) ([]orchestrator.Job, error) {
+func (d *demo) await(ctx context.Context, due schedule.Schedule) ([]orchestrator.Job, error) {
 	deadline := time.Now().Add(patience)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		list, err := d.app.client.Jobs(ctx, orchestrator.JobFilter{Limit: 1000})
+		list, _, err := d.app.client.Jobs(ctx, orchestrator.JobFilter{Page: jobs.Page{Limit: 1000}})
 		if err != nil {
 			return nil, err
 		}
@@ -66,7 +68,7 @@ func (d *demo) await(ctx context.Context, due orchestrator.Schedule) ([]orchestr
 }
 
 // line is what a person reads meanwhile.
-func (t tally) line(due orchestrator.Schedule) string {
+func (t tally) line(due schedule.Schedule) string {
 	text := fmt.Sprintf("%d of %d jobs done, %d running, %d failed", t.ended(), t.all, t.running, t.failed)
 	if t.scheduled == 0 && due.NextRunAt != nil {
 		text += fmt.Sprintf("; a schedule is due in %s", seconds(max(time.Until(*due.NextRunAt), 0)))

@@ -2,27 +2,21 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	_ "embed"
 	"fmt"
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/headgate/headgate/migrations"
-	"github.com/headgate/headgate/worker/tenantdb"
-	"github.com/headgate/headgate/worker/tenantdb/address"
+	"github.com/headgate/headgate/jobs/jobstest/testbed"
 )
 
-// database is one tenant database, with two logins of its own.
+// database is one tenant database, with two logins of its own once it is made.
 type database struct {
-	id      string // its identity, in the catalog and in the database itself
+	*testbed.Database
 	name    string // in the catalog and on the server
-	job     address.Address
-	owner   address.Address
 	tenants []*tenant
 	budgets map[brandKey]int64 // as they were planted
 	tasks   int                // how many were planted
@@ -42,20 +36,10 @@ func (c *cluster) plan(all []*tenant) {
 		i := slices.IndexFunc(c.databases, func(d *database) bool { return d.name == t.database })
 		if i < 0 {
 			i = len(c.databases)
-			c.databases = append(c.databases, c.newDatabase(t.database))
+			c.databases = append(c.databases, &database{name: t.database})
 		}
 		c.databases[i].tenants = append(c.databases[i].tenants, t)
 	}
-}
-
-func (c *cluster) newDatabase(name string) *database {
-	login := func(role string) address.Address {
-		return address.Address{
-			Host: c.server.SocketDir(), Port: c.server.Port(), Database: name,
-			User: name + "-" + role, Password: address.NewSecret(rand.Text()),
-		}
-	}
-	return &database{id: uuid.NewString(), name: name, job: login("job"), owner: login("owner")}
 }
 
 // each does something with every tenant database, a few at a time.
@@ -73,35 +57,18 @@ func (c *cluster) each(ctx context.Context, doing string, do func(context.Contex
 	return group.Wait()
 }
 
-// createTenantDatabases makes them, empty, with their roles.
-func (c *cluster) createTenantDatabases(ctx context.Context) error {
-	return c.each(ctx, "creating", func(ctx context.Context, d *database) error {
-		owner := login{d.owner.User, d.owner.Password.Reveal(), ""}
-		job := login{d.job.User, d.job.Password.Reveal(), "headgate_job"}
-		return c.create(ctx, d.name, owner, job)
-	})
-}
-
 //go:embed schema.sql
 var saasSchema string
 
-// setUpSessions is how many connections fill makes to each tenant database: the
-// number that Postgres must have counted before its counting is believed.
-const setUpSessions = 1
+// setUpSessions is how many connections setting up makes to each tenant database, one
+// that gives it to its logins and one of fill: the number that Postgres must have counted
+// before its counting is believed.
+const setUpSessions = 2
 
-// fill gives each tenant database Headgate's own tables (what `headgate database
-// add` does), the SaaS's, and rows, all with the owner's login.
+// fill plants the tenants' rows, with the owner's login.
 func (c *cluster) fill(ctx context.Context, now time.Time) error {
 	return c.each(ctx, "filling", func(ctx context.Context, d *database) error {
-		return d.asOwner(ctx, func(conn *pgx.Conn) error {
-			if _, err := migrations.UpTenant(ctx, conn, d.id, nil); err != nil {
-				return err
-			}
-			if _, err := conn.Exec(ctx, saasSchema); err != nil {
-				return fmt.Errorf("creating the schema: %w", err)
-			}
-			return d.plant(ctx, conn, now)
-		})
+		return d.asOwner(ctx, func(conn *pgx.Conn) error { return d.plant(ctx, conn, now) })
 	})
 }
 
@@ -116,10 +83,5 @@ func (c *cluster) tasks() (n int) {
 // asOwner runs fn on a connection with the owner's login, whom row-level
 // security does not hold to one tenant.
 func (d *database) asOwner(ctx context.Context, fn func(*pgx.Conn) error) error {
-	conn, err := tenantdb.Connect(ctx, tenantdb.Config{}, address.Socket, address.NoPooler, d.owner)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	return fn(conn)
+	return d.Server.As(ctx, d.Owner, fn)
 }

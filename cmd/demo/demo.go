@@ -9,10 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/headgate/headgate/orchestrator"
-	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/orchestrator/schedule"
 )
 
 // demo is one showing.
@@ -25,7 +23,6 @@ type demo struct {
 
 	tenants []*tenant
 	cluster *cluster
-	catalog *catalog.Catalog
 	service *service
 	app     *application
 	folder  string // of the reports
@@ -55,11 +52,11 @@ func (d *demo) run(ctx context.Context) int {
 	d.progress.clear()
 	switch {
 	case interrupted:
-		return exitInterrupted
+		return cli.ExitInterrupted
 	case err != nil || !ok:
-		return exitFailed
+		return cli.ExitFailed
 	}
-	return exitOK
+	return cli.ExitOK
 }
 
 // play is the whole show. ok says that everything went as promised.
@@ -103,16 +100,10 @@ func (d *demo) setUp(ctx context.Context) (err error) {
 	}
 	d.cluster.plan(d.tenants)
 	d.progress.now("making the central database and %d tenant databases", len(d.cluster.databases))
-	group, within := errgroup.WithContext(ctx)
-	group.Go(func() error { return d.cluster.createTenantDatabases(within) })
-	group.Go(func() (err error) {
-		if err := d.cluster.createCentral(within); err != nil {
-			return fmt.Errorf("creating the central database: %w", err)
-		}
-		d.catalog, err = d.cluster.enrol(within)
-		return err
-	})
-	if err := group.Wait(); err != nil {
+	if err := d.cluster.createCentral(ctx); err != nil {
+		return fmt.Errorf("creating the central database: %w", err)
+	}
+	if err := d.cluster.enrol(ctx); err != nil {
 		return err
 	}
 	d.progress.now("filling the databases with the rows of %d tenants", len(d.tenants))
@@ -129,10 +120,10 @@ func (d *demo) start(ctx context.Context) (err error) {
 	if err := d.makeFolder(); err != nil {
 		return fmt.Errorf("making a folder for the reports: %w", err)
 	}
-	if d.service, err = startService(ctx, d.cluster.central, d.catalog, d.folder, d.log); err != nil {
+	if d.service, err = startService(ctx, d.cluster.bed.Pool, d.cluster.bed.Catalog, d.folder, d.log); err != nil {
 		return err
 	}
-	d.app, err = newApplication(d.cluster.central, d.catalog)
+	d.app, err = newApplication(d.cluster.bed.Pool, d.cluster.bed.Catalog)
 	return err
 }
 
@@ -149,7 +140,7 @@ func (d *demo) makeFolder() (err error) {
 
 // enqueue asks for all the work. It returns the schedule that is due soon, the
 // first thing it makes: its time is running while the rest is asked for.
-func (d *demo) enqueue(ctx context.Context) (due orchestrator.Schedule, err error) {
+func (d *demo) enqueue(ctx context.Context) (due schedule.Schedule, err error) {
 	busy, databases := d.busy()
 	if due, err = d.app.schedule(ctx, busy[0], soon(time.Now())); err != nil {
 		return due, err

@@ -22,6 +22,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs/jobstest"
 )
 
@@ -58,9 +59,9 @@ func (w *watcher) String() string {
 func passwords(t *testing.T, d *demo) (all []string) {
 	t.Helper()
 	for _, database := range d.cluster.databases {
-		all = append(all, database.job.Password.Reveal(), database.owner.Password.Reveal())
+		all = append(all, database.Job.Password.Reveal(), database.Owner.Password.Reveal())
 	}
-	for _, connection := range []string{d.cluster.url, d.cluster.server.URL("")} {
+	for _, connection := range []string{d.cluster.bed.URL, d.cluster.server.URL("")} {
 		u, err := url.Parse(connection)
 		require.NoError(t, err)
 		password, ok := u.User.Password()
@@ -112,7 +113,7 @@ func TestTwoAtOnce(t *testing.T) {
 		both.Go(func() { codes[i] = d.run(t.Context()) })
 	}
 	both.Wait()
-	require.Equal(t, [2]int{exitOK, exitOK}, codes, "%s%s", tableErrs.String(), objectErrs.String())
+	require.Equal(t, [2]int{cli.ExitOK, cli.ExitOK}, codes, "%s%s", tableErrs.String(), objectErrs.String())
 	requireNoPassword(t, asTable, table.String()+tableErrs.String())
 	requireNoPassword(t, asJSON, object.String()+objectErrs.String())
 	requireGone(t, asTable)
@@ -149,7 +150,7 @@ func requireObject(t *testing.T, out []byte) {
 }
 
 var (
-	anyUID   = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f-]{21}`)
+	anyUID   = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f-]{21}`)
 	anyTime  = regexp.MustCompile(` +\d+(ms|\.\ds)`)
 	anyCount = regexp.MustCompile(`\d+ jobs: \d+ succeeded`)
 
@@ -208,7 +209,7 @@ func TestInterrupted(t *testing.T) {
 			var out bytes.Buffer
 			errs := &watcher{text: at, seen: cancel}
 			d := newDemo(options{format: "table"}, screen{out: &out, err: errs, width: 80, live: true})
-			require.Equal(t, exitInterrupted, d.run(ctx), errs.String())
+			require.Equal(t, cli.ExitInterrupted, d.run(ctx), errs.String())
 			require.Empty(t, out.String())
 			require.True(t, strings.HasSuffix(errs.String(), "demo: interrupted\n"+wipe), errs.String())
 			if d.cluster != nil {
@@ -240,7 +241,7 @@ func stay(t *testing.T) (d *demo, output string) {
 	}
 	t.Cleanup(func() {
 		cancel()
-		require.Equal(t, exitOK, <-ended, errs.String())
+		require.Equal(t, cli.ExitOK, <-ended, errs.String())
 		requireGone(t, d)
 	})
 	return d, out.String() + errs.String()
@@ -254,7 +255,7 @@ func TestStaysUp(t *testing.T) {
 	}
 	ofCentral := regexp.MustCompile(`export DATABASE_URL='(.*)'`).FindStringSubmatch(output)
 	require.NotNil(t, ofCentral, output)
-	require.Equal(t, 1, strings.Count(output, d.cluster.key))
+	require.Equal(t, 1, strings.Count(output, d.cluster.bed.Key.Reveal()))
 	requireNoPassword(t, d, strings.Replace(output, ofCentral[0], "", 1))
 	_, next, _ := strings.Cut(output, "The service stays")
 	for line := range strings.Lines("The service stays" + next) {
@@ -301,7 +302,7 @@ func carryOut(t *testing.T, d *demo, output string) {
 	const done = `SELECT EXISTS (SELECT FROM headgate.outcomes WHERE kind = 'welcome' AND state = 'succeeded')`
 	require.Eventually(t, func() bool {
 		var is bool
-		return d.cluster.central.QueryRow(t.Context(), done).Scan(&is) == nil && is
+		return d.cluster.bed.Pool.QueryRow(t.Context(), done).Scan(&is) == nil && is
 	}, 2*time.Minute, 20*time.Millisecond, "%s", script)
 	require.NoError(t, stdin.Close())
 	require.NoError(t, shell.Wait(), said.String())
@@ -316,10 +317,10 @@ func TestUsage(t *testing.T) {
 		code int
 		says string
 	}{
-		{[]string{"-h"}, exitOK, "Usage of demo"},
-		{[]string{"--twice"}, exitUsage, "-twice"},
-		{[]string{"-o", "xml"}, exitUsage, `"xml": write table or json`},
-		{[]string{"once"}, exitUsage, `"once" is not understood`},
+		{[]string{"-h"}, cli.ExitOK, "Usage of demo"},
+		{[]string{"--twice"}, cli.ExitUsage, "-twice"},
+		{[]string{"-o", "xml"}, cli.ExitUsage, `"xml": write table or json`},
+		{[]string{"once"}, cli.ExitUsage, `"once" is not understood`},
 	} {
 		var errs bytes.Buffer
 		require.Equal(t, test.code, run(t.Context(), test.args, screen{out: io.Discard, err: &errs}))
@@ -333,7 +334,7 @@ func TestNobodyReads(t *testing.T) {
 	t.Parallel()
 	var errs bytes.Buffer
 	d := newDemo(options{once: true, format: "json"}, screen{out: brokenPipe{}, err: &errs})
-	require.Equal(t, exitFailed, d.run(t.Context()))
+	require.Equal(t, cli.ExitFailed, d.run(t.Context()))
 	require.Contains(t, errs.String(), "showing the result: broken pipe")
 	requireGone(t, d)
 }

@@ -27,14 +27,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-)
 
-// Exit codes.
-const (
-	exitOK          = 0
-	exitFailed      = 1
-	exitUsage       = 2
-	exitInterrupted = 130
+	"github.com/headgate/headgate/cmd/internal/cli"
 )
 
 func main() {
@@ -80,9 +74,9 @@ func run(ctx context.Context, args []string, screen screen) int {
 	opts, err := parse(args, screen.err)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		return exitOK
+		return cli.ExitOK
 	case err != nil:
-		return exitUsage
+		return cli.ExitUsage
 	}
 	return newDemo(opts, screen).run(ctx)
 }

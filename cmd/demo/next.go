@@ -14,7 +14,7 @@ Your own databases: README.md, "Against your own Postgres".`
 // run, lead to a server that listens on a socket in a folder of this user's, and are
 // gone with it; nobody else's secret is shown.
 func (c *cluster) whatNext(tenant string) string {
-	return strings.NewReplacer("{url}", c.url, "{key}", c.key, "{tenant}", tenant).Replace(`
+	return strings.NewReplacer("{url}", c.bed.URL, "{key}", c.bed.Key.Reveal(), "{tenant}", tenant).Replace(`
 The service stays up until Ctrl-C. In another terminal, in this folder:
 
   export DATABASE_URL='{url}'

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator"
 )
 
@@ -17,7 +18,7 @@ func TestProofSeesWhatIsWrong(t *testing.T) {
 	d, _ := stay(t)
 	ctx := t.Context()
 	look := func() *result {
-		list, err := d.app.client.Jobs(ctx, orchestrator.JobFilter{Limit: 1000})
+		list, _, err := d.app.client.Jobs(ctx, orchestrator.JobFilter{Page: jobs.Page{Limit: 1000}})
 		require.NoError(t, err)
 		r, err := d.inspect(ctx, list)
 		require.NoError(t, err)

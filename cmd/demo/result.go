@@ -97,7 +97,9 @@ func (d *demo) position(job orchestrator.Job) int {
 	return at
 }
 
-func (j endedJob) succeeded() bool { return j.State == "completed" && j.last.State == jobs.Succeeded }
+func (j endedJob) succeeded() bool {
+	return j.State == jobs.Succeeded && j.last.State == jobs.Succeeded
+}
 
 func (r *result) succeeded() (n int) {
 	for _, j := range r.jobs {

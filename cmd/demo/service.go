@@ -12,8 +12,8 @@ import (
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/maintenance"
 	"github.com/headgate/headgate/jobs/report"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/orchestrator/schedule"
 	"github.com/headgate/headgate/worker"
 )
 
@@ -22,14 +22,14 @@ import (
 // own, or many.
 type service struct {
 	worker    *worker.Worker
-	scheduler *orchestrator.Scheduler
+	scheduler *schedule.Scheduler
 	reports   *blob.Bucket
 }
 
 // startService needs the central database and the catalog; where the tenants
 // are it learns job by job. Reports go into a folder.
 func startService(ctx context.Context, central *pgxpool.Pool, tenants *catalog.Catalog, folder string, log *slog.Logger) (*service, error) {
-	client, err := orchestrator.New(orchestrator.Config{Pool: central, Catalog: tenants, Logger: log})
+	schedules, err := schedule.New(schedule.Config{Pool: central, Catalog: tenants, Logger: log})
 	if err != nil {
 		return nil, err
 	}
@@ -51,8 +51,10 @@ func startService(ctx context.Context, central *pgxpool.Pool, tenants *catalog.C
 	if err := w.Start(ctx); err != nil {
 		return nil, errors.Join(err, reports.Close())
 	}
-	scheduler := orchestrator.NewScheduler(client, orchestrator.SchedulerConfig{})
-	scheduler.Start()
+	scheduler := schedule.NewScheduler(schedules, schedule.SchedulerConfig{})
+	if err := scheduler.Start(ctx); err != nil {
+		return nil, errors.Join(err, w.Stop(context.WithoutCancel(ctx)), reports.Close())
+	}
 	return &service{worker: w, scheduler: scheduler, reports: reports}, nil
 }
 
@@ -60,6 +62,5 @@ func startService(ctx context.Context, central *pgxpool.Pool, tenants *catalog.C
 func (s *service) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	s.scheduler.Stop()
-	return errors.Join(s.worker.Stop(ctx), s.reports.Close())
+	return errors.Join(s.scheduler.Stop(ctx), s.worker.Stop(ctx), s.reports.Close())
 }

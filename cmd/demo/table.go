@@ -73,7 +73,7 @@ func (j endedJob) outcome() string {
 	if j.succeeded() {
 		return string(jobs.Succeeded)
 	}
-	return cmp.Or(string(j.last.Class), string(j.last.State), j.State)
+	return cmp.Or(string(j.last.Class), string(j.last.State), string(j.State))
 }
 
 func (j endedJob) took() string {

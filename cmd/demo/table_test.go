@@ -16,18 +16,18 @@ import (
 func failing() *result {
 	acorn := tenants()[0]
 	start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	job := func(kind, state string, last jobs.Outcome) endedJob {
+	job := func(kind string, state jobs.State, last jobs.Outcome) endedJob {
 		last.StartedAt, last.EndedAt = start, start.Add(1234*time.Millisecond)
 		return endedJob{Job: orchestrator.Job{Kind: kind, State: state, Tenant: acorn.slug, Database: acorn.database}, tenant: acorn, last: last}
 	}
-	untried := endedJob{Job: orchestrator.Job{Kind: "headgate.analyze", State: "available", Database: "freemium-1"}}
+	untried := endedJob{Job: orchestrator.Job{Kind: "headgate.analyze", State: jobs.Waiting, Database: "freemium-1"}}
 	shared := &database{name: "freemium-1", tenants: []*tenant{acorn}}
 	return &result{
-		tenants: []*tenant{acorn}, databases: []*database{shared}, visits: map[*database]visits{shared: {counted: 2}}, folder: "/tmp/x",
+		tenants: []*tenant{acorn}, databases: []*database{shared}, visits: map[*database]visits{shared: {counted: setUpSessions + 1}}, folder: "/tmp/x",
 		jobs: []endedJob{
-			job("headgate.report", "completed", jobs.Outcome{State: jobs.Succeeded, Result: jobs.Result{Rows: 2, Output: "acorn/brands-01a201ed-563e-7164-be71-9f22e7564ead.csv"}}),
-			job("transfer", "cancelled", jobs.Outcome{State: jobs.Cancelled, Message: "cancelled by its handler: brand 1 has no 71 points to give to brand 2"}),
-			job("headgate.purge", "retryable", jobs.Outcome{State: jobs.Failed, Class: jobs.ClassJobError, Message: `relation "tasks" does not exist`}),
+			job("headgate.report", jobs.Succeeded, jobs.Outcome{State: jobs.Succeeded, Result: jobs.Result{Rows: 2, Output: "acorn/brands-01a201ed-563e-7164-be71-9f22e7564ead.csv"}}),
+			job("transfer", jobs.Cancelled, jobs.Outcome{State: jobs.Cancelled, Message: "cancelled by its handler: brand 1 has no 71 points to give to brand 2"}),
+			job("headgate.purge", jobs.Failed, jobs.Outcome{State: jobs.Failed, Class: jobs.ClassJobError, Message: `relation "tasks" does not exist`}),
 			untried,
 		},
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator"
 )
 
@@ -64,7 +65,7 @@ func (c *cluster) asked(list []orchestrator.Job) (map[string][]move, error) {
 	asked := map[string][]move{}
 	for _, job := range list {
 		var args Transfer
-		if job.Kind != args.Kind() || job.State != "completed" {
+		if job.Kind != args.Kind() || job.State != jobs.Succeeded {
 			continue
 		}
 		if err := json.Unmarshal(job.Args, &args); err != nil {

@@ -31,7 +31,7 @@ type rawWelcome json.RawMessage
 func (rawWelcome) Kind() string                     { return "welcome" }
 func (raw rawWelcome) MarshalJSON() ([]byte, error) { return raw, nil }
 
-// The README shows main.go whole, as a program of 25 lines.
+// docs/first-steps.md shows main.go, as a program of 25 lines.
 func TestMainFitsTheReadme(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("main.go")

@@ -11,14 +11,16 @@ import (
 	"runtime"
 	"syscall"
 	"time"
+
+	"github.com/headgate/headgate/cmd/internal/cli"
 )
 
 // runChild runs a command and returns how it ended, as *childError. When ctx ends
 // the child is told the signal that ended it, and waited for.
-func (p *program) runChild(ctx context.Context, path string, args, environ []string) error {
+func runChild(ctx context.Context, app *cli.App, path string, args, environ []string) error {
 	atTerminal := foreground()
-	cmd := &exec.Cmd{Path: path, Args: args, Env: environ, Stdout: p.stdout, Stderr: p.stderr, WaitDelay: 5 * time.Second}
-	if stdin, ok := p.stdin.(*os.File); ok {
+	cmd := &exec.Cmd{Path: path, Args: args, Env: environ, Stdout: app.Stdout, Stderr: app.Stderr, WaitDelay: 5 * time.Second}
+	if stdin, ok := app.Stdin.(*os.File); ok {
 		cmd.Stdin = stdin
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: !atTerminal}
@@ -51,9 +53,9 @@ func (p *program) runChild(ctx context.Context, path string, args, environ []str
 // interrupt has reached it already: it is of our process group.
 func forward(ctx context.Context, pid int, atTerminal bool) {
 	sig := syscall.SIGTERM
-	var why interrupted
+	var why cli.InterruptedError
 	if errors.As(context.Cause(ctx), &why) {
-		if s, ok := why.signal.(syscall.Signal); ok {
+		if s, ok := why.Signal.(syscall.Signal); ok {
 			sig = s
 		}
 	}
@@ -77,7 +79,7 @@ func howItEnded(path string, err error) error {
 		return fmt.Errorf("running %s: %w", path, err)
 	}
 	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		return &childError{128 + int(status.Signal())}
+		return &cli.ChildError{Code: 128 + int(status.Signal())}
 	}
-	return &childError{exit.ExitCode()}
+	return &cli.ChildError{Code: exit.ExitCode()}
 }

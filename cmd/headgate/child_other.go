@@ -5,9 +5,11 @@ package main
 import (
 	"context"
 	"errors"
+
+	"github.com/headgate/headgate/cmd/internal/cli"
 )
 
 // runChild is never reached: there is no private Postgres here either.
-func (p *program) runChild(context.Context, string, []string, []string) error {
+func runChild(context.Context, *cli.App, string, []string, []string) error {
 	return errors.New("dev -- COMMAND needs a Unix system")
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/migrations"
 )
@@ -32,7 +33,7 @@ type site struct {
 }
 
 // newSite makes one on the test server.
-func newSite(t *testing.T, c *cli) *site {
+func newSite(t *testing.T, c *commandLine) *site {
 	t.Helper()
 	dbname, superuser := emptyDatabase(t)
 	cfg, err := pgxpool.ParseConfig(superuser)
@@ -78,7 +79,7 @@ func (s *site) grant(t *testing.T) {
 }
 
 // logins puts the two addresses where database add finds them.
-func (s *site) logins(c *cli) *cli {
+func (s *site) logins(c *commandLine) *commandLine {
 	c = c.with("HEADGATE_JOB_URL", s.jobURL).with("HEADGATE_OWNER_URL", s.ownerURL)
 	if s.direct {
 		past := *s
@@ -90,7 +91,7 @@ func (s *site) logins(c *cli) *cli {
 }
 
 // prepared is a command line whose server knows headgate_job.
-func prepared(t *testing.T) (*cli, *jobstest.Env, *site) {
+func prepared(t *testing.T) (*commandLine, *jobstest.Env, *site) {
 	t.Helper()
 	c, env := setup(t)
 	s := newSite(t, c)
@@ -113,17 +114,17 @@ func TestDatabaseAdd(t *testing.T) {
 
 	r := c.run(addDB...)
 	require.Zero(t, r.code, r.err)
-	require.Contains(t, r.err, "next: headgate tenant add SLUG --database acme-db")
+	require.Contains(t, r.err, "next: `headgate tenant add SLUG --database acme-db`")
 	require.Contains(t, r.out, "dedicated")
 	id, err := env.Catalog.DatabaseID(context.Background(), "acme-db")
 	require.NoError(t, err)
 	require.Equal(t, id, ask(t, s.dbname, "SELECT database_id FROM headgate.identity"))
 	require.Equal(t, s.owner, ask(t, s.dbname, "SELECT nspowner::regrole FROM pg_namespace WHERE nspname = 'headgate'"))
 
-	c.fails(exitConflict, addDB, "exists already, as acme-db in the catalog")
+	c.fails(cli.ExitConflict, addDB, "exists already, as acme-db in the catalog")
 	second := append([]string{}, addDB...)
 	second[2] = "other-name"
-	c.fails(exitConflict, second, "already")
+	c.fails(cli.ExitConflict, second, "already")
 }
 
 // A job login that row-level security does not hold is taken, with a warning.
@@ -145,18 +146,18 @@ func TestDatabaseAddWrongLogins(t *testing.T) {
 		code             int
 		says             []string
 	}{
-		{"job password", s.address(s.job, "planted-wrong", s.dbname), s.ownerURL, exitNotPermitted,
+		{"job password", s.address(s.job, "planted-wrong", s.dbname), s.ownerURL, cli.ExitNotPermitted,
 			[]string{"the job's login " + s.job + "@", "the server refuses it", s.words("password authentication failed"), "run the command again"}},
-		{"owner password", s.jobURL, s.address(s.owner, "planted-wrong", s.dbname), exitNotPermitted,
+		{"owner password", s.jobURL, s.address(s.owner, "planted-wrong", s.dbname), cli.ExitNotPermitted,
 			[]string{"the owner's login " + s.owner + "@", "the server refuses it"}},
-		{"no such database", s.address(s.job, s.jobPassword, "hg_none"), s.address(s.owner, s.ownerPassword, "hg_none"), exitUnreachable,
+		{"no such database", s.address(s.job, s.jobPassword, "hg_none"), s.address(s.owner, s.ownerPassword, "hg_none"), cli.ExitUnreachable,
 			[]string{s.words("no such database")}},
-		{"two databases", s.address(s.job, s.jobPassword, "postgres"), s.ownerURL, exitUsage, []string{"postgres", s.dbname}},
-		{"one user", s.ownerURL, s.ownerURL, exitUsage, []string{"so give each its own"}},
-		{"foreign host", strings.Replace(s.jobURL, "host="+s.host, "host=/elsewhere", 1), s.ownerURL, exitUsage, []string{"/elsewhere", "does not fit server testserver"}},
-		{"no password", fmt.Sprintf("host=%s user=%s dbname=%s", s.host, s.job, s.dbname), s.ownerURL, exitUsage, []string{"HEADGATE_JOB_URL", "password missing"}},
-		{"not an address", "planted-wrong", s.ownerURL, exitUsage, []string{"HEADGATE_JOB_URL", "not a PostgreSQL connection string"}},
-		{"option", s.jobURL + " passfile=/etc/shadow", s.ownerURL, exitUsage, []string{"HEADGATE_JOB_URL", "passfile", "not allowed"}},
+		{"two databases", s.address(s.job, s.jobPassword, "postgres"), s.ownerURL, cli.ExitUsage, []string{"postgres", s.dbname}},
+		{"one user", s.ownerURL, s.ownerURL, cli.ExitUsage, []string{"so give each its own"}},
+		{"foreign host", strings.Replace(s.jobURL, "host="+s.host, "host=/elsewhere", 1), s.ownerURL, cli.ExitUsage, []string{"/elsewhere", "does not fit server testserver"}},
+		{"no password", fmt.Sprintf("host=%s user=%s dbname=%s", s.host, s.job, s.dbname), s.ownerURL, cli.ExitUsage, []string{"HEADGATE_JOB_URL", "password missing"}},
+		{"not an address", "planted-wrong", s.ownerURL, cli.ExitUsage, []string{"HEADGATE_JOB_URL", "not a PostgreSQL connection string"}},
+		{"option", s.jobURL + " passfile=/etc/shadow", s.ownerURL, cli.ExitUsage, []string{"HEADGATE_JOB_URL", "passfile", "not allowed"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := c.with("HEADGATE_JOB_URL", test.job).with("HEADGATE_OWNER_URL", test.owner)
@@ -166,9 +167,9 @@ func TestDatabaseAddWrongLogins(t *testing.T) {
 			require.Equal(t, "[]\n", c.ok("database", "list", "-o", "json"))
 		})
 	}
-	s.logins(c).fails(exitNotFound, []string{"database", "add", "d", "--server", "testservr", "--kind", "shared"}, "unknown server", "did you mean testserver?")
-	s.logins(c).fails(exitUsage, []string{"database", "add", "d", "--server", jobstest.Server, "--kind", "both"}, "kind", "shared or dedicated")
-	s.logins(c).fails(exitUsage, []string{"database", "add", "D", "--server", jobstest.Server, "--kind", "shared"}, "name", `"D"`)
+	s.logins(c).fails(cli.ExitNotFound, []string{"database", "add", "d", "--server", "testservr", "--kind", "shared"}, "unknown server", "did you mean testserver?")
+	s.logins(c).fails(cli.ExitUsage, []string{"database", "add", "d", "--server", jobstest.Server, "--kind", "both"}, "--kind", "is not one of shared, dedicated")
+	s.logins(c).fails(cli.ExitUsage, []string{"database", "add", "D", "--server", jobstest.Server, "--kind", "shared"}, "name", `"D"`)
 	_, err := env.Catalog.DatabaseID(context.Background(), "d")
 	require.Error(t, err)
 }
@@ -182,7 +183,7 @@ func TestDatabaseAddAgainAfterAFailure(t *testing.T) {
 	admin(t, "postgres", "REVOKE headgate_job FROM "+s.job)
 	c = s.logins(c)
 
-	c.fails(exitNotPermitted, addDB, `GRANT headgate_job TO "`+s.job+`"`, "the catalog has no entry", "run the command again, that is safe")
+	c.fails(cli.ExitNotPermitted, addDB, `GRANT headgate_job TO "`+s.job+`"`, "the catalog has no entry", "run the command again, that is safe")
 	require.True(t, s.installed(t))
 	require.Equal(t, "[]\n", c.ok("database", "list", "-o", "json"))
 	id := ask(t, s.dbname, "SELECT database_id FROM headgate.identity")
@@ -191,7 +192,7 @@ func TestDatabaseAddAgainAfterAFailure(t *testing.T) {
 	admin(t, central, `
 		CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'the disk is full' USING ERRCODE = '53100'; END $$`,
 		`CREATE CONSTRAINT TRIGGER fail AFTER INSERT ON headgate.databases DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fail()`)
-	c.fails(exitFailed, addDB, "the disk is full", "the catalog has no entry", "run the command again, that is safe")
+	c.fails(cli.ExitFailed, addDB, "the disk is full", "the catalog has no entry", "run the command again, that is safe")
 	admin(t, central, `DROP TRIGGER fail ON headgate.databases`)
 
 	c.ok(addDB...)
@@ -209,7 +210,7 @@ func TestDatabaseAddOfAnotherHeadgate(t *testing.T) {
 	other, otherEnv := setup(t)
 	other.secrets = append(other.secrets, c.secrets...)
 	other = s.logins(other)
-	other.fails(exitConflict, addDB, theirs, "another Headgate", "--adopt")
+	other.fails(cli.ExitConflict, addDB, theirs, "another Headgate", "--adopt")
 	require.Equal(t, "[]\n", other.ok("database", "list", "-o", "json"))
 
 	// Another name on the same server of the first catalog: a copy, marked as the original.
@@ -219,8 +220,8 @@ func TestDatabaseAddOfAnotherHeadgate(t *testing.T) {
 	admin(t, copied.dbname, fmt.Sprintf("GRANT %s TO %s", s.owner, copied.owner))
 	args := append([]string{}, addDB...)
 	args[2] = "copy-db"
-	copied.logins(c).fails(exitConflict, args, "marked as database acme-db of this catalog")
-	copied.logins(c).fails(exitConflict, append(args, "--adopt"), "marked as database acme-db of this catalog")
+	copied.logins(c).fails(cli.ExitConflict, args, "marked as database acme-db of this catalog")
+	copied.logins(c).fails(cli.ExitConflict, append(args, "--adopt"), "marked as database acme-db of this catalog")
 
 	_, err := env.Pool.Exec(context.Background(), `DELETE FROM headgate.databases`)
 	require.NoError(t, err)
@@ -240,7 +241,7 @@ func TestDatabaseAddTwiceAtOnce(t *testing.T) {
 	for range 2 {
 		go func() { codes <- c.run(addDB...).code }()
 	}
-	require.ElementsMatch(t, []int{exitOK, exitConflict}, []int{<-codes, <-codes})
+	require.ElementsMatch(t, []int{cli.ExitOK, cli.ExitConflict}, []int{<-codes, <-codes})
 	require.Equal(t, 1, strings.Count(c.ok("database", "list", "-o", "jsonl"), "\n"))
 }
 
@@ -254,30 +255,30 @@ func TestDatabaseLogin(t *testing.T) {
 	r := c.runWith(context.Background(), strings.NewReader(s.jobURL+"\n"), append(append([]string{}, addDB...), "--job-url-file", "-", "--owner-url-file", ownerFile)...)
 	require.Zero(t, r.code, r.err)
 
-	c.fails(exitUsage, []string{"database", "login", "acme-db"}, "no address is given")
+	c.fails(cli.ExitUsage, []string{"database", "login", "acme-db"}, "no address is given")
 	admin(t, "postgres", fmt.Sprintf("ALTER ROLE %s PASSWORD 'planted-changed'", s.job))
 	c.secrets = append(c.secrets, "planted-changed")
-	c.with("HEADGATE_JOB_URL", s.jobURL).fails(exitNotPermitted, []string{"database", "login", "acme-db"}, "the server refuses it")
+	c.with("HEADGATE_JOB_URL", s.jobURL).fails(cli.ExitNotPermitted, []string{"database", "login", "acme-db"}, "the server refuses it")
 	changed := s.address(s.job, "planted-changed", s.dbname)
 	r = c.with("HEADGATE_JOB_URL", changed).run("database", "login", "acme-db")
 	require.Zero(t, r.code, r.err)
 	require.Contains(t, r.err, "the job login is replaced")
 	require.Equal(t, "2 1", ask(t, env.Pool.Config().ConnConfig.Database, "SELECT job_version || ' ' || owner_version FROM headgate.databases"))
 
-	c.with("HEADGATE_JOB_URL", changed).fails(exitNotFound, []string{"database", "login", "acme-bd"}, "did you mean acme-db?")
+	c.with("HEADGATE_JOB_URL", changed).fails(cli.ExitNotFound, []string{"database", "login", "acme-bd"}, "did you mean acme-db?")
 	other := newSite(t, c)
 	other.grant(t)
-	other.logins(c).fails(exitConflict, []string{"database", "login", "acme-db"}, "another database", "has no Headgate schema")
+	other.logins(c).fails(cli.ExitConflict, []string{"database", "login", "acme-db"}, "another database", "has no Headgate schema")
 }
 
 func TestServerPrepare(t *testing.T) {
 	t.Parallel()
-	dry := &cli{t: t}
+	dry := &commandLine{t: t}
 	require.Equal(t, migrations.ServerSQL+"\n", dry.ok("server", "prepare", "any", "--dry-run"), "it needs no connection")
 
 	c, _ := setup(t)
 	s := newSite(t, c)
-	c.with("HEADGATE_ADMIN_URL", s.adminURL).fails(exitNotFound, []string{"server", "prepare", "testservr"}, "did you mean testserver?")
+	c.with("HEADGATE_ADMIN_URL", s.adminURL).fails(cli.ExitNotFound, []string{"server", "prepare", "testservr"}, "did you mean testserver?")
 	file := filepath.Join(t.TempDir(), "admin")
 	require.NoError(t, os.WriteFile(file, []byte(s.adminURL), 0o600))
 	for range 2 {
@@ -286,7 +287,7 @@ func TestServerPrepare(t *testing.T) {
 		require.Contains(t, r.err, "it has the role headgate_job")
 	}
 	require.Equal(t, "1", ask(t, "postgres", "SELECT count(*) FROM pg_roles WHERE rolname = 'headgate_job'"))
-	c.with("HEADGATE_ADMIN_URL", s.ownerURL).fails(exitNotPermitted, []string{"server", "prepare", jobstest.Server}, "permission denied")
+	c.with("HEADGATE_ADMIN_URL", s.ownerURL).fails(cli.ExitNotPermitted, []string{"server", "prepare", jobstest.Server}, "permission denied")
 }
 
 // The whole way, as the README has it: from an empty central database to a job
@@ -335,7 +336,7 @@ func TestFromNothingToADoneJob(t *testing.T) {
 	require.Len(t, files, 1)
 	require.Equal(t, "29", ask(t, s.dbname, "SELECT count(*) FROM events"))
 
-	require.Equal(t, exitOK, serving.end(), serving.err.String())
+	require.Equal(t, cli.ExitOK, serving.end(), serving.err.String())
 	require.Empty(t, serving.out.String())
 	for line := range strings.Lines(serving.err.String()) {
 		require.True(t, json.Valid([]byte(line)), line)
@@ -344,7 +345,7 @@ func TestFromNothingToADoneJob(t *testing.T) {
 
 func enqueued(t *testing.T, out string) string {
 	t.Helper()
-	var view enqueuedView
+	var view struct{ UID string }
 	require.NoError(t, json.Unmarshal([]byte(out), &view))
 	return view.UID
 }
@@ -364,8 +365,8 @@ func TestDatabaseLoginDirect(t *testing.T) {
 	t.Parallel()
 	c, env, s := prepared(t)
 	s.logins(c).ok(addDB...)
-	c.fails(exitUsage, []string{"server", "set", jobstest.Server}, "give --budget or --pooler")
-	c.fails(exitUsage, []string{"server", "set", jobstest.Server, "--pooler", "statement"}, "use none, transaction or session")
+	c.fails(cli.ExitUsage, []string{"server", "set", jobstest.Server}, "give --budget or --pooler")
+	c.fails(cli.ExitUsage, []string{"server", "set", jobstest.Server, "--pooler", "statement"}, "use none, transaction or session")
 	require.Contains(t, c.ok("server", "set", jobstest.Server, "--pooler", "transaction", "-o", "json"), `"pooler": "transaction"`)
 
 	central := strings.TrimPrefix(env.Pool.Config().ConnConfig.Database, "/")
@@ -374,7 +375,7 @@ func TestDatabaseLoginDirect(t *testing.T) {
 	require.Zero(t, r.code, r.err)
 	require.Contains(t, r.err, "the job login's direct address is replaced")
 	require.NotEqual(t, before, ask(t, central, "SELECT job_direct_version FROM headgate.databases"))
-	c.with("HEADGATE_JOB_DIRECT_URL", s.ownerURL).fails(exitUsage, []string{"database", "login", "acme-db"}, "it is the same login, past the pooler")
+	c.with("HEADGATE_JOB_DIRECT_URL", s.ownerURL).fails(cli.ExitUsage, []string{"database", "login", "acme-db"}, "it is the same login, past the pooler")
 	c.with("HEADGATE_JOB_DIRECT_URL", s.address(s.job, "planted-wrong", s.dbname)).
-		fails(exitNotPermitted, []string{"database", "login", "acme-db"}, "the server refuses it")
+		fails(cli.ExitNotPermitted, []string{"database", "login", "acme-db"}, "the server refuses it")
 }

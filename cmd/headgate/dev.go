@@ -11,10 +11,10 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
-	"github.com/headgate/headgate/migrations"
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs/jobstest/testbed"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/localpg"
 )
@@ -39,7 +39,7 @@ type dev struct {
 	server *localpg.Server
 }
 
-func (p *program) devCommand() *cobra.Command {
+func devCommand(app *cli.App) *cobra.Command {
 	d := dev{stay: staying{schedules: true}}
 	cmd := &cobra.Command{
 		Use:     "dev [--data DIR] [--tcp] [-- COMMAND ARGS...]",
@@ -49,13 +49,13 @@ func (p *program) devCommand() *cobra.Command {
 	}
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if dash := cmd.ArgsLenAtDash(); len(args) > 0 && dash != 0 {
-			return usagef("put -- in front of the command to run: headgate dev [flags] -- COMMAND ARGS...")
+			return cli.Usagef("put -- in front of the command to run: headgate dev [flags] -- COMMAND ARGS...")
 		}
 		return nil
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		d.child = args
-		return p.dev(cmd.Context(), d)
+		return runDev(cmd.Context(), app, d)
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&d.data, "data", "", "keep the data, and the key beside it, in this directory")
@@ -66,22 +66,22 @@ func (p *program) devCommand() *cobra.Command {
 	return cmd
 }
 
-func (p *program) dev(ctx context.Context, d dev) (err error) {
+func runDev(ctx context.Context, app *cli.App, d dev) (err error) {
 	if d.bare && len(d.child) == 0 {
-		return usagef("--bare makes no central database to serve: give a command behind --")
+		return cli.Usagef("--bare makes no central database to serve: give a command behind --")
 	}
 	program := ""
 	if len(d.child) > 0 {
-		if program, err = p.lookPath(d.child[0]); err != nil {
+		if program, err = lookPath(d.child[0]); err != nil {
 			return err
 		}
 	}
-	d.server, err = localpg.Start(ctx, localpg.Config{Dir: d.data, TCP: d.tcp, Memory: d.bare && d.data == "", Major: d.pg, Notify: func(sentence string) { p.say("headgate: %s", sentence) }})
+	d.server, err = localpg.Start(ctx, localpg.Config{Dir: d.data, TCP: d.tcp, Memory: d.bare && d.data == "", Major: d.pg, Notify: func(sentence string) { app.Say("headgate: %s", sentence) }})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.server.Stop()) }()
-	key, err := p.devKey(d.data)
+	key, err := devKey(app, d.data)
 	if err != nil {
 		return err
 	}
@@ -91,25 +91,22 @@ func (p *program) dev(ctx context.Context, d dev) (err error) {
 		}
 	}
 	if program != "" {
-		return p.runChild(ctx, program, d.child, d.childEnv(p.environ, key))
+		return runChild(ctx, app, program, d.child, d.childEnv(app.Environ, key))
 	}
-	inside := *p
-	inside.databaseURL = d.server.URL(centralName)
-	inside.pooler = "none"
-	inside.environ = d.childEnv(p.environ, key)
-	ring, err := inside.keys()
+	inside := app.At(d.server.URL(centralName), d.childEnv(app.Environ, key))
+	ring, err := inside.Keys()
 	if err != nil {
 		return err
 	}
-	p.banner(d, key)
-	return inside.stay(ctx, ring, d.stay)
+	banner(app, d, key)
+	return runUntil(ctx, inside, ring, d.stay)
 }
 
 // lookPath finds the program to run, before anything is started for it.
-func (p *program) lookPath(name string) (string, error) {
+func lookPath(name string) (string, error) {
 	path, err := exec.LookPath(name)
 	if err != nil {
-		return "", usagef("the command %s cannot be run: %w", quote(name), cause(err))
+		return "", cli.Usagef("the command %s cannot be run: %w", cli.Quote(name), cli.Cause(err))
 	}
 	return path, nil
 }
@@ -117,40 +114,19 @@ func (p *program) lookPath(name string) (string, error) {
 // centralName is the central database of dev.
 const centralName = "headgate"
 
-const selectDatabase = `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)`
-
 func (d dev) makeCentral(ctx context.Context) error {
-	err := d.on(ctx, "postgres", func(conn *pgx.Conn) error {
-		var there bool
-		if err := conn.QueryRow(ctx, selectDatabase, centralName).Scan(&there); err != nil || there {
-			return err
-		}
-		_, err := conn.Exec(ctx, "CREATE DATABASE "+centralName)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("making the central database: %w", err)
-	}
-	return d.on(ctx, centralName, func(conn *pgx.Conn) error {
-		_, err := migrations.Up(ctx, conn, nil)
-		return err
-	})
-}
-
-func (d dev) on(ctx context.Context, dbname string, work func(*pgx.Conn) error) error {
-	conn, err := pgx.Connect(ctx, d.server.URL(dbname))
+	server, err := testbed.Local("dev", d.server)
 	if err != nil {
 		return err
 	}
-	defer closeConn(ctx, conn)
-	return work(conn)
+	return server.Central(ctx, centralName)
 }
 
 // devKey returns the text of the key that the environment does not give: kept
 // beside the data, or one for this run only. "" means that the environment has
 // one.
-func (p *program) devKey(data string) (string, error) {
-	if p.hasSecret("HEADGATE_KEY") {
+func devKey(app *cli.App, data string) (string, error) {
+	if app.HasSecret("HEADGATE_KEY") {
 		return "", nil
 	}
 	fresh := catalog.NewKey("dev").Reveal()
@@ -202,26 +178,26 @@ func (d dev) childEnv(environ []string, key string) []string {
 
 // banner tells how to look in. It shows the password of a superuser that nobody
 // but this user can reach, and that is gone with the server.
-func (p *program) banner(d dev, key string) {
-	if p.hasSecret("DATABASE_URL") || p.databaseURL != "" {
-		p.say("note: the central database that you name is not used: dev brings its own, serve uses yours")
+func banner(app *cli.App, d dev, key string) {
+	if app.HasSecret("DATABASE_URL") || app.DatabaseURL != "" {
+		app.Say("note: the central database that you name is not used: dev brings its own, serve uses yours")
 	}
 	kept := "gone when this ends; --data DIR keeps it"
 	if d.data != "" {
 		kept = "kept in " + d.data
 	}
-	p.say("headgate dev: Postgres listens in %s (%s)", d.server.SocketDir(), kept)
-	p.say("In another terminal:\n")
-	p.say("  export DATABASE_URL='%s'", d.lookIn())
+	app.Say("headgate dev: Postgres listens in %s (%s)", d.server.SocketDir(), kept)
+	app.Say("In another terminal:\n")
+	app.Say("  export DATABASE_URL='%s'", d.lookIn())
 	switch {
 	case key != "" && d.data != "":
 		file, _ := filepath.Abs(keyFile(d.data)) // fails only without a working directory
-		p.say("  export HEADGATE_KEY_FILE='%s'", file)
+		app.Say("  export HEADGATE_KEY_FILE='%s'", file)
 	case key != "":
-		p.say("  export HEADGATE_KEY='%s'", key)
+		app.Say("  export HEADGATE_KEY='%s'", key)
 	}
-	p.say("  psql \"$DATABASE_URL\"")
-	p.say("  headgate server add dev --socket %s\n", d.server.SocketDir())
+	app.Say("  psql \"$DATABASE_URL\"")
+	app.Say("  headgate server add dev --socket %s\n", d.server.SocketDir())
 }
 
 // lookIn is the central database's address: over TCP if that is there.

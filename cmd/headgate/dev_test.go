@@ -11,12 +11,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
 // bare is a command line with no central database: dev brings its own.
-func bare(t *testing.T) *cli {
-	return &cli{t: t, environ: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TZ=UTC"}}
+func bare(t *testing.T) *commandLine {
+	return &commandLine{t: t, environ: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TZ=UTC"}}
 }
 
 // readable is a temporary directory that Postgres's own account can enter.
@@ -114,13 +115,13 @@ func TestDevServes(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 		keys = append(keys, string(key))
-		_, err = catalog.LoadKeyRing((&program{environ: inside.environ}).env)
+		_, err = catalog.LoadKeyRing((&cli.App{Environ: inside.environ}).Env)
 		require.NoError(t, err)
 		if len(tenants) == 0 {
 			inside.ok("server", "add", "dev", "--socket", socketOf(t, inside.environ[3][len("DATABASE_URL="):]))
 		}
 		tenants = append(tenants, inside.ok("server", "list", "-o", "json"))
-		require.Equal(t, exitOK, serving.end(), serving.err.String())
+		require.Equal(t, cli.ExitOK, serving.end(), serving.err.String())
 		require.Empty(t, serving.out.String())
 	}
 	require.Equal(t, keys[0], keys[1])
@@ -138,7 +139,7 @@ func TestDevTCP(t *testing.T) {
 	inside.set("DATABASE_URL", address)
 	require.Equal(t, "[]\n", inside.ok("tenant", "list", "-o", "json"))
 	require.NotEmpty(t, quoted(t, serving.err.String(), "export HEADGATE_KEY="))
-	require.Equal(t, exitOK, serving.end(), serving.err.String())
+	require.Equal(t, cli.ExitOK, serving.end(), serving.err.String())
 }
 
 // quoted returns what stands in single quotes behind a text.
@@ -165,8 +166,8 @@ func readEnv(t *testing.T, file string) map[string]string {
 // socketOf is the directory of the socket in a URL of package localpg.
 func socketOf(t *testing.T, address string) string {
 	t.Helper()
-	p := newProgram(nil, nil, nil, []string{"DATABASE_URL=" + address})
-	cfg, err := p.centralConfig()
+	app := cli.New("headgate", nil, nil, nil, []string{"DATABASE_URL=" + address})
+	cfg, err := app.Config()
 	require.NoError(t, err)
 	require.True(t, filepath.IsAbs(cfg.ConnConfig.Host), address)
 	return cfg.ConnConfig.Host

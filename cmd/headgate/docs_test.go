@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,8 +33,12 @@ func TestProofsExist(t *testing.T) {
 		return err
 	}))
 	named := 0
-	for _, doc := range []string{"README.md", "docs/guarantees.md", "docs/concepts.md"} {
-		text, err := os.ReadFile(filepath.Join(root, doc))
+	docs, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	require.NoError(t, err)
+	decisions, err := filepath.Glob(filepath.Join(root, "docs", "decisions", "*.md"))
+	require.NoError(t, err)
+	for _, doc := range slices.Concat(docs, decisions, []string{filepath.Join(root, "README.md"), filepath.Join(root, "CONTRIBUTING.md")}) {
+		text, err := os.ReadFile(doc)
 		require.NoError(t, err)
 		for i, line := range strings.Split(string(text), "\n") {
 			for _, found := range testName.FindAllStringSubmatch(line, -1) {

@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
 )
 
@@ -25,18 +27,18 @@ func TestJobControl(t *testing.T) {
 	require.Contains(t, c.ok("job", "explain", uid), "no worker")
 	require.Equal(t, "cancelled", field(c.ok("job", "cancel", uid, "--reason", "a slip", "-o", "json"), "state"))
 	require.Contains(t, c.ok("job", "show", uid), "a slip")
-	c.fails(exitConflict, []string{"job", "cancel", uid}, "cancelled")
+	c.fails(cli.ExitConflict, []string{"job", "cancel", uid}, "cancelled")
 	require.Equal(t, "cancelled", field(c.ok("job", "retry", uid, "-o", "json"), "was"))
 	again, _ := field(c.ok("job", "rerun", uid, "-o", "json"), "uid").(string)
 	require.NotEqual(t, uid, again)
 	require.JSONEq(t, `[]`, c.ok("worker", "list", "-o", "json"))
-	c.fails(exitNotFound, []string{"job", "cancel", "77777"}, "77777")
+	c.fails(cli.ExitNotFound, []string{"job", "cancel", "77777"}, "77777")
 
 	cmd, output := c.process("worker", "--reports", t.TempDir())
 	require.NoError(t, cmd.Start())
 	output.await(t, "ready")
-	env.Wait(uid)
+	env.WaitFor(uid, func(o jobs.Outcome) bool { return o.State == jobs.Succeeded }) // its cancelled outcome is there already
 	env.Wait(again)
 	require.Contains(t, c.ok("worker", "list"), "alive")
-	c.fails(exitConflict, []string{"job", "retry", uid}, "job rerun")
+	c.fails(cli.ExitConflict, []string{"job", "retry", uid}, "job rerun")
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
 )
 
@@ -56,27 +58,27 @@ func TestLimitSlips(t *testing.T) {
 		args []string
 		says []string
 	}{
-		{exitNotFound, []string{"pause", "tenant", "acmee"}, []string{"did you mean acme?", "`headgate tenant list`"}},
-		{exitNotFound, []string{"pause", "server", jobstest.Server + "x"}, []string{"did you mean " + jobstest.Server + "?", "`headgate server list`"}},
-		{exitNotFound, []string{"limit", "set", "tenant", "akme", "--weight", "2"}, []string{"did you mean acme?"}},
-		{exitNotFound, []string{"limit", "list", "--tenant", "akme"}, []string{"did you mean acme?"}},
-		{exitNotFound, []string{"tenant", "explain", "akme"}, []string{"did you mean acme?"}},
-		{exitNotFound, []string{"limit", "clear", "tenant", "acme"}, []string{`no limit is set for tenant "acme"`}},
-		{exitNotFound, []string{"resume", "kind", "headgate.reprot"}, []string{"is not paused", "did you mean headgate.report?", "`headgate pause list`"}},
-		{exitUsage, []string{"pause", "tenants", "acme"}, []string{`"tenants" is not one of tenant, kind, queue, server`, "did you mean tenant?"}},
-		{exitUsage, []string{"pause", "tenant"}, []string{"NAME is missing"}},
-		{exitUsage, []string{"pause", "kind", "aa", "--until", "soon"}, []string{"--until", `"soon"`, "2h"}},
-		{exitUsage, []string{"pause", "kind", "aa", "--until", "-2h"}, []string{"--until", "not ahead"}},
-		{exitUsage, []string{"pause", "kind", "aa", "--until", "2020-01-01T00:00:00Z"}, []string{"until: 2020-01-01T00:00:00Z is past"}},
-		{exitUsage, []string{"limit", "set", "tenant", "acme"}, []string{"nothing is given to set"}},
-		{exitUsage, []string{"limit", "set", "tenant", "acme", "--max-running", "0"}, []string{"max-running: 0 jobs at once: give 1 to 100000"}},
-		{exitUsage, []string{"limit", "set", "tenant", "acme", "--weight", "5000"}, []string{"weight: 5000: give 0.001 to 1000"}},
-		{exitUsage, []string{"limit", "set", "tenant", "acme", "--rate", "100"}, []string{`rate: "100" is not NUMBER/PERIOD, as in 100/1h`}},
-		{exitUsage, []string{"limit", "set", "tenant", "acme", "--rate", "1/2d"}, []string{`rate: "1/2d" has no period`}},
-		{exitUsage, []string{"limit", "set", "kind", "kk", "--weight", "2"}, []string{"weight: a kind has none; tenants and plans have"}},
-		{exitUsage, []string{"limit", "set", "server", "s"}, []string{`"server" is not one of tenant, plan, kind, queue`}},
-		{exitUsage, []string{"limit", "list", "--scope", "kinds"}, []string{"did you mean kind?"}},
-		{exitUsage, []string{"server", "set", jobstest.Server, "--budget", "0"}, []string{"a server may have 1 to 10000, over all worker processes"}},
+		{cli.ExitNotFound, []string{"pause", "tenant", "acmee"}, []string{"did you mean acme?", "`headgate tenant list`"}},
+		{cli.ExitNotFound, []string{"pause", "server", jobstest.Server + "x"}, []string{"did you mean " + jobstest.Server + "?", "`headgate server list`"}},
+		{cli.ExitNotFound, []string{"limit", "set", "tenant", "akme", "--weight", "2"}, []string{"did you mean acme?"}},
+		{cli.ExitNotFound, []string{"limit", "list", "--tenant", "akme"}, []string{"did you mean acme?"}},
+		{cli.ExitNotFound, []string{"tenant", "explain", "akme"}, []string{"did you mean acme?"}},
+		{cli.ExitNotFound, []string{"limit", "clear", "tenant", "acme"}, []string{`no limit is set for tenant "acme"`}},
+		{cli.ExitNotFound, []string{"resume", "kind", "headgate.reprot"}, []string{"is not paused", "did you mean headgate.report?", "`headgate pause list`"}},
+		{cli.ExitUsage, []string{"pause", "tenants", "acme"}, []string{`"tenants" is not one of tenant, kind, queue, server`, "did you mean tenant?"}},
+		{cli.ExitUsage, []string{"pause", "tenant"}, []string{"NAME is missing"}},
+		{cli.ExitUsage, []string{"pause", "kind", "aa", "--until", "soon"}, []string{"--until", `"soon"`, "2h"}},
+		{cli.ExitUsage, []string{"pause", "kind", "aa", "--until", "-2h"}, []string{"--until", "not ahead"}},
+		{cli.ExitUsage, []string{"pause", "kind", "aa", "--until", "2020-01-01T00:00:00Z"}, []string{`until "2020-01-01T00:00:00Z": it is past`}},
+		{cli.ExitUsage, []string{"limit", "set", "tenant", "acme"}, []string{"nothing is given to set"}},
+		{cli.ExitUsage, []string{"limit", "set", "tenant", "acme", "--max-running", "0"}, []string{`max-running "0": give 1 to 100000 jobs at once`}},
+		{cli.ExitUsage, []string{"limit", "set", "tenant", "acme", "--weight", "5000"}, []string{`weight "5000": give 0.001 to 1000`}},
+		{cli.ExitUsage, []string{"limit", "set", "tenant", "acme", "--rate", "100"}, []string{`rate "100": write NUMBER/PERIOD, as in 100/1h`}},
+		{cli.ExitUsage, []string{"limit", "set", "tenant", "acme", "--rate", "1/2d"}, []string{`rate "1/2d": its period is not understood`}},
+		{cli.ExitUsage, []string{"limit", "set", "kind", "kk", "--weight", "2"}, []string{"weight: a kind has none; tenants and plans have"}},
+		{cli.ExitUsage, []string{"limit", "set", "server", "s"}, []string{`"server" is not one of tenant, plan, kind, queue`}},
+		{cli.ExitUsage, []string{"limit", "list", "--scope", "kinds"}, []string{"did you mean kind?"}},
+		{cli.ExitUsage, []string{"server", "set", jobstest.Server, "--budget", "0"}, []string{"--budget is 0: a server may have 1 to 10000 jobs and connections, over all worker processes"}},
 	} {
 		c.fails(test.code, test.args, test.says...)
 	}
@@ -118,17 +120,17 @@ func TestBulkSlots(t *testing.T) {
 		"--slots 0 --bulk-slots 0":            nil,
 		"--slots 0 --bulk-slots 0 --queue x=": nil,
 	} {
-		p := newProgram(nil, nil, nil, nil)
+		app := cli.New("headgate", nil, nil, nil, nil)
 		var got map[string]int
 		var err error
 		stay := staying{}
-		cmd := p.versionCommand()
+		cmd := versionCommand(app)
 		stay.flags(cmd)
 		require.NoError(t, cmd.ParseFlags(strings.Fields(args)))
 		got, err = stay.queueSlots()
 		if want == nil {
 			require.Error(t, err, args)
-			require.Equal(t, exitUsage, exitCode(err), args)
+			require.Equal(t, cli.ExitUsage, cli.ExitCode(err), args)
 			continue
 		}
 		require.NoError(t, err, args)
@@ -148,11 +150,11 @@ func TestMaintenanceIsBulk(t *testing.T) {
 	slow := enqueued(t, c.ok("job", "enqueue", "headgate.report", "--tenant", "acme", "--args", `{"name": "slow", "query": "SELECT pg_sleep(600)"}`, "-o", "json"))
 	(&waiter{t, env.Pool}).until(`SELECT count(*) FROM river_job WHERE state = 'running' AND kind = 'headgate.report'`)
 	analyze := enqueued(t, c.ok("job", "enqueue", "headgate.analyze", "--database", "db", "-o", "json"))
-	require.Equal(t, "succeeded", string(env.Wait(analyze).State))
+	require.Equal(t, jobs.Succeeded, env.Wait(analyze).State)
 	var state, queue string
 	require.NoError(t, env.Pool.QueryRow(context.Background(), `SELECT max(state::text) FILTER (WHERE metadata->>'job_uid' = $1), max(queue) FILTER (WHERE metadata->>'job_uid' = $2) FROM river_job`, slow, analyze).Scan(&state, &queue))
 	require.Equal(t, "bulk", queue)
 	require.Equal(t, "running", state)
 	c.ok("job", "cancel", slow)
-	require.Equal(t, exitOK, serving.end(), serving.err.String())
+	require.Equal(t, cli.ExitOK, serving.end(), serving.err.String())
 }

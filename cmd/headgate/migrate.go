@@ -7,11 +7,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/migrations"
 )
 
-func (p *program) migrateCommand() *cobra.Command {
-	return group("migrate", "Make or upgrade the tables in the central database", p.migrateUp(), p.migrateStatus())
+func migrateCommand(app *cli.App) *cobra.Command {
+	return cli.Group("migrate", "Make or upgrade the tables in the central database", migrateUp(app), migrateStatus(app))
 }
 
 // migratedView is the shape of `migrate up -o json`.
@@ -20,35 +21,35 @@ type migratedView struct {
 	Version int      `json:"version"`
 }
 
-func (p *program) migrateUp() *cobra.Command {
-	opts := migrations.UpOpts{Notify: func(sentence string) { p.say("headgate: %s", sentence) }}
+func migrateUp(app *cli.App) *cobra.Command {
+	opts := migrations.UpOpts{Notify: func(sentence string) { app.Say("headgate: %s", sentence) }}
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Apply what is missing; of several at once, one applies and the others wait",
 		Long: `Apply what is missing, while everything goes on working: a table that is in use
 is tried for, briefly, again and again, and who is in the way is told. Of several
 that run at once one applies and the others wait.`,
-		Args: names(),
+		Args: cli.Args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if opts.Wait < time.Second {
-				return usagef("--wait is %s: give a second or more", opts.Wait)
+				return cli.Usagef("--wait is %s: give a second or more", opts.Wait)
 			}
-			return p.runMigrateUp(cmd.Context(), opts)
+			return runMigrateUp(cmd.Context(), app, opts)
 		},
 	}
 	cmd.Flags().DurationVar(&opts.Wait, "wait", 5*time.Minute, "how long to wait for others in all, before it ends with who is in the way")
 	return cmd
 }
 
-func (p *program) runMigrateUp(ctx context.Context, opts migrations.UpOpts) error {
-	conn, err := p.centralConn(ctx)
+func runMigrateUp(ctx context.Context, app *cli.App, opts migrations.UpOpts) error {
+	conn, err := app.Conn(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // what counts is committed
 	applied, err := migrations.Up(ctx, conn, &opts)
 	if err != nil {
-		return errors.Join(p.printApplied(applied), err)
+		return errors.Join(printApplied(app, applied), err)
 	}
 	status, err := migrations.ReadStatus(ctx, conn)
 	if err == nil {
@@ -57,30 +58,30 @@ func (p *program) runMigrateUp(ctx context.Context, opts migrations.UpOpts) erro
 	if err != nil {
 		return err
 	}
-	if p.output != "table" {
+	if app.Output != "table" {
 		view := migratedView{Applied: append([]string{}, applied...), Version: status.Version}
-		return one(p, view, []column[migratedView]{
-			{"applied", func(v migratedView) any { return v.Applied }},
-			{"version", func(v migratedView) any { return v.Version }},
+		return cli.One(app, view, []cli.Column[migratedView]{
+			{Name: "applied", Of: func(v migratedView) any { return v.Applied }},
+			{Name: "version", Of: func(v migratedView) any { return v.Version }},
 		})
 	}
-	if err := p.printApplied(applied); err != nil {
+	if err := printApplied(app, applied); err != nil {
 		return err
 	}
 	if len(applied) == 0 {
-		p.say("already current: schema %d", status.Version)
+		app.Say("already current: schema %d", status.Version)
 		return nil
 	}
-	p.say("the central database is at schema %d", status.Version)
+	app.Say("the central database is at schema %d", status.Version)
 	return nil
 }
 
-func (p *program) printApplied(applied []string) error {
-	if p.output != "table" {
+func printApplied(app *cli.App, applied []string) error {
+	if app.Output != "table" {
 		return nil
 	}
 	for _, name := range applied {
-		if err := p.print("applied %s", name); err != nil {
+		if err := app.Print("applied %s", name); err != nil {
 			return err
 		}
 	}
@@ -97,13 +98,13 @@ type statusView struct {
 	Pending   []string   `json:"pending"`
 }
 
-func (p *program) migrateStatus() *cobra.Command {
+func migrateStatus(app *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
 		Short: "Say which schema the central database has and which this program needs",
-		Args:  names(),
-		RunE: brief(func(ctx context.Context, _ []string) error {
-			conn, err := p.centralConn(ctx)
+		Args:  cli.Args(),
+		RunE: cli.Brief(func(ctx context.Context, _ []string) error {
+			conn, err := app.Conn(ctx)
 			if err != nil {
 				return err
 			}
@@ -112,13 +113,13 @@ func (p *program) migrateStatus() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return one(p, viewStatus(status), []column[statusView]{
-				{"state", func(s statusView) any { return s.State }},
-				{"version", func(s statusView) any { return s.Version }},
-				{"program", func(s statusView) any { return s.Program }},
-				{"serves", func(s statusView) any { return s.Serves }},
-				{"applied_at", func(s statusView) any { return s.AppliedAt }},
-				{"pending", func(s statusView) any { return s.Pending }},
+			return cli.One(app, viewStatus(status), []cli.Column[statusView]{
+				{Name: "state", Of: func(s statusView) any { return s.State }},
+				{Name: "version", Of: func(s statusView) any { return s.Version }},
+				{Name: "program", Of: func(s statusView) any { return s.Program }},
+				{Name: "serves", Of: func(s statusView) any { return s.Serves }},
+				{Name: "applied_at", Of: func(s statusView) any { return s.AppliedAt }},
+				{Name: "pending", Of: func(s statusView) any { return s.Pending }},
 			})
 		}),
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/migrations"
 )
@@ -20,7 +21,7 @@ func TestMigrate(t *testing.T) {
 	c := newCLI(t, address)
 
 	golden(t, "migrate_status_none", c.ok("migrate", "status", "-o", "json"))
-	c.fails(exitSchema, []string{"tenant", "list"}, "has no Headgate schema", "headgate migrate up")
+	c.fails(cli.ExitSchema, []string{"tenant", "list"}, "has no Headgate schema", "headgate migrate up")
 
 	first := c.run("migrate", "up")
 	require.Zero(t, first.code, first.err)
@@ -34,7 +35,7 @@ func TestMigrate(t *testing.T) {
 	require.Empty(t, second.out)
 	require.Contains(t, second.err, "already current")
 
-	require.JSONEq(t, `{"applied": [], "version": `+plain(central)+`}`, c.ok("migrate", "up", "-o", "json"))
+	require.JSONEq(t, `{"applied": [], "version": `+cli.Plain(central)+`}`, c.ok("migrate", "up", "-o", "json"))
 	golden(t, "migrate_status_current", c.ok("migrate", "status", "-o", "json"))
 }
 
@@ -51,7 +52,7 @@ func TestMigrateEightAtOnce(t *testing.T) {
 	all.Wait()
 	applied := 0
 	for _, r := range results {
-		require.Equal(t, exitOK, r.code, r.err)
+		require.Equal(t, cli.ExitOK, r.code, r.err)
 		var view migratedView
 		require.NoError(t, json.Unmarshal([]byte(r.out), &view), r.out)
 		if len(view.Applied) > 0 {
@@ -76,12 +77,12 @@ func TestSchemaMismatch(t *testing.T) {
 			[]string{"serve", "worker", "tenant list", "job list"}, []string{"run `headgate migrate up`"}, -1,
 		},
 		{
-			"schema ahead and too new", `INSERT INTO headgate.migrations (version, name, serves) VALUES (` + plain(central+2) + `, 'later', ` + plain(central+2) + `)`, "unusable",
-			[]string{"serve", "worker", "tenant list", "migrate up"}, []string{"upgrade headgate"}, exitSchema,
+			"schema ahead and too new", `INSERT INTO headgate.migrations (version, name, serves) VALUES (` + cli.Plain(central+2) + `, 'later', ` + cli.Plain(central+2) + `)`, "unusable",
+			[]string{"serve", "worker", "tenant list", "migrate up"}, []string{"upgrade headgate"}, cli.ExitSchema,
 		},
 		{
-			"schema ahead and usable", `INSERT INTO headgate.migrations (version, name, serves) VALUES (` + plain(central+2) + `, 'later', 1)`, "ahead",
-			nil, nil, exitOK,
+			"schema ahead and usable", `INSERT INTO headgate.migrations (version, name, serves) VALUES (` + cli.Plain(central+2) + `, 'later', 1)`, "ahead",
+			nil, nil, cli.ExitOK,
 		},
 		{
 			"no row left", `DELETE FROM headgate.migrations`, "none",
@@ -93,7 +94,7 @@ func TestSchemaMismatch(t *testing.T) {
 			c, env := setup(t)
 			admin(t, env.Pool.Config().ConnConfig.Database, test.change)
 			for _, command := range test.commands {
-				c.fails(exitSchema, strings.Fields(command), test.says...)
+				c.fails(cli.ExitSchema, strings.Fields(command), test.says...)
 			}
 			require.Contains(t, c.ok("migrate", "status", "-o", "json"), `"state": "`+test.state+`"`)
 			if test.codeOfUp >= 0 {
@@ -132,11 +133,11 @@ func TestMigrateNamesWhoHoldsTheLock(t *testing.T) {
 	r := c.run("migrate", "up", "--wait", "1500ms")
 	close(release)
 	holding.Wait()
-	require.Equal(t, exitTimeout, r.code, r.err)
-	require.Contains(t, r.err, "headgate: waiting for the migration lock: held by pid "+plain(pid)+" (")
-	require.Contains(t, r.err, "headgate: gave up after 1.5s of waiting for the migration lock: held by pid "+plain(pid)+" (")
-	require.Contains(t, r.err, "SELECT pg_terminate_backend("+plain(pid)+")")
+	require.Equal(t, cli.ExitTimeout, r.code, r.err)
+	require.Contains(t, r.err, "headgate: waiting for the migration lock: held by pid "+cli.Plain(pid)+" (")
+	require.Contains(t, r.err, "headgate: gave up after 1.5s of waiting for the migration lock: held by pid "+cli.Plain(pid)+" (")
+	require.Contains(t, r.err, "SELECT pg_terminate_backend("+cli.Plain(pid)+")")
 	require.NotContains(t, r.err, "was not done after")
 	c.ok("migrate", "up")
-	c.fails(exitUsage, []string{"migrate", "up", "--wait", "0"}, "--wait is 0s: give a second or more")
+	c.fails(cli.ExitUsage, []string{"migrate", "up", "--wait", "0"}, "--wait is 0s: give a second or more")
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/cmd/headgate/internal/doctor"
+	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs/jobstest"
 )
 
@@ -30,6 +32,8 @@ func TestOddRowsAreShown(t *testing.T) {
 		"metadata":     {`jsonb_build_object('job_uid', repeat('-', 36), 'tenant', repeat('-', 36))`, ""},
 		"id":           {`-7`, "-7"},
 	}
+	_, err := env.Pool.Exec(context.Background(), fmt.Sprintf(`INSERT INTO river_job (kind, args, max_attempts, state, metadata) VALUES ('plain', '{}', 3, 'scheduled', jsonb_build_object('tenant', '%s'))`, acme.ID))
+	require.NoError(t, err)
 	for column, odd := range columns {
 		row := map[string]string{"metadata": fmt.Sprintf(`jsonb_build_object('tenant', '%s')`, acme.ID)}
 		row[column] = odd[0]
@@ -43,7 +47,7 @@ func TestOddRowsAreShown(t *testing.T) {
 		var id int64
 		require.NoError(t, env.Pool.QueryRow(context.Background(), fmt.Sprintf(`INSERT INTO river_job (%s) VALUES (%s) RETURNING id`, names, values)).Scan(&id), column)
 		number := fmt.Sprint(id)
-		for _, output := range formats {
+		for _, output := range cli.Formats {
 			require.NotEmpty(t, c.ok("job", "list", "-o", output), "%s as %s", column, output)
 			require.NotEmpty(t, c.ok("job", "show", "-o", output, "--", number), "%s as %s", column, output)
 			require.NotEmpty(t, c.ok("job", "explain", "-o", output, "--", number), "%s as %s", column, output)
@@ -52,7 +56,7 @@ func TestOddRowsAreShown(t *testing.T) {
 		require.NotEmpty(t, c.ok("job", "list", "--tenant", "acme"))
 		require.NotEmpty(t, c.ok("tenant", "explain", "acme"))
 	}
-	for _, output := range formats {
+	for _, output := range cli.Formats {
 		list := c.ok("job", "list", "-o", output)
 		require.Contains(t, list, "infinity", output)
 		if output == "json" {
@@ -63,7 +67,7 @@ func TestOddRowsAreShown(t *testing.T) {
 	}
 	var found []struct{ ID int64 }
 	require.NoError(t, json.Unmarshal([]byte(c.ok("job", "list", "-o", "json")), &found))
-	require.Len(t, found, len(columns))
+	require.Len(t, found, len(columns)+1)
 	for _, job := range found {
 		require.Contains(t, c.ok("job", "cancel", "--", fmt.Sprint(job.ID)), "cancell") // or cancelling, where an attempt began
 	}
@@ -80,8 +84,8 @@ func TestDoctorSeesClaimsFail(t *testing.T) {
 	}
 	work("older", `{"claims": 3}`)
 	work("unlucky", `{"failing": [{"queue": "default", "since": "2026-11-28T18:00:00Z", "times": 1, "error": "once"}]}`)
-	require.Equal(t, "no worker's claims fail", finds(t, examined(t, c, exitOK), "central", "claims", stateOK).Says)
+	require.Equal(t, "no worker's claims fail", finds(t, examined(t, c, cli.ExitOK), "central", "claims", doctor.StateOK).Says)
 	work("broken", `{"failing": [{"queue": "bulk", "since": "2026-11-28T18:00:00Z", "times": 7, "error": "no such table"}]}`)
 	require.Equal(t, "claims of queue bulk fail on worker broken since 2026-11-28 18:00:00 UTC, 7 in a row: no such table",
-		finds(t, examined(t, c, exitFailed), "central", "claims", stateFail).Says)
+		finds(t, examined(t, c, cli.ExitFailed), "central", "claims", doctor.StateFail).Says)
 }

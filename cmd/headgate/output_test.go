@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/cmd/headgate/internal/kinds"
+	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/worker"
 )
@@ -62,12 +64,12 @@ func TestShapes(t *testing.T) {
 
 // work runs built-in kinds in this process, reports into nowhere.
 func work(env *jobstest.Env) {
-	env.Work(nil, func(w *worker.Worker) { register(w, nil) })
+	env.Work(nil, func(w *worker.Worker) { kinds.Register(w, nil) })
 }
 
 type listedJob struct{ UID, State string }
 
-func firstJob(t *testing.T, c *cli) listedJob {
+func firstJob(t *testing.T, c *commandLine) listedJob {
 	t.Helper()
 	var listed []listedJob
 	require.NoError(t, json.Unmarshal([]byte(c.ok("job", "list", "-o", "json")), &listed))
@@ -84,16 +86,16 @@ func TestTable(t *testing.T) {
 	}
 	at := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 	rows := []row{{"long-name", &at, "=HYPERLINK(\"x\")"}, {"ö", nil, "red \x1b[31m\nline \u202e"}, {"-2", nil, ""}}
-	columns := []column[row]{
-		{"name", func(r row) any { return r.Name }},
-		{"at_time", func(r row) any { return r.At }},
-		{"note", func(r row) any { return r.Note }},
+	columns := []cli.Column[row]{
+		{Name: "name", Of: func(r row) any { return r.Name }},
+		{Name: "at_time", Of: func(r row) any { return r.At }},
+		{Name: "note", Of: func(r row) any { return r.Note }},
 	}
 	print := func(format, zone string) string {
 		var out bytes.Buffer
-		p := newProgram(nil, &out, &out, []string{"TZ=" + zone})
-		p.output = format
-		require.NoError(t, list(p, rows, "", columns))
+		app := cli.New("headgate", nil, &out, &out, []string{"TZ=" + zone})
+		app.Output = format
+		require.NoError(t, cli.List(app, rows, "", columns))
 		return out.String()
 	}
 	require.Equal(t, ""+
@@ -144,5 +146,10 @@ func TestLongLists(t *testing.T) {
 		INSERT INTO headgate.schedules (id, tenant_id, name, kind, cron, zone)
 		SELECT gen_random_uuid(), id, 's', 'k', '@daily', 'UTC' FROM headgate.tenants`)
 	require.NoError(t, err)
-	require.Equal(t, 2500, strings.Count(c.ok("schedule", "list", "-o", "jsonl"), "\n"))
+	require.Equal(t, 2500, strings.Count(c.ok("schedule", "list", "-o", "jsonl", "--limit", "0"), "\n"))
+	require.Equal(t, 2500, strings.Count(c.ok("schedule", "list", "-o", "jsonl", "--limit", "2500"), "\n"))
+	first := c.run("schedule", "list", "-o", "jsonl")
+	require.Equal(t, 1000, strings.Count(first.out, "\n"))
+	require.Contains(t, first.err, "there are more than these 1000: --limit 0 lists all")
+	require.NotContains(t, c.run("schedule", "list", "-o", "jsonl", "--limit", "2500").err, "more")
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/cmd/internal/cli"
 )
 
 const schedulesYAML = `
@@ -51,7 +53,7 @@ func TestScheduleFile(t *testing.T) {
 	golden(t, "schedule_plan", c.ok(verb("plan")...))
 	require.Equal(t, "[]\n", c.ok("schedule", "list", "-o", "json"), "a plan changes nothing")
 	golden(t, "schedule_apply", c.ok(verb("apply")...))
-	golden(t, "schedule_list_fleets", c.ok("schedule", "list", "--fleets", "-o", "json"))
+	golden(t, "schedule_list_templates", c.ok("schedule", "list", "--templates", "-o", "json"))
 	require.Equal(t, "[]\n", c.ok(verb("plan")...))
 	require.Equal(t, "[]\n", c.ok(verb("apply")...), "a second time changes nothing")
 	require.Equal(t, "[]\n", c.ok(verb("drift")...))
@@ -62,7 +64,7 @@ func TestScheduleFile(t *testing.T) {
 	_, err := env.Pool.Exec(context.Background(), `UPDATE headgate.schedules SET cron = '@hourly' WHERE name = 'nightly-purge' AND tenant_id = (SELECT id FROM headgate.tenants WHERE slug = 'brick')`)
 	require.NoError(t, err)
 	r := c.run(verb("drift")...)
-	require.Equal(t, exitFailed, r.code, r.err)
+	require.Equal(t, cli.ExitFailed, r.code, r.err)
 	golden(t, "schedule_drift", r.out)
 	require.Contains(t, c.ok(verb("apply")...), "rows of 1 tenants: put right")
 	require.Equal(t, "[]\n", c.ok(verb("apply")...))
@@ -89,33 +91,33 @@ schedules:
 	require.Equal(t, "30 2 * * *", ask(t, env.Pool.Config().ConnConfig.Database, "SELECT string_agg(DISTINCT cron, ',') FROM headgate.schedules"))
 
 	for says, text := range map[string]string{
-		"name is missing":                  "schedules: []",
-		"field cronn not found":            "name: x\nschedules: [{name: a, kind: kk, cronn: '@daily', select: all}]",
-		"kind and cron are needed":         "name: x\nschedules: [{name: a, cron: '@daily', select: all}]",
-		"select is missing":                "name: x\nschedules: [{name: a, kind: kk, cron: '@daily'}]",
-		"never fires":                      "name: x\nschedules: [{name: a, kind: kk, cron: '* * 31 2 *', select: all}]",
-		"unknown field \"colour\"":         "name: x\nschedules: [{name: a, kind: kk, cron: '@daily', select: {colour: red}}]",
-		"is in the file twice":             "name: x\nschedules: [{name: a, kind: kk, cron: '@daily', select: all}, {name: a, kind: kk, cron: '@daily', select: all}]",
-		"no duration":                      "name: x\nschedules: [{name: a, kind: kk, cron: '@daily', select: all, spread: 10}]",
-		"unknown calendar":                 "name: x\nschedules: [{name: a, kind: kk, cron: '@daily', select: all, calendars: [none]}]",
-		"older_than":                       "name: x\nschedules: [{name: a, kind: headgate.purge, cron: '@daily', select: all, args: {older_than: 9}}]",
-		"works on a whole database":        "name: x\nschedules: [{name: a, kind: headgate.vacuum, cron: '@daily', select: all}]",
-		"mapping values are not allowed":   "name: x: y",
-		"is no day: write it as 2026-12-2": "name: x\ncalendars: {h: [tomorrow]}",
+		"name is missing": "schedules: []",
+		"unknown field \"cronn\" (did you mean cron?)": "name: x\nschedules: [{name: a, kind: kk, cronn: '@daily', select: all}]",
+		"kind and cron are needed":                     "name: x\nschedules: [{name: a, cron: '@daily', select: all}]",
+		"select is missing":                            "name: x\nschedules: [{name: a, kind: kk, cron: '@daily'}]",
+		"never fires":                                  "name: x\nschedules: [{name: a, kind: kk, cron: '* * 31 2 *', select: all}]",
+		"unknown field \"colour\"":                     "name: x\nschedules: [{name: a, kind: kk, cron: '@daily', select: {colour: red}}]",
+		"is in the file twice":                         "name: x\nschedules: [{name: a, kind: kk, cron: '@daily', select: all}, {name: a, kind: kk, cron: '@daily', select: all}]",
+		"no duration":                                  "name: x\nschedules: [{name: a, kind: kk, cron: '@daily', select: all, spread: 10}]",
+		"unknown calendar":                             "name: x\nschedules: [{name: a, kind: kk, cron: '@daily', select: all, calendars: [none]}]",
+		"older_than":                                   "name: x\nschedules: [{name: a, kind: headgate.purge, cron: '@daily', select: all, args: {older_than: 9}}]",
+		"works on a whole database":                    "name: x\nschedules: [{name: a, kind: headgate.vacuum, cron: '@daily', select: all}]",
+		"mapping values are not allowed":               "name: x: y",
+		"is no day: write it as 2026-12-2":             "name: x\ncalendars: {h: [tomorrow]}",
 	} {
 		write(text)
-		c.fails(exitUsage, verb("plan"), says)
+		c.fails(cli.ExitUsage, verb("plan"), says)
 	}
-	c.fails(exitUsage, []string{"schedule", "plan", "-f", filepath.Join(t.TempDir(), "none.yaml")}, "no such file")
-	c.fails(exitUsage, []string{"schedule", "apply"}, "--file is missing")
-	golden(t, "schedule_create_fleet", c.ok("schedule", "create", "hourly", "--select", "plan=pro", "--kind", "app.tick", "--cron", "@hourly", "-o", "json"))
-	golden(t, "schedule_closure_set", c.ok("schedule", "closure", "set", "nights", "--tenant", "acme", "--maintenance", "--span", "MON-FRI 01:00-05:00", "--until", "2037-01-01T00:00:00Z", "--note", "their nights", "-o", "json"))
-	golden(t, "schedule_closure_list", c.ok("schedule", "closure", "list", "-o", "json"))
-	c.fails(exitConflict, []string{"schedule", "create", "hourly", "--select", "all", "--kind", "app.tick", "--cron", "@hourly"}, "is named \"hourly\"")
+	c.fails(cli.ExitUsage, []string{"schedule", "plan", "-f", filepath.Join(t.TempDir(), "none.yaml")}, "no such file")
+	c.fails(cli.ExitUsage, []string{"schedule", "apply"}, "--file is missing")
+	golden(t, "schedule_create_template", c.ok("schedule", "create", "hourly", "--select", "plan=pro", "--kind", "app.tick", "--cron", "@hourly", "-o", "json"))
+	golden(t, "schedule_maintenance_window_set", c.ok("schedule", "maintenance-window", "set", "nights", "--tenant", "acme", "--span", "MON-FRI 01:00-05:00", "--until", "2037-01-01T00:00:00Z", "--note", "their nights", "-o", "json"))
+	golden(t, "schedule_maintenance_window_list", c.ok("schedule", "maintenance-window", "list", "-o", "json"))
+	c.fails(cli.ExitConflict, []string{"schedule", "create", "hourly", "--select", "all", "--kind", "app.tick", "--cron", "@hourly"}, "is named \"hourly\"")
 	forecast := regexp.MustCompile(`(?s)\{.*?\n  \}`).FindString(c.ok("schedule", "forecast", "-o", "json")) // one slot
 	golden(t, "schedule_forecast", regexp.MustCompile(`("\w+": )-?[0-9.]+`).ReplaceAllString(forecast, "${1}N")+"\n")
-	c.ok("schedule", "delete", "hourly", "--fleet")
-	c.fails(exitNotFound, []string{"schedule", "delete", "hourly", "--fleet"}, "no fleet schedule")
+	c.ok("schedule", "delete", "hourly", "--template")
+	c.fails(cli.ExitNotFound, []string{"schedule", "delete", "hourly", "--template"}, "no template")
 }
 
 // What changes more tenants than one may have meant wants to be told how many.
@@ -132,44 +134,44 @@ SELECT gen_random_uuid(), 1000 + n, 't' || n, 't' || n, 'pro', d.id, d.kind FROM
 	create := func(more ...string) []string {
 		return append([]string{"schedule", "create", "tick", "--select", "plan=pro", "--kind", "app.tick", "--cron", "@daily"}, more...)
 	}
-	c.fails(exitUsage, create(), "plan=pro matches 1,200 tenants; pass --confirm 1200 (nothing was changed)")
-	c.fails(exitUsage, create("--confirm", "1199"), "plan=pro matches 1,200 tenants, not the 1,199 of --confirm; look again")
+	c.fails(cli.ExitUsage, create(), "plan=pro matches 1,200 tenants; pass --confirm 1200 (nothing was changed)")
+	c.fails(cli.ExitUsage, create("--confirm", "1199"), "plan=pro matches 1,200 tenants, not the 1,199 of --confirm; look again")
 	require.Equal(t, "0", schedules())
 	c.ok(create("--confirm", "1200")...)
 	require.Equal(t, "1200", schedules())
 	edit := func(more ...string) []string {
-		return append([]string{"schedule", "edit", "tick", "--fleet", "-o", "json"}, more...)
+		return append([]string{"schedule", "edit", "tick", "--template", "-o", "json"}, more...)
 	}
-	c.fails(exitUsage, edit("--cron", "@weekly"), "fleet schedule tick is for 1,200 tenants; pass --confirm 1200")
-	c.fails(exitConflict, edit("--cron", "@weekly", "--version", "7"), "has version 1, not 7")
-	c.fails(exitUsage, edit("--cron", "@reboot", "--yes"), "@reboot")
-	c.fails(exitUsage, edit("--cron", "@weekly", "--tenant", "t1"), "give one of --tenant, --database and --fleet")
-	c.fails(exitUsage, []string{"schedule", "edit", "tick", "--tenant", "t1", "--select", "all"}, "give --fleet with it")
+	c.fails(cli.ExitUsage, edit("--cron", "@weekly"), "template tick is for 1,200 tenants; pass --confirm 1200")
+	c.fails(cli.ExitConflict, edit("--cron", "@weekly", "--version", "7"), "has version 1, not 7")
+	c.fails(cli.ExitUsage, edit("--cron", "@reboot", "--yes"), "@reboot")
+	c.fails(cli.ExitUsage, edit("--cron", "@weekly", "--tenant", "t1"), "give one of --tenant, --database and --template")
+	c.fails(cli.ExitUsage, []string{"schedule", "edit", "tick", "--tenant", "t1", "--select", "all"}, "give --template with it")
 	require.Contains(t, c.ok(edit("--cron", "@weekly", "--overlap", "allow", "--note", "quieter", "--confirm", "1200")...), `"cron": "@weekly"`)
 	require.Equal(t, "1200", ask(t, env.Pool.Config().ConnConfig.Database, "SELECT count(*) FROM headgate.schedules WHERE cron = '@weekly' AND overlap = 'allow' AND kind = 'app.tick'"))
 	require.Equal(t, "quieter", ask(t, env.Pool.Config().ConnConfig.Database, "SELECT note FROM headgate.schedule_changes ORDER BY id DESC LIMIT 1"))
 	require.Contains(t, c.ok(edit("--select", "tenant=t7", "--args", `{"n": 7}`)...), `"tenants": 1`)
 	require.Equal(t, "1", schedules())
-	c.fails(exitUsage, edit("--select", "plan=pro"), "plan=pro matches 1,200 tenants")
+	c.fails(cli.ExitUsage, edit("--select", "plan=pro"), "plan=pro matches 1,200 tenants")
 	c.ok(edit("--select", "plan=pro", "--confirm", "1200")...)
 	require.Equal(t, "1200", ask(t, env.Pool.Config().ConnConfig.Database, `SELECT count(*) FROM headgate.schedules WHERE cron = '@weekly' AND args = '{"n": 7}'`))
-	c.fails(exitUsage, []string{"schedule", "delete", "tick", "--fleet", "--tenant", "t1"}, "give one of --tenant, --database and --fleet")
-	c.fails(exitUsage, []string{"schedule", "delete", "tick", "--fleet"}, "plan=pro matches 1,200 tenants; pass --confirm 1200")
+	c.fails(cli.ExitUsage, []string{"schedule", "delete", "tick", "--template", "--tenant", "t1"}, "give one of --tenant, --database and --template")
+	c.fails(cli.ExitUsage, []string{"schedule", "delete", "tick", "--template"}, "plan=pro matches 1,200 tenants; pass --confirm 1200")
 	require.Equal(t, "1200", schedules())
-	c.ok("schedule", "delete", "tick", "--fleet", "--yes")
+	c.ok("schedule", "delete", "tick", "--template", "--yes")
 	require.Equal(t, "0", schedules())
 
 	path := filepath.Join(t.TempDir(), "schedules.yaml")
 	write := func(text string) { require.NoError(t, os.WriteFile(path, []byte(text), 0o600)) }
 	write("name: x\nschedules: [{name: a, kind: app.tick, cron: '@daily', select: {plan: pro}}, {name: b, kind: app.tick, cron: '@daily', select: {plan: pro}}]")
-	c.fails(exitUsage, []string{"schedule", "apply", "-f", path}, "the file x changes schedules of 2,400 tenants; pass --confirm 2400")
+	c.fails(cli.ExitUsage, []string{"schedule", "apply", "-f", path}, "the file x changes schedules of 2,400 tenants; pass --confirm 2400")
 	require.Equal(t, "0", schedules())
 	c.ok("schedule", "apply", "-f", path, "--confirm", "2400")
 	require.Equal(t, "2400", schedules())
 	c.ok("schedule", "apply", "-f", path)
-	c.fails(exitConflict, []string{"schedule", "edit", "a", "--fleet", "--cron", "@weekly"}, "fleet schedule a comes from the file x: change it there")
+	c.fails(cli.ExitConflict, []string{"schedule", "edit", "a", "--template", "--cron", "@weekly"}, "template a comes from the file x: change it there")
 	write("name: x\nschedules: []")
-	c.fails(exitUsage, []string{"schedule", "apply", "-f", path}, "pass --confirm 2400")
+	c.fails(cli.ExitUsage, []string{"schedule", "apply", "-f", path}, "pass --confirm 2400")
 	c.ok("schedule", "apply", "-f", path, "--confirm", "2400")
 	require.Equal(t, "0", schedules())
 }

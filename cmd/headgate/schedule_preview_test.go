@@ -4,12 +4,14 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/cmd/internal/cli"
 )
 
 // The preview needs no database, and prints the night of the clocks.
 func TestSchedulePreview(t *testing.T) {
 	t.Parallel()
-	c := &cli{t: t} // no environment at all
+	c := &commandLine{t: t} // no environment at all
 	night := []string{"schedule", "preview", "--cron", "30 2 * * *", "--zone", "America/New_York", "--from", "2026-03-07T00:00:00Z", "-n", "3", "-o", "json"}
 	require.Equal(t, `[
   {
@@ -51,7 +53,7 @@ func TestSchedulePreview(t *testing.T) {
 		"the time zone belongs in the zone field": {"--cron", "TZ=UTC"},
 		"never fires":                          {"--cron", "* * 31 2 *"},
 		"the interval must be at least 10s":    {"--cron", "@every 1ns"},
-		"Sunday is 0 or SUN":                   {"--cron", "0 0 * * 7"},
+		"want 0-7 or SUN-SAT":                  {"--cron", "0 0 * * 8"},
 		"nothing reboots here":                 {"--cron", "@reboot"},
 		"write it in lower case":               {"--cron", "@Daily"},
 		"L, W and # are not supported":         {"--cron", "0 0 L * *"},
@@ -67,10 +69,10 @@ func TestSchedulePreview(t *testing.T) {
 		`repeat "twice"`:                       {"--cron", "@daily", "--repeat", "twice"},
 		"spread -1s":                           {"--cron", "@daily", "--spread", "-1s"},
 		"--number is 0":                        {"--cron", "@daily", "-n", "0"},
-		"window":                               {"--cron", "@daily", "--window", "25:00-26:00"},
+		"window":                               {"--cron", "@daily", "--within", "25:00-26:00"},
 		"--cron is missing":                    {},
 	} {
-		c.fails(exitUsage, append([]string{"schedule", "preview"}, args...), says)
+		c.fails(cli.ExitUsage, append([]string{"schedule", "preview"}, args...), says)
 	}
 	r := c.run("schedule", "preview", "--cron", "0 0 1 1 MON", "-o", "json")
 	require.Contains(t, r.err, "fires on either")

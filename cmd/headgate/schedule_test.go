@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/cmd/internal/cli"
 )
 
 // The verbs of schedules, one after the other, as they print JSON.
@@ -21,9 +23,9 @@ func TestScheduleVerbs(t *testing.T) {
 		"--calendar", "holidays", "--gap", "skip", "--repeat", "last", "--overlap", "buffer_all", "--buffer-max", "7", "--catch-up", "all", "--catch-up-max", "3", "--catch-up-window", "72h", "--pause-after", "5")
 	golden(t, "schedule_show", c.ok("schedule", "show", "nightly", "--tenant", "acme", "-o", "json"))
 	golden(t, "schedule_edit", c.ok("schedule", "edit", "nightly", "--tenant", "acme", "--cron", "0 3 * * MON-FRI", "--overlap", "skip", "--version", "1", "--note", "later", "-o", "json"))
-	c.fails(exitConflict, []string{"schedule", "edit", "nightly", "--tenant", "acme", "--cron", "@daily", "--version", "1"}, "has version 2, not 1")
+	c.fails(cli.ExitConflict, []string{"schedule", "edit", "nightly", "--tenant", "acme", "--cron", "@daily", "--version", "1"}, "has version 2, not 1")
 	golden(t, "schedule_trigger", c.ok("schedule", "trigger", "nightly", "--tenant", "acme", "-o", "json"))
-	c.fails(exitConflict, []string{"schedule", "trigger", "nightly", "--tenant", "acme", "--overlap", "skip"}, "has not ended")
+	c.fails(cli.ExitConflict, []string{"schedule", "trigger", "nightly", "--tenant", "acme", "--overlap", "skip"}, "has not ended")
 	golden(t, "schedule_trigger_waiting", c.ok("schedule", "trigger", "nightly", "--tenant", "acme", "--overlap", "buffer_one", "-o", "json"))
 	golden(t, "schedule_backfill_dry", c.ok("schedule", "backfill", "nightly", "--tenant", "acme", "--from", "2026-11-01T00:00:00Z", "--to", "2026-11-08T00:00:00Z", "--dry-run", "-o", "json"))
 	golden(t, "schedule_backfill", c.ok("schedule", "backfill", "nightly", "--tenant", "acme", "--from", "2026-11-01T00:00:00Z", "--to", "2026-11-08T00:00:00Z", "-o", "json"))
@@ -31,11 +33,11 @@ func TestScheduleVerbs(t *testing.T) {
 	require.Contains(t, c.ok("schedule", "why", "nightly", "--tenant", "acme", "--at", "04:00"), "every weekday at 03:00 (Europe/Paris)")
 	require.Contains(t, c.ok("schedule", "show", "nightly", "--tenant", "acme"), "backfill")
 	require.Contains(t, c.ok("schedule", "preview", "nightly", "--tenant", "acme", "--from", "2026-12-20T00:00:00Z", "-n", "5", "-o", "csv"), "2026-12-28T03:00:00+01:00")
-	c.fails(exitConflict, []string{"schedule", "calendar", "delete", "holidays"}, "is named by 1 schedules")
+	c.fails(cli.ExitConflict, []string{"schedule", "calendar", "delete", "holidays"}, "is named by 1 schedules")
 	golden(t, "schedule_delete", c.ok("schedule", "delete", "nightly", "--tenant", "acme", "-o", "json"))
-	c.fails(exitNotFound, []string{"schedule", "show", "nightly", "--tenant", "acme"}, "unknown schedule")
+	c.fails(cli.ExitNotFound, []string{"schedule", "show", "nightly", "--tenant", "acme"}, "unknown schedule")
 	c.ok("schedule", "calendar", "delete", "holidays")
-	c.fails(exitNotFound, []string{"schedule", "calendar", "delete", "holidays"}, "unknown calendar")
+	c.fails(cli.ExitNotFound, []string{"schedule", "calendar", "delete", "holidays"}, "unknown calendar")
 
 	// A database has schedules of its own, of kinds that work on a whole one.
 	c.ok("schedule", "create", "weekly-analyze", "--database", "db", "--kind", "headgate.analyze", "--cron", "@weekly", "--zone", "Europe/Paris")
@@ -63,7 +65,7 @@ func TestScheduleVerbs(t *testing.T) {
 		`"tomorrow" is no day`:                {"calendar", "set", "h", "--day", "tomorrow"},
 		`calendar name "H"`:                   {"calendar", "set", "H"},
 	} {
-		c.fails(exitUsage, append([]string{"schedule"}, args...), says)
+		c.fails(cli.ExitUsage, append([]string{"schedule"}, args...), says)
 	}
 }
 
@@ -76,5 +78,5 @@ func TestScheduleWhyNotYetApplied(t *testing.T) {
 	c.ok("schedule", "create", "tick", "--select", "plan=pro", "--kind", "app.tick", "--cron", "@daily")
 	c.ok("tenant", "add", "brick", "--database", "db", "--plan", "pro")
 	require.Contains(t, c.ok("schedule", "why", "tick", "--tenant", "brick", "--at", "00:00"), "not yet applied: the tenant was added or changed at ")
-	c.fails(exitNotFound, []string{"schedule", "why", "tock", "--tenant", "brick", "--at", "00:00"}, "has no schedule named")
+	c.fails(cli.ExitNotFound, []string{"schedule", "why", "tock", "--tenant", "brick", "--at", "00:00"}, "has no schedule named")
 }

@@ -12,10 +12,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/headgate/headgate/cmd/headgate/internal/kinds"
+	"github.com/headgate/headgate/cmd/headgate/internal/workcmd"
+	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/report"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/orchestrator/retention"
+	"github.com/headgate/headgate/orchestrator/schedule"
 	"github.com/headgate/headgate/worker"
 	"github.com/headgate/headgate/worker/tenantdb"
 )
@@ -33,27 +37,27 @@ of its own (--bulk-slots), so that neither waits behind the other.
 
 Kinds of your own live in your own program: see cmd/example-worker.`
 
-func (p *program) serveCommand() *cobra.Command {
-	return p.stayCommand("serve", "Fire schedules and run jobs", serveLong, true)
+func serveCommand(app *cli.App) *cobra.Command {
+	return stayCommand(app, "serve", "Fire schedules and run jobs", serveLong, true)
 }
 
-func (p *program) workerCommand() *cobra.Command {
-	cmd := p.stayCommand("worker", "Run jobs only; somebody else fires the schedules",
+func workerCommand(app *cli.App) *cobra.Command {
+	cmd := stayCommand(app, "worker", "Run jobs only; somebody else fires the schedules",
 		strings.Replace(serveLong, "Fire schedules and run jobs", "Run jobs", 1), false)
-	cmd.AddCommand(p.workerList())
+	cmd.AddCommand(workcmd.WorkerList(app))
 	return cmd
 }
 
-func (p *program) stayCommand(name, short, long string, schedules bool) *cobra.Command {
+func stayCommand(app *cli.App, name, short, long string, schedules bool) *cobra.Command {
 	stay := staying{schedules: schedules}
 	cmd := &cobra.Command{
-		Use: name, Short: short, Long: long, Args: names(),
+		Use: name, Short: short, Long: long, Args: cli.Args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ring, err := p.keys()
+			ring, err := app.Keys()
 			if err != nil {
 				return err
 			}
-			return p.stay(cmd.Context(), ring, stay)
+			return runUntil(cmd.Context(), app, ring, stay)
 		},
 	}
 	stay.flags(cmd)
@@ -78,7 +82,7 @@ func (s *staying) flags(cmd *cobra.Command) {
 	flags.IntVar(&s.bulk, "bulk-slots", bulkSlots, "how many jobs of queue bulk run at once in this process; it has what runs over many tenants, as maintenance does (0, or --slots 0 alone: none)")
 	flags.StringArrayVar(&s.queues, "queue", nil, "another queue NAME=SLOTS; may be repeated")
 	flags.StringVar(&s.reports, "reports", "./reports", "the directory for reports")
-	rootCertsFlag(cmd, &s.rootCerts)
+	cli.RootCertsFlag(cmd, &s.rootCerts)
 }
 
 // What a process works on unless flags say otherwise. Bulk work has slots of its
@@ -104,19 +108,19 @@ func (s *staying) queueSlots() (map[string]int, error) {
 		name, number, _ := strings.Cut(text, "=")
 		slots, err := strconv.Atoi(number)
 		if err != nil || name == "" {
-			return nil, usagef("--queue: %s is not NAME=SLOTS, as in reports=4", quote(text))
+			return nil, cli.Usagef("--queue: %s is not NAME=SLOTS, as in reports=4", cli.Quote(text))
 		}
 		if _, twice := queues[name]; twice {
-			return nil, usagef("--queue: %s has its slots twice; those of default are --slots, of bulk --bulk-slots", quote(name))
+			return nil, cli.Usagef("--queue: %s has its slots twice; those of default are --slots, of bulk --bulk-slots", cli.Quote(name))
 		}
 		queues[name] = slots
 	}
 	if len(queues) == 0 {
-		return nil, usagef("--slots is 0, and neither --bulk-slots nor --queue is given: there is nothing to work on")
+		return nil, cli.Usagef("--slots is 0, and neither --bulk-slots nor --queue is given: there is nothing to work on")
 	}
 	for name, slots := range queues {
 		if slots < 1 || slots > 10_000 {
-			return nil, usagef("queue %s has %d slots: give 1 to 10000", quote(name), slots)
+			return nil, cli.Usagef("queue %s has %d slots: give 1 to 10000", cli.Quote(name), slots)
 		}
 	}
 	return queues, nil
@@ -126,27 +130,27 @@ func (s *staying) queueSlots() (map[string]int, error) {
 // most for the catalog and the scheduler. The worker has ten of its own.
 const servingConns = 6
 
-// stay runs until ctx ends, then stops gracefully.
-func (p *program) stay(ctx context.Context, ring *catalog.KeyRing, s staying) error {
+// runUntil runs until ctx ends, then stops gracefully.
+func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s staying) error {
 	queues, err := s.queueSlots()
 	if err != nil {
 		return err
 	}
-	pool, err := p.central(ctx, servingConns)
+	pool, err := app.Pool(ctx, servingConns)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	ear, err := p.ear(ctx)
+	ear, err := cli.ListenPool(ctx, app)
 	if err != nil {
 		return err
 	}
 	if ear != nil {
 		defer ear.Close()
-	} else if p.pooled() {
-		p.log.Warn("nothing is heard of new work through the pooler: it is found by looking once a second; DATABASE_DIRECT_URL, the address past it, makes that faster")
+	} else if app.Pooled() {
+		app.Log.Warn("nothing is heard of new work through the pooler: it is found by looking once a second; DATABASE_DIRECT_URL, the address past it, makes that faster")
 	}
-	r, err := p.roomsOn(pool, ring)
+	central, err := app.On(pool, ring)
 	if err != nil {
 		return err
 	}
@@ -156,17 +160,17 @@ func (p *program) stay(ctx context.Context, ring *catalog.KeyRing, s staying) er
 	}
 	reports, err := report.OpenFolder(dir)
 	if err != nil {
-		return usagef("--reports: %w", err)
+		return cli.Usagef("--reports: %w", err)
 	}
 	defer func() { _ = reports.Close() }() // a folder has nothing to flush
 	w, err := worker.New(worker.Config{
-		Pool: pool, PollOnly: p.pooled(), Listen: ear, Resolver: r.catalog, Queues: queues, Logger: p.log, Tenants: tenantdb.Config{RootCerts: s.rootCerts},
+		Pool: pool, PollOnly: app.Pooled(), Listen: ear, Resolver: central.Catalog, Queues: queues, Logger: app.Log, Tenants: tenantdb.Config{RootCerts: s.rootCerts},
 	})
 	if err != nil {
-		return badValue(err)
+		return cli.BadValue(err)
 	}
-	register(w, reports)
-	deafen, err := p.listen(r.catalog)
+	kinds.Register(w, reports)
+	deafen, err := listen(ctx, app, central.Catalog)
 	if err != nil {
 		return err
 	}
@@ -174,24 +178,27 @@ func (p *program) stay(ctx context.Context, ring *catalog.KeyRing, s staying) er
 	if err := w.Start(ctx); err != nil {
 		return err
 	}
-	scheduler := orchestrator.NewScheduler(r.client, orchestrator.SchedulerConfig{Check: checkKind})
-	janitor, err := orchestrator.NewJanitor(r.client, orchestrator.JanitorConfig{})
+	closing := context.WithoutCancel(ctx) // a signal that comes already now stops all in order
+	scheduler := schedule.NewScheduler(central.Schedules, schedule.SchedulerConfig{})
+	janitor, err := retention.New(retention.Config{Pool: central.Pool, Selectors: central.Schedules.Templates, Logger: app.Log})
 	if err != nil {
 		return err
 	}
 	if s.schedules {
-		scheduler.Start()
-		janitor.Start()
+		if err := errors.Join(scheduler.Start(closing), janitor.Start(closing)); err != nil {
+			return errors.Join(err, w.Stop(closing))
+		}
 	}
-	p.log.Info("ready", "queues", queues, "schedules", s.schedules, "reports", dir, "version", thisVersion().Version)
+	app.Log.Info("ready", "queues", queues, "schedules", s.schedules, "reports", dir, "version", thisVersion().Version)
 	stuck := w.Wait(ctx)
 	reason := cmp.Or(stuck, context.Cause(ctx))
-	p.log.Info("stopping: running jobs may end, a second signal ends at once", "reason", reason.Error())
-	scheduler.Stop()
-	janitor.Stop()
-	if err := w.Stop(context.WithoutCancel(ctx)); err != nil {
+	app.Log.Info("stopping: running jobs may end, a second signal ends at once", "reason", reason.Error())
+	if err := errors.Join(scheduler.Stop(closing), janitor.Stop(closing)); err != nil {
+		return errors.Join(stuck, err, w.Stop(closing))
+	}
+	if err := w.Stop(closing); err != nil {
 		return errors.Join(stuck, fmt.Errorf("stopping the worker: %w", err))
 	}
-	p.log.Info("stopped")
+	app.Log.Info("stopped")
 	return stuck
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs/jobstest"
 )
 
@@ -51,12 +52,12 @@ func TestServeAndWorker(t *testing.T) {
 	side := enqueued(t, c.ok("job", "enqueue", "headgate.report", "--tenant", "acme", "--queue", "side", "--args", `{"name": "x", "query": "SELECT 1"}`, "-o", "json"))
 	wait.until(awaitedStates, side)
 	require.Equal(t, "0", ask(t, env.Pool.Config().ConnConfig.Database, `SELECT count(*) FROM river_job WHERE queue = 'default'`), "a worker fires no schedule")
-	require.Equal(t, exitOK, worker.end(), worker.err.String())
+	require.Equal(t, cli.ExitOK, worker.end(), worker.err.String())
 	require.Contains(t, worker.err.String(), "stopped")
 
 	serving := c.start("serve", "--reports", t.TempDir())
 	wait.until(`SELECT count(*) FROM headgate.outcomes WHERE schedule = 'often' AND state = 'succeeded'`)
-	require.Equal(t, exitOK, serving.end(), serving.err.String())
+	require.Equal(t, cli.ExitOK, serving.end(), serving.err.String())
 }
 
 // The first signal lets a running job end, the second ends at once.
@@ -76,7 +77,7 @@ func TestSignals(t *testing.T) {
 	out.await(t, "a second signal ends at once")
 	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
 	_ = cmd.Wait() // the exit code says how
-	require.Equal(t, exitInterrupted, cmd.ProcessState.ExitCode(), out.String())
+	require.Equal(t, cli.ExitInterrupted, cmd.ProcessState.ExitCode(), out.String())
 
 	cmd, out = c.process("worker", "--reports", t.TempDir())
 	require.NoError(t, cmd.Start())
@@ -102,6 +103,6 @@ func TestWrongPasswordInTheCatalog(t *testing.T) {
 	shown := c.ok("job", "show", uid)
 	require.Contains(t, shown, "auth_failed")
 	require.Contains(t, shown, "headgate database login")
-	require.Equal(t, exitOK, serving.end())
+	require.Equal(t, cli.ExitOK, serving.end())
 	require.Contains(t, serving.err.String(), "class=auth_failed")
 }

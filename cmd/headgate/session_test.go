@@ -7,6 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/cmd/headgate/internal/doctor"
+	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/migrations"
 )
@@ -37,9 +39,9 @@ func TestDatabaseAddWhateverItsSettings(t *testing.T) {
 		require.Zero(t, r.code, r.err)
 		require.Contains(t, r.err, "warning: the database's encoding is "+encoding)
 	}
-	found := examined(t, c, exitOK)
-	require.Contains(t, finds(t, found, "database latin", "encoding", stateWarn).Says, "refuses what LATIN1 lacks")
-	require.Contains(t, finds(t, found, "database ascii", "encoding", stateWarn).Says, "checks none of them")
+	found := examined(t, c, cli.ExitOK)
+	require.Contains(t, finds(t, found, "database latin", "encoding", doctor.StateWarn).Says, "refuses what LATIN1 lacks")
+	require.Contains(t, finds(t, found, "database ascii", "encoding", doctor.StateWarn).Says, "checks none of them")
 }
 
 // The two defaults that Headgate leaves as they are keep jobs from their work, and
@@ -52,10 +54,10 @@ func TestDoctorNamesTheBrakes(t *testing.T) {
 	} {
 		db := env.Database(setting[:7], jobstest.DatabaseOpts{On: jobstest.Direct(t)})
 		admin(t, "postgres", "ALTER ROLE "+db.Job.User+" SET "+setting)
-		require.Contains(t, finds(t, examined(t, c, exitFailed), "database "+setting[:7], "settings", stateFail).Says, says)
+		require.Contains(t, finds(t, examined(t, c, cli.ExitFailed), "database "+setting[:7], "settings", doctor.StateFail).Says, says)
 		admin(t, "postgres", "ALTER ROLE "+db.Job.User+" RESET ALL")
 	}
-	examined(t, c, exitOK)
+	examined(t, c, cli.ExitOK)
 }
 
 // The whole command line works at a centre whose login has hostile settings, and says
@@ -85,9 +87,9 @@ func TestTheCentreWhateverItsLogin(t *testing.T) {
 	admin(t, database, "CREATE SCHEMA app", "CREATE TABLE app.river_job (LIKE public.river_job)")
 	admin(t, "postgres", "ALTER DATABASE "+database+" SET search_path = app, public")
 	for _, args := range [][]string{{"migrate", "up"}, {"job", "list"}, {"serve"}, {"worker"}, {"job", "enqueue", "note", "--tenant", "acme"}} {
-		c.fails(exitSchema, args, "the queue is in schema public of the central database", "another one in schema app", "SET search_path = \"public\", and connect again")
+		c.fails(cli.ExitSchema, args, "the queue is in schema public of the central database", "another one in schema app", "SET search_path = \"public\", and connect again")
 	}
-	require.Contains(t, finds(t, examined(t, c, exitFailed), "central", "queue", stateFail).Says, "the queue is in schema public")
+	require.Contains(t, finds(t, examined(t, c, cli.ExitFailed), "central", "queue", doctor.StateFail).Says, "the queue is in schema public")
 }
 
 // Bytes of another encoding on the command line are refused, and not replaced.
@@ -97,8 +99,8 @@ func TestArgsOnTheCommandLineAreUTF8(t *testing.T) {
 	env.Database("one", jobstest.DatabaseOpts{})
 	env.Tenant("acme", "one")
 	for _, kind := range []string{"note", "headgate.report"} {
-		c.fails(exitUsage, []string{"job", "enqueue", kind, "--tenant", "acme", "--args", `{"name": "r` + "\xe9" + `", "query": "SELECT 1"}`},
+		c.fails(cli.ExitUsage, []string{"job", "enqueue", kind, "--tenant", "acme", "--args", `{"name": "r` + "\xe9" + `", "query": "SELECT 1"}`},
 			"args hold a byte that is not UTF-8 (0xe9, at byte 11)")
-		c.fails(exitUsage, []string{"job", "enqueue", kind, "--tenant", "acme", "--args", `{"name": "\ud83d", "query": "SELECT 1"}`}, `args hold \ud83d, which is half of a character`)
+		c.fails(cli.ExitUsage, []string{"job", "enqueue", kind, "--tenant", "acme", "--args", `{"name": "\ud83d", "query": "SELECT 1"}`}, `args hold \ud83d, which is half of a character`)
 	}
 }

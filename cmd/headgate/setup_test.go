@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"flag"
-	"fmt"
 	"io"
 	"net/url"
 	"os"
@@ -19,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/orchestrator/catalog"
 )
@@ -34,8 +34,8 @@ func TestMain(m *testing.M) {
 	jobstest.Main(m)
 }
 
-// cli is the command line in one environment.
-type cli struct {
+// commandLine is the program in one environment.
+type commandLine struct {
 	t       *testing.T
 	environ []string
 	secrets []string // which no output may hold
@@ -48,10 +48,10 @@ type result struct {
 }
 
 // newCLI is a command line on a central database.
-func newCLI(t *testing.T, centralURL string) *cli {
+func newCLI(t *testing.T, centralURL string) *commandLine {
 	t.Helper()
 	key := catalog.NewKey("test").Reveal()
-	c := &cli{t: t, environ: []string{"TZ=UTC", "PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}}
+	c := &commandLine{t: t, environ: []string{"TZ=UTC", "PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}}
 	c.set("DATABASE_URL", centralURL)
 	if b := jobstest.TestBouncer(t); b != nil && centralURL != "" {
 		c.set("DATABASE_URL", b.URL(centralURL))
@@ -68,7 +68,7 @@ func newCLI(t *testing.T, centralURL string) *cli {
 }
 
 // setup is a migrated central database of jobstest with a command line on it.
-func setup(t *testing.T) (*cli, *jobstest.Env) {
+func setup(t *testing.T) (*commandLine, *jobstest.Env) {
 	t.Helper()
 	env := jobstest.New(t)
 	c := newCLI(t, env.URL)
@@ -77,10 +77,10 @@ func setup(t *testing.T) (*cli, *jobstest.Env) {
 	return c, env
 }
 
-func (c *cli) set(name, value string) { c.environ = append(c.environ, name+"="+value) }
+func (c *commandLine) set(name, value string) { c.environ = append(c.environ, name+"="+value) }
 
 // with is the same command line with one more variable.
-func (c *cli) with(name, value string) *cli {
+func (c *commandLine) with(name, value string) *commandLine {
 	changed := *c
 	changed.environ = append(append([]string{}, c.environ...), name+"="+value)
 	return &changed
@@ -88,7 +88,7 @@ func (c *cli) with(name, value string) *cli {
 
 // run runs one command with a stdin that never ends, as a careless parent
 // process leaves it, and holds its output against the secrets.
-func (c *cli) run(args ...string) result {
+func (c *commandLine) run(args ...string) result {
 	c.t.Helper()
 	return c.runWith(context.Background(), endless(c.t), args...)
 }
@@ -100,7 +100,7 @@ func endless(t *testing.T) io.Reader {
 	return stdin
 }
 
-func (c *cli) runWith(ctx context.Context, stdin io.Reader, args ...string) result {
+func (c *commandLine) runWith(ctx context.Context, stdin io.Reader, args ...string) result {
 	c.t.Helper()
 	var out, err bytes.Buffer
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute) // slow and busy machines too
@@ -111,7 +111,7 @@ func (c *cli) runWith(ctx context.Context, stdin io.Reader, args ...string) resu
 	return r
 }
 
-func (c *cli) noSecrets(args []string, r result) {
+func (c *commandLine) noSecrets(args []string, r result) {
 	c.t.Helper()
 	for _, secret := range c.secrets {
 		if strings.Contains(r.out+r.err, secret) {
@@ -121,16 +121,16 @@ func (c *cli) noSecrets(args []string, r result) {
 }
 
 // ok runs a command that has to succeed and returns what it printed.
-func (c *cli) ok(args ...string) string {
+func (c *commandLine) ok(args ...string) string {
 	c.t.Helper()
 	r := c.run(args...)
-	require.Equal(c.t, exitOK, r.code, "%q: %s%s", args, r.out, r.err)
+	require.Equal(c.t, cli.ExitOK, r.code, "%q: %s%s", args, r.out, r.err)
 	return r.out
 }
 
 // fails runs a command that has to fail with a code and one sentence that holds
 // all of says.
-func (c *cli) fails(code int, args []string, says ...string) string {
+func (c *commandLine) fails(code int, args []string, says ...string) string {
 	c.t.Helper()
 	r := c.run(args...)
 	require.Equal(c.t, code, r.code, "%q: %s%s", args, r.out, r.err)
@@ -153,7 +153,7 @@ type background struct {
 	err  *watched
 }
 
-func (c *cli) start(args ...string) *background {
+func (c *commandLine) start(args ...string) *background {
 	c.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	b := &background{t: c.t, stop: cancel, code: make(chan int, 1), out: newWatched(), err: newWatched()}
@@ -227,7 +227,7 @@ func (w *watched) await(t *testing.T, text string) {
 }
 
 // process is a command in a process of its own.
-func (c *cli) process(args ...string) (*exec.Cmd, *watched) {
+func (c *commandLine) process(args ...string) (*exec.Cmd, *watched) {
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(append([]string{}, c.environ...), asMain+"=1")
 	out := newWatched()
@@ -244,9 +244,7 @@ func (c *cli) process(args ...string) (*exec.Cmd, *watched) {
 // emptyDatabase makes a database on the test server and returns its URL.
 func emptyDatabase(t *testing.T) (name, address string) {
 	t.Helper()
-	name = fmt.Sprintf("hgcli_%d_%d", os.Getpid(), time.Now().UnixNano())
-	admin(t, "postgres", "CREATE DATABASE "+name)
-	t.Cleanup(func() { admin(t, "postgres", "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)") })
+	name = jobstest.EmptyDatabase(t)
 	return name, jobstest.ServerURL(t, name)
 }
 
@@ -292,6 +290,7 @@ var changing = []struct {
 	{regexp.MustCompile(`"hosts": \[[^\]]*\],\s+"transport": "(socket|plain-loopback)"`), `"hosts": ["<host>"], "transport": "<transport>"`},
 	{regexp.MustCompile(`"pooler": "transaction"`), `"pooler": "none"`}, // the test server's, see jobstest.EnvPgBouncer
 	{regexp.MustCompile(`hg_[0-9a-f]{8}`), "<dbname>"},
+	{regexp.MustCompile(`"centre": "\d+/\d+/<uuid>"`), `"centre": "<centre>"`},
 	{regexp.MustCompile(`"worker": "[^"]+"`), `"worker": "<worker>"`},
 	{regexp.MustCompile(`"(version|go|river|pgx)": "[^"]+"`), `"$1": "<version>"`},
 	{regexp.MustCompile(`"(version|program|serves|central_schema|tenant_schema)": [1-9]\d*`), `"$1": "<number>"`},

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/cmd/internal/cli"
 )
 
 // Every exit code of the documentation, by a command that gives it.
@@ -21,7 +23,7 @@ func TestExitCodes(t *testing.T) {
 	require.NoError(t, env.Catalog.SetStatus(context.Background(), "sleepy", "suspended"))
 	purge := `{"table": "t", "column": "at", "older_than": "9d"}`
 
-	require.Equal(t, exitOK, c.run("version").code)
+	require.Equal(t, cli.ExitOK, c.run("version").code)
 
 	for _, test := range []struct {
 		name string
@@ -29,61 +31,61 @@ func TestExitCodes(t *testing.T) {
 		args string
 		says []string
 	}{
-		{"unknown command", exitUsage, "servr", []string{`unknown command "servr"`, "did you mean serve or server?"}},
-		{"unknown verb", exitUsage, "tenant ad", []string{`unknown command "ad" for "headgate tenant"`, "did you mean add?"}},
-		{"unknown flag", exitUsage, "job list --stat x", []string{"unknown flag --stat", "did you mean --state?"}},
-		{"unknown short flag", exitUsage, "job list -x", []string{"unknown flag -x"}},
-		{"flag without value", exitUsage, "job list --state", []string{"--state needs a value", "available"}},
-		{"flag of another type", exitUsage, "job list --limit many", []string{"--limit", `"many"`, "a whole number"}},
-		{"missing argument", exitUsage, "tenant add --database db", []string{"SLUG is missing", "headgate tenant add SLUG"}},
-		{"too many arguments", exitUsage, "tenant add a b", []string{"takes SLUG and no more"}},
-		{"missing flag", exitUsage, "tenant add newco", []string{"--database is missing"}},
-		{"output", exitUsage, "tenant list -o yml", []string{"--output", "table, json, jsonl, csv"}},
-		{"log level", exitUsage, "tenant list --log-level loud", []string{"--log-level", "debug, info, warn, error"}},
-		{"bad value of the catalog", exitUsage, "tenant add A_B --database db", []string{"slug", `"A_B"`}},
-		{"unknown zone", exitUsage, "tenant add newco --database db --timezone Mars/Phobos", []string{"timezone", "Mars/Phobos"}},
-		{"label", exitUsage, "tenant add newco --database db --label plain", []string{"--label", "KEY=VALUE"}},
-		{"both targets", exitUsage, "job enqueue kk --tenant a --database b", []string{"--tenant and --database"}},
-		{"no target", exitUsage, "job enqueue k", []string{"--tenant and --database"}},
-		{"wrong scope", exitUsage, "job enqueue headgate.analyze --tenant acme", []string{"--database instead of --tenant"}},
-		{"wrong scope too", exitUsage, "job enqueue headgate.purge --database db", []string{"--tenant instead of --database"}},
-		{"priority", exitUsage, "job enqueue kk --tenant acme --priority 9", []string{"priority is 9", "1 (first) to 4"}},
-		{"priority nought", exitUsage, "job enqueue kk --tenant acme --priority 0", []string{"--priority"}},
-		{"run at no day", exitUsage, "job enqueue kk --tenant acme --run-at 2027-02-30T00:00:00Z", []string{"--run-at", "2027-02-30"}},
-		{"run at no zone", exitUsage, "job enqueue kk --tenant acme --run-at 2027-02-20T00:00:00", []string{"--run-at", "zone"}},
-		{"run at past", exitUsage, "job enqueue kk --tenant acme --run-at 1999-02-20T00:00:00Z", []string{"past"}},
-		{"run at far", exitUsage, "job enqueue kk --tenant acme --run-at 9999-02-20T00:00:00Z", []string{"too far ahead"}},
-		{"unknown built-in", exitUsage, "job enqueue headgate.purg --tenant acme", []string{"headgate.purg", "did you mean headgate.purge?"}},
-		{"state", exitUsage, "job list --state done", []string{"--state", "completed"}},
-		{"limit", exitUsage, "job list --limit 0", []string{"--limit is 0", "1 to 1000"}},
-		{"cron", exitUsage, "schedule create s --tenant acme --kind kk --cron @reboot", []string{"@reboot"}},
-		{"never fires", exitUsage, "schedule create s --tenant acme --kind kk --cron 0§0§31§2§*", []string{"never", "31"}},
-		{"schedule of a database kind", exitUsage, "schedule create s --tenant acme --kind headgate.vacuum --cron @daily", []string{"whole database"}},
-		{"slots", exitUsage, "serve --slots 0", []string{"nothing to work on"}},
-		{"queue", exitUsage, "serve --queue fast", []string{"NAME=SLOTS"}},
-		{"dev without dash", exitUsage, "dev true", []string{"put -- in front"}},
-		{"dev bare", exitUsage, "dev --bare", []string{"behind --"}},
-		{"dev unknown command", exitUsage, "dev -- headgate-no-such-program", []string{"headgate-no-such-program"}},
-		{"server without host", exitUsage, "server add s", []string{"--host is missing"}},
-		{"server with two transports", exitUsage, "server add s --socket /tmp --plain-loopback", []string{"--socket"}},
-		{"database kind", exitUsage, "database add d --server testserver", []string{"--kind is missing"}},
-		{"no address", exitUsage, "database add d --server testserver --kind shared", []string{"HEADGATE_JOB_URL", "--job-url-file"}},
-		{"no administrator", exitUsage, "server prepare testserver", []string{"HEADGATE_ADMIN_URL"}},
-		{"stdin twice", exitUsage, "database add d --server s --kind shared --job-url-file - --owner-url-file -", []string{"cannot both"}},
+		{"unknown command", cli.ExitUsage, "servr", []string{`unknown command "servr"`, "did you mean serve or server?"}},
+		{"unknown verb", cli.ExitUsage, "tenant ad", []string{`unknown command "ad" for "headgate tenant"`, "did you mean add?"}},
+		{"unknown flag", cli.ExitUsage, "job list --stat x", []string{"unknown flag --stat", "did you mean --state?"}},
+		{"unknown short flag", cli.ExitUsage, "job list -x", []string{"unknown flag -x"}},
+		{"flag without value", cli.ExitUsage, "job list --state", []string{"--state needs a value", "waiting"}},
+		{"flag of another type", cli.ExitUsage, "job list --limit many", []string{"--limit", `"many"`, "a whole number"}},
+		{"missing argument", cli.ExitUsage, "tenant add --database db", []string{"SLUG is missing", "headgate tenant add SLUG"}},
+		{"too many arguments", cli.ExitUsage, "tenant add a b", []string{"takes SLUG and no more"}},
+		{"missing flag", cli.ExitUsage, "tenant add newco", []string{"--database is missing"}},
+		{"output", cli.ExitUsage, "tenant list -o yml", []string{"--output", "table, json, jsonl, csv"}},
+		{"log level", cli.ExitUsage, "tenant list --log-level loud", []string{"--log-level", "debug, info, warn, error"}},
+		{"bad value of the catalog", cli.ExitUsage, "tenant add A_B --database db", []string{"slug", `"A_B"`}},
+		{"unknown zone", cli.ExitUsage, "tenant add newco --database db --timezone Mars/Phobos", []string{"timezone", "Mars/Phobos"}},
+		{"label", cli.ExitUsage, "tenant add newco --database db --label plain", []string{"--label", "KEY=VALUE"}},
+		{"both targets", cli.ExitUsage, "job enqueue kk --tenant a --database b", []string{"--tenant and --database"}},
+		{"no target", cli.ExitUsage, "job enqueue k", []string{"--tenant and --database"}},
+		{"wrong scope", cli.ExitUsage, "job enqueue headgate.analyze --tenant acme", []string{"--database instead of --tenant"}},
+		{"wrong scope too", cli.ExitUsage, `job enqueue headgate.report --database db --args {"name":"r","query":"SELECT§1"}`, []string{"--tenant instead of --database"}},
+		{"priority", cli.ExitUsage, "job enqueue kk --tenant acme --priority 9", []string{`priority "9"`, "1 (first) to 4"}},
+		{"priority nought", cli.ExitUsage, "job enqueue kk --tenant acme --priority 0", []string{"--priority"}},
+		{"run at no day", cli.ExitUsage, "job enqueue kk --tenant acme --run-at 2027-02-30T00:00:00Z", []string{"--run-at", "2027-02-30"}},
+		{"run at no zone", cli.ExitUsage, "job enqueue kk --tenant acme --run-at 2027-02-20T00:00:00", []string{"--run-at", "zone"}},
+		{"run at past", cli.ExitUsage, "job enqueue kk --tenant acme --run-at 1999-02-20T00:00:00Z", []string{"past"}},
+		{"run at far", cli.ExitUsage, "job enqueue kk --tenant acme --run-at 9999-02-20T00:00:00Z", []string{"too far ahead"}},
+		{"unknown built-in", cli.ExitUsage, "job enqueue headgate.purg --tenant acme", []string{"headgate.purg", "did you mean headgate.purge?"}},
+		{"state", cli.ExitUsage, "job list --state done", []string{"--state", "succeeded"}},
+		{"limit", cli.ExitUsage, "job list --limit 0", []string{"--limit is 0", "1 to 1000"}},
+		{"cron", cli.ExitUsage, "schedule create s --tenant acme --kind kk --cron @reboot", []string{"@reboot"}},
+		{"never fires", cli.ExitUsage, "schedule create s --tenant acme --kind kk --cron 0§0§31§2§*", []string{"never", "31"}},
+		{"schedule of a database kind", cli.ExitUsage, "schedule create s --tenant acme --kind headgate.vacuum --cron @daily", []string{"whole database"}},
+		{"slots", cli.ExitUsage, "serve --slots 0", []string{"nothing to work on"}},
+		{"queue", cli.ExitUsage, "serve --queue fast", []string{"NAME=SLOTS"}},
+		{"dev without dash", cli.ExitUsage, "dev true", []string{"put -- in front"}},
+		{"dev bare", cli.ExitUsage, "dev --bare", []string{"behind --"}},
+		{"dev unknown command", cli.ExitUsage, "dev -- headgate-no-such-program", []string{"headgate-no-such-program"}},
+		{"server without host", cli.ExitUsage, "server add s", []string{"--host is missing"}},
+		{"server with two transports", cli.ExitUsage, "server add s --socket /tmp --plain-loopback", []string{"--socket"}},
+		{"database kind", cli.ExitUsage, "database add d --server testserver", []string{"--kind is missing"}},
+		{"no address", cli.ExitUsage, "database add d --server testserver --kind shared", []string{"HEADGATE_JOB_URL", "--job-url-file"}},
+		{"no administrator", cli.ExitUsage, "server prepare testserver", []string{"HEADGATE_ADMIN_URL"}},
+		{"stdin twice", cli.ExitUsage, "database add d --server s --kind shared --job-url-file - --owner-url-file -", []string{"cannot both"}},
 
-		{"unknown tenant", exitNotFound, "job enqueue kk --tenant nobody", []string{"unknown tenant", `"nobody"`}},
-		{"unknown tenant in a list", exitNotFound, "job list --tenant nobody", []string{"unknown tenant"}},
-		{"unknown database", exitNotFound, "job enqueue headgate.analyze --database nowhere", []string{"unknown database"}},
-		{"unknown database in a list", exitNotFound, "tenant list --database dbs", []string{"unknown database", "did you mean db?"}},
-		{"unknown job", exitNotFound, "job show 12345678", []string{"unknown job", "12345678"}},
-		{"no job", exitNotFound, "job show nonsense", []string{"unknown job", "nonsense"}},
-		{"unknown schedule", exitNotFound, "schedule pause nightly --tenant acme", []string{"unknown schedule", "nightly"}},
-		{"unknown schedule too", exitNotFound, "schedule resume nightly --tenant acme", []string{"unknown schedule", "nightly"}},
+		{"unknown tenant", cli.ExitNotFound, "job enqueue kk --tenant nobody", []string{"unknown tenant", `"nobody"`}},
+		{"unknown tenant in a list", cli.ExitNotFound, "job list --tenant nobody", []string{"unknown tenant"}},
+		{"unknown database", cli.ExitNotFound, "job enqueue headgate.analyze --database nowhere", []string{"unknown database"}},
+		{"unknown database in a list", cli.ExitNotFound, "tenant list --database dbs", []string{"unknown database", "did you mean db?"}},
+		{"unknown job", cli.ExitNotFound, "job show 12345678", []string{"unknown job", "12345678"}},
+		{"no job", cli.ExitNotFound, "job show nonsense", []string{"unknown job", "nonsense"}},
+		{"unknown schedule", cli.ExitNotFound, "schedule pause nightly --tenant acme", []string{"unknown schedule", "nightly"}},
+		{"unknown schedule too", cli.ExitNotFound, "schedule resume nightly --tenant acme", []string{"unknown schedule", "nightly"}},
 
-		{"suspended tenant", exitNotPermitted, "job enqueue kk --tenant sleepy", []string{"suspended", "sleepy"}},
+		{"suspended tenant", cli.ExitNotPermitted, "job enqueue kk --tenant sleepy", []string{"suspended", "sleepy"}},
 
-		{"tenant exists", exitConflict, "tenant add acme --database db", []string{`slug "acme" is taken already`}},
-		{"server exists", exitConflict, "server add testserver --host db.example.com", []string{"testserver", "exists"}},
+		{"tenant exists", cli.ExitConflict, "tenant add acme --database db", []string{`slug "acme" is taken already`}},
+		{"server exists", cli.ExitConflict, "server add testserver --host db.example.com", []string{"testserver", "exists"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -102,13 +104,13 @@ func TestExitCodes(t *testing.T) {
 		c.t = t
 		args := []string{"schedule", "create", "nightly-purge", "--tenant", "acme", "--kind", "headgate.purge", "--cron", "@daily", "--args", purge}
 		c.ok(args...)
-		c.fails(exitConflict, args, "nightly-purge", "exists")
+		c.fails(cli.ExitConflict, args, "nightly-purge", "exists")
 	})
 }
 
 func TestHelpListsTheExitCodes(t *testing.T) {
 	t.Parallel()
-	c := &cli{t: t}
+	c := &commandLine{t: t}
 	help := c.ok("--help")
 	for _, code := range []string{"0  ", "1  ", "2  ", "3  ", "4  ", "5  ", "6  ", "7  ", "124  ", "130  "} {
 		require.Regexp(t, `(?m)^  `+code, help)
@@ -130,15 +132,15 @@ func TestWhichCentralDatabase(t *testing.T) {
 	}
 	require.NoError(t, os.WriteFile(file, []byte(good+"\n"), 0o600))
 	const bad = "postgres://u:planted-S3cret@127.0.0.1:1/none"
-	none := &cli{t: t, secrets: append(env.secrets, "planted-S3cret")}
+	none := &commandLine{t: t, secrets: append(env.secrets, "planted-S3cret")}
 
-	none.fails(exitUsage, []string{"tenant", "list"}, "DATABASE_URL", "headgate dev")
+	none.fails(cli.ExitUsage, []string{"tenant", "list"}, "DATABASE_URL", "headgate dev")
 	none.with("DATABASE_URL", good).ok("tenant", "list")
 	none.with("DATABASE_URL_FILE", file).ok("tenant", "list")
 	none.with("DATABASE_URL", bad).ok("tenant", "list", "--database-url", good)
-	none.with("DATABASE_URL", good).fails(exitUnreachable, []string{"tenant", "list", "--database-url", bad}, "127.0.0.1:1", "connection refused")
-	none.with("DATABASE_URL", good).with("DATABASE_URL_FILE", file).fails(exitUsage, []string{"tenant", "list"}, "both", "DATABASE_URL_FILE")
-	none.with("DATABASE_URL_FILE", file+".gone").fails(exitUsage, []string{"tenant", "list"}, "DATABASE_URL_FILE", "no such file")
+	none.with("DATABASE_URL", good).fails(cli.ExitUnreachable, []string{"tenant", "list", "--database-url", bad}, "127.0.0.1:1", "connection refused")
+	none.with("DATABASE_URL", good).with("DATABASE_URL_FILE", file).fails(cli.ExitUsage, []string{"tenant", "list"}, "both", "DATABASE_URL_FILE")
+	none.with("DATABASE_URL_FILE", file+".gone").fails(cli.ExitUsage, []string{"tenant", "list"}, "DATABASE_URL_FILE", "no such file")
 }
 
 // What people put into DATABASE_URL by mistake, and what they hear of it: never
@@ -151,21 +153,21 @@ func TestUnusableCentralDatabase(t *testing.T) {
 		code      int
 		says      []string
 	}{
-		{"refused", "postgres://u:planted-S3cret@127.0.0.1:1/x", exitUnreachable, []string{"127.0.0.1:1", "connection refused", "DATABASE_URL"}},
-		{"bad port", "postgres://u:planted-S3cret@h:notaport/db", exitUsage, []string{"DATABASE_URL", "invalid port"}},
-		{"no URL", "planted-S3cret", exitUsage, []string{"DATABASE_URL", "postgres://"}},
-		{"another product's", "Server=h;Password=planted-S3cret", exitUsage, []string{"DATABASE_URL", "postgres://"}},
-		{"bad escape", "postgres://u:planted-S3cret%zz@h/db", exitUsage, []string{"DATABASE_URL"}},
-		{"slash in the password", "postgres://u:planted-S3cret/x@h/db", exitUsage, []string{"DATABASE_URL"}},
-		{"keywords", "host=h password=planted-S3cret port=no", exitUsage, []string{"DATABASE_URL", "invalid port"}},
-		{"wrong password", strings.Replace(env.URL, good.secrets[0], "planted-S3cret", 1), exitNotPermitted, []string{"refuses user", "password authentication failed"}},
-		{"no such database", strings.Replace(env.URL, env.Pool.Config().ConnConfig.Database, "hg_missing", 1), exitUnreachable, []string{`no database "hg_missing"`, "migrate up"}},
+		{"refused", "postgres://u:planted-S3cret@127.0.0.1:1/x", cli.ExitUnreachable, []string{"127.0.0.1:1", "connection refused", "DATABASE_URL"}},
+		{"bad port", "postgres://u:planted-S3cret@h:notaport/db", cli.ExitUsage, []string{"DATABASE_URL", "invalid port"}},
+		{"no URL", "planted-S3cret", cli.ExitUsage, []string{"DATABASE_URL", "postgres://"}},
+		{"another product's", "Server=h;Password=planted-S3cret", cli.ExitUsage, []string{"DATABASE_URL", "postgres://"}},
+		{"bad escape", "postgres://u:planted-S3cret%zz@h/db", cli.ExitUsage, []string{"DATABASE_URL"}},
+		{"slash in the password", "postgres://u:planted-S3cret/x@h/db", cli.ExitUsage, []string{"DATABASE_URL"}},
+		{"keywords", "host=h password=planted-S3cret port=no", cli.ExitUsage, []string{"DATABASE_URL", "invalid port"}},
+		{"wrong password", strings.Replace(env.URL, good.secrets[0], "planted-S3cret", 1), cli.ExitNotPermitted, []string{"refuses user", "password authentication failed"}},
+		{"no such database", strings.Replace(env.URL, env.Pool.Config().ConnConfig.Database, "hg_missing", 1), cli.ExitUnreachable, []string{`no database "hg_missing"`, "migrate up"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			c := &cli{t: t, environ: []string{"DATABASE_URL=" + test.url}, secrets: []string{"planted-S3cret", "planted", good.secrets[0]}}
+			c := &commandLine{t: t, environ: []string{"DATABASE_URL=" + test.url}, secrets: []string{"planted-S3cret", "planted", good.secrets[0]}}
 			c.fails(test.code, []string{"tenant", "list"}, test.says...)
-			if test.code != exitUnreachable || test.name == "refused" {
+			if test.code != cli.ExitUnreachable || test.name == "refused" {
 				c.fails(test.code, []string{"migrate", "up"}, test.says...)
 			}
 		})
@@ -177,7 +179,7 @@ func TestCentralDatabaseFromPGVariables(t *testing.T) {
 	t.Parallel()
 	c, env := setup(t)
 	cfg := env.Pool.Config().ConnConfig
-	c.environ = []string{"PATH=" + os.Getenv("PATH"), "PGHOST=" + cfg.Host, "PGPORT=" + plain(int(cfg.Port)), "PGUSER=" + cfg.User, "PGPASSWORD=" + cfg.Password, "PGDATABASE=" + cfg.Database}
+	c.environ = []string{"PATH=" + os.Getenv("PATH"), "PGHOST=" + cfg.Host, "PGPORT=" + cli.Plain(int(cfg.Port)), "PGUSER=" + cfg.User, "PGPASSWORD=" + cfg.Password, "PGDATABASE=" + cfg.Database}
 	cmd, out := c.process("tenant", "list", "-o", "json")
 	require.NoError(t, cmd.Run(), out.String())
 	require.Equal(t, "[]\n", out.String())
@@ -188,8 +190,8 @@ func TestKey(t *testing.T) {
 	c, _ := setup(t)
 	for _, command := range []string{"serve", "worker"} {
 		none := c.with("HEADGATE_KEY", "")
-		none.fails(exitUsage, []string{command}, "no key", "openssl rand", "HEADGATE_KEY_FILE")
-		c.with("HEADGATE_KEY", "k1:planted-S3cret").fails(exitUsage, []string{command}, "HEADGATE_KEY", "k1")
+		none.fails(cli.ExitUsage, []string{command}, "no key", "openssl rand", "HEADGATE_KEY_FILE")
+		c.with("HEADGATE_KEY", "k1:planted-S3cret").fails(cli.ExitUsage, []string{command}, "HEADGATE_KEY", "k1")
 	}
 }
 
@@ -230,20 +232,20 @@ func TestStdin(t *testing.T) {
 	enqueue := []string{"job", "enqueue", "app.greet", "--tenant", "acme", "--args", "-"}
 
 	r := c.runWith(context.Background(), strings.NewReader(`{"name": "Ada"}`), enqueue...)
-	require.Equal(t, exitOK, r.code, r.err)
+	require.Equal(t, cli.ExitOK, r.code, r.err)
 	require.Contains(t, r.err, "note: \"app.greet\" is no built-in kind")
 
 	silent := endless(t)
 	ctx, cancel := context.WithCancelCause(context.Background())
-	cancel(interrupted{os.Interrupt})
+	cancel(cli.InterruptedError{Signal: os.Interrupt})
 	r = c.runWith(ctx, silent, enqueue...)
-	require.Equal(t, exitInterrupted, r.code, r.err)
+	require.Equal(t, cli.ExitInterrupted, r.code, r.err)
 	require.Equal(t, "headgate: interrupted (interrupt)\n", r.err)
 
 	ctx, stop := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer stop()
 	r = c.runWith(ctx, silent, enqueue...)
-	require.Equal(t, exitTimeout, r.code, r.err)
+	require.Equal(t, cli.ExitTimeout, r.code, r.err)
 }
 
 func TestSettingsFromTheEnvironment(t *testing.T) {
@@ -251,6 +253,6 @@ func TestSettingsFromTheEnvironment(t *testing.T) {
 	c, _ := setup(t)
 	require.Equal(t, "[]\n", c.with("HEADGATE_OUTPUT", "json").ok("tenant", "list"))
 	require.Empty(t, c.with("HEADGATE_OUTPUT", "json").ok("tenant", "list", "-o", "table"), "a flag wins")
-	c.with("HEADGATE_SLOTS", "many").fails(exitUsage, []string{"serve"}, "HEADGATE_SLOTS", "many")
-	c.with("HEADGATE_LOG_LEVEL", "loud").fails(exitUsage, []string{"serve"}, "loud")
+	c.with("HEADGATE_SLOTS", "many").fails(cli.ExitUsage, []string{"serve"}, "HEADGATE_SLOTS", "many")
+	c.with("HEADGATE_LOG_LEVEL", "loud").fails(cli.ExitUsage, []string{"serve"}, "loud")
 }

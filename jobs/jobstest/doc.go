@@ -18,5 +18,6 @@
 // starts (package localpg) and that ends with it. Databases are dropped at the
 // end of a test; with KEEP_DB=1 those of a failed test stay.
 //
-// Everything here fails the test through t; nothing returns an error.
+// Everything here fails the test through t; nothing returns an error. Databases are made
+// and dropped by package testbed, which programs can use too.
 package jobstest

@@ -2,36 +2,40 @@ package jobstest
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/jobstest/testbed"
 	"github.com/headgate/headgate/orchestrator"
+	"github.com/headgate/headgate/orchestrator/admission"
 	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/orchestrator/explain"
+	"github.com/headgate/headgate/orchestrator/schedule"
 	"github.com/headgate/headgate/worker"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
 // Env is one test's own Headgate.
 type Env struct {
-	URL     string        // of the central database; holds a password
-	Pool    *pgxpool.Pool // to it
-	Key     string        // what HEADGATE_KEY must be for another process to read the catalog
-	Catalog *catalog.Catalog
-	Client  *orchestrator.Client
-	Log     *slog.Logger
+	URL       string        // of the central database; holds a password
+	Pool      *pgxpool.Pool // to it
+	Key       string        // what HEADGATE_KEY must be for another process to read the catalog
+	Catalog   *catalog.Catalog
+	Client    *orchestrator.Client
+	Schedules *schedule.Store
+	Admission *admission.Control
+	Explain   *explain.Explainer
+	Log       *slog.Logger
 
-	t         testing.TB
-	databases map[string]*Database
-	servers   map[string]bool // in the catalog
-	pollOnly  bool            // nothing can be heard through the central pool
+	t        testing.TB
+	bed      *testbed.Bed
+	central  *Postgres // where the central database is
+	pollOnly bool      // nothing can be heard through the central pool
 }
 
 // New makes a fresh central database and what stands around it. All of it is
@@ -44,27 +48,59 @@ func New(t testing.TB) *Env {
 // NewOn is New with the central database on a server of the test's own.
 func NewOn(t testing.TB, central *Postgres) *Env {
 	t.Helper()
-	e := &Env{URL: central.central(t), Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)), t: t,
-		databases: map[string]*Database{}, servers: map[string]bool{}}
+	return open(t, central, testbed.Config{Prefix: "hg_" + random(6), KeyName: "test"})
+}
+
+// open opens a bed and what stands around it.
+func open(t testing.TB, central *Postgres, cfg testbed.Config) *Env {
+	t.Helper()
 	ctx, cancel := deadline()
 	defer cancel()
-	var err error
-	if e.Pool, err = central.centralPool(ctx, e.URL); err != nil {
-		t.Fatalf("opening a pool: %v", err)
+	cfg.Server = central.bed(t)
+	cfg.Pool = func(ctx context.Context, dbname string) (*pgxpool.Pool, error) {
+		return central.centralPool(ctx, central.URL(dbname))
 	}
-	t.Cleanup(e.Pool.Close)
-	e.pollOnly = central.Bouncer != nil
-	key := catalog.NewKey("test")
-	ring, err := catalog.NewKeyRing(key)
+	bed, err := testbed.Open(ctx, cfg)
 	if err != nil {
+		t.Fatalf("making a central database: %v", err)
+	}
+	e := &Env{
+		URL: central.URL(bed.DBName), Pool: bed.Pool, Key: bed.Key.Reveal(), Catalog: bed.Catalog,
+		Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)), t: t, bed: bed, central: central, pollOnly: central.Bouncer != nil,
+	}
+	atEnd(t, bed.Close, bed)
+	if !cfg.Adopt {
+		if err := bed.Enter(ctx, testServer(t).bed(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if e.Admission, err = admission.New(admission.Config{Pool: e.Pool, Catalog: e.Catalog}); err != nil {
 		t.Fatal(err)
 	}
-	e.Key, e.Catalog = key.Reveal(), catalog.New(e.Pool, ring)
+	if e.Explain, err = explain.New(explain.Config{Pool: e.Pool, Catalog: e.Catalog}); err != nil {
+		t.Fatal(err)
+	}
+	if e.Schedules, err = schedule.New(schedule.Config{Pool: e.Pool, Catalog: e.Catalog, Logger: e.Log}); err != nil {
+		t.Fatal(err)
+	}
 	if e.Client, err = orchestrator.New(orchestrator.Config{Pool: e.Pool, Catalog: e.Catalog, Logger: e.Log}); err != nil {
 		t.Fatal(err)
 	}
-	e.server(ctx, testServer(t))
 	return e
+}
+
+// atEnd drops something of a bed when the test ends, unless it is to be kept.
+func atEnd(t testing.TB, drop func(context.Context) error, bed *testbed.Bed) {
+	t.Cleanup(func() {
+		ctx, cancel := deadline()
+		defer cancel()
+		if keep(t) {
+			bed.Keep()
+		}
+		if err := drop(ctx); err != nil {
+			t.Errorf("dropping what the test had: %v", err)
+		}
+	})
 }
 
 // Central makes a fresh central database, migrated and empty, and returns its
@@ -77,21 +113,8 @@ func Central(t testing.TB) string {
 func (p *Postgres) central(t testing.TB) string {
 	t.Helper()
 	name := "hg_" + random(6)
-	p.clone(t, p.centralTemplate(t), name)
+	p.make(t, name, func(ctx context.Context, s *testbed.Server) error { return s.Central(ctx, name) })
 	return p.URL(name)
-}
-
-// server enters a server in the catalog if it is not there yet.
-func (e *Env) server(ctx context.Context, p *Postgres) {
-	e.t.Helper()
-	if e.servers[p.Name] {
-		return
-	}
-	host, _, transport := p.address(e.t)
-	if _, err := e.Catalog.AddServer(ctx, catalog.ServerParams{Name: p.Name, Hosts: []string{host}, Transport: transport, Pooler: p.pooler()}); err != nil {
-		e.t.Fatal(err)
-	}
-	e.servers[p.Name] = true
 }
 
 func (e *Env) pool(connString string) *pgxpool.Pool {
@@ -133,66 +156,16 @@ func (e *Env) Database(name string, opts DatabaseOpts) *Database {
 	if on == nil {
 		on = testServer(e.t)
 	}
-	dbname := "hg_" + random(4)
-	host, port, transport := on.address(e.t)
-	sslmode := ""
-	if transport != address.TLS {
-		sslmode = "disable"
-	}
-	login := func(role string) address.Address {
-		return address.Address{
-			Host: host, Port: port, Database: dbname, User: dbname + "_" + role,
-			Password: address.NewSecret("planted-" + role + "-" + random(8)), SSLMode: sslmode,
-		}
-	}
-	db := &Database{ID: uuid.NewString(), Name: name, Owner: login("owner"), Job: login("job")}
-	e.t.Cleanup(func() { // registered first, so run after the database is gone
-		if !keep(e.t) {
-			on.admin(e.t, "postgres", "DROP ROLE IF EXISTS "+db.Owner.User, "DROP ROLE IF EXISTS "+db.Job.User)
-		}
-	})
-	on.clone(e.t, on.tenantTemplate(e.t, opts.Schema, opts.Encoding), dbname)
-	on.admin(e.t, dbname,
-		fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD '%s'`, db.Owner.User, db.Owner.Password.Reveal()),
-		fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD '%s' IN ROLE headgate_job`, db.Job.User, db.Job.Password.Reveal()),
-		fmt.Sprintf(`GRANT ALL ON DATABASE %s TO %s`, dbname, db.Owner.User),
-		fmt.Sprintf(`REASSIGN OWNED BY %s TO %s`, templateOwner, db.Owner.User),
-		fmt.Sprintf(`UPDATE headgate.identity SET database_id = '%s'`, db.ID),
-	)
-	db.Pool = e.pool(on.URL(dbname))
 	ctx, cancel := deadline()
 	defer cancel()
-	kind := opts.Kind
-	if kind == "" {
-		kind = "shared"
-	}
-	e.server(ctx, on)
-	_, err := e.Catalog.AddDatabase(ctx, catalog.DatabaseParams{
-		ID: db.ID, Name: name, Server: on.Name, DBName: dbname, Kind: kind, Job: db.Job, Owner: db.Owner,
+	made, err := e.bed.Database(ctx, testbed.DatabaseOpts{
+		Name: name, DBName: "hg_" + random(4), Kind: opts.Kind, Schema: opts.Schema, Encoding: opts.Encoding, Server: on.bed(e.t),
 	})
 	if err != nil {
-		e.t.Fatalf("adding database %s to the catalog: %v", name, err)
+		e.t.Fatal(err)
 	}
-	if on.Bouncer != nil {
-		e.direct(ctx, on, db)
-	}
-	e.databases[name] = db
-	return db
-}
-
-// direct gives the logins of a database behind a pooler their direct addresses.
-func (e *Env) direct(ctx context.Context, on *Postgres, db *Database) {
-	e.t.Helper()
-	u, err := url.Parse(on.URL("postgres"))
-	if err != nil {
-		e.t.Fatal("the server's address is not a URL")
-	}
-	for login, a := range map[jobs.Login]address.Address{jobs.LoginJob: db.Job, jobs.LoginOwner: db.Owner} {
-		a.Port = tcpPort(u)
-		if err := e.Catalog.SetDirect(ctx, db.Name, login, a); err != nil {
-			e.t.Fatal(err)
-		}
-	}
+	atEnd(e.t, made.Drop, e.bed)
+	return &Database{ID: made.ID, Name: name, Owner: made.Owner, Job: made.Job, Pool: e.pool(on.URL(made.DBName))}
 }
 
 // Tenant places a new tenant in a database of the test.
@@ -255,7 +228,7 @@ func (e *Env) Run(tenant string, args jobs.Args) jobs.Outcome {
 	return e.Wait(result.UID)
 }
 
-// Wait waits up to 30 seconds until a job has ended for good and returns its
+// Wait waits up to two minutes until a job has ended for good and returns its
 // last outcome.
 func (e *Env) Wait(uid string) jobs.Outcome {
 	e.t.Helper()
@@ -264,11 +237,11 @@ func (e *Env) Wait(uid string) jobs.Outcome {
 	})
 }
 
-// WaitFor waits up to 30 seconds for an outcome of a job that fits, and returns
+// WaitFor waits up to two minutes for an outcome of a job that fits, and returns
 // the first.
 func (e *Env) WaitFor(uid string, fits func(jobs.Outcome) bool) jobs.Outcome {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -281,7 +254,7 @@ func (e *Env) WaitFor(uid string, fits func(jobs.Outcome) bool) jobs.Outcome {
 		}
 		select {
 		case <-ctx.Done():
-			e.t.Fatalf("job %s has no such outcome after 30 seconds: %v (%+v)", uid, err, attempts)
+			e.t.Fatalf("job %s has no such outcome after two minutes: %v (%+v)", uid, err, attempts)
 		case <-tick.C:
 		}
 	}

@@ -305,14 +305,6 @@ func tcpPort(u *url.URL) int {
 	return 5432
 }
 
-// pooler says how the catalog describes the way to a server.
-func (p *Postgres) pooler() address.Pooler {
-	if p.Bouncer != nil {
-		return p.Bouncer.Mode
-	}
-	return address.NoPooler
-}
-
 // centralPool opens the pool that a test's Headgate works with.
 func (p *Postgres) centralPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	if p.Bouncer != nil {

@@ -1,11 +1,10 @@
 package jobstest
 
 import (
-	"net/url"
-	"strconv"
+	"context"
 	"testing"
 
-	"github.com/headgate/headgate/worker/tenantdb/address"
+	"github.com/headgate/headgate/jobs/jobstest/testbed"
 )
 
 // Server is the name under which the catalog knows the test server.
@@ -47,27 +46,46 @@ func direct(t testing.TB) *Postgres {
 	return &Postgres{Name: Server, URL: func(dbname string) string { return ServerURL(t, dbname) }}
 }
 
-// address reads where workers reach the server from its URL.
-func (p *Postgres) address(t testing.TB) (host string, port int, transport address.Transport) {
+// bed is the server as package testbed has it.
+func (p *Postgres) bed(t testing.TB) *testbed.Server {
 	t.Helper()
-	if p.Bouncer != nil {
-		return "127.0.0.1", p.Bouncer.Port, address.PlainLoopback
-	}
-	if p.Via != 0 {
-		return "127.0.0.1", p.Via, address.PlainLoopback
-	}
-	u, err := url.Parse(p.URL("postgres"))
+	s, err := testbed.At(p.Name, p.URL("postgres"))
 	if err != nil {
-		t.Fatalf("the address of server %s is not a URL", p.Name)
+		t.Fatal(err)
 	}
-	host, port, transport = u.Hostname(), 5432, address.PlainLoopback
-	if dir := u.Query().Get("host"); dir != "" {
-		host, transport = dir, address.Socket
+	s.KeepTemplates, s.Via = true, p.Via
+	if p.Bouncer != nil {
+		s.Via, s.Pooler = p.Bouncer.Port, p.Bouncer.Mode
 	}
-	for _, text := range []string{u.Port(), u.Query().Get("port")} {
-		if n, err := strconv.Atoi(text); err == nil {
-			port = n
+	return s
+}
+
+// EmptyDatabase makes an empty database that is dropped when the test ends, and
+// returns its name; see [ServerURL].
+func EmptyDatabase(t testing.TB) string {
+	t.Helper()
+	name := "hg_" + random(6)
+	testServer(t).make(t, name, func(ctx context.Context, s *testbed.Server) error { return s.Create(ctx, name, "template0") })
+	return name
+}
+
+// make makes a database and drops it when the test ends.
+func (p *Postgres) make(t testing.TB, name string, how func(context.Context, *testbed.Server) error) {
+	t.Helper()
+	ctx, cancel := deadline()
+	defer cancel()
+	s := p.bed(t)
+	t.Cleanup(func() {
+		ctx, cancel := deadline()
+		defer cancel()
+		if keep(t) {
+			return
 		}
+		if err := s.Drop(ctx, name); err != nil {
+			t.Errorf("%v", err)
+		}
+	})
+	if err := how(ctx, s); err != nil {
+		t.Fatal(err)
 	}
-	return host, port, transport
 }

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 
 	"github.com/headgate/headgate/orchestrator/localpg"
@@ -84,33 +83,9 @@ func ServerURL(t testing.TB, dbname string) string {
 	return own.server.URL(dbname)
 }
 
-// connect opens a superuser's connection that the caller closes.
-func (p *Postgres) connect(ctx context.Context, t testing.TB, dbname string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(ctx, p.URL(dbname))
-	if err != nil {
-		t.Fatalf("connecting to the test server: %v", err)
-	}
-	return conn
-}
-
-// admin runs statements on a connection of its own to dbname.
-func (p *Postgres) admin(t testing.TB, dbname string, statements ...string) {
-	t.Helper()
-	ctx, cancel := deadline()
-	defer cancel()
-	conn := p.connect(ctx, t, dbname)
-	defer func() { _ = conn.Close(ctx) }()
-	for _, sql := range statements {
-		if _, err := conn.Exec(ctx, sql); err != nil {
-			t.Fatalf("preparing a test database: %v\n%s", err, sql)
-		}
-	}
-}
-
 // deadline bounds what the kit itself does; a test's own waits are its own.
 func deadline() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), 60*time.Second)
+	return context.WithTimeout(context.Background(), 2*time.Minute)
 }
 
 // random returns n bytes as hex.

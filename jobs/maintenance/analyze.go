@@ -26,6 +26,9 @@ func (Analyze) KindOpts() jobs.KindOpts {
 	return jobs.KindOpts{Queue: jobs.BulkQueue, Scope: jobs.ScopeDatabase, Login: jobs.LoginOwner, Idempotence: jobs.Idempotent, Timeout: 30 * time.Minute, MaxAttempts: 3}
 }
 
+// Check says which of the tables has a name that none can have.
+func (a Analyze) Check() error { return checkTables(a.Tables) }
+
 // RunAnalyze is the handler of [Analyze], a [jobs.ConnHandler].
 //
 // A table that is skipped, for lack of rights or for another reason, is an error
@@ -56,6 +59,9 @@ func (Vacuum) Kind() string { return "headgate.vacuum" }
 func (Vacuum) KindOpts() jobs.KindOpts {
 	return jobs.KindOpts{Queue: jobs.BulkQueue, Scope: jobs.ScopeDatabase, Login: jobs.LoginOwner, Idempotence: jobs.Idempotent, Timeout: 4 * time.Hour, MaxAttempts: 3}
 }
+
+// Check says which of the tables has a name that none can have.
+func (v Vacuum) Check() error { return checkTables(v.Tables) }
 
 // RunVacuum is the handler of [Vacuum], a [jobs.ConnHandler]. It behaves as
 // [RunAnalyze] does, and cannot run inside a transaction.

@@ -50,6 +50,13 @@ func (Purge) Kind() string { return "headgate.purge" }
 // KindOpts makes it a job of queue bulk.
 func (Purge) KindOpts() jobs.KindOpts { return jobs.KindOpts{Queue: jobs.BulkQueue} }
 
+// Check says which field no attempt could work with. Whether the table is there it does
+// not know.
+func (p Purge) Check() error {
+	_, err := p.plan()
+	return err
+}
+
 // plan is a checked Purge.
 type plan struct {
 	table, column  pgx.Identifier
@@ -64,10 +71,10 @@ var agePattern = regexp.MustCompile(`^([0-9]{1,5})([hd])$`)
 func (p Purge) plan() (*plan, error) {
 	table, err := tableName(p.Table)
 	if err != nil {
-		return nil, fmt.Errorf("purge: %w", err)
+		return nil, err
 	}
 	if !namePattern.MatchString(p.Column) {
-		return nil, fmt.Errorf("purge: column %.80q: want 1 to 63 letters, digits, _ and $, not beginning with a digit and without quotes", p.Column)
+		return nil, jobs.AsInputError("column", fmt.Errorf("column %.80q: want 1 to 63 letters, digits, _ and $, not beginning with a digit and without quotes", p.Column))
 	}
 	hours, err := ageHours(p.OlderThan)
 	if err != nil {
@@ -78,10 +85,10 @@ func (p Purge) plan() (*plan, error) {
 		batch: cmp.Or(p.Batch, DefaultBatch), maxRows: cmp.Or(p.MaxRows, DefaultMaxRows),
 	}
 	if checked.batch < 1 || checked.batch > MaxBatch {
-		return nil, fmt.Errorf("purge: batch is %d, want 1 to %d, or 0 for %d", p.Batch, MaxBatch, DefaultBatch)
+		return nil, jobs.AsInputError("batch", fmt.Errorf("batch is %d, want 1 to %d, or 0 for %d", p.Batch, MaxBatch, DefaultBatch))
 	}
 	if checked.maxRows < 1 || checked.maxRows > MaxMaxRows {
-		return nil, fmt.Errorf("purge: max_rows is %d, want 1 to %d, or 0 for %d", p.MaxRows, MaxMaxRows, DefaultMaxRows)
+		return nil, jobs.AsInputError("max_rows", fmt.Errorf("max_rows is %d, want 1 to %d, or 0 for %d", p.MaxRows, MaxMaxRows, DefaultMaxRows))
 	}
 	return checked, nil
 }
@@ -90,17 +97,17 @@ func (p Purge) plan() (*plan, error) {
 func ageHours(text string) (int, error) {
 	found := agePattern.FindStringSubmatch(text)
 	if found == nil {
-		return 0, fmt.Errorf(`purge: older_than %.40q: write a whole number with its unit, hours or days: "36h" or "90d"`, text)
+		return 0, jobs.AsInputError("older_than", fmt.Errorf(`older_than %.40q: write a whole number with its unit, hours or days: "36h" or "90d"`, text))
 	}
 	hours, err := strconv.Atoi(found[1])
 	if err != nil {
-		return 0, fmt.Errorf("purge: older_than: %w", err)
+		return 0, jobs.AsInputError("older_than", fmt.Errorf("older_than: %w", err))
 	}
 	if found[2] == "d" {
 		hours *= 24
 	}
 	if hours == 0 {
-		return 0, errors.New(`purge: older_than must be at least "1h"`)
+		return 0, jobs.AsInputError("older_than", errors.New(`older_than must be at least "1h"`))
 	}
 	return hours, nil
 }

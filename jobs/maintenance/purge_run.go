@@ -28,7 +28,7 @@ import (
 func RunPurge(ctx context.Context, tx pgx.Tx, job *jobs.Job[Purge]) error {
 	plan, err := job.Args.plan()
 	if err != nil {
-		return jobs.Cancel(err)
+		return jobs.Cancel(fmt.Errorf("purge: %w", err))
 	}
 	if err := plan.checkColumn(ctx, tx); err != nil {
 		return err

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 	"time"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/internal/sqltext"
 )
 
 // MaxQueryBytes is the longest query that a report takes.
@@ -40,17 +42,44 @@ func (Args) KindOpts() jobs.KindOpts {
 
 var namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,63}$`)
 
-// check refuses arguments that no attempt can serve.
-func (a Args) check() error {
+// Check says which field no attempt could work with. It needs no database, so it does
+// not know whether the query is right.
+func (a Args) Check() error {
 	switch {
 	case strings.TrimSpace(a.Query) == "":
-		return errors.New("report: the query is empty: write one SELECT")
+		return jobs.AsInputError("query", errors.New("query is empty: write one SELECT"))
 	case len(a.Query) > MaxQueryBytes:
-		return fmt.Errorf("report: the query is %d bytes long, at most %d are allowed: put it into a view and select from that", len(a.Query), MaxQueryBytes)
+		return jobs.AsInputError("query", fmt.Errorf("query is %d bytes long, at most %d are allowed: put it into a view and select from that", len(a.Query), MaxQueryBytes))
 	case !namePattern.MatchString(a.Name):
-		return fmt.Errorf("report: the name %.80q is not usable: write 1 to 64 of a-z, 0-9 and -, not beginning with -", a.Name)
+		return jobs.AsInputError("name", fmt.Errorf("name %.80q: write 1 to 64 of a-z, 0-9 and -, not beginning with -", a.Name))
+	}
+	if begins := notRows(a.Query); begins != "" {
+		return jobs.AsInputError("query", fmt.Errorf("query begins with %s: a report is one SELECT (or WITH, VALUES, TABLE), which changes nothing", begins))
+	}
+	texts, err := a.Args.texts()
+	if err != nil {
+		return err
+	}
+	for i := range texts {
+		if !strings.Contains(a.Query, fmt.Sprintf("$%d", i+1)) {
+			return jobs.AsInputError("args", fmt.Errorf("args[%d]: the query has no $%d: use the value, or remove it", i, i+1))
+		}
 	}
 	return nil
+}
+
+// notRows returns the first word of a text that cannot be a query, "" if it may be one.
+func notRows(query string) string {
+	words := sqltext.Scanner{Rest: query}
+	switch word := words.Word(); {
+	case word == "select", word == "with", word == "values", word == "table":
+		return ""
+	case word != "":
+		return fmt.Sprintf("%.60s", strings.ToUpper(word))
+	case words.At == "":
+		return "no command"
+	}
+	return fmt.Sprintf("%.1q", words.At)
 }
 
 // Scalars are JSON scalars: texts, numbers, true, false, null. Read from JSON,
@@ -63,8 +92,11 @@ func (s *Scalars) UnmarshalJSON(data []byte) error {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.UseNumber()
 	values := []any(nil)
-	if err := decoder.Decode(&values); err != nil {
-		return fmt.Errorf("report: args: %w", err)
+	if decoder.Decode(&values) != nil {
+		return jobs.AsInputError("args", errors.New("args: want a list of values, one for each parameter"))
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return jobs.AsInputError("args", errors.New("report: args: there is more behind the list"))
 	}
 	if _, err := Scalars(values).texts(); err != nil {
 		return err
@@ -80,16 +112,16 @@ func (s Scalars) texts() ([][]byte, error) {
 	for i, value := range s {
 		written, err := json.Marshal(value)
 		if err != nil {
-			return nil, fmt.Errorf("report: args[%d]: %w", i, err)
+			return nil, jobs.AsInputError("args", fmt.Errorf("args[%d]: %w", i, err))
 		}
 		switch written[0] {
 		case 'n':
 		case '{', '[':
-			return nil, fmt.Errorf("report: args[%d]: want a text, a number, true, false or null; write other things as text and cast them in the query, as in $%d::jsonb", i, i+1)
+			return nil, jobs.AsInputError("args", fmt.Errorf("args[%d]: want a text, a number, true, false or null; write other things as text and cast them in the query, as in $%d::jsonb", i, i+1))
 		case '"':
 			text := ""
 			if err := json.Unmarshal(written, &text); err != nil {
-				return nil, fmt.Errorf("report: args[%d]: %w", i, err)
+				return nil, jobs.AsInputError("args", fmt.Errorf("args[%d]: %w", i, err))
 			}
 			texts[i] = []byte(text)
 		default:

@@ -19,7 +19,7 @@ import (
 // No attribute files are written. The caller closes the bucket.
 func OpenFolder(dir string) (*blob.Bucket, error) {
 	if dir == "" {
-		return nil, errors.New("report: no folder given")
+		return nil, jobs.AsInputError("folder", errors.New("report: no folder given"))
 	}
 	bucket, err := fileblob.OpenBucket(dir, &fileblob.Options{
 		CreateDir:   true,

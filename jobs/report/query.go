@@ -3,16 +3,15 @@ package report
 import (
 	"bufio"
 	"context"
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/internal/sqltext"
 )
 
 // query is a prepared query and the values of its parameters.
@@ -27,7 +26,7 @@ type query struct {
 func prepare(ctx context.Context, conn *pgconn.PgConn, args Args) (*query, error) {
 	values, err := args.Args.texts()
 	if err != nil {
-		return nil, jobs.Cancel(err)
+		return nil, jobs.Cancel(fmt.Errorf("report: %w", err))
 	}
 	statement, err := conn.Prepare(ctx, "", args.Query, nil)
 	if err != nil {
@@ -56,28 +55,29 @@ func (q *query) stream(ctx context.Context, out io.Writer) (rows int64, err erro
 			abandon() // or Close would read what is left, however long that takes
 		}
 		if tag, closeErr := reader.Close(); err == nil {
-			err = checkEnd(tag, closeErr)
+			err = checkEnd(tag, q.values, closeErr)
 		}
 	}()
 
-	lines, record := csv.NewWriter(bufio.NewWriterSize(out, bufferBytes)), make([]string, len(q.statement.Fields))
+	lines, record, line := bufio.NewWriterSize(out, bufferBytes), make([]string, len(q.statement.Fields)), []byte(nil)
 	numbers := make([]bool, len(record))
 	for i, column := range q.statement.Fields {
 		record[i], numbers[i] = cell([]byte(column.Name), false), isNumber(column.DataTypeOID)
 	}
-	if err := lines.Write(record); err != nil {
+	line = AppendCSV(line[:0], record)
+	if _, err := lines.Write(line); err != nil {
 		return 0, &jobs.OutputError{Err: fmt.Errorf("report: writing the file: %w", err)}
 	}
 	for ; reader.NextRow(); rows++ {
 		for i, value := range reader.Values() {
 			record[i] = cell(value, numbers[i])
 		}
-		if err := lines.Write(record); err != nil {
+		line = AppendCSV(line[:0], record)
+		if _, err := lines.Write(line); err != nil {
 			return 0, &jobs.OutputError{Err: fmt.Errorf("report: writing the file: %w", err)}
 		}
 	}
-	lines.Flush()
-	if err := lines.Error(); err != nil {
+	if err := lines.Flush(); err != nil {
 		return 0, &jobs.OutputError{Err: fmt.Errorf("report: writing the file: %w", err)}
 	}
 	return rows, nil
@@ -86,26 +86,25 @@ func (q *query) stream(ctx context.Context, out io.Writer) (rows int64, err erro
 // checkEnd judges how the query ended. An error that comes of an attempt to
 // write ends the job: no further attempt could do better. EXPLAIN ANALYZE CREATE TABLE AS
 // is not refused by a read only transaction, so its tag is.
-func checkEnd(tag pgconn.CommandTag, err error) error {
+func checkEnd(tag pgconn.CommandTag, values [][]byte, err error) error {
 	var refused *pgconn.PgError
 	switch {
 	case errors.As(err, &refused) && refused.Code == "25006":
 		return jobs.Cancel(fmt.Errorf("report: the query tries to write, and a report only reads: %s", refused.Message))
 	case err != nil:
-		return fmt.Errorf("report: running the query: %w", err)
+		return fmt.Errorf("report: running the query: %w", sqltext.WithoutValues(err, values))
 	case !tag.Select():
 		return jobs.Cancel(fmt.Errorf("report: a report is one SELECT, not %s", tag))
 	}
 	return nil
 }
 
-// cell returns a value as it stands in the file. The apostrophe keeps a
-// spreadsheet from running text as a formula.
+// cell returns a value as it stands in the file.
 func cell(value []byte, number bool) string {
-	if !number && len(value) > 0 && strings.IndexByte("=+-@\t\r", value[0]) >= 0 {
-		return "'" + string(value)
+	if number {
+		return string(value)
 	}
-	return string(value)
+	return Guard(string(value))
 }
 
 // isNumber tells whether values of the type cannot be anything but numbers.

@@ -23,8 +23,8 @@ import (
 // is closed rather than the rest of the rows read.
 func New(bucket *blob.Bucket) jobs.TxHandler[Args] {
 	return func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Args]) error {
-		if err := job.Args.check(); err != nil {
-			return jobs.Cancel(err)
+		if err := job.Args.Check(); err != nil {
+			return jobs.Cancel(fmt.Errorf("report: %w", err))
 		}
 		if job.Tenant.Slug == "" {
 			return jobs.Cancel(errors.New("report: the job names no tenant: enqueue it for one"))

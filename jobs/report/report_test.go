@@ -72,27 +72,29 @@ func TestReportRefusesArguments(t *testing.T) {
 		args report.Args
 		want string
 	}{
-		{report.Args{Name: "orders"}, "the query is empty"},
-		{report.Args{Name: "orders", Query: " \n\t"}, "the query is empty"},
-		{report.Args{Name: "orders", Query: "SELECT 1" + strings.Repeat(" ", report.MaxQueryBytes)}, "the query is 65544 bytes long, at most 65536"},
-		{report.Args{Query: "SELECT 1"}, `the name "" is not usable`},
-		{report.Args{Name: "../../etc", Query: "SELECT 1"}, "is not usable"},
-		{report.Args{Name: "Orders", Query: "SELECT 1"}, "is not usable"},
-		{report.Args{Name: "-x", Query: "SELECT 1"}, "is not usable"},
-		{report.Args{Name: strings.Repeat("x", 65), Query: "SELECT 1"}, "is not usable"},
-		{report.Args{Name: "orders", Query: "COMMIT"}, "returns no columns"},
-		{report.Args{Name: "orders", Query: "SET ROLE postgres"}, "returns no columns"},
-		{report.Args{Name: "orders", Query: "COPY pg_class TO STDOUT"}, "returns no columns"},
-		{report.Args{Name: "orders", Query: "-- nothing"}, "returns no columns"},
+		{report.Args{Name: "orders"}, "report: query is empty"},
+		{report.Args{Name: "orders", Query: " \n\t"}, "report: query is empty"},
+		{report.Args{Name: "orders", Query: "SELECT 1" + strings.Repeat(" ", report.MaxQueryBytes)}, "query is 65544 bytes long, at most 65536"},
+		{report.Args{Query: "SELECT 1"}, `name "": write 1 to 64`},
+		{report.Args{Name: "../../etc", Query: "SELECT 1"}, "write 1 to 64 of a-z"},
+		{report.Args{Name: "Orders", Query: "SELECT 1"}, "write 1 to 64 of a-z"},
+		{report.Args{Name: "-x", Query: "SELECT 1"}, "write 1 to 64 of a-z"},
+		{report.Args{Name: strings.Repeat("x", 65), Query: "SELECT 1"}, "write 1 to 64 of a-z"},
+		{report.Args{Name: "orders", Query: "COMMIT"}, "query begins with COMMIT: a report is one SELECT"},
+		{report.Args{Name: "orders", Query: "SET ROLE postgres"}, "query begins with SET"},
+		{report.Args{Name: "orders", Query: "COPY pg_class TO STDOUT"}, "query begins with COPY"},
+		{report.Args{Name: "orders", Query: "-- nothing"}, "query begins with no command"},
 		{report.Args{Name: "orders", Query: "SELECT $1 || $2", Args: report.Scalars{"a"}}, "the query has 2 parameters and args has 1 values"},
 		{report.Args{Name: "orders", Query: "SELECT $1", Args: report.Scalars{[]int{1}}}, "args[0]: want a text, a number"},
-		{report.Args{Name: "orders", Query: "CREATE TABLE t (a int)"}, "returns no columns"},
-		{report.Args{Name: "orders", Query: "CREATE TEMP SEQUENCE s"}, "returns no columns"},
+		{report.Args{Name: "orders", Query: "SELECT $1", Args: report.Scalars{1, 2}}, "args[1]: the query has no $2: use the value, or remove it"},
+		{report.Args{Name: "orders", Query: "'delete' FROM t"}, `query begins with "'"`},
+		{report.Args{Name: "orders", Query: "CREATE TABLE t (a int)"}, "query begins with CREATE"},
+		{report.Args{Name: "orders", Query: "CREATE TEMP SEQUENCE s"}, "query begins with CREATE"},
 		{report.Args{Name: "orders", Query: "SELECT nextval('numbers')"}, "the query tries to write, and a report only reads"},
 		{report.Args{Name: "orders", Query: "SELECT * FROM pg_class FOR UPDATE"}, "the query tries to write"},
-		{report.Args{Name: "orders", Query: "EXPLAIN ANALYZE CREATE TABLE t2 AS SELECT 1"}, "a report is one SELECT, not EXPLAIN"},
-		{report.Args{Name: "orders", Query: "SHOW search_path"}, "a report is one SELECT, not SHOW"},
-		{report.Args{Name: "orders", Query: "INSERT INTO t VALUES (1) RETURNING a"}, "the query tries to write"},
+		{report.Args{Name: "orders", Query: "/* so */ explain ANALYZE CREATE TABLE t2 AS SELECT 1"}, "query begins with EXPLAIN"},
+		{report.Args{Name: "orders", Query: "SHOW search_path"}, "query begins with SHOW"},
+		{report.Args{Name: "orders", Query: "INSERT INTO t VALUES (1) RETURNING a"}, "query begins with INSERT"},
 		{report.Args{Name: "orders", Query: "WITH gone AS (DELETE FROM t RETURNING a) SELECT * FROM gone"}, "the query tries to write"},
 	} {
 		_, err := b.run(t.Context(), t, c.args)
@@ -196,4 +198,26 @@ func TestArgsKeepTheirDigits(t *testing.T) {
 	require.Contains(t, string(stored), `[9007199254740993,0.10000000000000000001,"it's ü",null,true]`)
 	require.ErrorContains(t, json.Unmarshal([]byte(`{"args": [1, {"a": 2}]}`), &args), "args[1]: want a text")
 	require.Error(t, json.Unmarshal([]byte(`{"args": "x"}`), &args))
+}
+
+// A value that does not fit is not repeated in the error, which the history keeps.
+func TestAnErrorDoesNotRepeatAValue(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, query := range []string{"SELECT $1::int", "SELECT $1::date", "SELECT ($1::text)::int", "SELECT $1::jsonb"} {
+		_, err := b.run(t.Context(), t, report.Args{Name: "orders", Query: query, Args: report.Scalars{"PARAM s3cret"}})
+		var pgErr *pgconn.PgError
+		require.ErrorAs(t, err, &pgErr, query)
+		require.NotContains(t, err.Error(), "s3cret", query)
+		require.Contains(t, err.Error(), "invalid input syntax for type", query)
+	}
+}
+
+// What stands behind the list is an error also for who reads it by the type's own method.
+func TestScalarsAreReadToTheirEnd(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{`[1] x`, `[1]]`, `[1] [2]`} {
+		require.ErrorContains(t, new(report.Scalars).UnmarshalJSON([]byte(text)), "there is more behind the list", text)
+	}
+	require.NoError(t, new(report.Scalars).UnmarshalJSON([]byte(" [1, 2] ")))
 }

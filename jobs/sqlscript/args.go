@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"unicode/utf8"
 
@@ -47,20 +48,11 @@ func (Args) KindOpts() jobs.KindOpts { return jobs.KindOpts{MaxAttempts: 5} }
 
 // Check says, in one sentence with the numbers of the statement and the
 // parameter, what no attempt could run. It needs no database, so it does not know
-// whether the SQL is right.
+// whether the SQL is right. Whoever enqueues a script or gives it to a schedule is
+// told so at once ([jobs.WithCheck]).
 func (a Args) Check() error {
 	_, err := a.script()
-	return err
-}
-
-// MarshalJSON refuses what Check refuses, so that a script which can never run
-// is not even enqueued.
-func (a Args) MarshalJSON() ([]byte, error) {
-	if err := a.Check(); err != nil {
-		return nil, err
-	}
-	type plain Args
-	return json.Marshal(plain(a))
+	return jobs.AsInputError("statements", err)
 }
 
 // UnmarshalJSON reads either form. Unknown fields are an error, and numbers keep
@@ -131,6 +123,9 @@ func strict(data []byte, into any) error {
 	case err != nil:
 		return errors.New(strings.TrimPrefix(err.Error(), "json: "))
 	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("there is more behind the value")
+	}
 	return nil
 }
 
@@ -139,17 +134,17 @@ func (a Args) script() ([]statement, error) {
 	list := a.Statements
 	if a.SQL != "" || len(a.Params) > 0 {
 		if len(list) > 0 {
-			return nil, errors.New(`sqlscript: give either "statements", or "sql" with "params", not both`)
+			return nil, errors.New(`give either "statements", or "sql" with "params", not both`)
 		}
 		list = []Statement{{SQL: a.SQL, Params: a.Params}}
 	}
 	if len(list) < 1 || len(list) > MaxStatements {
-		return nil, fmt.Errorf("sqlscript: the job has %d statements: give 1 to %d", len(list), MaxStatements)
+		return nil, fmt.Errorf("the job has %d statements: give 1 to %d", len(list), MaxStatements)
 	}
 	script := make([]statement, len(list))
 	for i, s := range list {
 		var err error
-		if script[i], err = s.check(fmt.Sprintf("sqlscript: statement %d", i+1)); err != nil {
+		if script[i], err = s.check(fmt.Sprintf("statement %d", i+1)); err != nil {
 			return nil, err
 		}
 	}

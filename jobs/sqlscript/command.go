@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/headgate/headgate/jobs/internal/sqltext"
 )
 
 // allowed are the commands of a SQL job, by their first word. What is not here is
@@ -50,10 +52,10 @@ const (
 // judges by the first words; that nothing comes after the command is for Postgres
 // to see to.
 func refusal(sql string) string {
-	s := scanner{rest: sql}
-	first := s.word()
-	start := s.at
-	second, third := s.word(), s.word()
+	s := sqltext.Scanner{Rest: sql}
+	first := s.Word()
+	start := s.At
+	second, third := s.Word(), s.Word()
 	switch {
 	case first == "" && start == "":
 		return "it is empty: write one command"

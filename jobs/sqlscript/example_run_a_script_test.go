@@ -32,5 +32,5 @@ func Example_runAScript() {
 	// succeeded 60
 	// 1: INSERT 0 30
 	// 2: UPDATE 30
-	// sqlscript: statement 1: transaction control is not allowed in a SQL job: remove COMMIT; the job commits when all its statements have succeeded
+	// statement 1: transaction control is not allowed in a SQL job: remove COMMIT; the job commits when all its statements have succeeded
 }

@@ -1,9 +1,11 @@
 package sqlscript
 
+import "github.com/headgate/headgate/jobs/internal/sqltext"
+
 // Empty tells whether a text holds white space, comments and semicolons only.
 func Empty(sql string) bool {
-	s := scanner{rest: sql}
-	return s.word() == "" && s.at == ""
+	s := sqltext.Scanner{Rest: sql}
+	return s.Word() == "" && s.At == ""
 }
 
 // Refusal is refusal.

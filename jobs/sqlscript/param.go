@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -63,6 +64,9 @@ func (p *Param) UnmarshalJSON(data []byte) error {
 	decoder.UseNumber()
 	if err := decoder.Decode(&read.Value); err != nil {
 		return err
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("there is more behind the value")
 	}
 	*p = read
 	return nil

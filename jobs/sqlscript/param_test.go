@@ -132,7 +132,7 @@ func TestValuesThatPostgresRefuses(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for _, c := range []struct{ sql, params, want, code string }{
-		{"INSERT INTO effect VALUES ($1)", `["much"]`, `statement 2, parameter 1: ERROR: invalid input syntax for type integer: "much"`, "22P02"},
+		{"INSERT INTO effect VALUES ($1)", `["much"]`, `statement 2, parameter 1: ERROR: invalid input syntax for type integer: "…"`, "22P02"},
 		{"SELECT $1::text, $2::date", `["x", "2027-02-30"]`, "statement 2, parameter 2: ERROR: date/time field value out of range", "22008"},
 		{"SELECT $1::text, $2", `["x", {"type": "jsonb", "value": "\u0000"}]`, "statement 2, parameter 2: ERROR: unsupported Unicode escape sequence", "22P05"},
 		{"SELECT $1, $2", `["x", {"type": "numeric", "value": "1e9999"}]`, "", ""},
@@ -157,4 +157,29 @@ func TestValuesThatPostgresRefuses(t *testing.T) {
 	}
 	_, err := b.run(one("SELECT $1 + $2", sqlscript.Param{}, sqlscript.Param{}))
 	require.ErrorContains(t, err, "sqlscript: statement 1: ERROR: operator is not unique")
+}
+
+// A value that does not fit is not repeated in the error, which the history keeps.
+func TestAnErrorDoesNotRepeatAValue(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, sql := range []string{"SELECT $1::int", "SELECT $1::date", "SELECT ($1::text)::int", "SELECT $1::jsonb", "INSERT INTO effect VALUES ($1)"} {
+		_, err := b.run(sqlscript.Args{SQL: sql, Params: []sqlscript.Param{{Value: "PARAM s3cret"}}})
+		var pgErr *pgconn.PgError
+		require.ErrorAs(t, err, &pgErr, sql)
+		require.NotContains(t, err.Error(), "s3cret", sql)
+		require.Contains(t, err.Error(), "invalid input syntax for type", sql)
+	}
+}
+
+// What stands behind the first value is an error also for who reads JSON by the types'
+// own methods.
+func TestArgumentsAreReadToTheirEnd(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{`{"sql": "SELECT 1"} x`, `{"sql": "SELECT 1"}}`, `{"sql": "SELECT 1"} {}`} {
+		require.ErrorContains(t, new(sqlscript.Args).UnmarshalJSON([]byte(text)), "there is more behind the value", text)
+	}
+	for _, text := range []string{`1 x`, `"a"]`, `{"type": "text", "value": "a"} 1`} {
+		require.ErrorContains(t, new(sqlscript.Param).UnmarshalJSON([]byte(text)), "there is more behind the value", text)
+	}
 }

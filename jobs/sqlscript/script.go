@@ -12,6 +12,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/guard"
+	"github.com/headgate/headgate/jobs/internal/sqltext"
 )
 
 // watched are settings that a SQL job may not change besides those that every
@@ -35,7 +36,7 @@ var watched = []string{"app.org_id", "client_encoding"}
 func Run(ctx context.Context, tx pgx.Tx, job *jobs.Job[Args]) error {
 	script, err := job.Args.script()
 	if err != nil {
-		return jobs.Cancel(err)
+		return jobs.Cancel(fmt.Errorf("sqlscript: %w", err))
 	}
 	conn := tx.Conn().PgConn()
 	watch, err := guard.Watch(ctx, conn, watched...)
@@ -51,6 +52,8 @@ func Run(ctx context.Context, tx pgx.Tx, job *jobs.Job[Args]) error {
 		end, err := statement.run(ctx, conn)
 		if err == nil {
 			err = watch.Check(ctx)
+		} else {
+			err = sqltext.WithoutValues(err, statement.values)
 		}
 		if err != nil {
 			return failure(fmt.Sprintf("sqlscript: statement %d", i+1), err)

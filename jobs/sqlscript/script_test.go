@@ -12,6 +12,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/sqlscript"
+	"github.com/headgate/headgate/jobs/wire"
 )
 
 func TestAScript(t *testing.T) {
@@ -148,8 +149,8 @@ func TestForms(t *testing.T) {
 	}
 	both := read(t, `{"sql": "SELECT 1", "statements": [{"sql": "SELECT 2"}]}`)
 	require.ErrorContains(t, both.Check(), `give either "statements", or "sql" with "params", not both`)
-	_, err := json.Marshal(one("COMMIT"))
-	require.ErrorContains(t, err, "sqlscript: statement 1: transaction control is not allowed in a SQL job: remove COMMIT")
+	_, err := wire.EncodeArgs(one("COMMIT"))
+	require.ErrorContains(t, err, "args of kind headgate.sql: statement 1: transaction control is not allowed in a SQL job: remove COMMIT")
 }
 
 func TestWithoutATransaction(t *testing.T) {

@@ -120,9 +120,9 @@ func TestABadScriptIsNotEnqueued(t *testing.T) {
 	env.Database("acme", jobstest.DatabaseOpts{})
 	env.Tenant("acme", "acme")
 	_, err := env.Client.Enqueue(context.Background(), "acme", one("COMMIT"), nil)
-	require.ErrorContains(t, err, "sqlscript: statement 1: transaction control is not allowed in a SQL job: remove COMMIT")
+	require.ErrorContains(t, err, "args of kind headgate.sql: statement 1: transaction control is not allowed in a SQL job: remove COMMIT")
 	_, err = env.Client.Enqueue(context.Background(), "acme", one("SELECT $1", sqlscript.Param{Type: "int", Value: "x"}), nil)
-	require.ErrorContains(t, err, `sqlscript: statement 1, parameter 1: want a whole number`)
+	require.ErrorContains(t, err, `args of kind headgate.sql: statement 1, parameter 1: want a whole number`)
 	var queued int
 	require.NoError(t, env.Pool.QueryRow(context.Background(), `SELECT count(*) FROM river_job`).Scan(&queued))
 	require.Zero(t, queued)

@@ -32,6 +32,8 @@ func (s *Schedule) parseDescriptor() error {
 	}
 	lower := strings.ToLower(word)
 	switch _, known := descriptors[lower]; {
+	case lower == "@once":
+		return fmt.Errorf("cron expression %s: a schedule repeats: for one time ask for one job that runs then (headgate job enqueue --run-at)", quote(s.expr))
 	case lower == "@reboot":
 		return fmt.Errorf("cron expression %s: nothing reboots here: write one of %s", quote(s.expr), descriptorList)
 	case known && word == lower:

@@ -66,10 +66,29 @@ func (d Days) holds(day string) (DayRange, bool) {
 }
 
 // barred says why nothing fires at a time of the expression, "" if nothing
-// speaks against it, and the earliest time at which that reason may be over.
+// speaks against it, and the earliest time at which that reason may be over. What
+// counts is the time that the expression names, also where the clocks jump over it:
+// an instant is barred if every time is that it stands for.
 func (s *Schedule) barred(at time.Time) (why string, free time.Time) {
+	if len(s.exclude) == 0 && len(s.windows) == 0 {
+		return "", at
+	}
+	for i, wall := range s.Named(at) {
+		barred, until := s.barredWall(wall, at)
+		if barred == "" {
+			return "", at
+		}
+		if i == 0 || until.Before(free) {
+			why, free = barred, until
+		}
+	}
+	return why, free
+}
+
+// barredWall is barred for one of the wall times that an instant stands for.
+func (s *Schedule) barredWall(wall, at time.Time) (why string, free time.Time) {
 	if len(s.exclude) > 0 {
-		day := at.Format(time.DateOnly)
+		day := wall.Format(time.DateOnly)
 		for _, days := range s.exclude {
 			if r, ok := days.holds(day); ok {
 				last, _ := time.Parse(time.DateOnly, r.To) // NewDays has checked it
@@ -83,7 +102,7 @@ func (s *Schedule) barred(at time.Time) (why string, free time.Time) {
 		}
 	}
 	if len(s.windows) > 0 {
-		if !slices.ContainsFunc(s.windows, func(w Window) bool { return w.Holds(at) }) {
+		if !slices.ContainsFunc(s.windows, func(w Window) bool { return w.Holds(wall) }) {
 			return "outside its windows", s.nextOpening(at)
 		}
 	}

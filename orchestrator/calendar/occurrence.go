@@ -55,11 +55,28 @@ func (s *Schedule) note(before, at time.Time) string {
 		return wall.Format("15:04") + " comes twice on this day: this is the first"
 	case !first.Equal(last):
 		return wall.Format("15:04") + " comes twice on this day: this is the second"
-	case s.gap == GapSkip && !s.elapsed:
+	case s.elapsed && s.gap == GapSkip:
+		return s.vanished(before, at)
+	case s.gap == GapSkip:
 		for _, skip := range s.Skips(before, at) {
 			if skip.Reason == SkipDST {
 				return "before it: " + skip.Note
 			}
+		}
+	}
+	return ""
+}
+
+// vanished names times of a schedule that follows elapsed time and is for some hours only:
+// a jump of the clocks takes them away. One that goes on all day loses nothing.
+func (s *Schedule) vanished(before, at time.Time) string {
+	if s.allDay {
+		return ""
+	}
+	for start, _ := bounds(at); start.After(before); start, _ = bounds(start.Add(-time.Second).In(s.zone)) {
+		if gap, ok := s.gapAt(start); ok && gap.count > 0 {
+			return fmt.Sprintf("before it: %s to %s do not exist on %s (the clocks go from %s to %s), and do not fire",
+				gap.first.Format("15:04"), gap.last.Format("15:04"), gap.first.Format(time.DateOnly), gap.from.Format("15:04"), gap.to.Format("15:04"))
 		}
 	}
 	return ""
@@ -82,6 +99,23 @@ func (s *Schedule) gapAt(end time.Time) (jump, bool) {
 	}
 	j.first, j.last, j.count = s.named(j.from, j.to)
 	return j, true
+}
+
+// Named returns the wall times that an instant of the schedule stands for, as Times in
+// UTC: what clocks show then or, at the end of a jump of the clocks, those of the jump
+// that the expression names. There is at least one.
+func (s *Schedule) Named(at time.Time) []time.Time {
+	at = at.In(s.zone)
+	if start, _ := bounds(at); s.every == 0 && s.gap == GapNext && start.Equal(at) {
+		if gap, ok := s.gapAt(at); ok && gap.count > 0 {
+			walls := make([]time.Time, 0, gap.count+1)
+			for wall := gap.first; !wall.After(gap.to); wall = s.nextWall(wall) {
+				walls = append(walls, wall)
+			}
+			return walls
+		}
+	}
+	return []time.Time{showing(at)}
 }
 
 // named returns the first and last of the named wall times from one to before

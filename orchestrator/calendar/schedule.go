@@ -26,6 +26,7 @@ type Schedule struct {
 	anchor  time.Time          // of "@every"; zero means the Unix epoch
 	spec    *cron.SpecSchedule // evaluated on a naive wall clock: Location is UTC
 	elapsed bool               // minute or hour begins with *: follows elapsed time
+	allDay  bool               // no hour is left out
 	gap     Gap                // settled
 	repeat  Repeat             // settled
 

@@ -97,7 +97,19 @@ func TestWarnings(t *testing.T) {
 	require.Equal(t,
 		[]string{"fires on either: on day of month 1, and also on every weekday MON, in month 1; a day need not match both"},
 		parse(t, "0 0 1 1 MON", "UTC").Warnings())
-	require.Len(t, parse(t, "0 0 */2 * MON", "UTC").Warnings(), 1)
+	require.Len(t, parse(t, "0 0 */2 * MON", "UTC").Warnings(), 2)
+	for expr, want := range map[string]string{
+		"*/45 * * * *": "minute */45 fires at minutes 0 and 45 of each hour, not every 45 minutes: they are counted anew with each hour; @every 45m keeps the distance",
+		"0 */5 * * *":  "hour */5 fires at hours 0, 5, 10, 15 and 20 of each day, not every 5 hours: they are counted anew with each day; @every 5h keeps the distance",
+		"0 0 */15 * *": "day of month */15 fires on days 1, 16 and 31 of each month, not every 15 days: they are counted anew with each month",
+		"0 0 1 */5 *":  "month */5 fires in months 1, 6 and 11 of each year, not every 5 months: they are counted anew with each year",
+		"0 0 * * */2":  "weekday */2 fires on weekdays 0, 2, 4 and 6 of each week, not every 2 days: they are counted anew with each week",
+	} {
+		require.Equal(t, []string{want}, parse(t, expr, "UTC").Warnings(), expr)
+	}
+	for _, expr := range []string{"*/15 * * * *", "*/1 * * * *", "0 */12 * * *", "0 0 1 */3 *", "0-59/45 * * * *", "@every 45m"} {
+		require.Empty(t, parse(t, expr, "UTC").Warnings(), expr)
+	}
 	require.Len(t, parse(t, "0 0 1-31 * MON", "UTC").Warnings(), 1)
 	require.Empty(t, parse(t, "0 0 */1 * MON", "UTC").Warnings())
 	require.Empty(t, parse(t, "0 0 * * MON", "UTC").Warnings())
@@ -136,9 +148,17 @@ func TestParseRefuses(t *testing.T) {
 
 		{"0 3 * *", `has 4 fields, want 5`},
 		{"0 0 3 * * *", `has 6 fields, want 5`},
-		{"0 0 * * 7", `cron weekday "7": want 0-6 or SUN-SAT: Sunday is 0 or SUN`},
-		{"0 0 * * MONDAY", `cron weekday "MONDAY": want 0-6 or SUN-SAT: write MON`},
-		{"0 0 * * 5L", `cron weekday "5L": want 0-6 or SUN-SAT: L, W and # are not supported`},
+		{"0 0 * * 8", `cron weekday "8": want 0-7 or SUN-SAT`},
+		{"0 H(0-7) * * *", `cron hour "H(0-7)": want 0-23: H is Jenkins' own`},
+		{"H/15 * * * *", `cron minute "H/15": want 0-59: H is Jenkins' own`},
+		{"0~30 * * * *", `cron minute "0~30": want 0-59: ~ is not supported: choose a number`},
+		{"0 0 0 1 1 ? 2027", `has 7 fields, want 5: minute, hour, day of month, month, weekday (no seconds, no year)`},
+		{"0 0 0 1 1 ? *", `has 7 fields, want 5: minute, hour, day of month, month, weekday: leave the seconds and the year out, and for any value write *: write "0 0 1 1 *"`},
+		{"30 0 8 * * MON", `has 6 fields, want 5: minute, hour, day of month, month, weekday (no seconds, no year)`},
+		{"0 12 ? * 2-6 *", `leave the year out, and for any value write *; weekdays are 0-7 or SUN-SAT here, and Sunday is 0 or 7`},
+		{"0 0 * NOV-FEB *", `the range NOV-FEB runs backwards: write NOV-DEC,JAN-FEB`},
+		{"0 0 * * MONDAY", `cron weekday "MONDAY": want 0-7 or SUN-SAT: write MON`},
+		{"0 0 * * 5L", `cron weekday "5L": want 0-7 or SUN-SAT: L, W and # are not supported`},
 		{"0 0 * * MON#2", `L, W and # are not supported`},
 		{"0 0 * * FRIL", `L, W and # are not supported`},
 		{"0 0 L * *", `cron day of month "L": want 1-31: L, W and # are not supported`},
@@ -170,7 +190,7 @@ func TestParseRefuses(t *testing.T) {
 		{", * * * *", `empty item in the list`},
 		{"*,5 * * * *", `* already means every value`},
 		{"30-10 * * * *", `cron minute "30-10": the range 30-10 runs backwards: write 30-59,0-10`},
-		{"0 0 * * FRI-MON", `the range FRI-MON runs backwards: write 5-6,0-1`},
+		{"0 0 * * FRI-MON", `the range FRI-MON runs backwards: write FRI-SUN,MON`},
 		{"５ * * * *", `cron expression "\uff15 * * * *": the character '\uff15' is not allowed`},
 		{"0 3 * * *\n", `the character '\n' is not allowed`},
 		{"0\u00a03 * * *", `the character '\u00a0' is not allowed`},

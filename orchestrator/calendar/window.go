@@ -70,14 +70,24 @@ func (w Window) String() string { return w.text }
 
 // Holds tells whether a time lies in the window, by the clock of its location.
 func (w Window) Holds(t time.Time) bool {
-	_, ok := w.opened(t)
+	_, ok := w.opened(showing(t))
 	return ok
 }
 
 // Closes returns the end of the window that t lies in, by the clock of its
 // location; false if it lies in none.
 func (w Window) Closes(t time.Time) (time.Time, bool) {
-	midnight, ok := w.opened(t)
+	wall, ok := w.ClosesAt(showing(t))
+	if !ok {
+		return time.Time{}, false
+	}
+	end, _ := firstInstant(wall, t.Location())
+	return end, true
+}
+
+// ClosesAt is Closes for what a clock on the wall shows, a Time in UTC.
+func (w Window) ClosesAt(wall time.Time) (time.Time, bool) {
+	midnight, ok := w.opened(wall)
 	if !ok {
 		return time.Time{}, false
 	}
@@ -85,14 +95,12 @@ func (w Window) Closes(t time.Time) (time.Time, bool) {
 	if w.from > w.to {
 		to += 24 * 60
 	}
-	end, _ := firstInstant(midnight.Add(time.Duration(to)*time.Minute), t.Location())
-	return end, true
+	return midnight.Add(time.Duration(to) * time.Minute), true
 }
 
-// opened returns the wall midnight of the day on which the window that holds t
-// began.
-func (w Window) opened(t time.Time) (time.Time, bool) {
-	wall := showing(t)
+// opened returns the wall midnight of the day on which the window that holds a wall
+// time began.
+func (w Window) opened(wall time.Time) (time.Time, bool) {
 	midnight := wall.Truncate(24 * time.Hour)
 	minute, day := int(wall.Sub(midnight)/time.Minute), int(wall.Weekday())
 	switch {

@@ -97,6 +97,8 @@ func (s *Schedule) dayWords() string {
 	switch {
 	case len(days) == 31:
 		date = "every day"
+	case len(days) == 1 && len(months) > 1 && slices.ContainsFunc(months, func(m int) bool { return m == 2 && days[0] > 28 || days[0] > longest[m] }):
+		date = fmt.Sprintf("on day %d, where there is one,", days[0])
 	case len(days) == 1:
 		date = fmt.Sprintf("on day %d", days[0])
 	default:
@@ -112,6 +114,8 @@ func (s *Schedule) dayWords() string {
 		return named + " in " + in
 	case anyWeekday && in == "":
 		return date + " of every month"
+	case anyWeekday && len(months) == 1 && len(days) == 1 && months[0] == 2 && days[0] == 29:
+		return "in leap years on 29 February"
 	case anyWeekday && len(months) == 1 && len(days) == 1:
 		return fmt.Sprintf("every year on %d %s", days[0], in)
 	case anyWeekday:

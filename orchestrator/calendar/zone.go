@@ -51,6 +51,9 @@ func CheckZone(zone string) (*time.Location, error) {
 	case abbreviations[zone] != "":
 		return nil, fmt.Errorf("unknown IANA time zone %s: an abbreviation does not say which summer time rules apply (did you mean %q?)", quote(zone), abbreviations[zone])
 	case !zoneNames()[zone]:
+		if hint := zoneHint(zone); hint != "" {
+			return nil, fmt.Errorf("unknown IANA time zone %s: %s", quote(zone), hint)
+		}
 		if near := nearestZone(zone); near != "" {
 			return nil, fmt.Errorf("unknown IANA time zone %s (did you mean %q?)", quote(zone), near)
 		}
@@ -64,7 +67,8 @@ func CheckZone(zone string) (*time.Location, error) {
 }
 
 // nearestZone returns the name that differs least from what was written, in
-// letters of either case, or "" if none is near. The last part alone counts
+// letters of either case, or "" if none is near. Names of a fixed offset are near nothing:
+// one letter more is another offset. The last part alone counts
 // too: "kolkata" is near Asia/Kolkata.
 func nearestZone(written string) string {
 	if len(written) > 64 {
@@ -77,7 +81,7 @@ func nearestZone(written string) string {
 		lower := strings.ToLower(name)
 		distance := min(edits(written, lower), edits(written, lower[strings.LastIndex(lower, "/")+1:]))
 		nearer := distance < least || distance == least && len(name) < len(best)
-		if nearer && abbreviations[name] == "" {
+		if nearer && abbreviations[name] == "" && !fixed.MatchString(name) {
 			best, least = name, distance
 		}
 	}

@@ -68,3 +68,58 @@ func TestCheckZoneRefuses(t *testing.T) {
 		require.Error(t, err)
 	}
 }
+
+// A name of a fixed offset is never suggested by likeness: its sign is turned round.
+func TestAnOffsetIsAnsweredWithItsZone(t *testing.T) {
+	t.Parallel()
+	for zone, want := range map[string]string{
+		"GMT+3":      `unknown IANA time zone "GMT+3": UTC+3 is Etc/GMT-3 (the sign is turned round in these names), without summer time: better write the place, as in "Europe/Berlin", whose summer time counts too`,
+		"UTC-05:00":  `UTC-5 is Etc/GMT+5`,
+		"gmt+03":     `UTC+3 is Etc/GMT-3`,
+		"+0300":      `UTC+3 is Etc/GMT-3`,
+		"UTC+14":     `UTC+14 is Etc/GMT-14`,
+		"UTC+15":     `an offset is no zone: write the place`,
+		"GMT-13":     `an offset is no zone: write the place`,
+		"+05:30":     `an offset is no zone: write the place`,
+		"UTC+5:30":   `an offset is no zone: write the place`,
+		"UTC+00:00":  `an offset is no zone: write "UTC"`,
+		"Etc/GMT-15": `an offset is no zone: write the place`,
+		"Etc/UTC+3":  `UTC+3 is Etc/GMT-3`,
+	} {
+		_, err := calendar.CheckZone(zone)
+		require.ErrorContains(t, err, want, zone)
+		require.NotContains(t, err.Error(), "did you mean", zone)
+	}
+	for _, zone := range []string{"GMT3", "GMT+", "Etc/GMT+33", "UTC+3x", "Etc/GTM+3", "GMT+O3"} {
+		_, err := calendar.CheckZone(zone)
+		require.Error(t, err)
+		require.NotRegexp(t, `did you mean "(Etc/)?GMT[+-]?[0-9]`, err.Error(), zone)
+	}
+	for _, zone := range []string{"Etc/GMT+3", "GMT", "GMT0", "GMT+0"} {
+		_, err := calendar.CheckZone(zone)
+		require.NoError(t, err, "it is IANA's")
+	}
+}
+
+func TestZonesOfOtherSystemsHaveAHint(t *testing.T) {
+	t.Parallel()
+	for zone, want := range map[string]string{
+		"W. Europe Standard Time": `write the IANA name (did you mean "Europe/Berlin"?)`,
+		"eastern standard time":   `did you mean "America/New_York"?`,
+		"PST":                     `did you mean "America/Los_Angeles"?`,
+		"IST":                     `it means several zones: write the IANA name (did you mean "Asia/Kolkata", "Europe/Dublin" or "Asia/Jerusalem"?)`,
+		"CEST":                    `did you mean "Europe/Paris"?`,
+	} {
+		_, err := calendar.CheckZone(zone)
+		require.ErrorContains(t, err, want, zone)
+	}
+	require.Greater(t, len(calendar.ForeignZones()), 80)
+	for name, places := range calendar.ForeignZones() {
+		_, err := calendar.CheckZone(name)
+		require.Error(t, err, "%s is no name of IANA's", name)
+		for _, place := range strings.Fields(places) {
+			_, err := calendar.CheckZone(place)
+			require.NoError(t, err, "the hint for %s can be followed", name)
+		}
+	}
+}

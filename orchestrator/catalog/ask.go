@@ -10,11 +10,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 // ErrUnavailable: the central database does not answer, and what is remembered of
 // the tenant is nothing, or older than Memory.StaleFor. It comes with the cause.
-var ErrUnavailable = errors.New("the catalog cannot be reached")
+var ErrUnavailable = jobs.Sentinel("catalog_unavailable", "the catalog cannot be reached")
 
 const (
 	// askFor bounds one question, the wait for a connection of the pool included.

@@ -141,6 +141,19 @@ func TestTheUnknownIsRemembered(t *testing.T) {
 	require.Equal(t, before, c.queries.Load(), "what no tenant can have is not asked for")
 }
 
+// A worker cancels the job of a tenant that is not there, so each of its questions goes to
+// the catalog.
+func TestTheUnknownIsNotRememberedForWorkers(t *testing.T) {
+	t.Parallel()
+	c := setupCounted(t, catalog.Memory{})
+	for range 3 {
+		before := c.queries.Load()
+		_, _, err := c.ResolveTenant(t.Context(), "0190aaaa-0000-7000-8000-000000000041", jobs.LoginJob)
+		require.ErrorIs(t, err, jobs.ErrUnknownTenant)
+		require.EqualValues(t, 1, c.queries.Load()-before)
+	}
+}
+
 // However many names are asked for, so many answers are kept; those in use stay.
 func TestTheMemoryIsBounded(t *testing.T) {
 	t.Parallel()
@@ -350,13 +363,7 @@ func TestMemoryOfTheMemory(t *testing.T) {
 	ctx := t.Context()
 	b := setup(t)
 	b.addServer(t)
-	b.addDatabase(t, "shared", catalog.KindShared)
-	params := make([]catalog.TenantParams, 2_000)
-	for i := range params {
-		params[i] = catalog.TenantParams{Slug: fmt.Sprintf("t%d", i), Database: "shared"}
-	}
-	tenants, err := b.AddTenants(ctx, params)
-	require.NoError(t, err)
+	tenants := b.addMany(t, 2_000)
 	heap := func() int64 {
 		var stats runtime.MemStats
 		runtime.GC()

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
@@ -47,7 +48,7 @@ func New(pool *pgxpool.Pool, ring *KeyRing) *Catalog {
 // NewWithConfig is New with choices. The error says which one is wrong.
 func NewWithConfig(cfg Config) (*Catalog, error) {
 	if cfg.Pool == nil {
-		return nil, errors.New("catalog.Config.Pool is missing: give the central database's pool")
+		return nil, jobs.AsInputError("catalog.Config.Pool", errors.New("catalog.Config.Pool is missing: give the central database's pool"))
 	}
 	memory, err := cfg.Memory.checked()
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -56,7 +57,7 @@ type DatabaseParams struct {
 
 // AddDatabase adds a database and seals its addresses. It connects to nothing.
 // Errors match ErrUnknownServer, ErrExists (the name, the id, or the database
-// of that server is there already), or are an *InputError.
+// of that server is there already), or are a *jobs.InputError.
 func (c *Catalog) AddDatabase(ctx context.Context, params DatabaseParams) (Database, error) {
 	return c.addDatabase(ctx, c.pool, params)
 }
@@ -84,14 +85,14 @@ func (p DatabaseParams) check() (id uuid.UUID, err error) {
 		return id, err
 	}
 	if p.Kind != KindShared && p.Kind != KindDedicated {
-		return id, inputf("kind", "%s is not shared or dedicated", quote(p.Kind))
+		return id, jobs.Inputf("kind", p.Kind, "give shared or dedicated")
 	}
 	if p.ID == "" {
 		return newID(), nil
 	}
 	id, ok := parseID(p.ID)
 	if !ok || id == uuid.Nil {
-		return id, inputf("id", "%s is not a UUID", quote(p.ID))
+		return id, jobs.Inputf("id", p.ID, "give a UUID, or none to mint one")
 	}
 	return id, nil
 }
@@ -135,11 +136,11 @@ func checkLogins(dbname string, job, owner address.Address) error {
 	const elsewhere = "the address leads to database %s, not to %s"
 	switch {
 	case job.Database != dbname:
-		return inputf("job", elsewhere, quote(job.Database), quote(dbname))
+		return jobs.Inputf("job", "", elsewhere, quote(job.Database), quote(dbname))
 	case owner.Database != dbname:
-		return inputf("owner", elsewhere, quote(owner.Database), quote(dbname))
+		return jobs.Inputf("owner", "", elsewhere, quote(owner.Database), quote(dbname))
 	case job.User == owner.User:
-		return inputf("owner", "its user %s is the job login's too; jobs must not run as the owner of the tables, so give each its own", quote(owner.User))
+		return jobs.Inputf("owner", "", "its user %s is the job login's too; jobs must not run as the owner of the tables, so give each its own", quote(owner.User))
 	}
 	return nil
 }
@@ -161,18 +162,26 @@ SELECT d.id::text, d.name, s.id::text, s.name, d.dbname, d.kind, coalesce(t.tena
 FROM headgate.databases d
 JOIN headgate.servers s ON s.id = d.server_id
 LEFT JOIN (SELECT database_id, count(*) AS tenants FROM headgate.tenants GROUP BY database_id) t ON t.database_id = d.id
-ORDER BY d.name`
+WHERE d.name > $1
+ORDER BY d.name
+LIMIT $2`
 
-// Databases returns all databases by name. It reads the tenants' index once to
-// count them.
-func (c *Catalog) Databases(ctx context.Context) ([]Database, error) {
-	rows, err := c.pool.Query(ctx, databasesSQL)
+// Databases returns databases by name, 200 or up to 10,000 a page, and the After of
+// the next page ("" if nothing follows). It reads the tenants' index once to count
+// them.
+func (c *Catalog) Databases(ctx context.Context, page jobs.Page) (databases []Database, next string, err error) {
+	limit, err := page.Size(defaultLimit, maxLimit)
 	if err != nil {
-		return nil, fmt.Errorf("list databases: %w", err)
+		return nil, "", fmt.Errorf("list databases: %w", err)
 	}
-	databases, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Database])
+	rows, err := c.pool.Query(ctx, databasesSQL, page.After, limit+1)
 	if err != nil {
-		return nil, fmt.Errorf("list databases: %w", err)
+		return nil, "", fmt.Errorf("list databases: %w", err)
 	}
-	return databases, nil
+	databases, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Database])
+	if err != nil {
+		return nil, "", fmt.Errorf("list databases: %w", err)
+	}
+	databases, next = jobs.CutPage(databases, limit, func(d Database) string { return d.Name })
+	return databases, next, nil
 }

@@ -31,7 +31,7 @@ func TestAddDatabase(t *testing.T) {
 	_, err = b.AddTenants(ctx, []catalog.TenantParams{{Slug: "a", Database: "shared-1"}, {Slug: "b", Database: shared.ID}})
 	require.NoError(t, err)
 	shared.Tenants = 2
-	databases, err := b.Databases(ctx)
+	databases, _, err := b.Databases(ctx, jobs.Page{})
 	require.NoError(t, err)
 	require.Equal(t, []catalog.Database{acme, shared}, databases)
 
@@ -58,11 +58,11 @@ func TestAddDatabaseRefuses(t *testing.T) {
 	}{
 		"server":    {func(p *catalog.DatabaseParams) { p.Server = "nope" }, `unknown server "nope"`},
 		"name":      {func(p *catalog.DatabaseParams) { p.Name = "taken" }, `database "taken" exists already`},
-		"bad name":  {func(p *catalog.DatabaseParams) { p.Name = "../x" }, `name: "../x" must match [a-z][a-z0-9-]{0,62}`},
+		"bad name":  {func(p *catalog.DatabaseParams) { p.Name = "../x" }, `name "../x": it must match [a-z][a-z0-9-]{0,62}`},
 		"id":        {func(p *catalog.DatabaseParams) { p.ID = taken.ID }, "a database with id " + taken.ID + " exists already"},
-		"bad id":    {func(p *catalog.DatabaseParams) { p.ID = "{x}" }, `id: "{x}" is not a UUID`},
-		"nil id":    {func(p *catalog.DatabaseParams) { p.ID = "00000000-0000-0000-0000-000000000000" }, `id: "00000000-0000-0000-0000-000000000000" is not a UUID`},
-		"kind":      {func(p *catalog.DatabaseParams) { p.Kind = "" }, `kind: "" is not shared or dedicated`},
+		"bad id":    {func(p *catalog.DatabaseParams) { p.ID = "{x}" }, `id "{x}": give a UUID, or none to mint one`},
+		"nil id":    {func(p *catalog.DatabaseParams) { p.ID = "00000000-0000-0000-0000-000000000000" }, `id "00000000-0000-0000-0000-000000000000": give a UUID, or none to mint one`},
+		"kind":      {func(p *catalog.DatabaseParams) { p.Kind = "" }, `kind: give shared or dedicated`},
 		"same":      {func(p *catalog.DatabaseParams) { p.Job.Database, p.Owner.Database = "taken", "taken" }, `database "taken" of server "main" is in the catalog already, under another name`},
 		"dbname":    {func(p *catalog.DatabaseParams) { p.DBName = "other" }, `job: the address leads to database "new", not to "other"`},
 		"owner db":  {func(p *catalog.DatabaseParams) { p.Owner.Database = "other" }, `owner: the address leads to database "other", not to "new"`},
@@ -80,7 +80,7 @@ func TestAddDatabaseRefuses(t *testing.T) {
 			require.NotContains(t, fmt.Sprintf("%+v %#v", err, err), planted)
 		})
 	}
-	databases, err := b.Databases(t.Context())
+	databases, _, err := b.Databases(t.Context(), jobs.Page{})
 	require.NoError(t, err)
 	require.Len(t, databases, 1, "nothing was written")
 }

@@ -51,7 +51,7 @@ func (c *Catalog) setDirect(ctx context.Context, db beginner, database string, l
 			return none, err
 		}
 		if own.User != a.User {
-			return none, inputf(login.String(), "the direct address has the user %s, the login is %s: it is the same login, past the pooler", quote(a.User), quote(own.User))
+			return none, jobs.Inputf(login.String(), "", "the direct address has the user %s, the login is %s: it is the same login, past the pooler", quote(a.User), quote(own.User))
 		}
 		var job, owner int
 		if err := tx.QueryRow(ctx, directVersionsSQL, row.id).Scan(&job, &owner); err != nil {

@@ -26,7 +26,7 @@ func TestSetDirect(t *testing.T) {
 	_, ok := place(jobs.LoginJob).Session()
 	require.True(t, ok, "without a pooler every connection has a session")
 
-	server, err := b.SetServer(ctx, "main", catalog.ServerChange{Pooler: address.TransactionPooler})
+	server, err := b.SetServer(ctx, "main", catalog.ServerChange{Pooler: ptr(address.TransactionPooler)})
 	require.NoError(t, err)
 	require.Equal(t, address.TransactionPooler, server.Pooler)
 	require.Equal(t, 20, server.Budget, "what is not named stays")
@@ -57,6 +57,8 @@ func TestSetDirect(t *testing.T) {
 	direct.User, direct.Host = "acme_owner", "elsewhere.example.com"
 	require.ErrorContains(t, b.SetDirect(ctx, "acme", jobs.LoginOwner, direct), "elsewhere.example.com")
 	require.ErrorIs(t, b.SetDirect(ctx, "none", jobs.LoginOwner, direct), jobs.ErrUnknownDatabase)
-	_, err = b.SetServer(ctx, "main", catalog.ServerChange{Pooler: "statement"})
+	_, err = b.SetServer(ctx, "main", catalog.ServerChange{Pooler: ptr(address.Pooler("statement"))})
 	require.ErrorContains(t, err, "use none, transaction or session")
 }
+
+func ptr[T any](value T) *T { return &value }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 // The kinds of domain.
@@ -16,7 +18,7 @@ const (
 // AddDomain makes a domain resolve to a tenant (named by slug, UUID or org_id).
 // The domain is stored in canonical form: lower case, without port and trailing
 // dot, letters beyond ASCII in punycode. Errors match jobs.ErrUnknownTenant,
-// ErrExists if the domain is taken, or are an *InputError. Nothing checks that the
+// ErrExists if the domain is taken, or are a *jobs.InputError. Nothing checks that the
 // domain is the tenant's to use.
 func (c *Catalog) AddDomain(ctx context.Context, tenant, domain, kind string) error {
 	defer c.memory.drop() // what was unknown may be known
@@ -31,10 +33,10 @@ func (c *Catalog) AddDomainTx(ctx context.Context, tx pgx.Tx, tenant, domain, ki
 func (c *Catalog) addDomain(ctx context.Context, db beginner, tenant, domain, kind string) error {
 	canonical, err := canonicalDomain(domain)
 	if err != nil {
-		return fmt.Errorf("add domain: %w", inputf("domain", "%s %w", quote(domain), err))
+		return fmt.Errorf("add domain: %w", jobs.Inputf("domain", domain, "it %v", err))
 	}
 	if kind != DomainSubdomain && kind != DomainCustom {
-		return fmt.Errorf("add domain: %w", inputf("kind", "%s is not subdomain or custom", quote(kind)))
+		return fmt.Errorf("add domain: %w", jobs.Inputf("kind", kind, "give subdomain or custom"))
 	}
 	_, err = within(ctx, db, func(tx pgx.Tx) (none struct{}, err error) {
 		return none, insertDomain(ctx, tx, tenant, canonical, domainInsertSQL, kind)
@@ -86,7 +88,7 @@ ON CONFLICT (domain) DO NOTHING`
 func (c *Catalog) addEmailDomain(ctx context.Context, db beginner, tenant, domain string) error {
 	canonical, err := canonicalDomain(domain)
 	if err != nil {
-		return fmt.Errorf("add e-mail domain: %w", inputf("domain", "%s %w", quote(domain), err))
+		return fmt.Errorf("add e-mail domain: %w", jobs.Inputf("domain", domain, "it %v", err))
 	}
 	_, err = within(ctx, db, func(tx pgx.Tx) (none struct{}, err error) {
 		return none, insertDomain(ctx, tx, tenant, canonical, emailInsertSQL)

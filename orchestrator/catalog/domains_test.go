@@ -42,8 +42,8 @@ func TestDomains(t *testing.T) {
 	require.EqualError(t, err, `add domain: domain "acme.example.com" is taken already`)
 	require.ErrorIs(t, b.AddDomain(ctx, "nope", "nope.example.com", catalog.DomainCustom), jobs.ErrUnknownTenant)
 	require.EqualError(t, b.AddDomain(ctx, "acme", "bücher.example", catalog.DomainCustom), `add domain: domain "xn--bcher-kva.example" is taken already`)
-	require.EqualError(t, b.AddDomain(ctx, "acme", "a_b.example", catalog.DomainCustom), `add domain: domain: "a_b.example" is not a domain name`)
-	require.EqualError(t, b.AddDomain(ctx, "acme", "10.0.0.1", catalog.DomainCustom), `add domain: domain: "10.0.0.1" is an IP address, not a domain name`)
-	require.EqualError(t, b.AddDomain(ctx, "acme", "", catalog.DomainCustom), `add domain: domain: "" is empty`)
-	require.EqualError(t, b.AddDomain(ctx, "acme", "a.example", "x"), `add domain: kind: "x" is not subdomain or custom`)
+	require.EqualError(t, b.AddDomain(ctx, "acme", "a_b.example", catalog.DomainCustom), `add domain: domain "a_b.example": it is not a domain name`)
+	require.EqualError(t, b.AddDomain(ctx, "acme", "10.0.0.1", catalog.DomainCustom), `add domain: domain "10.0.0.1": it is an IP address, not a domain name`)
+	require.EqualError(t, b.AddDomain(ctx, "acme", "", catalog.DomainCustom), `add domain: domain: it is empty`)
+	require.EqualError(t, b.AddDomain(ctx, "acme", "a.example", "x"), `add domain: kind "x": give subdomain or custom`)
 }

@@ -7,33 +7,19 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 var (
 	// ErrUnknownServer: no server of the catalog has this name.
-	ErrUnknownServer = errors.New("unknown server")
+	ErrUnknownServer = jobs.Sentinel("unknown_server", "unknown server")
 
 	// ErrExists: a name, number or domain is taken, or a dedicated database has
 	// its tenant already. The error that matches it says which, and unwraps to
 	// the *pgconn.PgError if the database found out.
-	ErrExists = errors.New("exists already")
+	ErrExists = jobs.Sentinel("exists", "exists already")
 )
-
-// InputError is a value that cannot be stored. Nothing was written.
-type InputError struct {
-	Field string // the parameter's name, as in "slug"
-	Err   error  // what is wrong with it and what is allowed; never a secret
-}
-
-// Error returns the field and the problem.
-func (e *InputError) Error() string { return e.Field + ": " + e.Err.Error() }
-
-// Unwrap returns the problem.
-func (e *InputError) Unwrap() error { return e.Err }
-
-func inputf(field, format string, args ...any) error {
-	return &InputError{Field: field, Err: fmt.Errorf(format, args...)}
-}
 
 // existsError is a sentence that matches ErrExists.
 type existsError struct {
@@ -44,6 +30,8 @@ type existsError struct {
 func (e *existsError) Error() string { return e.sentence }
 
 func (e *existsError) Is(target error) bool { return target == ErrExists }
+
+func (e *existsError) Code() string { return jobs.CodeOf(ErrExists) }
 
 func (e *existsError) Unwrap() error { return e.cause }
 

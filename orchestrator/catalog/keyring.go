@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -37,10 +38,10 @@ func NewKeyRing(keys address.Secret) (*KeyRing, error) {
 	for i, entry := range splitKeys(keys.Reveal()) {
 		id, key, err := parseKey(entry)
 		if err != nil {
-			return nil, fmt.Errorf("key %d of the ring: %w", i+1, err)
+			return nil, jobs.AsInputError("keys", fmt.Errorf("key %d of the ring: %w", i+1, err))
 		}
 		if slices.Contains(ring.ids, id) {
-			return nil, fmt.Errorf("key %d of the ring: the id %q is given twice", i+1, id)
+			return nil, jobs.AsInputError("keys", fmt.Errorf("key %d of the ring: the id %q is given twice", i+1, id))
 		}
 		ring.ids = append(ring.ids, id)
 		byID[id] = newGCM(key)

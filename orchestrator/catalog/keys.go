@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -22,7 +23,7 @@ const (
 
 // ErrNoKey says that there is no key to seal addresses with. Nothing starts
 // without one, and none is made silently: who loses the key loses the addresses.
-var ErrNoKey = errors.New("no key to seal addresses with: " + howToMakeKey +
+var ErrNoKey = jobs.Sentinel("no_key", "no key to seal addresses with: "+howToMakeKey+
 	" and keep it, or set HEADGATE_KEY_FILE to a file of mode 0600 that holds it")
 
 // KeysFromEnv reads the key ring that the environment names; see LoadKeyRing.
@@ -36,7 +37,7 @@ func LoadKeyRing(env func(string) string) (*KeyRing, error) {
 	text, file := env(keyVariable), env(keyFileVariable)
 	switch {
 	case strings.TrimSpace(text) != "" && file != "":
-		return nil, fmt.Errorf("both %s and %s are set: unset one of them", keyVariable, keyFileVariable)
+		return nil, jobs.AsInputError(keyFileVariable, fmt.Errorf("both %s and %s are set: unset one of them", keyVariable, keyFileVariable))
 	case file != "":
 		return ringFromFile(file)
 	}

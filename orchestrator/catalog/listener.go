@@ -8,12 +8,13 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/headgate/headgate/jobs/lifecycle"
 )
 
 // ListenerConfig says how a Listener listens. The zero value works.
@@ -48,9 +49,7 @@ type Listener struct {
 	cfg     ListenerConfig
 	told    bool // of the loop: that it is deaf
 
-	mu   sync.Mutex
-	stop context.CancelFunc
-	done chan struct{}
+	cycle *lifecycle.Cycle
 }
 
 const (
@@ -71,38 +70,27 @@ var errDeaf = errors.New("notifications do not arrive; is there a pooler in tran
 // NewListener returns a listener that does nothing until Start.
 func NewListener(c *Catalog, cfg ListenerConfig) *Listener {
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
-	return &Listener{catalog: c, cfg: cfg}
+	l := &Listener{catalog: c, cfg: cfg}
+	l.cycle = lifecycle.New(lifecycle.Parts{Name: "the catalog's listener", Loop: func(ctx context.Context) error { l.loop(ctx); return nil }})
+	return l
 }
 
 // Listening says whether notifications arrive.
 func (l *Listener) Listening() bool { return l.catalog.memory.listening.Load() != deaf }
 
-// Start listens in the background and returns at once. A second Start does
-// nothing.
-func (l *Listener) Start() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.stop != nil {
-		return
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	l.stop, l.done = stop, make(chan struct{})
-	go l.loop(ctx, l.done)
-}
+// Start listens in the background and returns at once. It is an error while it listens;
+// after Stop it begins again. ctx is for starting only.
+func (l *Listener) Start(ctx context.Context) error { return l.cycle.Start(ctx) }
 
-// Stop ends it and waits for that. It may be called twice, or without a Start.
-func (l *Listener) Stop() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.stop == nil {
-		return
-	}
-	l.stop()
-	<-l.done
-}
+// Stop ends the listening and waits for that, as long as ctx allows. It may be called
+// twice, or without a Start.
+func (l *Listener) Stop(ctx context.Context) error { return l.cycle.Stop(ctx) }
 
-func (l *Listener) loop(ctx context.Context, done chan<- struct{}) {
-	defer close(done)
+// Run listens until ctx ends, and stops. It returns nil after that, and an error if it
+// cannot start.
+func (l *Listener) Run(ctx context.Context) error { return l.cycle.Run(ctx) }
+
+func (l *Listener) loop(ctx context.Context) {
 	for pause := retryMin; ; pause = min(2*pause, retryMax) {
 		heard, err := l.runOnce(ctx)
 		l.catalog.memory.listening.Store(deaf)

@@ -3,7 +3,9 @@ package catalog_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -43,8 +45,8 @@ func processes(t *testing.T, n int, listen func(*pgxpool.Pool) catalog.ListenerC
 		}
 		cfg.Logger = slog.New(slog.DiscardHandler)
 		p.listener = catalog.NewListener(p.Catalog, cfg)
-		p.listener.Start()
-		t.Cleanup(p.listener.Stop)
+		require.NoError(t, p.listener.Start(t.Context()))
+		t.Cleanup(func() { require.NoError(t, p.listener.Stop(context.Background())) })
 		all = append(all, p)
 	}
 	return all, acme
@@ -161,8 +163,8 @@ func TestALostNotificationCostsTheTTL(t *testing.T) {
 	c := setupCounted(t, catalog.Memory{TTL: 7 * time.Second})
 	acme := c.addTenant(t, "acme")
 	l := catalog.NewListener(c.Catalog, catalog.ListenerConfig{})
-	l.Start()
-	t.Cleanup(l.Stop)
+	require.NoError(t, l.Start(ctx))
+	t.Cleanup(func() { require.NoError(t, l.Stop(context.Background())) })
 	process{c.bundle, l}.listens(t)
 	works := func() bool {
 		_, _, err := c.ResolveTenant(ctx, acme.ID, jobs.LoginJob)
@@ -227,18 +229,39 @@ func TestManyChangesInOneStatement(t *testing.T) {
 	ctx := t.Context()
 	all, acme := processes(t, 1, nil)
 	p := all[0]
-	p.addDatabase(t, "shared", catalog.KindShared)
-	params := make([]catalog.TenantParams, 1000)
-	for i := range params {
-		params[i] = catalog.TenantParams{Slug: "t" + string(rune('a'+i%26)) + string(rune('a'+i/26%26)) + string(rune('a'+i/676)), Database: "shared"}
-	}
-	_, err := p.AddTenants(ctx, params)
-	require.NoError(t, err)
+	p.addMany(t, 1000)
 	p.listens(t)
 	require.NotEmpty(t, p.works(t, acme))
-	_, err = p.pool.Exec(ctx, `UPDATE headgate.tenants SET status = 'suspended'`)
+	_, err := p.pool.Exec(ctx, `UPDATE headgate.tenants SET status = 'suspended'`)
 	require.NoError(t, err)
 	eventually(t, "suspended", 2*time.Second, func() bool { return p.works(t, acme) == "" })
+}
+
+// A notification names 200 tenants at most. Of more it names none, because who is not
+// named would be believed to be as before.
+func TestANotificationNamesAllOrNone(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	all, _ := processes(t, 1, nil)
+	p := all[0]
+	p.listens(t) // its greeting has been sent
+	p.addMany(t, 201)
+	conn, err := pgx.ConnectConfig(ctx, p.pool.Config().ConnConfig)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close(context.WithoutCancel(ctx))) }()
+	_, err = conn.Exec(ctx, `LISTEN headgate_catalog`)
+	require.NoError(t, err)
+	for changed, want := range map[int]int{200: 200, 201: 0} {
+		_, err = p.pool.Exec(ctx, `UPDATE headgate.tenants SET name = $2 WHERE slug ~ '^t[0-9]+$' AND substr(slug, 2)::int < $1`, changed, fmt.Sprint(changed))
+		require.NoError(t, err)
+		told, err := conn.WaitForNotification(ctx)
+		require.NoError(t, err)
+		if want == 0 {
+			require.Equal(t, "*", told.Payload)
+			continue
+		}
+		require.Len(t, strings.Split(told.Payload, ","), want)
+	}
 }
 
 // A listener whose notifications go astray, as behind a pooler in transaction
@@ -265,15 +288,96 @@ func TestAListenerStops(t *testing.T) {
 	t.Parallel()
 	all, _ := processes(t, 1, nil)
 	all[0].listens(t)
-	all[0].listener.Stop()
-	all[0].listener.Stop()
+	require.NoError(t, all[0].listener.Stop(t.Context()))
+	require.NoError(t, all[0].listener.Stop(t.Context()))
 	require.False(t, all[0].listener.Listening())
-	catalog.NewListener(all[0].Catalog, catalog.ListenerConfig{}).Stop()
+	require.NoError(t, catalog.NewListener(all[0].Catalog, catalog.ListenerConfig{}).Stop(t.Context()))
 
 	nowhere, err := pgx.ParseConfig("postgres://nobody@127.0.0.1:1/nothing")
 	require.NoError(t, err)
 	l := catalog.NewListener(all[0].Catalog, catalog.ListenerConfig{Conn: nowhere, Logger: slog.New(slog.DiscardHandler)})
-	l.Start()
-	l.Start()
-	l.Stop()
+	require.NoError(t, l.Start(t.Context()))
+	require.ErrorContains(t, l.Start(t.Context()), "the catalog's listener: it runs already")
+	require.NoError(t, l.Stop(t.Context()))
+
+	require.NoError(t, all[0].listener.Start(t.Context()))
+	all[0].listens(t) // again
+}
+
+// Each change of a table that answers are made of is notified by the id that they are
+// remembered under; what is new, by none, because nothing is remembered of it.
+func TestEveryChangeOfTheCatalogIsNotified(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	b := setup(t)
+	server := b.addServer(t)
+	acme := b.addTenant(t, "acme")
+	require.NoError(t, b.AddEmailDomain(ctx, "acme", "acme.example.com"))
+	require.NoError(t, b.AddDomain(ctx, "acme", "acme.example.com", catalog.DomainSubdomain))
+	conn, err := b.pool.Acquire(ctx)
+	require.NoError(t, err)
+	defer conn.Release()
+	_, err = conn.Exec(ctx, `LISTEN headgate_catalog`)
+	require.NoError(t, err)
+	for _, c := range []struct{ sql, want string }{
+		{`UPDATE headgate.servers SET state = 'down'`, server.ID},
+		{`UPDATE headgate.databases SET name = name`, "database"},
+		{`UPDATE headgate.tenants SET plan = 'pro'`, acme.ID},
+		{`UPDATE headgate.tenant_domains SET domain = 'x.example.com'`, acme.ID},
+		{`UPDATE headgate.tenant_emails SET domain = 'x.example.com'`, acme.ID},
+		{`DELETE FROM headgate.tenant_domains`, acme.ID},
+		{`DELETE FROM headgate.tenant_emails`, acme.ID},
+		{`INSERT INTO headgate.tenant_domains (domain, tenant_id, kind) SELECT 'y.example.com', id, 'custom' FROM headgate.tenants`, ""},
+		{`INSERT INTO headgate.tenant_emails (domain, tenant_id) SELECT 'y.example.com', id FROM headgate.tenants`, ""},
+		{`TRUNCATE headgate.tenant_domains`, "*"},
+		{`TRUNCATE headgate.tenant_emails`, "*"},
+	} {
+		_, err := b.pool.Exec(ctx, c.sql)
+		require.NoError(t, err, c.sql)
+		if c.want == "database" {
+			require.NoError(t, b.pool.QueryRow(ctx, `SELECT id::text FROM headgate.databases`).Scan(&c.want))
+		}
+		wait, cancel := context.WithTimeout(ctx, 20*time.Second)
+		n, err := conn.Conn().WaitForNotification(wait)
+		cancel()
+		require.NoError(t, err, c.sql)
+		require.Equal(t, c.want, n.Payload, c.sql)
+	}
+}
+
+// So many ids fit into a notification, and one more flushes everything: no id is left
+// out.
+func TestAsManyIdsAsFitAreNotified(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	b := setup(t)
+	b.addServer(t)
+	b.addDatabase(t, "shared", catalog.KindShared)
+	params := make([]catalog.TenantParams, 201)
+	for i := range params {
+		params[i] = catalog.TenantParams{Slug: fmt.Sprintf("t%d", i), Database: "shared"}
+	}
+	_, err := b.AddTenants(ctx, params)
+	require.NoError(t, err)
+	conn, err := b.pool.Acquire(ctx)
+	require.NoError(t, err)
+	defer conn.Release()
+	_, err = conn.Exec(ctx, `LISTEN headgate_catalog`)
+	require.NoError(t, err)
+	for sql, ids := range map[string]int{
+		`UPDATE headgate.tenants SET plan = 'a' WHERE slug <> 't0'`: 200,
+		`UPDATE headgate.tenants SET plan = 'b'`:                    0,
+	} {
+		_, err := b.pool.Exec(ctx, sql)
+		require.NoError(t, err)
+		wait, cancel := context.WithTimeout(ctx, 20*time.Second)
+		n, err := conn.Conn().WaitForNotification(wait)
+		cancel()
+		require.NoError(t, err)
+		if ids == 0 {
+			require.Equal(t, "*", n.Payload)
+		} else {
+			require.Len(t, strings.Split(n.Payload, ","), ids)
+		}
+	}
 }

@@ -58,7 +58,7 @@ func (c *Catalog) SetLoginTx(ctx context.Context, tx pgx.Tx, database string, lo
 
 func (c *Catalog) setLogin(ctx context.Context, db beginner, database string, login jobs.Login, a address.Address) (id string, err error) {
 	if login != jobs.LoginJob && login != jobs.LoginOwner {
-		return "", fmt.Errorf("set login of database %s: %w", quote(database), inputf("login", "%d is not a login", int(login)))
+		return "", fmt.Errorf("set login of database %s: %w", quote(database), jobs.Inputf("login", fmt.Sprint(int(login)), "give jobs.LoginJob or jobs.LoginOwner"))
 	}
 	id, err = within(ctx, db, func(tx pgx.Tx) (string, error) {
 		row, err := loginsForUpdate(ctx, tx, database)

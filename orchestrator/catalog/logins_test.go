@@ -68,7 +68,7 @@ func TestSetLoginRefuses(t *testing.T) {
 	err = b.SetLogin(ctx, "acme", jobs.LoginOwner, login("acme_job", "acme"))
 	require.ErrorContains(t, err, `its user "acme_job" is the job login's too`)
 	err = b.SetLogin(ctx, "acme", 7, login("u", "acme"))
-	require.EqualError(t, err, `set login of database "acme": login: 7 is not a login`)
+	require.EqualError(t, err, `set login of database "acme": login "7": give jobs.LoginJob or jobs.LoginOwner`)
 	elsewhere := login("u", "acme")
 	elsewhere.Host = "evil.example.com"
 	err = b.SetLogin(ctx, "acme", jobs.LoginJob, elsewhere)

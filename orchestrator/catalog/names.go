@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/calendar"
 )
 
@@ -28,17 +29,17 @@ var reserved = []string{
 // wherever a name may stand.
 func checkName(field, name string) error {
 	if !namePatternWhole.MatchString(name) {
-		return inputf(field, "%s must match %s", quote(name), namePattern)
+		return jobs.Inputf(field, name, "it must match %s", namePattern)
 	}
 	if _, ok := parseID(name); ok {
-		return inputf(field, "%s reads as a UUID; choose a name", quote(name))
+		return jobs.Inputf(field, name, "it reads as a UUID; choose a name")
 	}
 	return nil
 }
 
 func checkSlug(slug string) error {
 	if slices.Contains(reserved, slug) {
-		return inputf("slug", "%q is reserved (%s); choose another", slug, strings.Join(reserved, ", "))
+		return jobs.Inputf("slug", slug, "it is reserved (%s); choose another", strings.Join(reserved, ", "))
 	}
 	return checkName("slug", slug)
 }
@@ -46,10 +47,10 @@ func checkSlug(slug string) error {
 // checkText bounds free text.
 func checkText(field, text string, limit int) error {
 	if n := utf8.RuneCountInString(text); n > limit {
-		return inputf(field, "%d characters is too long; at most %d are allowed", n, limit)
+		return jobs.Inputf(field, "", "%d characters is too long; at most %d are allowed", n, limit)
 	}
 	if !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
-		return inputf(field, "control characters and invalid UTF-8 are not allowed")
+		return jobs.Inputf(field, "", "control characters and invalid UTF-8 are not allowed")
 	}
 	return nil
 }
@@ -69,7 +70,7 @@ func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 
 func checkZone(zone string) error {
 	if _, err := calendar.CheckZone(zone); err != nil {
-		return &InputError{Field: "timezone", Err: err}
+		return jobs.Inputf("timezone", zone, "%v", err)
 	}
 	return nil
 }

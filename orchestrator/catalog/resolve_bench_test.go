@@ -1,6 +1,7 @@
 package catalog_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -34,8 +35,8 @@ func BenchmarkResolve(b *testing.B) {
 		require.NoError(b, made.AddDomain(ctx, tenants[i].ID, host, catalog.DomainSubdomain))
 	}
 	listener := catalog.NewListener(made.Catalog, catalog.ListenerConfig{})
-	listener.Start()
-	b.Cleanup(listener.Stop)
+	require.NoError(b, listener.Start(ctx))
+	b.Cleanup(func() { require.NoError(b, listener.Stop(context.Background())) })
 	for !listener.Listening() {
 		<-time.After(time.Millisecond)
 	}

@@ -171,14 +171,8 @@ func TestResolvingWalksIndexes(t *testing.T) {
 	b := setup(t)
 	ctx := t.Context()
 	b.addServer(t)
-	b.addDatabase(t, "shared", catalog.KindShared)
-	params := make([]catalog.TenantParams, 5000)
-	for i := range params {
-		params[i] = catalog.TenantParams{Slug: fmt.Sprintf("t%d", i), Database: "shared"}
-	}
-	_, err := b.AddTenants(ctx, params)
-	require.NoError(t, err)
-	_, err = b.pool.Exec(ctx, "ANALYZE headgate.tenants")
+	b.addMany(t, 5000)
+	_, err := b.pool.Exec(ctx, "ANALYZE headgate.tenants")
 	require.NoError(t, err)
 
 	conn, err := b.pool.Acquire(ctx)

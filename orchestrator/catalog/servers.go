@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -50,7 +51,7 @@ type ServerParams struct {
 }
 
 // AddServer adds a server. It connects to nothing. A taken name is an error
-// that matches ErrExists, a wrong parameter is an *InputError.
+// that matches ErrExists, a wrong parameter is a *jobs.InputError.
 func (c *Catalog) AddServer(ctx context.Context, params ServerParams) (Server, error) {
 	return c.addServer(ctx, c.pool, params)
 }
@@ -96,27 +97,27 @@ func (p ServerParams) checked() (ServerParams, error) {
 	}
 	p.Transport = cmp.Or(p.Transport, address.TLS)
 	if _, err := address.ParseTransport(string(p.Transport)); err != nil {
-		return p, &InputError{Field: "transport", Err: err}
+		return p, jobs.Inputf("transport", string(p.Transport), "use tls, plain-loopback or socket")
 	}
 	p.Pooler = cmp.Or(p.Pooler, address.NoPooler)
 	if _, err := address.ParsePooler(string(p.Pooler)); err != nil {
-		return p, &InputError{Field: "pooler", Err: err}
+		return p, jobs.Inputf("pooler", string(p.Pooler), "use none, transaction or session")
 	}
 	p.Budget = cmp.Or(p.Budget, defaultBudget)
 	if err := checkBudget(p.Budget); err != nil {
 		return p, err
 	}
 	if len(p.Hosts) < 1 || len(p.Hosts) > maxHosts {
-		return p, inputf("hosts", "%d hosts given; a server has 1 to %d", len(p.Hosts), maxHosts)
+		return p, jobs.Inputf("hosts", "", "%d hosts given; a server has 1 to %d", len(p.Hosts), maxHosts)
 	}
 	p.Hosts = slices.Clone(p.Hosts)
 	for i, host := range p.Hosts {
 		canonical, err := p.Transport.CheckHost(host)
 		if err != nil {
-			return p, &InputError{Field: "hosts", Err: err}
+			return p, jobs.Inputf("hosts", host, "%v", err)
 		}
 		if slices.Contains(p.Hosts[:i], canonical) {
-			return p, inputf("hosts", "%q is given twice", canonical)
+			return p, jobs.Inputf("hosts", canonical, "it is given twice: give each host once")
 		}
 		p.Hosts[i] = canonical
 	}
@@ -126,19 +127,27 @@ func (p ServerParams) checked() (ServerParams, error) {
 const serversSQL = `
 SELECT id::text, name, hosts, transport, pooler, state, connection_budget, created_at
 FROM headgate.servers
-ORDER BY name`
+WHERE name > $1
+ORDER BY name
+LIMIT $2`
 
-// Servers returns all servers by name.
-func (c *Catalog) Servers(ctx context.Context) ([]Server, error) {
-	rows, err := c.pool.Query(ctx, serversSQL)
+// Servers returns servers by name, 200 or up to 10,000 a page, and the After of the
+// next page ("" if nothing follows).
+func (c *Catalog) Servers(ctx context.Context, page jobs.Page) (servers []Server, next string, err error) {
+	limit, err := page.Size(defaultLimit, maxLimit)
 	if err != nil {
-		return nil, fmt.Errorf("list servers: %w", err)
+		return nil, "", fmt.Errorf("list servers: %w", err)
 	}
-	servers, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Server])
+	rows, err := c.pool.Query(ctx, serversSQL, page.After, limit+1)
 	if err != nil {
-		return nil, fmt.Errorf("list servers: %w", err)
+		return nil, "", fmt.Errorf("list servers: %w", err)
 	}
-	return servers, nil
+	servers, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Server])
+	if err != nil {
+		return nil, "", fmt.Errorf("list servers: %w", err)
+	}
+	servers, next = jobs.CutPage(servers, limit, func(s Server) string { return s.Name })
+	return servers, next, nil
 }
 
 const (
@@ -148,21 +157,21 @@ const (
 
 func checkBudget(n int) error {
 	if n < 1 || n > maxBudget {
-		return inputf("budget", "%d jobs and connections; a server may have 1 to %d, over all worker processes", n, maxBudget)
+		return jobs.Inputf("budget", fmt.Sprint(n), "a server may have 1 to %d jobs and connections, over all worker processes", maxBudget)
 	}
 	return nil
 }
 
-// ServerChange says what of a server is to change; what is zero stays.
+// ServerChange says what of a server is to change; what is nil stays.
 type ServerChange struct {
-	Budget int
-	Pooler address.Pooler
+	Budget *int            // 1 to 10,000
+	Pooler *address.Pooler // what stands before it
 }
 
 const setServerSQL = `
 UPDATE headgate.servers
-SET connection_budget = CASE WHEN $2 = 0 THEN connection_budget ELSE $2 END,
-    pooler = CASE WHEN $3 = '' THEN pooler ELSE $3 END
+SET connection_budget = coalesce($2, connection_budget),
+    pooler = coalesce($3, pooler)
 WHERE name = $1
 RETURNING id::text, name, hosts, transport, pooler, state, connection_budget, created_at`
 
@@ -172,14 +181,14 @@ RETURNING id::text, name, hosts, transport, pooler, state, connection_budget, cr
 // [Listener]), else within FreshFor. The error for a server that does not exist
 // matches ErrUnknownServer.
 func (c *Catalog) SetServer(ctx context.Context, server string, change ServerChange) (changed Server, err error) {
-	if change.Budget != 0 {
-		if err := checkBudget(change.Budget); err != nil {
+	if change.Budget != nil {
+		if err := checkBudget(*change.Budget); err != nil {
 			return Server{}, fmt.Errorf("set server: %w", err)
 		}
 	}
-	if change.Pooler != "" {
-		if _, err := address.ParsePooler(string(change.Pooler)); err != nil {
-			return Server{}, fmt.Errorf("set server: %w", &InputError{Field: "pooler", Err: err})
+	if change.Pooler != nil {
+		if _, err := address.ParsePooler(string(*change.Pooler)); err != nil {
+			return Server{}, fmt.Errorf("set server: %w", jobs.Inputf("pooler", string(*change.Pooler), "use none, transaction or session"))
 		}
 	}
 	rows, err := c.pool.Query(ctx, setServerSQL, server, change.Budget, change.Pooler)
@@ -202,7 +211,7 @@ func (c *Catalog) SetBudget(ctx context.Context, server string, budget int) (Ser
 	if err := checkBudget(budget); err != nil {
 		return Server{}, fmt.Errorf("set budget: %w", err)
 	}
-	return c.SetServer(ctx, server, ServerChange{Budget: budget})
+	return c.SetServer(ctx, server, ServerChange{Budget: &budget})
 }
 
 // serverRow is what an address on a server is judged by.
@@ -232,7 +241,7 @@ func serverForShare(ctx context.Context, tx pgx.Tx, name string) (s serverRow, e
 // be used on this server.
 func (s serverRow) admit(field string, a address.Address) (address.Address, error) {
 	if err := a.Check(s.transport, s.hosts); err != nil {
-		return a, &InputError{Field: field, Err: fmt.Errorf("%w (server %q)", err, s.name)}
+		return a, jobs.Inputf(field, "", "%v (server %q)", err, s.name)
 	}
 	return a.Canonical(s.transport), nil
 }

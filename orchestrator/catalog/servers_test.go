@@ -27,7 +27,7 @@ func TestAddServer(t *testing.T) {
 	local, err := b.AddServer(ctx, catalog.ServerParams{Name: "local", Hosts: []string{"/tmp/pg"}, Transport: address.Socket})
 	require.NoError(t, err)
 
-	servers, err := b.Servers(ctx)
+	servers, _, err := b.Servers(ctx, jobs.Page{})
 	require.NoError(t, err)
 	require.Equal(t, []catalog.Server{local, main}, servers)
 }
@@ -41,21 +41,21 @@ func TestAddServerRefuses(t *testing.T) {
 		want   string
 	}{
 		"taken":     {catalog.ServerParams{Name: "main", Hosts: []string{"db"}}, `add server: server "main" exists already`},
-		"name":      {catalog.ServerParams{Name: "A_B", Hosts: []string{"db"}}, `add server: name: "A_B" must match [a-z][a-z0-9-]{0,62}`},
-		"no name":   {catalog.ServerParams{Hosts: []string{"db"}}, `add server: name: "" must match [a-z][a-z0-9-]{0,62}`},
-		"uuid name": {catalog.ServerParams{Name: "abcdef01-0000-7000-8000-000000000001", Hosts: []string{"db"}}, `add server: name: "abcdef01-0000-7000-8000-000000000001" reads as a UUID; choose a name`},
+		"name":      {catalog.ServerParams{Name: "A_B", Hosts: []string{"db"}}, `add server: name "A_B": it must match [a-z][a-z0-9-]{0,62}`},
+		"no name":   {catalog.ServerParams{Hosts: []string{"db"}}, `add server: name: it must match [a-z][a-z0-9-]{0,62}`},
+		"uuid name": {catalog.ServerParams{Name: "abcdef01-0000-7000-8000-000000000001", Hosts: []string{"db"}}, `add server: name "abcdef01-0000-7000-8000-000000000001": it reads as a UUID; choose a name`},
 		"no host":   {catalog.ServerParams{Name: "x"}, `add server: hosts: 0 hosts given; a server has 1 to 16`},
 		"hosts":     {catalog.ServerParams{Name: "x", Hosts: strings.Split(strings.Repeat("h,", 16)+"h", ",")}, `add server: hosts: 17 hosts given; a server has 1 to 16`},
-		"twice":     {catalog.ServerParams{Name: "x", Hosts: []string{"db", "DB."}}, `add server: hosts: "db" is given twice`},
-		"metadata":  {catalog.ServerParams{Name: "x", Hosts: []string{"169.254.169.254"}}, `add server: hosts: host: address 169.254.169.254 is refused: it is a cloud's metadata service`},
-		"loopback":  {catalog.ServerParams{Name: "x", Hosts: []string{"localhost"}}, `add server: hosts: host: localhost is not allowed with transport tls; use a server with transport plain-loopback or socket`},
-		"far":       {catalog.ServerParams{Name: "x", Hosts: []string{"db"}, Transport: address.PlainLoopback}, `add server: hosts: host: transport plain-loopback allows localhost, 127.0.0.0/8 and ::1 only (got "db")`},
-		"transport": {catalog.ServerParams{Name: "x", Hosts: []string{"db"}, Transport: "udp"}, `add server: transport: transport "udp" is unknown: use tls, plain-loopback or socket`},
+		"twice":     {catalog.ServerParams{Name: "x", Hosts: []string{"db", "DB."}}, `add server: hosts "db": it is given twice: give each host once`},
+		"metadata":  {catalog.ServerParams{Name: "x", Hosts: []string{"169.254.169.254"}}, `add server: hosts "169.254.169.254": host: address 169.254.169.254 is refused: it is a cloud's metadata service`},
+		"loopback":  {catalog.ServerParams{Name: "x", Hosts: []string{"localhost"}}, `add server: hosts "localhost": host: localhost is not allowed with transport tls; use a server with transport plain-loopback or socket`},
+		"far":       {catalog.ServerParams{Name: "x", Hosts: []string{"db"}, Transport: address.PlainLoopback}, `add server: hosts "db": host: transport plain-loopback allows localhost, 127.0.0.0/8 and ::1 only (got "db")`},
+		"transport": {catalog.ServerParams{Name: "x", Hosts: []string{"db"}, Transport: "udp"}, `add server: transport "udp": use tls, plain-loopback or socket`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := b.AddServer(t.Context(), test.params)
 			require.EqualError(t, err, test.want)
-			var input *catalog.InputError
+			var input *jobs.InputError
 			require.True(t, errors.Is(err, catalog.ErrExists) != errors.As(err, &input))
 		})
 	}
@@ -88,7 +88,7 @@ func TestWritesInTheCallersTransaction(t *testing.T) {
 	defer func() { _ = tx.Rollback(ctx) }()
 	write(tx)
 	require.NoError(t, tx.Rollback(ctx))
-	servers, err := b.Servers(ctx)
+	servers, _, err := b.Servers(ctx, jobs.Page{})
 	require.NoError(t, err)
 	require.Empty(t, servers)
 

@@ -1,6 +1,7 @@
 package catalog_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -70,4 +71,17 @@ func (b bundle) addTenant(t testing.TB, slug string) catalog.Tenant {
 	tenant, err := b.AddTenant(t.Context(), catalog.TenantParams{Slug: slug, Database: slug})
 	require.NoError(t, err)
 	return tenant
+}
+
+// addMany adds tenants t0, t1, … to one shared database.
+func (b bundle) addMany(t testing.TB, n int) []catalog.Tenant {
+	t.Helper()
+	b.addDatabase(t, "shared", catalog.KindShared)
+	params := make([]catalog.TenantParams, n)
+	for i := range params {
+		params[i] = catalog.TenantParams{Slug: fmt.Sprintf("t%d", i), Database: "shared"}
+	}
+	tenants, err := b.AddTenants(t.Context(), params)
+	require.NoError(t, err)
+	return tenants
 }

@@ -13,7 +13,7 @@ import (
 
 // AddTenant adds an active tenant to a database. Errors match ErrExists (the
 // slug or org_id is taken, or the database is dedicated and has its tenant),
-// jobs.ErrUnknownDatabase, or are an *InputError.
+// jobs.ErrUnknownDatabase, or are a *jobs.InputError.
 //
 // Adding tenants takes turns: the next waits until this transaction ends.
 func (c *Catalog) AddTenant(ctx context.Context, params TenantParams) (Tenant, error) {
@@ -36,7 +36,7 @@ func (c *Catalog) addTenant(ctx context.Context, db beginner, params TenantParam
 
 // AddTenants adds all the tenants or none, in one statement whatever their
 // number, and returns them in order. Errors are those of AddTenant; an
-// *InputError names the tenant.
+// *jobs.InputError names the tenant.
 func (c *Catalog) AddTenants(ctx context.Context, params []TenantParams) ([]Tenant, error) {
 	defer c.memory.drop()
 	tenants, err := c.addTenants(ctx, c.pool, params)
@@ -102,7 +102,7 @@ func reserveOrgIDs(ctx context.Context, tx pgx.Tx, tenants []Tenant) error {
 		return fmt.Errorf("reserve org_ids: %w", err)
 	}
 	if highest > maxOrgID {
-		return inputf("org_id", "no number is left: the highest would be %d, beyond %d", highest, maxOrgID)
+		return jobs.Inputf("org_id", "", "no number is left: the highest would be %d, beyond %d", highest, maxOrgID)
 	}
 	next := highest - missing
 	for i := range tenants {

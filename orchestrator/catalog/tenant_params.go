@@ -57,9 +57,9 @@ func newTenants(params []TenantParams) ([]Tenant, error) {
 		case err != nil:
 			return nil, err
 		case slugs[t.Slug]:
-			return nil, inputf("slug", "%q is given twice", t.Slug)
+			return nil, jobs.Inputf("slug", t.Slug, "it is given twice: give each tenant its own")
 		case t.OrgID != 0 && orgIDs[t.OrgID]:
-			return nil, inputf("org_id", "%d is given twice", t.OrgID)
+			return nil, jobs.Inputf("org_id", fmt.Sprint(t.OrgID), "it is given twice: give each tenant its own, or none")
 		}
 		slugs[t.Slug], orgIDs[t.OrgID] = true, true
 		tenants[i] = t
@@ -87,10 +87,10 @@ func (p TenantParams) tenant() (Tenant, error) {
 
 func (p TenantParams) check() error {
 	if p.OrgID < 0 || p.OrgID > maxOrgID {
-		return inputf("org_id", "%d is not 1–%d", p.OrgID, maxOrgID)
+		return jobs.Inputf("org_id", fmt.Sprint(p.OrgID), "give 1–%d, or none for the next free one", int64(maxOrgID))
 	}
 	if p.Database == "" {
-		return inputf("database", "name the database where the tenant lives")
+		return jobs.Inputf("database", "", "name the database where the tenant lives")
 	}
 	return cmp.Or(
 		checkSlug(p.Slug),
@@ -103,11 +103,11 @@ func (p TenantParams) check() error {
 
 func checkLabels(labels map[string]string) error {
 	if len(labels) > maxLabels {
-		return inputf("labels", "%d labels is too many; at most %d are allowed", len(labels), maxLabels)
+		return jobs.Inputf("labels", "", "%d labels is too many; at most %d are allowed", len(labels), maxLabels)
 	}
 	for key, value := range labels {
 		if !labelKey.MatchString(key) {
-			return inputf("labels", "the key %s must have up to 63 letters, digits, _ . or -", quote(key))
+			return jobs.Inputf("labels", key, "a key must have up to 63 letters, digits, _ . or -")
 		}
 		if err := checkText("labels."+key, value, maxText); err != nil {
 			return err

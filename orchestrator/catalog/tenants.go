@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 
@@ -41,8 +40,8 @@ type TenantFilter struct {
 	Database string // name or UUID; "" means any
 	Plan     string // "" means any
 	Status   Status // "" means any
-	After    string // list from behind this slug on; "" means from the start
-	Limit    int    // 1 to 10,000; 0 means 200
+
+	jobs.Page // Limit is 200, at most 10,000
 }
 
 const tenantsSQL = `
@@ -57,23 +56,24 @@ WHERE ($1 = '' OR d.name = $1)
 ORDER BY t.slug
 LIMIT $6`
 
-// Tenants returns the tenants that filter asks for, by slug. A page that is full
-// may have another behind it: ask again with After set to its last slug.
-func (c *Catalog) Tenants(ctx context.Context, filter TenantFilter) ([]Tenant, error) {
-	limit := cmp.Or(filter.Limit, defaultLimit)
-	if limit < 1 || limit > maxLimit {
-		return nil, fmt.Errorf("list tenants: %w", inputf("limit", "%d is not 1–%d", limit, maxLimit))
+// Tenants returns the tenants that filter asks for, by slug, and the After of the
+// next page ("" if nothing follows).
+func (c *Catalog) Tenants(ctx context.Context, filter TenantFilter) (tenants []Tenant, next string, err error) {
+	limit, err := filter.Size(defaultLimit, maxLimit)
+	if err != nil {
+		return nil, "", fmt.Errorf("list tenants: %w", err)
 	}
 	name, id := nameOrID(filter.Database)
-	rows, err := c.pool.Query(ctx, tenantsSQL, name, id, filter.Plan, string(filter.Status), filter.After, limit)
+	rows, err := c.pool.Query(ctx, tenantsSQL, name, id, filter.Plan, string(filter.Status), filter.After, limit+1)
 	if err != nil {
-		return nil, fmt.Errorf("list tenants: %w", err)
+		return nil, "", fmt.Errorf("list tenants: %w", err)
 	}
-	tenants, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Tenant])
+	tenants, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Tenant])
 	if err != nil {
-		return nil, fmt.Errorf("list tenants: %w", err)
+		return nil, "", fmt.Errorf("list tenants: %w", err)
 	}
-	return tenants, nil
+	tenants, next = jobs.CutPage(tenants, limit, func(t Tenant) string { return t.Slug })
+	return tenants, next, nil
 }
 
 // SetStatus changes a tenant's status, from any to any. tenant is a slug, UUID
@@ -100,7 +100,7 @@ func (c *Catalog) setStatus(ctx context.Context, db beginner, tenant string, sta
 	switch status {
 	case Provisioning, Active, Suspended, Moving, Archived:
 	default:
-		return "", fmt.Errorf("set status: %w", inputf("status", "%s is not provisioning, active, suspended, moving or archived", quote(string(status))))
+		return "", fmt.Errorf("set status: %w", jobs.Inputf("status", string(status), "give provisioning, active, suspended, moving or archived"))
 	}
 	id, err = within(ctx, db, func(tx pgx.Tx) (string, error) {
 		found, err := tenantByName(ctx, tx, tenant)

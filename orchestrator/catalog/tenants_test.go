@@ -64,7 +64,7 @@ func TestALabelThatIsNoText(t *testing.T) {
 	}
 	_, err := b.pool.Exec(t.Context(), `UPDATE headgate.tenants SET labels = '{"n": "1", "": ""}'`)
 	require.NoError(t, err)
-	tenants, err := b.Tenants(t.Context(), catalog.TenantFilter{})
+	tenants, _, err := b.Tenants(t.Context(), catalog.TenantFilter{})
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{"n": "1", "": ""}, tenants[0].Labels)
 }
@@ -100,33 +100,33 @@ func TestAddTenantRefuses(t *testing.T) {
 	b := setup(t)
 	b.addServer(t)
 	b.addTenant(t, "taken")
-	pattern := " must match [a-z][a-z0-9-]{0,62}"
+	pattern := ": it must match [a-z][a-z0-9-]{0,62}"
 	for name, test := range map[string]struct {
 		change func(p *catalog.TenantParams)
 		want   string
 	}{
-		"injection":   {func(p *catalog.TenantParams) { p.Slug = "a'; drop table x--" }, `slug: "a'; drop table x--"` + pattern},
-		"path":        {func(p *catalog.TenantParams) { p.Slug = "../x" }, `slug: "../x"` + pattern},
-		"case":        {func(p *catalog.TenantParams) { p.Slug = "A_B" }, `slug: "A_B"` + pattern},
-		"long":        {func(p *catalog.TenantParams) { p.Slug = strings.Repeat("a", 64) }, `slug: "` + strings.Repeat("a", 64) + `"` + pattern},
-		"very long":   {func(p *catalog.TenantParams) { p.Slug = strings.Repeat("a", 9999) }, `slug: "` + strings.Repeat("a", 80) + `"…` + pattern},
-		"emoji":       {func(p *catalog.TenantParams) { p.Slug = "🙂" }, `slug: "🙂"` + pattern},
-		"NUL":         {func(p *catalog.TenantParams) { p.Slug = "a\x00" }, `slug: "a\x00"` + pattern},
-		"newline":     {func(p *catalog.TenantParams) { p.Slug = "a\n" }, `slug: "a\n"` + pattern},
-		"empty":       {func(p *catalog.TenantParams) { p.Slug = "" }, `slug: ""` + pattern},
-		"digits":      {func(p *catalog.TenantParams) { p.Slug = "17" }, `slug: "17"` + pattern},
-		"uuid":        {func(p *catalog.TenantParams) { p.Slug = "abcdef01-0000-7000-8000-000000000001" }, `slug: "abcdef01-0000-7000-8000-000000000001" reads as a UUID; choose a name`},
-		"reserved":    {func(p *catalog.TenantParams) { p.Slug = "admin" }, `slug: "admin" is reserved (` + strings.Join(catalog.Reserved, ", ") + `); choose another`},
+		"injection":   {func(p *catalog.TenantParams) { p.Slug = "a'; drop table x--" }, `slug "a'; drop table x--"` + pattern},
+		"path":        {func(p *catalog.TenantParams) { p.Slug = "../x" }, `slug "../x"` + pattern},
+		"case":        {func(p *catalog.TenantParams) { p.Slug = "A_B" }, `slug "A_B"` + pattern},
+		"long":        {func(p *catalog.TenantParams) { p.Slug = strings.Repeat("a", 64) }, `slug "` + strings.Repeat("a", 64) + `"` + pattern},
+		"very long":   {func(p *catalog.TenantParams) { p.Slug = strings.Repeat("a", 9999) }, `slug "` + strings.Repeat("a", 80) + `"…` + pattern},
+		"emoji":       {func(p *catalog.TenantParams) { p.Slug = "🙂" }, `slug "🙂"` + pattern},
+		"NUL":         {func(p *catalog.TenantParams) { p.Slug = "a\x00" }, `slug "a\x00"` + pattern},
+		"newline":     {func(p *catalog.TenantParams) { p.Slug = "a\n" }, `slug "a\n"` + pattern},
+		"empty":       {func(p *catalog.TenantParams) { p.Slug = "" }, `slug` + pattern},
+		"digits":      {func(p *catalog.TenantParams) { p.Slug = "17" }, `slug "17"` + pattern},
+		"uuid":        {func(p *catalog.TenantParams) { p.Slug = "abcdef01-0000-7000-8000-000000000001" }, `slug "abcdef01-0000-7000-8000-000000000001": it reads as a UUID; choose a name`},
+		"reserved":    {func(p *catalog.TenantParams) { p.Slug = "admin" }, `slug "admin": it is reserved (` + strings.Join(catalog.Reserved, ", ") + `); choose another`},
 		"taken":       {func(p *catalog.TenantParams) { p.Slug = "taken" }, `slug "taken" is taken already`},
 		"org taken":   {func(p *catalog.TenantParams) { p.OrgID = 1 }, `org_id 1 is taken already; leave it out to get the next free one`},
-		"org":         {func(p *catalog.TenantParams) { p.OrgID = -1 }, `org_id: -1 is not 1–922337203685476`},
-		"org too big": {func(p *catalog.TenantParams) { p.OrgID = 1 << 60 }, `org_id: 1152921504606846976 is not 1–922337203685476`},
+		"org":         {func(p *catalog.TenantParams) { p.OrgID = -1 }, `org_id "-1": give 1–922337203685476, or none for the next free one`},
+		"org too big": {func(p *catalog.TenantParams) { p.OrgID = 1 << 60 }, `org_id "1152921504606846976": give 1–922337203685476, or none for the next free one`},
 		"name":        {func(p *catalog.TenantParams) { p.Name = "a\x00b" }, `name: control characters and invalid UTF-8 are not allowed`},
 		"long name":   {func(p *catalog.TenantParams) { p.Name = strings.Repeat("é", 201) }, `name: 201 characters is too long; at most 200 are allowed`},
 		"plan":        {func(p *catalog.TenantParams) { p.Plan = strings.Repeat("x", 64) }, `plan: 64 characters is too long; at most 63 are allowed`},
-		"label":       {func(p *catalog.TenantParams) { p.Labels = map[string]string{"a b": ""} }, `labels: the key "a b" must have up to 63 letters, digits, _ . or -`},
+		"label":       {func(p *catalog.TenantParams) { p.Labels = map[string]string{"a b": ""} }, `labels "a b": a key must have up to 63 letters, digits, _ . or -`},
 		"label value": {func(p *catalog.TenantParams) { p.Labels = map[string]string{"a": "\n"} }, `labels.a: control characters and invalid UTF-8 are not allowed`},
-		"zone":        {func(p *catalog.TenantParams) { p.Timezone = "Mars/Phobos" }, `timezone: unknown IANA time zone "Mars/Phobos": write an IANA name such as "Europe/Berlin" or "UTC"`},
+		"zone":        {func(p *catalog.TenantParams) { p.Timezone = "Mars/Phobos" }, `timezone "Mars/Phobos": unknown IANA time zone "Mars/Phobos": write an IANA name such as "Europe/Berlin" or "UTC"`},
 		"no database": {func(p *catalog.TenantParams) { p.Database = "" }, `database: name the database where the tenant lives`},
 		"database":    {func(p *catalog.TenantParams) { p.Database = "nope" }, `unknown database "nope"`},
 	} {
@@ -137,7 +137,7 @@ func TestAddTenantRefuses(t *testing.T) {
 			require.EqualError(t, err, "add tenant: "+test.want)
 		})
 	}
-	tenants, err := b.Tenants(t.Context(), catalog.TenantFilter{})
+	tenants, _, err := b.Tenants(t.Context(), catalog.TenantFilter{})
 	require.NoError(t, err)
 	require.Len(t, tenants, 1, "nothing was written")
 }
@@ -227,11 +227,11 @@ func TestAddTenantsRefuses(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, none)
 	for want, params := range map[string][]catalog.TenantParams{
-		`slug: "a" is given twice`:             {{Slug: "a", Database: "shared"}, {Slug: "a", Database: "shared"}},
-		`org_id: 5 is given twice`:             {{Slug: "a", OrgID: 5, Database: "shared"}, {Slug: "b", OrgID: 5, Database: "shared"}},
-		`unknown database "x1", "x2", "x3"`:    {{Slug: "a", Database: "x1"}, {Slug: "b", Database: "x3"}, {Slug: "c", Database: "x2"}, {Slug: "d", Database: "shared"}},
-		`unknown database "x1", "x2", "x3" an`: {{Slug: "a", Database: "x1"}, {Slug: "b", Database: "x3"}, {Slug: "c", Database: "x2"}, {Slug: "d", Database: "x4"}},
-		`tenant "B" (number 2): slug: "B" mus`: {{Slug: "a", Database: "shared"}, {Slug: "B", Database: "shared"}},
+		`slug "a": it is given twice`:           {{Slug: "a", Database: "shared"}, {Slug: "a", Database: "shared"}},
+		`org_id "5": it is given twice`:         {{Slug: "a", OrgID: 5, Database: "shared"}, {Slug: "b", OrgID: 5, Database: "shared"}},
+		`unknown database "x1", "x2", "x3"`:     {{Slug: "a", Database: "x1"}, {Slug: "b", Database: "x3"}, {Slug: "c", Database: "x2"}, {Slug: "d", Database: "shared"}},
+		`unknown database "x1", "x2", "x3" an`:  {{Slug: "a", Database: "x1"}, {Slug: "b", Database: "x3"}, {Slug: "c", Database: "x2"}, {Slug: "d", Database: "x4"}},
+		`tenant "B" (number 2): slug "B": it m`: {{Slug: "a", Database: "shared"}, {Slug: "B", Database: "shared"}},
 	} {
 		_, err := b.AddTenants(ctx, params)
 		require.ErrorContains(t, err, "add tenants: "+want)
@@ -253,18 +253,18 @@ func TestTenants(t *testing.T) {
 
 	for want, filter := range map[string]catalog.TenantFilter{
 		"abcd": {}, "ac": {Database: "one"}, "bd": {Database: two.ID}, "bc": {Plan: "pro"}, "d": {Status: catalog.Archived},
-		"c": {Database: one.ID, Plan: "pro"}, "ab": {Limit: 2}, "cd": {After: "b", Limit: 2}, "": {Database: "nope"},
+		"c": {Database: one.ID, Plan: "pro"}, "ab b": {Page: jobs.Page{Limit: 2}}, "cd": {Page: jobs.Page{After: "b", Limit: 2}}, "": {Database: "nope"},
 	} {
-		tenants, err := b.Tenants(ctx, filter)
+		tenants, next, err := b.Tenants(ctx, filter)
 		require.NoError(t, err)
 		var got string
 		for _, tenant := range tenants {
 			got += tenant.Slug
 		}
-		require.Equal(t, want, got, "%+v", filter)
+		require.Equal(t, want, strings.TrimSpace(got+" "+next), "%+v", filter)
 	}
-	_, err = b.Tenants(ctx, catalog.TenantFilter{Limit: -1})
-	require.EqualError(t, err, "list tenants: limit: -1 is not 1–10000")
+	_, _, err = b.Tenants(ctx, catalog.TenantFilter{Page: jobs.Page{Limit: -1}})
+	require.EqualError(t, err, "list tenants: limit \"-1\": give 1 to 10000, or 0 for 200")
 }
 
 func TestSetStatus(t *testing.T) {
@@ -280,6 +280,6 @@ func TestSetStatus(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, status, got.Status)
 	}
-	require.EqualError(t, b.SetStatus(ctx, "acme", "x"), `set status: status: "x" is not provisioning, active, suspended, moving or archived`)
+	require.EqualError(t, b.SetStatus(ctx, "acme", "x"), `set status: status "x": give provisioning, active, suspended, moving or archived`)
 	require.ErrorIs(t, b.SetStatus(ctx, "nope", catalog.Active), jobs.ErrUnknownTenant)
 }

@@ -19,14 +19,16 @@ import (
 	"github.com/riverqueue/river/rivertype"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/wire"
 )
 
-// Rows of the queue are written by anybody, and a statement about many of them fails
-// where one row cannot be what the statement makes of it: a constraint or a trigger that
-// somebody has added, a unique key that two rows share in one state only. Then the rows
-// are tried one by one, and the one to blame is set aside: it ends as bad_args, with the
-// reason in its history, and the others go on. None is to blame for what a plain row
-// meets too.
+// Anybody writes rows of the queue, and a statement about many rows fails where one row
+// cannot be what the statement makes of it. The reason may be a constraint or a trigger
+// that somebody has added, or a unique key that two rows share in one state only.
+//
+// Then the rows are tried one by one, and the row to blame is set aside: it ends as
+// bad_args, with the reason in its history, and the others go on. No row is to blame for an
+// error that a plain row meets too.
 
 // unwritable says of an error that it is the data's own: it will come again.
 func unwritable(err error) bool {
@@ -40,9 +42,9 @@ func unfit(err error) bool {
 	return unwritable(err) || errors.As(err, &pgErr) && pgErr.Code == "P0001" // a trigger's RAISE
 }
 
-// oddRow says of an error of a statement about rows that one of them may be why:
-// whatever the server says but of itself, of locks and of others' transactions. Whether
-// one is, a plain row tells (tryPlain).
+// oddRow says of an error of a statement about rows that one of the rows may be the reason.
+// That is any error of the server, but not one about the server itself, about locks or
+// about others' transactions. Whether a row is the reason, a plain row tells (tryPlain).
 func oddRow(err error) bool {
 	pgErr := (*pgconn.PgError)(nil)
 	if !errors.As(err, &pgErr) || pgErr.SeverityUnlocalized != "ERROR" {
@@ -57,8 +59,8 @@ INSERT INTO river_job (kind, args, max_attempts, state, queue, attempted_by, sch
 VALUES ('headgate.plain', '{}', 2, $1::text::river_job_state, $2, CASE $1 WHEN 'running' THEN ARRAY['plain:1'] END, now() - interval '1 second')
 RETURNING id`
 
-// tryPlain does with a plain row what has failed with others, and takes it away again:
-// if that fails too, the reason is no row's own.
+// tryPlain does with a plain row what has failed with others, and takes the plain row away
+// again. If that fails too, the reason is no row's own.
 func tryPlain(ctx context.Context, tx pgx.Tx, state, queue string, do func(tx pgx.Tx, id int64) error) error {
 	inner, err := tx.Begin(ctx)
 	if err != nil {
@@ -79,7 +81,7 @@ WITH aside AS (
     UPDATE river_job SET state = 'cancelled', finalized_at = now(), unique_states = NULL
     WHERE id = $1 AND state IN ('available', 'scheduled', 'retryable', 'running')
     RETURNING id, kind, attempt, created_at, metadata
-), told AS (
+), recorded AS (
     INSERT INTO headgate.outcomes (id, job_uid, job_id, tenant_id, kind, attempt, state, class, sqlstate, message, started_at, ended_at, schedule)
     SELECT gen_random_uuid(), headgate.job_uid(metadata, id, created_at), id, headgate.uuid_or_null(metadata->>'tenant'), kind, greatest(attempt, 0),
            'cancelled', 'bad_args', $2, $3, now(), now(), coalesce(left(metadata->>'schedule', 200), '')
@@ -182,7 +184,7 @@ func (c *claimer) leaveOut(id int64) {
 
 // without answers a claim that has failed: if a row was to blame that is set aside now,
 // the next claim goes on without it, and this one has brought nothing.
-func (c *claimer) without(ctx context.Context, params *riverdriver.JobGetAvailableParams, failed error) (*haul, error) {
+func (c *claimer) without(ctx context.Context, params *riverdriver.JobGetAvailableParams, failed error) (*claimBatch, error) {
 	if !oddRow(failed) || len(c.taking) == 0 {
 		return nil, failed
 	}
@@ -193,8 +195,8 @@ func (c *claimer) without(ctx context.Context, params *riverdriver.JobGetAvailab
 	if aside == 0 {
 		return nil, failed
 	}
-	c.desk.bell.ring(c.queue)
-	return &haul{result: &riverdriver.JobGetAvailableResult{}}, nil
+	c.gate.waker.wake(c.queue)
+	return &claimBatch{result: &riverdriver.JobGetAvailableResult{}}, nil
 }
 
 // unreadable is a row that was claimed and cannot be read.
@@ -215,7 +217,7 @@ func (p *pilot) endUnreadable(e *end) {
 		return
 	}
 	now := time.Now()
-	meta, _ := jobs.ReadMeta(u.row.Metadata, u.row.ID, u.row.CreatedAt)
+	meta, _ := wire.ReadMeta(u.row.Metadata, u.row.ID, u.row.CreatedAt)
 	e.token, e.state, e.attempt, e.scheduledAt, e.finalizedAt = u.token, string(rivertype.JobStateCancelled), nil, nil, &now
 	e.outcome = &jobs.Outcome{
 		ID: uuid.Must(uuid.NewV7()).String(), JobUID: meta.UID, JobID: e.id, TenantID: meta.Tenant, Kind: u.row.Kind, Attempt: u.row.Attempt,
@@ -227,12 +229,12 @@ func (p *pilot) endUnreadable(e *end) {
 // of the row's end.
 const easeSQL = `
 UPDATE river_job SET unique_states = NULL
-WHERE id = $1 AND state = 'running' AND attempted_by[array_upper(attempted_by, 1)] = $2`
+WHERE id = $1 AND state = 'running' AND headgate.claim_token(attempted_by) = $2`
 
-// endEach ends attempts one by one, since something in the group is not fit for the
-// database, and the whole process would wait for that one for ever. The one that is
-// to blame is ended as well as can be. One that cannot be ended at all is left out:
-// its row goes back when the keeper finds it in nobody's hands.
+// endEach ends attempts one by one, because something in the group is not fit for the
+// database, and the whole process would wait for that end for ever. The end to blame is
+// written as well as can be. An end that cannot be written at all is left out: its row goes
+// back when the keeper finds it unclaimed.
 func (p *pilot) endEach(ctx context.Context, ends []end) (all map[int64]string, over []end, err error) {
 	all = make(map[int64]string, len(ends))
 	for _, e := range ends {
@@ -253,9 +255,10 @@ func (p *pilot) endEach(ctx context.Context, ends []end) (all map[int64]string, 
 	return all, over, nil
 }
 
-// endFit writes an end: as it is, then without the row's unique key if that is in the
-// way, then without its own metadata and texts, then without the jobs that it asked for,
-// which its outcome tells, then without that, and else not at all.
+// endFit writes an end as it is. If that does not fit, it tries in turn: without the row's
+// unique key, if the key is in the way; without the end's own metadata and texts; without
+// the jobs that the attempt asked for, which its outcome then tells; without all of these
+// and the outcome. Else it writes nothing.
 func endFit(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger, e end, write func(end) (map[int64]string, error)) (ended map[int64]string, err error) {
 	ended, why := write(e)
 	if !unfit(why) {
@@ -270,9 +273,9 @@ func endFit(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger, e end, wr
 		o.Message = "it is done, but the jobs that it asked for cannot be stored: " + misfit(why)
 		alone.outcome = &o
 	}
-	untold := bare
-	untold.outcome, untold.followUps = nil, nil
-	ways := []end{bare, alone, untold}
+	unrecorded := bare
+	unrecorded.outcome, unrecorded.followUps = nil, nil
+	ways := []end{bare, alone, unrecorded}
 	if keyTaken(why) {
 		if _, err := pool.Exec(ctx, easeSQL, e.id, e.token); err != nil {
 			return nil, err

@@ -7,26 +7,26 @@ import (
 	"slices"
 )
 
-// Who is served next, as a pure function: no clock, no database. look.go brings
-// the candidates, take.go finds and takes what is chosen here.
+// Who is served next, as a pure function: no clock, no database. snapshot.go brings the
+// candidates, take.go finds and takes what is chosen here.
 //
-// Each owner (a tenant, or a database for jobs of that scope) has a virtual
-// time: the worker-seconds that it has received, over its weight. The lowest is
-// served first, for a quantum; its time moves on by what that is expected to
-// cost, and the next one is served. What a job really cost is settled when it
-// ends (debts.go). An owner that was idle starts at the queue's present time, so
-// it neither waits behind a backlog nor has saved up anything.
+// Each owner (a tenant, or a database for jobs of that scope) has a virtual time: the
+// worker-seconds that the owner has received, over its weight. The owner with the lowest
+// virtual time is served first, for a quantum. Its time moves on by what the quantum is
+// expected to cost, and the next owner is served. What a job really took is adjusted when
+// the job ends (adjustments.go). An owner that was idle starts at the queue's present time,
+// so it neither waits behind a backlog nor has saved up time.
 
 // candidate is one lane that may have jobs which are due.
 type candidate struct {
-	lane, kind       string
+	owner, kind      string
 	server, database string // "" : none, or none is needed
 	group            laneGroup
 	vtime            float64
 	cost             float64 // seconds an attempt is expected to take
 	weight           float64
 	maxRunning       *int   // of the owner
-	floors           []byte // where its rows begin, as the lane has it
+	cursors          []byte // where its rows begin, as the lane has it
 	rate             *rate
 }
 
@@ -59,7 +59,7 @@ type turn struct {
 
 // owner is all candidates of one tenant or database.
 type owner struct {
-	lane     string
+	id       string
 	lanes    []candidate // one for each kind
 	vtime    float64
 	planned  float64 // where its virtual time will be after this claim
@@ -76,16 +76,17 @@ type choice struct {
 	limited bool
 	// full are the servers that did, by id.
 	full map[string]bool
-	// dry are owners that have no token now, and for how many seconds.
-	dry map[string]float64
+	// throttled are owners that have no token now, and for how many seconds.
+	throttled map[string]float64
 }
 
-// choose spreads want jobs over the candidates, in order of virtual time, within
-// room. The turns at the end are for the case that those before have fewer jobs
-// than they may: they ask without regard to room, since it is not known what will
-// be left of it. Of what is found then, admit takes what room has.
-func choose(candidates []candidate, room *room, want int, quantum float64) choice {
-	result := choice{full: map[string]bool{}, dry: map[string]float64{}}
+// choose spreads want jobs over the candidates, in order of virtual time, within capacity.
+//
+// The turns at the end are for the case that the turns before have fewer jobs than they may
+// have. They ask without regard to capacity, because nobody knows yet what will be left. Of
+// what is found then, admit takes what there is capacity for.
+func choose(candidates []candidate, capacity *capacity, want int, quantum float64) choice {
+	result := choice{full: map[string]bool{}, throttled: map[string]float64{}}
 	owners := group(candidates, want, quantum)
 	queue := ownerHeap(slices.Clone(owners))
 	heap.Init(&queue)
@@ -93,9 +94,9 @@ func choose(candidates []candidate, room *room, want int, quantum float64) choic
 	left := want
 	for left > 0 && queue.Len() > 0 {
 		o := queue[0]
-		n := result.give(room, served, o, min(o.quantum, left))
+		n := result.give(capacity, served, o, min(o.quantum, left))
 		left -= n
-		if n < min(o.quantum, left+n) { // its room is used up
+		if n < min(o.quantum, left+n) { // its capacity is used up
 			heap.Pop(&queue)
 			continue
 		}
@@ -103,13 +104,13 @@ func choose(candidates []candidate, room *room, want int, quantum float64) choic
 		heap.Fix(&queue, 0)
 	}
 	for extra, i := want, 0; extra > 0 && i < len(owners); i++ {
-		if o := owners[i]; served[o.lane] == nil {
-			served[o.lane] = o.ask(o.quantum)
+		if o := owners[i]; served[o.id] == nil {
+			served[o.id] = o.ask(o.quantum)
 			extra--
 		}
 	}
 	for _, o := range owners {
-		if t := served[o.lane]; t != nil {
+		if t := served[o.id]; t != nil {
 			result.turns = append(result.turns, *t)
 		}
 	}
@@ -121,10 +122,10 @@ func group(candidates []candidate, want int, quantum float64) []*owner {
 	byLane := map[string]*owner{}
 	var owners []*owner
 	for _, c := range candidates {
-		o := byLane[c.lane]
+		o := byLane[c.owner]
 		if o == nil {
-			o = &owner{lane: c.lane, vtime: c.vtime}
-			byLane[c.lane] = o
+			o = &owner{id: c.owner, vtime: c.vtime}
+			byLane[c.owner] = o
 			owners = append(owners, o)
 		}
 		o.vtime = max(o.vtime, c.vtime)
@@ -149,16 +150,16 @@ func group(candidates []candidate, want int, quantum float64) []*owner {
 // shortest is what an attempt costs at least, so that a quantum is finite.
 const shortest = 20e-6
 
-// give adds up to n jobs to an owner's turn, and returns how many room allows. Of
-// which kinds they will be is decided by priority when they are taken, so each
-// kind counts as if they were all of it.
-func (c *choice) give(room *room, served map[string]*turn, o *owner, n int) int {
-	allowed, why := room.owner(o.lanes[0], n)
+// give adds up to n jobs to an owner's turn, and returns how many there is capacity for. Of
+// which kinds they will be is decided by priority when they are taken, so each kind counts
+// as if all of them were of that kind.
+func (c *choice) give(capacity *capacity, served map[string]*turn, o *owner, n int) int {
+	allowed, why := capacity.owner(o.lanes[0], n)
 	server := o.server()
-	conns, whyServer := room.server(server, allowed)
+	conns, whyServer := capacity.server(server, allowed)
 	kinds, sum, missing := make([]int, len(o.lanes)), 0, other
 	for i, lane := range o.lanes {
-		kinds[i] = room.kind(lane, allowed)
+		kinds[i] = capacity.kind(lane, allowed)
 		if lane.server != "" && conns < kinds[i] {
 			kinds[i], missing = conns, whyServer
 		}
@@ -173,23 +174,23 @@ func (c *choice) give(room *room, served map[string]*turn, o *owner, n int) int 
 	if allowed == 0 {
 		return 0
 	}
-	t := served[o.lane]
+	t := served[o.id]
 	if t == nil {
 		t = &turn{owner: o, most: make([]int, len(o.lanes))}
-		served[o.lane] = t
+		served[o.id] = t
 	}
 	t.n += allowed
-	room.takeOwner(o.lanes[0], allowed)
+	capacity.reserveOwner(o.lanes[0], allowed)
 	needing := 0
 	for i, lane := range o.lanes {
 		kinds[i] = min(kinds[i], allowed)
 		t.most[i] += kinds[i]
-		room.takeKind(lane, kinds[i])
+		capacity.reserveKind(lane, kinds[i])
 		if lane.server != "" {
 			needing += kinds[i]
 		}
 	}
-	room.takeServer(server, min(needing, allowed))
+	capacity.reserveServer(server, min(needing, allowed))
 	return allowed
 }
 
@@ -217,7 +218,7 @@ func (c *choice) note(o *owner, why reason) {
 	switch why {
 	case broken:
 	case noToken:
-		c.dry[o.lane] = o.lanes[0].rate.wait()
+		c.throttled[o.id] = o.lanes[0].rate.wait()
 	case noServer:
 		c.full[o.server()] = true
 		c.limited = true

@@ -65,7 +65,7 @@ func (s *sim) claim() {
 	for s.ends.Len() < s.slots {
 		free := s.slots - s.ends.Len()
 		var candidates []candidate
-		mine := newHold()
+		mine := newUsage()
 		byName := map[string]*simOwner{}
 		for _, o := range s.owners {
 			byName[o.name] = o
@@ -79,12 +79,12 @@ func (s *sim) claim() {
 			if o.idle {
 				o.idle, o.vtime = false, max(o.vtime, s.clock-headStart)
 			}
-			candidates = append(candidates, candidate{lane: o.name, kind: "k", server: "s", vtime: max(o.vtime, s.clock-headStart), cost: o.cost, weight: o.weight, maxRunning: o.cap})
+			candidates = append(candidates, candidate{owner: o.name, kind: "k", server: "s", vtime: max(o.vtime, s.clock-headStart), cost: o.cost, weight: o.weight, maxRunning: o.cap})
 		}
-		chosen := choose(candidates, newRoom("default", s.limits, mine, nil, nil, nil), free, quantum)
+		chosen := choose(candidates, newCapacity("default", s.limits, mine, nil, nil, nil), free, quantum)
 		got, first := 0, math.Inf(1)
 		for _, t := range chosen.turns {
-			o := byName[t.owner.lane]
+			o := byName[t.owner.id]
 			n := min(t.n, o.due(s.now), free-got)
 			if n == 0 {
 				continue
@@ -214,30 +214,36 @@ func TestNoLimitIsExceeded(t *testing.T) {
 		if n := limit("half open"); n != nil {
 			l.halfOpen["s1"] = *n
 		}
-		mine, others := newHold(), newHold()
+		mine, others := newUsage(), newUsage()
 		var candidates []candidate
 		for i := range rapid.IntRange(1, 8).Draw(t, "owners") {
 			name, server := fmt.Sprint("o", i), []string{"s1", "s2", ""}[i%3]
 			maximum := limit("owner")
 			for _, kind := range []string{"a", "b"} {
 				if rapid.Bool().Draw(t, "has lane") {
-					candidates = append(candidates, candidate{lane: name, kind: kind, server: server, maxRunning: maximum, weight: 1,
+					candidates = append(candidates, candidate{owner: name, kind: kind, server: server, maxRunning: maximum, weight: 1,
 						vtime: rapid.Float64Range(0, 10).Draw(t, "vtime"), cost: rapid.Float64Range(0.001, 1).Draw(t, "cost")})
 				}
 				for range rapid.IntRange(0, 2).Draw(t, "running") {
-					for h := range map[*hold]bool{mine: true, others: true} {
-						h.run(lane{queue: "default", owner: name, kind: kind, server: server})
+					for u := range map[*usage]bool{mine: true, others: true} {
+						u.run(lane{queue: "default", owner: name, kind: kind, server: server})
 					}
 				}
 			}
 		}
+		for _, u := range []*usage{mine, others} { // connections besides those of running jobs, idle or on the way
+			for server, s := range u.Servers {
+				s.Conns = rapid.IntRange(0, 8).Draw(t, "connections")
+				u.Servers[server] = s
+			}
+		}
 		want := rapid.IntRange(1, 20).Draw(t, "want")
-		chosen := choose(candidates, newRoom("default", l, mine, []*hold{others}, nil, nil), want, quantum)
+		chosen := choose(candidates, newCapacity("default", l, mine, []*usage{others}, nil, nil), want, quantum)
 
-		after := newHold()
+		after := newUsage()
 		after.add(mine)
 		after.add(others)
-		before := newHold()
+		before := newUsage()
 		before.add(mine)
 		before.add(others)
 		var rows []found // what a queue may hold of what was asked for
@@ -251,17 +257,17 @@ func TestNoLimitIsExceeded(t *testing.T) {
 			}
 		}
 		rows = rows[:min(len(rows), want)]
-		h := newHaul()
-		h.admit("default", chosen.turns, rows, newRoom("default", l, mine, []*hold{others}, nil, nil), want)
-		for _, g := range h.grips {
-			after.run(g.lane)
+		b := newClaimBatch()
+		b.admit("default", chosen.turns, rows, newCapacity("default", l, mine, []*usage{others}, nil, nil), want)
+		for _, job := range b.jobs {
+			after.run(job.lane)
 		}
-		require.LessOrEqual(t, len(h.grips), want)
+		require.LessOrEqual(t, len(b.jobs), want)
 		_, halfOpen := l.halfOpen["s1"]
 		if !halfOpen { // what a breaker keeps back no attempt's end frees
-			require.Equal(t, len(h.grips) < len(rows), h.denied)
-		} else if h.denied {
-			require.Less(t, len(h.grips), len(rows))
+			require.Equal(t, len(b.jobs) < len(rows), b.limited)
+		} else if b.limited {
+			require.Less(t, len(b.jobs), len(rows))
 		}
 		within := func(name string, now, was int, most *int) {
 			if most != nil && now > *most && now > was {
@@ -278,16 +284,22 @@ func TestNoLimitIsExceeded(t *testing.T) {
 			within("kind", all, was, k.all)
 		}
 		for _, c := range candidates {
-			sum := func(h *hold) (n int) {
-				for _, m := range h.Owners[c.lane] {
+			sum := func(u *usage) (n int) {
+				for _, m := range u.Owners[c.owner] {
 					n += m
 				}
 				return n
 			}
 			within("owner", sum(after), sum(before), c.maxRunning)
 			if c.server != "" {
-				budget := l.servers[c.server]
-				within("server", after.Servers[c.server].Jobs, before.Servers[c.server].Jobs, &budget)
+				budget, own, of := l.servers[c.server], mine.Servers[c.server], others.Servers[c.server].counted()
+				was := of + own.counted()
+				for _, job := range b.jobs { // it runs on a connection that idles here, or on one more
+					if job.server == c.server {
+						own.Jobs++
+					}
+				}
+				within("server", of+own.counted(), was, &budget)
 				if trying, some := l.halfOpen[c.server]; some {
 					within("half open", after.Servers[c.server].Jobs, before.Servers[c.server].Jobs, &trying)
 				}

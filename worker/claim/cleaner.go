@@ -7,8 +7,8 @@ import (
 	"github.com/riverqueue/river/riverdriver"
 )
 
-// deleteEndedSQL is River's own statement, but that a row which somebody has locked is
-// left for the next time. River's waits for that row and deletes nothing meanwhile.
+// deleteEndedSQL is River's own statement with SKIP LOCKED: a locked row is left for the
+// next time. River's statement waits for that row and deletes nothing meanwhile.
 const deleteEndedSQL = `
 DELETE FROM river_job WHERE id IN (
     SELECT id FROM river_job
@@ -22,8 +22,8 @@ DELETE FROM river_job WHERE id IN (
     FOR UPDATE SKIP LOCKED
 )`
 
-// JobDeleteBefore is called by River's leader, for each batch of rows that have been
-// kept long enough. It returns how many it has deleted.
+// JobDeleteBefore deletes one batch of rows whose retention is over, and returns their
+// number. River's leader calls it.
 func (p *pilot) JobDeleteBefore(ctx context.Context, _ riverdriver.Executor, params *riverdriver.JobDeleteBeforeParams) (int, error) {
 	tag, err := p.pool.Exec(ctx, deleteEndedSQL,
 		params.CancelledDoDelete, params.CancelledFinalizedAtHorizon, params.CompletedDoDelete, params.CompletedFinalizedAtHorizon,

@@ -39,6 +39,11 @@ VALUES (10, 'x', '{}', 9, 'completed', now()), (11, 'x', '{}', 9, 'completed', '
 	defer cancel()
 	_, err = g.driver.GetExecutor().JobDeleteBefore(waits, params)
 	require.Error(t, err, "the control: the driver's own statement waits")
+	require.Eventually(t, func() bool { // what it has locked until then, the server frees when it hears that it was given up
+		var waiting bool
+		err := g.env.Pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database()))`).Scan(&waiting)
+		return err == nil && !waiting
+	}, time.Minute, 5*time.Millisecond)
 	deleter, ok := g.driver.PluginPilot().(riverpilot.PilotJobDeleter)
 	require.True(t, ok, "River's cleaner asks for this interface")
 	for _, want := range []int{5, 3, 0} {

@@ -5,29 +5,30 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/wire"
 )
 
-// Clocks decide nothing about life and death here (see Keeper). They still decide
-// when a job is due: the claim asks the database's, River's leader promotes
-// retries by its own. If the two part, or one jumps, jobs would wait for hours
-// that are only in a clock. So every keeper puts right, at every pass, what has
-// been waiting wrongly for longer than ClockSlack.
+// No clock decides whether a worker is dead (see Keeper). Clocks still decide when a job
+// is due: a claim goes by the database's clock, and River's leader promotes retries by
+// its own. If the two clocks differ, or one of them jumps, jobs wait without a reason.
+// So every keeper, at every pass, makes available what has waited wrongly for longer
+// than ClockSlack.
 
-// dueSQL makes available now
+// dueSQL makes two kinds of rows available now:
 //
-//   - what was due before and now lies in the future: the database's clock went
-//     back (River itself never leaves an available row further ahead than its
-//     scheduler's interval, 5 seconds);
-//   - what both the database's clock and ours ($2) say is overdue, whatever the
-//     leader thinks, and if there is one at all.
+//   - An available row that lies further in the future than $3: the database's clock
+//     went back. River never leaves an available row further ahead than its scheduler's
+//     interval, 5 seconds.
+//   - A retryable or scheduled row that is overdue by the database's clock and by this
+//     process's clock ($2). The leader's clock does not count, nor whether there is a
+//     leader.
 //
-// It walks the index that claims use: twelve probes for each queue and nothing
-// more while all is well, however many rows wait. A leader's term that a jump
-// made longer than a minute is cut, or nobody could follow it for hours.
+// dueSQL walks the index of claims: twelve probes a queue, however many rows wait. It
+// also cuts a leader's term that a clock's jump made longer than a minute, because
+// nobody could take over until that term ends.
 //
-// Rows with a unique key ($4) may be in each other's way, which River's scheduler
-// settles; then they are left to it.
+// Two rows with one unique key cannot both become available. $4 leaves rows with a key
+// out, after they have failed; River's scheduler decides about them.
 const dueSQL = `
 WITH term AS (
     UPDATE river_leader SET expires_at = now() + '15 seconds'::interval WHERE expires_at > now() + '1 minute'::interval
@@ -54,13 +55,10 @@ WITH term AS (
     UPDATE river_job j SET state = 'available', scheduled_at = now()
     WHERE j.id = ANY (ARRAY(SELECT id FROM early UNION ALL SELECT id FROM overdue))
     RETURNING j.queue
-), woken AS (
-    SELECT pg_notify(current_schema() || '.river_insert', json_build_object('queue', queue)::text)
-    FROM (SELECT DISTINCT queue FROM moved) q
 )
-SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM woken)`
+SELECT count(*), headgate.notify_queues(array_agg(queue)) FROM moved`
 
-// putRight runs dueSQL and returns how many jobs it made available.
+// putRight runs dueSQL and returns how many jobs became available.
 func (k *Keeper) putRight(ctx context.Context) (moved int, err error) {
 	var woken int
 	put := func(unique bool) error {
@@ -78,10 +76,10 @@ func (k *Keeper) putRight(ctx context.Context) (moved int, err error) {
 	return moved, nil
 }
 
-// noteSkew warns, when it begins and once a minute while it lasts, that this
-// process and the database disagree about the time.
+// noteSkew warns that the clocks of this process and of the database differ by WarnSkew
+// or more: when that begins, and once a minute while it lasts.
 func (k *Keeper) noteSkew(ctx context.Context, database, before, after time.Time) {
-	skew := jobs.ClockSkew(database, before, after)
+	skew := wire.ClockSkew(database, before, after)
 	k.skew.Store(int64(skew))
 	switch {
 	case skew.Abs() < k.cfg.WarnSkew:
@@ -93,6 +91,6 @@ func (k *Keeper) noteSkew(ctx context.Context, database, before, after time.Time
 	}
 }
 
-// Skew is by how much the database's clock was ahead of this process's at the
-// last heartbeat.
+// Skew is how far the database's clock was ahead of this process's clock at the last
+// heartbeat.
 func (k *Keeper) Skew() time.Duration { return time.Duration(k.skew.Load()) }

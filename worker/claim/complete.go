@@ -13,7 +13,7 @@ import (
 	"github.com/headgate/headgate/jobs"
 )
 
-// end is what becomes of one running row: nil leaves a column as it is.
+// end is what becomes of one running row. nil leaves a column as it is.
 type end struct {
 	id          int64
 	token       string // of the claim that the row must still be running under
@@ -36,16 +36,16 @@ type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
-// endAttempts ends a group of attempts, writes their outcomes and inserts the
-// jobs that they asked for, and returns the states of the rows that were the
-// callers' own. It waits for a locked row as long as lockWait says, a setting of
-// Postgres; "" leaves the transaction's own.
+// endAttempts ends a group of attempts, writes their outcomes and inserts the jobs that
+// they asked for. It returns the states of the rows that were the callers' own. It waits
+// for a locked row as long as lockWait says, a setting of Postgres; "" leaves the
+// transaction's own.
 //
-// Mostly that is one statement. Those after it are for jobs that have asked for
-// others, which takes a transaction, and for rows that were ended before: that
-// statement must come second, to see with its own snapshot what the first has
-// waited for. If it fails and the first has committed, the group that is handed
-// over again finds all its rows ended before.
+// Mostly that is one statement. Further statements are for jobs that have asked for others,
+// which takes a transaction, and for rows that were ended before. The statement for these
+// must come second, because its own snapshot must see what the first has waited for. If the
+// second fails and the first has committed, the repeated group finds all its rows ended
+// before.
 func endAttempts(ctx context.Context, db querier, ends []end, lockWait string) (map[int64]string, error) {
 	ended, err := updateEnded(ctx, db, endSQL, ends, lockWait)
 	if err != nil {
@@ -60,9 +60,9 @@ func endAttempts(ctx context.Context, db querier, ends []end, lockWait string) (
 	return ended, err
 }
 
-// endColumns are the parameters of both statements, as updateEnded gives them.
-// An array may be shorter than the others, and reads as NULL from there on: of a
-// column that has one value for all rows, that one alone is sent.
+// endColumns are the parameters of both statements, as updateEnded gives them. An array may
+// be shorter than the others, and reads as NULL from there on: of a column that has one
+// value for all rows, this value alone is sent.
 const endColumns = `
     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::int[], $5::jsonb[], $6::timestamptz[], $7::timestamptz[], $8::jsonb[], $9::boolean[],
                 $10::uuid[], $11::uuid[], $12::uuid[], $13::uuid[], $14::int[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[],
@@ -71,20 +71,20 @@ const endColumns = `
                outcome, job_uid, tenant_id, database_id, tried, outcome_state, class, sqlstate, message, trace,
                recovered, started_at, ended_at, rows, output, schedule, worker)`
 
-// boundSQL bounds the statement's waits for locks, if $27 says so: it is part of both
-// statements, which are transactions of their own, because setting it before would take
-// a round trip.
+// boundSQL bounds the statement's waits for locks, if $27 says so. It is part of both
+// statements, which are transactions of their own, because setting the bound before would
+// take a round trip.
 const boundSQL = `bound AS MATERIALIZED (
     SELECT set_config('lock_timeout', coalesce(nullif($27::text, ''), current_setting('lock_timeout')), true) AS wait`
 
-// toldSQL writes the outcomes of ended rows.
-const toldSQL = `), told AS (
+// recordedSQL writes the outcomes of ended rows.
+const recordedSQL = `), recorded AS (
     INSERT INTO headgate.outcomes
         (id, job_uid, job_id, tenant_id, database_id, kind, attempt,
          state, class, sqlstate, message, trace, recovered,
          started_at, ended_at, rows, output, schedule, worker)
     SELECT outcome, job_uid, id, tenant_id, database_id, kind, coalesce(tried, ($14::int[])[1]),
-         CASE WHEN became = 'cancelled' AND coalesce(outcome_state, ($15::text[])[1]) IN ('failed', 'snoozed') THEN 'cancelled'
+         CASE WHEN new_state = 'cancelled' AND coalesce(outcome_state, ($15::text[])[1]) IN ('failed', 'snoozed') THEN 'cancelled'
               ELSE coalesce(outcome_state, ($15::text[])[1]) END,
          coalesce(class, ($16::text[])[1]), coalesce(sqlstate, ($17::text[])[1]), coalesce(message, ($18::text[])[1]),
          coalesce(trace, ($19::text[])[1]), coalesce(recovered, ($20::boolean[])[1]),
@@ -92,22 +92,23 @@ const toldSQL = `), told AS (
          coalesce(schedule, ($25::text[])[1]), coalesce(worker, ($26::text[])[1])
     FROM ended WHERE outcome IS NOT NULL`
 
-// endSQL is the fenced completion. It finds each row by primary key (state is
-// compared as text, which no partial index serves: beside an old snapshot the one of
-// running rows is full of entries that are dead and stay) and changes
-// it only while it is running under the token in hand; a zombie's token is not
-// the row's last any more. An outcome is written only with its row: an attempt
-// that lost its lease leaves none, for the history would then tell of it twice.
-// An attempt that has ended without a death clears its suspicion.
+// endSQL is the fenced completion. It finds each row by primary key and changes the row
+// only while it is running under the end's token; a zombie's token is not the row's last
+// any more. The state is compared as text, which no partial index serves. Beside an old
+// snapshot the partial index of running rows is full of dead entries that stay.
 //
-// When a job is to run again was computed by this process's clock; the distance
-// from its present time ($29) is what counts, from the database's.
+// An outcome is written only with its row. An attempt that lost its lease leaves none,
+// because the history would then tell of the attempt twice. An attempt that has ended
+// without a death clears its suspicion.
+//
+// This process's clock has computed when a job is to run again. The distance from the
+// process's present time ($29) is what counts, from the database's present time.
 //
 // Errors that are not a plain list begin anew: nothing can be appended to them.
 //
-// A job that somebody asked to cancel while it ran ends as cancelled instead of
-// being tried again, as in River's own statement, if no attempt at it can be open;
-// else it goes back within seconds, to be settled by its tenant's ledger.
+// A job that somebody asked to cancel while it ran ends as cancelled instead of being tried
+// again, as in River's own statement, if no attempt at the job can be open. Else the job
+// goes back within seconds, and its tenant's ledger settles it.
 const endSQL = `
 WITH ` + boundSQL + `), e AS (
     SELECT *, coalesce(state, ($3::text[])[1]) AS next, coalesce(settling, ($9::boolean[])[1]) AS open,
@@ -126,28 +127,28 @@ WITH ` + boundSQL + `), e AS (
                             ELSE coalesce(now() + (e.scheduled_at - $29::timestamptz), j.scheduled_at) END,
         metadata = CASE WHEN e.metadata IS NULL THEN j.metadata ELSE j.metadata || e.metadata END
     FROM bound, e
-    WHERE j.id = e.id AND j.state::text = 'running' AND j.attempted_by[array_upper(j.attempted_by, 1)] = e.token
-    RETURNING j.state::text AS became, j.kind, e.*
-` + toldSQL + `
-), survived AS (
+    WHERE j.id = e.id AND j.state::text = 'running' AND headgate.claim_token(j.attempted_by) = e.token
+    RETURNING j.state::text AS new_state, j.kind, e.*
+` + recordedSQL + `
+), cleared AS (
     DELETE FROM headgate.suspects s USING ended WHERE s.job_id = ended.id AND s.quarantined_at IS NULL
 )
-SELECT id, became FROM ended`
+SELECT id, new_state FROM ended`
 
-// endedBeforeSQL answers for rows that this token has ended before, by
-// JobCompleteTx or by this same group, whose reply was lost. Of the end it takes
-// the metadata, and the outcome if that is not there yet.
+// endedBeforeSQL answers for rows that this token has ended before, by JobCompleteTx or by
+// this same group, whose reply was lost. Of the end it takes the metadata, and the outcome
+// if the history does not have it yet.
 const endedBeforeSQL = `
 WITH ` + boundSQL + `), ended AS (
     UPDATE river_job j
     SET metadata = j.metadata || coalesce(e.metadata, '{}')
     FROM bound, (SELECT *` + endColumns + `) e
-    WHERE j.id = e.id AND j.state <> 'running' AND j.attempted_by[array_upper(j.attempted_by, 1)] = e.token
-    RETURNING j.state::text AS became, j.kind, e.*
-` + toldSQL + `
+    WHERE j.id = e.id AND j.state <> 'running' AND headgate.claim_token(j.attempted_by) = e.token
+    RETURNING j.state::text AS new_state, j.kind, e.*
+` + recordedSQL + `
     ON CONFLICT DO NOTHING
 )
-SELECT id, became FROM ended`
+SELECT id, new_state FROM ended`
 
 // updateEnded runs one of the two and returns the states of the rows that it has
 // found.

@@ -46,7 +46,7 @@ INSERT INTO river_job (kind, args, max_attempts, attempt, state, attempted_by) V
 	if outcome != nil {
 		outcome.JobID = id
 		g.left = append(g.left, func() {
-			g.lease.Leave(&rivertype.JobRow{ID: id, AttemptedBy: []string{token}}, claim.Left{Outcome: outcome})
+			g.lease.SetCompletion(&rivertype.JobRow{ID: id, AttemptedBy: []string{token}}, claim.Completion{Outcome: outcome})
 		})
 	}
 	update, err := json.Marshal(map[string]any{claim.LeaseKey: token})

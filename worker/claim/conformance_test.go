@@ -69,7 +69,7 @@ func TestConformanceOfStopping(t *testing.T) {
 
 func stopping(t *testing.T, b *bench) {
 	began, free := make(chan int64, 8), make(chan struct{})
-	b.on("hold", held(began, free))
+	b.on("hold", serverUsage(began, free))
 
 	b.start(t, func(cfg *river.Config) { cfg.Queues["second"] = river.QueueConfig{MaxWorkers: 5} })
 	require.NoError(b, b.client.QueuePause(b.ctx, "*", nil))
@@ -90,15 +90,18 @@ func stopping(t *testing.T, b *bench) {
 	require.NoError(b, <-stopped)
 	b.note("stopped", b.row(running))
 
-	b.on("hold", held(began, nil))
+	b.on("hold", serverUsage(began, nil))
 	b.start(t, nil)
 	running = b.insert("hold", &river.InsertOpts{MaxAttempts: 1})
 	<-began
+	b.pause("default")
 	require.NoError(b, b.client.StopAndCancel(b.ctx))
 	b.note("cancelled by stopping", b.row(running))
 
 	b.start(t, func(cfg *river.Config) { cfg.SoftStopTimeout = 5 * time.Millisecond })
+	require.NoError(b, b.client.QueueResume(b.ctx, "default", nil))
 	require.Equal(b, running, <-began)
+	b.pause("default")
 	require.NoError(b, b.client.Stop(b.ctx))
 	b.note("after its time", b.row(running))
 	b.told(running, river.EventKindJobInterrupted, river.EventKindJobInterrupted)
@@ -136,8 +139,8 @@ func failUntil(n int) handler {
 	}
 }
 
-// held waits until the test lets it go, or it is cancelled.
-func held(began chan<- int64, free <-chan struct{}) handler {
+// serverUsage waits until the test lets it go, or it is cancelled.
+func serverUsage(began chan<- int64, free <-chan struct{}) handler {
 	return func(ctx context.Context, job *river.Job[act]) error {
 		began <- job.ID
 		select {
@@ -201,7 +204,7 @@ var behaviours = map[string]func(*bench){
 		active := []rivertype.JobState{rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRunning, rivertype.JobStateScheduled}
 		opts := &river.InsertOpts{Queue: b.queue, UniqueOpts: river.UniqueOpts{ByPeriod: 1000 * time.Hour, ByState: active, ByQueue: true}}
 		began, free := make(chan int64, 8), make(chan struct{})
-		b.on("hold", held(began, free))
+		b.on("hold", serverUsage(began, free))
 		insert := func() int64 {
 			result, err := b.client.Insert(b.ctx, act{Do: "hold"}, opts)
 			require.NoError(b, err)
@@ -279,7 +282,7 @@ var behaviours = map[string]func(*bench){
 	},
 	"cancel what runs": func(b *bench) {
 		began := make(chan int64, 8)
-		b.on("hold", held(began, nil))
+		b.on("hold", serverUsage(began, nil))
 		id := b.insert("hold", nil)
 		<-began
 		job, err := b.client.JobCancel(b.ctx, id)
@@ -323,7 +326,7 @@ var behaviours = map[string]func(*bench){
 	},
 	"delete": func(b *bench) {
 		began, free := make(chan int64, 8), make(chan struct{})
-		b.on("hold", held(began, free))
+		b.on("hold", serverUsage(began, free))
 		id := b.insert("hold", nil)
 		<-began
 		_, err := b.client.JobDelete(b.ctx, id)
@@ -341,7 +344,7 @@ var behaviours = map[string]func(*bench){
 	},
 	"delete what runs": func(b *bench) { // behind River's back; its end finds nothing and goes on
 		began, free := make(chan int64, 8), make(chan struct{})
-		b.on("hold", held(began, free))
+		b.on("hold", serverUsage(began, free))
 		id := b.insert("hold", nil)
 		<-began
 		b.exec(`DELETE FROM river_job WHERE id = $1`, id)
@@ -442,6 +445,24 @@ INSERT INTO river_job (kind, args, queue, max_attempts) VALUES ('other', '{}', $
 			return err == nil && len(list.Jobs) == 4
 		})
 	},
+}
+
+// pause stops a queue, and waits until its producer has heard of that: no fetch is under
+// way then that would take a job which a stop interrupts, once more.
+func (b *bench) pause(queue string) {
+	heard := func() (n int) {
+		b.rig.mu.Lock()
+		defer b.rig.mu.Unlock()
+		for _, kind := range b.queues[queue] {
+			if kind == river.EventKindQueuePaused {
+				n++
+			}
+		}
+		return n
+	}
+	before := heard()
+	require.NoError(b, b.client.QueuePause(b.ctx, queue, nil))
+	b.wait(queue+" is paused", func() bool { return heard() > before })
 }
 
 // paused waits until the producer has heard of it.

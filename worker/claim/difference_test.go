@@ -52,7 +52,7 @@ func TestDifferenceFence(t *testing.T) {
 		t.Run(fmt.Sprint("ours ", ours), func(t *testing.T) {
 			b := single(t, ours)
 			began, free := make(chan int64, 1), make(chan struct{})
-			b.on("hold", held(began, free))
+			b.on("hold", serverUsage(began, free))
 			id := b.insert("hold", nil)
 			<-began
 			b.another(id)
@@ -171,17 +171,17 @@ func TestDifferenceErrorsOfAnotherForm(t *testing.T) {
 func TestDifferenceScheduling(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	now := time.Now()
-	params := &riverdriver.JobScheduleParams{Max: 1000, Now: &now}
 	for _, ours := range []bool{false, true} {
 		t.Run(fmt.Sprint("ours ", ours), func(t *testing.T) {
 			t.Parallel()
 			env := jobstest.New(t)
+			now := time.Now()
+			params := &riverdriver.JobScheduleParams{Max: 1000, Now: &now}
 			for _, odd := range []string{"created_at", "scheduled_at", "attempted_at"} {
 				_, err := env.Pool.Exec(ctx, `DELETE FROM river_job`)
 				require.NoError(t, err)
 				_, err = env.Pool.Exec(ctx, `
-INSERT INTO river_job (kind, args, max_attempts, state, queue, scheduled_at) SELECT 'act', '{}', 3, 'scheduled', i::text, now() - interval '1 minute' FROM generate_series(1, 3) i`)
+INSERT INTO river_job (kind, args, max_attempts, state, queue, scheduled_at) SELECT 'act', '{}', 3, 'scheduled', i::text, now() - interval '1 hour' FROM generate_series(1, 3) i`)
 				require.NoError(t, err)
 				_, err = env.Pool.Exec(ctx, fmt.Sprintf(`UPDATE river_job SET %s = '-infinity' WHERE queue = '2'`, odd))
 				require.NoError(t, err)
@@ -191,13 +191,17 @@ INSERT INTO river_job (kind, args, max_attempts, state, queue, scheduled_at) SEL
 				}
 				lock, err := env.Pool.Begin(ctx)
 				require.NoError(t, err)
+				t.Cleanup(func() { _ = lock.Rollback(ctx) }) // it is over, or the test has failed
 				if ours {
 					_, err = lock.Exec(ctx, `SELECT FROM river_job WHERE queue = '3' FOR UPDATE`)
 					require.NoError(t, err)
 				}
 				tx, err := driver.GetExecutor().Begin(ctx)
 				require.NoError(t, err)
-				moved, err := tx.JobSchedule(ctx, params)
+				t.Cleanup(func() { _ = tx.Rollback(ctx) })            // as above
+				soon, cancel := context.WithTimeout(ctx, time.Minute) // who waits for the lock is found out
+				defer cancel()
+				moved, err := tx.JobSchedule(soon, params)
 				if ours {
 					require.NoError(t, err)
 					require.Len(t, moved, 2, "the third is locked")

@@ -1,21 +1,3 @@
-// Package claim is the one place that touches River's unstable API: the driver
-// (this file) and the pilot behind it (pilot.go). Every statement that moves a
-// running row of the queue belongs here.
-//
-// A row moves so; beside each arrow, what must be true of it:
-//
-//	available ──claim, a new token──▶ running ──end, under that token──▶ completed, retryable, scheduled,
-//	    ▲                                │                               available, cancelled, discarded
-//	    └──── reap: its incarnation ◀────┘
-//	          is dead; no attempt used
-//
-// River asks its driver for a pilot by a type assertion on two methods that it
-// does not promise to keep. If they were renamed, River would fall back to its
-// own pilot without a word: [AssertPilot] makes that a start-up error.
-//
-// What a claim may start is counted by what all living processes have published, under
-// one lock (room.go); what each may keep of a server's connections above its running
-// jobs', and until when others count that, is in part.go.
 package claim
 
 import (
@@ -38,16 +20,16 @@ type Driver struct {
 	pilot  *pilot
 }
 
-// NewDriver returns a driver on the central database that claims under lease.
-// It listens through listen, for where a pooler makes that impossible through
-// pool; nil means pool.
+// NewDriver returns a driver on the central database that claims under lease. The driver
+// listens through listen, where a pooler makes listening through pool impossible; nil means
+// pool.
 func NewDriver(pool, listen *pgxpool.Pool, lease *Lease) *Driver {
 	driver := riverpgxv5.New(pool)
-	ear := driver
+	listenDriver := driver
 	if listen != nil {
-		ear = riverpgxv5.New(listen)
+		listenDriver = riverpgxv5.New(listen)
 	}
-	d := &Driver{Driver: driver, listen: ear, pilot: &pilot{pool: pool, lease: lease, log: slog.Default(), unreadable: map[int64]unreadable{}}}
+	d := &Driver{Driver: driver, listen: listenDriver, pilot: &pilot{pool: pool, lease: lease, log: slog.Default(), unreadable: map[int64]unreadable{}}}
 	d.pilot.unwrap = d.UnwrapTx
 	return d
 }
@@ -67,7 +49,7 @@ func (d *Driver) UnwrapTx(tx riverdriver.ExecutorTx) pgx.Tx {
 
 // GetListener is called by River.
 func (d *Driver) GetListener(params *riverdriver.GetListenenerParams) riverdriver.Listener {
-	return &ear{d.listen.GetListener(params), &d.pilot.lease.desk.bell}
+	return &listener{d.listen.GetListener(params), &d.pilot.lease.gate.waker}
 }
 
 // PluginInit is called by River.

@@ -7,56 +7,56 @@ import (
 
 // Statements, for the test of their plans.
 const (
-	EndSQL           = endSQL
-	EndedBeforeSQL   = endedBeforeSQL
-	GiveBackSQL      = giveBackSQL
-	CancellingSQL    = cancellingSQL
-	EndCancellingSQL = endCancellingSQL
-	TakeHandSQL      = takeHandSQL
-	InHandSQL        = inHandSQL
-	TakeForeignSQL   = takeForeignSQL
-	LockedRowsSQL    = lockedRowsSQL
-	TakeStraysSQL    = takeStraysSQL
-	RunningSQL       = runningSQL
-	OrphansSQL       = orphansSQL
-	BurySQL          = burySQL
-	SuspectSQL       = suspectSQL
-	WhichSuspectsSQL = whichSuspectsSQL
-	AnySuspectsSQL   = anySuspectsSQL
-	PutBackSQL       = putBackSQL
-	LookSQL          = lookSQL
-	CallNextSQL      = callNextSQL
-	BeatSQL          = beatSQL
-	DueSQL           = dueSQL
+	EndSQL              = endSQL
+	EndedBeforeSQL      = endedBeforeSQL
+	GiveBackSQL         = giveBackSQL
+	CancellingSQL       = cancellingSQL
+	EndCancellingSQL    = endCancellingSQL
+	LockInflightRowsSQL = lockInflightRowsSQL
+	InflightRowsSQL     = inflightRowsSQL
+	TakeForeignSQL      = takeForeignSQL
+	LockedRowsSQL       = lockedRowsSQL
+	LockUnclaimedSQL    = lockUnclaimedSQL
+	RunningSQL          = runningSQL
+	OrphansSQL          = orphansSQL
+	MarkDeadSQL         = markDeadSQL
+	SuspectSQL          = suspectSQL
+	WhichSuspectsSQL    = whichSuspectsSQL
+	AnySuspectsSQL      = anySuspectsSQL
+	PutBackSQL          = putBackSQL
+	PeersSQL            = peersSQL
+	CallNextSQL         = callNextSQL
+	BeatSQL             = beatSQL
+	DueSQL              = dueSQL
 )
 
 // Fair claiming's statements.
 const (
-	Nobody        = nobody
-	Anywhere      = anywhere
-	LockSQL       = lockSQL
-	OthersSQL     = othersSQL
-	LimitsSQL     = limitsSQL
-	QuietSQL      = quietSQL
-	WakeSQL       = wakeSQL
-	CandidatesSQL = candidatesSQL
-	FindSQL       = findSQL
-	TakeSQL       = takeSQL
-	SettleSQL     = settleSQL
-	RaiseSQL      = raiseFloorsSQL
-	FloorSlack    = floorSlack
-	SweepSQL      = wakeForgottenSQL
-	BloatedSQL    = bloatedSQL
+	Nobody         = nobody
+	Anywhere       = anywhere
+	LockSQL        = lockSQL
+	OthersSQL      = othersSQL
+	LimitsSQL      = limitsSQL
+	IdleSQL        = idleSQL
+	WakeSQL        = wakeSQL
+	CandidatesSQL  = candidatesSQL
+	FindSQL        = findSQL
+	TakeSQL        = takeSQL
+	ChargeSQL      = chargeSQL
+	RaiseSQL       = raiseLowWatermarksSQL
+	WatermarkSlack = watermarkSlack
+	SweepSQL       = wakeForgottenSQL
+	BloatedSQL     = bloatedSQL
 )
 
-// Listen listens to a process's bell from now on, and says whether it was rung.
+// Listen listens to a process's waker from now on, and says whether it was woken.
 func Listen(l *Lease) bool {
-	_, rung := l.desk.bell.next(func() {})
-	return rung
+	_, woken := l.gate.waker.next(func() {})
+	return woken
 }
 
 // LockApart lets a process take its turns without regard to others: the control.
-func LockApart(l *Lease, key int32) { l.desk.lock = key }
+func LockApart(l *Lease, key int32) { l.gate.lock = key }
 
 // Rewrite writes bloated tables anew, as often as it is asked.
 func Rewrite(ctx context.Context, k *Keeper, oldSnapshot int) ([]string, error) {
@@ -74,4 +74,4 @@ var Pass = (*Keeper).runOnce
 var RescueForeign = (*Keeper).rescueForeign
 
 // SetClock makes what attempts take a matter of the test's.
-func SetClock(l *Lease, now func() time.Time) { l.hand.now = now }
+func SetClock(l *Lease, now func() time.Time) { l.inflight.now = now }

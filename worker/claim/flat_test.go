@@ -32,10 +32,10 @@ func (f *fleet) cost(t *testing.T, most int) claimCost {
 	require.NoError(t, tx.QueryRow(ctx, `
 SELECT json_agg(json_build_object('i', i, 'lane', lane, 'n', 2, 'kinds', json_build_array(json_build_object('kind', 'a', 'most', 2, 'floors', coalesce(floors, $1::jsonb)))))
 FROM (SELECT row_number() OVER () AS i, lane, floors FROM headgate.lanes WHERE active ORDER BY vtime LIMIT 50) l`, claim.Anywhere).Scan(&turns))
-	var owed []byte
+	var charges []byte
 	require.NoError(t, tx.QueryRow(ctx, `
 SELECT json_agg(json_build_object('lane', lane, 'debt', 0.1, 'bill', 0.1, 'dry', 0, 'kinds', json_build_object('a', json_build_object('s', 0.1, 'n', 1, 'e', true))))
-FROM (SELECT lane FROM headgate.lanes WHERE active ORDER BY vtime LIMIT 50) l`).Scan(&owed))
+FROM (SELECT lane FROM headgate.lanes WHERE active ORDER BY vtime LIMIT 50) l`).Scan(&charges))
 	var waiting []int64
 	require.NoError(t, tx.QueryRow(ctx, `SELECT array_agg(id) FROM (SELECT id FROM river_job WHERE state = 'available' LIMIT 50) j`).Scan(&waiting))
 	_, err = tx.Exec(ctx, `INSERT INTO headgate.wakeups SELECT queue, lane, kind FROM headgate.lanes LIMIT 5`)
@@ -45,14 +45,14 @@ FROM (SELECT lane FROM headgate.lanes WHERE active ORDER BY vtime LIMIT 50) l`).
 		name, sql string
 		args      []any
 	}{
-		{"quiet", claim.QuietSQL, []any{"default", claim.Nobody}},
+		{"quiet", claim.IdleSQL, []any{"default", claim.Nobody}},
 		{"wake", claim.WakeSQL, []any{"default", 0.02, 1e-5, 4, none}},
 		{"others", claim.OthersSQL, []any{claim.Nobody}},
 		{"limits", claim.LimitsSQL, []any{"default"}},
 		{"candidates", claim.CandidatesSQL, []any{"default", []string{"a"}, none, none, none, none, most, none}},
 		{"find", claim.FindSQL, []any{"default", turns, 50, nil, []int64{}}},
 		{"take", claim.TakeSQL, []any{waiting, nil, "x:1", 100}},
-		{"settle", claim.SettleSQL, []any{"default", owed, 1.0, claim.Anywhere, 0}},
+		{"charge", claim.ChargeSQL, []any{"default", charges, 1.0, claim.Anywhere, 0}},
 	} {
 		rows, err := tx.Query(ctx, `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) `+q.sql, q.args...)
 		require.NoError(t, err, q.name)
@@ -108,7 +108,7 @@ func TestAClaimsCostIsFlat(t *testing.T) {
 		require.True(t, much.indexes["candidates: lanes by lanes_walk"], "%v", much.indexes)
 		require.True(t, much.indexes["find: river_job by river_job_headgate_lane"], "%v", much.indexes)
 		for index := range much.indexes {
-			require.NotContains(t, []string{"candidates: lanes whole", "find: river_job whole", "take: river_job whole", "settle: lanes whole", "wake: lanes whole", "wake: tenants whole", "quiet: lanes whole"}, index)
+			require.NotContains(t, []string{"candidates: lanes whole", "find: river_job whole", "take: river_job whole", "charge: lanes whole", "wake: lanes whole", "wake: tenants whole", "quiet: lanes whole"}, index)
 		}
 	}
 	spread := measure(2_000, 40, 15_000, 0)

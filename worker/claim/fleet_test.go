@@ -31,6 +31,36 @@ type fleet struct {
 	most    map[string]int // the highest that running has been
 	done    int
 	servers map[string]string // by tenant
+
+	limits  map[string]int           // that must be reached before what counts against them ends
+	reached map[string]chan struct{} // by the same, closed when it has been
+}
+
+// reaches lets no job end that counts against a limit until so many run at once. A test
+// that compares with the limit then proves something, however slow the machine is.
+func (f *fleet) reaches(what string, limit int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.limits == nil {
+		f.limits, f.reached = map[string]int{}, map[string]chan struct{}{}
+	}
+	f.limits[what], f.reached[what] = limit, make(chan struct{})
+}
+
+// awaitLimits waits until the limits of a job have been reached.
+func (f *fleet) awaitLimits(ctx context.Context, job *rivertype.JobRow) {
+	for _, what := range []string{"queue " + job.Queue, "kind " + job.Kind} {
+		f.mu.Lock()
+		reached := f.reached[what]
+		f.mu.Unlock()
+		if reached == nil {
+			continue
+		}
+		select {
+		case <-reached:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // makeCatalog makes $1 tenants in a database each, spread over $2 servers.
@@ -153,7 +183,10 @@ func (p *process) work(ctx context.Context, total int, length func(job *rivertyp
 		if p.busy < p.slots {
 			for _, job := range p.claim(context.WithoutCancel(ctx), p.slots-p.busy) {
 				p.busy++
-				time.AfterFunc(length(job), func() { p.ended <- job })
+				time.AfterFunc(length(job), func() {
+					p.f.awaitLimits(ctx, job)
+					p.ended <- job
+				})
 			}
 		}
 		select {
@@ -191,7 +224,10 @@ func (f *fleet) count(job *rivertype.JobRow, by int) {
 	defer f.mu.Unlock()
 	for _, what := range []string{"all", "queue " + job.Queue, "tenant " + tenant, "kind " + job.Kind, "kind " + job.Kind + " of " + tenant, "server " + f.servers[tenant]} {
 		f.running[what] += by
-		f.most[what] = max(f.most[what], f.running[what])
+		if f.most[what] = max(f.most[what], f.running[what]); f.reached[what] != nil && f.most[what] >= f.limits[what] {
+			close(f.reached[what])
+			delete(f.reached, what)
+		}
 	}
 	if by < 0 {
 		f.done++

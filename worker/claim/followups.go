@@ -29,8 +29,7 @@ WITH f AS (
            CASE WHEN run_at IS NULL THEN 'available' ELSE 'scheduled' END::river_job_state, coalesce(run_at, now())
     FROM f
 )
-SELECT count(pg_notify(current_schema() || '.river_insert', json_build_object('queue', queue)::text))
-FROM (SELECT DISTINCT queue FROM f WHERE run_at IS NULL) q`
+SELECT headgate.notify_queues(array_agg(queue)) FROM f WHERE run_at IS NULL`
 
 // insertFollowUps inserts what the handlers of the jobs that have just ended
 // asked for. Of a group that is handed over again, because the reply to its

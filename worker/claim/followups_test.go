@@ -36,7 +36,7 @@ INSERT INTO river_job (kind, args, max_attempts, state, attempted_by) VALUES ('x
 		update, err := json.Marshal(map[string]any{claim.LeaseKey: endsUnder})
 		require.NoError(t, err)
 		again = append(again, func() {
-			lease.Leave(&rivertype.JobRow{ID: id, AttemptedBy: []string{endsUnder}}, claim.Left{FollowUps: []claim.FollowUp{row, row}})
+			lease.SetCompletion(&rivertype.JobRow{ID: id, AttemptedBy: []string{endsUnder}}, claim.Completion{FollowUps: []claim.FollowUp{row, row}})
 		})
 		now := time.Now()
 		params.ID, params.State = append(params.ID, id), append(params.State, rivertype.JobStateCompleted)

@@ -13,15 +13,16 @@ import (
 // (pilot.go). They go back as River's rescuer would give them back: by the time since
 // their attempt began, on the database's clock.
 
-// takeForeignSQL locks the first $2 running rows without a token of ours whose attempt
-// began longer than $1 ago, or at no time that a clock can have told. It walks the
-// partial index on running rows.
+// takeForeignSQL locks up to $2 running rows without a token of ours whose attempt began
+// longer than $1 ago, or at no time that a clock can have told. It walks the partial
+// index on running rows. It asks for no order, because a generic plan would then walk the
+// primary key through all finished rows.
 const takeForeignSQL = `
 SELECT j.id, headgate.job_uid(j.metadata, j.id, j.created_at)::text, j.kind, false, false
 FROM river_job j
-WHERE j.state = 'running' AND coalesce(j.attempted_by[array_upper(j.attempted_by, 1)], '') !~ '^[0-9a-f-]{36}:[0-9]+(:lost)?$'
+WHERE j.state = 'running' AND NOT headgate.is_claimed(j.attempted_by)
   AND NOT coalesce(j.attempted_at BETWEEN now() - $1::interval AND now() + $1::interval, false)
-ORDER BY j.id LIMIT $2
+LIMIT $2
 FOR UPDATE OF j SKIP LOCKED`
 
 var foreign = loss{"lost_worker", "another River client left it running, and has said nothing for too long; the job goes on here and has used no attempt"}
@@ -30,11 +31,11 @@ var foreign = loss{"lost_worker", "another River client left it running, and has
 func (k *Keeper) rescueForeign(ctx context.Context) error {
 	given := 0
 	err := inTx(ctx, k.cfg.Pool, func(tx pgx.Tx) error {
-		hand, err := takeRows(ctx, tx, takeForeignSQL, k.cfg.RescueForeignAfter, giveBackAtOnce)
-		if given = len(hand); err != nil || given == 0 {
+		rows, err := takeRows(ctx, tx, takeForeignSQL, k.cfg.RescueForeignAfter, giveBackAtOnce)
+		if given = len(rows); err != nil || given == 0 {
 			return err
 		}
-		return k.giveBack(ctx, tx, living{}, hand, foreign)
+		return k.giveBack(ctx, tx, peer{}, rows, foreign)
 	})
 	if err != nil {
 		return fmt.Errorf("giving back jobs that another River client left running: %w", err)

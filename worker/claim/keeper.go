@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/headgate/headgate/jobs/lifecycle"
 )
 
 // KeeperConfig is what a Keeper needs. Pool, Lease and Worker are required.
@@ -23,7 +24,7 @@ type KeeperConfig struct {
 	Kinds  []string
 	Queues []string
 
-	// Every is the time between two heartbeats and looks at the others. 0 means
+	// Every is the time between two heartbeats. 0 means
 	// 10 seconds.
 	Every time.Duration
 
@@ -58,13 +59,13 @@ type KeeperConfig struct {
 	Logger *slog.Logger // nil means slog.Default()
 }
 
-// Keeper keeps one process's incarnation alive and buries others'. It is one
-// goroutine: a beat, then a look at all living incarnations, then the reaping
-// of those whose heartbeat has stood still too long.
+// Keeper keeps one process's incarnation alive, and marks others dead. It is one goroutine:
+// a heartbeat, then the steps of a pass, among them a look at all living incarnations and
+// the reaping of those whose heartbeat has stood still too long.
 //
-// No clock but this process's own monotonic one decides that a worker is dead,
-// and only while this process itself has been awake: the database's clock may
-// jump, and a process that was stopped knows nothing of the others.
+// No clock but this process's own monotonic one decides that a worker is dead, and only
+// while this process itself has been awake: the database's clock may jump, and a process
+// that was stopped knows nothing of the others.
 type Keeper struct {
 	cfg  KeeperConfig
 	skew atomic.Int64 // nanoseconds that the database's clock is ahead
@@ -74,18 +75,17 @@ type Keeper struct {
 	passes   int
 	atOnce   int // jobs of a dead worker to give back in one transaction
 	rules    rewriteRules
-	seen     map[string]sighting // by incarnation
-	nameless bool                // this incarnation is not registered yet
-	former   string              // this process's last incarnation, whose rows it ends itself
-	orphans  map[string]bool     // incarnations that are over and had running rows at the last pass
+	seen     map[string]observation // by incarnation
+	nameless bool                   // this incarnation is not registered yet
+	former   string                 // this process's last incarnation, whose rows it ends itself
+	orphans  map[string]bool        // incarnations that are over and had running rows at the last pass
 
-	mu   sync.Mutex
-	stop context.CancelFunc
-	done chan struct{}
+	begun bool // an incarnation was registered, or that was tried
+	cycle *lifecycle.Cycle
 }
 
-// sighting is what a keeper knows of another's heartbeat.
-type sighting struct {
+// observation is what a keeper knows of a peer's heartbeat.
+type observation struct {
 	beats int64
 	since time.Time // when we first saw that count
 }
@@ -104,29 +104,33 @@ func NewKeeper(cfg KeeperConfig) *Keeper {
 	}
 	rules := bySnapshot
 	rules.every = rewriteEvery * cfg.Every
-	return &Keeper{cfg: cfg, seen: map[string]sighting{}, rules: rules, atOnce: giveBackAtOnce}
+	k := &Keeper{cfg: cfg, seen: map[string]observation{}, rules: rules, atOnce: giveBackAtOnce}
+	k.cycle = lifecycle.New(lifecycle.Parts{Name: "the keeper of worker " + cfg.Worker, Begin: k.begin, Loop: k.loop, End: k.end})
+	return k
 }
 
 // Start registers the incarnation, so that nothing is ever claimed by one that
-// nobody watches, and begins to beat. A second Start is an error.
-func (k *Keeper) Start(ctx context.Context) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.stop != nil {
-		return fmt.Errorf("the keeper of worker %s was started before", k.cfg.Worker)
+// nobody watches, and begins to beat. It is an error while the keeper runs; after Stop,
+// or a Start that failed, it begins with a new incarnation.
+func (k *Keeper) Start(ctx context.Context) error { return k.cycle.Start(ctx) }
+
+func (k *Keeper) begin(ctx context.Context) error {
+	if k.begun {
+		k.cfg.Lease.Renew() // the last incarnation is over
 	}
+	k.begun = true
 	if err := k.register(ctx); err != nil {
 		return err
 	}
 	// A worker that has just been restarted after a death must know of suspects
 	// before its first claim.
-	if err := k.cfg.Lease.suspects.refresh(ctx, k.cfg.Pool); err != nil {
-		return err
+	err := k.cfg.Lease.suspects.refresh(ctx, k.cfg.Pool)
+	if err != nil {
+		signing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_, _ = k.cfg.Pool.Exec(signing, endIncarnationSQL, k.cfg.Lease.Incarnation()) // else others count it as a death
 	}
-	loop, stop := context.WithCancel(context.Background())
-	k.stop, k.done = stop, make(chan struct{})
-	go k.loop(loop, k.done)
-	return nil
+	return err
 }
 
 // Drain says that this process claims nothing more: if it dies now, no job is
@@ -138,31 +142,29 @@ func (k *Keeper) Drain(ctx context.Context) error {
 
 // Stop ends the loop and the incarnation. Call it when nothing of the process
 // is running any more. It may be called twice, or without a Start.
-func (k *Keeper) Stop(ctx context.Context) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.stop == nil {
-		return nil
-	}
-	k.stop()
-	<-k.done
+func (k *Keeper) Stop(ctx context.Context) error { return k.cycle.Stop(ctx) }
+
+func (k *Keeper) end(ctx context.Context) (over bool, err error) {
 	if err := k.endAllLate(ctx); err != nil {
-		return fmt.Errorf("stopping worker %s: %w", k.cfg.Worker, err)
+		return false, fmt.Errorf("stopping worker %s: %w", k.cfg.Worker, err)
 	}
 	if _, err := k.cfg.Pool.Exec(ctx, endIncarnationSQL, k.cfg.Lease.Incarnation()); err != nil {
-		return fmt.Errorf("signing worker %s off: %w", k.cfg.Worker, err)
+		return false, fmt.Errorf("signing worker %s off: %w", k.cfg.Worker, err)
 	}
-	return nil
+	return true, nil
 }
 
-func (k *Keeper) loop(ctx context.Context, done chan<- struct{}) {
-	defer close(done)
+// Run keeps the incarnation until ctx ends, and stops. It returns nil after that, and an
+// error if it cannot start or stop.
+func (k *Keeper) Run(ctx context.Context) error { return k.cycle.Run(ctx) }
+
+func (k *Keeper) loop(ctx context.Context) error {
 	tick := time.NewTicker(k.cfg.Every)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-tick.C:
 			if _, err := k.runOnce(ctx, time.Now()); err != nil && ctx.Err() == nil {
 				k.cfg.Logger.ErrorContext(ctx, "heartbeat failed; trying again", "worker", k.cfg.Worker, "error", err)
@@ -171,10 +173,11 @@ func (k *Keeper) loop(ctx context.Context, done chan<- struct{}) {
 	}
 }
 
-// runOnce is one pass: beat, then each step of the pass. It returns the incarnations
-// that it declared dead, and the errors of all steps that failed: one step that fails,
-// or waits for somebody else's lock, keeps no other from its work. Each pass begins with
-// another step, so that what is left of a pass after a slow step is not always the same.
+// runOnce is one pass: the heartbeat, then each step of the pass. It returns the
+// incarnations that it declared dead, and the errors of all steps that failed. One step
+// that fails, or waits for somebody else's lock, keeps no other from its work. Each pass
+// begins with another step, so that a slow step does not always take the time of the same
+// others.
 func (k *Keeper) runOnce(ctx context.Context, now time.Time) (reaped []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, max(k.cfg.Every, time.Second))
 	defer cancel()
@@ -195,7 +198,7 @@ func (k *Keeper) runOnce(ctx context.Context, now time.Time) (reaped []string, e
 		func(ctx context.Context) error { return k.cfg.Lease.suspects.refresh(ctx, k.cfg.Pool) },
 		func(ctx context.Context) error { _, err := k.putRight(ctx); return err },
 		func(ctx context.Context) (err error) { reaped, err = k.reapDead(ctx, now); return err },
-		func(ctx context.Context) error { return k.returnStrays(ctx, now) },
+		func(ctx context.Context) error { return k.returnUnclaimed(ctx, now) },
 		k.returnOrphans,
 		func(ctx context.Context) error { return k.cfg.Lease.republish(ctx, k.cfg.Pool) },
 		k.endLate,
@@ -214,14 +217,14 @@ func (k *Keeper) runOnce(ctx context.Context, now time.Time) (reaped []string, e
 	return reaped, errors.Join(failed...)
 }
 
-// reapDead looks at the other workers and reaps the dead.
+// reapDead looks at the peers and reaps the dead.
 func (k *Keeper) reapDead(ctx context.Context, now time.Time) (reaped []string, err error) {
-	others, err := k.look(ctx)
+	others, err := k.readPeers(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var failed []error
-	for _, other := range k.judge(now, others) {
+	for _, other := range k.findDead(now, others) {
 		ok, err := k.reap(ctx, other)
 		if failed = append(failed, err); ok {
 			reaped = append(reaped, other.incarnation)
@@ -230,25 +233,25 @@ func (k *Keeper) reapDead(ctx context.Context, now time.Time) (reaped []string, 
 	return reaped, errors.Join(failed...)
 }
 
-// living is another incarnation, as its row stands.
-type living struct {
+// peer is another incarnation, as its row stands.
+type peer struct {
 	incarnation string
 	worker      string
 	beats       int64
 }
 
-// judge returns those whose heartbeat has stood still for DeadAfter while this
-// process was watching. It forgets all it saw if it has itself been away.
-func (k *Keeper) judge(now time.Time, others []living) (dead []living) {
+// findDead returns the peers whose heartbeat has stood still for DeadAfter while this
+// process was watching. It forgets all observations if this process has itself been away.
+func (k *Keeper) findDead(now time.Time, others []peer) (dead []peer) {
 	if now.Sub(k.lastPass) > 2*k.cfg.Every+time.Second {
 		clear(k.seen)
 	}
 	k.lastPass = now
-	seen := make(map[string]sighting, len(others))
+	seen := make(map[string]observation, len(others))
 	for _, other := range others {
 		s, known := k.seen[other.incarnation]
 		if !known || s.beats != other.beats {
-			s = sighting{beats: other.beats, since: now}
+			s = observation{beats: other.beats, since: now}
 		}
 		seen[other.incarnation] = s
 		if now.Sub(s.since) >= k.cfg.DeadAfter {
@@ -260,12 +263,12 @@ func (k *Keeper) judge(now time.Time, others []living) (dead []living) {
 }
 
 const registerSQL = `
-INSERT INTO headgate.workers (incarnation, worker, host, pid, kinds, queues) VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO headgate.workers (incarnation, worker, host, pid, kinds, queues, dead_after) VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (incarnation) DO NOTHING`
 
 func (k *Keeper) register(ctx context.Context) error {
 	host, _ := os.Hostname() // "" where there is none
-	_, err := k.cfg.Pool.Exec(ctx, registerSQL, k.cfg.Lease.Incarnation(), k.cfg.Worker, host, os.Getpid(), k.cfg.Kinds, k.cfg.Queues)
+	_, err := k.cfg.Pool.Exec(ctx, registerSQL, k.cfg.Lease.Incarnation(), k.cfg.Worker, host, os.Getpid(), k.cfg.Kinds, k.cfg.Queues, k.cfg.DeadAfter)
 	if err != nil {
 		return fmt.Errorf("registering worker %s: %w", k.cfg.Worker, err)
 	}
@@ -292,9 +295,8 @@ func (k *Keeper) beat(ctx context.Context) (alive bool, err error) {
 	return true, nil
 }
 
-// fence ends what was running under an incarnation that others have declared
-// dead, and begins a new one. What still comes from the old one is refused by
-// its token.
+// fence ends what was running under an incarnation that others have declared dead, and
+// begins a new one. What still comes from the old incarnation is refused by its token.
 func (k *Keeper) fence(ctx context.Context) error {
 	old := k.cfg.Lease.Incarnation()
 	k.former = old
@@ -306,16 +308,16 @@ func (k *Keeper) fence(ctx context.Context) error {
 	return k.register(ctx)
 }
 
-const lookSQL = `
-SELECT incarnation::text, worker, beats FROM headgate.workers
-WHERE reaped_at IS NULL AND ended_at IS NULL AND incarnation <> $1`
+const peersSQL = `
+SELECT incarnation::text, worker, beats FROM headgate.living_workers
+WHERE incarnation <> $1`
 
-func (k *Keeper) look(ctx context.Context) ([]living, error) {
-	rows, err := k.cfg.Pool.Query(ctx, lookSQL, k.cfg.Lease.Incarnation())
+func (k *Keeper) readPeers(ctx context.Context) ([]peer, error) {
+	rows, err := k.cfg.Pool.Query(ctx, peersSQL, k.cfg.Lease.Incarnation())
 	if err != nil {
 		return nil, fmt.Errorf("looking at the other workers: %w", err)
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (l living, err error) {
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (l peer, err error) {
 		err = row.Scan(&l.incarnation, &l.worker, &l.beats)
 		return l, err
 	})

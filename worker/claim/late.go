@@ -15,13 +15,15 @@ import (
 )
 
 // An end waits for the lock of its row, which anybody may have: a person's SELECT FOR
-// UPDATE, an application's cancel that is not committed. Its group does not wait with
-// it. The ends of locked rows stay in memory; later groups try them again, and so does
-// each of the keeper's passes, and Stop. Of a process that is killed with them the rows
-// go to others: the ledger answers their attempts, and what keeps no ledger is repeated.
+// UPDATE, an application's cancel that is not committed. The end's group does not wait with
+// it. The ends of locked rows stay in memory; later groups try them again, and so does each
+// of the keeper's passes, and Stop.
+//
+// If the process is killed meanwhile, the rows go to others. The ledger answers for their
+// attempts, and a job that keeps no ledger is repeated.
 
-// endLockWait is how long a group of ends waits for a row that somebody has locked,
-// before the rest goes without it.
+// endLockWait is how long a group of ends waits for a row that somebody has locked, before
+// the rest of the group goes without the row.
 const endLockWait = "300ms"
 
 // maxLate bounds the ends that wait for their rows. Further groups wait as a whole.
@@ -65,28 +67,28 @@ func endFree(ctx context.Context, pool *pgxpool.Pool, ends []end) (ended map[int
 }
 
 // postpone keeps ends whose rows are locked. It returns false if there are too many.
-func (h *hand) postpone(ends []end) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if len(h.late)+len(ends) > maxLate {
+func (f *inflight) postpone(ends []end) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.late)+len(ends) > maxLate {
 		return false
 	}
 	for _, e := range ends {
-		h.late[claimed{e.id, e.token}] = e
+		f.late[claimed{e.id, e.token}] = e
 	}
 	return true
 }
 
 // postponed are the ends that wait for their rows.
-func (h *hand) postponed() []end {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return slices.Collect(maps.Values(h.late))
+func (f *inflight) postponed() []end {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Collect(maps.Values(f.late))
 }
 
 // endLate tries once more what waits for its rows.
 func (l *Lease) endLate(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) error {
-	ends := l.hand.postponed()
+	ends := l.inflight.postponed()
 	if len(ends) == 0 {
 		return nil
 	}
@@ -124,30 +126,29 @@ func without(ends, others []end) []end {
 // rows.
 const lateEvery = time.Second
 
-// endLate tries once more what waits, behind a group of ends, and calls a suspect for
-// the place that has become free.
+// endLate tries once more the ends that wait for their rows, behind a group of ends.
 func (p *pilot) endLate(ctx context.Context) error {
-	h := p.lease.hand
-	h.mu.Lock()
-	due := len(h.late) > 0 && h.now().Sub(h.lateTried) >= lateEvery
+	f := p.lease.inflight
+	f.mu.Lock()
+	due := len(f.late) > 0 && f.now().Sub(f.lateTried) >= lateEvery
 	if due {
-		h.lateTried = h.now()
+		f.lateTried = f.now()
 	}
-	h.mu.Unlock()
+	f.mu.Unlock()
 	if !due {
 		return nil
 	}
 	return p.lease.endLate(ctx, p.pool, p.log)
 }
 
-// endAllLate waits, as long as ctx allows, until nothing waits for its row any more: a
-// process that stops would leave these attempts to be made once more.
+// endAllLate waits, as long as ctx allows, until no end waits for its row any more. A
+// process that stops before would leave these attempts to be made once more.
 func (k *Keeper) endAllLate(ctx context.Context) error {
 	again := time.NewTicker(lateEvery / 4)
 	defer again.Stop()
 	for {
 		err := k.endLate(ctx)
-		left := len(k.cfg.Lease.hand.postponed())
+		left := len(k.cfg.Lease.inflight.postponed())
 		if left == 0 {
 			return err
 		}

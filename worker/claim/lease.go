@@ -16,33 +16,32 @@ import (
 // the worker puts there, to its end. It never reaches the row.
 const LeaseKey = "headgate:lease"
 
-// Lease makes the tokens by which a process proves that a running row is its
-// own: "incarnation:n", where the incarnation is one life of one worker process
-// and n counts its claims. Every claim takes a new token and writes it as the
-// last element of the row's attempted_by; every statement that ends an attempt
-// has it in its WHERE.
+// Lease makes the tokens by which a process proves that a running row is its own. A token
+// is "incarnation:n": the incarnation is one life of one worker process, and n counts the
+// incarnation's claims. Every claim takes a new token and writes it as the last element of
+// the row's attempted_by. Every statement that ends an attempt has the token in its WHERE.
 //
-// Attempt numbers could not do this: a snooze, a stop and a reaped job all hand
-// the same number out again. Neither could the process's name: a process that
-// was stopped, taken for dead and woken may claim the same job twice.
+// Attempt numbers could not do this: a snooze, a stop and a reaped job all give the same
+// number to the next attempt. Neither could the process's name: a process that was stopped,
+// taken for dead and woken may claim the same job twice.
 type Lease struct {
 	mu          sync.Mutex
 	incarnation string
 	claims      atomic.Int64
-	suspects    *suspects // what of this incarnation's claims is under suspicion
-	hand        *hand     // what of this process's claims is not ended yet
-	desk        *desk     // where its claimers claim
+	suspects    *suspects  // the suspect among this incarnation's claims
+	inflight    *inflight  // what this process has claimed and not yet ended
+	gate        *claimGate // where its claimers claim
 }
 
 // NewLease begins a first incarnation.
 func NewLease() *Lease {
-	l := &Lease{suspects: &suspects{}, hand: newHand(), desk: &desk{apart: []string{}, wants: map[string][]string{}}}
+	l := &Lease{suspects: &suspects{}, inflight: newInflight(), gate: &claimGate{apart: []string{}, wants: map[string][]string{}}}
 	l.Renew()
 	return l
 }
 
-// Renew begins a new incarnation and returns it. What was claimed under the old
-// one can no longer be completed once the reaper has given it away.
+// Renew begins a new incarnation and returns it. Jobs that were claimed under the old
+// incarnation can no longer be completed once the reaper has given them away.
 func (l *Lease) Renew() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -52,35 +51,35 @@ func (l *Lease) Renew() string {
 }
 
 // Connect makes claims go by this process's connections. Call it before the first.
-func (l *Lease) Connect(conns Connections) { l.desk.conns = conns }
+func (l *Lease) Connect(conns Connections) { l.gate.conns = conns }
 
 // Slots says how many jobs of each queue this process runs at once. A claim then
 // takes as many as there are slots when it chooses, not when River called for it.
 // Call it before the first.
-func (l *Lease) Slots(queues map[string]int) { l.desk.slots = queues }
+func (l *Lease) Slots(queues map[string]int) { l.gate.slots = queues }
 
 // Apart says which kinds need no connection to a tenant's server, so that they use
 // none of its budget. Call it before the first.
-func (l *Lease) Apart(kinds []string) { l.desk.apart = kinds }
+func (l *Lease) Apart(kinds []string) { l.gate.apart = kinds }
 
 // Sessions says by which application_name the central database knows this process, and
 // how long the session of a running job of each kind may outlast it, if it stops without
 // ending: others count those sessions so long. Call it before the first claim.
 func (l *Lease) Sessions(name string, stay map[string]time.Duration) {
-	l.desk.name, l.desk.stay = name, stay
+	l.gate.name, l.gate.stay = name, stay
 }
 
 // Broken says whether a breaker in the central database stands between claims and
 // this server or database, as of this process's last claim.
-func (l *Lease) Broken(id string) bool { return l.desk.isBroken(id) }
+func (l *Lease) Broken(id string) bool { return l.gate.isBroken(id) }
 
 // Stats returns how this process's claims have gone since the last call.
-func (l *Lease) Stats() Stats { return l.desk.stats.take() }
+func (l *Lease) Stats() Stats { return l.gate.stats.take() }
 
-// drop forgets claims that are ended, or no longer this process's to end, and
-// returns whether there is room for a suspect now that there was not before.
-func (l *Lease) drop(ends []end) (room bool) {
-	l.hand.drop(ends)
+// drop forgets claims that are ended, or no longer this process's to end. It returns
+// whether this process has become free for a suspect.
+func (l *Lease) drop(ends []end) (free bool) {
+	l.inflight.drop(ends)
 	return l.suspects.forget(func(c claimed) bool {
 		return slices.ContainsFunc(ends, func(e end) bool { return c == claimed{e.id, e.token} })
 	})
@@ -93,10 +92,10 @@ func (l *Lease) Incarnation() string {
 	return l.incarnation
 }
 
-// Leave keeps in memory what an attempt leaves for its end. A later call for the
-// same claim replaces an earlier one. It is safe for concurrent use.
-func (l *Lease) Leave(row *rivertype.JobRow, left Left) {
-	l.hand.leave(claimed{row.ID, Token(row.AttemptedBy)}, left)
+// SetCompletion keeps in memory what an attempt sets for its end. A later call for the same
+// claim replaces an earlier one. It is safe for concurrent use.
+func (l *Lease) SetCompletion(row *rivertype.JobRow, c Completion) {
+	l.inflight.setCompletion(claimed{row.ID, Token(row.AttemptedBy)}, c)
 }
 
 func (l *Lease) next() string {

@@ -10,8 +10,8 @@ import (
 )
 
 // Somebody else's transaction (a person's at psql, a tool's) may have locked rows that
-// claims write: lanes, wake-ups, rates. A claim that finds one in its way gives up after
-// half a second (rowWaitSQL), looks whose rows they are, and leaves those owners to later
+// claims write: lanes, wake-ups, rates. A claim that finds such a row gives up after half a
+// second (rowWaitSQL), looks whose rows are locked, and leaves those owners to later
 // claims. Their jobs wait for the transaction's end, and nobody else's.
 
 // sessionText names a session of pg_stat_activity a, as far as this login may see it.
@@ -31,10 +31,10 @@ SELECT coalesce(string_agg(says, ' and '), '') FROM (
       AND coalesce(a.xact_start < clock_timestamp() - interval '0.5 seconds', true)
     LIMIT 2) h`
 
-// lockedLanesSQL returns the owners of a queue's rows that somebody else has locked,
-// among those in $2 or, if that is NULL, all, their names, and who has: $3 at most. The
-// turn is held, so no claim is among the holders. Who holds a row is known if it is one
-// transaction.
+// lockedLanesSQL returns the owners of a queue's rows that somebody else has locked, their
+// names, and who has locked the rows: $3 owners at most, among those in $2 or, if that is
+// NULL, among all. The caller has the turn, so no claim is among the holders. The holder of
+// a row is known if it is one transaction.
 const lockedLanesSQL = `
 SELECT r.lane, coalesce('tenant ' || t.slug, 'database ' || d.name, r.lane), coalesce(min(` + sessionText + `), '')
 FROM (
@@ -55,15 +55,15 @@ GROUP BY r.lane, t.slug, d.name
 LIMIT $3`
 
 // keepTurnSQL lets a claim that has waited in vain for a row undo what it has done and
-// still have the turn: to wait for another turn behind others that meet the same row
+// still have the turn. To wait for another turn, behind others that meet the same row,
 // would find out nothing.
 const keepTurnSQL = `SAVEPOINT turn`
 
-// lockedMost bounds the owners that a claim steps over, because it compares each lane
-// that it looks at with them. If there are more, the queue's claims fail and say so.
+// lockedMost bounds the owners that a claim steps over, because the claim compares each
+// lane with them. If there are more, the queue's claims fail and say so.
 const lockedMost = 1000
 
-// lockedFor is how long they are taken to be locked without another look.
+// lockedFor is how long these owners are taken to be locked without another look.
 const lockedFor = 2 * time.Second
 
 // lockedOwners are owners whose rows somebody else has locked.
@@ -73,9 +73,9 @@ type lockedOwners struct {
 	why    error     // nil: there are none
 }
 
-// findInTurn looks, in a claim that has waited in vain for a row, whose rows are locked,
-// and says whether owners can be left out: the next claim goes on without them.
-func (c *claimer) findInTurn(ctx context.Context, conn *pgx.Conn) bool {
+// findLockedInTurn looks whose rows are locked, in a claim that has waited in vain for a
+// row. It says whether owners can be left out: the next claim goes on without them.
+func (c *claimer) findLockedInTurn(ctx context.Context, conn *pgx.Conn) bool {
 	if _, err := conn.Exec(ctx, `ROLLBACK TO SAVEPOINT turn`); err != nil {
 		return false
 	}
@@ -84,7 +84,7 @@ func (c *claimer) findInTurn(ctx context.Context, conn *pgx.Conn) bool {
 	}
 	c.log.ErrorContext(ctx, "somebody else has locked rows that claims need; the jobs of their owners wait, and the others go on",
 		"queue", c.queue, "error", c.locked.why)
-	c.desk.bell.ring(c.queue)
+	c.gate.waker.wake(c.queue)
 	return true
 }
 
@@ -100,9 +100,9 @@ func (c *claimer) holders(ctx context.Context) error {
 	return fmt.Errorf("claims wait for %s", by)
 }
 
-// lookAgain looks, now and then, whether those that are left out are free. If there is no
-// turn for that in time they stay left out until the next look.
-func (c *claimer) lookAgain(ctx context.Context) {
+// recheckLocked looks now and then whether the owners that are left out are free. If there
+// is no turn for that in time, they stay left out until the next look.
+func (c *claimer) recheckLocked(ctx context.Context) {
 	if c.locked.why == nil || time.Since(c.locked.at) < lockedFor {
 		return
 	}

@@ -49,7 +49,8 @@ func TestALockedLaneDelaysItsOwnerOnly(t *testing.T) {
 		"lane":           `SELECT FROM headgate.lanes WHERE lane = $1 FOR UPDATE`,
 		"lane for share": `SELECT FROM headgate.lanes WHERE lane = $1 FOR SHARE`,
 		"lane deleted":   `DELETE FROM headgate.lanes WHERE lane = $1`,
-		"wake-up":        `DELETE FROM headgate.wakeups WHERE lane = $1`,
+		"wake-up":        `SELECT FROM headgate.wakeups WHERE lane = $1 FOR UPDATE`,
+		"wake-up gone":   `DELETE FROM headgate.wakeups WHERE lane = $1`, // which makes the lane active
 		"rate":           `SELECT FROM headgate.lane_rates WHERE lane = $1 FOR UPDATE`,
 	} {
 		t.Run(name, func(t *testing.T) {

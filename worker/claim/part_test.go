@@ -24,7 +24,7 @@ type conns struct {
 	closed  int // idle ones, because others waited
 }
 
-func (c *conns) Settle(running map[string]int, bound func(string) (int, bool), closed func()) map[string]tenantdb.Share {
+func (c *conns) SyncAllowance(running map[string]int, bound func(string) (int, bool), closed func()) map[string]tenantdb.Share {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	shares := map[string]tenantdb.Share{}
@@ -41,7 +41,7 @@ func (c *conns) Settle(running map[string]int, bound func(string) (int, bool), c
 	return shares
 }
 
-func (c *conns) Allow(shares map[string]tenantdb.Share, _ time.Time) {
+func (c *conns) RaiseAllowance(shares map[string]tenantdb.Share, _ time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.allowed = shares
@@ -49,7 +49,7 @@ func (c *conns) Allow(shares map[string]tenantdb.Share, _ time.Time) {
 
 func (*conns) Lapse() time.Duration { return 300 * time.Millisecond }
 
-func (*conns) Trust(string, string) {}
+func (*conns) ResetBreaker(string, string) {}
 
 // connected is a process with connections that need as many more.
 func (f *fleet) connected(need, slots int) (*process, *conns) {
@@ -208,7 +208,7 @@ func TestSessionsOfTheDeadCount(t *testing.T) {
 			living, _ := f.connected(0, 20)
 			f.exec(addJobs, 30, "a", 1, 10)
 			require.Len(t, dead.claim(ctx, 6), 6)
-			f.exec(claim.BurySQL, dead.lease.Incarnation(), 0)
+			f.exec(claim.MarkDeadSQL, dead.lease.Incarnation(), 0)
 			f.exec(`UPDATE river_job SET state = 'available' WHERE state = 'running'`)
 			if name == "killed" {
 				require.Len(t, living.claim(ctx, 20), 10)
@@ -241,7 +241,7 @@ func TestWhoWakesCountsOnce(t *testing.T) {
 	jobs := woken.claim(ctx, 6)
 	require.Len(t, jobs, 6)
 	former := woken.lease.Incarnation()
-	f.exec(claim.BurySQL, former, 0)
+	f.exec(claim.MarkDeadSQL, former, 0)
 	f.exec(`UPDATE river_job SET state = 'available' WHERE state = 'running'`)
 	require.Len(t, living.claim(ctx, 20), 4)
 	f.exec(`INSERT INTO headgate.workers (incarnation, worker, host, pid, kinds, queues) VALUES ($1, 'w', '', 1, $2, '{default}')`, woken.lease.Renew(), woken.kinds)

@@ -21,8 +21,8 @@ import (
 	"github.com/headgate/headgate/worker/internal/fault"
 )
 
-// pilot is where River's fetch and completion become ours. What it does itself
-// is to translate; the statements are in complete.go.
+// pilot is where River's fetch and completion become ours. The pilot itself translates; the
+// statements are in complete.go.
 type pilot struct {
 	riverpilot.StandardPilot
 	pool   *pgxpool.Pool
@@ -48,34 +48,34 @@ func (p *pilot) JobGetAvailable(ctx context.Context, _ riverdriver.Executor, sta
 	ours := *params
 	token := p.lease.next()
 	ours.ClientID = token
-	p.lease.hand.reach(token)
-	haul, err := prod.claimer.claim(ctx, &ours)
+	p.lease.inflight.reach(token)
+	batch, err := prod.claimer.claim(ctx, &ours)
 	if err != nil {
-		p.lease.hand.take(token, nil)
+		p.lease.inflight.take(token, nil)
 		p.lease.suspects.forget(func(c claimed) bool { return c.token == token })
 		return nil, err
 	}
-	if len(haul.result.Jobs) > 0 {
+	if len(batch.result.Jobs) > 0 {
 		fault.Point(fault.Claimed)
 	}
-	if haul.grips == nil { // nothing was asked for
-		p.lease.hand.take(token, nil)
+	if batch.jobs == nil { // nothing was asked for
+		p.lease.inflight.take(token, nil)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, row := range haul.result.Jobs {
-		if err := haul.result.DecodeErrors[row.ID]; err != nil {
+	for _, row := range batch.result.Jobs {
+		if err := batch.result.DecodeErrors[row.ID]; err != nil {
 			p.unreadable[row.ID] = unreadable{row, token, err}
 		}
 	}
-	return haul.result, nil
+	return batch.result, nil
 }
 
 // beginQueueSQL starts a queue's clock.
 const beginQueueSQL = `INSERT INTO headgate.lane_clocks (queue) VALUES ($1) ON CONFLICT DO NOTHING`
 
-// ProducerInit makes the claimer of a producer's queue, and lets River tell the
-// hand which attempts are over.
+// ProducerInit makes the claimer of a producer's queue, and lets River tell the pilot which
+// attempts are over.
 func (p *pilot) ProducerInit(ctx context.Context, exec riverdriver.Executor, params *riverpilot.ProducerInitParams) (int64, riverpilot.ProducerState, error) {
 	id, _, err := p.StandardPilot.ProducerInit(ctx, exec, params)
 	if err != nil {
@@ -84,15 +84,15 @@ func (p *pilot) ProducerInit(ctx context.Context, exec riverdriver.Executor, par
 	if err := beginQueue(ctx, p.pool, params.Queue); err != nil {
 		return id, nil, fmt.Errorf("beginning to claim for queue %s: %w", params.Queue, err)
 	}
-	p.lease.desk.enter()
+	p.lease.gate.enter()
 	return id, &producer{p.lease, &claimer{
-		pool: p.pool, queue: params.Queue, lease: p.lease, desk: p.lease.desk, slots: p.lease.desk.slots[params.Queue], log: p.log,
+		pool: p.pool, queue: params.Queue, lease: p.lease, gate: p.lease.gate, slots: p.lease.gate.slots[params.Queue], log: p.log,
 	}}, nil
 }
 
 // ProducerShutdown is called by River when a producer has ended.
 func (p *pilot) ProducerShutdown(ctx context.Context, exec riverdriver.Executor, params *riverpilot.ProducerShutdownParams) error {
-	p.lease.desk.leave()
+	p.lease.gate.leave()
 	return p.StandardPilot.ProducerShutdown(ctx, exec, params)
 }
 
@@ -106,39 +106,37 @@ type producer struct {
 // the completer.
 func (p *producer) JobFinish(row *rivertype.JobRow) {
 	p.claimer.working.Add(-1)
-	p.lease.hand.finish(row, p.lease.hand.now())
-	p.claimer.desk.gave(row.Queue)
+	p.lease.inflight.finish(row, p.lease.inflight.now())
+	p.claimer.gate.noteFreed(row.Queue)
 	if p.claimer.more.Swap(false) { // the first that ends, as River does it: before, there is no slot
-		p.claimer.desk.bell.ring(row.Queue)
+		p.claimer.gate.waker.wake(row.Queue)
 	}
 }
 
-// JobGetStuck finds nothing: River's rescuer, whose clock is its own and which
-// discards kinds that it does not know, has nothing to do here. The reaper does
-// that work.
+// JobGetStuck finds nothing. River's rescuer, whose clock is its own and which discards
+// kinds that it does not know, has nothing to do here: the reaper does that work.
 func (p *pilot) JobGetStuck(context.Context, riverdriver.Executor, *riverdriver.JobGetStuckParams) ([]*rivertype.JobRow, error) {
 	return nil, nil
 }
 
-// JobSetStateIfRunningMany ends attempts, in whatever state, as one group. River
-// hands over what finished in the last moments, or one job in a transaction of
-// its caller's (JobCompleteTx), and repeats a group whose reply was lost: then
-// the rows are no longer running under their tokens, and the outcomes are there
-// already.
+// JobSetStateIfRunningMany ends attempts, in whatever state, as one group. River passes
+// what finished in the last moments, or one job in a transaction of its caller's
+// (JobCompleteTx). River repeats a group whose reply was lost: then the rows are no longer
+// running under their tokens, and the outcomes are there already.
 //
-// Rows that are not the caller's any more are left out of the result, and so are
-// those that come without a token.
+// Rows that are not the caller's any more are left out of the result, and so are rows that
+// come without a token.
 func (p *pilot) JobSetStateIfRunningMany(ctx context.Context, exec riverdriver.Executor, params *riverdriver.JobSetStateIfRunningManyParams) ([]*rivertype.JobRow, error) {
-	ends := p.take(ctx, params)
+	ends := p.readEnds(ctx, params)
 	if tx, ok := exec.(riverdriver.ExecutorTx); ok {
 		return p.endWithin(ctx, tx, ends)
 	}
 	ended, over, err := p.end(ctx, ends)
-	p.lease.hand.wrote(err == nil)
+	p.lease.inflight.wrote(err == nil)
 	if err != nil {
 		return nil, err
 	}
-	if room := p.forget(over); room {
+	if free := p.forget(over); free {
 		p.callNext(ctx)
 	}
 	if err := p.endLate(ctx); err != nil {
@@ -151,9 +149,9 @@ func (p *pilot) JobSetStateIfRunningMany(ctx context.Context, exec riverdriver.E
 	return rows, nil
 }
 
-// end ends attempts, and returns what became of them, and which of them are over: the
-// ends of others wait for their rows (late.go). An end that does not fit is written as
-// far as it does (aside.go).
+// end ends attempts. It returns their new states, and which attempts are over: the ends of
+// the others wait for their rows (late.go). An end that does not fit is written as far as
+// it does (aside.go).
 func (p *pilot) end(ctx context.Context, ends []end) (ended map[int64]string, over []end, err error) {
 	ended, err = p.endGroup(ctx, ends)
 	if err == nil {
@@ -194,7 +192,7 @@ func (p *pilot) endApart(ctx context.Context, ends []end) (ended map[int64]strin
 	if err != nil {
 		return nil, nil, err
 	}
-	if !p.lease.hand.postpone(late) {
+	if !p.lease.inflight.postpone(late) {
 		return nil, nil, fmt.Errorf("ending %d attempts: somebody has locked the rows of %d others", len(ends), maxLate)
 	}
 	if len(late) > 0 {
@@ -203,10 +201,9 @@ func (p *pilot) endApart(ctx context.Context, ends []end) (ended map[int64]strin
 	return ended, without(ends, late), nil
 }
 
-// endWithin ends attempts in the caller's transaction, and answers with whole
-// rows, which that caller reads. Whether that transaction is committed is not
-// ours to know: the attempts stay in hand until River ends them once more, when
-// their handlers have returned.
+// endWithin ends attempts in the caller's transaction, and answers with whole rows, which
+// the caller reads. We do not know whether that transaction is committed. So the attempts
+// stay in flight until River ends them once more, when their handlers have returned.
 func (p *pilot) endWithin(ctx context.Context, tx riverdriver.ExecutorTx, ends []end) ([]*rivertype.JobRow, error) {
 	ended, err := endAttempts(ctx, p.unwrap(tx), ends, "") // its caller's bounds
 	if err != nil || len(ended) == 0 {
@@ -219,9 +216,9 @@ func (p *pilot) endWithin(ctx context.Context, tx riverdriver.ExecutorTx, ends [
 	return tx.JobGetByIDMany(ctx, &riverdriver.JobGetByIDManyParams{ID: ids})
 }
 
-// take turns River's parameters into ends. The parameters stay as
-// they are, for River may hand them over again.
-func (p *pilot) take(ctx context.Context, params *riverdriver.JobSetStateIfRunningManyParams) []end {
+// readEnds turns River's parameters into ends. The parameters stay as they are, because
+// River may pass them again.
+func (p *pilot) readEnds(ctx context.Context, params *riverdriver.JobSetStateIfRunningManyParams) []end {
 	ends := make([]end, 0, len(params.ID))
 	for i, id := range params.ID {
 		e := end{
@@ -241,10 +238,10 @@ func (p *pilot) take(ctx context.Context, params *riverdriver.JobSetStateIfRunni
 			continue
 		}
 		if e.outcome == nil {
-			left := p.lease.hand.leftBy(claimed{e.id, e.token})
-			e.outcome, e.settling, e.followUps = left.Outcome, left.Settling, left.FollowUps
-			e.goBack(left.Again)
-			if left.Told && e.settling && slices.Contains(backStates, e.state) { // which a wish to cancel does not end
+			completion := p.lease.inflight.completion(claimed{e.id, e.token})
+			e.outcome, e.settling, e.followUps = completion.Outcome, completion.Settling, completion.FollowUps
+			e.goBack(completion.Again)
+			if completion.AlreadyRecorded && e.settling && slices.Contains(backStates, e.state) { // which a wish to cancel does not end
 				e.outcome = nil
 			}
 		}
@@ -256,8 +253,8 @@ func (p *pilot) take(ctx context.Context, params *riverdriver.JobSetStateIfRunni
 // backStates are those in which a job waits for its next attempt.
 var backStates = []string{string(rivertype.JobStateAvailable), string(rivertype.JobStateScheduled), string(rivertype.JobStateRetryable)}
 
-// goBack takes an end as the attempt has left it, not as River has: if somebody cancels
-// a job while it runs, River ends it as cancelled whatever its worker returned, also
+// goBack takes an end as the attempt has set it, not as River has. If somebody cancels a
+// job while it runs, River ends the job as cancelled whatever its worker returned, also
 // where that is not known yet.
 func (e *end) goBack(in time.Duration) {
 	if e.state != string(rivertype.JobStateCancelled) || e.outcome == nil {
@@ -314,19 +311,19 @@ func (e *end) takeToken(update []byte) error {
 	return err
 }
 
-// callNext calls a suspect for the place that has become free: the claims that
-// came meanwhile were not full, so River would wait for its next poll, as it does
-// if this fails.
+// callNext calls the next suspect, now that this process is free for one. The claims that
+// came meanwhile were not full, so River would wait for its next poll, as it does if this
+// fails.
 func (p *pilot) callNext(ctx context.Context) {
 	if _, err := p.pool.Exec(ctx, callNextSQL); err != nil {
 		p.log.WarnContext(ctx, "could not call the next suspect; it waits for the next poll", "error", err)
 	}
 }
 
-// forget drops what was kept for rows whose end is committed, and returns
-// whether there is room for a suspect now.
-func (p *pilot) forget(ends []end) (room bool) {
-	room = p.lease.drop(ends)
+// forget drops what was kept for rows whose end is committed. It returns whether this
+// process has become free for a suspect.
+func (p *pilot) forget(ends []end) (free bool) {
+	free = p.lease.drop(ends)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range ends {
@@ -334,7 +331,7 @@ func (p *pilot) forget(ends []end) (room bool) {
 			delete(p.unreadable, e.id)
 		}
 	}
-	return room
+	return free
 }
 
 func ptr[T any](v T) *T { return &v }

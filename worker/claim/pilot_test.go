@@ -45,7 +45,7 @@ func TestTheTokenLeavesTheMetadata(t *testing.T) {
 		if err := river.MetadataSet(ctx, claim.LeaseKey, claim.Token(job.AttemptedBy)); err != nil {
 			return err
 		}
-		lease.Leave(job.JobRow, claim.Left{Outcome: outcomeOf(job.JobRow, job.Args.ID, jobs.Succeeded)})
+		lease.SetCompletion(job.JobRow, claim.Completion{Outcome: outcomeOf(job.JobRow, job.Args.ID, jobs.Succeeded)})
 		return nil
 	}))
 	client, err := river.NewClient(claim.NewDriver(env.Pool, nil, lease), &river.Config{

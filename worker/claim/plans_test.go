@@ -81,11 +81,11 @@ func TestPlans(t *testing.T) {
 		{"give back", claim.GiveBackSQL, []string{idList, falseList, "'w1'", "'lost_worker'", "''"}, []string{byID}, 50},
 		{"cancelling", claim.CancellingSQL, []string{"'102004'", "'" + incarnation(1) + ":4'"}, []string{byID, "river_job_headgate_cancelling"}, 1},
 		{"end cancelling", claim.EndCancellingSQL, []string{"'102004'", "'" + incarnation(1) + ":4'", "'cancelled'"}, []string{byID, "river_job_headgate_cancelling"}, 1},
-		{"take hand", claim.TakeHandSQL, []string{quoted, "3", "1000"}, []string{running}, 50},
-		{"in hand", claim.InHandSQL, []string{quoted}, []string{running}, 50},
+		{"lock in flight", claim.LockInflightRowsSQL, []string{quoted, "3", "1000"}, []string{running}, 50},
+		{"in flight", claim.InflightRowsSQL, []string{quoted}, []string{running}, 50},
 		{"take foreign", claim.TakeForeignSQL, []string{"'1 hour'", "1000"}, []string{running, byState}, runningRows},
 		{"rows that are locked", claim.LockedRowsSQL, []string{idList}, []string{byID}, 2 * 50},
-		{"take strays", claim.TakeStraysSQL, []string{idList, tokenList}, []string{byID, byState}, runningRows},
+		{"lock unclaimed", claim.LockUnclaimedSQL, []string{idList, tokenList}, []string{byID, byState}, runningRows},
 		{"running", claim.RunningSQL, []string{"'{" + incarnation(1) + ",\"\"}'"}, []string{running}, 50},
 		{"orphans", claim.OrphansSQL, nil, []string{running, byState}, runningRows},
 		{"put back", claim.PutBackSQL, []string{idList}, []string{byID}, 50},
@@ -93,9 +93,9 @@ func TestPlans(t *testing.T) {
 		{"which suspects", claim.WhichSuspectsSQL, []string{idList}, nil, 0},
 		{"any suspects", claim.AnySuspectsSQL, nil, nil, 0},
 		{"call next", claim.CallNextSQL, nil, []string{byID, byState}, 20 + 2},
-		{"look", claim.LookSQL, []string{quoted}, nil, 0},
+		{"peers", claim.PeersSQL, []string{quoted}, nil, 0},
 		{"beat", claim.BeatSQL, []string{quoted, "'{}'", "'{}'"}, nil, 0},
-		{"bury", claim.BurySQL, []string{quoted, "0"}, nil, 0},
+		{"mark dead", claim.MarkDeadSQL, []string{quoted, "0"}, nil, 0},
 	} {
 		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
 			t.Run(q.name+" "+mode, func(t *testing.T) {

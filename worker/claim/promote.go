@@ -13,12 +13,12 @@ import (
 	"github.com/headgate/headgate/jobs"
 )
 
-// River's leader makes rows available whose time has come, by one statement for all,
-// which waits for every row that somebody has locked, fails with the first that cannot
-// be moved, and reads whole rows, so that one with a time of infinity stops them all.
-// Here it is our statement, behind the same method of the driver.
+// River's leader makes due rows available by one statement. River's own statement waits
+// for every locked row, and fails with the first row that cannot be moved. It also reads
+// whole rows, so that one row with a time of infinity stops all others. promoteSQL takes
+// its place, behind the same method of the driver.
 
-// executor is River's, but for the transactions that it begins.
+// executor is River's executor; transactions that it begins are executorTx.
 type executor struct {
 	riverdriver.Executor
 	pilot *pilot
@@ -43,10 +43,10 @@ func (t *executorTx) JobSchedule(ctx context.Context, params *riverdriver.JobSch
 	return promote(ctx, t.pilot.unwrap(t), t.pilot.log, params)
 }
 
-// promoteSQL is River's own statement, but that it leaves locked rows for the next
-// time, is told of which rows ($3; NULL: of all) and returns only what River asks of
-// them. A row whose unique key is taken is discarded, but for one of which an attempt may
-// be open: its ledger is asked first, and its key no longer counts.
+// promoteSQL is River's own statement with three differences: it leaves locked rows for
+// the next time, $3 limits it to some rows (NULL: all), and it returns only what River
+// reads. A row whose unique key is taken is discarded. A row that may have an open attempt
+// is not: it loses its key, because its ledger must be asked first.
 const promoteSQL = `
 WITH due AS MATERIALIZED (
     SELECT id, unique_key, unique_states, priority, scheduled_at, metadata ? 'open_since' AS open FROM river_job
@@ -61,7 +61,7 @@ WITH due AS MATERIALIZED (
                OR EXISTS (SELECT FROM river_job o WHERE o.unique_key = d.unique_key AND o.id <> d.id AND o.unique_states IS NOT NULL
                           AND river_job_state_in_bitmask(o.unique_states, o.state))) AS taken
     FROM due d
-), judged AS (
+), decided AS (
     SELECT id, taken AND NOT open AS conflict, taken AND open AS eased FROM placed
 )
 UPDATE river_job j
@@ -69,7 +69,7 @@ SET unique_states = CASE WHEN p.eased THEN NULL ELSE j.unique_states END,
     state = CASE WHEN p.conflict THEN 'discarded'::river_job_state ELSE 'available' END,
     finalized_at = CASE WHEN p.conflict THEN coalesce($1::timestamptz, now()) ELSE j.finalized_at END,
     metadata = CASE WHEN p.conflict THEN j.metadata || '{"unique_key_conflict": "scheduler_discarded"}' ELSE j.metadata END
-FROM judged p
+FROM decided p
 WHERE j.id = p.id
 RETURNING j.id, j.queue, j.scheduled_at, p.conflict`
 
@@ -81,11 +81,11 @@ ORDER BY priority, scheduled_at, id
 LIMIT $2
 FOR UPDATE SKIP LOCKED`
 
-// oneByOne is how many rows are moved one by one at a time.
+// oneByOne is how many rows one pass moves one by one.
 const oneByOne = 500
 
-// promote makes rows available, or one by one what of them can be, in a transaction of
-// River's.
+// promote makes due rows available in River's transaction. If one of them fails as an odd
+// row does, the rows are moved one by one, and an odd row is set aside.
 func promote(ctx context.Context, tx pgx.Tx, log *slog.Logger, params *riverdriver.JobScheduleParams) (moved []*riverdriver.JobScheduleResult, err error) {
 	err = pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
 		moved, err = promoteRows(ctx, tx, params.Now, params.Max, nil)

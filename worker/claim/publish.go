@@ -15,96 +15,96 @@ import (
 	"github.com/headgate/headgate/worker/tenantdb"
 )
 
-// publishSQL says what this process holds.
+// publishSQL writes this process's usage.
 const publishSQL = `
 INSERT INTO headgate.hands (incarnation, hand, waiting) VALUES ($1, $2, $3)
 ON CONFLICT (incarnation) DO UPDATE SET hand = excluded.hand, waiting = excluded.waiting`
 
-// forgetSQL takes away what the process held under its former name.
+// forgetSQL takes away the usage of the process's former incarnation.
 const forgetSQL = `DELETE FROM headgate.hands WHERE incarnation = $1`
 
-// commit publishes what the process holds, tells those who wait for some of it,
+// commit publishes the process's usage, tells those who wait for something that was freed,
 // and ends the transaction.
-func (c *claimer) commit(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, v *view, mine *hold, waits bool) error {
-	d := c.desk
-	d.mu.Lock()
-	began := waits && len(d.waiting) == 0
-	if d.waiting == nil {
-		d.waiting = map[string]bool{}
+func (c *claimer) commit(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, snap *snapshot, mine *usage, waits bool) error {
+	g := c.gate
+	g.mu.Lock()
+	began := waits && len(g.waiting) == 0
+	if g.waiting == nil {
+		g.waiting = map[string]bool{}
 	}
-	if delete(d.waiting, c.queue); waits {
-		d.waiting[c.queue] = true
+	if delete(g.waiting, c.queue); waits {
+		g.waiting[c.queue] = true
 	}
-	mine.Waits = slices.Sorted(maps.Keys(d.waiting))
-	given := d.given
-	d.given = false
-	d.mu.Unlock()
-	mine.Wants = slices.Sorted(maps.Keys(d.wanted()))
-	places, firm, lapsing := map[string]int{}, map[string]tenantdb.Share{}, 0
-	for id, h := range mine.Servers {
-		places[id], firm[id] = h.places(), tenantdb.Share{Conns: h.places(), Busy: h.places() - h.Idle}
-		lapsing += h.Idle
+	mine.Waits = slices.Sorted(maps.Keys(g.waiting))
+	freed := g.freed
+	g.freed = false
+	g.mu.Unlock()
+	mine.Wants = slices.Sorted(maps.Keys(g.wanted()))
+	conns, firm, lapsing := map[string]int{}, map[string]tenantdb.Share{}, 0
+	for id, s := range mine.Servers {
+		conns[id], firm[id] = s.counted(), tenantdb.Share{Conns: s.counted(), Busy: s.counted() - s.Idle}
+		lapsing += s.Idle
 	}
-	for id, n := range d.places {
-		given = given || places[id] < n && d.own.wanted[id]
+	for id, n := range g.publishedConns {
+		freed = freed || conns[id] < n && g.own.wanted[id]
 	}
 	incarnation := c.lease.Incarnation()
-	hand, err := json.Marshal(mine)
+	encoded, err := json.Marshal(mine)
 	if err != nil {
 		return err
 	}
 	if c.written >= raiseEvery {
-		batch.Queue(raiseFloorsSQL, c.queue, floorSlack)
+		batch.Queue(raiseLowWatermarksSQL, c.queue, watermarkSlack)
 		c.written = 0
 	}
-	if d.asIf != "" && d.asIf != incarnation {
-		batch.Queue(forgetSQL, d.asIf) // it was declared dead; what it still has is in this row
+	if g.asIf != "" && g.asIf != incarnation {
+		batch.Queue(forgetSQL, g.asIf) // the former incarnation was declared dead; what it still has is in this row
 	}
-	changed := !bytes.Equal(hand, d.published) || d.asIf != incarnation || lapsing > 0 || len(mine.Wants) > 0
+	changed := !bytes.Equal(encoded, g.published) || g.asIf != incarnation || lapsing > 0 || len(mine.Wants) > 0
 	at := time.Time{}
 	if changed {
 		at = time.Now()
-		batch.Queue(publishSQL, incarnation, hand, len(mine.Waits) > 0)
+		batch.Queue(publishSQL, incarnation, encoded, len(mine.Waits) > 0)
 	}
 	var waiters []string
-	for _, other := range v.others {
+	for _, other := range snap.others {
 		waiters = append(waiters, other.Waits...)
 	}
 	switch {
-	case began && len(v.others) > 0:
-		batch.Queue(ringSQL, nil) // from now on they ring when they give something back
-	case changed && given && len(waiters) > 0:
-		batch.Queue(ringSQL, waiters)
+	case began && len(snap.others) > 0:
+		batch.Queue(notifySQL, nil) // from now on they notify when they free something
+	case changed && freed && len(waiters) > 0:
+		batch.Queue(notifySQL, waiters)
 	}
 	batch.Queue("COMMIT")
 	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
-		d.gave("")
+		g.noteFreed("")
 		return fmt.Errorf("committing a claim: %w", err)
 	}
 	if changed {
-		d.published, d.asIf, d.waits, d.at = hand, incarnation, len(mine.Waits) > 0, at
+		g.published, g.asIf, g.waits, g.at = encoded, incarnation, len(mine.Waits) > 0, at
 	}
-	d.places, d.lapsing = places, lapsing
+	g.publishedConns, g.lapsing = conns, lapsing
 	kept := 0
-	for _, n := range places {
+	for _, n := range conns {
 		kept += n
 	}
-	d.mu.Lock()
-	d.others, d.kept, d.broken = len(waiters) > 0, kept, v.broken()
-	d.mu.Unlock()
-	if d.conns != nil {
-		d.conns.Allow(firm, at)
+	g.mu.Lock()
+	g.others, g.kept, g.broken = len(waiters) > 0, kept, snap.broken()
+	g.mu.Unlock()
+	if g.conns != nil {
+		g.conns.RaiseAllowance(firm, at)
 	}
 	return nil
 }
 
 // broken are the servers and databases with a breaker.
-func (v *view) broken() map[string]bool {
+func (snap *snapshot) broken() map[string]bool {
 	ids := map[string]bool{}
-	for id := range v.limits.halfOpen {
+	for id := range snap.limits.halfOpen {
 		ids[id] = true
 	}
-	for id := range v.limits.databases {
+	for id := range snap.limits.databases {
 		ids[id] = true
 	}
 	return ids
@@ -116,20 +116,20 @@ INSERT INTO headgate.hands (incarnation, hand, waiting)
 SELECT incarnation, $2, $3 FROM headgate.workers WHERE incarnation = $1 AND reaped_at IS NULL
 ON CONFLICT DO NOTHING`
 
-// republish writes this process's row in headgate.hands once more if it is gone: a crash
-// of the central server may have lost it with the claim that wrote it, and a process
-// whose slots are full does not claim again for as long as its jobs take. A claim that
-// is under way writes the row itself.
+// republish writes this process's row in headgate.hands once more if the row is gone. A
+// crash of the central server may have lost the row with the claim that wrote it, and a
+// process whose slots are full does not claim again for as long as its jobs take. A claim
+// that is under way writes the row itself.
 func (l *Lease) republish(ctx context.Context, pool *pgxpool.Pool) error {
-	d := l.desk
-	if !d.turn.TryLock() {
+	g := l.gate
+	if !g.turn.TryLock() {
 		return nil
 	}
-	defer d.turn.Unlock()
-	if d.published == nil || d.asIf != l.Incarnation() {
+	defer g.turn.Unlock()
+	if g.published == nil || g.asIf != l.Incarnation() {
 		return nil
 	}
-	if _, err := pool.Exec(ctx, publishAgainSQL, d.asIf, d.published, d.waits); err != nil {
+	if _, err := pool.Exec(ctx, publishAgainSQL, g.asIf, g.published, g.waits); err != nil {
 		return fmt.Errorf("publishing again what this worker is running: %w", err)
 	}
 	return nil

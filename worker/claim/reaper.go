@@ -9,9 +9,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// quarantineAfter is how many deaths a job must have been the only suspect of. With
-// two, ten kills among three workers put an innocent job in quarantine once in seven
-// times; each more costs a worker that a poisoned job kills.
+// quarantineAfter is how many deaths a job must have been the only suspect of. With two,
+// ten kills among three workers put an innocent job in quarantine once in seven times. Each
+// more costs a worker that a poisoned job kills.
 const quarantineAfter = 3
 
 // giveBackAtOnce is how many jobs of a dead worker go back in one transaction, at most.
@@ -20,23 +20,23 @@ const giveBackAtOnce = 1000
 // reap declares one incarnation dead and then gives its jobs back, using no attempt. It
 // returns false if the incarnation has beaten since, or somebody else is reaping it.
 //
-// A job alone does not say why a worker died. So: every job in hand at a death
-// is noted, and a suspect from its second death on; a worker runs one suspect
-// at a time (suspects.go); a death counts against a job only if it was the sole
-// suspect in hand, the worker was not draining, and nothing else is killing workers
-// just now. quarantineAfter such deaths put the job in quarantine.
+// A job alone does not say why a worker died. Every job that was running at a death is
+// noted, and is a suspect from its second death on. A worker runs one suspect at a time
+// (suspects.go). A death counts against a job only if the job was the sole suspect running,
+// the worker was not draining, and nothing else is killing workers just now.
+// quarantineAfter such deaths put the job in quarantine.
 //
-// Should this process stop in between, or somebody have a row locked, what is left
-// is found as the jobs of an incarnation that is over (returnOrphans).
-func (k *Keeper) reap(ctx context.Context, dead living) (bool, error) {
-	hand := 0
+// Should this process stop in between, or somebody have a row locked, what is left is found
+// as the jobs of an incarnation that is over (returnOrphans).
+func (k *Keeper) reap(ctx context.Context, dead peer) (bool, error) {
+	count := 0
 	err := inTx(ctx, k.cfg.Pool, func(tx pgx.Tx) (err error) {
-		draining, err := bury(ctx, tx, dead)
+		draining, err := markDead(ctx, tx, dead)
 		if err != nil {
 			return err
 		}
-		rows, err := takeRows(ctx, tx, inHandSQL, dead.incarnation)
-		if hand = len(rows); err != nil || hand == 0 || draining {
+		rows, err := takeRows(ctx, tx, inflightRowsSQL, dead.incarnation)
+		if count = len(rows); err != nil || count == 0 || draining {
 			return err
 		}
 		return k.blame(ctx, tx, dead.incarnation, rows)
@@ -49,22 +49,22 @@ func (k *Keeper) reap(ctx context.Context, dead living) (bool, error) {
 	}
 	quarantined, err := k.giveBackAll(ctx, dead)
 	k.cfg.Logger.WarnContext(ctx, "worker declared dead; its jobs go on elsewhere",
-		"worker", dead.worker, "incarnation", dead.incarnation, "jobs", hand, "quarantined", quarantined)
+		"worker", dead.worker, "incarnation", dead.incarnation, "jobs", count, "quarantined", quarantined)
 	return true, err
 }
 
-// giveBackAll gives back what ran under an incarnation that is over, in transactions of
-// a bounded size. A transaction that was not done in time is tried with half as many
-// jobs, now or at a later pass: a machine may be ten times as slow as it was.
-func (k *Keeper) giveBackAll(ctx context.Context, dead living) (quarantined int, err error) {
+// giveBackAll gives back what ran under an incarnation that is over, in transactions of a
+// bounded size. A transaction that was not done in time is tried with half as many jobs,
+// now or at a later pass: a machine may be ten times as slow as it was.
+func (k *Keeper) giveBackAll(ctx context.Context, dead peer) (quarantined int, err error) {
 	for {
-		var hand []inHand
+		var rows []inflightRow
 		err = inTx(ctx, k.cfg.Pool, func(tx pgx.Tx) (err error) {
-			hand, err = takeRows(ctx, tx, takeHandSQL, dead.incarnation, quarantineAfter, k.atOnce)
-			if err != nil || len(hand) == 0 {
+			rows, err = takeRows(ctx, tx, lockInflightRowsSQL, dead.incarnation, quarantineAfter, k.atOnce)
+			if err != nil || len(rows) == 0 {
 				return err
 			}
-			return k.giveBack(ctx, tx, dead, hand, died)
+			return k.giveBack(ctx, tx, dead, rows, died)
 		})
 		if err != nil {
 			if pgErr := (*pgconn.PgError)(nil); k.atOnce > 1 && (ctx.Err() != nil || errors.As(err, &pgErr) && pgErr.Code == "57014") {
@@ -72,33 +72,34 @@ func (k *Keeper) giveBackAll(ctx context.Context, dead living) (quarantined int,
 			}
 			return quarantined, fmt.Errorf("giving back the jobs of worker %s, incarnation %s: %w", dead.worker, dead.incarnation, err)
 		}
-		for _, h := range hand {
+		for _, h := range rows {
 			if h.poisoned {
 				quarantined++
 			}
 		}
-		if len(hand) < k.atOnce {
+		if len(rows) < k.atOnce {
 			return quarantined, nil
 		}
 		k.atOnce = min(2*k.atOnce, giveBackAtOnce)
 	}
 }
 
-// orphansSQL finds running rows of incarnations that are over. One that was
-// declared dead may wake, claim under its old name before its first heartbeat,
-// and then really die; nobody would bury it a second time. Rows of other River
-// clients have no token of ours and are left alone. It walks the running rows
-// and, once (NOT IN, which is no join that could do so for each row), the living
-// workers, both by partial indexes.
+// orphansSQL finds running rows of incarnations that are over. An incarnation that was
+// declared dead may wake, claim under its old name before its first heartbeat, and then
+// really die. Nobody would mark it dead a second time. Rows of other River clients have no
+// token of ours and are left alone.
+//
+// The statement walks the running rows and, once, the living workers, both by partial
+// indexes. NOT IN is no join, which could walk the workers for each row.
 const orphansSQL = `
-SELECT DISTINCT split_part(j.attempted_by[array_upper(j.attempted_by, 1)], ':', 1)
+SELECT DISTINCT headgate.claim_incarnation(j.attempted_by)
 FROM river_job j
-WHERE j.state = 'running' AND j.attempted_by[array_upper(j.attempted_by, 1)] ~ '^[0-9a-f-]{36}:[0-9]+$'
-  AND split_part(j.attempted_by[array_upper(j.attempted_by, 1)], ':', 1) NOT IN (
-    SELECT incarnation::text FROM headgate.workers WHERE reaped_at IS NULL AND ended_at IS NULL)`
+WHERE j.state = 'running' AND headgate.is_claimed(j.attempted_by)
+  AND headgate.claim_incarnation(j.attempted_by) NOT IN (
+    SELECT incarnation::text FROM headgate.living_workers)`
 
-// returnOrphans gives back the rows of incarnations that are over, if they were so at
-// the last pass too: one that has just woken ends them itself.
+// returnOrphans gives back the rows of incarnations that are over, if they were so at the
+// last pass too. An incarnation that has just woken ends its rows itself.
 func (k *Keeper) returnOrphans(ctx context.Context) error {
 	rows, err := k.cfg.Pool.Query(ctx, orphansSQL)
 	if err != nil {
@@ -116,7 +117,7 @@ func (k *Keeper) returnOrphans(ctx context.Context) error {
 			continue
 		}
 		if k.orphans[incarnation] = true; before[incarnation] {
-			_, err := k.giveBackAll(ctx, living{incarnation: incarnation})
+			_, err := k.giveBackAll(ctx, peer{incarnation: incarnation})
 			failed = append(failed, err)
 		}
 	}
@@ -125,9 +126,9 @@ func (k *Keeper) returnOrphans(ctx context.Context) error {
 
 var errNotDead = errors.New("it has beaten since, or was reaped by another")
 
-// burySQL is the reaper's claim on the dead: the heartbeat that was seen must
-// be the last one. A row that somebody else has locked is being reaped, or beats.
-const burySQL = `
+// markDeadSQL is the reaper's claim on the dead: the heartbeat that was seen must be the
+// last one. A row that somebody else has locked is being reaped, or beats.
+const markDeadSQL = `
 UPDATE headgate.workers SET reaped_at = now()
 WHERE incarnation = (
     SELECT incarnation FROM headgate.workers
@@ -135,55 +136,56 @@ WHERE incarnation = (
     FOR UPDATE SKIP LOCKED)
 RETURNING draining`
 
-func bury(ctx context.Context, tx pgx.Tx, dead living) (draining bool, err error) {
-	err = tx.QueryRow(ctx, burySQL, dead.incarnation, dead.beats).Scan(&draining)
+func markDead(ctx context.Context, tx pgx.Tx, dead peer) (draining bool, err error) {
+	err = tx.QueryRow(ctx, markDeadSQL, dead.incarnation, dead.beats).Scan(&draining)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, errNotDead
 	}
 	return draining, err
 }
 
-// inHand is a job that was running when its worker died.
-type inHand struct {
+// inflightRow is a job that was running when its worker died.
+type inflightRow struct {
 	id       int64
 	uid      string
 	kind     string
-	suspect  bool // it had been in hand at two earlier deaths
+	suspect  bool // it had been running at two earlier deaths
 	poisoned bool // it goes to quarantine
 }
 
-// inHandSQL is what a dead incarnation was running, by the partial index on running
+// inflightRowsSQL is what a dead incarnation was running, by the partial index on running
 // rows. It locks nothing: an end that comes meanwhile is as good as before.
-const inHandSQL = `
+const inflightRowsSQL = `
 SELECT j.id, headgate.job_uid(j.metadata, j.id, j.created_at)::text, j.kind, coalesce(s.deaths >= 2, false), false
 FROM river_job j LEFT JOIN headgate.suspects s ON s.job_id = j.id
-WHERE j.state = 'running' AND split_part(j.attempted_by[array_upper(j.attempted_by, 1)], ':', 1) = $1
+WHERE j.state = 'running' AND headgate.claim_incarnation(j.attempted_by) = $1
 ORDER BY j.id`
 
-// takeHandSQL locks the first $3 of these rows, but for those that somebody else has
-// locked, and says which have been the only suspect of $2 deaths.
-const takeHandSQL = `
+// lockInflightRowsSQL locks up to $3 of these rows, but not those that somebody else has
+// locked. It says which have been the only suspect of $2 deaths. It asks for no order, as
+// takeForeignSQL does not.
+const lockInflightRowsSQL = `
 SELECT j.id, headgate.job_uid(j.metadata, j.id, j.created_at)::text, j.kind, coalesce(s.deaths >= 2, false), coalesce(s.alone >= $2::int, false)
 FROM river_job j LEFT JOIN headgate.suspects s ON s.job_id = j.id AND s.quarantined_at IS NULL
-WHERE j.state = 'running' AND split_part(j.attempted_by[array_upper(j.attempted_by, 1)], ':', 1) = $1
-ORDER BY j.id LIMIT $3
+WHERE j.state = 'running' AND headgate.claim_incarnation(j.attempted_by) = $1
+LIMIT $3
 FOR UPDATE OF j SKIP LOCKED`
 
-func takeRows(ctx context.Context, tx pgx.Tx, sql string, args ...any) ([]inHand, error) {
+func takeRows(ctx context.Context, tx pgx.Tx, sql string, args ...any) ([]inflightRow, error) {
 	rows, err := tx.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (h inHand, err error) {
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (h inflightRow, err error) {
 		err = row.Scan(&h.id, &h.uid, &h.kind, &h.suspect, &h.poisoned)
 		return h, err
 	})
 }
 
-// suspectSQL notes one more death for each job in hand, and one alone for the
-// sole suspect, if there is one and nothing else is killing workers just now: no
-// other worker died lately without this job in hand, unless by a sole suspect
-// of its own that has not survived an attempt since.
+// suspectSQL notes one more death for each job that was running. It notes one death alone
+// for the sole suspect, if there is one and nothing else is killing workers just now. That
+// is so if no other worker died lately without this job, unless by a sole suspect of its
+// own that has not survived an attempt since.
 const suspectSQL = `
 WITH alone AS (
     SELECT $4::bigint AS job_id
@@ -198,40 +200,41 @@ SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[])
 ON CONFLICT (job_id) DO UPDATE
 SET deaths = s.deaths + 1, alone = s.alone + (SELECT count(*) FROM alone WHERE alone.job_id = s.job_id)`
 
-const noteHandSQL = `UPDATE headgate.workers SET in_hand = $2, sole_suspect = $3 WHERE incarnation = $1`
+const noteInflightSQL = `UPDATE headgate.workers SET in_hand = $2, sole_suspect = $3 WHERE incarnation = $1`
 
-// blame makes suspects of what was in hand at a death.
-func (k *Keeper) blame(ctx context.Context, tx pgx.Tx, incarnation string, hand []inHand) error {
-	sole := soleSuspect(hand)
-	ids := column(hand, func(h inHand) int64 { return h.id })
-	if _, err := tx.Exec(ctx, noteHandSQL, incarnation, ids, sole); err != nil {
+// blame makes suspects of what was running at a death.
+func (k *Keeper) blame(ctx context.Context, tx pgx.Tx, incarnation string, rows []inflightRow) error {
+	sole := soleSuspect(rows)
+	ids := column(rows, func(h inflightRow) int64 { return h.id })
+	if _, err := tx.Exec(ctx, noteInflightSQL, incarnation, ids, sole); err != nil {
 		return err
 	}
-	_, err := tx.Exec(ctx, suspectSQL, ids, column(hand, func(h inHand) string { return h.uid }),
-		column(hand, func(h inHand) string { return h.kind }), sole, k.cfg.BlameWindow, incarnation)
+	_, err := tx.Exec(ctx, suspectSQL, ids, column(rows, func(h inflightRow) string { return h.uid }),
+		column(rows, func(h inflightRow) string { return h.kind }), sole, k.cfg.BlameWindow, incarnation)
 	return err
 }
 
-// soleSuspect is the only job in hand that was a suspect before, if there is
-// exactly one.
-func soleSuspect(hand []inHand) (sole *int64) {
-	for i := range hand {
-		if hand[i].suspect && sole != nil {
+// soleSuspect is the only job among the rows that was a suspect before, if there is exactly
+// one.
+func soleSuspect(rows []inflightRow) (sole *int64) {
+	for i := range rows {
+		if rows[i].suspect && sole != nil {
 			return nil
 		}
-		if hand[i].suspect {
-			sole = &hand[i].id
+		if rows[i].suspect {
+			sole = &rows[i].id
 		}
 	}
 	return sole
 }
 
-// giveBackSQL makes the jobs available again with the attempt that they had not
-// used, or puts them in quarantine, writes what happened into the history, and
-// wakes the queues. The token of the claim becomes void: an end that comes late
-// must not find it even before the row is claimed again. Cancelled while running
-// stays wanted: the next attempt sees the mark and settles it in the tenant's
-// ledger. Since when an attempt is unaccounted for stays with the row (jobs.Meta).
+// giveBackSQL makes the jobs available again with the attempt that they had not used, or
+// puts them in quarantine. It writes what happened into the history, and wakes the queues.
+//
+// The token of the claim becomes void: an end that comes late must not find the row even
+// before the row is claimed again. A wish to cancel stays: the next attempt sees the mark,
+// and the tenant's ledger settles the job. Since when an attempt is unaccounted for stays
+// with the row (wire.Meta).
 const giveBackSQL = `
 WITH h AS (
     SELECT * FROM unnest($1::bigint[], $2::boolean[]) AS h (id, poisoned)
@@ -239,9 +242,7 @@ WITH h AS (
     UPDATE river_job j
     SET state = CASE WHEN h.poisoned THEN 'discarded'::river_job_state ELSE 'available' END,
         attempt = CASE WHEN h.poisoned THEN j.attempt ELSE greatest(j.attempt - 1, 0) END,
-        attempted_by = CASE WHEN array_ndims(j.attempted_by) = 1
-                            THEN j.attempted_by[:array_upper(j.attempted_by, 1) - 1] || (j.attempted_by[array_upper(j.attempted_by, 1)] || ':lost')
-                            ELSE ARRAY[':lost'] END,
+        attempted_by = headgate.void_claim(j.attempted_by),
         finalized_at = CASE WHEN h.poisoned THEN now() END,
         metadata = CASE WHEN jsonb_typeof(j.metadata) = 'object' AND isfinite(coalesce(j.attempted_at, j.created_at)) AND NOT j.metadata ? 'open_since'
                         THEN j.metadata || jsonb_build_object('open_since', floor(extract(epoch FROM coalesce(j.attempted_at, j.created_at)))) ELSE j.metadata END
@@ -249,7 +250,7 @@ WITH h AS (
     RETURNING j.id, j.metadata, j.created_at, j.kind, j.attempt, j.attempted_at, j.queue, h.poisoned
 ), marked AS (
     UPDATE headgate.suspects s SET quarantined_at = now() FROM h WHERE s.job_id = h.id AND h.poisoned
-), told AS (
+), recorded AS (
     INSERT INTO headgate.outcomes (id, job_uid, job_id, tenant_id, kind, attempt, state, class, message, started_at, ended_at, schedule, worker)
     SELECT gen_random_uuid(), headgate.job_uid(m.metadata, m.id, m.created_at), m.id, headgate.uuid_or_null(m.metadata->>'tenant'), m.kind,
            CASE WHEN m.poisoned THEN m.attempt ELSE m.attempt + 1 END,
@@ -261,42 +262,41 @@ WITH h AS (
            coalesce(left(m.metadata->>'schedule', 200), ''), $3
     FROM moved m
 )
-SELECT count(pg_notify(current_schema() || '.river_insert', json_build_object('queue', q.queue)::text))
-FROM (SELECT DISTINCT queue FROM moved WHERE NOT poisoned) q`
+SELECT headgate.notify_queues(array_agg(queue)) FROM moved WHERE NOT poisoned`
 
 // loss is why jobs are given back, as the history tells it.
 type loss struct{ class, message string }
 
 var (
-	died    = loss{"lost_worker", "its worker died; the job goes on elsewhere and has used no attempt"}
-	strayed = loss{"lost_worker", "its worker lives but did not have it: the answer to its claim, or its end, was lost; the job goes on and has used no attempt"}
+	died       = loss{"lost_worker", "its worker died; the job goes on elsewhere and has used no attempt"}
+	answerLost = loss{"lost_worker", "its worker lives but did not have it: the answer to its claim, or its end, was lost; the job goes on and has used no attempt"}
 )
 
-// dropKeySQL takes the unique key of a running row out of the count. Another row has the
-// same key, and this one may be done: its ledger says so at its next attempt.
+// dropKeySQL makes the unique key of a running row count no more. Another row has the same
+// key, and this one may be done: its ledger says so at its next attempt.
 const dropKeySQL = `UPDATE river_job SET unique_states = NULL WHERE id = $1 AND state = 'running'`
 
-// giveBack gives back what can be, in a transaction of the caller's; a row that cannot
-// be available again (aside.go) is set aside.
-func (k *Keeper) giveBack(ctx context.Context, tx pgx.Tx, from living, hand []inHand, why loss) error {
-	err := giveBackRows(ctx, tx, from, hand, why)
+// giveBack gives back what can be, in a transaction of the caller's. A row that cannot be
+// available again is set aside (aside.go).
+func (k *Keeper) giveBack(ctx context.Context, tx pgx.Tx, from peer, rows []inflightRow, why loss) error {
+	err := giveBackRows(ctx, tx, from, rows, why)
 	if !oddRow(err) || tryPlain(ctx, tx, "running", "default", func(tx pgx.Tx, id int64) error {
-		return giveBackRows(ctx, tx, from, []inHand{{id: id}}, why)
+		return giveBackRows(ctx, tx, from, []inflightRow{{id: id}}, why)
 	}) != nil {
 		return err
 	}
-	for i := range hand {
-		err := giveBackRows(ctx, tx, from, hand[i:i+1], why)
+	for i := range rows {
+		err := giveBackRows(ctx, tx, from, rows[i:i+1], why)
 		if keyTaken(err) {
 			err = pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
-				if _, err := tx.Exec(ctx, dropKeySQL, hand[i].id); err != nil {
+				if _, err := tx.Exec(ctx, dropKeySQL, rows[i].id); err != nil {
 					return err
 				}
-				return giveBackRows(ctx, tx, from, hand[i:i+1], why)
+				return giveBackRows(ctx, tx, from, rows[i:i+1], why)
 			})
 		}
 		if oddRow(err) {
-			setAsideIn(ctx, tx, k.cfg.Logger, hand[i].id, "given back", err)
+			setAsideIn(ctx, tx, k.cfg.Logger, rows[i].id, "given back", err)
 		} else if err != nil {
 			return err
 		}
@@ -304,10 +304,10 @@ func (k *Keeper) giveBack(ctx context.Context, tx pgx.Tx, from living, hand []in
 	return nil
 }
 
-func giveBackRows(ctx context.Context, tx pgx.Tx, from living, hand []inHand, why loss) error {
+func giveBackRows(ctx context.Context, tx pgx.Tx, from peer, rows []inflightRow, why loss) error {
 	return pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, giveBackSQL, column(hand, func(h inHand) int64 { return h.id }),
-			column(hand, func(h inHand) bool { return h.poisoned }), from.worker, why.class, why.message)
+		_, err := tx.Exec(ctx, giveBackSQL, column(rows, func(h inflightRow) int64 { return h.id }),
+			column(rows, func(h inflightRow) bool { return h.poisoned }), from.worker, why.class, why.message)
 		return err
 	})
 }

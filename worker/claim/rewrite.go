@@ -10,30 +10,33 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// The tables that every claim writes are small, but for their dead rows, and these
-// stay for as long as any snapshot in the database is older than they are: a
-// report, a forgotten transaction, a standby's feedback. Each look-up of a lane
-// passes all that the lane has been. So while there is such a snapshot they are
-// written anew. Without one vacuum does that work, and does it better: this holds up
-// claims (100 ms for 10,000 lanes), makes all sessions plan anew, and takes a lock
-// that standbys replay.
+// The tables that every claim writes have few live rows and many dead ones. Dead rows
+// stay as long as an older snapshot is open in the database: a report, a forgotten
+// transaction, a standby's feedback. Each look-up of a lane passes all dead versions of
+// that lane. So the keeper rewrites these tables while such a snapshot is open.
+//
+// Without an old snapshot vacuum does that work, and does it better. A rewrite holds up
+// claims (100 ms at 10,000 lanes), makes all sessions plan again, and takes a lock that
+// standbys replay.
 
-// rewriteEvery is in passes of the keeper: 20 seconds at the default.
+// rewriteEvery is the number of the keeper's passes between two rewrites: 20 seconds by
+// default.
 const rewriteEvery = 2
 
-// rewriteRules say when.
+// rewriteRules say when tables are rewritten.
 type rewriteRules struct {
-	every time.Duration // at most so often, of all processes together, tried or done
-	old   int           // transactions that a snapshot must be behind
-	dead  int           // rows, and for each live one
-	each  int           //
-	most  int           // live rows: more would hold up claims for too long
+	every time.Duration // between two attempts, over all processes
+	old   int           // how many transactions behind the oldest snapshot must be
+	dead  int           // dead rows: more than dead + each * live rows are needed
+	each  int           // see dead
+	most  int           // live rows: a table with more would hold up claims for too long
 }
 
 var bySnapshot = rewriteRules{old: 2_000, dead: 1_000, each: 5, most: 50_000}
 
-// bloatedSQL takes the turn to write parts anew. The counts are Postgres' own, as of
-// about a second ago; every login is shown everybody's backend_xmin.
+// bloatedSQL returns the parts to rewrite, and marks them as tried, so that one process
+// rewrites each. The counts are Postgres's own, about a second old. Every login may see
+// the backend_xmin of all sessions.
 const bloatedSQL = `
 UPDATE headgate.rewrites r
 SET tried_at = now()
@@ -51,18 +54,19 @@ WHERE r.part = b.part AND b.bloated AND b.live <= $5 AND r.tried_at NOT BETWEEN 
   ) s)
 RETURNING r.part`
 
-// rewriteParts are the tables by part: those of a row a lane, and those of a row a
-// queue, a group or a process, which stay small; and one that enqueuers write too.
+// rewriteParts are the tables by part. Tables of one part are rewritten together: those
+// with a row a lane; those with a row a group, queue or process; and wakeups, which
+// enqueuers write too.
 var rewriteParts = map[string][]string{
 	"lanes": {"lanes", "lane_rates"}, "clocks": {"lane_groups", "lane_clocks", "hands"}, "wakeups": {"wakeups"},
 }
 
 const rewriteSQL = `SELECT headgate.rewrite($1)`
 
-// rewrite writes anew what is bloated, and returns the parts. What somebody has
-// locked is left for the next time: for wake-ups, by a transaction that has enqueued
-// and not ended; for the rest, by a dump. Who enqueues meanwhile waits for as long as
-// this does, 20 ms at most before it begins.
+// rewrite rewrites the bloated parts and returns them. A part that somebody has locked
+// is left for the next time: an open transaction that has enqueued locks wakeups, and a
+// dump locks the others. An enqueuer waits for the rewrite, and at most 20 ms for its
+// beginning.
 func (k *Keeper) rewrite(ctx context.Context) (done []string, err error) {
 	rules := k.rules
 	rows, err := k.cfg.Pool.Query(ctx, bloatedSQL, rules.every.Seconds(), rules.old, rules.dead, rules.each, rules.most, rewriteParts)

@@ -13,7 +13,7 @@ import (
 	"github.com/headgate/headgate/jobs"
 )
 
-// taken is a row as takeSQL returns it, in types that take whatever a column allows.
+// taken is a row of takeSQL, in types that can hold every value that its column allows.
 type taken struct {
 	row         rivertype.JobRow
 	attempt     int16
@@ -36,9 +36,9 @@ func (t *taken) targets() []any {
 	}
 }
 
-// scanTaken reads one row of takeSQL. What cannot be read after all is left out, and
-// broken names the column: River then ends the job without running it, and the others
-// of the claim go on.
+// scanTaken reads one row of takeSQL. A column that cannot be read is left out, and broken
+// names that column: River then ends the job without running it, and the other jobs of
+// the claim go on.
 func scanTaken(rows pgx.Rows) (job *rivertype.JobRow, broken error) {
 	var t taken
 	types, fields, raw := rows.Conn().TypeMap(), rows.FieldDescriptions(), rows.RawValues()
@@ -64,7 +64,7 @@ func scanTaken(rows pgx.Rows) (job *rivertype.JobRow, broken error) {
 	return row, broken
 }
 
-// plainTexts leaves out what is NULL.
+// plainTexts leaves out NULLs.
 func plainTexts(list []*string) []string {
 	texts := make([]string, 0, len(list))
 	for _, text := range list {

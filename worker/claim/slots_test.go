@@ -12,7 +12,7 @@ import (
 
 // A claim takes as many jobs as there are free slots when it chooses: River counted
 // them when it called, and jobs have ended since. It never takes more than that, and
-// River, which calls again at once only after as many as it asked for, is rung for
+// River, which calls again at once only after as many as it asked for, is woken for
 // when the first of them ends.
 func TestAClaimTakesTheSlotsThatAreFree(t *testing.T) {
 	t.Parallel()

@@ -216,7 +216,7 @@ func TestALockedRowDelaysItsOwnEndOnly(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 5, ended)
 	k, now := f.keeper(p, beat), time.Now()
-	f.passes(k, now, 0, 6) // nor is it taken for a stray
+	f.passes(k, now, 0, 6) // nor is it taken for unclaimed
 	require.Equal(t, 19, f.number(completedJobs))
 	require.Equal(t, 1, f.number(runningJobs))
 

@@ -8,11 +8,11 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// The safety net of fair claiming: a lane that nobody has woken although it has
-// rows (a dump that was restored without its triggers, a TRUNCATE, a bug) waits for
-// a sweep, not for ever; so does a row that came to a lane below its floor like
-// that. It costs one index probe for each lane and priority that has rows, and one
-// look at all lanes.
+// The sweep is the safety net of fair claiming. A lane may have rows though nobody has
+// woken the lane: after a dump that was restored without its triggers, a TRUNCATE, a bug.
+// Such a lane waits for a sweep, not for ever, and so does a row that came before its
+// lane's cursor like that. A sweep costs one index probe for each lane and priority that
+// has rows, and one look at all lanes.
 
 // sweepEvery is in passes of the keeper, of each process: a minute at the default. The
 // first two passes sweep as well: a job that was enqueued while its queue's first
@@ -22,9 +22,9 @@ const sweepEvery = 6
 // oneSweeperSQL lets one process sweep at a time.
 const oneSweeperSQL = `SELECT pg_try_advisory_xact_lock(4738, 0)`
 
-// wakeForgottenSQL jumps along the index of available rows to the first of each lane
-// and priority, and wakes the lanes that nobody will look at, or not so far back: those
-// of some queues ($1).
+// wakeForgottenSQL jumps along the index of available rows to the first of each lane and
+// priority. It wakes the lanes of some queues ($1) that nobody will look at, or not so far
+// back.
 const wakeForgottenSQL = `
 WITH RECURSIVE first AS (
     (SELECT queue, headgate.lane(metadata) AS lane, kind, priority, scheduled_at, id FROM river_job WHERE state = 'available'
@@ -60,8 +60,7 @@ WHERE (l.active OR l.held <> '')
 // that have wake-ups, up to a bound, and dropWakeupsSQL takes their wake-ups away.
 const (
 	servedQueuesSQL = `
-SELECT coalesce(array_agg(DISTINCT queue), '{}') FROM headgate.workers CROSS JOIN LATERAL unnest(queues) AS queue
-WHERE reaped_at IS NULL AND ended_at IS NULL`
+SELECT coalesce(array_agg(DISTINCT queue), '{}') FROM headgate.living_workers CROSS JOIN LATERAL unnest(queues) AS queue`
 	listServedSQL   = `DELETE FROM headgate.unserved_queues WHERE queue = ANY ($1::text[])`
 	listUnservedSQL = `
 INSERT INTO headgate.unserved_queues (queue)
@@ -77,13 +76,13 @@ const forgetQueuesSQL = `
 DELETE FROM headgate.unserved_queues u
 WHERE since < now() - interval '1 hour' AND NOT EXISTS (SELECT FROM river_job j WHERE j.state = 'available' AND j.queue = u.queue)`
 
-// keepFloorsSQL says that who takes wake-ups away knows of floors.
-const keepFloorsSQL = `SELECT set_config('headgate.floors', 'kept', true)`
+// keepCursorsSQL says that whoever takes wake-ups away knows of cursors.
+const keepCursorsSQL = `SELECT set_config('headgate.floors', 'kept', true)`
 
 // sweepQueues brings the list of queues that nobody serves up to date, and returns the
 // others.
 func sweepQueues(ctx context.Context, tx pgx.Tx) (served []string, err error) {
-	if _, err := tx.Exec(ctx, keepFloorsSQL); err != nil {
+	if _, err := tx.Exec(ctx, keepCursorsSQL); err != nil {
 		return nil, err
 	}
 	if err := tx.QueryRow(ctx, servedQueuesSQL).Scan(&served); err != nil {
@@ -98,16 +97,16 @@ func sweepQueues(ctx context.Context, tx pgx.Tx) (served []string, err error) {
 	return served, err
 }
 
-// waitSweepSQL waits for a sweep that is under way: longer than one may take whose
+// waitSweepSQL waits for a sweep that is under way, longer than a sweep may take whose
 // process has stopped.
 const waitSweepSQL = `SELECT set_config('lock_timeout', '10s', true), pg_advisory_xact_lock(4738, 0)`
 
 // manyUnservedSQL says that the list of such queues is full, so that one may be missing.
 const manyUnservedSQL = `SELECT count(*) >= 1000 FROM headgate.unserved_queues`
 
-// beginQueue starts a queue's clock, and the queue's service if nobody has served it: it
-// wakes what has come meanwhile. A sweep that is under way may not have seen this
-// process yet, and would list the queue again.
+// beginQueue starts a queue's clock. If nobody has served the queue, it wakes the lanes
+// that have got rows meanwhile. It waits for a sweep that is under way, which may not have
+// seen this process yet and would list the queue again.
 func beginQueue(ctx context.Context, pool *pgxpool.Pool, queue string) error {
 	return inTx(ctx, pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, waitSweepSQL); err != nil {
@@ -133,9 +132,9 @@ const dropGroupsSQL = `
 DELETE FROM headgate.lane_groups g
 WHERE NOT EXISTS (SELECT FROM headgate.lanes l WHERE l.queue = g.queue AND l.server_id = g.server_id AND l.kind = g.kind)`
 
-// lowerFloorsSQL finds active lanes below the floor of their group, which no claim of
-// this version leaves behind.
-const lowerFloorsSQL = `
+// lowerLowWatermarksSQL finds active lanes below the low watermark of their group, which no
+// claim of this version leaves behind.
+const lowerLowWatermarksSQL = `
 UPDATE headgate.lane_groups g
 SET floor = low.vtime
 FROM (
@@ -145,7 +144,7 @@ FROM (
 ) low
 WHERE g.queue = low.queue AND g.server_id = low.server_id AND g.kind = low.kind AND low.vtime < g.floor`
 
-// dropHandsSQL forgets what the dead held, once nobody counts it any more.
+// dropHandsSQL deletes the usages of the dead, once nobody counts them any more.
 const dropHandsSQL = `
 DELETE FROM headgate.hands h
 WHERE NOT EXISTS (
@@ -187,7 +186,7 @@ func (k *Keeper) sweepLanes(ctx context.Context) (forgotten int64, err error) {
 		if _, err := tx.Exec(ctx, dropGroupsSQL); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, lowerFloorsSQL)
+		_, err = tx.Exec(ctx, lowerLowWatermarksSQL)
 		return err
 	})
 	if err != nil {

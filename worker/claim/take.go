@@ -13,11 +13,11 @@ import (
 	"github.com/riverqueue/river/rivertype"
 )
 
-// findSQL looks for rows for the turns that were chosen ($2, in their order), $3 at
-// most. For each turn it walks the index of available rows that begins with the
-// lane, from the lane's floor of each priority on, stops at the turn's share, and
-// stops altogether as soon as $3 are found, so that the turns at the end, which are
-// there in case others come short, cost nothing else.
+// findSQL is the claim query: it looks for rows for the turns that were chosen ($2, in
+// their order), $3 at most. For each turn it walks the index of available rows that begins
+// with the lane, from the lane's cursor of each priority on, and stops at the turn's share.
+// It stops altogether as soon as $3 rows are found. So the turns at the end, which are
+// there in case others come short, cost nothing otherwise.
 const findSQL = `
 SELECT t.i, j.kind, j.id, j.priority, to_jsonb(j.scheduled_at)
 FROM (SELECT * FROM jsonb_to_recordset($2::jsonb) AS t (i int, lane text, kinds jsonb, n int)) t
@@ -38,18 +38,20 @@ CROSS JOIN LATERAL (
 ) j
 LIMIT $3`
 
-// anywhere are the floors of a lane of which nothing is known.
+// anywhere are the cursors of a lane of which nothing is known.
 const anywhere = `{"1": ["-infinity", -9223372036854775808], "2": ["-infinity", -9223372036854775808],
                    "3": ["-infinity", -9223372036854775808], "4": ["-infinity", -9223372036854775808]}`
 
-// takeSQL claims rows, as River's own statement does, but for those that somebody
-// else has locked: their lane is woken again, for its floor goes past them. An attempt
-// that cannot be counted on stays the last one, and what is not a plain list of names
-// begins anew: whoever wrote the row, it must not keep others from being claimed.
+// takeSQL claims rows, as River's own statement does, but not those that somebody else has
+// locked. Their lane is woken again, because its cursor goes past them.
+//
+// Whoever wrote a row, the row must not keep others from being claimed. So an attempt that
+// cannot be counted on stays the last one, and an attempted_by that is not a plain list of
+// names begins anew.
 const takeSQL = `
 WITH locked AS MATERIALIZED (
     SELECT id FROM river_job WHERE id = ANY ($1::bigint[]) AND state = 'available' FOR UPDATE SKIP LOCKED
-), missed AS (
+), locked_elsewhere AS (
     INSERT INTO headgate.wakeups (queue, lane, kind, priority, scheduled_at)
     SELECT queue, headgate.lane(metadata), kind, priority, scheduled_at FROM river_job
     WHERE (SELECT count(*) FROM locked) < cardinality($1::bigint[]) AND id = ANY ($1::bigint[]) AND id <> ALL (ARRAY(SELECT id FROM locked))
@@ -64,18 +66,18 @@ WHERE id = ANY (ARRAY(SELECT id FROM locked))
 RETURNING j.id, j.args, j.attempt, j.attempted_at, j.attempted_by, j.created_at, j.errors, j.kind, j.max_attempts,
           j.metadata, j.priority, j.queue, j.scheduled_at, j.tags, j.unique_key, j.unique_states`
 
-// wantedTurn is one turn as findSQL reads it, and wantedKind one lane of it.
+// wantedTurn is one turn as findSQL reads it, and wantedKind one lane of the turn.
 type wantedTurn struct {
 	I     int          `json:"i"`
-	Lane  string       `json:"lane"`
+	Owner string       `json:"lane"`
 	Kinds []wantedKind `json:"kinds"`
 	N     int          `json:"n"`
 }
 
 type wantedKind struct {
-	Kind   string          `json:"kind"`
-	Most   int             `json:"most"`
-	Floors json.RawMessage `json:"floors"`
+	Kind    string          `json:"kind"`
+	Most    int             `json:"most"`
+	Cursors json.RawMessage `json:"floors"`
 }
 
 // found is one row that is there to be taken.
@@ -84,7 +86,7 @@ type found struct {
 	kind     string
 	id       int64
 	priority int
-	due      json.RawMessage // as floors have it
+	due      json.RawMessage // as cursors have it
 }
 
 // find looks for rows for the turns.
@@ -94,9 +96,9 @@ func (c *claimer) find(ctx context.Context, db querier, turns []turn, want int, 
 	}
 	wanted := make([]wantedTurn, len(turns))
 	for i, t := range turns {
-		wanted[i] = wantedTurn{I: i, Lane: t.owner.lane, N: t.n, Kinds: make([]wantedKind, len(t.owner.lanes))}
+		wanted[i] = wantedTurn{I: i, Owner: t.owner.id, N: t.n, Kinds: make([]wantedKind, len(t.owner.lanes))}
 		for k, l := range t.owner.lanes {
-			wanted[i].Kinds[k] = wantedKind{l.kind, t.most[k], l.floors}
+			wanted[i].Kinds[k] = wantedKind{l.kind, t.most[k], l.cursors}
 		}
 	}
 	list, err := json.Marshal(wanted)
@@ -117,25 +119,25 @@ func (c *claimer) find(ctx context.Context, db querier, turns []turn, want int, 
 	return all, nil
 }
 
-// queueTake adds to a batch the claim of what was admitted. What somebody else had
-// locked drops out.
-func (h *haul) queueTake(batch *pgx.Batch, params *riverdriver.JobGetAvailableParams) {
-	if len(h.grips) == 0 {
+// queueTake adds to a batch the claim of what was admitted. Rows that somebody else had
+// locked drop out.
+func (b *claimBatch) queueTake(batch *pgx.Batch, params *riverdriver.JobGetAvailableParams) {
+	if len(b.jobs) == 0 {
 		return
 	}
-	batch.Queue(takeSQL, slices.Sorted(maps.Keys(h.grips)), params.Now, params.ClientID, params.MaxAttemptedBy).Query(func(rows pgx.Rows) error {
+	batch.Queue(takeSQL, slices.Sorted(maps.Keys(b.jobs)), params.Now, params.ClientID, params.MaxAttemptedBy).Query(func(rows pgx.Rows) error {
 		taken := map[int64]bool{}
 		for rows.Next() {
 			job, broken := scanTaken(rows)
 			taken[job.ID] = true
-			h.result.Jobs = append(h.result.Jobs, job)
+			b.result.Jobs = append(b.result.Jobs, job)
 			if broken != nil {
-				h.result.DecodeErrors[job.ID] = broken
+				b.result.DecodeErrors[job.ID] = broken
 			}
 		}
-		h.missed = len(taken) < len(h.grips)
-		maps.DeleteFunc(h.grips, func(id int64, _ *grip) bool { return !taken[id] })
-		slices.SortFunc(h.result.Jobs, func(a, b *rivertype.JobRow) int { return h.order[a.ID] - h.order[b.ID] })
+		b.lockedElsewhere = len(taken) < len(b.jobs)
+		maps.DeleteFunc(b.jobs, func(id int64, _ *inflightJob) bool { return !taken[id] })
+		slices.SortFunc(b.result.Jobs, func(x, y *rivertype.JobRow) int { return b.order[x.ID] - b.order[y.ID] })
 		return rows.Err()
 	})
 }

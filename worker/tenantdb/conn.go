@@ -27,6 +27,8 @@ type Conn struct {
 	pins   string        // what RESET ALL would undo of its settings
 	pooled bool          // through a pooler in transaction mode
 	place  address.Place // where it leads, for pooled ones
+	centre Mark          // of the centre, when the database's was compared with it last
+	looked time.Time     // when that was
 }
 
 // resetSQL takes away every kind of state that a session can carry to its next

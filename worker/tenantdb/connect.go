@@ -183,13 +183,13 @@ const whoami = `SELECT database_id::text, version, serves FROM headgate.whoami()
 // readIdentity is whoami for a session that has just begun, which pays for each
 // table, type and function that it meets for the first time. COPY needs neither
 // planner nor executor: a tenth of the cost.
-const readIdentity = `COPY headgate.identity (database_id, version, serves) TO STDOUT`
+const readIdentity = `COPY headgate.identity (database_id, version, serves, centre, token) TO STDOUT`
 
-// checkIdentity asks a new connection whose database it reached, in one round
-// trip. A dropped and re-created database, or an address that was swapped, answers
-// differently. A schema of before 7 does not let the row be read so, and is asked
+// identity asks a connection whose database it reached, in one round trip. A
+// dropped and re-created database, or an address that was swapped, answers
+// differently. A schema of before 11 does not let the row be read so, and is asked
 // the older way.
-func checkIdentity(ctx context.Context, place address.Place, conn *pgx.Conn) error {
+func identity(ctx context.Context, place address.Place, conn *pgx.Conn) (who, error) {
 	first := pins(place.Pooler, conn)
 	ask := readIdentity
 	if first != "" {
@@ -198,11 +198,11 @@ func checkIdentity(ctx context.Context, place address.Place, conn *pgx.Conn) err
 	found, err := copyWho(ctx, conn, ask)
 	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && (pgErr.Code == "42501" || pgErr.Code == "42703") {
 		if _, err := conn.PgConn().Exec(ctx, first).ReadAll(); err != nil {
-			return err
+			return found, err
 		}
 		found, err = readWho(conn.QueryRow(ctx, whoami, pgx.QueryExecModeExec))
 	}
-	return identify(place, conn, found, err)
+	return found, identify(place, conn, found, err)
 }
 
 // pins is what a session of our own must run first, because its startup packet
@@ -222,6 +222,8 @@ func pins(pooler address.Pooler, conn *pgx.Conn) string {
 type who struct {
 	database        string
 	version, serves int
+	mark            Mark // the centre's
+	marked          bool // the schema has a place for it
 }
 
 func copyWho(ctx context.Context, conn *pgx.Conn, ask string) (found who, err error) {
@@ -232,7 +234,13 @@ func copyWho(ctx context.Context, conn *pgx.Conn, ask string) (found who, err er
 	if line.Len() == 0 {
 		return found, pgx.ErrNoRows
 	}
-	_, err = fmt.Fscan(&line, &found.database, &found.version, &found.serves)
+	_, err = fmt.Fscan(&line, &found.database, &found.version, &found.serves, &found.mark.Centre, &found.mark.Token)
+	for _, text := range []*string{&found.mark.Centre, &found.mark.Token} {
+		if *text == `\N` { // NULL
+			*text = ""
+		}
+	}
+	found.marked = true
 	return found, err
 }
 

@@ -19,7 +19,7 @@
 // allow, an environment's PG* variables, a database whose identity is not the
 // one that the catalog expects.
 //
-// Its weaknesses: without claims (Settle, Allow) the budget is this process's own, so
+// Its weaknesses: without claims (SyncAllowance, RaiseAllowance) the budget is this process's own, so
 // that several together may have as many connections as each of them may; behind a
 // pooler in session mode a frozen process keeps its connections until it is declared
 // dead, unless the pooler ends them; and through a pooler in transaction mode a session

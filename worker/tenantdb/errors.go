@@ -19,11 +19,11 @@ import (
 
 // ErrWrongDatabase: the address led to a database that is not the one the
 // catalog means.
-var ErrWrongDatabase = errors.New("this is another database than the catalog says")
+var ErrWrongDatabase = jobs.Sentinel("wrong_database", "this is another database than the catalog says")
 
 // ErrUnknownPooler: statements that were prepared on the connection are not
 // there, or those of others are.
-var ErrUnknownPooler = errors.New("a pooler in transaction mode stands before the server, and the catalog does not say so")
+var ErrUnknownPooler = jobs.Sentinel("unknown_pooler", "a pooler in transaction mode stands before the server, and the catalog does not say so")
 
 // NotPermittedError says that the database is there, and the login lacks a privilege in it.
 type NotPermittedError struct {
@@ -86,7 +86,8 @@ var nextStep = map[jobs.Class]string{
 	jobs.ClassConnectTimeout: "; the job waits and is tried again",
 	jobs.ClassUntrusted:      "; give the worker the certificate that signed the server's (`--root-certs DIR`, named by sslrootcert)",
 	jobs.ClassUndecryptable:  "; start the worker with the key that sealed it, or store the address again",
-	jobs.ClassWrongDatabase:  "; correct the address, or remove the database from the catalog",
+	jobs.ClassWrongDatabase:  "; correct the address with `headgate database login`",
+	jobs.ClassWrongCentre:    "",
 	jobs.ClassNotPermitted:   "",
 	jobs.ClassSchemaNewer:    "",
 	jobs.ClassSchemaOlder:    "",
@@ -124,6 +125,9 @@ func classifyCause(err error) (jobs.Class, string) {
 	if refused := (*NotPermittedError)(nil); errors.As(err, &refused) {
 		return jobs.ClassNotPermitted, "42501"
 	}
+	if errors.As(err, new(*centreError)) { // whatever the central database said
+		return jobs.ClassInterrupted, ""
+	}
 	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) {
 		return cmp.Or(byPooler(pgErr), byState(pgErr.Code)), pgErr.Code
 	}
@@ -137,6 +141,8 @@ func classifyCause(err error) (jobs.Class, string) {
 		return jobs.ClassUndecryptable, ""
 	case errors.As(err, &certificate), errors.As(err, &root):
 		return jobs.ClassUntrusted, ""
+	case errors.Is(err, ErrWrongCentre):
+		return jobs.ClassWrongCentre, ""
 	case errors.Is(err, ErrWrongDatabase):
 		return jobs.ClassWrongDatabase, ""
 	case errors.As(err, &version) && version.Newer():

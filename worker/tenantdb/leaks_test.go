@@ -50,7 +50,7 @@ func sleep(ctx context.Context, conn *tenantdb.Conn) error {
 	return err
 }
 
-// lookSQL is all that can be left, in one row. Locks are looked for in all of
+// peersSQL is all that can be left, in one row. Locks are looked for in all of
 // this login's sessions: one that is closed too late still holds its own. What the
 // reset itself sets is no such state.
 const lookSQL = `

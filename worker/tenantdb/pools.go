@@ -56,11 +56,11 @@ type Config struct {
 	// the catalog has a new address. 0 means 5 minutes.
 	AuthPause time.Duration
 
-	// Patience is how long a job waits for one of its own database's connections,
+	// AffinityWait is how long a job waits for one of its own database's connections,
 	// all in use, before it closes another database's idle one for a new one of
 	// its own; where connecting takes long, twice as long as that, 20 times this at
 	// most. 0 means 50 milliseconds.
-	Patience time.Duration
+	AffinityWait time.Duration
 
 	// Heard is told how each connection attempt ended, by the goroutine that made it:
 	// nil, if it succeeded or the server at least answered, else why the server, or
@@ -73,6 +73,14 @@ type Config struct {
 	// roots are trusted.
 	RootCerts string
 
+	// Centre is the central database that the connections work for; tenant databases
+	// that belong to another one are refused. nil means that nobody looks.
+	Centre Centre
+
+	// CentreFor is how long a kept connection's database is believed to be Centre's
+	// without another look, if Centre's token stays the same. 0 means 1 minute.
+	CentreFor time.Duration
+
 	// Logger is told of servers that stop and begin to answer. nil means
 	// slog.Default().
 	Logger *slog.Logger
@@ -84,7 +92,8 @@ func (c Config) withDefaults() Config {
 	c.ShareFor = cmp.Or(c.ShareFor, 2*time.Second)
 	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, 5*time.Second)
 	c.CancelWait = cmp.Or(c.CancelWait, 3*time.Second)
-	c.Patience = cmp.Or(c.Patience, 50*time.Millisecond)
+	c.AffinityWait = cmp.Or(c.AffinityWait, 50*time.Millisecond)
+	c.CentreFor = cmp.Or(c.CentreFor, time.Minute)
 	c.AuthPause = cmp.Or(c.AuthPause, 5*time.Minute)
 	c.Logger = cmp.Or(c.Logger, slog.Default())
 	return c
@@ -117,14 +126,14 @@ func New(cfg Config) *Pools {
 	ctx, stop := context.WithCancel(context.Background())
 	p := &Pools{
 		cfg: cfg.withDefaults(), refused: refusals{list: map[key]refusal{}}, servers: map[string]*server{},
-		unused: make(chan struct{}), stop: stop, done: make(chan struct{}),
+		clock: clock{now: time.Now}, unused: make(chan struct{}), stop: stop, done: make(chan struct{}),
 	}
 	go p.closeIdleLoop(ctx)
 	return p
 }
 
 // ErrClosed: the Pools was closed.
-var ErrClosed = errors.New("tenant connections are closed")
+var ErrClosed = jobs.Sentinel("connections_closed", "tenant connections are closed")
 
 // With runs fn on a connection to place, waiting for one as long as ctx allows.
 // If fn returns nil the connection is reset and kept; after an error or a panic
@@ -172,10 +181,10 @@ func (p *Pools) enter(place address.Place) (*server, error) {
 	}
 	s := p.servers[place.ServerID]
 	if s == nil {
-		s = &server{id: place.ServerID, name: cmp.Or(place.Server, place.ServerID), budget: budget, limit: budget, patience: p.cfg.Patience,
-			using: map[*Conn]context.Context{}, held: map[key]int{}, failing: map[string]*breaker{}, used: time.Now()}
+		s = &server{id: place.ServerID, name: cmp.Or(place.Server, place.ServerID), budget: budget, limit: budget, affinityWait: p.cfg.AffinityWait,
+			using: map[*Conn]context.Context{}, openByKey: map[key]int{}, failing: map[string]*breaker{}, used: time.Now()}
 		if p.shares != nil {
-			s.allow(p.shares[place.ServerID], p.until, p.cfg.SessionTimeout)
+			s.raiseAllowance(p.shares[place.ServerID], p.until, p.cfg.SessionTimeout)
 		}
 		p.servers[place.ServerID] = s
 	}
@@ -203,7 +212,13 @@ func (p *Pools) connection(ctx context.Context, s *server, place address.Place) 
 			return nil, err
 		}
 		if c != nil && c.alive(ctx, min(time.Second, p.cfg.SessionTimeout/4)) {
-			return c, nil
+			if err = p.recheck(ctx, place, c); err == nil {
+				return c, nil
+			}
+			if !c.IsClosed() {
+				p.ends.Go(func() { s.drop(c) })
+				return nil, connectError(ctx, place, err)
+			}
 		}
 		if c != nil { // the server has closed it meanwhile
 			p.ends.Go(func() { s.drop(c) })
@@ -247,7 +262,7 @@ func (p *Pools) try(ctx context.Context, s *server, place address.Place) (*Conn,
 	}
 	began := time.Now()
 	w := &wire{clock: &p.clock}
-	made, err := p.dial(ctx, place, w)
+	made, mark, err := p.dial(ctx, place, w)
 	if err != nil && ctx.Err() != nil && time.Since(began) < enough {
 		err = fmt.Errorf("%w: %w", errTooShort, err)
 	}
@@ -265,30 +280,35 @@ func (p *Pools) try(ctx context.Context, s *server, place address.Place) (*Conn,
 		ends = strconv.FormatInt(p.cfg.SessionTimeout.Milliseconds(), 10)
 	}
 	return &Conn{Conn: made, wire: w, key: keyOf(place), version: place.Version, used: time.Now(),
-		pins: pins(place.Pooler, made), pooled: place.Pooler == address.TransactionPooler, place: place, ends: ends}, nil
+		pins: pins(place.Pooler, made), pooled: place.Pooler == address.TransactionPooler, place: place, ends: ends, centre: mark, looked: began}, nil
 }
 
-// dial connects, and asks whose database it is.
-func (p *Pools) dial(ctx context.Context, place address.Place, w *wire) (*pgx.Conn, error) {
+// dial connects, and asks whose database it is and which centre's.
+func (p *Pools) dial(ctx context.Context, place address.Place, w *wire) (*pgx.Conn, Mark, error) {
 	cfg, err := neutralConfig()
 	if err != nil {
-		return nil, fmt.Errorf("preparing connections to database %s: %w", place.Database, err)
+		return nil, Mark{}, fmt.Errorf("preparing connections to database %s: %w", place.Database, err)
 	}
 	if err := p.address(ctx, place, cfg); err != nil {
-		return nil, err
+		return nil, Mark{}, err
 	}
 	behind(place.Pooler, cfg)
 	cfg.OnPgError, cfg.DialFunc = w.hear, w.dial(cfg.DialFunc)
 	made, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
-		return nil, mayNotConnect(cfg, untold(place, err))
+		return nil, Mark{}, mayNotConnect(cfg, untold(place, err))
 	}
-	if err := checkIdentity(ctx, place, made); err != nil {
+	var mark Mark
+	found, err := identity(ctx, place, made)
+	if err == nil {
+		mark, err = p.centred(ctx, place, made, found)
+	}
+	if err != nil {
 		c := &Conn{Conn: made}
 		c.end()
-		return nil, err
+		return nil, Mark{}, err
 	}
-	return made, nil
+	return made, mark, nil
 }
 
 // tell is one line for each time that a server or a database changes, not one
@@ -316,15 +336,13 @@ func (p *Pools) closeIdleLoop(ctx context.Context) {
 	defer sweep.Stop()
 	ticks := time.NewTicker(tick)
 	defer ticks.Stop()
-	last := time.Now()
+	p.clock.tick()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticks.C:
-			now := time.Now()
-			p.clock.passed(now.Sub(last))
-			last = now
+			p.clock.tick()
 		case now := <-sweep.C:
 			p.closeIdle(now.Add(-p.cfg.IdleTimeout))
 			p.refused.sweep(now)

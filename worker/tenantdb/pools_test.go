@@ -100,6 +100,30 @@ SELECT (current_user = session_user)::text, current_setting('search_path'), curr
 	}))
 }
 
+// The number that a sequence gave last is a state of the session.
+func TestWithForgetsSequences(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	_, db, pools, place := setup(t, tenantdb.Config{MaxConns: 1})
+	place, err := tenantdb.Session(place)
+	require.NoError(t, err)
+	_, err = db.Pool.Exec(ctx, `CREATE SEQUENCE numbers START 77; GRANT USAGE ON numbers TO PUBLIC`)
+	require.NoError(t, err)
+	var first, second uint32
+	var number int
+	require.NoError(t, pools.With(ctx, place, func(ctx context.Context, conn *tenantdb.Conn) error {
+		first = backend(ctx, conn)
+		return conn.QueryRow(ctx, `SELECT nextval('public.numbers')`).Scan(&number)
+	}))
+	require.NoError(t, pools.With(ctx, place, func(ctx context.Context, conn *tenantdb.Conn) error {
+		second = backend(ctx, conn)
+		err := conn.QueryRow(ctx, `SELECT lastval()`).Scan(&number)
+		require.ErrorContains(t, err, "lastval is not yet defined in this session")
+		return nil
+	}))
+	require.Equal(t, first, second, "the session was kept")
+}
+
 // A transaction left open does not survive its borrower.
 func TestWithRefusesAnOpenTransaction(t *testing.T) {
 	t.Parallel()

@@ -28,7 +28,7 @@ func (c Config) pausedFor(class jobs.Class) time.Duration {
 	switch class {
 	case jobs.ClassAuthFailed:
 		return c.AuthPause
-	case jobs.ClassWrongDatabase, jobs.ClassUndecryptable, jobs.ClassSchemaNewer, jobs.ClassUntrusted:
+	case jobs.ClassWrongDatabase, jobs.ClassWrongCentre, jobs.ClassUndecryptable, jobs.ClassSchemaNewer, jobs.ClassUntrusted:
 		return c.AuthPause / 10
 	}
 	return 0

@@ -19,7 +19,7 @@ import (
 // used up, a job whose database has no connection at all closes the one that has
 // been idle longest and takes its place. A job whose database has some, all in
 // use, waits for one of them: it will be back within milliseconds, and a new one
-// costs ten. Only when that takes longer than patience does it do as the first.
+// costs ten. Only when that takes longer than affinityWait does it do as the first.
 //
 // A connection that comes back goes to the next job of its own database, if one
 // waits, else to whoever needs its place, in order.
@@ -29,29 +29,29 @@ type server struct {
 	id, name string
 	made     atomic.Int64 // connections
 
-	mu       sync.Mutex // guards what follows
-	budget   int        // the server's own, as its row says
-	limit    int        // what is left of it after the server said that it is full
-	governed bool       // claims say how much of it is this process's share
-	share    int        // if so: connections that others know of, but for those given back
-	giving   int        // which are being closed since that was published
-	firm     int        // of these, those that others count for as long as this process lives
-	until    time.Time  // when the rest lapses: no more than firm are made or kept
-	gone     time.Time  // when the server has ended what was idle then: others may have it
-	short    int        // jobs that found the share too small, since it was last published
-	shortAt  time.Time  // the last of them
-	lasting  bool       // sessions do not end by themselves
-	using    map[*Conn]context.Context
-	patience time.Duration // at least
-	dialed   time.Duration // what a connection has taken to make lately, a running mean
-	open     int           // connections that exist, or are being made or closed
-	retiring int           // of these, the idle ones that are being closed
-	held     map[key]int   // the same by key
-	idle     []*Conn       // the one used last at the end
-	waiters  []*waiter     // in order of arrival
-	breaker  breaker
-	failing  map[string]*breaker // by database, of those whose last connection failed
-	used     time.Time
+	mu           sync.Mutex // guards what follows
+	budget       int        // the server's own, as its row says
+	limit        int        // what is left of it after the server said that it is full
+	governed     bool       // claims say how much of it is this process's share
+	share        int        // if so: connections that others know of, but for those given back
+	giving       int        // which are being closed since that was published
+	firm         int        // of these, those that others count for as long as this process lives
+	until        time.Time  // when the rest lapses: no more than firm are made or kept
+	gone         time.Time  // when the server has ended what was idle then: others may have it
+	short        int        // jobs that found the share too small, since it was last published
+	shortAt      time.Time  // the last of them
+	lasting      bool       // sessions do not end by themselves
+	using        map[*Conn]context.Context
+	affinityWait time.Duration // at least
+	dialed       time.Duration // what a connection has taken to make lately, a running mean
+	open         int           // connections that exist, or are being made or closed
+	retiring     int           // of these, the idle ones that are being closed
+	openByKey    map[key]int   // open, by key
+	idle         []*Conn       // the one used last at the end
+	waiters      []*waiter     // in order of arrival
+	breaker      breaker
+	failing      map[string]*breaker // by database, of those whose last connection failed
+	used         time.Time
 }
 
 // key tells the connections of one database and login from others.
@@ -81,12 +81,12 @@ func (s *server) acquire(ctx context.Context, place address.Place) (*Conn, error
 	}
 	if s.open < s.most() {
 		s.open++
-		s.held[k]++
+		s.openByKey[k]++
 		s.mu.Unlock()
 		return nil, nil
 	}
 	s.short, s.shortAt = s.short+1, s.used
-	if s.held[k] == 0 && len(s.idle) > 0 {
+	if s.openByKey[k] == 0 && len(s.idle) > 0 {
 		oldest := s.takeOldest(k)
 		s.mu.Unlock()
 		oldest.end()
@@ -127,10 +127,10 @@ func (s *server) takeOldest(k key) *Conn {
 
 // move gives the place of one key's connection to another.
 func (s *server) move(from, to key) {
-	if s.held[from]--; s.held[from] == 0 {
-		delete(s.held, from)
+	if s.openByKey[from]--; s.openByKey[from] == 0 {
+		delete(s.openByKey, from)
 	}
-	s.held[to]++
+	s.openByKey[to]++
 }
 
 // secondError: a job that holds a connection may not wait for another one of the
@@ -163,9 +163,9 @@ func (s *server) use(c *Conn, ctx context.Context) { //nolint:revive // the conn
 	s.using[c] = ctx
 }
 
-// trust closes the breakers of the server and of a database: a claim has found
-// that they may be tried.
-func (s *server) trust(database string) {
+// resetBreakers closes the breakers of the server and of a database: a claim has found that
+// they may be tried.
+func (s *server) resetBreakers(database string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.breaker.open() {
@@ -252,8 +252,8 @@ func (s *server) give(k key) {
 		return
 	}
 	s.open--
-	if s.held[k]--; s.held[k] == 0 {
-		delete(s.held, k)
+	if s.openByKey[k]--; s.openByKey[k] == 0 {
+		delete(s.openByKey, k)
 	}
 }
 
@@ -269,14 +269,13 @@ func (s *server) setBudget(budget int, lasting bool) {
 	}
 }
 
-// grow gives the room that a higher limit has made to who waits, in order. mu is
-// held.
+// grow gives the connections that a higher limit allows to who waits, in order. mu is held.
 func (s *server) grow() {
 	for len(s.waiters) > 0 && s.open < s.most() {
 		w := s.waiters[0]
 		s.waiters = slices.Delete(s.waiters, 0, 1)
 		s.open++
-		s.held[w.key]++
+		s.openByKey[w.key]++
 		w.ready <- nil
 	}
 }

@@ -10,23 +10,25 @@ import (
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
-// A server's budget bounds the connections of all worker processes together. Who
-// may have how many is decided where jobs are claimed (worker/claim), under one
-// lock: each process publishes what it keeps, idle connections included, and is
-// given jobs only for what is left. Here is this process's side of it.
+// A server's budget bounds the connections of all worker processes together. Where jobs are
+// claimed (worker/claim) it is decided who may have how many, under one lock: each process
+// publishes what it keeps, idle connections included, and is given jobs only for what is
+// left. This file is this process's side of that.
 //
-// What is published comes first: a connection is made only within the share that
-// others have read, and a share shrinks only when its connections are closed.
+// Publishing comes first: a connection is made only within the share that others have read,
+// and a share shrinks only when its connections are closed.
 //
 // A share has two parts. The firm part belongs to running jobs, and lasts until this
 // process publishes another or is declared dead. The rest keeps connections warm, and
-// lapses ShareFor after it was published: nothing is made or kept in it then. A
-// process that freezes lets nothing lapse, so its server does that: no connection of
-// the rest begins to be idle after ShareFor, and the server ends each SessionTimeout
-// later. From then on others may have the places, and this process does not count
-// them as its own again.
+// lapses ShareFor after it was published: no connection is made or kept in it then.
+//
+// A process that freezes lets nothing lapse, so its server does that. No connection of the
+// rest begins to be idle after ShareFor, and the server ends each SessionTimeout later.
+// From then on others may have the connections, and this process does not count them as its
+// own again.
 
-// Share is what this process has of a server's connections.
+// Share is what this process has of a server's connections. The shares of all servers are
+// its connection allowance.
 type Share struct {
 	Conns int // how many it may have: those that are open, or its running jobs if they are more
 	Busy  int // of these, the ones that do not end by themselves: in use, being made, or running jobs'
@@ -37,18 +39,23 @@ type Share struct {
 // grown is how long a share stays as it is after a job has found it too small.
 const grown = time.Second
 
-// rest is how long a connection must have been idle to be closed for those who need it
-// less than badly: processes that have none and do not wait for one, jobs whose own
-// database's connections come back.
+// rest is how long a connection must have been idle before it is closed for somebody whose
+// need is not urgent: a process that has no connection and waits for none, or a job whose
+// own database's connections come back.
 const rest = time.Second
 
-// Settle returns this process's share of each server, by the server's id: what is
-// open or running, and what it had before if jobs have lately needed it. bound says
-// how many connections it may keep above its running jobs', and whether others wait
-// for them. Idle ones beyond that are closed, after a second if nobody waits; they
-// count until they are closed, of which closed is told, by another goroutine. From
-// the first call on no connection is made beyond the share.
-func (p *Pools) Settle(running map[string]int, bound func(server string) (keep int, wanted bool), closed func()) map[string]Share {
+// SyncAllowance fixes this process's connection allowance for each server, by the server's
+// id: the connections that it has open, idle ones included, or its running jobs if those
+// are more, or its former share if jobs have needed that lately. It returns the allowance,
+// and how many of those connections overdue handlers hold; the claim counts these as
+// running jobs.
+//
+// bound says how many connections the process may keep above its running jobs, and whether
+// others wait for them. Idle connections beyond that are closed, after a second if nobody
+// waits. They count until they are closed, of which closed is told, by another goroutine.
+//
+// From the first call on no connection is made beyond the allowance.
+func (p *Pools) SyncAllowance(running map[string]int, bound func(server string) (keep int, wanted bool), closed func()) map[string]Share {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
@@ -58,7 +65,7 @@ func (p *Pools) Settle(running map[string]int, bound func(server string) (keep i
 	}
 	for id, s := range p.servers {
 		keep, wanted := bound(id)
-		share, idle := s.settle(now, running[id], keep, wanted)
+		share, idle := s.syncAllowance(now, running[id], keep, wanted)
 		if delete(p.shares, id); share.Conns > 0 || share.Need > 0 {
 			p.shares[id] = share
 		}
@@ -72,9 +79,9 @@ func (p *Pools) Settle(running map[string]int, bound func(server string) (keep i
 	return maps.Clone(p.shares)
 }
 
-// settle is Settle for one server. The idle connections that it returns are the
-// caller's to drop.
-func (s *server) settle(now time.Time, running, keep int, wanted bool) (share Share, idle []*Conn) {
+// syncAllowance is SyncAllowance for one server. The idle connections that it returns are
+// the caller's to drop.
+func (s *server) syncAllowance(now time.Time, running, keep int, wanted bool) (share Share, idle []*Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, ctx := range s.using {
@@ -112,10 +119,10 @@ func (s *server) settle(now time.Time, running, keep int, wanted bool) (share Sh
 	return share, idle
 }
 
-// Allow makes shares what has been published, with the jobs that were claimed. since
-// is before the moment of publishing; zero means that what was published before is
-// still the same.
-func (p *Pools) Allow(shares map[string]Share, since time.Time) {
+// RaiseAllowance makes shares what has been published, with the jobs that were claimed.
+// since is before the moment of publishing; zero means that the last publication is still
+// the same.
+func (p *Pools) RaiseAllowance(shares map[string]Share, since time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.shares = maps.Clone(shares)
@@ -123,11 +130,11 @@ func (p *Pools) Allow(shares map[string]Share, since time.Time) {
 		p.until = since.Add(p.cfg.ShareFor)
 	}
 	for id, s := range p.servers {
-		s.allow(shares[id], p.until, p.cfg.SessionTimeout)
+		s.raiseAllowance(shares[id], p.until, p.cfg.SessionTimeout)
 	}
 }
 
-func (s *server) allow(share Share, until time.Time, ends time.Duration) {
+func (s *server) raiseAllowance(share Share, until time.Time, ends time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.governed, s.firm, s.short = true, share.Busy, 0
@@ -136,18 +143,18 @@ func (s *server) allow(share Share, until time.Time, ends time.Duration) {
 	s.grow()
 }
 
-// Lapse is how long after a process has published its shares the rest of them may
-// still be in use, if the process is frozen.
+// Lapse is how long after a process has published its shares the rest of them may still be
+// in use, if the process is frozen.
 func (p *Pools) Lapse() time.Duration { return p.cfg.ShareFor + p.cfg.SessionTimeout }
 
-// Trust says that a job was claimed for a database, which happens only while it
-// may be tried: what this process's own breakers remember of it is out of date.
-func (p *Pools) Trust(serverID, databaseID string) {
+// ResetBreaker says that a job was claimed for a database. That happens only while the
+// database may be tried, so what this process's own breakers remember of it is out of date.
+func (p *Pools) ResetBreaker(serverID, databaseID string) {
 	p.mu.Lock()
 	s := p.servers[serverID]
 	p.mu.Unlock()
 	if s != nil {
-		s.trust(databaseID)
+		s.resetBreakers(databaseID)
 	}
 }
 

@@ -53,8 +53,8 @@ func TestAShareLapses(t *testing.T) {
 	id := places[0].ServerID
 	alone := func(string) (int, bool) { return math.MaxInt, false }
 	closed := func() {}
-	pools.Settle(map[string]int{id: 2}, alone, closed)
-	pools.Allow(map[string]tenantdb.Share{id: {Conns: 4, Busy: 2}}, time.Now())
+	pools.SyncAllowance(map[string]int{id: 2}, alone, closed)
+	pools.RaiseAllowance(map[string]tenantdb.Share{id: {Conns: 4, Busy: 2}}, time.Now())
 	ctx := context.Background()
 	nothing := func(context.Context, *tenantdb.Conn) error { return nil }
 	// One job goes on; another has been to three databases.
@@ -67,8 +67,8 @@ func TestAShareLapses(t *testing.T) {
 		require.NoError(t, pools.With(ctx, place, nothing))
 	}
 	require.Equal(t, 4, pools.Open())
-	require.Equal(t, tenantdb.Share{Conns: 4, Busy: 2}, pools.Settle(map[string]int{id: 2}, alone, closed)[id])
-	pools.Allow(map[string]tenantdb.Share{id: {Conns: 4, Busy: 2}}, time.Time{}) // which renews nothing
+	require.Equal(t, tenantdb.Share{Conns: 4, Busy: 2}, pools.SyncAllowance(map[string]int{id: 2}, alone, closed)[id])
+	pools.RaiseAllowance(map[string]tenantdb.Share{id: {Conns: 4, Busy: 2}}, time.Time{}) // which renews nothing
 	require.Eventually(t, func() bool {
 		// The pass that closes them is an hour's eighth away.
 		return pools.With(ctx, places[2], nothing) == nil && pools.Open() <= 3
@@ -78,7 +78,7 @@ func TestAShareLapses(t *testing.T) {
 	close(goOn)
 	require.NoError(t, <-over)
 
-	pools.Allow(map[string]tenantdb.Share{}, time.Now())
+	pools.RaiseAllowance(map[string]tenantdb.Share{}, time.Now())
 	tenantdb.CloseIdle(pools)
 	require.Eventually(t, func() bool { return pools.Open() == 0 }, 10*time.Second, time.Millisecond)
 	short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
@@ -103,10 +103,10 @@ func TestWhatOthersWaitForCloses(t *testing.T) {
 	}
 	told := make(chan struct{}, 3)
 	settle := func(keep int, wanted bool) tenantdb.Share {
-		return pools.Settle(map[string]int{}, func(string) (int, bool) { return keep, wanted }, func() { told <- struct{}{} })[id]
+		return pools.SyncAllowance(map[string]int{}, func(string) (int, bool) { return keep, wanted }, func() { told <- struct{}{} })[id]
 	}
-	pools.Settle(nil, func(string) (int, bool) { return 3, false }, nil)
-	pools.Allow(map[string]tenantdb.Share{id: {Conns: 3}}, time.Now())
+	pools.SyncAllowance(nil, func(string) (int, bool) { return 3, false }, nil)
+	pools.RaiseAllowance(map[string]tenantdb.Share{id: {Conns: 3}}, time.Now())
 	require.Equal(t, 3, settle(2, false).Conns, "nobody waits yet")
 	require.Equal(t, 3, settle(1, true).Conns, "they count until they are closed")
 	<-told

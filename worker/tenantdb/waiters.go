@@ -14,26 +14,26 @@ type waiter struct {
 	key      key
 	version  int
 	ready    chan *Conn // holds one
-	urgent   bool       // its patience is over
-	moved    bool       // one before it in its database's line was served since its patience began
+	urgent   bool       // its affinity wait is over
+	moved    bool       // one before it in its database's line was served since its wait began
 	bypassed int        // how often others went first since
 }
 
-// affinity bounds how often one who needs a place lets others go first, who can
-// use the connection as it is.
+// affinity bounds how often a waiter that may make a connection lets others go first, who
+// can use the returned connection as it is.
 const affinity = 8
 
 func (s *server) wait(ctx context.Context, w *waiter, place address.Place) (*Conn, error) {
-	patience := time.NewTimer(s.price())
-	defer patience.Stop()
+	timer := time.NewTimer(s.currentAffinityWait())
+	defer timer.Stop()
 	for {
 		select {
 		case c := <-w.ready:
 			return c, nil
-		case <-patience.C:
-			oldest, again := s.lose(w, time.Now())
+		case <-timer.C:
+			oldest, again := s.evictFor(w, time.Now())
 			if again {
-				patience.Reset(s.price())
+				timer.Reset(s.currentAffinityWait())
 			}
 			if oldest != nil {
 				oldest.end()
@@ -46,13 +46,14 @@ func (s *server) wait(ctx context.Context, w *waiter, place address.Place) (*Con
 	}
 }
 
-// price is how long a job waits for a connection of its own database: as long as
-// taking another's place costs, which is two connections, this one and the next that
-// the other database needs. On a busy machine that is much more than on a quiet one.
-func (s *server) price() time.Duration {
+// currentAffinityWait is how long a job waits for a connection of its own database: as long
+// as evicting another database's connection costs. That is two connections, this one and
+// the next that the other database needs. On a busy machine they cost much more than on an
+// idle one.
+func (s *server) currentAffinityWait() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return min(max(s.patience, 2*s.dialed), 20*s.patience)
+	return min(max(s.affinityWait, 2*s.dialed), 20*s.affinityWait)
 }
 
 // dial notes that a connection was made, and how long that took.
@@ -66,12 +67,14 @@ func (s *server) dial(took time.Duration) {
 	s.dialed += (took - s.dialed) / 8
 }
 
-// lose ends a waiter's patience: it returns an idle connection of another
-// database, whose place is the waiter's now, or nil if none is idle or the waiter
-// has been served meanwhile. While its own line moves the waiter takes only what
-// nobody has needed for a while, and is patient again: it would cost another
-// database's next job as much as it saves.
-func (s *server) lose(w *waiter, now time.Time) (oldest *Conn, again bool) {
+// evictFor ends a waiter's affinity wait. It returns an idle connection of another
+// database, whose share of the budget is the waiter's now, or nil if none is idle or the
+// waiter has been served meanwhile.
+//
+// While its own line moves the waiter takes only a connection that nobody has needed for a
+// while, and waits again: the eviction would cost another database's next job as much as it
+// saves.
+func (s *server) evictFor(w *waiter, now time.Time) (oldest *Conn, again bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := slices.Index(s.waiters, w)
@@ -107,12 +110,12 @@ func (s *server) leave(w *waiter) {
 	}
 }
 
-// next takes a waiter out of the line for c: the first that can use it as it is,
-// unless one who needs a place has let enough go before it; nil if nobody needs
-// it.
+// next takes a waiter out of the line for c: the first that can use c as it is, unless a
+// waiter that needs any connection has let enough others go first. It returns nil if nobody
+// needs c.
 func (s *server) next(c *Conn) *waiter {
 	fits := slices.IndexFunc(s.waiters, func(w *waiter) bool { return w.key == c.key && w.version == c.version })
-	needs := slices.IndexFunc(s.waiters, func(w *waiter) bool { return w.urgent || s.held[w.key] == 0 })
+	needs := slices.IndexFunc(s.waiters, func(w *waiter) bool { return w.urgent || s.openByKey[w.key] == 0 })
 	i := fits
 	switch {
 	case fits < 0:

@@ -77,32 +77,57 @@ type watched struct {
 func (c *watched) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 {
-		c.wire.heard.Store(c.wire.clock.now())
+		c.wire.heard.Store(c.wire.clock.read())
 	}
 	return n, err
 }
 
 func (c *watched) Write(b []byte) (int, error) {
 	if heard := c.wire.heard.Swap(0); heard != 0 {
-		c.wire.pause.Store(max(c.wire.pause.Load(), c.wire.clock.now()-heard))
+		c.wire.pause.Store(max(c.wire.pause.Load(), c.wire.clock.read()-heard))
 	}
 	return c.Conn.Write(b)
 }
 
-// clock counts the time for which this process was awake, in ticks of a
-// goroutine of its Pools. A process that is stopped and goes on finds that no
-// time has passed, whereas every other clock says how long it was away.
-type clock struct{ awake atomic.Int64 }
+// clock counts the time for which this process was awake. A goroutine of its Pools moves
+// it on at each tick, by mostAwake at most. So for a process that is stopped and goes on
+// hardly any time has passed, whereas every other clock says how long it was away.
+type clock struct {
+	now func() time.Time
+
+	mu    sync.Mutex
+	awake time.Duration // guarded by mu, as is the rest; as of the last tick
+	at    time.Time     // of the last tick; zero before the first
+}
 
 const (
 	tick      = 250 * time.Millisecond
 	mostAwake = time.Second // of the time between two ticks: more is not a busy machine's
 )
 
-// now is never 0.
-func (c *clock) now() int64 { return c.awake.Load() + 1 }
+// tick moves the clock on.
+func (c *clock) tick() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	c.awake, c.at = c.awake+c.since(now), now
+}
 
-func (c *clock) passed(d time.Duration) { c.awake.Add(int64(min(max(d, 0), mostAwake))) }
+// read is how long the process has been awake, and never 0. The time since the last tick
+// counts, because a busy machine's ticks come late.
+func (c *clock) read() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return int64(c.awake+c.since(c.now())) + 1
+}
+
+// since is how long the process was awake between the last tick and now.
+func (c *clock) since(now time.Time) time.Duration {
+	if c.at.IsZero() {
+		return 0
+	}
+	return min(max(now.Sub(c.at), 0), mostAwake)
+}
 
 // Said reports whether the server has sent this error on this connection since
 // it was lent.

@@ -16,19 +16,25 @@ func TestAPauseIsTheHandlersOnlyWhileTheProcessIsAwake(t *testing.T) {
 	const limit = time.Minute
 	for name, c := range map[string]struct {
 		ticks []time.Duration
+		since time.Duration // the last tick
 		idled bool
 	}{
-		"worked on":              {nil, false},
-		"left alone":             {ticks(limit), true},
-		"left alone, but not so": {ticks(limit / 2), false},
-		"stopped for an hour":    {[]time.Duration{time.Hour}, false},
-		"stopped twice":          {append(ticks(limit/2), time.Hour, time.Hour), false},
-		"a busy machine":         {[]time.Duration{mostAwake, mostAwake}, false},
-		"left alone and stopped": {append(ticks(limit), time.Hour), true},
+		"worked on":                     {nil, 0, false},
+		"left alone":                    {ticks(limit), 0, true},
+		"left alone, but not so":        {ticks(limit / 2), 0, false},
+		"left alone, a tick is late":    {ticks(limit - 3*tick), 3 * tick, true},
+		"stopped for an hour":           {[]time.Duration{time.Hour}, 0, false},
+		"stopped, and the tick is late": {nil, time.Hour, false},
+		"stopped twice":                 {append(ticks(limit/2), time.Hour, time.Hour), 0, false},
+		"a busy machine":                {[]time.Duration{mostAwake, mostAwake}, 0, false},
+		"left alone and stopped":        {append(ticks(limit), time.Hour), 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := &wire{clock: &clock{}}
+			at := time.Now()
+			w := &wire{clock: &clock{now: func() time.Time { return at }}}
+			passed := func(d time.Duration) { at = at.Add(d); w.clock.tick() }
+			w.clock.tick()
 			w.lend()
 			socket := &watched{Conn: nothing{}, wire: w}
 			say := func() {
@@ -36,12 +42,13 @@ func TestAPauseIsTheHandlersOnlyWhileTheProcessIsAwake(t *testing.T) {
 				require.NoError(t, err)
 			}
 			say()
-			w.clock.passed(mostAwake) // the server takes its time: nobody idles
+			passed(mostAwake) // the server takes its time: nobody idles
 			_, err := socket.Read(make([]byte, 1))
 			require.NoError(t, err)
 			for _, d := range c.ticks {
-				w.clock.passed(d)
+				passed(d)
 			}
+			at = at.Add(c.since)
 			say()
 			require.Equal(t, c.idled, (&Conn{wire: w}).Idled(limit))
 			w.lend()
@@ -67,7 +74,7 @@ func (nothing) Write(b []byte) (int, error) { return len(b), nil }
 // word; what is remembered of it is bounded and ends with its user.
 func TestWhatTheServerSaidIsKnown(t *testing.T) {
 	t.Parallel()
-	w := &wire{clock: &clock{}}
+	w := &wire{clock: &clock{now: time.Now}}
 	said := &pgconn.PgError{Severity: "FEHLER", SeverityUnlocalized: "ERROR", Code: "42501", Message: "keine Berechtigung"}
 	require.True(t, w.hear(nil, said))
 	again := *said

@@ -36,8 +36,9 @@ func Example_enqueueForTheHost() {
 		_, _ = fmt.Fprintln(w, "accepted for", tenant.Name)
 	})
 	listener := catalog.NewListener(env.Catalog, catalog.ListenerConfig{}) // changes count at once
-	listener.Start()
-	defer listener.Stop()
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	go func() { _ = listener.Run(ctx) }() // nil after stop
 	handler := tenanthttp.New(env.Catalog, nil).Wrap(app)
 
 	for _, host := range []string{"acme.example.com", "acne.example.com"} {

@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -93,9 +94,11 @@ func run(ctx context.Context, tx pgx.Tx, do func(tx pgx.Tx) error) error {
 func (l Limits) Explain(err error) error {
 	switch {
 	case IsLockTimeout(err):
-		return fmt.Errorf("%w: another transaction has kept what this one needs for more than %s, and nothing was changed; `headgate doctor` and pg_stat_activity show open transactions: end it, then try again", err, l.Lock)
+		return fmt.Errorf("%w: another transaction has kept what this one needs for more than %s, and nothing was changed; `headgate doctor --open-for %s` names the oldest that is open, to a login that may see others' (pg_read_all_stats): end it, then try again", err, l.Lock, l.Lock)
 	case HasCode(err, "25P03"):
 		return fmt.Errorf("%w: this process did nothing for more than %s in the middle of a transaction, and nothing was changed: it was stopped, or has too little CPU; try again", err, l.Idle)
+	case errors.Is(err, syscall.EPIPE): // the server's word cannot be read any more; a COMMIT has not reached it
+		return fmt.Errorf("%w: the server had ended this session in the middle of a transaction, and nothing was changed: this process did nothing for more than %s, because it was stopped or has too little CPU, or somebody has ended the session; try again", err, l.Idle)
 	}
 	return err
 }

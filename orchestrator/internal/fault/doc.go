@@ -5,7 +5,7 @@
 //	selectors   ChangesLocked ─▶ take ─▶ ChangesTaken ─▶ evaluate ─▶ ChangesApplied ─▶ COMMIT
 //	janitor     JanitorLocked ─▶ a piece of work ─▶ JanitorWorked ─▶ COMMIT
 //	enqueue     KeyTaken ─▶ insert ─▶ Enqueued ─▶ COMMIT
-//	SetFleet    FleetLocked ─▶ store, evaluate ─▶ FleetSet ─▶ COMMIT
+//	SetTemplate    TemplateLocked ─▶ store, evaluate ─▶ TemplateSet ─▶ COMMIT
 //	AddTenant   OrgIDsTaken ─▶ insert ─▶ TenantsAdded ─▶ COMMIT
 //
 // Only programs built with the tag faults stop, and only at the place that the
@@ -26,8 +26,8 @@ const (
 	JanitorWorked  = "janitor-worked"  // and what the work has written
 	KeyTaken       = "key-taken"       // the idempotency keys
 	Enqueued       = "enqueued"        // and the jobs
-	FleetLocked    = "fleet-locked"    // the lock of selectors
-	FleetSet       = "fleet-set"       // and all schedules of the selector
+	TemplateLocked = "template-locked" // the lock of selectors
+	TemplateSet    = "template-set"    // and all schedules of the selector
 	OrgIDsTaken    = "org-ids-taken"   // the counter that all new tenants need
 	TenantsAdded   = "tenants-added"   // and the tenants
 )

@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"time"
 )
 
 // ErrUndecryptable says that an address cannot be had from its sealed form: the
 // key is missing, or the bytes are not what was sealed for this place. Trying
 // again does not help; a person must bring the key or set the address anew.
-var ErrUndecryptable = errors.New("the sealed address cannot be opened")
+var ErrUndecryptable = sentinel("undecryptable", "the sealed address cannot be opened")
 
 // encoded is an Address as it is sealed. The version is for the day when a part
 // is added: an older program must then refuse rather than connect without it.
@@ -50,7 +51,8 @@ func Decode(plain []byte) (Address, error) {
 	var e encoded
 	dec := json.NewDecoder(bytes.NewReader(plain))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&e); err != nil || dec.More() || e.Version != encodingVersion {
+	err := dec.Decode(&e)
+	if _, more := dec.Token(); err != nil || !errors.Is(more, io.EOF) || e.Version != encodingVersion {
 		return Address{}, errors.New("the address is in a form that this program does not know; a newer one may have written it")
 	}
 	return Address{
@@ -61,3 +63,12 @@ func Decode(plain []byte) (Address, error) {
 		TargetSessionAttrs: e.Session,
 	}, nil
 }
+
+// sentinel is jobs.Sentinel, for a package that imports nothing.
+func sentinel(code, sentence string) error { return &coded{code, sentence} }
+
+type coded struct{ code, sentence string }
+
+func (c *coded) Error() string { return c.sentence }
+
+func (c *coded) Code() string { return c.code }

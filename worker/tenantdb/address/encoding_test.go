@@ -29,7 +29,7 @@ func TestEncodeDecode(t *testing.T) {
 func TestDecodeRefuses(t *testing.T) {
 	t.Parallel()
 	for _, plain := range []string{
-		"", "{}", "null", `{"v":2,"host":"h"}`, `{"v":1,"host":"h","S3cret":1}`, `{"v":1,"password":5}`, `S3cret`, `{"v":1}{"v":1}`,
+		"", "{}", "null", `{"v":2,"host":"h"}`, `{"v":1,"host":"h","S3cret":1}`, `{"v":1,"password":5}`, `S3cret`, `{"v":1}{"v":1}`, `{"v":1}}`, `{"v":1}]`, `{"v":1} x`,
 	} {
 		got, err := Decode([]byte(plain))
 		require.EqualError(t, err, "the address is in a form that this program does not know; a newer one may have written it", plain)

@@ -21,8 +21,20 @@ var foreign = []string{
 	"oauth_issuer", "oauth_client_id", "oauth_client_secret", "oauth_scope",
 	"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "default_transaction_read_only",
 	"default_query_exec_mode", "statement_cache_capacity", "statement_cache_mode", "description_cache_capacity",
+	"pgbouncer", "connection_limit", "pool_timeout", "schema", "supa",
 	"prefer_simple_protocol", "pool_max_conns", "pool_min_conns", "pool_min_idle_conns", "pool_max_conn_lifetime",
 	"pool_max_conn_lifetime_jitter", "pool_max_conn_idle_time", "pool_health_check_period", "pool_ping_timeout",
+}
+
+// deletable are options that providers' own connection strings have, and why nothing
+// is lost without them.
+var deletable = map[string]string{
+	"channel_binding":  "sslmode=verify-full checks the server by its certificate",
+	"pgbouncer":        "what stands before the server is said once, with headgate server set NAME --pooler transaction",
+	"connection_limit": "the number of connections belongs to the server's budget",
+	"pool_timeout":     "how long jobs wait belongs to the server's budget",
+	"schema":           "a job's SQL names schemas, or its login has a search_path",
+	"supa":             "it has no meaning for Postgres",
 }
 
 func isForeign(option string) bool { return slices.Contains(foreign, strings.ToLower(option)) }
@@ -32,6 +44,9 @@ func (p *parser) refuse(option string) error {
 	if !isForeign(option) && (p.quiet || !isWord(option)) {
 		return errors.New("an option that is not known follows the password or has no plain name; " +
 			"a password that holds special characters is quoted (password='…') or, in a URL, percent-encoded")
+	}
+	if why := deletable[option]; why != "" {
+		return fmt.Errorf("option %q is not allowed: delete it from the connection string; %s", option, why)
 	}
 	if strings.HasPrefix(option, "pool_") {
 		return fmt.Errorf("option %q is not allowed: the number of connections belongs to the server's budget", option)

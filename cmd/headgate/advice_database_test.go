@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/cmd/headgate/internal/doctor"
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/orchestrator/explain"
+	"github.com/headgate/headgate/worker/tenantdb/address"
+)
+
+// loginURL writes an address as people give it.
+func loginURL(a address.Address) string {
+	return fmt.Sprintf("host='%s' port=%d user=%s password=%s dbname=%s sslmode=%s", a.Host, a.Port, a.User, a.Password.Reveal(), a.Database, a.SSLMode)
+}
+
+// wrongPassword makes the catalog's job login a wrong one.
+func (a *adviser) wrongPassword(name string, db *jobstest.Database) {
+	a.t.Helper()
+	wrong := db.Job
+	wrong.Password = address.NewSecret("planted-wrong")
+	require.NoError(a.t, a.env.Catalog.SetLogin(context.Background(), name, jobs.LoginJob, wrong))
+	a.secrets = append(a.secrets, "planted-wrong", db.Job.Password.Reveal())
+}
+
+// What doctor says to do about databases, keys and poolers is done, and the finding is
+// gone.
+func TestWhatDoctorAdvisesOfDatabasesHelps(t *testing.T) {
+	t.Parallel()
+	a := newAdviser(t)
+	db := a.env.Database("wrong", jobstest.DatabaseOpts{})
+	a.wrongPassword("wrong", db)
+	told := finds(t, examined(t, a.commandLine, cli.ExitFailed), "database wrong", "job login", doctor.StateFail)
+	a.with("HEADGATE_JOB_URL", loginURL(db.Job)).ok(command(t, told.Next)...)
+	finds(t, examined(t, a.commandLine, cli.ExitOK), "database wrong", "job login", doctor.StateOK)
+
+	admin(t, "postgres", "ALTER ROLE "+db.Job.User+" BYPASSRLS")
+	told = finds(t, examined(t, a.commandLine, cli.ExitFailed), "database wrong", "isolation", doctor.StateFail)
+	other := db.Job
+	other.User += "2"
+	admin(t, "postgres", fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD '%s' IN ROLE headgate_job", other.User, other.Password.Reveal()))
+	t.Cleanup(func() { admin(t, "postgres", "DROP ROLE "+other.User) })
+	a.with("HEADGATE_JOB_URL", loginURL(other)).ok(command(t, told.Next)...)
+	finds(t, examined(t, a.commandLine, cli.ExitOK), "database wrong", "isolation", doctor.StateOK)
+
+	if !jobstest.Bounced() {
+		a.ok("server", "set", jobstest.Server, "--pooler", "session")
+		told = finds(t, examined(t, a.commandLine, cli.ExitOK), "server "+jobstest.Server, "pooler", doctor.StateWarn)
+		a.ok(command(t, told.Next)...)
+		finds(t, examined(t, a.commandLine, cli.ExitOK), "server "+jobstest.Server, "pooler", doctor.StateOK)
+	}
+
+	other2 := catalog.NewKey("other").Reveal()
+	foreign := a.with("HEADGATE_KEY", other2)
+	told = finds(t, examined(t, foreign, cli.ExitFailed, "--databases", "0"), "keys", "key test", doctor.StateFail)
+	require.Contains(t, told.Next, "behind the first in HEADGATE_KEY")
+	both := a.with("HEADGATE_KEY", other2+","+a.env.Key)
+	finds(t, examined(t, both, cli.ExitOK), "keys", "key test", doctor.StateOK)
+}
+
+// A central database without a schema gets it by what doctor says.
+func TestDoctorAdvisesToMigrate(t *testing.T) {
+	t.Parallel()
+	_, empty := emptyDatabase(t)
+	c := newCLI(t, empty)
+	told := finds(t, examined(t, c, cli.ExitFailed), "central", "schema", doctor.StateFail)
+	c.ok(command(t, told.Next)...)
+	finds(t, examined(t, c, cli.ExitOK), "central", "schema", doctor.StateOK)
+}
+
+// Jobs that are held go on, without an attempt used, after what explain says to do.
+func TestWhatExplainAdvisesOfHeldJobsHelps(t *testing.T) {
+	t.Parallel()
+	for class, c := range map[jobs.Class]struct {
+		breaks func(*adviser, *jobstest.Database)
+		mends  func(*adviser, *jobstest.Database, explain.Fact)
+	}{
+		jobs.ClassAuthFailed: {
+			func(a *adviser, db *jobstest.Database) { a.wrongPassword("own", db) },
+			func(a *adviser, db *jobstest.Database, f explain.Fact) {
+				a.with("HEADGATE_JOB_URL", loginURL(db.Job)).ok(command(a.t, f.Next)...)
+			},
+		},
+		jobs.ClassNotPermitted: {
+			func(a *adviser, db *jobstest.Database) {
+				admin(a.t, db.Job.Database, `REVOKE SELECT ON orders FROM headgate_job`)
+			},
+			func(a *adviser, db *jobstest.Database, f explain.Fact) {
+				table := regexp.MustCompile(`permission denied for table (\w+)`).FindStringSubmatch(f.Fact)
+				require.NotNil(a.t, table, f.Fact)
+				require.Contains(a.t, f.Next, "GRANT the privilege on what the message names TO headgate_job")
+				admin(a.t, db.Job.Database, `GRANT SELECT ON `+table[1]+` TO headgate_job`)
+			},
+		},
+	} {
+		t.Run(string(class), func(t *testing.T) {
+			t.Parallel()
+			a := newAdviser(t)
+			db := a.env.Database("own", jobstest.DatabaseOpts{Kind: "dedicated", Schema: `CREATE TABLE orders (n int); GRANT SELECT ON orders TO headgate_job`})
+			a.env.Tenant("zeta", "own")
+			c.breaks(a, db)
+			w := a.start("worker", "--reports", t.TempDir())
+			uid := enqueued(t, a.ok("job", "enqueue", "headgate.report", "--tenant", "zeta", "--args", `{"name": "x", "query": "SELECT n FROM orders"}`, "-o", "json"))
+			a.env.WaitFor(uid, func(o jobs.Outcome) bool { return o.Class == class })
+			held, is := a.has(uid, explain.CodeLastAttempt)
+			require.True(t, is, "%v", a.facts(uid))
+			require.Contains(t, a.ok("tenant", "explain", "zeta"), "1 job is held: the last attempt ended as "+string(class))
+			c.mends(a, db, held)
+			now, is := a.has(uid, explain.CodeNotDue)
+			require.True(t, is, "%v", a.facts(uid))
+			a.ok(command(t, now.Next)...)
+			last := a.env.Wait(uid)
+			require.Equal(t, jobs.Succeeded, last.State, last.Message)
+			require.Equal(t, 1, last.Attempt)
+			require.Equal(t, cli.ExitOK, w.end(), strings.TrimSpace(w.err.String()))
+		})
+	}
+}

@@ -1,0 +1,83 @@
+package catalogcmd
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/catalog"
+)
+
+// Database is the verbs on databases.
+func Database(app *cli.App) *cobra.Command {
+	return cli.Group("database", "Databases where the rows of one or many tenants live", databaseAdd(app), databaseList(app), databaseLogin(app))
+}
+
+var databaseColumns = []cli.Column[catalog.Database]{
+	{Name: "name", Of: func(d catalog.Database) any { return d.Name }},
+	{Name: "kind", Of: func(d catalog.Database) any { return d.Kind }},
+	{Name: "server", Of: func(d catalog.Database) any { return d.Server }},
+	{Name: "dbname", Of: func(d catalog.Database) any { return d.DBName }},
+	{Name: "tenants", Of: func(d catalog.Database) any { return d.Tenants }},
+	{Name: "created_at", Of: func(d catalog.Database) any { return d.CreatedAt }},
+}
+
+const databaseAddLong = `Install Headgate's schema in a database and enter it in the catalog.
+
+The database needs two logins. The owner login owns its tables; Headgate installs
+with it, and runs ANALYZE and VACUUM. The job login does all other work; it owns
+nothing and is a member of headgate_job. Their addresses come from
+HEADGATE_JOB_URL and HEADGATE_OWNER_URL, from the files that
+HEADGATE_JOB_URL_FILE and HEADGATE_OWNER_URL_FILE name, or from flags; they are
+sealed with HEADGATE_KEY and never shown again.
+
+On a server behind a pooler in transaction mode each login may have a direct
+address as well, past the pooler, for what needs a session: HEADGATE_JOB_DIRECT_URL,
+HEADGATE_OWNER_DIRECT_URL, their _FILE forms, or flags.
+
+Running the command again after a failure is safe.`
+
+func databaseAdd(app *cli.App) *cobra.Command {
+	var add adding
+	cmd := &cobra.Command{
+		Use:   "add NAME --server SERVER --kind shared|dedicated",
+		Short: "Install Headgate in a database and enter it in the catalog",
+		Long:  databaseAddLong,
+		Args:  cli.Args("NAME"),
+	}
+	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) (err error) {
+		if err := cli.Required(cmd, "server", "kind"); err != nil {
+			return err
+		}
+		if err := cli.OneOf("--kind", add.params.Kind, []string{catalog.KindShared, catalog.KindDedicated}); err != nil {
+			return err
+		}
+		add.params.Name = args[0]
+		return addDatabase(ctx, app, &add)
+	})
+	cmd.Flags().StringVar(&add.params.Server, "server", "", "the name of its server in the catalog")
+	cmd.Flags().StringVar(&add.params.Kind, "kind", "", "shared (many tenants) or dedicated (one)")
+	cmd.Flags().BoolVar(&add.adopt, "adopt", false, "take over a database that bears the mark of a catalog entry that is gone for good")
+	cli.Complete(cmd, "kind", []string{catalog.KindShared, catalog.KindDedicated})
+	add.logins.flags(cmd)
+	return cmd
+}
+
+func databaseList(app *cli.App) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the databases and how many tenants live in each",
+		Args:  cli.Args(),
+		RunE: cli.Brief(func(ctx context.Context, _ []string) error {
+			return app.Open(ctx, nil, func(central cli.Central) error {
+				databases, err := cli.All(func(page jobs.Page) ([]catalog.Database, string, error) { return central.Catalog.Databases(ctx, page) })
+				if err != nil {
+					return err
+				}
+				return cli.List(app, databases, "no databases yet: `headgate database add NAME --server SERVER --kind shared`", databaseColumns)
+			})
+		}),
+	}
+}

@@ -1,0 +1,171 @@
+package catalogcmd
+
+import (
+	"context"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
+
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/worker/tenantdb/address"
+)
+
+// logins are where the addresses of a database's two logins come from.
+type logins struct {
+	jobFile, ownerFile             string
+	jobDirectFile, ownerDirectFile string
+	rootCerts                      string
+}
+
+func (l *logins) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&l.jobFile, "job-url-file", "", "the file with the job login's address, - for standard input (else HEADGATE_JOB_URL, HEADGATE_JOB_URL_FILE)")
+	cmd.Flags().StringVar(&l.ownerFile, "owner-url-file", "", "the file with the owner login's address, - for standard input (else HEADGATE_OWNER_URL, HEADGATE_OWNER_URL_FILE)")
+	cmd.Flags().StringVar(&l.jobDirectFile, "job-direct-url-file", "", "the file with the job login's address past the server's pooler (else HEADGATE_JOB_DIRECT_URL, HEADGATE_JOB_DIRECT_URL_FILE)")
+	cmd.Flags().StringVar(&l.ownerDirectFile, "owner-direct-url-file", "", "the file with the owner login's address past the server's pooler (else HEADGATE_OWNER_DIRECT_URL, HEADGATE_OWNER_DIRECT_URL_FILE)")
+	cli.RootCertsFlag(cmd, &l.rootCerts)
+}
+
+func (l *logins) check() error {
+	fromStdin := 0
+	for _, file := range []string{l.jobFile, l.ownerFile, l.jobDirectFile, l.ownerDirectFile} {
+		if file == "-" {
+			fromStdin++
+		}
+	}
+	if fromStdin > 1 {
+		return cli.Usagef("--job-url-file and --owner-url-file cannot both read standard input, nor can their direct forms")
+	}
+	return nil
+}
+
+func jobAddress(ctx context.Context, app *cli.App, l logins) (address.Address, error) {
+	return app.AddressFrom(ctx, "--job-url-file", l.jobFile, "HEADGATE_JOB_URL")
+}
+
+func ownerAddress(ctx context.Context, app *cli.App, l logins) (address.Address, error) {
+	return app.AddressFrom(ctx, "--owner-url-file", l.ownerFile, "HEADGATE_OWNER_URL")
+}
+
+// directs reads the addresses past the pooler that are given.
+func directs(ctx context.Context, app *cli.App, l logins) (map[jobs.Login]address.Address, error) {
+	given := map[jobs.Login]address.Address{}
+	for _, d := range []struct {
+		login          jobs.Login
+		flag, file, of string
+	}{
+		{jobs.LoginJob, "--job-direct-url-file", l.jobDirectFile, "HEADGATE_JOB_DIRECT_URL"},
+		{jobs.LoginOwner, "--owner-direct-url-file", l.ownerDirectFile, "HEADGATE_OWNER_DIRECT_URL"},
+	} {
+		if d.file == "" && !app.HasSecret(d.of) {
+			continue
+		}
+		a, err := app.AddressFrom(ctx, d.flag, d.file, d.of)
+		if err != nil {
+			return nil, err
+		}
+		given[d.login] = a
+	}
+	return given, nil
+}
+
+const databaseLoginLong = `Replace the address of one or both logins of a database, after trying it: a new
+password, another host of the same server. Workers use it with the next
+connection, without a restart. Which of the two is replaced is what is given:
+HEADGATE_JOB_URL, HEADGATE_OWNER_URL, their _FILE forms, or the flags.
+
+HEADGATE_JOB_DIRECT_URL and HEADGATE_OWNER_DIRECT_URL, or their flags, replace the
+addresses past a pooler in transaction mode. A new password is for both.`
+
+func databaseLogin(app *cli.App) *cobra.Command {
+	var l logins
+	cmd := &cobra.Command{
+		Use:   "login NAME",
+		Short: "Replace the address of a database's job login or owner login",
+		Long:  databaseLoginLong,
+		Args:  cli.Args("NAME"),
+		RunE: cli.Brief(func(ctx context.Context, args []string) error {
+			directs, err := directs(ctx, app, l)
+			if err != nil {
+				return err
+			}
+			given, err := givenLogins(ctx, app, l, len(directs) > 0)
+			if err != nil {
+				return err
+			}
+			ring, err := app.Keys()
+			if err != nil {
+				return err
+			}
+			return app.Open(ctx, ring, func(central cli.Central) error { return setLogins(ctx, app, central, args[0], l, given, directs) })
+		}),
+	}
+	l.flags(cmd)
+	return cmd
+}
+
+// givenLogins reads the one or two addresses that the user gives; none may do.
+func givenLogins(ctx context.Context, app *cli.App, l logins, noneWillDo bool) (map[jobs.Login]address.Address, error) {
+	if err := l.check(); err != nil {
+		return nil, err
+	}
+	given := map[jobs.Login]address.Address{}
+	var err error
+	if l.jobFile != "" || app.HasSecret("HEADGATE_JOB_URL") {
+		if given[jobs.LoginJob], err = jobAddress(ctx, app, l); err != nil {
+			return nil, err
+		}
+	}
+	if l.ownerFile != "" || app.HasSecret("HEADGATE_OWNER_URL") {
+		if given[jobs.LoginOwner], err = ownerAddress(ctx, app, l); err != nil {
+			return nil, err
+		}
+	}
+	if len(given) == 0 && !noneWillDo {
+		return nil, cli.Usagef("no address is given: set HEADGATE_JOB_URL or HEADGATE_OWNER_URL, or give --job-url-file or --owner-url-file")
+	}
+	return given, nil
+}
+
+// setLogins tries the addresses, then stores them all or none.
+func setLogins(ctx context.Context, app *cli.App, central cli.Central, name string, l logins, given, directs map[jobs.Login]address.Address) error {
+	database, err := cli.FindDatabase(ctx, central.Catalog, name)
+	if err != nil {
+		return err
+	}
+	server, err := cli.FindServer(ctx, central.Catalog, database.Server)
+	if err != nil {
+		return err
+	}
+	var changed []string
+	err = pgx.BeginFunc(ctx, central.Pool, func(tx pgx.Tx) error {
+		for _, login := range []jobs.Login{jobs.LoginJob, jobs.LoginOwner} {
+			t := target{server, l.rootCerts}
+			if a, ok := given[login]; ok {
+				if err := t.try(ctx, login, a, database.ID); err != nil {
+					return err
+				}
+				if err := central.Catalog.SetLoginTx(ctx, tx, database.ID, login, a); err != nil {
+					return err
+				}
+				changed = append(changed, login.String()+" login")
+			}
+			if a, ok := directs[login]; ok {
+				if err := t.past().try(ctx, login, a, database.ID); err != nil {
+					return err
+				}
+				if err := central.Catalog.SetDirectTx(ctx, tx, database.ID, login, a); err != nil {
+					return err
+				}
+				changed = append(changed, login.String()+" login's direct address")
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	app.Say("database %s: the %s is replaced", database.Name, strings.Join(changed, " and the "))
+	return cli.One(app, database, databaseColumns)
+}

@@ -1,0 +1,202 @@
+// Package catalogcmd has the verbs that say where tenants live.
+//
+//	server.go    server add, set, list; prepare.go
+//	database.go  database add, list; install.go is what add does, step by step
+//	logins.go    where the addresses of a database's logins come from, and database login
+//	tenant.go    tenant add; tenant_list.go
+//	central.go   central adopt
+//	target.go    a connection to a server with an address that the user gives
+package catalogcmd
+
+import (
+	"cmp"
+	"context"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/orchestrator/explain"
+	"github.com/headgate/headgate/worker/tenantdb/address"
+)
+
+// Server is the verbs on servers.
+func Server(app *cli.App) *cobra.Command {
+	return cli.Group("server", "Postgres servers that hold tenant databases", serverAdd(app), serverSet(app), serverList(app), serverPrepare(app))
+}
+
+var serverColumns = []cli.Column[catalog.Server]{
+	{Name: "name", Of: func(s catalog.Server) any { return s.Name }},
+	{Name: "transport", Of: func(s catalog.Server) any { return string(s.Transport) }},
+	{Name: "hosts", Of: func(s catalog.Server) any { return s.Hosts }},
+	{Name: "pooler", Of: func(s catalog.Server) any { return string(s.Pooler) }},
+	{Name: "state", Of: func(s catalog.Server) any { return s.State }},
+	{Name: "budget", Of: func(s catalog.Server) any { return s.Budget }},
+	{Name: "created_at", Of: func(s catalog.Server) any { return s.CreatedAt }},
+}
+
+// serverView is the shape of `server list -o json`: the row, and the sum over the
+// workers that live, as of their last claims and heartbeats.
+type serverView struct {
+	catalog.Server
+	explain.ServerLoad
+}
+
+var serverLoadColumns = []cli.Column[serverView]{
+	{Name: "name", Of: func(s serverView) any { return s.Name }},
+	{Name: "transport", Of: func(s serverView) any { return string(s.Transport) }},
+	{Name: "hosts", Of: func(s serverView) any { return s.Hosts }},
+	{Name: "pooler", Of: func(s serverView) any { return string(s.Pooler) }},
+	{Name: "state", Of: func(s serverView) any { return s.State }},
+	{Name: "running", Of: func(s serverView) any { return s.Running }},
+	{Name: "in_use", Of: func(s serverView) any { return s.InUse }},
+	{Name: "budget", Of: func(s serverView) any { return s.Budget }},
+	{Name: "workers", Of: func(s serverView) any { return s.Workers }},
+	{Name: "open", Of: func(s serverView) any { return s.Open }},
+	{Name: "waiting", Of: func(s serverView) any { return s.Waiting }},
+	{Name: "breaker", Of: func(s serverView) any { return s.Breaker }},
+	{Name: "created_at", Of: func(s serverView) any { return s.CreatedAt }},
+}
+
+func serverAdd(app *cli.App) *cobra.Command {
+	var hosts []string
+	var socket string
+	var plain bool
+	var budget int
+	var pooler string
+	cmd := &cobra.Command{
+		Use:   "add NAME --host HOST [--host HOST]... | --socket DIR | --plain-loopback",
+		Short: "Enter a server in the catalog, and which hosts its addresses may name",
+		Args:  cli.Args("NAME"),
+	}
+	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) error {
+		if err := checkBudget(cmd, budget); err != nil {
+			return err
+		}
+		params := catalog.ServerParams{Name: args[0], Hosts: hosts, Transport: address.TLS, Pooler: address.Pooler(pooler), Budget: budget}
+		switch {
+		case socket != "" && (plain || len(hosts) > 0):
+			return cli.Usagef("--socket goes with neither --host nor --plain-loopback: a socket has no host")
+		case strings.Contains(socket, ":"):
+			return cli.Usagef("--socket: %s: give the directory alone; the port belongs in the addresses of its databases", cli.Quote(socket))
+		case socket != "":
+			params.Hosts, params.Transport = []string{socket}, address.Socket
+		case plain && len(hosts) == 0:
+			params.Hosts, params.Transport = []string{"localhost", "127.0.0.1", "::1"}, address.PlainLoopback
+		case plain:
+			params.Transport = address.PlainLoopback
+		case len(hosts) == 0:
+			return cli.Usagef("--host is missing: name the hosts that addresses on this server may have (or --socket DIR, or --plain-loopback)")
+		}
+		return app.Open(ctx, nil, func(central cli.Central) error {
+			server, err := central.Catalog.AddServer(ctx, params)
+			if err != nil {
+				return err
+			}
+			app.Say("next: `headgate server prepare %s`", server.Name)
+			return cli.One(app, server, serverColumns)
+		})
+	})
+	budgetFlag(cmd, &budget)
+	poolerFlag(cmd, &pooler)
+	cmd.Flags().StringArrayVar(&hosts, "host", nil, "a host name or IP address of the server, reached over TLS")
+	cmd.Flags().StringVar(&socket, "socket", "", "the directory of a Unix socket on this machine, instead of hosts")
+	cmd.Flags().BoolVar(&plain, "plain-loopback", false, "TCP without TLS, to this machine only")
+	return cmd
+}
+
+func budgetFlag(cmd *cobra.Command, budget *int) {
+	cmd.Flags().IntVar(budget, "budget", 20, "running jobs and connections on the server, over all worker processes and databases: 1 to 10000")
+}
+
+// checkBudget refuses a budget that is given as none, which the catalog would take for
+// its default.
+func checkBudget(cmd *cobra.Command, budget int) error {
+	if cmd.Flags().Changed("budget") && budget == 0 {
+		return cli.Usagef("--budget is 0: a server may have 1 to 10000 jobs and connections, over all worker processes; `headgate pause server NAME` lets nothing start there")
+	}
+	return nil
+}
+
+func poolerFlag(cmd *cobra.Command, pooler *string) {
+	cmd.Flags().StringVar(pooler, "pooler", string(address.NoPooler), "what stands before the server, by its pool_mode: "+strings.Join(cli.Poolers, ", "))
+	cli.Complete(cmd, "pooler", cli.Poolers)
+}
+
+const serverSetLong = `Change a server. Its budget bounds the jobs that run on it together with the
+connections that are kept to it, over all worker processes and databases; a change
+counts for the next claim of each process. A process that runs on takes no more
+than the whole budget for itself.`
+
+func serverSet(app *cli.App) *cobra.Command {
+	var budget int
+	var pooler string
+	cmd := &cobra.Command{
+		Use:   "set NAME [--budget N] [--pooler MODE]",
+		Short: "Change how many jobs and connections a server bears, or what stands before it",
+		Long:  serverSetLong,
+		Args:  cli.Args("NAME"),
+	}
+	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) error {
+		var change catalog.ServerChange
+		if err := checkBudget(cmd, budget); err != nil {
+			return err
+		}
+		if cmd.Flags().Changed("budget") {
+			change.Budget = &budget
+		}
+		if cmd.Flags().Changed("pooler") {
+			mode := address.Pooler(pooler)
+			change.Pooler = &mode
+		}
+		if change == (catalog.ServerChange{}) {
+			return cli.Usagef("nothing to change: give --budget or --pooler")
+		}
+		return app.Open(ctx, nil, func(central cli.Central) error { return setServer(ctx, app, central, args[0], change) })
+	})
+	budgetFlag(cmd, &budget)
+	poolerFlag(cmd, &pooler)
+	return cmd
+}
+
+func setServer(ctx context.Context, app *cli.App, central cli.Central, name string, change catalog.ServerChange) error {
+	if _, err := cli.FindServer(ctx, central.Catalog, name); err != nil {
+		return err
+	}
+	server, err := central.Catalog.SetServer(ctx, name, change)
+	if err != nil {
+		return err
+	}
+	if change.Pooler != nil && *change.Pooler == address.TransactionPooler {
+		app.Say("next: what needs a session (VACUUM, kinds outside a transaction) needs a direct address: `headgate database login NAME`")
+	}
+	return cli.One(app, server, serverColumns)
+}
+
+func serverList(app *cli.App) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the servers, and what the living workers have to do with them",
+		Args:  cli.Args(),
+		RunE: cli.Brief(func(ctx context.Context, _ []string) error {
+			return app.Open(ctx, nil, func(central cli.Central) error {
+				servers, err := cli.All(func(page jobs.Page) ([]catalog.Server, string, error) { return central.Catalog.Servers(ctx, page) })
+				if err != nil {
+					return err
+				}
+				load, err := central.Explain.ServerLoads(ctx)
+				if err != nil {
+					return err
+				}
+				views := make([]serverView, len(servers))
+				for i, s := range servers {
+					views[i] = serverView{s, load[s.ID]}
+					views[i].Breaker = cmp.Or(views[i].Breaker, "closed")
+				}
+				return cli.List(app, views, "no servers yet: `headgate server add NAME --host HOST`", serverLoadColumns)
+			})
+		}),
+	}
+}

@@ -1,0 +1,104 @@
+package catalogcmd
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/worker/tenantdb"
+	"github.com/headgate/headgate/worker/tenantdb/address"
+)
+
+// target is a server to connect to, outside the pools of a worker.
+type target struct {
+	server    catalog.Server
+	rootCerts string
+}
+
+func (t target) pooler() address.Pooler { return t.server.Pooler }
+
+func (t target) config() tenantdb.Config { return tenantdb.Config{RootCerts: t.rootCerts} }
+
+// past is the same server without its pooler.
+func (t target) past() target {
+	t.server.Pooler = address.NoPooler
+	return t
+}
+
+// check holds an address to the server's hosts and transport.
+func (t target) check(whose string, a address.Address) error {
+	if err := a.Check(t.server.Transport, t.server.Hosts); err != nil {
+		return cli.Usagef("%s address does not fit server %s: %w", whose, cmp.Or(t.server.Name, "?"), err)
+	}
+	return nil
+}
+
+// connect opens one connection with a login that the user has just given, so
+// that what is wrong with it is said in terms of that. whose is "the owner's".
+func (t target) connect(ctx context.Context, whose string, a address.Address) (*pgx.Conn, error) {
+	if err := t.check(whose, a); err != nil {
+		return nil, err
+	}
+	conn, err := tenantdb.Connect(ctx, t.config(), t.server.Transport, t.pooler(), a.Canonical(t.server.Transport))
+	var failed *tenantdb.ConnectError
+	if !errors.As(err, &failed) {
+		return conn, err
+	}
+	return nil, cli.InWords(err, fmt.Sprintf("%s login %s: %s", whose, a, refusal(failed)))
+}
+
+// refusal says why there is no connection, and what to do.
+func refusal(failed *tenantdb.ConnectError) string {
+	var pgErr *pgconn.PgError
+	var network *net.OpError
+	switch {
+	case errors.As(failed, &pgErr) && (pgErr.Code == "3D000" || pgErr.Code == "08P01" && strings.Contains(pgErr.Message, "does not exist")):
+		return "the server has no such database; create it first"
+	case failed.Class == jobs.ClassAuthFailed && pgErr != nil:
+		return fmt.Sprintf("the server refuses it (%s); correct the user or the password and run the command again", pgErr.Message)
+	case errors.As(failed, &pgErr):
+		return fmt.Sprintf("the server takes no connection (%s)", pgErr.Message)
+	case errors.As(failed, &network):
+		return fmt.Sprintf("the server does not answer (%v); is it running, and are host and port right?", network.Err)
+	}
+	return fmt.Sprintf("no connection (%v)", cli.Cause(failed.Err))
+}
+
+const selectWhoami = `SELECT database_id::text FROM headgate.whoami()`
+
+func whoami(ctx context.Context, conn *pgx.Conn, a address.Address, id string) error {
+	var found string
+	err := conn.QueryRow(ctx, selectWhoami).Scan(&found)
+	var pgErr *pgconn.PgError
+	switch {
+	case errors.As(err, &pgErr) && pgErr.Code == "42501":
+		return fmt.Errorf("login %q may not call Headgate's functions: have an administrator run GRANT headgate_job TO %s (%w)",
+			a.User, pgx.Identifier{a.User}.Sanitize(), err)
+	case errors.As(err, &pgErr) && (pgErr.Code == "3F000" || pgErr.Code == "42883"):
+		return fmt.Errorf("%w: %s has no Headgate schema", tenantdb.ErrWrongDatabase, a)
+	case err != nil:
+		return fmt.Errorf("asking database %q whose it is: %w", a.Database, err)
+	case found != id:
+		return fmt.Errorf("%w: %s says that it is %s, expected %s", tenantdb.ErrWrongDatabase, a, found, id)
+	}
+	return nil
+}
+
+// try logs in and compares the database's mark.
+func (t target) try(ctx context.Context, login jobs.Login, a address.Address, id string) error {
+	conn, err := t.connect(ctx, "the "+login.String()+"'s", a)
+	if err != nil {
+		return err
+	}
+	defer cli.CloseConn(ctx, conn)
+	return whoami(ctx, conn, a, id)
+}

@@ -1,0 +1,124 @@
+package schedulecmd
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/orchestrator/schedule"
+)
+
+// pausedView is the shape of `schedule pause -o json`, resume and delete.
+type pausedView struct {
+	Tenant   string     `json:"tenant"`
+	Database string     `json:"database,omitempty"`
+	Schedule string     `json:"schedule"`
+	Paused   bool       `json:"paused"`
+	Note     string     `json:"note,omitempty"`
+	Until    *time.Time `json:"until,omitempty"`
+	Deleted  bool       `json:"deleted,omitempty"`
+}
+
+var pausedColumns = []cli.Column[pausedView]{
+	{Name: "tenant", Of: func(v pausedView) any { return v.Tenant }},
+	{Name: "schedule", Of: func(v pausedView) any { return v.Schedule }},
+	{Name: "paused", Of: func(v pausedView) any { return v.Paused }},
+	{Name: "note", Of: func(v pausedView) any { return v.Note }},
+	{Name: "until", Of: func(v pausedView) any { return v.Until }},
+}
+
+func viewOf(of schedule.Key) pausedView {
+	return pausedView{Tenant: of.Tenant, Database: of.Database, Schedule: of.Name}
+}
+
+func schedulePause(app *cli.App) *cobra.Command {
+	var o owner
+	var note, until string
+	cmd := &cobra.Command{
+		Use:   "pause NAME --tenant TENANT",
+		Short: "Keep a schedule from firing until it is resumed",
+		Args:  cli.Args("NAME"),
+	}
+	cmd.RunE = onSchedule(app, &o, func(ctx context.Context, central cli.Central, of schedule.Key) error {
+		end, err := cli.TimeFlag("until", until)
+		if err != nil {
+			return err
+		}
+		if err := central.Schedules.Pause(ctx, of, &schedule.PauseOpts{Note: note, Until: end, Actor: o.actor}); err != nil {
+			return err
+		}
+		view := viewOf(of)
+		view.Paused, view.Note, view.Until = true, note, pointer(end.UTC())
+		return cli.One(app, view, pausedColumns)
+	})
+	o.flags(cmd)
+	o.actorFlag(app, cmd)
+	cmd.Flags().StringVar(&note, "note", "", "why, for whoever wonders later")
+	cmd.Flags().StringVar(&until, "until", "", "when it resumes by itself, RFC 3339 (default: never)")
+	return cmd
+}
+
+func scheduleResume(app *cli.App) *cobra.Command {
+	var o owner
+	cmd := &cobra.Command{
+		Use:   "resume NAME --tenant TENANT",
+		Short: "Let a paused schedule, or one in error, fire again, from the next time on",
+		Args:  cli.Args("NAME"),
+	}
+	cmd.RunE = onSchedule(app, &o, func(ctx context.Context, central cli.Central, of schedule.Key) error {
+		if err := central.Schedules.Resume(ctx, of, o.actor); err != nil {
+			return err
+		}
+		return cli.One(app, viewOf(of), pausedColumns)
+	})
+	o.flags(cmd)
+	o.actorFlag(app, cmd)
+	return cmd
+}
+
+func scheduleDelete(app *cli.App) *cobra.Command {
+	var o owner
+	cmd := &cobra.Command{
+		Use:   "delete NAME --tenant TENANT | --database DATABASE | --template",
+		Short: "Remove a schedule; jobs that it has enqueued go on",
+		Args:  cli.Args("NAME"),
+	}
+	var template bool
+	var confirm cli.Confirmation
+	confirm.Flags(cmd)
+	cmd.Flags().BoolVar(&template, "template", false, "the schedule for a selector of that name, with all rows of tenants that come from it")
+	single := onSchedule(app, &o, func(ctx context.Context, central cli.Central, of schedule.Key) error {
+		if err := central.Schedules.Delete(ctx, of, o.actor); err != nil {
+			return err
+		}
+		view := viewOf(of)
+		view.Deleted = true
+		return cli.One(app, view, pausedColumns)
+	})
+	all := onTemplate(app, &o, func(ctx context.Context, central cli.Central, name string) error {
+		return confirm.Do(ctx, app, func() error {
+			there, err := central.Schedules.Templates.Get(ctx, name)
+			if err != nil {
+				return err
+			}
+			if err := confirm.Check(there.Select.String() + " matches")(there.Tenants); err != nil {
+				return err
+			}
+			if err := central.Schedules.Templates.Delete(ctx, name, o.actor); err != nil {
+				return err
+			}
+			return cli.One(app, pausedView{Schedule: name, Deleted: true}, pausedColumns)
+		})
+	})
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if template {
+			return all(cmd, args)
+		}
+		return single(cmd, args)
+	}
+	o.flags(cmd)
+	o.actorFlag(app, cmd)
+	return cmd
+}

@@ -1,0 +1,99 @@
+package schedulecmd
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/headgate/headgate/cmd/headgate/internal/kinds"
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/orchestrator/admission"
+	"github.com/headgate/headgate/orchestrator/schedule"
+)
+
+var templateColumns = []cli.Column[schedule.Template]{
+	{Name: "name", Of: func(f schedule.Template) any { return f.Name }},
+	{Name: "select", Of: func(f schedule.Template) any { return f.Select.String() }},
+	{Name: "tenants", Of: func(f schedule.Template) any { return f.Tenants }},
+	{Name: "kind", Of: func(f schedule.Template) any { return f.Kind }},
+	{Name: "cron", Of: func(f schedule.Template) any { return f.Cron }},
+	{Name: "zone", Of: func(f schedule.Template) any { return f.Zone }},
+	{Name: "file", Of: func(f schedule.Template) any { return f.ManagedBy }},
+}
+
+func scheduleList(app *cli.App) *cobra.Command {
+	var filter schedule.Filter
+	var templates bool
+	most := 1000
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List schedules: those of databases, then those of tenants by name",
+		Args:  cli.Args(),
+	}
+	cmd.RunE = cli.Brief(func(ctx context.Context, _ []string) error {
+		if most < 0 {
+			return cli.Usagef("--limit is %d: give a number, or 0 for all", most)
+		}
+		if rest := filter; templates && rest != (schedule.Filter{}) {
+			return cli.Usagef("--templates lists all schedules for selectors: leave --tenant, --kind, --template, --paused and --failing out")
+		}
+		return app.Open(ctx, nil, func(central cli.Central) error {
+			if templates {
+				all, err := central.Schedules.Templates.List(ctx)
+				if err != nil {
+					return err
+				}
+				return cli.List(app, all, "no templates: `headgate schedule create NAME --select all --kind KIND --cron CRON`", templateColumns)
+			}
+			if filter.Tenant != "" {
+				found, err := central.Catalog.Tenant(ctx, filter.Tenant)
+				if err != nil {
+					return cli.Near(ctx, central.Admission, admission.OfTenant, filter.Tenant, err)
+				}
+				filter.Tenant = found.Slug
+			}
+			schedules, more, err := schedulePages(ctx, central.Schedules, filter, most)
+			if err != nil {
+				return err
+			}
+			if more {
+				app.Say("there are more than these %d: --limit 0 lists all; --tenant, --kind, --template, --paused and --failing select", most)
+			}
+			none := "no schedules: `headgate schedule create NAME --tenant TENANT --kind KIND --cron CRON`"
+			if filter != (schedule.Filter{}) {
+				none = "no schedule is like that: `headgate schedule list` shows all"
+			}
+			return cli.List(app, schedules, none, scheduleColumns)
+		})
+	})
+	flags := cmd.Flags()
+	flags.StringVar(&filter.Tenant, "tenant", "", "only this tenant's, by slug, UUID or org_id")
+	flags.StringVar(&filter.Kind, "kind", "", "only those of this kind")
+	flags.StringVar(&filter.Template, "template", "", "only those that come from the schedule of this name for a selector")
+	flags.BoolVar(&filter.Paused, "paused", false, "only those that are paused")
+	flags.BoolVar(&filter.Failing, "failing", false, "only those that cannot fire")
+	flags.IntVar(&most, "limit", most, "at most so many; 0: all")
+	flags.BoolVar(&templates, "templates", false, "list the schedules for selectors instead of the tenants' own rows")
+	cli.Complete(cmd, "kind", kinds.Names())
+	return cmd
+}
+
+// schedulePages reads up to most schedules (0: all), and says whether there are more.
+func schedulePages(ctx context.Context, store *schedule.Store, filter schedule.Filter, most int) (all []schedule.Schedule, more bool, err error) {
+	filter.Limit = 1000 // of one query
+	for {
+		schedules, err := store.List(ctx, filter)
+		if err != nil {
+			return nil, false, err
+		}
+		all = append(all, schedules...)
+		if most > 0 && len(all) > most {
+			return all[:most], true, nil
+		}
+		if len(schedules) < filter.Limit {
+			return all, false, nil
+		}
+		last := all[len(all)-1]
+		filter.AfterTenant, filter.AfterDatabase, filter.AfterName = last.Tenant, last.Database, last.Name
+	}
+}

@@ -1,0 +1,9 @@
+package schedulecmd
+
+import (
+	"testing"
+
+	"github.com/headgate/headgate/jobs/jobstest"
+)
+
+func TestMain(m *testing.M) { jobstest.Main(m) }

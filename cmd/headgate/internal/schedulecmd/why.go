@@ -1,0 +1,90 @@
+package schedulecmd
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/orchestrator/schedule"
+)
+
+var whyColumns = []cli.Column[schedule.OccurrenceAnswer]{
+	{Name: "local", Of: func(w schedule.OccurrenceAnswer) any { return w.Local }},
+	{Name: "answer", Of: func(w schedule.OccurrenceAnswer) any { return w.Answer }},
+	{Name: "because", Of: func(w schedule.OccurrenceAnswer) any { return w.Because }},
+}
+
+func scheduleWhy(app *cli.App) *cobra.Command {
+	var o owner
+	var at string
+	cmd := &cobra.Command{
+		Use:     "why NAME --tenant TENANT --at TIME",
+		Short:   "Say what became of an occurrence, and why",
+		Long:    "Say what became of an occurrence, and why.\n\nThe time is one of the schedule's own clock: 02:00 (the last time it was that late),\n2026-03-08 02:30; or one of RFC 3339.",
+		Example: "  headgate schedule why nightly --tenant acme --at 02:00",
+		Args:    cli.Args("NAME"),
+	}
+	cmd.RunE = onSchedule(app, &o, func(ctx context.Context, central cli.Central, of schedule.Key) error {
+		if err := cli.Required(cmd, "at"); err != nil {
+			return err
+		}
+		if _, err := wallTime(at, time.Now()); err != nil {
+			return err
+		}
+		s, err := central.Schedules.Get(ctx, of)
+		if errors.Is(err, schedule.ErrUnknown) { // it may be one that the tenant is about to get
+			s.Zone, err = "UTC", nil
+		}
+		if err != nil {
+			return err
+		}
+		zone, err := time.LoadLocation(s.Zone)
+		if err != nil {
+			return err
+		}
+		wall, err := wallTime(at, time.Now().In(zone))
+		if err != nil {
+			return err
+		}
+		answers, err := central.Schedules.Why(ctx, of, wall)
+		if err != nil {
+			return err
+		}
+		return cli.List(app, answers, "", whyColumns)
+	})
+	o.flags(cmd)
+	cmd.Flags().StringVar(&at, "at", "", "the time, as in 02:00, '2026-03-08 02:30' or RFC 3339")
+	return cmd
+}
+
+// wallTime reads what a clock on the wall of now's zone shows, as a Time in UTC.
+func wallTime(text string, now time.Time) (time.Time, error) {
+	if at, err := time.Parse(time.RFC3339, text); err == nil {
+		at = at.In(now.Location())
+		return asWall(at), nil
+	}
+	for _, form := range []string{"2006-01-02 15:04", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02T15:04:05"} {
+		if at, err := time.Parse(form, text); err == nil {
+			return at, nil
+		}
+	}
+	for _, form := range []string{"15:04", "15:04:05"} {
+		clock, err := time.Parse(form, text)
+		if err != nil {
+			continue
+		}
+		wall := asWall(now).Truncate(24 * time.Hour).Add(time.Duration(clock.Hour())*time.Hour + time.Duration(clock.Minute())*time.Minute + time.Duration(clock.Second())*time.Second)
+		if wall.After(asWall(now)) {
+			wall = wall.AddDate(0, 0, -1)
+		}
+		return wall, nil
+	}
+	return time.Time{}, cli.Usagef("--at: %s is no time: write 02:00, '2026-03-08 02:30', or RFC 3339 as in 2026-03-08T06:30:00Z", cli.Quote(text))
+}
+
+func asWall(t time.Time) time.Time {
+	return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, time.UTC)
+}

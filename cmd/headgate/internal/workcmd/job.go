@@ -1,0 +1,175 @@
+// Package workcmd has the verbs that ask for work, bound it, and say what became of it.
+//
+//	job.go      job list, show
+//	enqueue.go  job enqueue
+//	control.go  job cancel, retry, rerun
+//	explain.go  job explain, tenant explain
+//	worker.go   worker list
+//	limit.go    limit set, list, clear
+//	pause.go    pause, pause list, resume
+//	scope.go    what limits and pauses are about
+package workcmd
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/headgate/headgate/cmd/headgate/internal/kinds"
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator"
+)
+
+// Job is the verbs on jobs.
+func Job(app *cli.App) *cobra.Command {
+	return cli.Group("job", "Jobs: ask for one, see what became of it, stop or repeat it",
+		jobEnqueue(app), jobList(app), jobShow(app), jobExplain(app), jobCancel(app), jobRetry(app), jobRerun(app))
+}
+
+var jobColumns = []cli.Column[orchestrator.Job]{
+	{Name: "id", Of: func(j orchestrator.Job) any { return j.ID }},
+	{Name: "uid", Of: func(j orchestrator.Job) any { return j.UID }},
+	{Name: "kind", Of: func(j orchestrator.Job) any { return j.Kind }},
+	{Name: "state", Of: func(j orchestrator.Job) any { return string(j.State) }},
+	{Name: "tenant", Of: func(j orchestrator.Job) any { return j.Tenant }},
+	{Name: "database", Of: func(j orchestrator.Job) any { return j.Database }},
+	{Name: "attempt", Of: func(j orchestrator.Job) any { return j.Attempt }},
+	{Name: "schedule", Of: func(j orchestrator.Job) any { return j.Schedule }},
+	{Name: "scheduled_at", Of: func(j orchestrator.Job) any { return j.ScheduledAt }},
+	{Name: "finished_at", Of: func(j orchestrator.Job) any { return j.FinishedAt }},
+}
+
+func jobList(app *cli.App) *cobra.Command {
+	var filter orchestrator.JobFilter
+	var state string
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List jobs, newest first; finished ones leave the queue after a while",
+		Args:  cli.Args(),
+		RunE: cli.Brief(func(ctx context.Context, _ []string) error {
+			if state != "" {
+				if err := cli.OneOf("--state", state, jobs.StateWords()); err != nil {
+					return err
+				}
+			}
+			filter.State = jobs.State(state)
+			if filter.Limit < 1 || filter.Limit > 1000 {
+				return cli.Usagef("--limit is %d: give 1 to 1000", filter.Limit)
+			}
+			return app.Open(ctx, nil, func(central cli.Central) error {
+				found, next, err := central.Client.Jobs(ctx, filter)
+				if err != nil {
+					return err
+				}
+				defer cli.More(app, next)
+				return cli.List(app, found, "no such jobs: `headgate job enqueue KIND --tenant TENANT` makes one", jobColumns)
+			})
+		}),
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&state, "state", "", "only those in this state: "+strings.Join(jobs.StateWords(), ", "))
+	flags.StringVar(&filter.Kind, "kind", "", "only those of this kind")
+	flags.StringVar(&filter.Tenant, "tenant", "", "only those of this tenant, by slug, UUID or org_id")
+	flags.StringVar(&filter.After, "after", "", "go on behind this one, as the list before said")
+	flags.IntVar(&filter.Limit, "limit", 50, "at most so many, 1 to 1000")
+	cli.Complete(cmd, "state", jobs.StateWords())
+	cli.Complete(cmd, "kind", kinds.Names())
+	return cmd
+}
+
+// jobView is the shape of `job show -o json`: attempts are there, if only none.
+type jobView struct {
+	orchestrator.Job
+	Attempts []jobs.Outcome `json:"attempts"`
+}
+
+func jobShow(app *cli.App) *cobra.Command {
+	return &cobra.Command{
+		Use:   "show UID|NUMBER",
+		Short: "Show one job, its attempts and why they failed",
+		Args:  cli.Args("UID|NUMBER"),
+		RunE: cli.Brief(func(ctx context.Context, args []string) error {
+			return app.Open(ctx, nil, func(central cli.Central) error {
+				job, err := central.Client.Job(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				return showJob(app, job)
+			})
+		}),
+	}
+}
+
+var attemptColumns = []cli.Column[jobs.Outcome]{
+	{Name: "attempt", Of: func(o jobs.Outcome) any { return o.Attempt }},
+	{Name: "state", Of: func(o jobs.Outcome) any { return string(o.State) }},
+	{Name: "class", Of: func(o jobs.Outcome) any { return string(o.Class) }},
+	{Name: "started_at", Of: func(o jobs.Outcome) any { return o.StartedAt }},
+	{Name: "took", Of: func(o jobs.Outcome) any { return o.EndedAt.Sub(o.StartedAt).Round(time.Millisecond).String() }},
+	{Name: "rows", Of: func(o jobs.Outcome) any { return o.Result.Rows }},
+	{Name: "message", Of: func(o jobs.Outcome) any { return strings.TrimSpace(o.Message + " " + o.Result.Output) }},
+}
+
+func showJob(app *cli.App, job orchestrator.Job) error {
+	if app.Output != "table" {
+		return cli.One(app, jobView{Job: job, Attempts: append([]jobs.Outcome{}, job.Attempts...)}, jobViewColumns())
+	}
+	if job.Gone {
+		return showGone(app, job)
+	}
+	t := cli.NewTable()
+	for _, line := range []struct {
+		name  string
+		value any
+	}{
+		{"uid", job.UID}, {"id", job.ID}, {"kind", job.Kind}, {"state", string(job.State)}, {"tenant", job.Tenant}, {"database", job.Database},
+		{"queue", job.Queue}, {"priority", job.Priority}, {"attempt", cli.Plain(job.Attempt) + " of " + cli.Plain(job.MaxAttempts)},
+		{"schedule", job.Schedule}, {"args", compact(job.Args)}, {"tags", job.Tags},
+		{"enqueued", job.EnqueuedAt}, {"due", job.ScheduledAt}, {"finished", job.FinishedAt},
+	} {
+		t.AppendRow([]any{line.name, app.Cell(line.value)})
+	}
+	if err := app.Print("%s\n", t.Render()); err != nil {
+		return err
+	}
+	return cli.List(app, job.Attempts, "no attempt has ended yet", attemptColumns)
+}
+
+// showGone shows what the history keeps of a job without a row.
+func showGone(app *cli.App, job orchestrator.Job) error {
+	t := cli.NewTable()
+	for _, line := range []struct {
+		name  string
+		value any
+	}{
+		{"uid", job.UID}, {"id", job.ID}, {"kind", job.Kind}, {"state", string(job.State)}, {"tenant", job.Tenant}, {"database", job.Database},
+		{"attempt", job.Attempt}, {"schedule", job.Schedule}, {"finished", job.FinishedAt},
+	} {
+		t.AppendRow([]any{line.name, app.Cell(line.value)})
+	}
+	if err := app.Print("%s\n", t.Render()); err != nil {
+		return err
+	}
+	app.Say("its row has left the queue, and its arguments with it: this is what the history keeps")
+	return cli.List(app, job.Attempts, "", attemptColumns)
+}
+
+func jobViewColumns() []cli.Column[jobView] {
+	columns := make([]cli.Column[jobView], len(jobColumns))
+	for i, c := range jobColumns {
+		columns[i] = cli.Column[jobView]{Name: c.Name, Of: func(v jobView) any { return c.Of(v.Job) }}
+	}
+	return columns
+}
+
+func compact(raw json.RawMessage) string {
+	const most = 200
+	if text := string(raw); len(text) <= most {
+		return text
+	}
+	return cli.CutTo(string(raw), most) + " (-o json shows all)"
+}

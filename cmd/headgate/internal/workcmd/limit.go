@@ -1,0 +1,173 @@
+package workcmd
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/admission"
+)
+
+// Limit is the verbs on limits.
+func Limit(app *cli.App) *cobra.Command {
+	return cli.Group("limit", "How much of whose work may run at once, start in a period, and weigh", limitSet(app), limitList(app), limitClear(app))
+}
+
+var limitColumns = []cli.Column[admission.Limit]{
+	{Name: "scope", Of: func(l admission.Limit) any { return string(l.Subject) }},
+	{Name: "name", Of: func(l admission.Limit) any { return l.Name }},
+	{Name: "max_running", Of: func(l admission.Limit) any { return orNothing(l.MaxRunning) }},
+	{Name: "per_tenant", Of: func(l admission.Limit) any { return orNothing(l.MaxPerTenant) }},
+	{Name: "weight", Of: func(l admission.Limit) any { return orNothing(l.Weight) }},
+	{Name: "rate", Of: func(l admission.Limit) any { return orNothing(l.Rate) }},
+}
+
+// orNothing is a value as text, "" for none.
+func orNothing[T any](value *T) string {
+	if value == nil {
+		return ""
+	}
+	return fmt.Sprint(*value)
+}
+
+const limitSetLong = `Set limits; what is not given stays as it is. They hold over all worker
+processes, count for the next claim of each (within milliseconds, or a second at
+most) and for what waits already. What runs is left to end.
+
+  tenant  --max-running, --weight, --rate; each comes before its plan's
+  plan    the same, for all tenants on the plan that have no value of their own
+  kind    --max-running over all tenants, --per-tenant for each
+  queue   --max-running
+
+A weight is a share: of what there is to do at one time, a tenant with weight 3
+gets three times the worker-seconds of one with 1, which is what all have unless
+it is set. A rate lets so many jobs start in a period, at once or spread. The
+limit of a server is its budget: headgate server set NAME --budget N.`
+
+func limitSet(app *cli.App) *cobra.Command {
+	var running, each int
+	var weight float64
+	var rate string
+	cmd := &cobra.Command{
+		Use:     "set tenant|plan|kind|queue NAME [--max-running N] [--per-tenant N] [--weight W] [--rate N/PERIOD]",
+		Short:   "Set limits of a tenant, plan, kind or queue",
+		Long:    limitSetLong,
+		Example: "  headgate limit set plan free --max-running 2 --rate 100/1h\n  headgate limit set tenant acme --weight 3\n  headgate limit set kind headgate.vacuum --max-running 5 --per-tenant 1",
+		Args:    scopeArgs(admission.LimitSubjects), ValidArgsFunction: completeScope(app, admission.LimitSubjects),
+	}
+	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) (err error) {
+		limit := admission.Limit{Subject: admission.Subject(args[0]), Name: args[1]}
+		given := cmd.Flags().Changed
+		if given("max-running") {
+			limit.MaxRunning = &running
+		}
+		if given("per-tenant") {
+			limit.MaxPerTenant = &each
+		}
+		if given("weight") {
+			limit.Weight = &weight
+		}
+		if given("rate") {
+			parsed, err := admission.ParseRate(rate)
+			if err != nil {
+				return err
+			}
+			limit.Rate = &parsed
+		}
+		return app.Open(ctx, nil, func(central cli.Central) error {
+			set, err := central.Admission.SetLimit(ctx, limit)
+			if err != nil {
+				return cli.Near(ctx, central.Admission, limit.Subject, limit.Name, err)
+			}
+			warnUnknown(ctx, app, central.Admission, set.Subject, set.Name)
+			return cli.One(app, set, limitColumns)
+		})
+	})
+	flags := cmd.Flags()
+	flags.IntVar(&running, "max-running", 0, "how many jobs may run at once, over all worker processes: 1 to 100000")
+	flags.IntVar(&each, "per-tenant", 0, "how many jobs of the kind may run at once for one tenant: 1 to 100000")
+	flags.Float64Var(&weight, "weight", 1, "the tenant's share beside others': 0.001 to 1000")
+	flags.StringVar(&rate, "rate", "", "how many jobs may start in a period: NUMBER/PERIOD, as in 100/1h; 1 to 1000000 in 1s to 24h")
+	return cmd
+}
+
+func limitClear(app *cli.App) *cobra.Command {
+	var fields admission.LimitFields
+	cmd := &cobra.Command{
+		Use:   "clear tenant|plan|kind|queue NAME [--max-running] [--per-tenant] [--weight] [--rate]",
+		Short: "Take limits away: those named, or all of them",
+		Args:  scopeArgs(admission.LimitSubjects), ValidArgsFunction: completeScope(app, admission.LimitSubjects),
+		RunE: cli.Brief(func(ctx context.Context, args []string) error {
+			return app.Open(ctx, nil, func(central cli.Central) error {
+				scope := admission.Subject(args[0])
+				left, err := central.Admission.ClearLimit(ctx, scope, args[1], fields)
+				if err != nil {
+					return cli.Near(ctx, central.Admission, scope, args[1], err)
+				}
+				return cli.One(app, left, limitColumns)
+			})
+		}),
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&fields.MaxRunning, "max-running", false, "only this one")
+	flags.BoolVar(&fields.MaxPerTenant, "per-tenant", false, "only this one")
+	flags.BoolVar(&fields.Weight, "weight", false, "only this one")
+	flags.BoolVar(&fields.Rate, "rate", false, "only this one")
+	return cmd
+}
+
+var tenantLimitColumns = []cli.Column[admission.TenantLimit]{
+	{Name: "tenant", Of: func(l admission.TenantLimit) any { return l.Tenant }},
+	{Name: "limit", Of: func(l admission.TenantLimit) any { return l.Limit }},
+	{Name: "value", Of: func(l admission.TenantLimit) any {
+		if l.Value == nil {
+			return ""
+		}
+		return fmt.Sprint(l.Value)
+	}},
+	{Name: "from", Of: func(l admission.TenantLimit) any { return l.From }},
+}
+
+func limitList(app *cli.App) *cobra.Command {
+	var tenant, scope string
+	words := strings.Split(scopeWords(admission.LimitSubjects, ","), ",")
+	cmd := &cobra.Command{
+		Use:   "list [--scope SCOPE | --tenant TENANT]",
+		Short: "List what is set; with --tenant, what holds for one tenant and where it comes from",
+		Args:  cli.Args(),
+		RunE: cli.Brief(func(ctx context.Context, _ []string) error {
+			if tenant != "" && scope != "" {
+				return cli.Usagef("--tenant and --scope do not go together")
+			}
+			if scope != "" {
+				if err := cli.OneOf("--scope", scope, words); err != nil {
+					return err
+				}
+			}
+			return app.Open(ctx, nil, func(central cli.Central) error {
+				if tenant != "" {
+					found, err := central.Admission.TenantLimits(ctx, tenant)
+					if err != nil {
+						return cli.Near(ctx, central.Admission, admission.OfTenant, tenant, err)
+					}
+					return cli.List(app, found, "", tenantLimitColumns)
+				}
+				found, err := cli.All(func(page jobs.Page) ([]admission.Limit, string, error) {
+					return central.Admission.Limits(ctx, admission.Subject(scope), page)
+				})
+				if err != nil {
+					return err
+				}
+				return cli.List(app, found, "no limits are set: `headgate limit set tenant|plan|kind|queue NAME`", limitColumns)
+			})
+		}),
+	}
+	cmd.Flags().StringVar(&tenant, "tenant", "", "what holds for this tenant, value by value")
+	cmd.Flags().StringVar(&scope, "scope", "", "only those of: "+strings.Join(words, ", "))
+	cli.Complete(cmd, "scope", words)
+	return cmd
+}

@@ -1,0 +1,129 @@
+package workcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/admission"
+)
+
+var pauseColumns = []cli.Column[admission.Pause]{
+	{Name: "scope", Of: func(p admission.Pause) any { return string(p.Subject) }},
+	{Name: "name", Of: func(p admission.Pause) any { return p.Name }},
+	{Name: "by", Of: func(p admission.Pause) any { return p.By }},
+	{Name: "since", Of: func(p admission.Pause) any { return p.Since }},
+	{Name: "until", Of: func(p admission.Pause) any { return p.Until }},
+	{Name: "note", Of: func(p admission.Pause) any { return p.Note }},
+}
+
+const pauseLong = `Let nothing more start of a tenant, a kind or a queue, or of what lives on a
+server, until it is resumed or --until comes. What runs goes on; what waits uses
+no attempt, and keeps nobody else waiting. All worker processes follow within a
+second. Doing it again changes the note and the time.`
+
+// Pause is the verb pause, with pause list.
+func Pause(app *cli.App) *cobra.Command {
+	var note, until string
+	cmd := &cobra.Command{
+		Use:     "pause tenant|kind|queue|server NAME [--note TEXT] [--until TIME]",
+		Short:   "Let nothing more start of a tenant, kind, queue or server",
+		Long:    pauseLong,
+		Example: "  headgate pause server eu-1 --note 'disk is being replaced' --until 2h\n  headgate pause tenant acme --until 2026-12-01T03:00:00Z\n  headgate pause list",
+		Args:    scopeArgs(admission.PauseSubjects), ValidArgsFunction: completeScope(app, admission.PauseSubjects),
+	}
+	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) error {
+		at, err := parseUntil(until, time.Now())
+		if err != nil {
+			return err
+		}
+		scope := admission.Subject(args[0])
+		return app.Open(ctx, nil, func(central cli.Central) error {
+			pause, err := central.Admission.Pause(ctx, scope, args[1], &admission.PauseOpts{By: app.Env("USER"), Note: note, Until: at})
+			if err != nil {
+				return cli.Near(ctx, central.Admission, scope, args[1], err)
+			}
+			warnUnknown(ctx, app, central.Admission, scope, pause.Name)
+			return cli.One(app, pause, pauseColumns)
+		})
+	})
+	cmd.Flags().StringVar(&note, "note", "", "why; `explain` and `pause list` show it")
+	cmd.Flags().StringVar(&until, "until", "", "when it ends by itself: a duration from now (90m, 2h) or RFC 3339 (2026-12-01T03:00:00Z); default: never")
+	cmd.AddCommand(pauseList(app))
+	return cmd
+}
+
+// parseUntil reads a time, or how far it is from now.
+func parseUntil(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(text); err == nil {
+		if d <= 0 {
+			return time.Time{}, cli.Usagef("--until: %s is not ahead of now; give a duration such as 2h", cli.Quote(text))
+		}
+		return now.Add(d), nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return at, cli.Usagef("--until: %s is neither a duration (90m, 2h) nor a time in RFC 3339 form (2026-12-01T03:00:00Z)", cli.Quote(text))
+	}
+	return at, nil
+}
+
+func pauseList(app *cli.App) *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List what is paused: by whom, since when, until when, why", Args: cli.Args(),
+		RunE: cli.Brief(func(ctx context.Context, _ []string) error {
+			return app.Open(ctx, nil, func(central cli.Central) error {
+				found, err := cli.All(func(page jobs.Page) ([]admission.Pause, string, error) { return central.Admission.Pauses(ctx, page) })
+				if err != nil {
+					return err
+				}
+				return cli.List(app, found, "nothing is paused: `headgate pause tenant|kind|queue|server NAME`", pauseColumns)
+			})
+		}),
+	}
+}
+
+// Resume is the verb resume.
+func Resume(app *cli.App) *cobra.Command {
+	return &cobra.Command{
+		Use:   "resume tenant|kind|queue|server NAME",
+		Short: "End a pause; workers are woken at once",
+		Args:  scopeArgs(admission.PauseSubjects), ValidArgsFunction: completeScope(app, admission.PauseSubjects),
+		RunE: cli.Brief(func(ctx context.Context, args []string) error {
+			scope := admission.Subject(args[0])
+			return app.Open(ctx, nil, func(central cli.Central) error {
+				was, err := central.Admission.Resume(ctx, scope, args[1])
+				if errors.Is(err, admission.ErrNotPaused) {
+					return fmt.Errorf("%w%s; `headgate pause list` shows what is", err, nearPause(ctx, central, scope, args[1]))
+				}
+				if err != nil {
+					return cli.Near(ctx, central.Admission, scope, args[1], err)
+				}
+				return cli.One(app, was, pauseColumns)
+			})
+		}),
+	}
+}
+
+// nearPause is the paused name that was probably meant.
+func nearPause(ctx context.Context, central cli.Central, scope admission.Subject, name string) string {
+	paused, err := cli.All(func(page jobs.Page) ([]admission.Pause, string, error) { return central.Admission.Pauses(ctx, page) })
+	if err != nil {
+		return ""
+	}
+	var known []string
+	for _, one := range paused {
+		if one.Subject == scope {
+			known = append(known, one.Name)
+		}
+	}
+	return cli.DidYouMean(cli.Nearest(name, known, "")...)
+}

@@ -1,0 +1,73 @@
+package workcmd
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/headgate/headgate/cmd/headgate/internal/kinds"
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/admission"
+)
+
+// scopeArgs are the Args of a verb on something that a limit or a pause is about.
+func scopeArgs(allowed []admission.Subject) cobra.PositionalArgs {
+	exactly := cli.Args(scopeWords(allowed, "|"), "NAME")
+	return func(cmd *cobra.Command, args []string) error {
+		if err := exactly(cmd, args); err != nil {
+			return err
+		}
+		return cli.OneOf("the first argument", args[0], strings.Split(scopeWords(allowed, ","), ","))
+	}
+}
+
+func scopeWords(scopes []admission.Subject, between string) string {
+	words := make([]string, len(scopes))
+	for i, s := range scopes {
+		words[i] = string(s)
+	}
+	return strings.Join(words, between)
+}
+
+// warnUnknown says so if nothing has a plan's, kind's or queue's name so far: it
+// may come, or be a slip.
+func warnUnknown(ctx context.Context, app *cli.App, control *admission.Control, scope admission.Subject, name string) {
+	if scope == admission.OfTenant || scope == admission.OfServer {
+		return
+	}
+	known, err := control.Names(ctx, scope)
+	if err != nil {
+		app.Say("warning: it is done, but whether %s %s is known could not be found out: %v", scope, cli.Quote(name), err)
+		return
+	}
+	switch scope {
+	case admission.OfKind:
+		known = append(known, kinds.Names()...)
+	case admission.OfQueue:
+		known = append(known, "default", jobs.BulkQueue)
+	}
+	if !slices.Contains(known, name) {
+		app.Say("warning: no %s %s is known so far%s; it counts as soon as there is one", scope, cli.Quote(name), cli.DidYouMean(cli.Nearest(name, known, "")...))
+	}
+}
+
+// completeScope completes the first argument with the scopes, the second with their
+// names.
+func completeScope(app *cli.App, allowed []admission.Subject) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) == 0 {
+			return strings.Split(scopeWords(allowed, ","), ","), cobra.ShellCompDirectiveNoFileComp
+		}
+		var found []string
+		if len(args) == 1 {
+			_ = app.Open(cmd.Context(), nil, func(central cli.Central) (err error) { // completion has nobody to tell
+				found, err = central.Admission.Names(cmd.Context(), admission.Subject(args[0]))
+				return err
+			})
+		}
+		return found, cobra.ShellCompDirectiveNoFileComp
+	}
+}

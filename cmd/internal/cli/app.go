@@ -1,0 +1,131 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/headgate/headgate/worker/tenantdb/address"
+)
+
+// App is what every command has at hand: the streams, the environment, the global
+// flags, and the way to the central database.
+type App struct {
+	name           string // of the program, before what it says last
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	Environ        []string
+
+	// Check is what a client asks of the stored arguments of a kind; nil: nothing.
+	Check func(kind string, args []byte) error
+
+	Output string       // how data is printed: one of Formats
+	Log    *slog.Logger // set before a command runs
+
+	DatabaseURL string // the central database, where a flag names it
+	Pooler      string // what stands before the central database
+	logLevel    string
+	logFormat   string
+
+	zone *time.Location  // in which tables show times
+	told map[string]bool // what needs to be said but once
+}
+
+// New makes the App of the program of that name. environ is as os.Environ has it.
+func New(name string, stdin io.Reader, stdout, stderr io.Writer, environ []string) *App {
+	app := &App{name: name, Stdin: stdin, Stdout: stdout, Stderr: stderr, Environ: environ, zone: time.Local, told: map[string]bool{}}
+	if zone := app.Env("TZ"); zone != "" {
+		if location, err := time.LoadLocation(strings.TrimPrefix(zone, ":")); err == nil {
+			app.zone = location
+		}
+	}
+	return app
+}
+
+// Env looks a variable up; the last of several wins, as in os/exec.
+func (app *App) Env(name string) string {
+	for _, entry := range slices.Backward(app.Environ) {
+		if key, value, _ := strings.Cut(entry, "="); key == name {
+			return value
+		}
+	}
+	return ""
+}
+
+// Once reports whether it is asked for the first time about what.
+func (app *App) Once(what string) bool {
+	first := !app.told[what]
+	app.told[what] = true
+	return first
+}
+
+// At returns the same program in another environment, with another central database.
+func (app *App) At(databaseURL string, environ []string) *App {
+	other := *app
+	other.DatabaseURL, other.Pooler, other.Environ = databaseURL, string(address.NoPooler), environ
+	return &other
+}
+
+// Root makes a command the root of a program: its flags hold for all below it.
+func (app *App) Root(root *cobra.Command) {
+	root.SilenceUsage, root.SilenceErrors = true, true
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return app.begin(cmd) }
+	root.SetUsageTemplate(root.UsageTemplate() + "{{if not .HasParent}}" + exitCodesText + "{{end}}")
+	root.SetFlagErrorFunc(flagError)
+
+	flags := root.PersistentFlags()
+	flags.StringVarP(&app.Output, "output", "o", "table", "how to print data: "+strings.Join(Formats, ", "))
+	flags.StringVar(&app.DatabaseURL, "database-url", "", "the central database (visible to others in ps; better: DATABASE_URL)")
+	flags.StringVar(&app.Pooler, "central-pooler", "none", "what stands before the central database: "+strings.Join(Poolers, ", "))
+	flags.StringVar(&app.logLevel, "log-level", "info", "what to log: "+strings.Join(logLevels, ", "))
+	flags.StringVar(&app.logFormat, "log-format", "text", "how to log: "+strings.Join(logFormats, ", "))
+	Complete(root, "output", Formats)
+	Complete(root, "central-pooler", Poolers)
+	Complete(root, "log-level", logLevels)
+	Complete(root, "log-format", logFormats)
+}
+
+// Run runs a command line to its end, and returns the exit code.
+func (app *App) Run(ctx context.Context, root *cobra.Command, args []string) int {
+	root.SetArgs(append([]string{}, args...)) // nil would mean the process's own
+	root.SetIn(app.Stdin)
+	root.SetOut(app.Stdout)
+	root.SetErr(app.Stderr)
+	return app.end(ctx, root.ExecuteContext(ctx))
+}
+
+// fromEnv are the flags that a variable may set: HEADGATE_ and the flag's name
+// in capitals. A flag given wins.
+var fromEnv = []string{"output", "log-level", "log-format", "slots", "bulk-slots", "reports", "root-certs", "central-pooler"}
+
+// begin checks the global flags and makes the logger.
+func (app *App) begin(cmd *cobra.Command) (err error) {
+	cmd.Flags().VisitAll(func(flag *pflag.Flag) {
+		if value := app.Env(envName(flag.Name)); err == nil && value != "" && !flag.Changed && slices.Contains(fromEnv, flag.Name) {
+			if cmd.Flags().Set(flag.Name, value) != nil {
+				err = Usagef("%s: %s does not fit: %s", envName(flag.Name), Quote(value), flag.Usage)
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if err := OneOf("--output", app.Output, Formats); err != nil {
+		return err
+	}
+	if err := OneOf("--central-pooler", app.Pooler, Poolers); err != nil {
+		return err
+	}
+	app.Log, err = newLogger(app.Stderr, app.logLevel, app.logFormat)
+	return err
+}
+
+func envName(flag string) string {
+	return "HEADGATE_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}

@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// ManyTenants is how many a command may change without being told the number.
+const ManyTenants = 50
+
+// Confirmation is the flags of a command that may change many tenants at once.
+type Confirmation struct {
+	tenants int
+	yes     bool
+}
+
+// Flags adds --confirm and --yes.
+func (c *Confirmation) Flags(cmd *cobra.Command) {
+	cmd.Flags().IntVar(&c.tenants, "confirm", 0, fmt.Sprintf("how many tenants this changes, where they are more than %d", ManyTenants))
+	cmd.Flags().BoolVar(&c.yes, "yes", false, "however many they are")
+}
+
+// unconfirmed is the number that was not given.
+type unconfirmed struct {
+	what    string // "plan=pro matches"
+	tenants int
+	given   int
+}
+
+func (e *unconfirmed) Error() string {
+	if e.given > 0 {
+		return fmt.Sprintf("%s %s tenants, not the %s of --confirm; look again, and pass --confirm %d (nothing was changed)", e.what, thousands(e.tenants), thousands(e.given), e.tenants)
+	}
+	return fmt.Sprintf("%s %s tenants; pass --confirm %d (nothing was changed)", e.what, thousands(e.tenants), e.tenants)
+}
+
+// Check is what the client asks before it commits. The number must be right also
+// where it need not be given.
+func (c *Confirmation) Check(what string) func(tenants int) error {
+	return func(tenants int) error {
+		if c.yes || c.tenants == tenants || c.tenants == 0 && tenants <= ManyTenants {
+			return nil
+		}
+		return &unconfirmed{what: what, tenants: tenants, given: c.tenants}
+	}
+}
+
+// Expect counts what a change would touch, and returns the number if that needs no
+// confirming or is the one that was confirmed; nil after --yes, which takes any.
+func (c *Confirmation) Expect(what string, count func() (int, error)) (*int, error) {
+	if c.yes {
+		return nil, nil //nolint:nilnil // no expectation
+	}
+	n, err := count()
+	if err != nil {
+		return nil, err
+	}
+	return &n, c.Check(what)(n)
+}
+
+// Do does what needs confirming; at a terminal it asks for the number that
+// was not given, after everything is undone, and does it again.
+func (c *Confirmation) Do(ctx context.Context, app *App, do func() error) error {
+	err := do()
+	var open *unconfirmed
+	if !errors.As(err, &open) {
+		return err
+	}
+	if _, terminal := app.terminal(); !terminal || open.given > 0 {
+		return &UsageError{open}
+	}
+	app.Say("%s %s tenants. Type that number to go on:", open.what, thousands(open.tenants))
+	line, err := app.Read(ctx, "--confirm", "-", func(string) ([]byte, error) {
+		text, err := bufio.NewReader(app.Stdin).ReadString('\n')
+		return []byte(text), err
+	})
+	if err != nil {
+		return err
+	}
+	if given, err := strconv.Atoi(strings.ReplaceAll(strings.TrimSpace(string(line)), ",", "")); err != nil || given != open.tenants {
+		return Usagef("that is not %d; nothing was changed", open.tenants)
+	}
+	c.tenants = open.tenants
+	return do()
+}
+
+// thousands writes 10000 as 10,000.
+func thousands(n int) string {
+	text := strconv.Itoa(n)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}

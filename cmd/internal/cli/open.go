@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/headgate/headgate/migrations"
+	"github.com/headgate/headgate/orchestrator"
+	"github.com/headgate/headgate/orchestrator/admission"
+	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/orchestrator/explain"
+	"github.com/headgate/headgate/orchestrator/schedule"
+)
+
+// Pool opens the central database with at least so many connections, after a
+// look whether its schema fits this program. The caller closes it.
+func (app *App) Pool(ctx context.Context, conns int32) (*pgxpool.Pool, error) {
+	cfg, err := app.Config()
+	if err != nil {
+		return nil, err
+	}
+	cfg.MaxConns = max(cfg.MaxConns, conns)
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("opening the central database: %w", err)
+	}
+	if err := migrations.Check(ctx, pool); err != nil {
+		pool.Close()
+		return nil, Unreachable(cfg.ConnConfig, err)
+	}
+	return pool, nil
+}
+
+// Conn opens one connection with a session of its own, for migrations:
+// past the pooler if there is one.
+func (app *App) Conn(ctx context.Context) (*pgx.Conn, error) {
+	cfg, err := app.SessionConfig()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
+	if err == nil && cfg.AfterConnect != nil {
+		err = cfg.AfterConnect(ctx, conn)
+	}
+	if err != nil {
+		return nil, Unreachable(cfg.ConnConfig, err)
+	}
+	return conn, nil
+}
+
+// ListenPool is a pool past the pooler, for the connection that listens; nil where the
+// central pool can do it, or where no way past is known.
+func ListenPool(ctx context.Context, app *App) (*pgxpool.Pool, error) {
+	cfg, err := app.DirectConfig()
+	if cfg == nil || err != nil || !app.Pooled() {
+		return nil, err
+	}
+	cfg.MaxConns = 2
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("opening the central database past its pooler: %w", err)
+	}
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("DATABASE_DIRECT_URL: %w", Unreachable(cfg.ConnConfig, err))
+	}
+	return pool, nil
+}
+
+// Central is the central side as most commands need it.
+type Central struct {
+	Pool    *pgxpool.Pool
+	Catalog *catalog.Catalog
+	Client  *orchestrator.Client
+
+	Schedules *schedule.Store
+	Admission *admission.Control
+	Explain   *explain.Explainer
+}
+
+// Open connects to the central database, and hands work what stands on it. ring
+// may be nil where nothing is sealed or opened.
+func (app *App) Open(ctx context.Context, ring *catalog.KeyRing, work func(Central) error) error {
+	pool, err := app.Pool(ctx, 4)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	central, err := app.On(pool, ring)
+	if err != nil {
+		return err
+	}
+	return work(central)
+}
+
+// On makes the central side on a pool that is open.
+func (app *App) On(pool *pgxpool.Pool, ring *catalog.KeyRing) (Central, error) {
+	cat := catalog.New(pool, ring)
+	client, err := orchestrator.New(orchestrator.Config{Pool: pool, Catalog: cat, Check: app.Check, Logger: app.Log})
+	if err != nil {
+		return Central{}, err
+	}
+	schedules, err := schedule.New(schedule.Config{Pool: pool, Catalog: cat, Check: app.Check, Logger: app.Log})
+	if err != nil {
+		return Central{}, err
+	}
+	control, err := admission.New(admission.Config{Pool: pool, Catalog: cat})
+	if err != nil {
+		return Central{}, err
+	}
+	explainer, err := explain.New(explain.Config{Pool: pool, Catalog: cat})
+	return Central{Pool: pool, Catalog: cat, Client: client, Schedules: schedules, Admission: control, Explain: explainer}, err
+}
+
+// Keys reads the ring from the environment.
+func (app *App) Keys() (*catalog.KeyRing, error) {
+	ring, err := catalog.LoadKeyRing(app.Env)
+	if err != nil {
+		return nil, &UsageError{err}
+	}
+	return ring, nil
+}
+
+// CloseConn closes a connection whatever has become of ctx.
+func CloseConn(ctx context.Context, conn *pgx.Conn) { _ = conn.Close(context.WithoutCancel(ctx)) }

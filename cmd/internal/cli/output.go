@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+
+	"github.com/headgate/headgate/jobs/report"
+)
+
+// Formats are the values of --output.
+var Formats = []string{"table", "json", "jsonl", "csv"}
+
+// Column is one column of a table and of csv. JSON has the whole row instead.
+type Column[T any] struct {
+	Name string // snake_case
+	Of   func(T) any
+}
+
+// List prints rows. empty is told on stderr instead of a table without rows:
+// why there is nothing, and what makes something.
+func List[T any](app *App, rows []T, empty string, columns []Column[T]) error {
+	switch app.Output {
+	case "json":
+		if rows == nil {
+			rows = []T{}
+		}
+		return app.JSON(rows)
+	case "jsonl":
+		return JSONLines(app, rows)
+	case "csv":
+		return CSV(app, rows, columns)
+	}
+	if len(rows) == 0 {
+		app.Say("%s", empty)
+		return nil
+	}
+	return Table(app, rows, columns)
+}
+
+// One prints a single row: an object in JSON, a table of one line otherwise.
+func One[T any](app *App, row T, columns []Column[T]) error {
+	switch app.Output {
+	case "json":
+		return app.JSON(row)
+	case "jsonl":
+		return JSONLines(app, []T{row})
+	case "csv":
+		return CSV(app, []T{row}, columns)
+	}
+	return Table(app, []T{row}, columns)
+}
+
+// Say tells people something on stderr.
+func (app *App) Say(format string, args ...any) {
+	_, _ = fmt.Fprintf(app.Stderr, format+"\n", args...) // where else could one say so
+}
+
+// Print writes a line of data.
+func (app *App) Print(format string, args ...any) error {
+	_, err := fmt.Fprintf(app.Stdout, format+"\n", args...)
+	return err
+}
+
+// JSON writes one value, indented.
+func (app *App) JSON(value any) error {
+	out := json.NewEncoder(app.Stdout)
+	out.SetEscapeHTML(false)
+	out.SetIndent("", "  ")
+	return out.Encode(value)
+}
+
+// JSONLines writes each row as JSON on one line.
+func JSONLines[T any](app *App, rows []T) error {
+	out := json.NewEncoder(app.Stdout)
+	out.SetEscapeHTML(false)
+	for _, row := range rows {
+		if err := out.Encode(row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CSV writes a header and the rows.
+func CSV[T any](app *App, rows []T, columns []Column[T]) error {
+	header := make([]string, len(columns))
+	for i, c := range columns {
+		header[i] = c.Name
+	}
+	out := report.AppendCSV(nil, header)
+	for _, row := range rows {
+		cells := make([]string, len(columns))
+		for i, c := range columns {
+			cells[i] = csvCell(c.Of(row))
+		}
+		out = report.AppendCSV(out, cells)
+	}
+	_, err := app.Stdout.Write(out)
+	return err
+}
+
+// Table writes rows for people.
+func Table[T any](app *App, rows []T, columns []Column[T]) error {
+	t := NewTable()
+	header := make(table.Row, len(columns))
+	for i, c := range columns {
+		header[i] = strings.ReplaceAll(c.Name, "_", " ")
+	}
+	t.AppendHeader(header)
+	for _, row := range rows {
+		cells := make(table.Row, len(columns))
+		for i, c := range columns {
+			cells[i] = app.Cell(c.Of(row))
+		}
+		t.AppendRow(cells)
+	}
+	_, err := fmt.Fprintln(app.Stdout, t.Render())
+	return err
+}
+
+// NewTable has no lines: two spaces between columns, capitals on top.
+func NewTable() table.Writer {
+	t := table.NewWriter()
+	t.SuppressTrailingSpaces()
+	style := table.StyleDefault
+	style.Box.PaddingLeft, style.Box.PaddingRight = "", "  "
+	style.Options = table.OptionsNoBordersAndSeparators
+	style.Format.Header = text.FormatUpper
+	t.SetStyle(style)
+	return t
+}

@@ -1,0 +1,171 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// UsageError is a wrong flag, argument or value: exit 2.
+type UsageError struct{ Err error }
+
+func (e *UsageError) Error() string { return e.Err.Error() }
+func (e *UsageError) Unwrap() error { return e.Err }
+
+// Usagef makes a UsageError.
+func Usagef(format string, args ...any) error { return &UsageError{fmt.Errorf(format, args...)} }
+
+// BadValue marks what the client says of the values it was given as wrong
+// usage. Errors that have an exit code of their own keep it.
+func BadValue(err error) error {
+	if err == nil || ExitCode(err) != ExitFailed || fromPostgres(err) {
+		return err
+	}
+	return &UsageError{err}
+}
+
+// UnknownCommand are the Args of a command that only has sub-commands.
+func UnknownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	cmd.SuggestionsMinimumDistance = 2
+	return Usagef("unknown command %s for %q%s", Quote(args[0]), cmd.CommandPath(), DidYouMean(cmd.SuggestionsFor(args[0])...))
+}
+
+// Args are the Args of a command that takes exactly these. It repeats none of
+// what it was given: that may be an address.
+func Args(want ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(want):
+			return Usagef("%s is missing: %s %s", want[len(args)], cmd.CommandPath(), strings.Join(want, " "))
+		case len(args) > len(want) && len(want) == 0:
+			return Usagef("%q takes no arguments, got %d", cmd.CommandPath(), len(args))
+		case len(args) > len(want):
+			return Usagef("%q takes %s and no more, got %d arguments", cmd.CommandPath(), strings.Join(want, " "), len(args))
+		}
+		return nil
+	}
+}
+
+// flagError puts pflag's errors into our words.
+func flagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	var invalid *pflag.InvalidValueError
+	var empty *pflag.ValueRequiredError
+	switch {
+	case errors.As(err, &unknown):
+		name := unknown.GetSpecifiedName()
+		switch {
+		case strings.Contains(name, "://"):
+			return Usagef("unknown flag: it looks like an address")
+		case len(name) == 1:
+			return Usagef("unknown flag -%s", name)
+		}
+		return Usagef("unknown flag --%s%s", Cut(name), DidYouMean(Nearest(name, flagNames(cmd), "--")...))
+	case errors.As(err, &invalid):
+		flag := invalid.GetFlag()
+		return Usagef("--%s: %s does not fit, want %s: %s", flag.Name, Quote(invalid.GetValue()), typeName(flag.Value.Type()), flag.Usage)
+	case errors.As(err, &empty):
+		return Usagef("--%s needs a value: %s", empty.GetFlag().Name, empty.GetFlag().Usage)
+	}
+	return &UsageError{err}
+}
+
+func flagNames(cmd *cobra.Command) (all []string) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { all = append(all, f.Name) })
+	return all
+}
+
+func typeName(pflagType string) string {
+	switch pflagType {
+	case "int", "int64":
+		return "a whole number"
+	case "float64":
+		return "a number"
+	case "duration":
+		return "a duration such as 30s or 5m"
+	case "stringToInt", "stringToString":
+		return "name=value"
+	default:
+		return "a " + pflagType
+	}
+}
+
+// OneOf refuses a value outside a list.
+func OneOf(flag, value string, allowed []string) error {
+	if slices.Contains(allowed, value) {
+		return nil
+	}
+	return Usagef("%s: %s is not one of %s%s", flag, Quote(value), strings.Join(allowed, ", "), DidYouMean(Nearest(value, allowed, "")...))
+}
+
+// DidYouMean is the end of a sentence that names what was probably meant, "" for nothing.
+func DidYouMean(near ...string) string {
+	if len(near) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (did you mean %s?)", strings.Join(near, " or "))
+}
+
+// Nearest returns the name that was probably meant, with prefix in front, or
+// nothing.
+func Nearest(written string, names []string, prefix string) []string {
+	best, least := "", 3
+	for _, name := range names {
+		distance := edits(strings.ToLower(written), strings.ToLower(name))
+		if distance < least && distance < len(name) {
+			best, least = name, distance
+		}
+	}
+	if best == "" || len(written) > 100 {
+		return nil
+	}
+	return []string{prefix + best}
+}
+
+// edits is the number of letters to change, add or drop between two words.
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		corner := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := corner
+			if a[i] != b[j] {
+				change++
+			}
+			corner = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// Quote shows a value that a user gave, unless it may be an address with a
+// password in it.
+func Quote(value string) string {
+	if strings.Contains(value, "://") || strings.Contains(strings.ToLower(value), "password") {
+		return "the value given"
+	}
+	return fmt.Sprintf("%q", Cut(value))
+}
+
+// Cut bounds a name that is shown to people.
+func Cut(s string) string { return CutTo(s, 64) }
+
+// CutTo bounds text that is shown to people.
+func CutTo(s string, most int) string {
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
+}

@@ -1,0 +1,74 @@
+package jobs
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// CodeInvalidInput is the code of every *InputError.
+const CodeInvalidInput = "invalid_input"
+
+// InputError is the refusal of one value that a caller gave. Every refusal of input
+// in the public packages is an *InputError, so errors.As finds the field in it.
+// Nothing was written.
+type InputError struct {
+	Field   string // the parameter, as in "slug"
+	Value   string // the value that was given; "" when it is missing, long or secret
+	Allowed string // what is allowed, and what to do next where that is something else
+}
+
+// Inputf returns an *InputError, whose Allowed is the format filled in. The value
+// must not be a secret: Error quotes it.
+func Inputf(field, value, format string, args ...any) error {
+	return &InputError{Field: field, Value: value, Allowed: fmt.Sprintf(format, args...)}
+}
+
+// AsInputError returns err, whose sentence says what is wrong with a field, as the
+// refusal of that field: in its own words, and errors.As finds an *InputError in it.
+// An err that has one already, and nil, are returned as they are. The sentence must
+// not hold a secret.
+func AsInputError(field string, err error) error {
+	var input *InputError
+	if err == nil || errors.As(err, &input) {
+		return err
+	}
+	return &refusal{err, &InputError{Field: field, Allowed: err.Error()}}
+}
+
+// refusal is an *InputError in the words of its cause.
+type refusal struct {
+	cause error
+	input *InputError
+}
+
+func (r *refusal) Error() string { return r.cause.Error() }
+
+func (r *refusal) Unwrap() []error { return []error{r.input, r.cause} }
+
+// Error is one sentence: the field, the value, what is allowed.
+func (e *InputError) Error() string {
+	if e.Value == "" {
+		return e.Field + ": " + e.Allowed
+	}
+	return e.Field + " " + quoted(e.Value) + ": " + e.Allowed
+}
+
+// Code is CodeInvalidInput.
+func (e *InputError) Code() string { return CodeInvalidInput }
+
+// mostQuoted is how many bytes of a value its refusal repeats.
+const mostQuoted = 80
+
+// quoted is a value that fits a line.
+func quoted(value string) string {
+	if len(value) <= mostQuoted {
+		return fmt.Sprintf("%q", value)
+	}
+	end := mostQuoted
+	for end > 0 && !utf8.RuneStart(value[end]) {
+		end--
+	}
+	return fmt.Sprintf("%q…", strings.ToValidUTF8(value[:end], "�"))
+}

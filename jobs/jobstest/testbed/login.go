@@ -1,0 +1,53 @@
+package testbed
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+
+	"github.com/headgate/headgate/worker/tenantdb/address"
+)
+
+// jobGroup is the group role of all job logins.
+const jobGroup = "headgate_job"
+
+// login is the address of a login that does not exist yet, with a password of its own.
+func (s *Server) login(dbname, user string) address.Address {
+	host, port := s.reach()
+	a := address.Address{
+		Host: host, Port: port, Database: dbname, User: user,
+		Password: address.NewSecret(rand.Text()),
+	}
+	if s.Transport() != address.TLS {
+		a.SSLMode = "disable"
+	}
+	return a
+}
+
+// newLogin is a login to be made.
+type newLogin struct {
+	address.Address
+	group string // a role that it is a member of, or ""
+}
+
+// create is the statement that makes the role. The password holds nothing that SQL
+// would need quoted.
+func (l newLogin) create() string {
+	sql := `CREATE ROLE ` + quote(l.User) + ` LOGIN PASSWORD '` + l.Password.Reveal() + `'`
+	if l.group != "" {
+		sql += ` IN ROLE ` + quote(l.group)
+	}
+	return sql
+}
+
+// dropRole removes a role that owns nothing any more.
+func (s *Server) dropRole(ctx context.Context, name string) error {
+	return s.Exec(ctx, admin, `DROP ROLE IF EXISTS `+quote(name))
+}
+
+// random returns n bytes as hex.
+func random(n int) string {
+	raw := make([]byte, n)
+	_, _ = rand.Read(raw) // never fails
+	return hex.EncodeToString(raw)
+}

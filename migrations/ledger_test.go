@@ -1,0 +1,337 @@
+package migrations_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/jobstest"
+)
+
+// The functions of a tenant's ledger, called as the worker calls them: what each state
+// of a row, a fence and a session makes of them.
+
+// aUID and againUID are jobs whose end makes the ledger forget, otherUID one whose end
+// does not.
+const (
+	againUID = "0190aaaa-0000-7000-8000-000000000080"
+	aUID     = "0190aaaa-0000-7000-8000-000000000040"
+	otherUID = "0190aaaa-0000-7000-8000-000000000041"
+)
+
+// ledger is a tenant's database and its organisation 1.
+type ledger struct {
+	t    *testing.T
+	pool *pgxpool.Pool
+}
+
+func newLedger(t *testing.T) *ledger {
+	return &ledger{t, jobstest.New(t).Database("one", jobstest.DatabaseOpts{}).Pool}
+}
+
+func (l *ledger) exec(sql string, args ...any) {
+	l.t.Helper()
+	_, err := l.pool.Exec(context.Background(), sql, args...)
+	require.NoError(l.t, err)
+}
+
+// inTx runs statements in one transaction of organisation 1 and commits it, and returns
+// the SQLSTATE of the first error.
+func (l *ledger) inTx(statements ...string) string {
+	l.t.Helper()
+	err := pgx.BeginFunc(context.Background(), l.pool, func(tx pgx.Tx) error {
+		for _, sql := range append([]string{`SELECT set_config('headgate.org', '1', true)`}, statements...) {
+			if _, err := tx.Exec(context.Background(), sql); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) {
+		return refused.Code
+	}
+	require.NoError(l.t, err)
+	return ""
+}
+
+// text is the one text that a statement returns in a transaction of organisation 1, or
+// the SQLSTATE of its error.
+func (l *ledger) text(sql string, args ...any) (text string) {
+	l.t.Helper()
+	err := pgx.BeginFunc(context.Background(), l.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(context.Background(), `SELECT set_config('headgate.org', '1', true)`); err != nil {
+			return err
+		}
+		return tx.QueryRow(context.Background(), sql, args...).Scan(&text)
+	})
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) {
+		return refused.Code
+	}
+	require.NoError(l.t, err)
+	return text
+}
+
+func (l *ledger) state(uid string) (state string) {
+	l.t.Helper()
+	require.NoError(l.t, l.pool.QueryRow(context.Background(),
+		`SELECT coalesce((SELECT state FROM headgate.ledger WHERE job_uid = $1), 'no row')`, uid).Scan(&state))
+	return state
+}
+
+const (
+	begin     = `SELECT headgate.begin_job(1, '` + aUID + `', '', 2, '', 0, 0, 0)`
+	peek      = `SELECT headgate.peek_job(1, '` + aUID + `', '', 2, '', 0, 0, 0)`
+	endJob    = `SELECT headgate.end_job(1, '` + aUID + `', '', '{"rows": 7}', ARRAY['a','b','c'], ARRAY['a','b','c'])`
+	endLate   = `SELECT headgate.end_late(1, '` + aUID + `', '', '{"rows": 7}', ARRAY['a','b','c'], ARRAY['a','b','c'])`
+	tombstone = `SELECT state FROM headgate.tombstone(1, '` + aUID + `', '', 50)`
+	probe     = `SELECT state || coalesce(' ' || result::text, '') FROM headgate.probe(1, '` + aUID + `', '', 50)`
+	claimJob  = `SELECT state FROM headgate.claim_job(1, '` + aUID + `', 2, 'app', 1000, 2000, 3000)`
+)
+
+// An organisation that has moved to another database is refused here, by each of the
+// functions that begin work, from the generation of the move on.
+func TestAnOrganisationThatHasMovedIsRefused(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	l.exec(`INSERT INTO headgate.fence VALUES (1, 2), (3, 1)`)
+	for name, sql := range map[string]string{
+		"begin_job": `SELECT headgate.begin_job($1, '` + aUID + `', '', $2, '', 0, 0, 0)::text`,
+		"peek_job":  `SELECT headgate.peek_job($1, '` + aUID + `', '', $2, '', 0, 0, 0)::text`,
+		"enter_job": `SELECT headgate.enter_job($1, $2, '', 0, 0, 0)::text`,
+		"claim_job": `SELECT headgate.claim_job($1, '` + aUID + `', $2, '', 0, 0, 0)::text`,
+	} {
+		generation := func(org, n int) (code string) {
+			conn, err := l.pool.Acquire(context.Background())
+			require.NoError(t, err)
+			defer func() { _ = conn.Hijack().Close(context.Background()) }() // with its session lock and settings
+			tx, err := conn.Begin(context.Background())
+			require.NoError(t, err)
+			_, err = tx.Exec(context.Background(), sql, org, n)
+			require.NoError(t, tx.Rollback(context.Background()))
+			if refused := (*pgconn.PgError)(nil); errors.As(err, &refused) {
+				return refused.Code
+			}
+			require.NoError(t, err, name)
+			return ""
+		}
+		require.Equal(t, "55000", generation(1, 1), name)
+		require.Empty(t, generation(1, 2), name)
+		require.Empty(t, generation(1, 3), name)
+		require.Empty(t, generation(2, 1), "%s: nothing is said of another organisation", name)
+		require.Empty(t, generation(3, 1), name)
+	}
+}
+
+// Only a claim of the job's own transaction becomes done.
+func TestOnlyAnOpenClaimIsMarkedDone(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	require.Equal(t, "HG002", l.inTx(endJob), "there is no row")
+	require.Equal(t, "2D000", l.inTx(begin), "a claim does not outlive its transaction")
+	require.Equal(t, "no row", l.state(aUID))
+	require.Empty(t, l.inTx(begin, endJob))
+	require.Equal(t, `done {"rows": 7}`, l.text(probe))
+	require.Equal(t, "HG002", l.inTx(endJob), "it is done already")
+	require.Equal(t, "HG003", l.inTx(peek, endLate), "another attempt has done it")
+	l.exec(`DELETE FROM headgate.ledger`)
+	require.Equal(t, "HG002", l.inTx(begin, tombstone, endJob), "its own handler has cancelled it")
+	require.Empty(t, l.inTx(peek, endLate))
+	require.Equal(t, `done {"rows": 7}`, l.text(probe))
+	l.exec(`DELETE FROM headgate.ledger`)
+	var state string
+	tx, err := l.pool.Begin(context.Background())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	_, err = tx.Exec(context.Background(), `SELECT set_config('headgate.org', '1', true)`)
+	require.NoError(t, err)
+	require.NoError(t, tx.QueryRow(context.Background(), probe).Scan(&state))
+	require.Equal(t, "absent", state)
+	require.Error(t, tx.Commit(context.Background()), "what a probe has written is nobody's claim")
+	require.Equal(t, "no row", l.state(aUID))
+}
+
+// A job that is not in its transaction or its context any more is not marked done,
+// whichever of the values differs. A transaction has a number only once it has written.
+func TestALeftTransactionIsNotMarkedDone(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	for _, c := range []struct {
+		before, now, want string
+	}{
+		{`ARRAY['a','','c','d']`, `ARRAY['a','7','c','d']`, ""},
+		{`ARRAY['a','7','c','d']`, `ARRAY['a','7','c','d']`, ""},
+		{`ARRAY['a','7','c','d']`, `ARRAY['x','7','c','d']`, "HG001"},
+		{`ARRAY['a','7','c','d']`, `ARRAY['a','8','c','d']`, "HG001"},
+		{`ARRAY['a','7','c','d']`, `ARRAY['a','','c','d']`, "HG001"},
+		{`ARRAY['a','7','c','d']`, `ARRAY['a','7','x','d']`, "HG001"},
+		{`ARRAY['a','','c','d']`, `ARRAY['a','7','c','x']`, "HG001"},
+		{`ARRAY['a','','c','d']`, `ARRAY['x','7','c','d']`, "HG001"},
+	} {
+		for function, first := range map[string]string{"end_job": begin, "end_late": peek} {
+			l.exec(`DELETE FROM headgate.ledger`)
+			end := `SELECT headgate.` + function + `(1, '` + aUID + `', '', NULL, ` + c.before + `, ` + c.now + `)`
+			require.Equal(t, c.want, l.inTx(first, end), "%s: %s, %s", function, c.before, c.now)
+		}
+	}
+}
+
+// Each of the functions that end a job makes the ledger forget, once in 64 jobs: so much
+// at a time, what is older than its retention, and no open claim.
+func TestEachEndMakesTheLedgerForget(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	for name, statements := range map[string][2]string{
+		"end_job":     {begin, endJob},
+		"end_late":    {peek, endLate},
+		"finish_job":  {begin, `SELECT headgate.finish_job(1, '` + aUID + `', '', NULL)`},
+		"finish_late": {peek, `SELECT headgate.finish_late(1, '` + aUID + `', '', NULL)`},
+	} {
+		l.exec(`DELETE FROM headgate.ledger`)
+		l.exec(`
+INSERT INTO headgate.ledger (org_id, job_uid, state, two_phase, begun_at)
+SELECT 1, gen_random_uuid(), CASE WHEN n > 300 THEN 'claimed' ELSE 'done' END, true, now() - $1::interval - make_interval(mins => n) FROM generate_series(1, 310) n
+UNION ALL
+SELECT 1, gen_random_uuid(), 'done', true, now() - $1::interval + '1 minute'::interval FROM generate_series(1, 20) n`, jobs.LedgerRetention)
+		left := func() string {
+			return l.text(`SELECT format('%s old, %s claimed, %s young', count(*) FILTER (WHERE begun_at < now() - $1::interval AND state <> 'claimed'),
+				count(*) FILTER (WHERE state = 'claimed'), count(*) FILTER (WHERE begun_at BETWEEN now() - $1::interval AND now() - interval '1 day')) FROM headgate.ledger`, jobs.LedgerRetention)
+		}
+		for _, c := range []struct{ uid, left, why string }{
+			{aUID, "44 old, 10 claimed, 20 young", "so many at a time"},
+			{otherUID, "44 old, 10 claimed, 20 young", "not each job's end"},
+			{againUID, "0 old, 10 claimed, 20 young", "nothing else"},
+		} {
+			of := strings.NewReplacer(aUID, c.uid)
+			require.Empty(t, l.inTx(of.Replace(statements[0]), of.Replace(statements[1])))
+			require.Equal(t, c.left, left(), "%s: %s", name, c.why)
+		}
+	}
+}
+
+// A tombstone says what it meets: nothing, what is done, or a claim of which nobody
+// knows the end; from then on the job can have no effect. While an attempt is at work,
+// in a transaction or beside one, nothing is settled.
+func TestATombstoneSaysWhatItMeets(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	l := newLedger(t)
+	require.Equal(t, "tombstone", l.text(tombstone))
+	require.Equal(t, "tombstone", l.state(aUID))
+	require.Equal(t, "(tombstone,)", l.text(begin+`::text`), "no attempt begins any more")
+	require.Equal(t, "(tombstone,)", l.text(peek+`::text`))
+
+	l.exec(`UPDATE headgate.ledger SET state = 'done'`)
+	require.Equal(t, "done", l.text(tombstone))
+	require.Equal(t, "done", l.state(aUID))
+
+	l.exec(`UPDATE headgate.ledger SET state = 'claimed', two_phase = true`)
+	conn, err := l.pool.Acquire(ctx)
+	require.NoError(t, err)
+	defer conn.Release()
+	var state string
+	require.NoError(t, conn.QueryRow(ctx, claimJob).Scan(&state))
+	require.Equal(t, "claimed", state)
+	require.Equal(t, "55P03", l.text(tombstone), "its session lives")
+	require.Equal(t, "claimed", l.state(aUID))
+	_, err = conn.Exec(ctx, `SELECT pg_advisory_unlock_all()`)
+	require.NoError(t, err)
+	require.Equal(t, "claimed", l.text(tombstone), "it may have had a part of its effect")
+	require.Equal(t, "tombstone", l.state(aUID))
+
+	l.exec(`DELETE FROM headgate.ledger`)
+	tx, err := l.pool.Begin(ctx)
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(ctx) }()
+	_, err = tx.Exec(ctx, begin)
+	require.NoError(t, err)
+	require.Equal(t, "55P03", l.text(tombstone), "its transaction is open")
+	require.Equal(t, "55P03", l.text(probe))
+	require.Equal(t, "55P03", l.text(`SELECT state FROM headgate.begin_job(1, '`+aUID+`', '', 2, '', 0, 50, 0)`))
+	require.NoError(t, tx.Rollback(ctx))
+	require.Equal(t, "tombstone", l.text(tombstone))
+}
+
+// Work outside of a transaction excludes other sessions, leaves its settings to the
+// session, and is taken back only while it is claimed.
+func TestAClaimOutsideOfATransaction(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	l := newLedger(t)
+	conn, err := l.pool.Acquire(ctx)
+	require.NoError(t, err)
+	defer conn.Release()
+	scan := func(sql string) (text string) {
+		require.NoError(t, conn.QueryRow(ctx, sql).Scan(&text), sql)
+		return text
+	}
+	release := `SELECT headgate.release_job(1, '` + aUID + `')`
+	require.Equal(t, "begun", scan(claimJob))
+	require.Equal(t, "busy", l.text(claimJob))
+	require.Equal(t, "1 app 1s 2s 3s 3s", scan(`SELECT concat_ws(' ', current_setting('headgate.org'), current_setting('application_name'), current_setting('statement_timeout'),
+		current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout'), current_setting('idle_session_timeout'))`))
+	require.Equal(t, "claimed", l.state(aUID))
+	require.Empty(t, l.inTx(release))
+	require.Equal(t, "no row", l.state(aUID))
+	require.Equal(t, "begun", scan(claimJob))
+	require.Equal(t, "true", scan(`SELECT headgate.finish_job(1, '`+aUID+`', '', '{"rows": 9}')::text`))
+	require.Equal(t, "false", scan(`SELECT headgate.finish_job(1, '`+aUID+`', '', NULL)::text`), "it is done already")
+	require.Empty(t, l.inTx(release))
+	require.Equal(t, "done", l.state(aUID), "what is done is not taken back")
+	require.Equal(t, "done", scan(claimJob))
+}
+
+// A session without an organisation is refused, before its first job and behind one.
+func TestWithoutAnOrganisationNothingIsRead(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	l := newLedger(t)
+	conn, err := l.pool.Acquire(ctx)
+	require.NoError(t, err)
+	defer conn.Release()
+	current := func() string {
+		_, err := conn.Exec(ctx, `SELECT headgate.current_org()`)
+		if refused := (*pgconn.PgError)(nil); errors.As(err, &refused) {
+			return refused.Code
+		}
+		require.NoError(t, err)
+		return ""
+	}
+	require.Equal(t, "28000", current())
+	_, err = conn.Exec(ctx, `BEGIN`)
+	require.NoError(t, err)
+	_, err = conn.Exec(ctx, `SELECT headgate.enter_job(1, 1, '', 0, 0, 0)`)
+	require.NoError(t, err)
+	require.Empty(t, current())
+	_, err = conn.Exec(ctx, `COMMIT`)
+	require.NoError(t, err)
+	require.Equal(t, "28000", current(), "a local setting reads as an empty text then")
+}
+
+// The end of a job is flushed to disk whatever has been set, and what waits for more
+// than that is left as it is.
+func TestTheLedgersCommitIsKept(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	for set, want := range map[string]string{"off": "on", "on": "on", "local": "local", "remote_apply": "remote_apply"} {
+		l.exec(`DELETE FROM headgate.ledger`)
+		var got string
+		require.NoError(t, pgx.BeginFunc(context.Background(), l.pool, func(tx pgx.Tx) error {
+			for _, sql := range []string{begin, `SET LOCAL synchronous_commit = ` + set, endJob} {
+				if _, err := tx.Exec(context.Background(), sql); err != nil {
+					return err
+				}
+			}
+			return tx.QueryRow(context.Background(), `SHOW synchronous_commit`).Scan(&got)
+		}))
+		require.Equal(t, want, got, set)
+	}
+}

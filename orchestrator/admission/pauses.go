@@ -1,0 +1,209 @@
+package admission
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/internal/central"
+	"github.com/headgate/headgate/orchestrator/internal/fit"
+)
+
+// Pause keeps what it is about from being started; what runs goes on. Waiting jobs
+// use no attempt meanwhile and cost nothing.
+type Pause struct {
+	Subject Subject    `json:"scope"`
+	Name    string     `json:"name"`
+	By      string     `json:"by"`
+	Note    string     `json:"note"`
+	Since   time.Time  `json:"since"`
+	Until   *time.Time `json:"until"` // nil: until somebody resumes it
+}
+
+// PauseOpts say more of a pause.
+type PauseOpts struct {
+	By    string    // who wants it, at most 200 characters
+	Note  string    // why, at most 1000
+	Until time.Time // when it ends by itself; zero: never
+}
+
+// ErrNotPaused: there is nothing to resume.
+var ErrNotPaused = jobs.Sentinel("not_paused", "not paused")
+
+const (
+	maxActor = 200
+	maxNote  = 1000
+	maxPause = 10 * 365 * 24 * time.Hour
+)
+
+func (o *PauseOpts) check(now time.Time) error {
+	switch {
+	case !isText(o.By, maxActor):
+		return jobs.Inputf("by", o.By, "give a name of at most %d characters", maxActor)
+	case !isText(o.Note, maxNote):
+		return jobs.Inputf("note", "", "%d characters: give at most %d, of valid UTF-8 without NUL", utf8.RuneCountInString(o.Note), maxNote)
+	case o.Until.IsZero():
+		return nil
+	case !o.Until.After(now):
+		return jobs.Inputf("until", o.Until.UTC().Format(time.RFC3339), "it is past: give a time to come, or leave it out to pause until it is resumed")
+	case o.Until.After(now.Add(maxPause)):
+		return jobs.Inputf("until", o.Until.UTC().Format(time.RFC3339), "it is too far ahead: give at most ten years")
+	}
+	return nil
+}
+
+// isText says that Postgres takes it, and that it is no longer than so many
+// characters.
+func isText(text string, most int) bool {
+	return utf8.ValidString(text) && !strings.ContainsRune(text, 0) && utf8.RuneCountInString(text) <= most
+}
+
+// pauseSQL begins a pause, or says more of the one that there is: its beginning
+// stays, unless it was over.
+const pauseSQL = `
+INSERT INTO headgate.pauses AS p (scope, target, paused_by, note, until)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (scope, target) DO UPDATE
+SET paused_by = excluded.paused_by, note = excluded.note, until = excluded.until,
+    since = CASE WHEN p.until <= now() THEN excluded.since ELSE p.since END
+RETURNING paused_by, note, since, until`
+
+// Pause pauses a tenant, kind, queue or server, for all workers at once; opts may be
+// nil. Doing it again changes who, why and until when. Of a kind or queue any name
+// is taken. Errors are a *jobs.InputError, or match jobs.ErrUnknownTenant or
+// catalog.ErrUnknownServer.
+func (c *Control) Pause(ctx context.Context, subject Subject, name string, opts *PauseOpts) (pause Pause, err error) {
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) (err error) {
+		pause, err = c.PauseTx(ctx, tx, subject, name, opts)
+		return err
+	})
+	return pause, err
+}
+
+// PauseTx is Pause in the caller's transaction. It counts with the commit.
+func (c *Control) PauseTx(ctx context.Context, tx pgx.Tx, subject Subject, name string, opts *PauseOpts) (Pause, error) {
+	if opts == nil {
+		opts = &PauseOpts{}
+	}
+	of, err := c.find(ctx, tx, subject, PauseSubjects, name)
+	if err == nil {
+		err = opts.check(time.Now())
+	}
+	if err != nil {
+		return Pause{}, fmt.Errorf("pause: %w", err)
+	}
+	var until *time.Time
+	if !opts.Until.IsZero() {
+		until = &opts.Until
+	}
+	p := Pause{Subject: subject, Name: of.name}
+	if err := tx.QueryRow(ctx, pauseSQL, string(subject), of.key, opts.By, opts.Note, until).Scan(&p.By, &p.Note, &p.Since, &p.Until); err != nil {
+		return Pause{}, fmt.Errorf("pausing %s %s: %w", subject, of.name, err)
+	}
+	return p, nil
+}
+
+const resumeSQL = `
+DELETE FROM headgate.pauses WHERE scope = $1 AND target = $2
+RETURNING paused_by, note, since, until, coalesce(until > now(), true)`
+
+// Resume ends a pause and wakes the workers, and returns what it was. The error
+// matches ErrNotPaused if there is none, or its time was up.
+func (c *Control) Resume(ctx context.Context, subject Subject, name string) (was Pause, err error) {
+	var over error
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) (err error) {
+		if was, err = c.ResumeTx(ctx, tx, subject, name); errors.Is(err, ErrNotPaused) {
+			over, err = err, nil // the row of one whose time is up may go
+		}
+		return err
+	})
+	return was, errors.Join(err, over)
+}
+
+// ResumeTx is Resume in the caller's transaction. It counts with the commit.
+func (c *Control) ResumeTx(ctx context.Context, tx pgx.Tx, subject Subject, name string) (Pause, error) {
+	of, err := c.find(ctx, tx, subject, PauseSubjects, name)
+	if err != nil {
+		return Pause{}, fmt.Errorf("resume: %w", err)
+	}
+	p, holds := Pause{Subject: subject, Name: of.name}, false
+	err = tx.QueryRow(ctx, resumeSQL, string(subject), of.key).Scan(&p.By, &p.Note, &p.Since, &p.Until, &holds)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return Pause{}, fmt.Errorf("resuming %s %s: %w", subject, of.name, err)
+	}
+	if err != nil || !holds {
+		return Pause{}, fmt.Errorf("%s %q is %w", subject, fit.Cut(of.name), ErrNotPaused)
+	}
+	return p, nil
+}
+
+// listPausesSQL finds the names by primary key.
+const listPausesSQL = `
+SELECT p.scope, coalesce(t.slug, s.name, p.target), p.paused_by, p.note, p.since, p.until, p.target
+FROM headgate.pauses p
+LEFT JOIN headgate.tenants t ON p.scope = 'tenant' AND t.id = headgate.uuid_or_null(p.target)
+LEFT JOIN headgate.servers s ON p.scope = 'server' AND s.id = headgate.uuid_or_null(p.target)
+WHERE coalesce(p.until > now(), true)
+  AND (p.since < $1 OR p.since = $1 AND (p.scope, p.target) > ($2, $3))
+ORDER BY p.since DESC, p.scope, p.target
+LIMIT $4`
+
+// pauseRow is a pause with the key that it is ordered by.
+type pauseRow struct {
+	Pause
+	target string
+}
+
+// after is the place of the row in the list; parsePauseAfter reads it.
+func (r pauseRow) after() string {
+	return fmt.Sprintf("%d %s %s", r.Since.UnixMicro(), r.Subject, r.target)
+}
+
+func parsePauseAfter(page jobs.Page) (since pgtype.Timestamptz, subject, target string, err error) {
+	if page.After == "" {
+		return pgtype.Timestamptz{InfinityModifier: pgtype.Infinity, Valid: true}, "", "", nil
+	}
+	micros, rest, _ := strings.Cut(page.After, " ")
+	subject, target, ok := strings.Cut(rest, " ")
+	n, err := strconv.ParseInt(micros, 10, 64)
+	if !ok || err != nil {
+		return since, "", "", page.Unknown()
+	}
+	return pgtype.Timestamptz{Time: time.UnixMicro(n), Valid: true}, subject, target, nil
+}
+
+// Pauses returns what is paused now, the newest first: 200, or up to 10,000 a page.
+// next is the After of the page behind it, or "".
+func (c *Control) Pauses(ctx context.Context, page jobs.Page) (list []Pause, next string, err error) {
+	size, err := page.Size(defaultPage, maxPage)
+	if err != nil {
+		return nil, "", fmt.Errorf("listing pauses: %w", err)
+	}
+	since, subject, target, err := parsePauseAfter(page)
+	if err != nil {
+		return nil, "", fmt.Errorf("listing pauses: %w", err)
+	}
+	rows, err := c.pool.Query(ctx, listPausesSQL, since, subject, target, size+1)
+	if err != nil {
+		return nil, "", fmt.Errorf("listing pauses: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r pauseRow, err error) {
+		return r, row.Scan(&r.Subject, &r.Name, &r.By, &r.Note, &r.Since, &r.Until, &r.target)
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("listing pauses: %w", err)
+	}
+	found, next = jobs.CutPage(found, size, pauseRow.after)
+	for _, r := range found {
+		list = append(list, r.Pause)
+	}
+	return list, next, nil
+}

@@ -1,0 +1,115 @@
+package admission
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/orchestrator/internal/fit"
+)
+
+// Subject is what a limit or a pause is about.
+type Subject string
+
+// Limits are of tenants, plans, kinds and queues; pauses of tenants, kinds, queues
+// and servers. A server's limit is its budget in the catalog.
+const (
+	OfTenant Subject = "tenant"
+	OfPlan   Subject = "plan"
+	OfKind   Subject = "kind"
+	OfQueue  Subject = "queue"
+	OfServer Subject = "server"
+)
+
+// LimitSubjects and PauseSubjects are the words that each takes.
+var (
+	LimitSubjects = []Subject{OfTenant, OfPlan, OfKind, OfQueue}
+	PauseSubjects = []Subject{OfTenant, OfKind, OfQueue, OfServer}
+)
+
+// target is what a scope's name stands for: key is what the rows have, name what
+// people read.
+type target struct{ key, name string }
+
+const serverKeySQL = `SELECT id::text, name FROM headgate.servers WHERE name = $1 OR id::text = $1`
+
+// find looks a name up where there is a list to look it up in, and else checks
+// its form. Errors match jobs.ErrUnknownTenant or catalog.ErrUnknownServer.
+func (c *Control) find(ctx context.Context, tx pgx.Tx, subject Subject, allowed []Subject, name string) (t target, err error) {
+	switch {
+	case !slices.Contains(allowed, subject):
+		return t, jobs.Inputf("scope", string(subject), "give one of %s", listOf(allowed))
+	case name == "":
+		return t, jobs.Inputf(string(subject), "", "the name is empty: give one")
+	}
+	switch subject {
+	case OfTenant:
+		found, err := c.catalog.TenantsByNameTx(ctx, tx, []string{name})
+		return target{found[name].ID, found[name].Slug}, err
+	case OfServer:
+		err := tx.QueryRow(ctx, serverKeySQL, name).Scan(&t.key, &t.name)
+		if errors.Is(err, pgx.ErrNoRows) {
+			err = fmt.Errorf("%w %q", catalog.ErrUnknownServer, fit.Cut(name))
+		}
+		return t, err
+	case OfKind:
+		err = jobs.CheckKind(name)
+	case OfQueue:
+		err = jobs.CheckQueue(name)
+	case OfPlan:
+		if !isText(name, maxPlan) {
+			err = jobs.Inputf(string(subject), name, "it is no plan's name: give at most %d characters", maxPlan)
+		}
+	}
+	return target{name, name}, err
+}
+
+const maxPlan = 200
+
+func listOf(subjects []Subject) (text string) {
+	for i, s := range subjects {
+		if i > 0 {
+			text += ", "
+		}
+		text += string(s)
+	}
+	return text
+}
+
+// maxNames bounds what Names returns.
+const maxNames = 10_000
+
+// namesSQL are the names in use, of each scope: of kinds and queues those that a
+// worker has had within the last days, or that have had work.
+const namesSQL = `
+SELECT name FROM (
+    SELECT slug AS name FROM headgate.tenants WHERE $1 = 'tenant'
+    UNION SELECT plan FROM headgate.tenants WHERE $1 = 'plan' AND plan <> ''
+    UNION SELECT unnest(kinds) FROM headgate.workers WHERE $1 = 'kind'
+    UNION SELECT kind FROM headgate.lane_groups WHERE $1 = 'kind'
+    UNION SELECT unnest(queues) FROM headgate.workers WHERE $1 = 'queue'
+    UNION SELECT queue FROM headgate.lane_clocks WHERE $1 = 'queue'
+    UNION SELECT name FROM headgate.servers WHERE $1 = 'server'
+) n
+ORDER BY name
+LIMIT $2`
+
+// Names returns the names of a scope that are in use, for those who look for one:
+// tenants, plans and servers by the catalog; kinds and queues as far as workers
+// and work have made them known. It returns 10,000 at most.
+func (c *Control) Names(ctx context.Context, subject Subject) ([]string, error) {
+	rows, err := c.pool.Query(ctx, namesSQL, string(subject), maxNames)
+	if err != nil {
+		return nil, fmt.Errorf("listing the names of %ss: %w", subject, err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("listing the names of %ss: %w", subject, err)
+	}
+	return names, nil
+}

@@ -1,0 +1,63 @@
+package orchestrator
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/orchestrator/internal/central"
+	"github.com/headgate/headgate/orchestrator/internal/queue"
+)
+
+// Retry makes a job run now: one that was discarded, cancelled or put in
+// quarantine, or that waits for its time or its next attempt. It keeps its UID,
+// so that the ledger goes on to guard its effect: if an attempt has had it after
+// all, the job succeeds without doing it again. If its attempts are used up it
+// is given one more. A waiting job stays as it is.
+//
+// The error matches ErrRetryRefused if the job runs or has succeeded (it then
+// matches ErrJobFinished too), if it is being cancelled, if it was stopped in its
+// tenant's ledger, or if an attempt of which nobody knows what it has come to began
+// so long ago that the ledger may have forgotten it (wire.LedgerForgets); else
+// ErrUnknownJob.
+func (c *Client) Retry(ctx context.Context, uidOrID string) (result queue.RetryResult, err error) {
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) error {
+		result, err = c.RetryTx(ctx, tx, uidOrID)
+		return err
+	})
+	if err != nil {
+		return queue.RetryResult{}, err
+	}
+	return result, nil
+}
+
+// RetryTx is Retry inside the caller's transaction on the central database.
+func (c *Client) RetryTx(ctx context.Context, tx pgx.Tx, uidOrID string) (queue.RetryResult, error) {
+	return c.queue.Retry(ctx, tx, uidOrID)
+}
+
+// Rerun enqueues a job once more, as a new job with a UID of its own: the same
+// kind and arguments for the same tenant or database, with the same queue,
+// priority, attempts, tags and timeout unless opts says otherwise, and due now
+// unless opts says when. The first job stays as it is, in whatever state, and if
+// it has had its effect, that happens again. A rerun of a scheduled occurrence
+// is for the same nominal time.
+//
+// The result's RerunOf is the first job's UID. Errors are those of Enqueue,
+// ErrUnknownJob, and ErrRetryRefused once the row has left the queue, for the
+// history keeps no arguments.
+func (c *Client) Rerun(ctx context.Context, uidOrID string, opts *queue.EnqueueOpts) (result queue.EnqueueResult, err error) {
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) error {
+		result, err = c.RerunTx(ctx, tx, uidOrID, opts)
+		return err
+	})
+	if err != nil {
+		return queue.EnqueueResult{}, err
+	}
+	return result, nil
+}
+
+// RerunTx is Rerun inside the caller's transaction on the central database.
+func (c *Client) RerunTx(ctx context.Context, tx pgx.Tx, uidOrID string, opts *queue.EnqueueOpts) (queue.EnqueueResult, error) {
+	return c.queue.Rerun(ctx, tx, uidOrID, opts)
+}

@@ -1,0 +1,18 @@
+package explain
+
+// Statements whose plans are looked at, and their settings.
+const (
+	StandingSQL  = standingSQL
+	TurnSQL      = turnSQL
+	AroundSQL    = aroundSQL
+	HeldSQL      = heldSQL
+	LanesOfSQL   = lanesOfSQL
+	WaitingOfSQL = waitingOfSQL
+	LaterOfSQL   = laterOfSQL
+	DueQueuesSQL = dueQueuesSQL
+	DueKindsSQL  = dueKindsSQL
+	OnIndexesSQL = onIndexesSQL
+)
+
+// ClassSteps is what explain says to do about a class.
+var ClassSteps = classSteps

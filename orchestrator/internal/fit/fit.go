@@ -1,0 +1,19 @@
+// Package fit makes text that others wrote fit: into the sentence of an error, and into
+// a column.
+package fit
+
+import "strings"
+
+// Cut bounds what an error repeats of a bad value.
+func Cut(s string) string {
+	if len(s) > 64 {
+		return s[:64] + "…"
+	}
+	return s
+}
+
+// Clip makes text fit for a column: valid UTF-8, no NUL, at most n bytes.
+func Clip(s string, n int) string {
+	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
+	return strings.ToValidUTF8(s[:min(len(s), n)], "")
+}

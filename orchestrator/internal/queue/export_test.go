@@ -1,0 +1,16 @@
+package queue
+
+import "context"
+
+// Statements whose plans are looked at.
+const (
+	SelectAttemptsSQL = selectAttempts
+	SelectIDOfUIDSQL  = selectIDOfUID
+	SelectCancelling  = selectCancelling
+	ListJobs          = listJobs
+)
+
+// Ring wakes a queue as Enqueue does after its commit.
+func (q *Queue) Ring(ctx context.Context, queue string) {
+	q.bell.ring(ctx, Set{queue: true})
+}

@@ -1,0 +1,107 @@
+package retention
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/orchestrator/internal/central"
+	"github.com/headgate/headgate/orchestrator/internal/queue"
+)
+
+// monthsAhead is how many months of the history are there before they begin.
+const monthsAhead = 2
+
+const addMonth = `SELECT coalesce(headgate.add_outcomes_month($1), '')`
+
+// makeMonths makes the partitions of this month and the coming ones.
+func (j *Janitor) makeMonths(ctx context.Context, swept *Swept) error {
+	return j.locked(ctx, "making the history's coming months", func(tx pgx.Tx) error {
+		now, err := central.Clock(ctx, tx)
+		if err != nil {
+			return err
+		}
+		var made []string
+		for ahead := range monthsAhead + 1 {
+			year, month, _ := now.UTC().Date()
+			var name string
+			if err := tx.QueryRow(ctx, addMonth, time.Date(year, month+time.Month(ahead), 1, 0, 0, 0, 0, time.UTC)).Scan(&name); err != nil {
+				return err
+			}
+			if name != "" {
+				made = append(made, name)
+			}
+		}
+		swept.Made = made
+		return nil
+	})
+}
+
+// historyEnd is the time before which the history is dropped: by the database's
+// clock and by ours, for a clock that is years ahead must not cost the history.
+func (j *Janitor) historyEnd(ctx context.Context, tx pgx.Tx) (time.Time, error) {
+	now, err := central.Clock(ctx, tx)
+	if own := time.Now(); own.Before(now) {
+		now = own
+	}
+	return now.Add(-j.cfg.HistoryRetention), err
+}
+
+const dropMonthsSQL = `SELECT nullif(headgate.drop_outcomes_months($1), '{}')`
+
+func (j *Janitor) dropMonths(ctx context.Context, swept *Swept) error {
+	return j.locked(ctx, "dropping the history's old months", func(tx pgx.Tx) error {
+		end, err := j.historyEnd(ctx, tx)
+		if err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, dropMonthsSQL, end).Scan(&swept.Dropped)
+	})
+}
+
+const deleteStraysSQL = `
+DELETE FROM headgate.outcomes_default WHERE (id, ended_at) IN (
+    SELECT id, ended_at FROM headgate.outcomes_default WHERE ended_at < least($1, now() - $2::interval) ORDER BY ended_at LIMIT $3)`
+
+// deleteStrays deletes the old outcomes that lie in no month of their own.
+func (j *Janitor) deleteStrays(ctx context.Context, swept *Swept) error {
+	return j.batches(ctx, "deleting old outcomes", deleteStraysSQL, &swept.Strays, time.Now().Add(-j.cfg.HistoryRetention), j.cfg.HistoryRetention)
+}
+
+func (j *Janitor) deleteKeys(ctx context.Context, swept *Swept) error {
+	var renewed int
+	if err := j.batches(ctx, "renewing the idempotency keys of jobs that have not ended", queue.RenewKeysSQL, &renewed, queue.IdempotencyRetention); err != nil {
+		return err
+	}
+	return j.batches(ctx, "deleting old idempotency keys", queue.DeleteKeysSQL, &swept.Keys, queue.IdempotencyRetention)
+}
+
+// workerRetention is how long a worker that is gone is listed.
+const workerRetention = 7 * 24 * time.Hour
+
+// deleteWorkersSQL takes the suspects along whose jobs have left the queue.
+const deleteWorkersSQL = `
+WITH innocent AS (
+    DELETE FROM headgate.suspects s WHERE NOT EXISTS (SELECT FROM river_job j WHERE j.id = s.job_id)
+)
+DELETE FROM headgate.workers WHERE incarnation IN (
+    SELECT incarnation FROM headgate.workers WHERE coalesce(reaped_at, ended_at) < now() - $1::interval LIMIT $2)`
+
+func (j *Janitor) deleteWorkers(ctx context.Context, swept *Swept) error {
+	return j.batches(ctx, "deleting workers that are long gone", deleteWorkersSQL, &swept.Workers, workerRetention)
+}
+
+// buryCancelled enqueues a tombstone for each job that has been cancelling for too
+// long. Each pass goes on behind the last row of the pass before.
+func (j *Janitor) buryCancelled(ctx context.Context, swept *Swept) error {
+	var failed []error
+	err := j.locked(ctx, "enqueueing tombstones for cancelled jobs", func(tx pgx.Tx) error {
+		done, err := j.queue.BuryCancelled(ctx, tx, j.buried, j.cfg.Batch)
+		failed, j.buried = done.Failed, done.Last
+		swept.Tombstones += done.Tombstones
+		return err
+	})
+	return errors.Join(append(failed, err)...)
+}
