@@ -206,7 +206,7 @@ type Idling struct {
 
 func (Idling) Kind() string { return "idling" }
 func (Idling) KindOpts() jobs.KindOpts {
-	return jobs.KindOpts{MaxAttempts: 2, IdleTimeout: 1500 * time.Millisecond}
+	return jobs.KindOpts{MaxAttempts: 2, IdleTimeout: 4 * time.Second}
 }
 
 // A handler that leaves its transaction idle for longer than IdleTimeout has used
@@ -241,7 +241,7 @@ func TestAHandlerThatIdlesTooLong(t *testing.T) {
 		first := env.WaitFor(r.UID, func(jobs.Outcome) bool { return true })
 		require.Equal(t, jobs.ClassTimeout, first.Class, first.Message)
 		require.Equal(t, jobs.Failed, first.State)
-		require.Contains(t, first.Message, "IdleTimeout of 1.5s")
+		require.Contains(t, first.Message, "IdleTimeout of 4s")
 		require.Equal(t, jobs.Discarded, env.Wait(r.UID).State)
 	}
 }

@@ -21,11 +21,12 @@ func TestAPauseIsTheHandlersOnlyWhileTheProcessIsAwake(t *testing.T) {
 	}{
 		"worked on":                     {nil, 0, false},
 		"left alone":                    {ticks(limit), 0, true},
-		"left alone, but not so":        {ticks(limit / 2), 0, false},
+		"left alone, but not so":        {ticks(limit/2 - tick), 0, false},
+		"left alone, in pieces":         {append(ticks(limit/2), 2*mostAwake, 2*mostAwake), 0, true},
 		"left alone, a tick is late":    {ticks(limit - 3*tick), 3 * tick, true},
 		"stopped for an hour":           {[]time.Duration{time.Hour}, 0, false},
 		"stopped, and the tick is late": {nil, time.Hour, false},
-		"stopped twice":                 {append(ticks(limit/2), time.Hour, time.Hour), 0, false},
+		"stopped twice":                 {append(ticks(limit/3), time.Hour, time.Hour), 0, false},
 		"a busy machine":                {[]time.Duration{mostAwake, mostAwake}, 0, false},
 		"left alone and stopped":        {append(ticks(limit), time.Hour), 0, true},
 	} {
