@@ -97,7 +97,7 @@ schedules:
 		"select is missing":                            "name: x\nschedules: [{name: a, kind: kk, cron: '@daily'}]",
 		"never fires":                                  "name: x\nschedules: [{name: a, kind: kk, cron: '* * 31 2 *', select: all}]",
 		"unknown field \"colour\"":                     "name: x\nschedules: [{name: a, kind: kk, cron: '@daily', select: {colour: red}}]",
-		"is in the file twice":                         "name: x\nschedules: [{name: a, kind: kk, cron: '@daily', select: all}, {name: a, kind: kk, cron: '@daily', select: all}]",
+		"it is given twice: give each template once":   "name: x\nschedules: [{name: a, kind: kk, cron: '@daily', select: all}, {name: a, kind: kk, cron: '@daily', select: all}]",
 		"no duration":                                  "name: x\nschedules: [{name: a, kind: kk, cron: '@daily', select: all, spread: 10}]",
 		"unknown calendar":                             "name: x\nschedules: [{name: a, kind: kk, cron: '@daily', select: all, calendars: [none]}]",
 		"older_than":                                   "name: x\nschedules: [{name: a, kind: headgate.purge, cron: '@daily', select: all, args: {older_than: 9}}]",

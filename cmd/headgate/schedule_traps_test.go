@@ -138,7 +138,7 @@ schedules:
 		golden(t, "schedule_plan_warned", r.out)
 	}
 	c.fails(cli.ExitNotFound, c.verb("apply", strings.Replace(text, "brick", "nobody-at-all", 1)), "nobody-at-all")
-	c.fails(cli.ExitUsage, c.verb("apply", strings.Replace(text, "brick", "'1001'", 1)), "the overrides for 1001 and acme are of one tenant, acme: put them together")
+	c.fails(cli.ExitUsage, c.verb("apply", strings.Replace(text, "brick", "'1001'", 1)), `override for "acme": it and that for 1001 are of one tenant, acme: put them together`)
 }
 
 // A name that another file has, or a person, is not taken over without a word.

@@ -45,10 +45,10 @@ const (
 func New(spec Spec) (*Schedule, error) {
 	location, err := CheckZone(spec.Zone)
 	if err != nil {
-		return nil, err
+		return nil, &FieldError{"timezone", err}
 	}
 	if err := checkText(spec.Cron); err != nil {
-		return nil, err
+		return nil, &FieldError{"cron", err}
 	}
 	s := &Schedule{expr: strings.Trim(spec.Cron, " \t"), zone: location, start: spec.Start, end: spec.End}
 	if strings.HasPrefix(s.expr, "@") {
@@ -57,39 +57,56 @@ func New(spec Spec) (*Schedule, error) {
 		err = s.parseFields(s.expr)
 	}
 	if err != nil {
-		return nil, err
+		return nil, &FieldError{"cron", err}
 	}
 	if err := s.bound(spec); err != nil {
 		return nil, err
 	}
 	s.settle(spec)
-	return s, s.firesAtAll(spec)
+	if err := s.firesAtAll(spec); err != nil {
+		return nil, &FieldError{"cron", err}
+	}
+	return s, nil
+}
+
+// FieldError is the refusal of one field of a [Spec]: timezone, cron, gap, repeat,
+// start, end, max, windows or exclude. Its sentence is the cause's.
+type FieldError struct {
+	Field string
+	err   error
+}
+
+func (e *FieldError) Error() string { return e.err.Error() }
+func (e *FieldError) Unwrap() error { return e.err }
+
+func refuse(field, format string, args ...any) error {
+	return &FieldError{field, fmt.Errorf(format, args...)}
 }
 
 // bound checks and takes over what narrows the expression.
 func (s *Schedule) bound(spec Spec) error {
 	if err := spec.Gap.check(); err != nil {
-		return err
+		return &FieldError{"gap", err}
 	}
 	if err := spec.Repeat.check(); err != nil {
-		return err
+		return &FieldError{"repeat", err}
 	}
 	for name, at := range map[string]time.Time{"start": spec.Start, "end": spec.End} {
 		if !at.IsZero() && (at.Year() < 1970 || at.Year() > lastYear) {
-			return fmt.Errorf("%s %s: give a time from 1970 to %d", name, at.Format(time.RFC3339), lastYear)
+			return refuse(name, "%s %s: give a time from 1970 to %d", name, at.Format(time.RFC3339), lastYear)
 		}
 	}
 	switch {
 	case !spec.Start.IsZero() && !spec.End.IsZero() && spec.End.Before(spec.Start):
-		return fmt.Errorf("end %s is before start %s: nothing would fire", spec.End.UTC().Format(time.RFC3339), spec.Start.UTC().Format(time.RFC3339))
+		return refuse("end", "end %s is before start %s: nothing would fire", spec.End.UTC().Format(time.RFC3339), spec.Start.UTC().Format(time.RFC3339))
 	case spec.Max < 0 || spec.Max > MaxOccurrences:
-		return fmt.Errorf("max occurrences is %d: give 1 to %d, or none for no bound", spec.Max, MaxOccurrences)
+		return refuse("max", "max occurrences is %d: give 1 to %d, or none for no bound", spec.Max, MaxOccurrences)
 	case spec.Max > 0 && spec.Start.IsZero():
-		return fmt.Errorf("max occurrences is %d without a start: they are counted from it", spec.Max)
+		return refuse("max", "max occurrences is %d without a start: they are counted from it", spec.Max)
 	case len(spec.Windows) > maxWindows:
-		return fmt.Errorf("%d windows: at most %d", len(spec.Windows), maxWindows)
+		return refuse("windows", "%d windows: at most %d", len(spec.Windows), maxWindows)
 	case len(spec.Exclude) > maxCalendars:
-		return fmt.Errorf("%d exclusion calendars: at most %d", len(spec.Exclude), maxCalendars)
+		return refuse("exclude", "%d exclusion calendars: at most %d", len(spec.Exclude), maxCalendars)
 	}
 	if !spec.Start.IsZero() {
 		s.anchor = spec.Start.Truncate(time.Second)

@@ -75,7 +75,7 @@ func (p *BackfillParams) complete(now time.Time) error {
 	case p.To.After(now):
 		return jobs.Inputf("backfill to", p.To.UTC().Format(time.RFC3339), "that lies ahead; the schedule will see to it")
 	case p.Max < 1 || p.Max > 10_000:
-		return jobs.Inputf("backfill of at most", strconv.Itoa(p.Max), "give 1 to 10000")
+		return jobs.Inputf("max", strconv.Itoa(p.Max), "give 1 to 10000")
 	case p.Overlap != OverlapAllow && p.Overlap != OverlapBufferAll:
 		return jobs.Inputf("overlap", string(p.Overlap), "a backfill takes allow (all at once) or buffer_all (one after the other)")
 	}
@@ -100,7 +100,7 @@ func (st *Store) backfill(ctx context.Context, tx pgx.Tx, of Key, p BackfillPara
 	}
 	result := Backfilled{DryRun: p.DryRun, Occurrences: table.Count(p.From.Add(-time.Second), p.To)}
 	if result.Occurrences > p.Max {
-		return Backfilled{}, fmt.Errorf("backfilling schedule %s: the range holds %d occurrences, more than %d: make it shorter, or allow more (--max, up to 10000)", of.Name, result.Occurrences, p.Max)
+		return Backfilled{}, fmt.Errorf("backfilling schedule %s: %w", of.Name, jobs.Inputf("max", strconv.Itoa(p.Max), "the range holds %d occurrences: make it shorter, or allow more, up to 10000", result.Occurrences))
 	}
 	done, err := answeredOnes(ctx, tx, d.id, p)
 	if err != nil {
@@ -141,7 +141,7 @@ func (st *Store) backfill(ctx context.Context, tx pgx.Tx, of Key, p BackfillPara
 	case out.err != "":
 		return Backfilled{}, fmt.Errorf("backfilling schedule %s: %s", of.Name, out.err)
 	case len(out.waiting) > 1000:
-		return Backfilled{}, fmt.Errorf("backfilling schedule %s: %d would wait for each other, at most 1000: make the range shorter", of.Name, len(out.waiting))
+		return Backfilled{}, fmt.Errorf("backfilling schedule %s: %w", of.Name, jobs.Inputf("overlap", string(p.Overlap), "%d would wait for each other, at most 1000: make the range shorter", len(out.waiting)))
 	case p.DryRun || result.Jobs+result.Waiting == 0:
 		return result, nil
 	}

@@ -102,12 +102,12 @@ func (c *Calendars) setWindow(ctx context.Context, tx pgx.Tx, kind windowKind, c
 	}
 	for _, span := range cl.Spans {
 		if _, err := calendar.ParseWindow(span); err != nil {
-			return fmt.Errorf("%s %s: %w", kind, cl.Name, err)
+			return fmt.Errorf("%s %s: %w", kind, cl.Name, jobs.AsInputError("spans", err))
 		}
 	}
 	if cl.Zone != "" {
 		if _, err := calendar.CheckZone(cl.Zone); err != nil {
-			return fmt.Errorf("%s %s: %w", kind, cl.Name, err)
+			return fmt.Errorf("%s %s: %w", kind, cl.Name, jobs.AsInputError("timezone", err))
 		}
 	}
 	tenant := ""

@@ -120,7 +120,7 @@ func storeCalendar(ctx context.Context, tx pgx.Tx, name string, ranges []calenda
 	}
 	days, err := calendar.NewDays(name, ranges)
 	if err != nil {
-		return err
+		return jobs.AsInputError("days", err)
 	}
 	if days.Ranges == nil {
 		days.Ranges = []calendar.DayRange{}

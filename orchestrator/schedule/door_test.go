@@ -190,7 +190,7 @@ func TestTheZeroTimeIsRefused(t *testing.T) {
 	t.Parallel()
 	env := roomtest.Setup(t)
 	zero := &time.Time{}
-	for want, policy := range map[string]schedule.Policy{"start is the zero time": {Start: zero}, "end is the zero time": {End: zero}} {
+	for want, policy := range map[string]schedule.Policy{"start: the zero time": {Start: zero}, "end: the zero time": {End: zero}} {
 		_, err := env.Schedules.Create(context.Background(), schedule.Params{Tenant: "acme", Name: "s", Spec: schedule.Spec{Cron: "@daily", Policy: policy}, Args: roomtest.Note{}})
 		require.ErrorContains(t, err, want)
 	}

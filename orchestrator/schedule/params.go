@@ -91,18 +91,22 @@ func (s *Spec) Timetable(calendars map[string]calendar.Days) (*calendar.Schedule
 	for _, text := range p.Windows {
 		w, err := calendar.ParseWindow(text)
 		if err != nil {
-			return nil, err
+			return nil, jobs.AsInputError("windows", err)
 		}
 		spec.Windows = append(spec.Windows, w)
 	}
 	for _, name := range p.Calendars {
 		days, ok := calendars[name]
 		if !ok {
-			return nil, fmt.Errorf("unknown calendar %q; `headgate schedule calendar list` shows them", fit.Cut(name))
+			return nil, jobs.AsInputError("calendars", fmt.Errorf("unknown calendar %q; `headgate schedule calendar list` shows them", fit.Cut(name)))
 		}
 		spec.Exclude = append(spec.Exclude, days)
 	}
-	return calendar.Cached(spec)
+	table, err := calendar.Cached(spec)
+	if refused := (*calendar.FieldError)(nil); errors.As(err, &refused) {
+		err = jobs.AsInputError(refused.Field, err)
+	}
+	return table, err
 }
 
 // timetableTx is Timetable with the calendars from the database.
@@ -118,7 +122,7 @@ func (s *Spec) timetableTx(ctx context.Context, tx pgx.Tx) (*calendar.Schedule, 
 }
 
 // errNeverAgain: a schedule that has no time left.
-var errNeverAgain = errors.New("it has no time left: its end, or the last of its occurrences, is past")
+var errNeverAgain = jobs.AsInputError("end", errors.New("it has no time left: its end, or the last of its occurrences, is past"))
 
 // readOneSQL is claimOneSQL without a lock.
 const readOneSQL = dueColumns + `WHERE s.id = $1`

@@ -2,6 +2,7 @@ package schedule_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -173,26 +174,48 @@ func TestABrokenScheduleStopsAlone(t *testing.T) {
 	require.Nil(t, list[0].NextRunAt)
 }
 
+// A refusal of input names its field; the others are of what is stored.
 func TestCreateScheduleRefuses(t *testing.T) {
 	t.Parallel()
 	env := roomtest.Setup(t)
 	ctx := context.Background()
 	create(t, env, "acme", "nightly", "@daily")
+	past, next := time.Now().AddDate(-1, 0, 0), time.Now().AddDate(1, 0, 0)
 	for name, c := range map[string]struct {
-		params schedule.Params
+		change func(p *schedule.Params)
+		field  string // "" where no input is refused
 		says   string
 	}{
-		"twice":  {schedule.Params{Tenant: "acme", Name: "nightly", Args: roomtest.Note{}, Spec: schedule.Spec{Cron: "@daily"}}, "has a schedule named"},
-		"name":   {schedule.Params{Tenant: "acme", Name: "Nightly!", Args: roomtest.Note{}, Spec: schedule.Spec{Cron: "@daily"}}, "schedule name"},
-		"never":  {schedule.Params{Tenant: "acme", Name: "n", Args: roomtest.Note{}, Spec: schedule.Spec{Cron: "* * 31 2 *"}}, "never fires"},
-		"panics": {schedule.Params{Tenant: "acme", Name: "n", Args: roomtest.Note{}, Spec: schedule.Spec{Cron: "TZ=UTC"}}, "zone"},
-		"zone":   {schedule.Params{Tenant: "acme", Name: "n", Args: roomtest.Note{}, Spec: schedule.Spec{Cron: "@daily", Zone: "Mars/Phobos"}}, "Mars/Phobos"},
-		"tenant": {schedule.Params{Tenant: "nobody", Name: "n", Args: roomtest.Note{}, Spec: schedule.Spec{Cron: "@daily"}}, "unknown tenant"},
-		"kind":   {schedule.Params{Tenant: "acme", Name: "n", Args: roomtest.Tidy{}, Spec: schedule.Spec{Cron: "@daily"}}, "whole database"},
+		"twice":    {func(p *schedule.Params) { p.Name = "nightly" }, "", "has a schedule named"},
+		"tenant":   {func(p *schedule.Params) { p.Tenant = "nobody" }, "", "unknown tenant"},
+		"name":     {func(p *schedule.Params) { p.Name = "Nightly!" }, "schedule name", `schedule name "Nightly!": give 1 to 63`},
+		"never":    {func(p *schedule.Params) { p.Cron = "* * 31 2 *" }, "cron", "never fires"},
+		"panics":   {func(p *schedule.Params) { p.Cron = "TZ=UTC" }, "cron", "zone"},
+		"zone":     {func(p *schedule.Params) { p.Zone = "Mars/Phobos" }, "timezone", "Mars/Phobos"},
+		"kind":     {func(p *schedule.Params) { p.Args = roomtest.Tidy{} }, "tenant", "whole database"},
+		"gap":      {func(p *schedule.Params) { p.Policy.Gap = "jump" }, "gap", "write next"},
+		"repeat":   {func(p *schedule.Params) { p.Policy.Repeat = "thrice" }, "repeat", "write first, last or both"},
+		"window":   {func(p *schedule.Params) { p.Policy.Windows = []string{"noon"} }, "windows", "noon"},
+		"calendar": {func(p *schedule.Params) { p.Policy.Calendars = []string{"none"} }, "calendars", `unknown calendar "none"`},
+		"start":    {func(p *schedule.Params) { p.Policy.Start, p.Policy.End = &next, &past }, "end", "is before start"},
+		"early":    {func(p *schedule.Params) { p.Policy.Start = new(time.Date(1969, 1, 1, 0, 0, 0, 0, time.UTC)) }, "start", "from 1970"},
+		"end":      {func(p *schedule.Params) { p.Policy.End = &past }, "end", "it has no time left"},
+		"max":      {func(p *schedule.Params) { p.Policy.Max = 3 }, "max", "without a start"},
+		"spread":   {func(p *schedule.Params) { p.Policy.Spread = time.Second / 2 }, "spread", "whole seconds"},
+		"overlap":  {func(p *schedule.Params) { p.Policy.Overlap = "pile" }, "overlap", "give skip, buffer_one"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := env.Schedules.Create(ctx, c.params)
+			p := schedule.Params{Tenant: "acme", Name: "n", Args: roomtest.Note{}, Spec: schedule.Spec{Cron: "@daily"}}
+			c.change(&p)
+			_, err := env.Schedules.Create(ctx, p)
 			require.ErrorContains(t, err, c.says)
+			var refused *jobs.InputError
+			if c.field == "" {
+				require.False(t, errors.As(err, &refused), err)
+				return
+			}
+			require.ErrorAs(t, err, &refused)
+			require.Equal(t, c.field, refused.Field)
 		})
 	}
 	require.Equal(t, 1, roomtest.Count(t, env, `SELECT count(*) FROM headgate.schedules`))

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/internal/queue"
 )
@@ -70,10 +71,10 @@ type deps struct {
 // New returns the schedules of a central database.
 func New(cfg Config) (*Store, error) {
 	if cfg.Pool == nil {
-		return nil, errors.New("schedule.Config.Pool is missing: give the central database's pool")
+		return nil, jobs.AsInputError("schedule.Config.Pool", errors.New("schedule.Config.Pool is missing: give the central database's pool"))
 	}
 	if cfg.Catalog == nil {
-		return nil, errors.New("schedule.Config.Catalog is missing: give a catalog")
+		return nil, jobs.AsInputError("schedule.Config.Catalog", errors.New("schedule.Config.Catalog is missing: give a catalog"))
 	}
 	log, check := cmp.Or(cfg.Logger, slog.Default()), cfg.Check
 	if check == nil {

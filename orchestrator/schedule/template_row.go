@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -104,7 +103,7 @@ func (t *Templates) documents(ctx context.Context, tx pgx.Tx, templates []Templa
 		p := &templates[i]
 		err := t.checkTemplate(ctx, p, calendars)
 		if err == nil && seen[p.Name] {
-			err = errors.New("is in the file twice")
+			err = jobs.Inputf("name", p.Name, "it is given twice: give each template once")
 		}
 		if err != nil {
 			return nil, fmt.Errorf("schedule %s: %w", fit.Cut(p.Name), err)
