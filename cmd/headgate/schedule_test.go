@@ -51,7 +51,7 @@ func TestScheduleVerbs(t *testing.T) {
 		"give --tenant instead of --database": {"create", "x", "--database", "db", "--kind", "headgate.purge", "--args", purge, "--cron", "@daily"},
 		`overlap "both"`:                      {"create", "x", "--tenant", "acme", "--kind", "kk", "--cron", "@daily", "--overlap", "both"},
 		`catch-up "some"`:                     {"create", "x", "--tenant", "acme", "--kind", "kk", "--cron", "@daily", "--catch-up", "some"},
-		`catch-up max "1001": give 1 to 1000`:                {"create", "x", "--tenant", "acme", "--kind", "kk", "--cron", "@daily", "--catch-up-max", "1001"},
+		`catch-up max "1001": give 1 to 1000`: {"create", "x", "--tenant", "acme", "--kind", "kk", "--cron", "@daily", "--catch-up-max", "1001"},
 		"spread 25h0m0s":                      {"create", "x", "--tenant", "acme", "--kind", "kk", "--cron", "@daily", "--spread", "25h"},
 		`unknown calendar "none"`:             {"create", "x", "--tenant", "acme", "--kind", "kk", "--cron", "@daily", "--calendar", "none"},
 		"it has no time left":                 {"create", "x", "--tenant", "acme", "--kind", "kk", "--cron", "@daily", "--end", "2020-01-01T00:00:00Z"},
