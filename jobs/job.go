@@ -22,10 +22,6 @@ type Info struct {
 	// ledger; use it as the key of every effect outside Postgres. It tells no time.
 	UID string
 
-	// ID is the row in the central queue. It is for people and logs: after a
-	// failover of the central database the same number may be handed out again.
-	ID int64
-
 	// Kind is the kind's name, Queue the queue it came through.
 	Kind, Queue string
 

@@ -6,7 +6,6 @@ import "time"
 type Outcome struct {
 	ID         string    `json:"id"` // UUIDv7 of the attempt, minted by the worker
 	JobUID     string    `json:"job_uid"`
-	JobID      int64     `json:"job_id"`
 	TenantID   string    `json:"tenant_id,omitempty"`   // "" for a job of scope database
 	DatabaseID string    `json:"database_id,omitempty"` // "" if it never got that far
 	Kind       string    `json:"kind"`

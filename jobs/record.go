@@ -1,6 +1,62 @@
 package jobs
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
+
+// Record is a job as the central database knows it: its row in the queue, and what
+// is known of its attempts. Rows are written by anybody: their times may be infinite.
+type Record struct {
+	UID         string          `json:"uid"`
+	Kind        string          `json:"kind"`
+	State       State           `json:"state"`
+	Tenant      string          `json:"tenant,omitempty"`   // slug
+	Database    string          `json:"database,omitempty"` // name; where the tenant's rows live now
+	Queue       string          `json:"queue"`
+	Priority    int             `json:"priority"`
+	Attempt     int             `json:"attempt"`
+	MaxAttempts int             `json:"max_attempts"`
+	Schedule    string          `json:"schedule,omitempty"`
+	Args        json.RawMessage `json:"args"`
+	Tags        []string        `json:"tags"`
+	EnqueuedAt  Time            `json:"enqueued_at"`
+	ScheduledAt Time            `json:"scheduled_at"`
+	FinishedAt  *Time           `json:"finished_at"`
+	RerunOf     string          `json:"rerun_of,omitempty"` // UID of the job that this one repeats
+
+	Cancel    *CancelRequest `json:"cancel,omitempty"`    // who wanted it cancelled
+	Tombstone string         `json:"tombstone,omitempty"` // UID of the job that stops this one in its ledger
+	Held      *Held          `json:"held,omitempty"`      // why attempts in a row used none, since when and how many
+
+	// Gone says that the row has left the queue: the job is known by its attempts, and
+	// what they do not tell is not known.
+	Gone bool `json:"gone,omitempty"`
+
+	Attempts []Outcome `json:"attempts,omitempty"`         // the last 100 that have ended, oldest first; none in a list
+	Earlier  bool      `json:"earlier_attempts,omitempty"` // there are attempts before those: orchestrator.Client.Attempts pages through all
+}
+
+// Last is the last attempt of those that Attempts holds; nil if there is none.
+func (r *Record) Last() *Outcome {
+	if len(r.Attempts) == 0 {
+		return nil
+	}
+	return &r.Attempts[len(r.Attempts)-1]
+}
+
+// JobFilter selects jobs, newest first, a page at a time. A job that is Cancelling is found
+// under the state that its row is in, Running or Waiting, too.
+type JobFilter struct {
+	State  State // "" means all; Snoozed those that are Scheduled
+	Kind   string
+	Tenant string // slug, UUID or org_id
+
+	Page // Limit is 50, at most 1,000
+}
+
+// ErrUnknownJob: there is no such job, or not any more.
+var ErrUnknownJob = Sentinel("unknown_job", "unknown job")
 
 // Held counts the attempts in a row that ended for a reason that is not the
 // job's own, and used none. An attempt that ends otherwise takes it away.

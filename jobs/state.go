@@ -42,3 +42,12 @@ func StateWords() []string {
 	}
 	return words
 }
+
+// Phrase is the state as a sentence about a job has it: is running, has succeeded.
+func (s State) Phrase() string {
+	switch s {
+	case Succeeded, Failed:
+		return "has " + string(s)
+	}
+	return "is " + string(s)
+}

@@ -18,7 +18,7 @@ func TestTheUIDOfARowIsOneRule(t *testing.T) {
 	t.Parallel()
 	env := jobstest.New(t)
 	rows, err := env.Pool.Query(context.Background(), `
-SELECT m.metadata, i.id, c.created, headgate.job_uid(m.metadata, i.id, c.created)::text, headgate.uid_of_row(i.id, c.created)::text
+SELECT m.metadata, i.id, c.created, headgate.job_uid(m.metadata, i.id, c.created)::text, headgate.uid_of_row(i.id, c.created)::text, headgate.row_of_uid(headgate.uid_of_row(i.id, c.created)::text)
 FROM unnest(ARRAY[
     '{}', 'null', '5', '"job_uid"', '[{"job_uid": "0190aaaa-0000-7000-8000-00000000000a"}]', '{"job_uid": null}', '{"job_uid": 7}', '{"job_uid": ""}',
     '{"job_uid": "------------------------------------"}', '{"job_uid": "0190aaaa-0000-7000-8000-00000000000a"}', '{"job_uid": "0190aaaa-0000-7000-8000-00000000000a\n"}',
@@ -29,15 +29,16 @@ FROM unnest(ARRAY[
                '294247-01-11 00:00:00+00', '294276-12-31 23:59:59.999999+00']::timestamptz[]) AS c (created)`)
 	require.NoError(t, err)
 	var metadata []byte
-	var id int64
+	var id, found int64
 	var created jobs.Time
 	var uid, derived string
 	n := 0
-	_, err = pgx.ForEachRow(rows, []any{&metadata, &id, &created, &uid, &derived}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&metadata, &id, &created, &uid, &derived, &found}, func() error {
 		n++
 		read, _ := wire.ReadMeta(metadata, id, created.Time)
 		require.Equal(t, uid, read.UID, "%s of row %d from %s", metadata, id, created)
 		require.Equal(t, derived, wire.UIDOfRow(id, created.Time), "row %d from %s", id, created)
+		require.Equal(t, id, found)
 		return nil
 	})
 	require.NoError(t, err)

@@ -5,8 +5,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/internal/central"
-	"github.com/headgate/headgate/orchestrator/internal/queue"
 )
 
 // Cancel ends a job. A job that no worker has begun is cancelled at once, and the
@@ -20,23 +20,23 @@ import (
 // cancelled, or has succeeded. It waits like other work: behind a pause of its
 // tenant the job stays cancelling.
 //
-// If that takes longer, cancelling again after TombstoneAfter enqueues a tombstone
+// If that takes longer, cancelling again after jobs.TombstoneAfter enqueues a tombstone
 // (wire.Tombstone), as does the janitor unasked. The tombstone's answer ends the row.
 //
-// The error matches ErrJobFinished (with its state) or ErrUnknownJob.
-func (c *Client) Cancel(ctx context.Context, uidOrID string, opts *queue.CancelOpts) (result queue.CancelResult, err error) {
+// The error matches jobs.ErrJobFinished (with its state) or jobs.ErrUnknownJob.
+func (c *Client) Cancel(ctx context.Context, uid string, opts *jobs.CancelOpts) (result jobs.CancelResult, err error) {
 	err = central.Write(ctx, c.pool, func(tx pgx.Tx) error {
-		result, err = c.CancelTx(ctx, tx, uidOrID, opts)
+		result, err = c.CancelTx(ctx, tx, uid, opts)
 		return err
 	})
 	if err != nil {
-		return queue.CancelResult{}, err
+		return jobs.CancelResult{}, err
 	}
 	return result, nil
 }
 
 // CancelTx is Cancel inside the caller's transaction on the central database.
 // Until that ends, the job is neither claimed nor ended.
-func (c *Client) CancelTx(ctx context.Context, tx pgx.Tx, uidOrID string, opts *queue.CancelOpts) (queue.CancelResult, error) {
-	return c.queue.Cancel(ctx, tx, uidOrID, opts)
+func (c *Client) CancelTx(ctx context.Context, tx pgx.Tx, uid string, opts *jobs.CancelOpts) (jobs.CancelResult, error) {
+	return c.queue.Cancel(ctx, tx, uid, opts)
 }

@@ -5,8 +5,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/internal/central"
-	"github.com/headgate/headgate/orchestrator/internal/queue"
 )
 
 // Retry makes a job run now: one that was discarded, cancelled or put in
@@ -15,25 +15,25 @@ import (
 // all, the job succeeds without doing it again. If its attempts are used up it
 // is given one more. A waiting job stays as it is.
 //
-// The error matches ErrRetryRefused if the job runs or has succeeded (it then
-// matches ErrJobFinished too), if it is being cancelled, if it was stopped in its
+// The error matches jobs.ErrRetryRefused if the job runs or has succeeded (it then
+// matches jobs.ErrJobFinished too), if it is being cancelled, if it was stopped in its
 // tenant's ledger, or if an attempt of which nobody knows what it has come to began
 // so long ago that the ledger may have forgotten it (wire.LedgerForgets); else
-// ErrUnknownJob.
-func (c *Client) Retry(ctx context.Context, uidOrID string) (result queue.RetryResult, err error) {
+// jobs.ErrUnknownJob.
+func (c *Client) Retry(ctx context.Context, uid string) (result jobs.RetryResult, err error) {
 	err = central.Write(ctx, c.pool, func(tx pgx.Tx) error {
-		result, err = c.RetryTx(ctx, tx, uidOrID)
+		result, err = c.RetryTx(ctx, tx, uid)
 		return err
 	})
 	if err != nil {
-		return queue.RetryResult{}, err
+		return jobs.RetryResult{}, err
 	}
 	return result, nil
 }
 
 // RetryTx is Retry inside the caller's transaction on the central database.
-func (c *Client) RetryTx(ctx context.Context, tx pgx.Tx, uidOrID string) (queue.RetryResult, error) {
-	return c.queue.Retry(ctx, tx, uidOrID)
+func (c *Client) RetryTx(ctx context.Context, tx pgx.Tx, uid string) (jobs.RetryResult, error) {
+	return c.queue.Retry(ctx, tx, uid)
 }
 
 // Rerun enqueues a job once more, as a new job with a UID of its own: the same
@@ -44,20 +44,20 @@ func (c *Client) RetryTx(ctx context.Context, tx pgx.Tx, uidOrID string) (queue.
 // is for the same nominal time.
 //
 // The result's RerunOf is the first job's UID. Errors are those of Enqueue,
-// ErrUnknownJob, and ErrRetryRefused once the row has left the queue, for the
+// jobs.ErrUnknownJob, and jobs.ErrRetryRefused once the row has left the queue, for the
 // history keeps no arguments.
-func (c *Client) Rerun(ctx context.Context, uidOrID string, opts *queue.EnqueueOpts) (result queue.EnqueueResult, err error) {
+func (c *Client) Rerun(ctx context.Context, uid string, opts *jobs.EnqueueOpts) (result jobs.EnqueueResult, err error) {
 	err = central.Write(ctx, c.pool, func(tx pgx.Tx) error {
-		result, err = c.RerunTx(ctx, tx, uidOrID, opts)
+		result, err = c.RerunTx(ctx, tx, uid, opts)
 		return err
 	})
 	if err != nil {
-		return queue.EnqueueResult{}, err
+		return jobs.EnqueueResult{}, err
 	}
 	return result, nil
 }
 
 // RerunTx is Rerun inside the caller's transaction on the central database.
-func (c *Client) RerunTx(ctx context.Context, tx pgx.Tx, uidOrID string, opts *queue.EnqueueOpts) (queue.EnqueueResult, error) {
-	return c.queue.Rerun(ctx, tx, uidOrID, opts)
+func (c *Client) RerunTx(ctx context.Context, tx pgx.Tx, uid string, opts *jobs.EnqueueOpts) (jobs.EnqueueResult, error) {
+	return c.queue.Rerun(ctx, tx, uid, opts)
 }

@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator"
 )
 
 // A job that has not begun is cancelled at once, and the history says by whom. A job that
@@ -22,7 +22,7 @@ func Example_cancelAJob() {
 		fmt.Println(err)
 		return
 	}
-	cancelled, err := env.Client.Cancel(ctx, accepted.UID, &orchestrator.CancelOpts{Actor: "ines", Reason: "paid already"})
+	cancelled, err := env.Client.Cancel(ctx, accepted.UID, &jobs.CancelOpts{Actor: "ines", Reason: "paid already"})
 	fmt.Println(cancelled.State, err)
 
 	job, err := env.Client.Job(ctx, accepted.UID)

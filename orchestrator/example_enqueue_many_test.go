@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator"
 )
 
 // A job for each of many tenants is one request: all are accepted, or none.
@@ -13,10 +13,10 @@ func Example_enqueueMany() {
 	env, end := jobstest.Example() // a central database with a catalog; yours are your own
 	defer end()
 	env.Database("freemium-1", jobstest.DatabaseOpts{})
-	var list []orchestrator.EnqueueParams
+	var list []jobs.EnqueueParams
 	for _, slug := range []string{"fern", "moss", "reed"} {
 		env.Tenant(slug, "freemium-1")
-		list = append(list, orchestrator.EnqueueParams{Tenant: slug, Args: SendInvoice{Invoice: 7}})
+		list = append(list, jobs.EnqueueParams{Tenant: slug, Args: SendInvoice{Invoice: 7}})
 	}
 	ctx := context.Background()
 

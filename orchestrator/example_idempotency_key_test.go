@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator"
 )
 
 // A request whose answer was lost can be repeated under its idempotency key: it
@@ -15,7 +15,7 @@ func Example_repeatARequest() {
 	defer end()
 	env.Database("acme-db", jobstest.DatabaseOpts{Kind: "dedicated"})
 	env.Tenant("acme", "acme-db")
-	ctx, opts := context.Background(), &orchestrator.EnqueueOpts{IdempotencyKey: "invoice-7"}
+	ctx, opts := context.Background(), &jobs.EnqueueOpts{IdempotencyKey: "invoice-7"}
 
 	first, err := env.Client.Enqueue(ctx, "acme", SendInvoice{Invoice: 7}, opts)
 	fmt.Println(first.Status, err)

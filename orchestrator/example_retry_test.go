@@ -10,7 +10,6 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/worker"
 )
 
@@ -32,7 +31,7 @@ func Example_retryAJob() {
 	})
 	ctx := context.Background()
 
-	accepted, err := env.Client.Enqueue(ctx, "acme", SendInvoice{Invoice: 7}, &orchestrator.EnqueueOpts{MaxAttempts: 1})
+	accepted, err := env.Client.Enqueue(ctx, "acme", SendInvoice{Invoice: 7}, &jobs.EnqueueOpts{MaxAttempts: 1})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator"
 )
 
 // The options of a job say when it may run at the earliest, how often it is tried and
@@ -18,7 +18,7 @@ func Example_runLater() {
 	env.Tenant("acme", "acme-db")
 	ctx, tomorrow := context.Background(), time.Now().Add(24*time.Hour)
 
-	accepted, err := env.Client.Enqueue(ctx, "acme", SendInvoice{Invoice: 7}, &orchestrator.EnqueueOpts{
+	accepted, err := env.Client.Enqueue(ctx, "acme", SendInvoice{Invoice: 7}, &jobs.EnqueueOpts{
 		RunAt: tomorrow, MaxAttempts: 3, Tags: []string{"monthly"},
 	})
 	if err != nil {
@@ -28,7 +28,7 @@ func Example_runLater() {
 	job, err := env.Client.Job(ctx, accepted.UID)
 	fmt.Println(job.State, job.MaxAttempts, job.Tags, err)
 
-	_, err = env.Client.Enqueue(ctx, "acme", SendInvoice{Invoice: 8}, &orchestrator.EnqueueOpts{RunAt: tomorrow.AddDate(-1, 0, 0)})
+	_, err = env.Client.Enqueue(ctx, "acme", SendInvoice{Invoice: 8}, &jobs.EnqueueOpts{RunAt: tomorrow.AddDate(-1, 0, 0)})
 	fmt.Println("a year ago is refused:", err != nil)
 	// Output:
 	// scheduled 3 [monthly] <nil>

@@ -11,7 +11,6 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
@@ -68,7 +67,7 @@ func accept(t *testing.T, env *jobstest.Env, tenants []bankTenant, i int, args j
 	return acceptWith(t, env, tenants, i, args, accepted, enqueueTo(victimQueue))
 }
 
-func acceptWith(t *testing.T, env *jobstest.Env, tenants []bankTenant, i int, args jobs.Args, accepted map[string]order, opts *orchestrator.EnqueueOpts) string {
+func acceptWith(t *testing.T, env *jobstest.Env, tenants []bankTenant, i int, args jobs.Args, accepted map[string]order, opts *jobs.EnqueueOpts) string {
 	t.Helper()
 	result, err := env.Client.Enqueue(context.Background(), tenants[i%len(tenants)].tenant.Slug, args, opts)
 	if err != nil {

@@ -334,7 +334,7 @@ func TestAConflictUsesNoAttempt(t *testing.T) {
 		done := env.Run("acme", Raising{Code: code})
 		require.Equal(t, jobs.Succeeded, done.State, done.Message)
 		require.Equal(t, 1, done.Attempt)
-		attempts, err := env.Client.Attempts(context.Background(), done.JobUID)
+		attempts, err := env.Attempts(context.Background(), done.JobUID)
 		require.NoError(t, err)
 		require.Len(t, attempts, 5)
 		require.Equal(t, jobs.ClassConflict, attempts[0].Class)

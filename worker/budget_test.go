@@ -13,7 +13,6 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/worker"
 )
 
@@ -58,9 +57,9 @@ func (e *estate) work(t *testing.T, queue string, slots int, visit jobs.TxHandle
 
 // enqueue enqueues n visits, a tenant after the other.
 func (e *estate) enqueue(t *testing.T, n int, queue string) {
-	var params []orchestrator.EnqueueParams
+	var params []jobs.EnqueueParams
 	for i := range n {
-		params = append(params, orchestrator.EnqueueParams{Tenant: e.slugs[i%len(e.slugs)], Args: Visit{}, Opts: &orchestrator.EnqueueOpts{Queue: queue}})
+		params = append(params, jobs.EnqueueParams{Tenant: e.slugs[i%len(e.slugs)], Args: Visit{}, Opts: &jobs.EnqueueOpts{Queue: queue}})
 	}
 	_, err := e.env.Client.EnqueueMany(context.Background(), params)
 	require.NoError(t, err)

@@ -15,7 +15,6 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/admission"
 	"github.com/headgate/headgate/worker"
 )
@@ -142,9 +141,9 @@ func (o *outsider) cancel(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	result, err := o.env.Client.Cancel(ctx, uid, &orchestrator.CancelOpts{Actor: "chaos"})
+	result, err := o.env.Client.Cancel(ctx, uid, &jobs.CancelOpts{Actor: "chaos"})
 	switch {
-	case errors.Is(err, orchestrator.ErrJobFinished):
+	case errors.Is(err, jobs.ErrJobFinished):
 		return nil
 	case err != nil:
 		return err

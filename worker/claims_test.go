@@ -16,7 +16,6 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/worker"
 )
 
@@ -55,9 +54,9 @@ func TestShortJobsFillTheirSlots(t *testing.T) {
 	env := jobstest.New(t)
 	env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
 	env.Tenant("acme", "acme")
-	items := make([]orchestrator.EnqueueParams, all)
+	items := make([]jobs.EnqueueParams, all)
 	for i := range items {
-		items[i] = orchestrator.EnqueueParams{Tenant: "acme", Args: Ping{}}
+		items[i] = jobs.EnqueueParams{Tenant: "acme", Args: Ping{}}
 	}
 	_, err := env.Client.EnqueueMany(context.Background(), items)
 	require.NoError(t, err)

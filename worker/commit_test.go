@@ -107,7 +107,7 @@ func TestATimeToRunAgainIsTheDatabases(t *testing.T) {
 	require.NoError(t, err)
 	env.WaitFor(result.UID, func(o jobs.Outcome) bool { return o.State == jobs.Snoozed })
 	var wait time.Duration
-	require.NoError(t, env.Pool.QueryRow(ctx, `SELECT scheduled_at - now() FROM river_job WHERE id = $1`, result.ID).Scan(&wait))
+	require.NoError(t, env.Pool.QueryRow(ctx, `SELECT scheduled_at - now() FROM river_job WHERE id = $1`, env.RowOf(result.UID)).Scan(&wait))
 	require.LessOrEqual(t, wait, time.Minute)
 	require.Greater(t, wait, 0*time.Second)
 }

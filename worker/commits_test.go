@@ -11,7 +11,6 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/worker"
 )
 
@@ -123,7 +122,7 @@ func TestRowsThatAHandlerLeavesOpenAreNamed(t *testing.T) {
 		})
 	})
 	for _, how := range []string{"rows", "batch"} {
-		r, err := env.Client.Enqueue(context.Background(), "acme", Openly{how}, &orchestrator.EnqueueOpts{MaxAttempts: 1})
+		r, err := env.Client.Enqueue(context.Background(), "acme", Openly{how}, &jobs.EnqueueOpts{MaxAttempts: 1})
 		require.NoError(t, err)
 		o := env.Wait(r.UID)
 		require.Equal(t, jobs.Discarded, o.State)

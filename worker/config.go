@@ -122,8 +122,8 @@ type Config struct {
 	// in the queue after its end: as long as its arguments are known, and it can be
 	// tried again or rerun. Its history stays longer. 0 means 24 hours, 24 hours and
 	// 7 days; negative means for ever. A row that succeeded is found by its UID as
-	// long as its history is kept, and by its number always. The worker that leads
-	// deletes for all, so give all workers the same.
+	// long as its history is kept. The worker that leads deletes for all, so give all
+	// workers the same.
 	KeepSucceeded, KeepCancelled, KeepDiscarded time.Duration
 
 	// Tenants configures the connections to tenant databases.

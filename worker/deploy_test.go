@@ -168,7 +168,7 @@ func TestRollingDeploy(t *testing.T) {
 	lost, err := env.Client.Enqueue(ctx, "acme", Reminder{MS: 1}, nil)
 	require.NoError(t, err)
 	_, err = env.Pool.Exec(ctx, `UPDATE river_job SET state = 'running', attempt = 1, attempted_at = now() - interval '2 hours',
-    attempted_by = ARRAY['0190aaaa-0000-7000-8000-000000000001:7'] WHERE id = $1`, lost.ID)
+    attempted_by = ARRAY['0190aaaa-0000-7000-8000-000000000001:7'] WHERE id = $1`, env.RowOf(lost.UID))
 	require.NoError(t, err)
 
 	old1 := deploy(t, env, "old", "old-1")
@@ -182,7 +182,7 @@ func TestRollingDeploy(t *testing.T) {
 		awaitTrue(t, env, "an old worker leads", `SELECT EXISTS (SELECT FROM river_leader WHERE leader_id LIKE 'old-%' AND expires_at > now())`)
 	}
 	leader()
-	awaitTrue(t, env, "the lost reminder is given back", `SELECT state = 'available' AND attempt = 0 FROM river_job WHERE id = $1`, lost.ID)
+	awaitTrue(t, env, "the lost reminder is given back", `SELECT state = 'available' AND attempt = 0 FROM river_job WHERE id = $1`, env.RowOf(lost.UID))
 	awaitTrue(t, env, "old workers work", `SELECT count(*) >= 20 FROM river_job WHERE kind = 'invoice' AND state = 'completed'`)
 	require.Zero(t, count(remindersDone), "while there are only old workers")
 	require.Zero(t, count(`SELECT count(*) FROM river_job WHERE kind = 'reminder' AND attempted_at IS NOT NULL AND attempted_at > now() - interval '1 hour'`))

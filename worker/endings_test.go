@@ -12,7 +12,6 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/worker"
 )
 
@@ -257,7 +256,7 @@ func TestStopGivesTheJobBack(t *testing.T) {
 	require.NoError(t, first.Stop(context.Background()))
 	require.NoError(t, first.Stop(context.Background()), "Stop may be called twice")
 
-	attempts, err := env.Client.Attempts(context.Background(), result.UID)
+	attempts, err := env.Attempts(context.Background(), result.UID)
 	require.NoError(t, err)
 	require.Len(t, attempts, 1)
 	require.Equal(t, jobs.Snoozed, attempts[0].State)
@@ -322,7 +321,7 @@ func TestOptionsReachTheHandler(t *testing.T) {
 	})
 	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	ctx := jobs.WithTraceParent(jobs.WithTenant(context.Background(), "acme"), parent)
-	result, err := env.Client.Enqueue(ctx, "", Ending{}, &orchestrator.EnqueueOpts{
+	result, err := env.Client.Enqueue(ctx, "", Ending{}, &jobs.EnqueueOpts{
 		Queue: "quick", Priority: 2, Tags: []string{"billing"}, MaxAttempts: 7, Timeout: 5 * time.Second,
 	})
 	require.NoError(t, err)

@@ -154,7 +154,7 @@ func TestOptimistic(t *testing.T) {
 	require.True(t, got.Recovered)
 	require.EqualValues(t, 77, got.Result.Rows)
 	require.Equal(t, 1, rows(), "the overtaken attempt left its rows")
-	attempts, err := env.Client.Attempts(ctx, got.JobUID)
+	attempts, err := env.Attempts(ctx, got.JobUID)
 	require.NoError(t, err)
 	require.Len(t, attempts, 1, "the overtaken attempt has succeeded itself: a job with one attempt is not discarded")
 	require.Equal(t, 2, ran)

@@ -11,7 +11,6 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/worker"
 )
 
@@ -78,7 +77,7 @@ func TestAnOldLeaseEndsNothing(t *testing.T) {
 					}
 				})
 			})
-			opts := &orchestrator.EnqueueOpts{Timeout: time.Minute}
+			opts := &jobs.EnqueueOpts{Timeout: time.Minute}
 			if name == "discarded" {
 				opts.MaxAttempts = 1
 			}
@@ -92,7 +91,7 @@ func TestAnOldLeaseEndsNothing(t *testing.T) {
 			require.NoError(t, other.Stop(context.Background()))
 			require.Equal(t, first.info.UID, second.info.UID)
 			require.Equal(t, 1, second.info.Attempt, "the death used an attempt")
-			before := rowOf(t, env, result.ID)
+			before := rowOf(t, env, env.RowOf(result.UID))
 
 			first.end <- end
 			lost := env.WaitFor(result.UID, func(o jobs.Outcome) bool { return o.Class == "lost_worker" })
@@ -103,12 +102,12 @@ func TestAnOldLeaseEndsNothing(t *testing.T) {
 			third := receive(t, runs)
 			third.end <- nil
 			env.Wait(later.UID)
-			require.Equal(t, before, rowOf(t, env, result.ID), "the old lease changed the row")
+			require.Equal(t, before, rowOf(t, env, env.RowOf(result.UID)), "the old lease changed the row")
 
 			second.end <- nil
 			got := env.Wait(result.UID)
 			require.Equal(t, jobs.Succeeded, got.State)
-			attempts, err := env.Client.Attempts(context.Background(), result.UID)
+			attempts, err := env.Attempts(context.Background(), result.UID)
 			require.NoError(t, err)
 			require.Len(t, attempts, 2, "the lost attempt and the one that succeeded, and nothing of the old lease")
 		})

@@ -47,7 +47,7 @@ func TestFaultsSettlingIsCut(t *testing.T) {
 			require.Equal(t, 1, got.Attempt)
 			require.Greater(t, cuts.Load(), int32(3))
 			require.Zero(t, effects(t, db, job.UID))
-			attempts, err := env.Client.Attempts(ctx, job.UID)
+			attempts, err := env.Attempts(ctx, job.UID)
 			require.NoError(t, err)
 			for _, o := range attempts {
 				require.NotEqual(t, jobs.Failed, o.State, o.Message)

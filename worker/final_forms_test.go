@@ -10,7 +10,6 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/wire"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/admission"
 	"github.com/headgate/headgate/worker"
 )
@@ -21,7 +20,7 @@ func TestAJobThatMayBeDoneIsNotDiscarded(t *testing.T) {
 	t.Parallel()
 	env, db, tenant := acme(t)
 	ctx := context.Background()
-	job, err := env.Client.Enqueue(ctx, "acme", Ending{}, &orchestrator.EnqueueOpts{MaxAttempts: 1, Timeout: time.Second})
+	job, err := env.Client.Enqueue(ctx, "acme", Ending{}, &jobs.EnqueueOpts{MaxAttempts: 1, Timeout: time.Second})
 	require.NoError(t, err)
 	wakes(t, zombie(t, db, tenant.OrgID, job.UID), tenant.OrgID, job.UID)
 	lose(t, env, job.UID, time.Minute)
@@ -51,11 +50,11 @@ func TestATombstonePassesAPausedKind(t *testing.T) {
 	_, err = env.Admission.Pause(ctx, admission.OfKind, Ending{}.Kind(), nil)
 	require.NoError(t, err)
 	lose(t, env, job.UID, time.Minute)
-	_, err = env.Client.Cancel(ctx, job.UID, &orchestrator.CancelOpts{Actor: "ana"})
+	_, err = env.Client.Cancel(ctx, job.UID, &jobs.CancelOpts{Actor: "ana"})
 	require.NoError(t, err)
 	env.Work(lockSoon(env), ends)
-	awaitTrue(t, env, "the job is given back", `SELECT state = 'available' FROM river_job WHERE id = $1`, job.ID)
-	_, err = env.Pool.Exec(ctx, `UPDATE river_job SET metadata = jsonb_set(metadata, '{cancel_request,at}', to_jsonb(now() - interval '2 minutes')) WHERE id = $1`, job.ID)
+	awaitTrue(t, env, "the job is given back", `SELECT state = 'available' FROM river_job WHERE id = $1`, env.RowOf(job.UID))
+	_, err = env.Pool.Exec(ctx, `UPDATE river_job SET metadata = jsonb_set(metadata, '{cancel_request,at}', to_jsonb(now() - interval '2 minutes')) WHERE id = $1`, env.RowOf(job.UID))
 	require.NoError(t, err)
 	result, err := env.Client.Cancel(ctx, job.UID, nil)
 	require.NoError(t, err)
@@ -88,7 +87,7 @@ func TestWhatATombstoneHasEndedStaysEnded(t *testing.T) {
 	receive(t, began)
 	_, err = env.Client.Cancel(ctx, job.UID, nil)
 	require.NoError(t, err)
-	_, err = env.Pool.Exec(ctx, `UPDATE river_job SET metadata = jsonb_set(metadata, '{cancel_request,at}', to_jsonb(now() - interval '2 minutes')) WHERE id = $1`, job.ID)
+	_, err = env.Pool.Exec(ctx, `UPDATE river_job SET metadata = jsonb_set(metadata, '{cancel_request,at}', to_jsonb(now() - interval '2 minutes')) WHERE id = $1`, env.RowOf(job.UID))
 	require.NoError(t, err)
 	result, err := env.Client.Cancel(ctx, job.UID, nil)
 	require.NoError(t, err)
@@ -96,13 +95,13 @@ func TestWhatATombstoneHasEndedStaysEnded(t *testing.T) {
 	require.Equal(t, jobs.Cancelled, got.State)
 	require.Contains(t, got.Message, "no attempt can have its effect any more", "its tombstone's word")
 	require.Equal(t, jobs.Succeeded, env.Wait(result.Tombstone).State)
-	before := rowOf(t, env, job.ID)
+	before := rowOf(t, env, env.RowOf(job.UID))
 	close(free)
 	later, err := env.Client.Enqueue(ctx, "acme", wire.Tombstone{UID: job.UID}, nil) // ends in the same groups
 	require.NoError(t, err)
 	env.Wait(later.UID)
-	require.Equal(t, before, rowOf(t, env, job.ID))
-	attempts, err := env.Client.Attempts(ctx, job.UID)
+	require.Equal(t, before, rowOf(t, env, env.RowOf(job.UID)))
+	attempts, err := env.Attempts(ctx, job.UID)
 	require.NoError(t, err)
 	require.Len(t, attempts, 1)
 }
@@ -147,12 +146,12 @@ func TestStepsThatTheLedgerMayHaveForgottenAreTold(t *testing.T) {
 	job, err := env.Client.Enqueue(ctx, "acme", inParts{}, nil)
 	require.NoError(t, err)
 	env.WaitFor(job.UID, func(o jobs.Outcome) bool { return o.State == jobs.Failed })
-	awaitTrue(t, env, "the attempt is noted", `SELECT state = 'retryable' AND metadata ? 'open_since' FROM river_job WHERE id = $1`, job.ID)
+	awaitTrue(t, env, "the attempt is noted", `SELECT state = 'retryable' AND metadata ? 'open_since' FROM river_job WHERE id = $1`, env.RowOf(job.UID))
 	_, err = db.Pool.Exec(ctx, `DELETE FROM headgate.ledger WHERE state <> 'claimed'`) // a month passes
 	require.NoError(t, err)
 	_, err = env.Pool.Exec(ctx, `
 UPDATE river_job SET state = 'available', scheduled_at = now(), metadata = jsonb_set(metadata, '{open_since}', to_jsonb((metadata->>'open_since')::bigint - 31 * 86400))
-WHERE id = $1`, job.ID)
+WHERE id = $1`, env.RowOf(job.UID))
 	require.NoError(t, err)
 	got := env.Wait(job.UID)
 	require.Equal(t, jobs.ClassUnsafe, got.Class, got.Message)
@@ -175,12 +174,12 @@ func TestAnAttemptInGoodOrderMovesTheDoubtOn(t *testing.T) {
 	cfg.RetryDelay = func(int) time.Duration { return time.Hour }
 	env.Work(cfg, ends)
 	env.WaitFor(job.UID, func(o jobs.Outcome) bool { return o.State == jobs.Failed })
-	awaitTrue(t, env, "the doubt is of today", `SELECT state = 'retryable' AND (metadata->>'open_since')::bigint > extract(epoch FROM now()) - 3600 FROM river_job WHERE id = $1`, job.ID)
+	awaitTrue(t, env, "the doubt is of today", `SELECT state = 'retryable' AND (metadata->>'open_since')::bigint > extract(epoch FROM now()) - 3600 FROM river_job WHERE id = $1`, env.RowOf(job.UID))
 	for _, passed := range []string{"failed", "succeeded"} {
 		_, err := env.Client.Retry(ctx, job.UID)
 		require.NoError(t, err)
 		env.WaitFor(job.UID, func(o jobs.Outcome) bool { return o.Attempt > 1 && string(o.State) == passed })
-		awaitTrue(t, env, "its end is written", `SELECT state IN ('retryable', 'completed') FROM river_job WHERE id = $1`, job.ID)
+		awaitTrue(t, env, "its end is written", `SELECT state IN ('retryable', 'completed') FROM river_job WHERE id = $1`, env.RowOf(job.UID))
 	}
 	require.Equal(t, 1, effects(t, db, job.UID))
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/admission"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/explain"
@@ -87,7 +86,7 @@ func ends(w *worker.Worker) { worker.InTx(w, end) }
 // inConflict is a job of a worker that is out of reach, whose attempt is open still, and
 // another worker at it, whose attempts wait for that one for lock. wake has the first
 // attempt do its work and commit.
-func inConflict(t *testing.T, lock time.Duration) (env *jobstest.Env, db *jobstest.Database, job orchestrator.EnqueueResult, wake func()) {
+func inConflict(t *testing.T, lock time.Duration) (env *jobstest.Env, db *jobstest.Database, job jobs.EnqueueResult, wake func()) {
 	t.Helper()
 	env, db, tenant := acme(t)
 	job, err := env.Client.Enqueue(context.Background(), "acme", Ending{}, nil)
@@ -115,7 +114,7 @@ func TestAJobWhoseAttemptMayBeOpenIsCancelledByItsLedger(t *testing.T) {
 			open := zombie(t, db, tenant.OrgID, job.UID)
 			env.Work(lockSoon(env), ends)
 			env.WaitFor(job.UID, func(o jobs.Outcome) bool { return o.Class == jobs.ClassConflict })
-			result, err := env.Client.Cancel(ctx, job.UID, &orchestrator.CancelOpts{Actor: "ana"})
+			result, err := env.Client.Cancel(ctx, job.UID, &jobs.CancelOpts{Actor: "ana"})
 			require.NoError(t, err)
 			require.Equal(t, jobs.Cancelling, result.State)
 			if commits {
@@ -131,7 +130,7 @@ func TestAJobWhoseAttemptMayBeOpenIsCancelledByItsLedger(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, "ana", after.Cancel.By)
 			_, err = env.Client.Retry(ctx, job.UID)
-			require.ErrorIs(t, err, orchestrator.ErrRetryRefused, "its ledger stops it")
+			require.ErrorIs(t, err, jobs.ErrRetryRefused, "its ledger stops it")
 			require.ErrorContains(t, err, "was stopped for good in its tenant's ledger")
 		})
 	}
@@ -150,7 +149,7 @@ func TestAPausedTenantsJobIsBeingCancelledUntilThePauseEnds(t *testing.T) {
 	lose(t, env, job.UID, time.Minute)
 	open := zombie(t, db, tenant.OrgID, job.UID)
 	env.Work(lockSoon(env), ends)
-	awaitTrue(t, env, "the job is given back", `SELECT state = 'available' FROM river_job WHERE id = $1`, job.ID)
+	awaitTrue(t, env, "the job is given back", `SELECT state = 'available' FROM river_job WHERE id = $1`, env.RowOf(job.UID))
 	result, err := env.Client.Cancel(ctx, job.UID, nil)
 	require.NoError(t, err)
 	require.Equal(t, jobs.Cancelling, result.State)
@@ -163,7 +162,7 @@ func TestAPausedTenantsJobIsBeingCancelledUntilThePauseEnds(t *testing.T) {
 	}
 	require.Contains(t, codes, explain.CodeCancelling)
 	require.Contains(t, codes, explain.CodePausedTenant)
-	list, _, err := env.Client.Jobs(ctx, orchestrator.JobFilter{State: jobs.Cancelling})
+	list, _, err := env.Client.Jobs(ctx, jobs.JobFilter{State: jobs.Cancelling})
 	require.NoError(t, err)
 	require.Len(t, list, 1)
 	_, err = env.Client.Retry(ctx, job.UID)
@@ -220,10 +219,10 @@ func TestAWishToCancelDuringAConflictIsSettled(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	env, db, job, wake := inConflict(t, 500*time.Millisecond)
-	awaitTrue(t, env, "an attempt waits for the zombie", `SELECT state = 'running' AND attempted_by[1] LIKE '%:lost' FROM river_job WHERE id = $1`, job.ID)
+	awaitTrue(t, env, "an attempt waits for the zombie", `SELECT state = 'running' AND attempted_by[1] LIKE '%:lost' FROM river_job WHERE id = $1`, env.RowOf(job.UID))
 	awaitTrue(t, env, "it waits in the tenant's database", `SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock'`, db.Job.Database)
 	// marked as Cancel does, the notification lost
-	_, err := env.Pool.Exec(ctx, `UPDATE river_job SET metadata = metadata || jsonb_build_object('cancel_attempted_at', now()) WHERE id = $1`, job.ID)
+	_, err := env.Pool.Exec(ctx, `UPDATE river_job SET metadata = metadata || jsonb_build_object('cancel_attempted_at', now()) WHERE id = $1`, env.RowOf(job.UID))
 	require.NoError(t, err)
 	env.WaitFor(job.UID, func(o jobs.Outcome) bool { return o.Class != jobs.ClassLostWorker })
 	wake()
@@ -272,14 +271,14 @@ func TestATombstoneEndsARowThatIsNobodys(t *testing.T) {
 			ctx := context.Background()
 			job, err := env.Client.Enqueue(ctx, "acme", Ending{}, nil)
 			require.NoError(t, err)
-			_, err = env.Pool.Exec(ctx, `UPDATE river_job SET state = 'running', attempt = 1, attempted_at = now() - interval '10 minutes', attempted_by = $2 WHERE id = $1`, job.ID, c.by)
+			_, err = env.Pool.Exec(ctx, `UPDATE river_job SET state = 'running', attempt = 1, attempted_at = now() - interval '10 minutes', attempted_by = $2 WHERE id = $1`, env.RowOf(job.UID), c.by)
 			require.NoError(t, err)
 			if c.done {
 				wakes(t, zombie(t, db, tenant.OrgID, job.UID), tenant.OrgID, job.UID)
 			}
 			_, err = env.Client.Cancel(ctx, job.UID, nil)
 			require.NoError(t, err)
-			_, err = env.Pool.Exec(ctx, `UPDATE river_job SET metadata = jsonb_set(metadata, '{cancel_request,at}', to_jsonb(now() - interval '2 minutes')) WHERE id = $1`, job.ID)
+			_, err = env.Pool.Exec(ctx, `UPDATE river_job SET metadata = jsonb_set(metadata, '{cancel_request,at}', to_jsonb(now() - interval '2 minutes')) WHERE id = $1`, env.RowOf(job.UID))
 			require.NoError(t, err)
 			result, err := env.Client.Cancel(ctx, job.UID, nil)
 			require.NoError(t, err)
@@ -314,7 +313,7 @@ func TestWhatTheLedgerMayHaveForgottenIsTold(t *testing.T) {
 	require.Contains(t, got.Message, "headgate job rerun")
 	require.Equal(t, 1, effects(t, db, job.UID))
 	_, err = env.Client.Retry(ctx, job.UID)
-	require.ErrorIs(t, err, orchestrator.ErrRetryRefused)
+	require.ErrorIs(t, err, jobs.ErrRetryRefused)
 	require.ErrorContains(t, err, "that its tenant's ledger remembers")
 }
 
@@ -343,7 +342,7 @@ func TestAnOldJobWithoutALostAttemptRuns(t *testing.T) {
 	require.NoError(t, err)
 	_, err = env.Pool.Exec(ctx, `
 UPDATE river_job SET created_at = now() - interval '400 days', attempted_at = now() - interval '60 days', attempted_by = '{0190aaaa-0000-7000-8000-000000000001:1}'
-WHERE id = $1`, job.ID)
+WHERE id = $1`, env.RowOf(job.UID))
 	require.NoError(t, err)
 	env.Work(lockSoon(env), ends)
 	got := env.Wait(job.UID)

@@ -15,8 +15,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/localpg"
 	"github.com/headgate/headgate/worker"
 )
@@ -63,9 +63,9 @@ func TestFaultsBudgetsOfAFleet(t *testing.T) {
 			cfg.Pool = pool
 			running = append(running, env.Work(&cfg, func(w *worker.Worker) { worker.InTx(w, touch) }))
 		}
-		var params []orchestrator.EnqueueParams
+		var params []jobs.EnqueueParams
 		for n := range databases * each {
-			params = append(params, orchestrator.EnqueueParams{Tenant: slugs[n%databases], Args: Touch{Bytes: 100, MS: 10}})
+			params = append(params, jobs.EnqueueParams{Tenant: slugs[n%databases], Args: Touch{Bytes: 100, MS: 10}})
 		}
 		over, stop := context.WithCancel(ctx)
 		var tops [3]int
@@ -135,7 +135,7 @@ func TestFaultsLimitsUnderKills(t *testing.T) {
 	go func() { seen <- mostAsleep(over, server.URL(""), databases[0].Job.Database) }()
 	enqueued, inFlight := 0, []int{}
 	fill := func(n int) {
-		var params []orchestrator.EnqueueParams
+		var params []jobs.EnqueueParams
 		for range n {
 			// Some 40 a second, which two cores can do; the limited tenant's are shorter, or
 			// they would be the last for minutes.
@@ -143,7 +143,7 @@ func TestFaultsLimitsUnderKills(t *testing.T) {
 			if enqueued%6 == 0 || tenant == slugs[0] {
 				tenant, ms = slugs[0], ms*30/budget
 			}
-			params = append(params, orchestrator.EnqueueParams{Tenant: tenant, Opts: enqueueTo(victimQueue),
+			params = append(params, jobs.EnqueueParams{Tenant: tenant, Opts: enqueueTo(victimQueue),
 				Args: SlowTransfer{Transfer: upward(enqueued), MS: ms}})
 			enqueued++
 		}

@@ -12,8 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator"
 )
 
 // flow enqueues Touch jobs at a steady pace, come what may, and knows how long
@@ -46,7 +46,7 @@ func (f *flow) run(t *testing.T, d time.Duration, tenants []string, rate int, ot
 			case <-pace.C:
 			}
 			tenant, at := tenants[i%len(tenants)], time.Now()
-			result, err := f.env.Client.Enqueue(context.Background(), tenant, Touch{Bytes: 3000}, &orchestrator.EnqueueOpts{MaxAttempts: 25})
+			result, err := f.env.Client.Enqueue(context.Background(), tenant, Touch{Bytes: 3000}, &jobs.EnqueueOpts{MaxAttempts: 25})
 			if err != nil {
 				t.Errorf("enqueueing for %s: %v", tenant, err)
 				return

@@ -18,8 +18,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/schedule"
 	"github.com/headgate/headgate/worker/internal/fault"
 )
@@ -135,7 +135,7 @@ func TestFaultsFreezing(t *testing.T) {
 			for deadline := time.Now().Add(within); !stopped(t, frozen) && time.Now().Before(deadline); pause(t, 500*time.Millisecond) {
 				ghost(t, env, tenants[i%len(tenants)])                                        // something to reap
 				_, err := env.Client.Cancel(ctx, ghost(t, env, tenants[i%len(tenants)]), nil) // and to settle
-				require.True(t, err == nil || errors.Is(err, orchestrator.ErrJobFinished), "%v", err)
+				require.True(t, err == nil || errors.Is(err, jobs.ErrJobFinished), "%v", err)
 			}
 			return stopped(t, frozen)
 		}

@@ -181,9 +181,9 @@ func administer(ctx context.Context, pool *pgxpool.Pool, client *orchestrator.Cl
 	defer pace.Stop()
 	for n := 0; ; n++ {
 		slug := slugs[n%len(slugs)]
-		opts := &orchestrator.EnqueueOpts{Queue: victimQueue, Priority: 2} // a backlog of these is no matter of what is measured
+		opts := &jobs.EnqueueOpts{Queue: victimQueue, Priority: 2} // a backlog of these is no matter of what is measured
 		_, _ = client.Enqueue(ctx, slug, Chained{upward(n)}, opts)
-		if r, err := client.Enqueue(ctx, slug, SlowTransfer{Transfer: upward(n), MS: 50}, &orchestrator.EnqueueOpts{Queue: victimQueue, Priority: 2, IdempotencyKey: fmt.Sprint(os.Getpid(), n)}); err == nil && n%5 == 0 {
+		if r, err := client.Enqueue(ctx, slug, SlowTransfer{Transfer: upward(n), MS: 50}, &jobs.EnqueueOpts{Queue: victimQueue, Priority: 2, IdempotencyKey: fmt.Sprint(os.Getpid(), n)}); err == nil && n%5 == 0 {
 			_, _ = client.Cancel(ctx, r.UID, nil)
 		}
 		if n%10 == 0 {

@@ -115,7 +115,7 @@ func (a *attempt) run(ctx context.Context) error {
 // read takes from the row what the handler and the outcome need.
 func (a *attempt) read() error {
 	a.info = jobs.Info{
-		ID: a.row.ID, Kind: a.row.Kind, Queue: a.row.Queue,
+		Kind: a.row.Kind, Queue: a.row.Queue,
 		Attempt: a.row.Attempt, MaxAttempts: a.row.MaxAttempts,
 		EnqueuedAt: a.row.CreatedAt, ScheduledAt: a.row.ScheduledAt, Tags: a.row.Tags,
 		Result: &jobs.Result{}, Follow: a.follow,
@@ -195,7 +195,7 @@ type whereTo struct {
 // outcome is the history's record of how the attempt ended.
 func (a *attempt) outcome(end disposition) jobs.Outcome {
 	o := jobs.Outcome{
-		ID: newUID(), JobUID: a.meta.UID, JobID: a.row.ID,
+		ID: newUID(), JobUID: a.meta.UID,
 		TenantID: a.meta.Tenant, DatabaseID: a.place.DatabaseID, Kind: a.row.Kind, Attempt: a.row.Attempt,
 		State: end.state, Class: end.class, SQLState: end.sqlstate, Message: end.message(), Trace: clean(a.trace, 8<<10),
 		Recovered: a.recovered, StartedAt: a.started.UTC(), EndedAt: time.Now().UTC(),
@@ -227,7 +227,7 @@ func (a *attempt) log(ctx context.Context, o jobs.Outcome) {
 		return
 	}
 	attrs := []any{
-		"tenant", a.info.Tenant.Slug, "database", a.info.Database, "kind", o.Kind, "job_uid", o.JobUID, "job_id", o.JobID,
+		"tenant", a.info.Tenant.Slug, "database", a.info.Database, "kind", o.Kind, "job_uid", o.JobUID,
 		"attempt", o.Attempt, "took", o.EndedAt.Sub(o.StartedAt).Round(time.Microsecond).String(),
 	}
 	if a.meta.Schedule != "" {

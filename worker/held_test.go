@@ -62,7 +62,7 @@ func TestEndsThatUseNoAttemptAreBounded(t *testing.T) {
 			require.Equal(t, jobs.Discarded, end.State, end.Message)
 			require.Equal(t, class, end.Class, end.Message)
 			require.Contains(t, end.Message, "this is the 6. end in a row")
-			attempts, err := env.Client.Attempts(ctx, end.JobUID)
+			attempts, err := env.Attempts(ctx, end.JobUID)
 			require.NoError(t, err)
 			require.Len(t, attempts, 4+2, "four without an attempt, then two of two")
 		})

@@ -208,7 +208,7 @@ func TestSwappedPasswords(t *testing.T) {
 		got := env.Wait(uid)
 		require.Equal(t, jobs.Succeeded, got.State, got.Message)
 		require.Equal(t, 1, got.Attempt, "waiting used an attempt")
-		attempts, err := env.Client.Attempts(ctx, uid)
+		attempts, err := env.Attempts(ctx, uid)
 		require.NoError(t, err)
 		for _, a := range attempts[:len(attempts)-1] {
 			require.Equal(t, jobs.ClassAuthFailed, a.Class, "auth_failed, nothing else")

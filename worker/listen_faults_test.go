@@ -97,7 +97,7 @@ func awaitCancelled(t *testing.T, env *jobstest.Env, uid string) time.Time {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		attempts, err := env.Client.Attempts(ctx, uid)
+		attempts, err := env.Attempts(ctx, uid)
 		for _, o := range attempts {
 			if o.State == jobs.Cancelled {
 				return o.EndedAt

@@ -12,7 +12,6 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/worker"
 )
 
@@ -44,8 +43,8 @@ func withQueue(cfg worker.Config, name string) worker.Config {
 	return cfg
 }
 
-func enqueueTo(queue string) *orchestrator.EnqueueOpts {
-	return &orchestrator.EnqueueOpts{Queue: queue}
+func enqueueTo(queue string) *jobs.EnqueueOpts {
+	return &jobs.EnqueueOpts{Queue: queue}
 }
 
 // schema is a bank in miniature, as a SaaS might have it in a shared database:

@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
-	"github.com/headgate/headgate/orchestrator"
 )
 
 func (o *oddRows) exec(sql string) {
@@ -20,9 +19,9 @@ func (o *oddRows) exec(sql string) {
 	require.NoError(o.t, err)
 }
 
-func (o *oddRows) job(id int64) orchestrator.Job {
+func (o *oddRows) job(id int64) jobs.Record {
 	o.t.Helper()
-	job, err := o.Client.Job(context.Background(), fmt.Sprint(id))
+	job, err := o.Client.Job(context.Background(), o.UIDOf(id))
 	require.NoError(o.t, err)
 	return job
 }

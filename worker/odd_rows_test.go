@@ -18,7 +18,6 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker"
 )
@@ -183,7 +182,7 @@ func longAgo(what string) bool { return strings.HasPrefix(what, "finalized_at") 
 // left forgets a row that has left the queue, as the error of a question about it says,
 // because it may have ended long ago.
 func (o *oddRows) left(id int64, err error) bool {
-	if !errors.Is(err, orchestrator.ErrUnknownJob) || !longAgo(o.rows[id]) {
+	if !errors.Is(err, jobs.ErrUnknownJob) || !longAgo(o.rows[id]) {
 		return false
 	}
 	delete(o.rows, id)
@@ -196,13 +195,13 @@ func (o *oddRows) answered() {
 	ctx := context.Background()
 	for _, state := range append([]jobs.State{""}, jobs.States...) {
 		for _, tenant := range []string{"", "acme", "other"} {
-			list, _, err := o.Client.Jobs(ctx, orchestrator.JobFilter{State: state, Tenant: tenant, Page: jobs.Page{Limit: 1000}})
+			list, _, err := o.Client.Jobs(ctx, jobs.JobFilter{State: state, Tenant: tenant, Page: jobs.Page{Limit: 1000}})
 			require.NoError(o.t, err, "%s of %s", state, tenant)
 			o.marshals(list)
 			if state == "" && tenant == "" {
 				listed := map[int64]bool{}
 				for _, job := range list {
-					listed[job.ID] = true
+					listed[o.RowOf(job.UID)] = true
 				}
 				for id, what := range o.rows {
 					require.True(o.t, listed[id] || longAgo(what), "row %s is not listed", what)
@@ -216,13 +215,13 @@ func (o *oddRows) answered() {
 		o.marshals(explained)
 	}
 	for id, what := range o.rows {
-		job, err := o.Client.Job(ctx, fmt.Sprint(id))
+		job, err := o.Client.Job(ctx, o.UIDOf(id))
 		if o.left(id, err) {
 			continue
 		}
 		require.NoError(o.t, err, what)
 		o.marshals(job)
-		explained, err := o.Explain.Explain(ctx, fmt.Sprint(id))
+		explained, err := o.Explain.Explain(ctx, o.UIDOf(id))
 		if o.left(id, err) {
 			continue
 		}
@@ -246,11 +245,11 @@ func (o *oddRows) ended() {
 	ctx := context.Background()
 	finals := []jobs.State{jobs.Succeeded, jobs.Cancelled, jobs.Discarded}
 	for id, what := range o.rows {
-		var job orchestrator.Job
+		var job jobs.Record
 		var err error
 		deadline := time.Now().Add(30 * time.Second)
 		for tick := time.NewTicker(10 * time.Millisecond); ; <-tick.C {
-			job, err = o.Client.Job(ctx, fmt.Sprint(id))
+			job, err = o.Client.Job(ctx, o.UIDOf(id))
 			if o.left(id, err) {
 				break
 			}
@@ -265,21 +264,21 @@ func (o *oddRows) ended() {
 		case slices.Contains(finals, job.State):
 			o.told(job, what)
 		case o.rests(id):
-			result, err := o.Client.Cancel(ctx, fmt.Sprint(id), &orchestrator.CancelOpts{Actor: "ana"})
+			result, err := o.Client.Cancel(ctx, o.UIDOf(id), &jobs.CancelOpts{Actor: "ana"})
 			require.NoError(o.t, err, what)
 			require.Contains(o.t, []jobs.State{jobs.Cancelled, jobs.Cancelling}, result.State, what)
 		default:
 			o.t.Errorf("%s: neither ended nor at rest: %s", what, job.State)
 		}
 		for _, again := range []func() error{
-			func() error { _, err := o.Client.Retry(ctx, fmt.Sprint(id)); return err },
-			func() error { _, err := o.Client.Cancel(ctx, fmt.Sprint(id), nil); return err },
+			func() error { _, err := o.Client.Retry(ctx, o.UIDOf(id)); return err },
+			func() error { _, err := o.Client.Cancel(ctx, o.UIDOf(id), nil); return err },
 		} {
-			if err := again(); err != nil && !errors.Is(err, orchestrator.ErrRetryRefused) && !errors.Is(err, orchestrator.ErrJobFinished) && !errors.Is(err, orchestrator.ErrUnknownJob) {
+			if err := again(); err != nil && !errors.Is(err, jobs.ErrRetryRefused) && !errors.Is(err, jobs.ErrJobFinished) && !errors.Is(err, jobs.ErrUnknownJob) {
 				o.t.Errorf("%s: %v", what, err)
 			}
 		}
-		if pgErr := (*pgconn.PgError)(nil); errors.As(func() error { _, err := o.Client.Rerun(ctx, fmt.Sprint(id), nil); return err }(), &pgErr) {
+		if pgErr := (*pgconn.PgError)(nil); errors.As(func() error { _, err := o.Client.Rerun(ctx, o.UIDOf(id), nil); return err }(), &pgErr) {
 			o.t.Errorf("%s: rerun: %v", what, pgErr)
 		}
 	}
@@ -298,7 +297,7 @@ FROM river_job WHERE id = $1`, id).Scan(&rests))
 }
 
 // told sees that what did not succeed has its class and a sentence that names the column.
-func (o *oddRows) told(job orchestrator.Job, what string) {
+func (o *oddRows) told(job jobs.Record, what string) {
 	o.t.Helper()
 	if job.State == jobs.Succeeded || strings.Contains(what, " discarded") || strings.Contains(what, "state 'discarded'") || strings.Contains(what, "state 'cancelled'") {
 		return

@@ -96,7 +96,7 @@ func TestEndsOutliveTheCentralDatabase(t *testing.T) {
 	require.NoError(t, err)
 	for how, uid := range uids {
 		env.Wait(uid)
-		attempts, err := env.Client.Attempts(ctx, uid)
+		attempts, err := env.Attempts(ctx, uid)
 		require.NoError(t, err)
 		var states []string
 		for _, a := range attempts {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/worker"
 )
 
@@ -25,7 +24,7 @@ func TestRetention(t *testing.T) {
 	ago := map[string]time.Duration{}
 	run := func(how string, since time.Duration) string {
 		t.Helper()
-		result, err := env.Client.Enqueue(ctx, "acme", Ending{How: how}, &orchestrator.EnqueueOpts{MaxAttempts: 1})
+		result, err := env.Client.Enqueue(ctx, "acme", Ending{How: how}, &jobs.EnqueueOpts{MaxAttempts: 1})
 		require.NoError(t, err)
 		ago[result.UID] = since
 		return result.UID
@@ -58,7 +57,7 @@ func TestRetention(t *testing.T) {
 		require.NotEmpty(t, job.State)
 	}
 	for state, uid := range gone {
-		attempts, err := env.Client.Attempts(ctx, uid)
+		attempts, err := env.Attempts(ctx, uid)
 		require.NoError(t, err)
 		require.Len(t, attempts, 1)
 		require.Equal(t, jobs.State(state), attempts[0].State)
@@ -67,7 +66,7 @@ func TestRetention(t *testing.T) {
 		require.Contains(t, why.Facts[0].Fact, "its row has left the queue; its last attempt ")
 		require.Contains(t, why.Facts[0].Fact, state)
 		_, err = env.Client.Retry(ctx, uid)
-		require.ErrorIs(t, err, orchestrator.ErrRetryRefused)
+		require.ErrorIs(t, err, jobs.ErrRetryRefused)
 		require.ErrorContains(t, err, "its row has left the queue; the history does not keep arguments, so enqueue it anew")
 	}
 }

@@ -21,7 +21,6 @@ import (
 	"github.com/headgate/headgate/jobs/report"
 	"github.com/headgate/headgate/jobs/session"
 	"github.com/headgate/headgate/jobs/sqlscript"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/localpg"
 	"github.com/headgate/headgate/worker"
 )
@@ -350,7 +349,7 @@ func TestTextInDatabasesOfOtherEncodings(t *testing.T) {
 		write := func(id int, text string) jobs.Outcome {
 			r, err := env.Client.Enqueue(context.Background(), name, rawArgs{"headgate.sql", fmt.Sprintf(
 				`{"sql": "INSERT INTO facts (org_id, id, what) VALUES (headgate.current_org(), $1, $2)", "params": [%d, %q]}`, id, text)},
-				&orchestrator.EnqueueOpts{MaxAttempts: 1})
+				&jobs.EnqueueOpts{MaxAttempts: 1})
 			require.NoError(t, err)
 			return env.Wait(r.UID)
 		}

@@ -23,7 +23,7 @@ func cancelledAndLost(t *testing.T, env *jobstest.Env) string {
 	ctx := context.Background()
 	result, err := env.Client.Enqueue(ctx, "acme", Ending{}, nil)
 	require.NoError(t, err)
-	_, err = env.Pool.Exec(ctx, `UPDATE river_job SET metadata = metadata || jsonb_build_object('cancel_attempted_at', now()) WHERE id = $1`, result.ID)
+	_, err = env.Pool.Exec(ctx, `UPDATE river_job SET metadata = metadata || jsonb_build_object('cancel_attempted_at', now()) WHERE id = $1`, env.RowOf(result.UID))
 	require.NoError(t, err)
 	return result.UID
 }
@@ -135,7 +135,7 @@ DELETE FROM headgate.migrations WHERE version > 5`)
 	env.Work(nil, func(w *worker.Worker) { worker.InTx(w, end) })
 	got := env.Run("acme", Ending{})
 	require.Equal(t, jobs.Succeeded, got.State, got.Message)
-	attempts, err := env.Client.Attempts(ctx, got.JobUID)
+	attempts, err := env.Attempts(ctx, got.JobUID)
 	require.NoError(t, err)
 	require.Len(t, attempts, 1, "the job itself did not even notice")
 	var version int

@@ -112,9 +112,9 @@ func (h *headgateSide) one(time.Duration) (func(context.Context, jobArgs) error,
 }
 
 func (h *headgateSide) many(ctx context.Context, tx pgx.Tx, all []jobArgs) error {
-	params := make([]orchestrator.EnqueueParams, len(all))
+	params := make([]jobs.EnqueueParams, len(all))
 	for i, args := range all {
-		params[i] = orchestrator.EnqueueParams{Tenant: h.slugs[args.N%len(h.slugs)], Args: args}
+		params[i] = jobs.EnqueueParams{Tenant: h.slugs[args.N%len(h.slugs)], Args: args}
 	}
 	_, err := h.client.EnqueueManyTx(ctx, tx, params)
 	return err

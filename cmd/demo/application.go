@@ -123,14 +123,14 @@ var (
 // requestUpkeep asks for a report and a purge for each tenant and for fresh
 // statistics in each database, all or none, in one go.
 func (a *application) requestUpkeep(ctx context.Context, tenants, databases []string) error {
-	var params []orchestrator.EnqueueParams
+	var params []jobs.EnqueueParams
 	for _, tenant := range tenants {
 		params = append(params,
-			orchestrator.EnqueueParams{Tenant: tenant, Args: brandsReport},
-			orchestrator.EnqueueParams{Tenant: tenant, Args: purgeOldTasks})
+			jobs.EnqueueParams{Tenant: tenant, Args: brandsReport},
+			jobs.EnqueueParams{Tenant: tenant, Args: purgeOldTasks})
 	}
 	for _, database := range databases {
-		params = append(params, orchestrator.EnqueueParams{Database: database, Args: analyze})
+		params = append(params, jobs.EnqueueParams{Database: database, Args: analyze})
 	}
 	_, err := a.client.EnqueueMany(ctx, params)
 	return err

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/jobs"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/schedule"
 )
 
@@ -19,7 +18,7 @@ type tally struct{ all, running, succeeded, failed, scheduled int }
 func (t tally) ended() int { return t.succeeded + t.failed }
 
 // count tallies jobs; scheduled are the ended ones that a schedule has made.
-func count(list []orchestrator.Job, schedule string) tally {
+func count(list []jobs.Record, schedule string) tally {
 	t := tally{all: len(list)}
 	for _, job := range list {
 		switch job.State {
@@ -40,12 +39,12 @@ func count(list []orchestrator.Job, schedule string) tally {
 // await follows the queue until every job has ended, at least one of the
 // schedule due among them, and returns them as they are then. When its patience
 // is at an end, some have not.
-func (d *demo) await(ctx context.Context, due schedule.Schedule) ([]orchestrator.Job, error) {
+func (d *demo) await(ctx context.Context, due schedule.Schedule) ([]jobs.Record, error) {
 	deadline := time.Now().Add(patience)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		list, _, err := d.app.client.Jobs(ctx, orchestrator.JobFilter{Page: jobs.Page{Limit: 1000}})
+		list, _, err := d.app.client.Jobs(ctx, jobs.JobFilter{Page: jobs.Page{Limit: 1000}})
 		if err != nil {
 			return nil, err
 		}

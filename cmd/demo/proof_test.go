@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
-	"github.com/headgate/headgate/orchestrator"
 )
 
 // A proof that could not fail would prove nothing.
@@ -18,7 +17,7 @@ func TestProofSeesWhatIsWrong(t *testing.T) {
 	d, _ := stay(t)
 	ctx := t.Context()
 	look := func() *result {
-		list, _, err := d.app.client.Jobs(ctx, orchestrator.JobFilter{Page: jobs.Page{Limit: 1000}})
+		list, _, err := d.app.client.Jobs(ctx, jobs.JobFilter{Page: jobs.Page{Limit: 1000}})
 		require.NoError(t, err)
 		r, err := d.inspect(ctx, list)
 		require.NoError(t, err)

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/jobs"
-	"github.com/headgate/headgate/orchestrator"
 )
 
 // result is what the demo has to show.
@@ -28,14 +27,14 @@ type result struct {
 // endedJob is a job with the outcome of its last attempt, the zero Outcome if
 // none has ended.
 type endedJob struct {
-	orchestrator.Job
+	jobs.Record
 	tenant *tenant // nil for a job on a whole database
 	last   jobs.Outcome
 }
 
 // inspect gathers the outcomes, and looks whether everything is as promised.
 // The sessions are counted first, before anybody looks into a database.
-func (d *demo) inspect(ctx context.Context, list []orchestrator.Job) (*result, error) {
+func (d *demo) inspect(ctx context.Context, list []jobs.Record) (*result, error) {
 	r := &result{tenants: d.tenants, databases: d.cluster.databases, folder: d.folder}
 	var err error
 	if r.visits, err = d.cluster.visits(ctx); err != nil {
@@ -49,7 +48,7 @@ func (d *demo) inspect(ctx context.Context, list []orchestrator.Job) (*result, e
 			r.wrong = append(r.wrong, fmt.Sprintf("database %s had work and was not opened", database.name))
 		}
 	}
-	if !slices.ContainsFunc(list, func(job orchestrator.Job) bool { return job.Schedule != "" }) {
+	if !slices.ContainsFunc(list, func(job jobs.Record) bool { return job.Schedule != "" }) {
 		r.wrong = append(r.wrong, "no schedule has made a job")
 	}
 	if r.transfers, err = d.cluster.checkTransfers(ctx, list); err != nil {
@@ -64,16 +63,16 @@ func (d *demo) inspect(ctx context.Context, list []orchestrator.Job) (*result, e
 
 // outcomes reads how each job ended, and sorts them by tenant: first what was
 // asked for, in that order, then what schedules made, which comes due in between.
-func (d *demo) outcomes(ctx context.Context, list []orchestrator.Job) ([]endedJob, error) {
+func (d *demo) outcomes(ctx context.Context, list []jobs.Record) ([]endedJob, error) {
 	ended := make([]endedJob, len(list))
 	for i, job := range list {
-		attempts, err := d.app.client.Attempts(ctx, job.UID)
+		job, err := d.app.client.Job(ctx, job.UID)
 		if err != nil {
 			return nil, err
 		}
-		ended[i].Job = job
-		if len(attempts) > 0 {
-			ended[i].last = attempts[len(attempts)-1]
+		ended[i].Record = job
+		if last := job.Last(); last != nil {
+			ended[i].last = *last
 		}
 		if at := d.position(job); at < len(d.tenants) {
 			ended[i].tenant = d.tenants[at]
@@ -81,15 +80,15 @@ func (d *demo) outcomes(ctx context.Context, list []orchestrator.Job) ([]endedJo
 	}
 	slices.SortFunc(ended, func(a, b endedJob) int {
 		return cmp.Or(
-			cmp.Compare(d.position(a.Job), d.position(b.Job)), cmp.Compare(a.Database, b.Database),
-			cmp.Compare(a.Schedule, b.Schedule), cmp.Compare(a.ID, b.ID))
+			cmp.Compare(d.position(a.Record), d.position(b.Record)), cmp.Compare(a.Database, b.Database),
+			cmp.Compare(a.Schedule, b.Schedule), cmp.Compare(a.UID, b.UID))
 	})
 	return ended, nil
 }
 
 // position is where a job's tenant stands in the cast; those of whole databases
 // come last.
-func (d *demo) position(job orchestrator.Job) int {
+func (d *demo) position(job jobs.Record) int {
 	at := slices.IndexFunc(d.tenants, func(t *tenant) bool { return t.slug == job.Tenant })
 	if at < 0 {
 		return len(d.tenants)

@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
-	"github.com/headgate/headgate/orchestrator"
 )
 
 // failing is a result with one job of each fate.
@@ -18,9 +17,9 @@ func failing() *result {
 	start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	job := func(kind string, state jobs.State, last jobs.Outcome) endedJob {
 		last.StartedAt, last.EndedAt = start, start.Add(1234*time.Millisecond)
-		return endedJob{Job: orchestrator.Job{Kind: kind, State: state, Tenant: acorn.slug, Database: acorn.database}, tenant: acorn, last: last}
+		return endedJob{Record: jobs.Record{Kind: kind, State: state, Tenant: acorn.slug, Database: acorn.database}, tenant: acorn, last: last}
 	}
-	untried := endedJob{Job: orchestrator.Job{Kind: "headgate.analyze", State: jobs.Waiting, Database: "freemium-1"}}
+	untried := endedJob{Record: jobs.Record{Kind: "headgate.analyze", State: jobs.Waiting, Database: "freemium-1"}}
 	shared := &database{name: "freemium-1", tenants: []*tenant{acorn}}
 	return &result{
 		tenants: []*tenant{acorn}, databases: []*database{shared}, visits: map[*database]visits{shared: {counted: setUpSessions + 1}}, folder: "/tmp/x",

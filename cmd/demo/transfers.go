@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
-	"github.com/headgate/headgate/orchestrator"
 )
 
 // move is a row of budget_moves.
@@ -34,7 +33,7 @@ const (
 // either.
 //
 // It returns how many they are.
-func (c *cluster) checkTransfers(ctx context.Context, list []orchestrator.Job) (n int, err error) {
+func (c *cluster) checkTransfers(ctx context.Context, list []jobs.Record) (n int, err error) {
 	asked, err := c.asked(list)
 	if err != nil {
 		return 0, err
@@ -55,7 +54,7 @@ func (c *cluster) checkTransfers(ctx context.Context, list []orchestrator.Job) (
 }
 
 // asked returns the moves that jobs were to make, by database.
-func (c *cluster) asked(list []orchestrator.Job) (map[string][]move, error) {
+func (c *cluster) asked(list []jobs.Record) (map[string][]move, error) {
 	orgs := map[string]int64{}
 	for _, d := range c.databases {
 		for _, t := range d.tenants {

@@ -100,11 +100,11 @@ func TestJobListTakesTheWordsOfOutcomes(t *testing.T) {
 	}
 	_, err := env.Pool.Exec(t.Context(), `UPDATE river_job SET state = (ARRAY['available', 'completed', 'retryable', 'scheduled'])[id]::river_job_state, finalized_at = CASE WHEN id = 2 THEN now() END`)
 	require.NoError(t, err)
-	for word, want := range map[string]string{"succeeded": "2", "failed": "3", "snoozed": "4", "scheduled": "4", "waiting": "1"} {
-		var found []struct{ ID json.Number }
+	for word, want := range map[string]int64{"succeeded": 2, "failed": 3, "snoozed": 4, "scheduled": 4, "waiting": 1} {
+		var found []struct{ UID string }
 		require.NoError(t, json.Unmarshal([]byte(c.ok("job", "list", "--state", word, "-o", "json")), &found))
 		require.Len(t, found, 1, word)
-		require.Equal(t, want, found[0].ID.String(), word)
+		require.Equal(t, env.UIDOf(want), found[0].UID, word)
 	}
 	c.fails(cli.ExitUsage, []string{"job", "list", "--state", "succeedde"}, `--state: "succeedde" is not one of waiting`, "did you mean succeeded?")
 	c.fails(cli.ExitUsage, []string{"job", "list", "--state", "completed"}, `--state: "completed" is not one of waiting, scheduled, running,`)
@@ -155,5 +155,5 @@ func TestExplainPrintsNoControlCharacters(t *testing.T) {
 	c.ok("job", "enqueue", "app.tick", "--tenant", "acme")
 	_, err := env.Pool.Exec(t.Context(), `UPDATE river_job SET kind = E'app\x1b[31mtick'`)
 	require.NoError(t, err)
-	require.NotContains(t, c.ok("job", "explain", "1"), "\x1b")
+	require.NotContains(t, c.ok("job", "explain", env.UIDOf(1)), "\x1b")
 }

@@ -63,7 +63,7 @@ func TestArgumentsAreCheckedOnTheCommandLine(t *testing.T) {
 	c.ok("job", "enqueue", "headgate.purge", "--tenant", "acme", "--args", good)
 	_, err := env.Pool.Exec(t.Context(), `UPDATE river_job SET args = '{"table": "a"}'`)
 	require.NoError(t, err)
-	c.fails(cli.ExitUsage, []string{"job", "rerun", "1"}, `args of kind headgate.purge: column "": want 1 to 63 letters`)
+	c.fails(cli.ExitUsage, []string{"job", "rerun", env.UIDOf(1)}, `args of kind headgate.purge: column "": want 1 to 63 letters`)
 }
 
 // What is said of a new schedule has the seconds that it fires at, and warns of steps

@@ -32,7 +32,7 @@ func TestJobControl(t *testing.T) {
 	again, _ := field(c.ok("job", "rerun", uid, "-o", "json"), "uid").(string)
 	require.NotEqual(t, uid, again)
 	require.JSONEq(t, `[]`, c.ok("worker", "list", "-o", "json"))
-	c.fails(cli.ExitNotFound, []string{"job", "cancel", "77777"}, "77777")
+	c.fails(cli.ExitUsage, []string{"job", "cancel", "77777"}, `job "77777": give the job's UID`)
 
 	cmd, output := c.process("worker", "--reports", t.TempDir())
 	require.NoError(t, cmd.Start())

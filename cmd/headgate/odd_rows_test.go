@@ -30,7 +30,7 @@ func TestOddRowsAreShown(t *testing.T) {
 		"errors":       {`'{NULL}'`, ""},
 		"attempted_by": {`'{{a,b}}'`, ""},
 		"metadata":     {`jsonb_build_object('job_uid', repeat('-', 36), 'tenant', repeat('-', 36))`, ""},
-		"id":           {`-7`, "-7"},
+		"id":           {`-7`, "ffffffff-ffff-8fff-89"},
 	}
 	_, err := env.Pool.Exec(context.Background(), fmt.Sprintf(`INSERT INTO river_job (kind, args, max_attempts, state, metadata) VALUES ('plain', '{}', 3, 'scheduled', jsonb_build_object('tenant', '%s'))`, acme.ID))
 	require.NoError(t, err)
@@ -46,13 +46,13 @@ func TestOddRowsAreShown(t *testing.T) {
 		}
 		var id int64
 		require.NoError(t, env.Pool.QueryRow(context.Background(), fmt.Sprintf(`INSERT INTO river_job (%s) VALUES (%s) RETURNING id`, names, values)).Scan(&id), column)
-		number := fmt.Sprint(id)
+		uid := env.UIDOf(id)
 		for _, output := range cli.Formats {
 			require.NotEmpty(t, c.ok("job", "list", "-o", output), "%s as %s", column, output)
-			require.NotEmpty(t, c.ok("job", "show", "-o", output, "--", number), "%s as %s", column, output)
-			require.NotEmpty(t, c.ok("job", "explain", "-o", output, "--", number), "%s as %s", column, output)
+			require.NotEmpty(t, c.ok("job", "show", "-o", output, "--", uid), "%s as %s", column, output)
+			require.NotEmpty(t, c.ok("job", "explain", "-o", output, "--", uid), "%s as %s", column, output)
 		}
-		require.Contains(t, c.ok("job", "show", "--", number), odd[1], column)
+		require.Contains(t, c.ok("job", "show", "--", uid), odd[1], column)
 		require.NotEmpty(t, c.ok("job", "list", "--tenant", "acme"))
 		require.NotEmpty(t, c.ok("tenant", "explain", "acme"))
 	}
@@ -65,11 +65,11 @@ func TestOddRowsAreShown(t *testing.T) {
 			require.True(t, json.Valid([]byte(list)))
 		}
 	}
-	var found []struct{ ID int64 }
+	var found []struct{ UID string }
 	require.NoError(t, json.Unmarshal([]byte(c.ok("job", "list", "-o", "json")), &found))
 	require.Len(t, found, len(columns)+1)
 	for _, job := range found {
-		require.Contains(t, c.ok("job", "cancel", "--", fmt.Sprint(job.ID)), "cancell") // or cancelling, where an attempt began
+		require.Contains(t, c.ok("job", "cancel", "--", job.UID), "cancell") // or cancelling, where an attempt began
 	}
 }
 

@@ -47,7 +47,7 @@ func TestShapes(t *testing.T) {
 
 	golden(t, "job_enqueue", c.ok("job", "enqueue", "headgate.report", "--tenant", "acme", "--args", `{"name": "x", "query": "SELECT nonsense"}`,
 		"--max-attempts", "1", "--tag", "monthly", "--tag", "for_accounting", "--priority", "2", "--timeout", "30s", "-o", "json"))
-	golden(t, "job_show_waiting", c.ok("job", "show", "1", "-o", "json"))
+	golden(t, "job_show_waiting", c.ok("job", "show", firstJob(t, c).UID, "-o", "json"))
 	work(env)
 	job := firstJob(t, c)
 	env.Wait(job.UID)

@@ -13,9 +13,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/jobs/sqlscript"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
@@ -59,9 +59,9 @@ func TestFaultsTenThousandTenants(t *testing.T) {
 	require.NoError(t, cmd.Start())
 	output.await(t, "worker started")
 	first := memory(t, cmd.Process.Pid, "VmRSS:")
-	enqueue := make([]orchestrator.EnqueueParams, 0, 2*touched)
+	enqueue := make([]jobs.EnqueueParams, 0, 2*touched)
 	for i := range 2 * touched {
-		enqueue = append(enqueue, orchestrator.EnqueueParams{Tenant: params[i%touched].Slug, Args: sqlscript.Args{SQL: "SELECT pg_sleep(0.002)"}})
+		enqueue = append(enqueue, jobs.EnqueueParams{Tenant: params[i%touched].Slug, Args: sqlscript.Args{SQL: "SELECT pg_sleep(0.002)"}})
 	}
 	_, err = env.Client.EnqueueMany(ctx, enqueue)
 	require.NoError(t, err)

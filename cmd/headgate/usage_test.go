@@ -77,8 +77,8 @@ func TestExitCodes(t *testing.T) {
 		{"unknown tenant in a list", cli.ExitNotFound, "job list --tenant nobody", []string{"unknown tenant"}},
 		{"unknown database", cli.ExitNotFound, "job enqueue headgate.analyze --database nowhere", []string{"unknown database"}},
 		{"unknown database in a list", cli.ExitNotFound, "tenant list --database dbs", []string{"unknown database", "did you mean db?"}},
-		{"unknown job", cli.ExitNotFound, "job show 12345678", []string{"unknown job", "12345678"}},
-		{"no job", cli.ExitNotFound, "job show nonsense", []string{"unknown job", "nonsense"}},
+		{"unknown job", cli.ExitNotFound, "job show 01900000-0000-7000-8000-00000000000a", []string{"unknown job", "01900000-0000-7000-8000-00000000000a"}},
+		{"no job", cli.ExitUsage, "job show nonsense", []string{`job "nonsense": give the job's UID`}},
 		{"unknown schedule", cli.ExitNotFound, "schedule pause nightly --tenant acme", []string{"unknown schedule", "nightly"}},
 		{"unknown schedule too", cli.ExitNotFound, "schedule resume nightly --tenant acme", []string{"unknown schedule", "nightly"}},
 

@@ -246,7 +246,7 @@ func (e *Env) WaitFor(uid string, fits func(jobs.Outcome) bool) jobs.Outcome {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		attempts, err := e.Client.Attempts(ctx, uid)
+		attempts, err := e.Attempts(ctx, uid)
 		for _, o := range attempts {
 			if fits(o) {
 				return o
@@ -258,6 +258,39 @@ func (e *Env) WaitFor(uid string, fits func(jobs.Outcome) bool) jobs.Outcome {
 		case <-tick.C:
 		}
 	}
+}
+
+// Attempts returns all ended attempts of a job, oldest first.
+func (e *Env) Attempts(ctx context.Context, uid string) (all []jobs.Outcome, err error) {
+	for page := (jobs.Page{Limit: 1000}); ; {
+		var list []jobs.Outcome
+		if list, page.After, err = e.Client.Attempts(ctx, uid, page); err != nil {
+			return nil, err
+		}
+		if all = append(all, list...); page.After == "" {
+			return all, nil
+		}
+	}
+}
+
+// RowOf returns the number of a job's row in river_job.
+func (e *Env) RowOf(uid string) (id int64) {
+	e.t.Helper()
+	const sql = `SELECT id FROM river_job WHERE headgate.job_uid(metadata, id, created_at) = $1`
+	if err := e.Pool.QueryRow(context.Background(), sql, uid).Scan(&id); err != nil {
+		e.t.Fatalf("the row of job %s: %v", uid, err)
+	}
+	return id
+}
+
+// UIDOf returns the UID of a row in river_job, which anybody may have written.
+func (e *Env) UIDOf(id int64) (uid string) {
+	e.t.Helper()
+	const sql = `SELECT headgate.job_uid(metadata, id, created_at)::text FROM river_job WHERE id = $1`
+	if err := e.Pool.QueryRow(context.Background(), sql, id).Scan(&uid); err != nil {
+		e.t.Fatalf("the UID of row %d: %v", id, err)
+	}
+	return uid
 }
 
 func keep(t testing.TB) bool { return t.Failed() && os.Getenv("KEEP_DB") == "1" }

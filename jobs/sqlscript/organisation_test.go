@@ -11,7 +11,6 @@ import (
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/jobs/sqlscript"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/worker"
 )
 
@@ -27,7 +26,7 @@ func TestTheLedgerRefusesAnotherOrganisation(t *testing.T) {
 	ctx := context.Background()
 	waiting, err := env.Client.Enqueue(ctx, "brick", one("INSERT INTO notes (body) VALUES ('brick was here')"), nil)
 	require.NoError(t, err)
-	_, err = env.Pool.Exec(ctx, `UPDATE river_job SET state = 'scheduled', scheduled_at = now() + interval '1 hour' WHERE id = $1`, waiting.ID)
+	_, err = env.Pool.Exec(ctx, `UPDATE river_job SET state = 'scheduled', scheduled_at = now() + interval '1 hour' WHERE id = $1`, env.RowOf(waiting.UID))
 	require.NoError(t, err)
 	env.Work(nil, func(w *worker.Worker) { worker.InTx(w, sqlscript.Run) })
 
@@ -48,7 +47,7 @@ func TestTheLedgerRefusesAnotherOrganisation(t *testing.T) {
 	}
 	fill := strings.NewReplacer("$org", strconv.FormatInt(brick.OrgID, 10), "$uid", waiting.UID)
 	for name, sql := range attacks {
-		job, err := env.Client.Enqueue(ctx, "acme", rawScript(fill.Replace(sql)), &orchestrator.EnqueueOpts{MaxAttempts: 1})
+		job, err := env.Client.Enqueue(ctx, "acme", rawScript(fill.Replace(sql)), &jobs.EnqueueOpts{MaxAttempts: 1})
 		require.NoError(t, err)
 		got := env.Wait(job.UID)
 		require.Equal(t, jobs.Discarded, got.State, "%s: %s", name, got.Message)

@@ -19,16 +19,18 @@ import (
 // Rows of the queue are written by anybody. What one says of itself is read here, by
 // the worker and by the centre alike.
 
-// UIDOfRow is the UID of a job that another client inserted without one: a UUIDv8 of
-// the row's id and creation time. The time tells it from a row that gets the same id
-// after a failover. It is the central database's headgate.uid_of_row.
+// UIDOfRow is the UID of a job that another client inserted without one: a UUIDv8 of the
+// row's number, in hexadecimal, and a hash of the number and the creation time. By the
+// number the row is found. The time tells the row from one that gets the same number after
+// a failover. It is the central database's headgate.uid_of_row.
 func UIDOfRow(id int64, createdAt time.Time) string {
 	created := jobs.Time{Time: createdAt}.String()
 	if !(jobs.Time{Time: createdAt}).Infinite() {
 		const y2k = 946_684_800_000_000
 		created = strconv.FormatInt(createdAt.UnixMicro()-y2k, 10) // from 2000 on, as Postgres counts: no time of its own overflows
 	}
-	return derivedUID(fmt.Appendf(nil, "river_job %d %s", id, created))
+	number, hash := fmt.Sprintf("%016x", uint64(id)), sha256.Sum256(fmt.Appendf(nil, "river_job %d %s", id, created))
+	return fmt.Sprintf("%s-%s-8%s-8%s%x-%x", number[:8], number[8:12], number[12:15], number[15:], hash[:1], hash[1:7])
 }
 
 // UIDOfOccurrence is the UID of the job of one occurrence of a schedule: a UUIDv8 of the

@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 	"time"
 
@@ -27,6 +28,7 @@ func TestUIDOfRow(t *testing.T) {
 			require.EqualValues(t, 8, parsed.Version())
 			require.Equal(t, uuid.RFC4122, parsed.Variant())
 			require.True(t, wire.IsUID(uid))
+			require.Equal(t, fmt.Sprintf("%016x", uint64(id)), uid[:8]+uid[9:13]+uid[15:18]+uid[20:21], "the row's number")
 			require.False(t, seen[uid])
 			seen[uid] = true
 		}

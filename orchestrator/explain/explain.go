@@ -14,8 +14,8 @@ import (
 
 // Explanation answers why a job is not running, or what has become of it.
 type Explanation struct {
-	Job   queue.Job `json:"job"`
-	Facts []Fact    `json:"facts"` // what it waits for, in the order in which that must pass
+	Job   jobs.Record `json:"job"`
+	Facts []Fact      `json:"facts"` // what it waits for, in the order in which that must pass
 }
 
 // Fact is one thing that bears on a job or a tenant.
@@ -68,9 +68,9 @@ func (s *around) scan(row pgx.Row) error {
 // can be done. It reads the rows by which workers claim, so that it may be a moment
 // behind; its cost does not grow with the queue. Of a job
 // whose row has left the queue it says how it ended. The error matches
-// ErrUnknownJob.
-func (x *Explainer) Explain(ctx context.Context, uidOrID string) (Explanation, error) {
-	job, err := x.queue.Job(ctx, uidOrID)
+// jobs.ErrUnknownJob.
+func (x *Explainer) Explain(ctx context.Context, uid string) (Explanation, error) {
+	job, err := x.queue.Job(ctx, uid)
 	if err != nil {
 		return Explanation{}, err
 	}
@@ -78,10 +78,14 @@ func (x *Explainer) Explain(ctx context.Context, uidOrID string) (Explanation, e
 		return explainGone(job), nil
 	}
 	var a around
-	err = x.pool.QueryRow(ctx, laneOfSQL, job.ID).Scan(&a.lane)
+	id, err := x.queue.RowOf(ctx, job.UID)
+	if err != nil {
+		return Explanation{}, err
+	}
+	err = x.pool.QueryRow(ctx, laneOfSQL, id).Scan(&a.lane)
 	if err == nil {
 		s := standing{owner: a.lane, queue: job.Queue, kind: job.Kind}
-		err = x.askAll(ctx, []*standing{&s}, func(b *pgx.Batch) { b.Queue(aroundSQL, job.ID, a.lane, maxCount).QueryRow(a.scan) })
+		err = x.askAll(ctx, []*standing{&s}, func(b *pgx.Batch) { b.Queue(aroundSQL, id, a.lane, maxCount).QueryRow(a.scan) })
 		if err == nil {
 			return Explanation{Job: job, Facts: explain(job, a, &s)}, nil
 		}
@@ -96,7 +100,7 @@ func (x *Explainer) Explain(ctx context.Context, uidOrID string) (Explanation, e
 }
 
 // explainGone says how a job ended that the history alone knows.
-func explainGone(job queue.Job) Explanation {
+func explainGone(job jobs.Record) Explanation {
 	last := job.Last()
 	return Explanation{Job: job, Facts: []Fact{{Code: CodeGone, Since: &last.EndedAt, Next: "enqueue it anew if it is wanted again; the history keeps no arguments",
 		Fact: "its row has left the queue; its last attempt " + queue.Ending(*last)}}}

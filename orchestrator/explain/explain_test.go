@@ -2,7 +2,6 @@ package explain_test
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"time"
 
@@ -11,7 +10,6 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/explain"
 	"github.com/headgate/headgate/orchestrator/internal/roomtest"
@@ -24,7 +22,7 @@ func TestExplain(t *testing.T) {
 		roomtest.Register(t, env, uuid.NewString(), kinds, queues)
 	}
 	for name, c := range map[string]struct {
-		make func(t *testing.T, env *jobstest.Env, job orchestrator.EnqueueResult)
+		make func(t *testing.T, env *jobstest.Env, job jobs.EnqueueResult)
 		says []string
 		not  []string
 	}{
@@ -32,14 +30,14 @@ func TestExplain(t *testing.T) {
 			says: []string{"it is waiting for a worker; due ", "no worker is alive → start a program that registers kind note"},
 		},
 		"draining": {
-			make: func(t *testing.T, env *jobstest.Env, _ orchestrator.EnqueueResult) {
+			make: func(t *testing.T, env *jobstest.Env, _ jobs.EnqueueResult) {
 				worker(t, env, []string{"note"}, []string{"default"})
 				roomtest.Do(t, env, `UPDATE headgate.workers SET draining = true`)
 			},
 			says: []string{"all workers that are alive (1) are stopping and take nothing more"},
 		},
 		"dead workers do not count": {
-			make: func(t *testing.T, env *jobstest.Env, _ orchestrator.EnqueueResult) {
+			make: func(t *testing.T, env *jobstest.Env, _ jobs.EnqueueResult) {
 				worker(t, env, []string{"note"}, []string{"default"})
 				worker(t, env, []string{"note"}, []string{"default"})
 				roomtest.Do(t, env, `UPDATE headgate.workers SET reaped_at = now() WHERE incarnation = (SELECT min(incarnation::text)::uuid FROM headgate.workers)`)
@@ -48,26 +46,26 @@ func TestExplain(t *testing.T) {
 			says: []string{"no worker is alive"},
 		},
 		"kind": {
-			make: func(t *testing.T, env *jobstest.Env, _ orchestrator.EnqueueResult) {
+			make: func(t *testing.T, env *jobstest.Env, _ jobs.EnqueueResult) {
 				worker(t, env, []string{"other"}, []string{"default"})
 			},
 			says: []string{"no live worker knows kind note (1 alive)"}, not: []string{"queue default"},
 		},
 		"queue": {
-			make: func(t *testing.T, env *jobstest.Env, _ orchestrator.EnqueueResult) {
+			make: func(t *testing.T, env *jobstest.Env, _ jobs.EnqueueResult) {
 				worker(t, env, []string{"note"}, []string{"other"})
 			},
 			says: []string{"no live worker works queue default (1 alive)"}, not: []string{"knows kind"},
 		},
 		"kind here, queue there": {
-			make: func(t *testing.T, env *jobstest.Env, _ orchestrator.EnqueueResult) {
+			make: func(t *testing.T, env *jobstest.Env, _ jobs.EnqueueResult) {
 				worker(t, env, []string{"note"}, []string{"other"})
 				worker(t, env, []string{"other"}, []string{"default"})
 			},
 			says: []string{"no live worker both knows kind note and works queue default"},
 		},
 		"its turn": {
-			make: func(t *testing.T, env *jobstest.Env, _ orchestrator.EnqueueResult) {
+			make: func(t *testing.T, env *jobstest.Env, _ jobs.EnqueueResult) {
 				worker(t, env, []string{"note"}, []string{"default"})
 				for range 3 {
 					roomtest.Enqueue(t, env)
@@ -77,7 +75,7 @@ func TestExplain(t *testing.T) {
 			says: []string{"it waits its turn in queue default; before it: 3 jobs of its own lane"}, not: []string{"no live worker", "no worker"},
 		},
 		"not due": {
-			make: func(t *testing.T, env *jobstest.Env, job orchestrator.EnqueueResult) {
+			make: func(t *testing.T, env *jobstest.Env, job jobs.EnqueueResult) {
 				roomtest.Do(t, env, `UPDATE headgate.tenants SET timezone = 'Asia/Tokyo'`)
 				roomtest.Do(t, env, `UPDATE river_job SET state = 'scheduled', scheduled_at = '2099-01-01 01:30:00+00'`)
 			},
@@ -85,15 +83,15 @@ func TestExplain(t *testing.T) {
 			not:  []string{"come before it"},
 		},
 		"failed": {
-			make: func(t *testing.T, env *jobstest.Env, job orchestrator.EnqueueResult) {
-				roomtest.PutInto(t, env, job.ID, "retryable")
+			make: func(t *testing.T, env *jobstest.Env, job jobs.EnqueueResult) {
+				roomtest.PutInto(t, env, env.RowOf(job.UID), "retryable")
 				roomtest.Outcome(t, env, job, "failed", jobs.ClassJobError, "no such invoice", time.Now())
 			},
 			says: []string{"attempt 1 of 25 failed; the next one is due ", "its last attempt ended as job_error: no such invoice → "},
 		},
 		"held": {
-			make: func(t *testing.T, env *jobstest.Env, job orchestrator.EnqueueResult) {
-				roomtest.PutInto(t, env, job.ID, "scheduled")
+			make: func(t *testing.T, env *jobstest.Env, job jobs.EnqueueResult) {
+				roomtest.PutInto(t, env, env.RowOf(job.UID), "scheduled")
 				roomtest.Outcome(t, env, job, "failed", jobs.ClassPanic, "oh", time.Now().Add(-time.Hour))
 				for i := range 3 {
 					roomtest.Outcome(t, env, job, "snoozed", jobs.ClassUnreachable, "connection refused", time.Now().Add(time.Duration(i-10)*time.Minute))
@@ -102,45 +100,45 @@ func TestExplain(t *testing.T) {
 			says: []string{"its last 3 attempts ended as unreachable: connection refused → see that the tenant's server answers"},
 		},
 		"put off": {
-			make: func(t *testing.T, env *jobstest.Env, job orchestrator.EnqueueResult) {
-				roomtest.PutInto(t, env, job.ID, "scheduled")
+			make: func(t *testing.T, env *jobstest.Env, job jobs.EnqueueResult) {
+				roomtest.PutInto(t, env, env.RowOf(job.UID), "scheduled")
 				roomtest.Outcome(t, env, job, "snoozed", "", "snoozed for 1h0m0s", time.Now())
 			},
 			says: []string{"its handler put it off; due "}, not: []string{"ended as"},
 		},
 		"tenant suspended": {
-			make: func(t *testing.T, env *jobstest.Env, _ orchestrator.EnqueueResult) {
+			make: func(t *testing.T, env *jobstest.Env, _ jobs.EnqueueResult) {
 				require.NoError(t, env.Catalog.SetStatus(context.Background(), "acme", catalog.Suspended))
 			},
 			says: []string{"tenant acme is suspended; its work waits → set the tenant active again"},
 		},
 		"tenant moving": {
-			make: func(t *testing.T, env *jobstest.Env, _ orchestrator.EnqueueResult) {
+			make: func(t *testing.T, env *jobstest.Env, _ jobs.EnqueueResult) {
 				require.NoError(t, env.Catalog.SetStatus(context.Background(), "acme", catalog.Moving))
 			},
 			says: []string{"tenant acme is being moved"},
 		},
 		"server down": {
-			make: func(t *testing.T, env *jobstest.Env, _ orchestrator.EnqueueResult) {
+			make: func(t *testing.T, env *jobstest.Env, _ jobs.EnqueueResult) {
 				roomtest.Do(t, env, `UPDATE headgate.servers SET state = 'down'`)
 			},
 			says: []string{"server " + jobstest.Server + ", where its database lies, is down"},
 		},
 		"queue paused": {
-			make: func(t *testing.T, env *jobstest.Env, _ orchestrator.EnqueueResult) {
+			make: func(t *testing.T, env *jobstest.Env, _ jobs.EnqueueResult) {
 				roomtest.Do(t, env, `INSERT INTO river_queue (name, paused_at, updated_at) VALUES ('default', now(), now())`)
 			},
 			says: []string{"queue default is paused in River → resume the queue"},
 		},
 		"suspect": {
-			make: func(t *testing.T, env *jobstest.Env, job orchestrator.EnqueueResult) {
-				roomtest.Do(t, env, `INSERT INTO headgate.suspects (job_id, job_uid, kind) VALUES ($1, $2, 'note')`, job.ID, job.UID)
+			make: func(t *testing.T, env *jobstest.Env, job jobs.EnqueueResult) {
+				roomtest.Do(t, env, `INSERT INTO headgate.suspects (job_id, job_uid, kind) VALUES ($1, $2, 'note')`, env.RowOf(job.UID), job.UID)
 			},
 			says: []string{"it is under suspicion: workers died while it ran (1)"},
 		},
 		"unconfirmed": {
-			make: func(t *testing.T, env *jobstest.Env, job orchestrator.EnqueueResult) {
-				roomtest.PutInto(t, env, job.ID, "pending")
+			make: func(t *testing.T, env *jobstest.Env, job jobs.EnqueueResult) {
+				roomtest.PutInto(t, env, env.RowOf(job.UID), "pending")
 			},
 			says: []string{"it is unconfirmed"}, not: []string{"worker"},
 		},
@@ -152,7 +150,7 @@ func TestExplain(t *testing.T) {
 			if c.make != nil {
 				c.make(t, env, job)
 			}
-			facts := roomtest.FactsOf(t, env, fmt.Sprint(job.ID))
+			facts := roomtest.FactsOf(t, env, job.UID)
 			for _, says := range c.says {
 				require.Contains(t, facts, says)
 			}
@@ -169,17 +167,17 @@ func TestExplainRunning(t *testing.T) {
 	env := roomtest.Setup(t)
 	ctx := context.Background()
 	job := roomtest.Enqueue(t, env)
-	incarnation := roomtest.RunUnder(t, env, job.ID)
+	incarnation := roomtest.RunUnder(t, env, env.RowOf(job.UID))
 	facts := roomtest.FactsOf(t, env, job.UID)
 	require.Contains(t, facts, "it is running, attempt 1 of 25, on worker w-"+incarnation[:4]+" (host here, process 7)")
 	e, err := env.Explain.Explain(ctx, job.UID)
 	require.NoError(t, err)
 	require.WithinDuration(t, time.Now(), *e.Facts[0].Since, time.Minute)
 
-	_, err = env.Client.Cancel(ctx, job.UID, &orchestrator.CancelOpts{Actor: "ana"})
+	_, err = env.Client.Cancel(ctx, job.UID, &jobs.CancelOpts{Actor: "ana"})
 	require.NoError(t, err)
 	require.Contains(t, roomtest.FactsOf(t, env, job.UID), "it is being cancelled (cancelled by ana): its worker has been told and has not ended it yet → wait; after 1m0s")
-	roomtest.Age(t, env, job.ID)
+	roomtest.Age(t, env, env.RowOf(job.UID))
 	result, err := env.Client.Cancel(ctx, job.UID, nil)
 	require.NoError(t, err)
 	require.Contains(t, roomtest.FactsOf(t, env, job.UID), "`headgate job explain "+result.Tombstone+"`")
@@ -209,21 +207,21 @@ func TestExplainFinished(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			job := roomtest.Enqueue(t, env)
-			roomtest.PutInto(t, env, job.ID, c.state)
+			roomtest.PutInto(t, env, env.RowOf(job.UID), c.state)
 			roomtest.Outcome(t, env, job, c.outcome, c.class, "why", time.Now())
 			if c.sql != "" {
-				roomtest.Do(t, env, c.sql, job.ID)
+				roomtest.Do(t, env, c.sql, env.RowOf(job.UID))
 			}
 			require.Contains(t, roomtest.FactsOf(t, env, job.UID), c.says)
-			roomtest.Do(t, env, `DELETE FROM river_job WHERE id = $1`, job.ID)
+			roomtest.Do(t, env, `DELETE FROM river_job WHERE id = $1`, env.RowOf(job.UID))
 			require.Contains(t, roomtest.FactsOf(t, env, job.UID), "its row has left the queue; its last attempt ")
-			_, err := env.Explain.Explain(ctx, fmt.Sprint(job.ID))
-			require.ErrorIs(t, err, orchestrator.ErrUnknownJob)
 		})
 	}
-	for _, name := range []string{uuid.NewString(), "x", ""} {
+	_, err := env.Explain.Explain(ctx, uuid.NewString())
+	require.ErrorIs(t, err, jobs.ErrUnknownJob)
+	for _, name := range []string{"1", "x", ""} {
 		_, err := env.Explain.Explain(ctx, name)
-		require.ErrorIs(t, err, orchestrator.ErrUnknownJob)
+		require.ErrorAs(t, err, new(*jobs.InputError), name)
 	}
 }
 
@@ -231,7 +229,7 @@ func TestWorkers(t *testing.T) {
 	t.Parallel()
 	env := roomtest.Setup(t)
 	job := roomtest.Enqueue(t, env)
-	alive := roomtest.RunUnder(t, env, job.ID)
+	alive := roomtest.RunUnder(t, env, env.RowOf(job.UID))
 	stopped, lost, draining := uuid.NewString(), uuid.NewString(), uuid.NewString()
 	for _, incarnation := range []string{stopped, lost, draining} {
 		roomtest.Register(t, env, incarnation, []string{"a", "b"}, []string{"default"})

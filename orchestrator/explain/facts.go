@@ -8,11 +8,10 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/internal/central"
-	"github.com/headgate/headgate/orchestrator/internal/queue"
 )
 
 // explain is the rule of Explain: from rows to sentences.
-func explain(job queue.Job, a around, s *standing) []Fact {
+func explain(job jobs.Record, a around, s *standing) []Fact {
 	facts := explainState(job, a, s)
 	if a.lockedBy != "" {
 		facts = append(facts, Fact{Code: CodeRowLocked, Fact: "its row is locked by " + a.lockedBy + ": it is neither claimed nor ended until that transaction is over",
@@ -21,7 +20,7 @@ func explain(job queue.Job, a around, s *standing) []Fact {
 	return facts
 }
 
-func explainState(job queue.Job, a around, s *standing) []Fact {
+func explainState(job jobs.Record, a around, s *standing) []Fact {
 	var facts []Fact
 	switch job.State {
 	case jobs.Running:
@@ -57,7 +56,7 @@ func explainState(job queue.Job, a around, s *standing) []Fact {
 }
 
 // explainTime says when the job's time is, or that it has come.
-func explainTime(job queue.Job, s *standing) Fact {
+func explainTime(job jobs.Record, s *standing) Fact {
 	due := !job.ScheduledAt.After(s.now)
 	at := moment(job.ScheduledAt.Time, s.zone)
 	last := job.Last()
@@ -65,16 +64,16 @@ func explainTime(job queue.Job, s *standing) Fact {
 	case due && job.State == jobs.Waiting:
 		return Fact{Code: CodeDue, Fact: "it is waiting for a worker; due " + at, Since: job.ScheduledAt.Usual()}
 	case due:
-		return Fact{Code: CodeDue, Fact: fmt.Sprintf("it %s and is due %s; within seconds it is waiting for a worker", queue.Is(job.State), at), Since: job.ScheduledAt.Usual()}
+		return Fact{Code: CodeDue, Fact: fmt.Sprintf("it %s and is due %s; within seconds it is waiting for a worker", job.State.Phrase(), at), Since: job.ScheduledAt.Usual()}
 	case job.State == jobs.Failed:
 		return Fact{Code: CodeRetryDue, Until: job.ScheduledAt.Usual(), Fact: fmt.Sprintf("attempt %d of %d failed; the next one is due %s", job.Attempt, job.MaxAttempts, at), Since: endOf(last), Next: runNow(job)}
 	case last != nil && last.State == jobs.Snoozed && last.Class == "":
 		return Fact{Code: CodePutOff, Until: job.ScheduledAt.Usual(), Fact: "its handler put it off; due " + at, Since: endOf(last), Next: runNow(job)}
 	}
-	return Fact{Code: CodeNotDue, Until: job.ScheduledAt.Usual(), Fact: fmt.Sprintf("it %s; due %s", queue.Is(job.State), at), Since: job.EnqueuedAt.Usual(), Next: runNow(job)}
+	return Fact{Code: CodeNotDue, Until: job.ScheduledAt.Usual(), Fact: fmt.Sprintf("it %s; due %s", job.State.Phrase(), at), Since: job.EnqueuedAt.Usual(), Next: runNow(job)}
 }
 
-func runNow(job queue.Job) string { return "`headgate job retry " + job.Name() + "` runs it now" }
+func runNow(job jobs.Record) string { return "`headgate job retry " + job.UID + "` runs it now" }
 
 // moment is a time in the tenant's zone and in UTC.
 func moment(at time.Time, zone string) string {
@@ -98,7 +97,7 @@ func endOf(o *jobs.Outcome) *time.Time {
 }
 
 // explainHeld says what ended the last attempt, and since when that has been so.
-func explainHeld(job queue.Job) (Fact, bool) {
+func explainHeld(job jobs.Record) (Fact, bool) {
 	last := job.Last()
 	if last == nil || last.Class == "" {
 		return Fact{}, false

@@ -9,7 +9,7 @@ import (
 )
 
 // explainRunning says where the job runs.
-func explainRunning(job queue.Job, a around) []Fact {
+func explainRunning(job jobs.Record, a around) []Fact {
 	fact := Fact{Code: CodeRunning, Fact: fmt.Sprintf("it is running, attempt %d of %d", job.Attempt, job.MaxAttempts), Since: usual(a.attemptedAt)}
 	if a.worker == "" {
 		fact.Fact += ", on a worker that is not registered"
@@ -28,7 +28,7 @@ func explainRunning(job queue.Job, a around) []Fact {
 }
 
 // explainCancelling says how far a cancellation is.
-func explainCancelling(job queue.Job, a around) Fact {
+func explainCancelling(job jobs.Record, a around) Fact {
 	by, why := "", "its worker has been told and has not ended it yet"
 	if a.waits {
 		why = "an attempt at it may still be open, and the next one asks its tenant's ledger what that has come to"
@@ -41,7 +41,7 @@ func explainCancelling(job queue.Job, a around) Fact {
 		}
 	}
 	wish.Fact = fmt.Sprintf("it is being cancelled%s: %s", by, why)
-	wish.Next = fmt.Sprintf("wait; after %s a tombstone stops it in its tenant's ledger", queue.TombstoneAfter)
+	wish.Next = fmt.Sprintf("wait; after %s a tombstone stops it in its tenant's ledger", jobs.TombstoneAfter)
 	if job.Tombstone != "" {
 		wish.Next = "a tombstone asks its tenant's ledger; see how it does: `headgate job explain " + job.Tombstone + "`"
 	}
@@ -49,28 +49,28 @@ func explainCancelling(job queue.Job, a around) Fact {
 }
 
 // explainFinished says how the job ended, and whether it can be done again.
-func explainFinished(job queue.Job, a around) Fact {
-	fact := Fact{Code: Code(job.State), Since: usual(job.FinishedAt), Next: "`headgate job retry " + job.Name() + "` tries it again"}
+func explainFinished(job jobs.Record, a around) Fact {
+	fact := Fact{Code: Code(job.State), Since: usual(job.FinishedAt), Next: "`headgate job retry " + job.UID + "` tries it again"}
 	last := job.Last()
 	switch {
 	case job.State == jobs.Succeeded:
-		fact.Fact, fact.Next = "it has succeeded", "`headgate job rerun "+job.Name()+"` does it once more, as a new job"
+		fact.Fact, fact.Next = "it has succeeded", "`headgate job rerun "+job.UID+"` does it once more, as a new job"
 		if last != nil && last.Recovered {
 			fact.Fact += "; the ledger said that an earlier attempt had done it"
 		}
 	case job.State == jobs.Discarded && (a.quarantinedAt != nil || last != nil && last.Class == jobs.ClassQuarantined):
 		fact.Code = CodeQuarantined
 		fact.Fact = "it is in quarantine: its worker died three times while this job alone was under suspicion"
-		fact.Next = "find out what it does to its worker; then `headgate job retry " + job.Name() + "` releases it"
+		fact.Next = "find out what it does to its worker; then `headgate job retry " + job.UID + "` releases it"
 	case last != nil && last.Class == jobs.ClassUnsafe:
 		fact.Fact = "its last attempt " + queue.Ending(*last)
-		fact.Next = "look whether its effect is there; if it is not, `headgate job rerun " + job.Name() + "` makes a new job of it"
+		fact.Next = "look whether its effect is there; if it is not, `headgate job rerun " + job.UID + "` makes a new job of it"
 	case job.Tombstone != "":
 		fact.Fact = "it was cancelled, and stopped in its tenant's ledger"
 		if job.Cancel != nil {
 			fact.Fact = fmt.Sprintf("it was %s, and stopped in its tenant's ledger", job.Cancel)
 		}
-		fact.Next = "`headgate job rerun " + job.Name() + "` makes a new job of it"
+		fact.Next = "`headgate job rerun " + job.UID + "` makes a new job of it"
 	case job.Cancel != nil && job.State == jobs.Cancelled:
 		fact.Fact = "it was " + job.Cancel.String()
 	case job.State == jobs.Discarded:

@@ -10,7 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/explain"
 	"github.com/headgate/headgate/orchestrator/internal/roomtest"
 	"github.com/headgate/headgate/orchestrator/schedule"
@@ -23,7 +22,7 @@ func TestWorkersWithoutASignOfLifeAreSilent(t *testing.T) {
 	env := roomtest.Setup(t)
 	ctx := context.Background()
 	running, waiting := roomtest.Enqueue(t, env), roomtest.Enqueue(t, env)
-	incarnation := roomtest.RunUnder(t, env, running.ID)
+	incarnation := roomtest.RunUnder(t, env, env.RowOf(running.UID))
 	states := func() (list []explain.WorkerState) {
 		workers, _, err := env.Explain.Workers(ctx, jobs.Page{})
 		require.NoError(t, err)
@@ -104,16 +103,16 @@ func TestExplainTenantTellsAllThatWaits(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "nothing of tenant acme waits", e.Facts[len(e.Facts)-1].Fact)
 	for _, state := range []string{"scheduled", "scheduled", "retryable", "scheduled"} {
-		roomtest.PutInto(t, env, roomtest.Enqueue(t, env).ID, state)
+		roomtest.PutInto(t, env, env.RowOf(roomtest.Enqueue(t, env).UID), state)
 	}
 	roomtest.Do(t, env, `
 UPDATE river_job SET scheduled_at = '2026-12-01 06:30:00Z', metadata = metadata || '{"held": {"class": "auth_failed", "since": "2026-12-01T06:00:00Z", "times": 2}}'
 WHERE id IN (SELECT id FROM river_job WHERE state = 'scheduled' ORDER BY id LIMIT 2)`)
 	roomtest.Do(t, env, `UPDATE river_job SET metadata = metadata || '{"held": 7}', scheduled_at = '2026-12-02Z' WHERE state = 'scheduled' AND NOT metadata ? 'held'`)
-	roomtest.PutInto(t, env, roomtest.Enqueue(t, env).ID, "retryable")
-	elsewhere, err := env.Client.Enqueue(ctx, "acme", roomtest.Note{Text: "x"}, &orchestrator.EnqueueOpts{Queue: "nobodys"})
+	roomtest.PutInto(t, env, env.RowOf(roomtest.Enqueue(t, env).UID), "retryable")
+	elsewhere, err := env.Client.Enqueue(ctx, "acme", roomtest.Note{Text: "x"}, &jobs.EnqueueOpts{Queue: "nobodys"})
 	require.NoError(t, err)
-	_, err = env.Client.Enqueue(ctx, "brick", roomtest.Note{Text: "x"}, &orchestrator.EnqueueOpts{Queue: "other"})
+	_, err = env.Client.Enqueue(ctx, "brick", roomtest.Note{Text: "x"}, &jobs.EnqueueOpts{Queue: "other"})
 	require.NoError(t, err)
 	roomtest.Register(t, env, uuid.NewString(), []string{"note"}, []string{"default"})
 
@@ -171,7 +170,7 @@ func TestAJobThatHasLeftTheQueueIsShown(t *testing.T) {
 	env := roomtest.Setup(t)
 	ctx := context.Background()
 	job := roomtest.Enqueue(t, env)
-	roomtest.PutInto(t, env, job.ID, "completed")
+	roomtest.PutInto(t, env, env.RowOf(job.UID), "completed")
 	roomtest.Do(t, env, `UPDATE headgate.outcomes SET tenant_id = (SELECT id FROM headgate.tenants WHERE slug = 'acme')`)
 	roomtest.Do(t, env, `DELETE FROM river_job`)
 	shown := roomtest.JobOf(t, env, job.UID)
@@ -181,7 +180,7 @@ func TestAJobThatHasLeftTheQueueIsShown(t *testing.T) {
 	require.Equal(t, "note", shown.Kind)
 	require.Len(t, shown.Attempts, 1)
 	_, err := env.Client.Job(ctx, uuid.NewString())
-	require.ErrorIs(t, err, orchestrator.ErrUnknownJob)
+	require.ErrorIs(t, err, jobs.ErrUnknownJob)
 	require.ErrorContains(t, err, "neither the queue nor the history")
 }
 
@@ -196,7 +195,7 @@ func TestWhoHasLockedARowIsTold(t *testing.T) {
 	tx, err := env.Pool.Begin(ctx)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, tx.Rollback(ctx)) }()
-	_, err = tx.Exec(ctx, `SELECT FROM river_job WHERE id = $1 FOR UPDATE`, job.ID)
+	_, err = tx.Exec(ctx, `SELECT FROM river_job WHERE id = $1 FOR UPDATE`, env.RowOf(job.UID))
 	require.NoError(t, err)
 	_, err = tx.Exec(ctx, `SELECT FROM headgate.schedules FOR UPDATE`)
 	require.NoError(t, err)

@@ -177,7 +177,7 @@ SELECT 'note', 'default', '{}', 25, json_build_object('tenant', lane), 'retryabl
 	}{
 		"standing":   {explain.StandingSQL, []any{acme.ID, "default", "note"}},
 		"turn":       {explain.TurnSQL, []any{acme.ID, "default", "note", 1000}},
-		"around":     {explain.AroundSQL, []any{job.ID, acme.ID, 1000}},
+		"around":     {explain.AroundSQL, []any{env.RowOf(job.UID), acme.ID, 1000}},
 		"held":       {explain.HeldSQL, []any{acme.ID, "default", "note"}},
 		"lanes of":   {explain.LanesOfSQL, []any{acme.ID, 50}},
 		"waiting":    {explain.WaitingOfSQL, []any{acme.ID, 50}},

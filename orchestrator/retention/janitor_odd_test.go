@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/headgate/headgate/orchestrator"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/internal/roomtest"
 	"github.com/headgate/headgate/orchestrator/retention"
 )
@@ -22,20 +22,20 @@ func TestOddRowsKeepNobodyFromATombstone(t *testing.T) {
 		"queue": `repeat(U&'\+01F600', 127)`, "created_at": `'infinity'`, "tags": `'{NULL}'`, "attempted_by": `'{{a,b}}'`, "attempt": `'-32768'`, "scheduled_at": `'-infinity'`,
 	} {
 		job := roomtest.Enqueue(t, env)
-		roomtest.RunUnder(t, env, job.ID)
+		roomtest.RunUnder(t, env, env.RowOf(job.UID))
 		_, err := env.Client.Cancel(ctx, job.UID, nil)
 		require.NoError(t, err)
-		roomtest.Age(t, env, job.ID)
-		roomtest.Do(t, env, fmt.Sprintf(`UPDATE river_job SET %s = %s WHERE id = $1`, column, odd), job.ID)
+		roomtest.Age(t, env, env.RowOf(job.UID))
+		roomtest.Do(t, env, fmt.Sprintf(`UPDATE river_job SET %s = %s WHERE id = $1`, column, odd), env.RowOf(job.UID))
 	}
 	stubborn, plain := roomtest.Enqueue(t, env), roomtest.Enqueue(t, env)
-	for _, job := range []orchestrator.EnqueueResult{stubborn, plain} {
-		roomtest.RunUnder(t, env, job.ID)
+	for _, job := range []jobs.EnqueueResult{stubborn, plain} {
+		roomtest.RunUnder(t, env, env.RowOf(job.UID))
 		_, err := env.Client.Cancel(ctx, job.UID, nil)
 		require.NoError(t, err)
-		roomtest.Age(t, env, job.ID)
+		roomtest.Age(t, env, env.RowOf(job.UID))
 	}
-	roomtest.Do(t, env, fmt.Sprintf(`ALTER TABLE river_job ADD CONSTRAINT stubborn CHECK (id <> %d OR NOT metadata ? 'tombstone_uid')`, stubborn.ID))
+	roomtest.Do(t, env, fmt.Sprintf(`ALTER TABLE river_job ADD CONSTRAINT stubborn CHECK (id <> %d OR NOT metadata ? 'tombstone_uid')`, env.RowOf(stubborn.UID)))
 	swept, err := roomtest.Janitor(t, env, retention.Config{}).RunOnce(ctx)
 	require.ErrorContains(t, err, stubborn.UID)
 	require.Equal(t, 7, swept.Tombstones)

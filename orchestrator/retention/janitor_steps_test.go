@@ -39,8 +39,8 @@ func TestATombstoneThatFailsIsAlone(t *testing.T) {
 	var bad string
 	for i := range 3 {
 		job := roomtest.Enqueue(t, env)
-		roomtest.PutInto(t, env, job.ID, "running")
-		roomtest.Do(t, env, `UPDATE river_job SET metadata = metadata || jsonb_build_object('cancel_attempted_at', now() - interval '5 minutes') WHERE id = $1`, job.ID)
+		roomtest.PutInto(t, env, env.RowOf(job.UID), "running")
+		roomtest.Do(t, env, `UPDATE river_job SET metadata = metadata || jsonb_build_object('cancel_attempted_at', now() - interval '5 minutes') WHERE id = $1`, env.RowOf(job.UID))
 		if i == 1 {
 			bad = job.UID
 		}

@@ -14,8 +14,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/internal/roomtest"
 	"github.com/headgate/headgate/orchestrator/retention"
 )
@@ -92,7 +92,7 @@ func TestJanitorAndStrays(t *testing.T) {
 	roomtest.Outcome(t, env, job, "succeeded", "", "", roomtest.InMonth(-30))
 	roomtest.Outcome(t, env, job, "succeeded", "", "", time.Now())
 	require.Equal(t, 2, roomtest.Count(t, env, `SELECT count(*) FROM headgate.outcomes_default`))
-	attempts, err := env.Client.Attempts(context.Background(), job.UID)
+	attempts, err := env.Attempts(context.Background(), job.UID)
 	require.NoError(t, err)
 	require.Len(t, attempts, 3, "wherever they lie")
 
@@ -124,7 +124,7 @@ INSERT INTO headgate.workers (incarnation, worker, host, pid, kinds, queues, bea
 SELECT gen_random_uuid(), 'w', 'h', 1, '{}', '{}', now() - interval '30 days',
        CASE WHEN n % 2 = 0 THEN now() - n * interval '1 day' END, CASE WHEN n % 2 = 1 AND n < 20 THEN now() - n * interval '1 day' END
 FROM generate_series(1, 21) n`)
-	roomtest.Do(t, env, `INSERT INTO headgate.suspects (job_id, job_uid, kind) VALUES ($1, $2, 'note'), (999, 'gone', 'note')`, job.ID, job.UID)
+	roomtest.Do(t, env, `INSERT INTO headgate.suspects (job_id, job_uid, kind) VALUES ($1, $2, 'note'), (999, 'gone', 'note')`, env.RowOf(job.UID), job.UID)
 	swept := roomtest.Sweep(t, roomtest.Janitor(t, env, retention.Config{Batch: 10}))
 	require.Equal(t, 25, swept.Keys)
 	require.Equal(t, 10, roomtest.Count(t, env, `SELECT count(*) FROM headgate.idempotency_keys`))
@@ -140,20 +140,20 @@ func TestJanitorBuriesCancelled(t *testing.T) {
 	env := roomtest.Setup(t)
 	ctx := context.Background()
 	ours, theirs, young, odd, running := roomtest.Enqueue(t, env), roomtest.Enqueue(t, env), roomtest.Enqueue(t, env), roomtest.Enqueue(t, env), roomtest.Enqueue(t, env)
-	for _, job := range []orchestrator.EnqueueResult{ours, theirs, young, odd, running} {
-		roomtest.RunUnder(t, env, job.ID)
+	for _, job := range []jobs.EnqueueResult{ours, theirs, young, odd, running} {
+		roomtest.RunUnder(t, env, env.RowOf(job.UID))
 	}
-	for _, job := range []orchestrator.EnqueueResult{ours, young} {
+	for _, job := range []jobs.EnqueueResult{ours, young} {
 		_, err := env.Client.Cancel(ctx, job.UID, nil)
 		require.NoError(t, err)
 	}
-	roomtest.Age(t, env, ours.ID)
-	roomtest.Do(t, env, `UPDATE river_job SET metadata = metadata || '{"cancel_attempted_at": "2026-01-01T00:00:00Z"}' WHERE id = $1`, theirs.ID)
-	roomtest.Do(t, env, `UPDATE river_job SET metadata = metadata || '{"cancel_attempted_at": "never"}' WHERE id = $1`, odd.ID)
+	roomtest.Age(t, env, env.RowOf(ours.UID))
+	roomtest.Do(t, env, `UPDATE river_job SET metadata = metadata || '{"cancel_attempted_at": "2026-01-01T00:00:00Z"}' WHERE id = $1`, env.RowOf(theirs.UID))
+	roomtest.Do(t, env, `UPDATE river_job SET metadata = metadata || '{"cancel_attempted_at": "never"}' WHERE id = $1`, env.RowOf(odd.UID))
 	j := roomtest.Janitor(t, env, retention.Config{})
 	require.Equal(t, 2, roomtest.Sweep(t, j).Tombstones)
 	require.Zero(t, roomtest.Sweep(t, j).Tombstones)
-	for _, job := range []orchestrator.EnqueueResult{ours, theirs} {
+	for _, job := range []jobs.EnqueueResult{ours, theirs} {
 		stone := roomtest.JobOf(t, env, roomtest.JobOf(t, env, job.UID).Tombstone)
 		require.Contains(t, string(stone.Args), `"uid": "`+job.UID+`"`)
 	}
@@ -173,10 +173,10 @@ func TestJanitorsShareTheWork(t *testing.T) {
 INSERT INTO headgate.idempotency_keys (scope, key, kind, args_hash, fields, job_uid, created_at)
 SELECT gen_random_uuid(), 'k', 'note', '', '{}', gen_random_uuid(), now() - interval '31 days' FROM generate_series(1, 500)`)
 	job := roomtest.Enqueue(t, env)
-	roomtest.RunUnder(t, env, job.ID)
+	roomtest.RunUnder(t, env, env.RowOf(job.UID))
 	_, err := env.Client.Cancel(ctx, job.UID, nil)
 	require.NoError(t, err)
-	roomtest.Age(t, env, job.ID)
+	roomtest.Age(t, env, env.RowOf(job.UID))
 
 	held, err := env.Pool.Begin(ctx)
 	require.NoError(t, err)

@@ -20,12 +20,11 @@ func TestThousandsOfOddRowsKeepNobodyFromATombstone(t *testing.T) {
 			roomtest.Do(t, env, `INSERT INTO river_job (kind, args, max_attempts, queue, metadata)
 SELECT 'theirs', '{}', 3, 'nobodys', jsonb_build_object('cancel_attempted_at', $1::text) FROM generate_series(1, 2500)`, at)
 			job := roomtest.Enqueue(t, env)
-			roomtest.RunUnder(t, env, job.ID)
-			roomtest.Do(t, env, `UPDATE river_job SET id = -7 WHERE id = $1`, job.ID) // which River does not give
-			job.ID = -7
+			roomtest.RunUnder(t, env, env.RowOf(job.UID))
+			roomtest.Do(t, env, `UPDATE river_job SET id = -7 WHERE id = $1`, env.RowOf(job.UID)) // which River does not give
 			_, err := env.Client.Cancel(context.Background(), job.UID, nil)
 			require.NoError(t, err)
-			roomtest.Age(t, env, job.ID)
+			roomtest.Age(t, env, env.RowOf(job.UID))
 			j, tombstones := roomtest.Janitor(t, env, retention.Config{}), 0
 			for range 3 {
 				tombstones += roomtest.Sweep(t, j).Tombstones

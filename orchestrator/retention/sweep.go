@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 	"github.com/headgate/headgate/orchestrator/internal/queue"
 )
@@ -72,10 +73,10 @@ func (j *Janitor) deleteStrays(ctx context.Context, swept *Swept) error {
 
 func (j *Janitor) deleteKeys(ctx context.Context, swept *Swept) error {
 	var renewed int
-	if err := j.batches(ctx, "renewing the idempotency keys of jobs that have not ended", queue.RenewKeysSQL, &renewed, queue.IdempotencyRetention); err != nil {
+	if err := j.batches(ctx, "renewing the idempotency keys of jobs that have not ended", queue.RenewKeysSQL, &renewed, jobs.IdempotencyRetention); err != nil {
 		return err
 	}
-	return j.batches(ctx, "deleting old idempotency keys", queue.DeleteKeysSQL, &swept.Keys, queue.IdempotencyRetention)
+	return j.batches(ctx, "deleting old idempotency keys", queue.DeleteKeysSQL, &swept.Keys, jobs.IdempotencyRetention)
 }
 
 // workerRetention is how long a worker that is gone is listed.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/internal/queue"
 )
 
@@ -98,8 +99,8 @@ func (st *Store) cancelBefore(ctx context.Context, tx pgx.Tx, out *decision) err
 		return nil
 	}
 	return pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
-		_, err := st.queue.Cancel(ctx, tx, out.cancel, &queue.CancelOpts{Actor: "scheduler", Reason: "the next occurrence is due (overlap: cancel)"})
-		if errors.Is(err, queue.ErrJobFinished) || errors.Is(err, queue.ErrUnknownJob) {
+		_, err := st.queue.Cancel(ctx, tx, out.cancel, &jobs.CancelOpts{Actor: "scheduler", Reason: "the next occurrence is due (overlap: cancel)"})
+		if errors.Is(err, jobs.ErrJobFinished) || errors.Is(err, jobs.ErrUnknownJob) {
 			return nil
 		}
 		return err

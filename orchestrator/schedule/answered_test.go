@@ -101,11 +101,11 @@ func TestCancelBehindAnAttemptThatMayBeOpen(t *testing.T) {
 	env := roomtest.Setup(t)
 	for _, class := range []jobs.Class{jobs.ClassInterrupted, jobs.ClassLostWorker, jobs.ClassConflict, jobs.ClassTimeout} {
 		job := roomtest.Enqueue(t, env)
-		roomtest.Do(t, env, `UPDATE river_job SET attempt = 0, attempted_at = now(), attempted_by = '{a:1}' WHERE id = $1`, job.ID)
+		roomtest.Do(t, env, `UPDATE river_job SET attempt = 0, attempted_at = now(), attempted_by = '{a:1}' WHERE id = $1`, env.RowOf(job.UID))
 		roomtest.Outcome(t, env, job, "snoozed", class, "", time.Now())
 		result, err := env.Client.Cancel(context.Background(), job.UID, nil)
 		require.NoError(t, err)
 		require.Equal(t, jobs.Cancelling, result.State, class)
-		require.Equal(t, 1, roomtest.Count(t, env, `SELECT count(*) FROM river_job WHERE id = $1 AND state = 'available' AND finalized_at IS NULL`, job.ID), class)
+		require.Equal(t, 1, roomtest.Count(t, env, `SELECT count(*) FROM river_job WHERE id = $1 AND state = 'available' AND finalized_at IS NULL`, env.RowOf(job.UID)), class)
 	}
 }

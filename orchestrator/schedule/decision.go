@@ -245,7 +245,7 @@ func (l *snapshot) fits(it *queue.Draft) error {
 	if err := jobs.CheckKind(it.Kind); err != nil {
 		return err
 	}
-	if err := it.Check(&queue.EnqueueOpts{}, l.now); err != nil {
+	if err := it.Check(&jobs.EnqueueOpts{}, l.now); err != nil {
 		return err
 	}
 	return l.check(it.Kind, it.Args)

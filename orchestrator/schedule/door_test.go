@@ -50,7 +50,7 @@ func doors(env *jobstest.Env, args jobs.Args) map[string]func(context.Context) e
 			return errors.Join(inTx(ctx, func(tx pgx.Tx) error { _, err = c.EnqueueTx(ctx, tx, "acme", args, nil); return nil }), err)
 		},
 		"EnqueueMany": func(ctx context.Context) error {
-			_, err := c.EnqueueMany(ctx, []orchestrator.EnqueueParams{{Tenant: "acme", Args: roomtest.Note{Text: "good"}}, {Tenant: "acme", Args: args}})
+			_, err := c.EnqueueMany(ctx, []jobs.EnqueueParams{{Tenant: "acme", Args: roomtest.Note{Text: "good"}}, {Tenant: "acme", Args: args}})
 			return err
 		},
 		"CreateSchedule": func(ctx context.Context) error {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/calendar"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 	"github.com/headgate/headgate/orchestrator/internal/queue"
@@ -273,14 +274,14 @@ func (st *Store) followJobs(ctx context.Context, answers []OccurrenceAnswer) err
 		}
 		job, err := st.queue.Job(ctx, w.Row.JobUID)
 		switch {
-		case errors.Is(err, queue.ErrUnknownJob):
+		case errors.Is(err, jobs.ErrUnknownJob):
 			w.Because += "; the job has left the queue, and the history does not reach so far"
 			continue
 		case err != nil:
 			return err
 		}
 		w.JobState = string(job.State)
-		w.Because += "; the job " + queue.Is(job.State)
+		w.Because += "; the job " + job.State.Phrase()
 		if last := job.Last(); last != nil && last.Class != "" {
 			w.Because += fmt.Sprintf(", its last attempt %s", queue.Ending(*last))
 		}

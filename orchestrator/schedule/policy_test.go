@@ -333,7 +333,7 @@ func TestTriggerAndBackfill(t *testing.T) {
 	require.Equal(t, 2, jobsOf(t, env, "nightly"))
 	params.DryRun, params.Max = false, 5
 	_, err = env.Schedules.Backfill(ctx, of("acme", "nightly"), params)
-	require.ErrorContains(t, err, "holds 10 occurrences, more than 5")
+	require.ErrorContains(t, err, `max "5": the range holds 10 occurrences`)
 	params.Max = 0
 	done, err := env.Schedules.Backfill(ctx, of("acme", "nightly"), params)
 	require.NoError(t, err)

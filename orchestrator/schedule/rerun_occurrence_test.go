@@ -2,7 +2,6 @@ package schedule_test
 
 import (
 	"context"
-	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -23,11 +22,11 @@ func TestRerunKeepsWhatItIsFor(t *testing.T) {
 	require.NoError(t, err)
 	var id int64
 	require.NoError(t, env.Pool.QueryRow(ctx, `SELECT id FROM river_job`).Scan(&id))
-	again, err := env.Client.Rerun(ctx, fmt.Sprint(id), nil)
+	again, err := env.Client.Rerun(ctx, env.UIDOf(id), nil)
 	require.NoError(t, err)
 	require.Equal(t, 1, roomtest.Count(t, env, `
 SELECT count(*) FROM river_job a JOIN river_job b ON a.metadata->>'nominal' = b.metadata->>'nominal' AND a.metadata->>'schedule' = b.metadata->>'schedule'
-WHERE a.id = $1 AND b.id = $2`, id, again.ID))
+WHERE a.id = $1 AND b.id = $2`, id, env.RowOf(again.UID)))
 
 	tidy, err := env.Client.EnqueueDatabase(ctx, "shared", roomtest.Tidy{}, nil)
 	require.NoError(t, err)

@@ -264,8 +264,8 @@ func (s *Spec) draft(ctx context.Context, tenant, database string, args jobs.Arg
 	if err := s.Policy.complete(); err != nil {
 		return queue.Draft{}, err
 	}
-	it, err := queue.NewDraft(ctx, queue.EnqueueParams{
-		Tenant: tenant, Database: database, Args: args, Opts: &queue.EnqueueOpts{Queue: s.Queue, Priority: s.Priority, MaxAttempts: s.MaxAttempts},
+	it, err := queue.NewDraft(ctx, jobs.EnqueueParams{
+		Tenant: tenant, Database: database, Args: args, Opts: &jobs.EnqueueOpts{Queue: s.Queue, Priority: s.Priority, MaxAttempts: s.MaxAttempts},
 	})
 	if err == nil {
 		s.Kind, s.Args, s.Queue, s.Priority, s.MaxAttempts = it.Kind, it.Args, it.Queue, it.Priority, it.MaxAttempts

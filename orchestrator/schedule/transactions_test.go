@@ -14,8 +14,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 	"github.com/headgate/headgate/orchestrator/internal/roomtest"
@@ -118,7 +118,7 @@ func TestWhoStopsHoldsNobodyForLong(t *testing.T) {
 			central.Patience,
 			[]string{`INSERT INTO headgate.idempotency_keys (scope, key, kind, args_hash, fields, job_uid) SELECT id, 'k', 'note', '\x00', '{}', gen_random_uuid() FROM headgate.tenants WHERE slug = 'acme'`},
 			func(ctx context.Context, env *jobstest.Env) error {
-				_, err := env.Client.Enqueue(ctx, "acme", roomtest.Note{Text: "x"}, &orchestrator.EnqueueOpts{IdempotencyKey: "k"})
+				_, err := env.Client.Enqueue(ctx, "acme", roomtest.Note{Text: "x"}, &jobs.EnqueueOpts{IdempotencyKey: "k"})
 				return err
 			},
 		},

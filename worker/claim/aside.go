@@ -220,7 +220,7 @@ func (p *pilot) endUnreadable(e *end) {
 	meta, _ := wire.ReadMeta(u.row.Metadata, u.row.ID, u.row.CreatedAt)
 	e.token, e.state, e.attempt, e.scheduledAt, e.finalizedAt = u.token, string(rivertype.JobStateCancelled), nil, nil, &now
 	e.outcome = &jobs.Outcome{
-		ID: uuid.Must(uuid.NewV7()).String(), JobUID: meta.UID, JobID: e.id, TenantID: meta.Tenant, Kind: u.row.Kind, Attempt: u.row.Attempt,
+		ID: uuid.Must(uuid.NewV7()).String(), JobUID: meta.UID, TenantID: meta.Tenant, Kind: u.row.Kind, Attempt: u.row.Attempt,
 		State: jobs.Cancelled, Class: jobs.ClassBadArgs, Message: "the job was not run: " + u.why.Error(), StartedAt: now.UTC(), EndedAt: now.UTC(),
 	}
 }

@@ -44,7 +44,6 @@ func (g *group) add(t require.TestingT, token string, state rivertype.JobState, 
 	require.NoError(t, g.env.Pool.QueryRow(context.Background(), `
 INSERT INTO river_job (kind, args, max_attempts, attempt, state, attempted_by) VALUES ('x', '{}', 9, 1, 'running', ARRAY[$1]) RETURNING id`, token).Scan(&id))
 	if outcome != nil {
-		outcome.JobID = id
 		g.left = append(g.left, func() {
 			g.lease.SetCompletion(&rivertype.JobRow{ID: id, AttemptedBy: []string{token}}, claim.Completion{Outcome: outcome})
 		})
@@ -80,13 +79,14 @@ SELECT id::text, job_uid::text, job_id, coalesce(tenant_id::text, ''), coalesce(
 	require.NoError(t, err)
 	found := map[int64]jobs.Outcome{}
 	var o jobs.Outcome
-	_, err = pgx.ForEachRow(rows, []any{&o.ID, &o.JobUID, &o.JobID, &o.TenantID, &o.DatabaseID, &o.Kind, &o.Attempt, &o.State, &o.Class, &o.SQLState,
+	var id int64
+	_, err = pgx.ForEachRow(rows, []any{&o.ID, &o.JobUID, &id, &o.TenantID, &o.DatabaseID, &o.Kind, &o.Attempt, &o.State, &o.Class, &o.SQLState,
 		&o.Message, &o.Trace, &o.Recovered, &o.StartedAt, &o.EndedAt, &o.Result.Rows, &o.Result.Output, &o.Schedule, &o.Worker}, func() error {
-		if _, twice := found[o.JobID]; twice {
-			return fmt.Errorf("two outcomes of job %d", o.JobID)
+		if _, twice := found[id]; twice {
+			return fmt.Errorf("two outcomes of job %d", id)
 		}
 		o.StartedAt, o.EndedAt = o.StartedAt.UTC(), o.EndedAt.UTC()
-		found[o.JobID] = o
+		found[id] = o
 		return nil
 	})
 	require.NoError(t, err)

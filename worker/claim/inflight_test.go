@@ -265,7 +265,7 @@ func TestOneSuspectAfterTheOther(t *testing.T) {
 func outcomeOf(row *rivertype.JobRow, uid string, state jobs.State) *jobs.Outcome {
 	began := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	return &jobs.Outcome{
-		ID: uid, JobUID: uid, JobID: row.ID, Kind: row.Kind, Attempt: row.Attempt, State: state,
+		ID: uid, JobUID: uid, Kind: row.Kind, Attempt: row.Attempt, State: state,
 		StartedAt: began, EndedAt: began.Add(time.Second),
 	}
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/migrations"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/admission"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/schedule"
@@ -84,10 +83,10 @@ var codes = []struct {
 	{ExitUsage, matches[*jobs.InputError]},
 	{ExitUsage, oneOfErrors(catalog.ErrNoKey, jobs.ErrNoTenant)},
 	{ExitNotFound, oneOfErrors(jobs.ErrUnknownTenant, jobs.ErrUnknownDatabase, catalog.ErrUnknownServer,
-		orchestrator.ErrUnknownJob, schedule.ErrUnknown, admission.ErrNotPaused, admission.ErrNoLimit,
+		jobs.ErrUnknownJob, schedule.ErrUnknown, admission.ErrNotPaused, admission.ErrNoLimit,
 		schedule.ErrUnknownCalendar, schedule.ErrUnknownBlackout, schedule.ErrUnknownMaintenanceWindow)},
-	{ExitConflict, oneOfErrors(catalog.ErrExists, catalog.ErrExpectation, schedule.ErrExists, schedule.ErrConflict, orchestrator.ErrIdempotencyConflict,
-		orchestrator.ErrJobFinished, orchestrator.ErrRetryRefused, migrations.ErrOtherDatabase,
+	{ExitConflict, oneOfErrors(catalog.ErrExists, catalog.ErrExpectation, schedule.ErrExists, schedule.ErrConflict, jobs.ErrIdempotencyConflict,
+		jobs.ErrJobFinished, jobs.ErrRetryRefused, migrations.ErrOtherDatabase,
 		tenantdb.ErrWrongDatabase)},
 	{ExitSchema, matches[*migrations.VersionError]},
 	{ExitSchema, matches[*migrations.QueueError]},

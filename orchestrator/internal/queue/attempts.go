@@ -4,7 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
@@ -12,26 +18,73 @@ import (
 
 // The history is kept by month, and each month has an index of UIDs. A UID tells no
 // time, so every month is asked: as many probes as the history has months.
-const selectAttempts = `
-SELECT id::text, job_uid::text, job_id, coalesce(tenant_id::text, ''), coalesce(database_id::text, ''), kind, attempt, state, class,
+const attemptsOf = `
+SELECT id::text, job_uid::text, coalesce(tenant_id::text, ''), coalesce(database_id::text, ''), kind, attempt, state, class,
        sqlstate, message, trace, recovered, started_at, ended_at, rows, output, schedule, worker
-FROM headgate.outcomes WHERE job_uid = $1 ORDER BY ended_at, id LIMIT 1000`
+FROM headgate.outcomes WHERE job_uid = $1 `
 
-// Attempts returns the ended attempts of a job, oldest first, from the history,
-// which outlives the queue's row.
-func (q *Queue) Attempts(ctx context.Context, uid string) ([]jobs.Outcome, error) {
-	if uid == "" {
-		return nil, nil
-	}
-	rows, err := q.pool.Query(ctx, selectAttempts, uid)
+const (
+	selectAttempts = attemptsOf + `AND (ended_at, outcomes.id) > ($2, $3::uuid) ORDER BY ended_at, outcomes.id LIMIT $4`
+	lastAttempts   = attemptsOf + `ORDER BY ended_at DESC, outcomes.id DESC LIMIT $2`
+)
+
+func scanAttempt(row pgx.CollectableRow) (o jobs.Outcome, err error) {
+	err = row.Scan(&o.ID, &o.JobUID, &o.TenantID, &o.DatabaseID, &o.Kind, &o.Attempt, &o.State, &o.Class,
+		&o.SQLState, &o.Message, &o.Trace, &o.Recovered, &o.StartedAt, &o.EndedAt, &o.Result.Rows, &o.Result.Output, &o.Schedule, &o.Worker)
+	return o, err
+}
+
+// Attempts returns ended attempts of a job from the history (see orchestrator.Client).
+func (q *Queue) Attempts(ctx context.Context, uid string, page jobs.Page) (list []jobs.Outcome, next string, err error) {
+	uid, err = parseUID(uid)
 	if err != nil {
-		return nil, fmt.Errorf("reading the attempts of job %s: %w", uid, err)
+		return nil, "", err
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (o jobs.Outcome, err error) {
-		err = row.Scan(&o.ID, &o.JobUID, &o.JobID, &o.TenantID, &o.DatabaseID, &o.Kind, &o.Attempt, &o.State, &o.Class,
-			&o.SQLState, &o.Message, &o.Trace, &o.Recovered, &o.StartedAt, &o.EndedAt, &o.Result.Rows, &o.Result.Output, &o.Schedule, &o.Worker)
-		return o, err
+	limit, err := page.Size(100, 1000)
+	if err != nil {
+		return nil, "", fmt.Errorf("listing attempts: %w", err)
+	}
+	ended, id := int64(math.MinInt32), uuid.Nil // before all
+	if page.After != "" {
+		at, text, _ := strings.Cut(page.After, ".")
+		ended, err = strconv.ParseInt(at, 36, 64)
+		if err == nil {
+			id, err = uuid.Parse(text)
+		}
+		if err != nil {
+			return nil, "", fmt.Errorf("listing attempts: %w", page.Unknown())
+		}
+	}
+	rows, err := q.pool.Query(ctx, selectAttempts, uid, time.UnixMicro(ended), id, limit+1)
+	if err == nil {
+		list, err = pgx.CollectRows(rows, scanAttempt)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("reading the attempts of job %s: %w", uid, err)
+	}
+	list, next = jobs.CutPage(list, limit, func(o jobs.Outcome) string {
+		return strconv.FormatInt(o.EndedAt.UnixMicro(), 36) + "." + o.ID
 	})
+	return list, next, nil
+}
+
+// mostAttempts is how many attempts stand in a jobs.Record.
+const mostAttempts = 100
+
+// last are the last attempts of a job, oldest first, and whether there are earlier ones.
+func (q *Queue) last(ctx context.Context, uid string) (list []jobs.Outcome, earlier bool, err error) {
+	rows, err := q.pool.Query(ctx, lastAttempts, uid, mostAttempts+1)
+	if err == nil {
+		list, err = pgx.CollectRows(rows, scanAttempt)
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("reading the attempts of job %s: %w", uid, err)
+	}
+	if earlier = len(list) > mostAttempts; earlier {
+		list = list[:mostAttempts]
+	}
+	slices.Reverse(list)
+	return list, earlier, nil
 }
 
 const selectLastOutcome = `

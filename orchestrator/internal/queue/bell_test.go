@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/internal/queue"
 	"github.com/headgate/headgate/orchestrator/internal/roomtest"
 )
@@ -33,7 +34,7 @@ func TestEnqueuersAtOnceWakeEveryQueue(t *testing.T) {
 	for i := range enqueuers {
 		group.Go(func() error {
 			for j := range each {
-				if _, err := env.Client.Enqueue(ctx, "acme", roomtest.Note{}, &queue.EnqueueOpts{Queue: fmt.Sprintf("q-%d-%d", i, j)}); err != nil {
+				if _, err := env.Client.Enqueue(ctx, "acme", roomtest.Note{}, &jobs.EnqueueOpts{Queue: fmt.Sprintf("q-%d-%d", i, j)}); err != nil {
 					return err
 				}
 			}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
@@ -31,7 +32,7 @@ type Buried struct {
 }
 
 // BuryCancelled enqueues a tombstone for each job that has been cancelling for more
-// than TombstoneAfter, of at most so many rows behind one. What fails for one job keeps
+// than jobs.TombstoneAfter, of at most so many rows behind one. What fails for one job keeps
 // no other from its tombstone.
 func (q *Queue) BuryCancelled(ctx context.Context, tx pgx.Tx, behind int64, most int) (b Buried, err error) {
 	b.Last = behind
@@ -48,7 +49,7 @@ func (q *Queue) BuryCancelled(ctx context.Context, tx pgx.Tx, behind int64, most
 	}
 	for i := range cancelling {
 		r := &cancelling[i]
-		if at := r.meta.cancelledAt(); at == nil || r.now.Sub(*at) <= TombstoneAfter {
+		if at := r.meta.cancelledAt(); at == nil || r.now.Sub(*at) <= jobs.TombstoneAfter {
 			continue
 		}
 		err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return q.tombstone(ctx, tx, r) })

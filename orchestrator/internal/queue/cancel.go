@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -13,47 +12,18 @@ import (
 	"github.com/headgate/headgate/orchestrator/internal/fit"
 )
 
-// CancelOpts says who cancels a job and why. Both are kept with the job and in
-// its history, cut at 200 and 500 bytes.
-type CancelOpts struct {
-	Actor  string
-	Reason string
-}
-
-// CancelResult says how far a cancellation has come.
-type CancelResult struct {
-	UID string `json:"uid"`
-	ID  int64  `json:"id"`
-
-	// State is Cancelled, or Cancelling while an attempt at the job is open, or
-	// may be: what has become of it is not known yet.
-	State jobs.State `json:"state"`
-
-	// RequestedAt is when it was first asked for, by the database's clock.
-	RequestedAt time.Time `json:"requested_at"`
-
-	// Tombstone is the UID of the job that makes sure, in the tenant's own
-	// database, that a worker out of reach has no effect any more. "" if no such
-	// job is needed.
-	Tombstone string `json:"tombstone,omitempty"`
-}
-
-// TombstoneAfter is how long a job may be cancelling before a tombstone is enqueued
-// for it.
-const TombstoneAfter = time.Minute
-
 // Cancel ends a job, or asks for its end (see orchestrator.Client). Until tx ends, the
 // job is neither claimed nor ended.
-func (q *Queue) Cancel(ctx context.Context, tx pgx.Tx, uidOrID string, opts *CancelOpts) (CancelResult, error) {
+func (q *Queue) Cancel(ctx context.Context, tx pgx.Tx, uid string, opts *jobs.CancelOpts) (jobs.CancelResult, error) {
 	if opts == nil {
-		opts = &CancelOpts{}
+		opts = &jobs.CancelOpts{}
 	}
-	r, err := q.lockRow(ctx, tx, uidOrID)
+	r, err := q.lockRow(ctx, tx, uid)
 	if err != nil {
-		return CancelResult{}, fmt.Errorf("cancelling a job: %w", err)
+		return jobs.CancelResult{}, fmt.Errorf("cancelling a job: %w", err)
 	}
 	if err := r.finished(); err != nil {
-		return CancelResult{}, fmt.Errorf("cancelling a job: %w; there is nothing left to cancel", err)
+		return jobs.CancelResult{}, fmt.Errorf("cancelling a job: %w; there is nothing left to cancel", err)
 	}
 	if r.meta.Cancel == nil {
 		request := jobs.CancelRequest{By: fit.Clip(opts.Actor, 200), Reason: fit.Clip(opts.Reason, 500), At: r.now.UTC()}
@@ -63,9 +33,9 @@ func (q *Queue) Cancel(ctx context.Context, tx pgx.Tx, uidOrID string, opts *Can
 		r.meta.Cancel = &request
 	}
 	if err := q.cancelRow(ctx, tx, &r); err != nil {
-		return CancelResult{}, fmt.Errorf("cancelling job %s: %w", r.uid, err)
+		return jobs.CancelResult{}, fmt.Errorf("cancelling job %s: %w", r.uid, err)
 	}
-	return CancelResult{UID: r.uid, ID: r.id, State: r.state, RequestedAt: r.meta.Cancel.At.UTC(), Tombstone: r.meta.Tombstone}, nil
+	return jobs.CancelResult{UID: r.uid, State: r.state, RequestedAt: r.meta.Cancel.At.UTC(), Tombstone: r.meta.Tombstone}, nil
 }
 
 const noteCancel = `
@@ -105,7 +75,7 @@ func (q *Queue) cancelRow(ctx context.Context, tx pgx.Tx, r *row) error {
 	switch {
 	case r.state != jobs.Cancelling:
 		return tellCancelled(ctx, tx, r)
-	case r.now.Sub(r.meta.Cancel.At) > TombstoneAfter:
+	case r.now.Sub(r.meta.Cancel.At) > jobs.TombstoneAfter:
 		return q.tombstone(ctx, tx, r)
 	}
 	return nil

@@ -29,8 +29,8 @@ func TestCancelWaiting(t *testing.T) {
 	ctx := context.Background()
 	for _, state := range []string{"available", "scheduled", "pending"} {
 		job := roomtest.Enqueue(t, env)
-		roomtest.PutInto(t, env, job.ID, state)
-		result, err := env.Client.Cancel(ctx, fmt.Sprint(job.ID), &queue.CancelOpts{Actor: "ana", Reason: "sent twice"})
+		roomtest.PutInto(t, env, env.RowOf(job.UID), state)
+		result, err := env.Client.Cancel(ctx, job.UID, &jobs.CancelOpts{Actor: "ana", Reason: "sent twice"})
 		require.NoError(t, err, state)
 		require.Equal(t, jobs.Cancelled, result.State)
 		require.Equal(t, job.UID, result.UID)
@@ -45,7 +45,7 @@ func TestCancelWaiting(t *testing.T) {
 		require.Equal(t, "ana", after.Cancel.By)
 
 		_, err = env.Client.Cancel(ctx, job.UID, nil)
-		require.ErrorIs(t, err, queue.ErrJobFinished)
+		require.ErrorIs(t, err, jobs.ErrJobFinished)
 		require.ErrorContains(t, err, "is cancelled since")
 	}
 	require.Equal(t, 3, roomtest.Count(t, env, `SELECT count(*) FROM river_job`), "no tombstone is needed")
@@ -56,7 +56,7 @@ func TestCancelWithOddText(t *testing.T) {
 	t.Parallel()
 	env := roomtest.Setup(t)
 	job := roomtest.Enqueue(t, env)
-	_, err := env.Client.Cancel(context.Background(), job.UID, &queue.CancelOpts{Actor: "a\x00\xff", Reason: strings.Repeat("é", 300)})
+	_, err := env.Client.Cancel(context.Background(), job.UID, &jobs.CancelOpts{Actor: "a\x00\xff", Reason: strings.Repeat("é", 300)})
 	require.NoError(t, err)
 	message := roomtest.JobOf(t, env, job.UID).Attempts[0].Message
 	require.Equal(t, "cancelled by a\uFFFD: "+strings.Repeat("é", 250), message)
@@ -75,10 +75,10 @@ func TestCancelRunning(t *testing.T) {
 	_, err = listener.Exec(ctx, `LISTEN "public.river_control"`)
 	require.NoError(t, err)
 
-	job, err := env.Client.Enqueue(ctx, "acme", roomtest.Note{}, &queue.EnqueueOpts{Queue: "slow", Priority: 3})
+	job, err := env.Client.Enqueue(ctx, "acme", roomtest.Note{}, &jobs.EnqueueOpts{Queue: "slow", Priority: 3})
 	require.NoError(t, err)
-	incarnation := roomtest.RunUnder(t, env, job.ID)
-	result, err := env.Client.Cancel(ctx, job.UID, &queue.CancelOpts{Actor: "ana"})
+	incarnation := roomtest.RunUnder(t, env, env.RowOf(job.UID))
+	result, err := env.Client.Cancel(ctx, job.UID, &jobs.CancelOpts{Actor: "ana"})
 	require.NoError(t, err)
 	require.Equal(t, jobs.Cancelling, result.State)
 	require.Empty(t, result.Tombstone)
@@ -87,17 +87,17 @@ func TestCancelRunning(t *testing.T) {
 	require.Contains(t, heard.Payload, `"cancel"`)
 	require.Equal(t, jobs.Cancelling, roomtest.JobOf(t, env, job.UID).State)
 	for state, n := range map[jobs.State]int{jobs.Cancelling: 1, jobs.Running: 1, jobs.Waiting: 0} {
-		list, _, err := env.Client.Jobs(ctx, queue.JobFilter{State: state})
+		list, _, err := env.Client.Jobs(ctx, jobs.JobFilter{State: state})
 		require.NoError(t, err)
 		require.Len(t, list, n, state)
 	}
 
-	again, err := env.Client.Cancel(ctx, job.UID, &queue.CancelOpts{Actor: "ben"})
+	again, err := env.Client.Cancel(ctx, job.UID, &jobs.CancelOpts{Actor: "ben"})
 	require.NoError(t, err)
 	require.Equal(t, result, again, "the first wish counts")
 	require.Equal(t, "ana", roomtest.JobOf(t, env, job.UID).Cancel.By)
 
-	roomtest.Age(t, env, job.ID)
+	roomtest.Age(t, env, env.RowOf(job.UID))
 	late, err := env.Client.Cancel(ctx, job.UID, nil)
 	require.NoError(t, err)
 	require.Equal(t, jobs.Cancelling, late.State)
@@ -109,7 +109,7 @@ func TestCancelRunning(t *testing.T) {
 
 	stone := roomtest.JobOf(t, env, late.Tombstone)
 	require.Equal(t, wire.Tombstone{}.Kind(), stone.Kind)
-	require.JSONEq(t, fmt.Sprintf(`{"uid": %q, "id": %d, "token": "%s:1"}`, job.UID, job.ID, incarnation), string(stone.Args))
+	require.JSONEq(t, fmt.Sprintf(`{"uid": %q, "id": %d, "token": "%s:1"}`, job.UID, env.RowOf(job.UID), incarnation), string(stone.Args))
 	require.Equal(t, "acme", stone.Tenant)
 	require.Equal(t, "slow", stone.Queue)
 	require.Equal(t, 1, stone.Priority)
@@ -122,10 +122,10 @@ func TestCancelRunningOnADatabase(t *testing.T) {
 	ctx := context.Background()
 	job, err := env.Client.EnqueueDatabase(ctx, "shared", roomtest.Tidy{}, nil)
 	require.NoError(t, err)
-	roomtest.RunUnder(t, env, job.ID)
+	roomtest.RunUnder(t, env, env.RowOf(job.UID))
 	_, err = env.Client.Cancel(ctx, job.UID, nil)
 	require.NoError(t, err)
-	roomtest.Age(t, env, job.ID)
+	roomtest.Age(t, env, env.RowOf(job.UID))
 	result, err := env.Client.Cancel(ctx, job.UID, nil)
 	require.NoError(t, err)
 	stone := roomtest.JobOf(t, env, result.Tombstone)
@@ -143,10 +143,10 @@ func TestCancelBetweenTwoAttempts(t *testing.T) {
 	ctx := context.Background()
 	for state, by := range map[string]string{"available": "{a:1:lost}", "scheduled": "{a:1}", "retryable": "{a:1}"} {
 		job := roomtest.Enqueue(t, env)
-		roomtest.PutInto(t, env, job.ID, state)
-		roomtest.Do(t, env, `UPDATE river_job SET attempted_by = $2, priority = 4, unique_key = '\x01', unique_states = '11111111' WHERE id = $1`, job.ID, by)
+		roomtest.PutInto(t, env, env.RowOf(job.UID), state)
+		roomtest.Do(t, env, `UPDATE river_job SET attempted_by = $2, priority = 4, unique_key = '\x01', unique_states = '11111111' WHERE id = $1`, env.RowOf(job.UID), by)
 		roomtest.Do(t, env, `DELETE FROM headgate.wakeups`)
-		result, err := env.Client.Cancel(ctx, job.UID, &queue.CancelOpts{Actor: "ana"})
+		result, err := env.Client.Cancel(ctx, job.UID, &jobs.CancelOpts{Actor: "ana"})
 		require.NoError(t, err)
 		require.Equal(t, jobs.Cancelling, result.State)
 		require.Empty(t, result.Tombstone)
@@ -155,17 +155,17 @@ func TestCancelBetweenTwoAttempts(t *testing.T) {
 		require.Equal(t, 1, after.Priority)
 		require.Nil(t, after.FinishedAt)
 		require.Empty(t, after.Attempts, "nothing has ended yet")
-		require.Equal(t, 1, roomtest.Count(t, env, `SELECT count(*) FROM river_job WHERE id = $1 AND state = 'available' AND scheduled_at <= now() AND unique_key IS NULL`, job.ID))
+		require.Equal(t, 1, roomtest.Count(t, env, `SELECT count(*) FROM river_job WHERE id = $1 AND state = 'available' AND scheduled_at <= now() AND unique_key IS NULL`, env.RowOf(job.UID)))
 		require.Contains(t, roomtest.FactsOf(t, env, job.UID), "it is being cancelled (cancelled by ana): an attempt at it may still be open")
 		require.NotZero(t, roomtest.Count(t, env, `SELECT count(*) FROM headgate.wakeups WHERE queue = 'default' AND priority = 1`))
 		_, err = env.Client.Retry(ctx, job.UID)
-		require.ErrorIs(t, err, queue.ErrRetryRefused)
+		require.ErrorIs(t, err, jobs.ErrRetryRefused)
 		require.ErrorContains(t, err, "is being cancelled since")
 
 		again, err := env.Client.Cancel(ctx, job.UID, nil)
 		require.NoError(t, err)
 		require.Equal(t, result, again)
-		roomtest.Age(t, env, job.ID)
+		roomtest.Age(t, env, env.RowOf(job.UID))
 		require.Equal(t, 1, roomtest.Sweep(t, roomtest.Janitor(t, env, retention.Config{})).Tombstones)
 		after = roomtest.JobOf(t, env, job.UID)
 		require.Equal(t, jobs.Cancelling, after.State)
@@ -180,24 +180,26 @@ func TestCancelFinished(t *testing.T) {
 	ctx := context.Background()
 	for _, state := range []string{"completed", "discarded", "cancelled"} {
 		job := roomtest.Enqueue(t, env)
-		roomtest.PutInto(t, env, job.ID, state)
+		roomtest.PutInto(t, env, env.RowOf(job.UID), state)
 		_, err := env.Client.Cancel(ctx, job.UID, nil)
-		var finished *queue.JobFinishedError
+		var finished *jobs.JobFinishedError
 		require.ErrorAs(t, err, &finished)
-		require.ErrorIs(t, err, queue.ErrJobFinished)
+		require.ErrorIs(t, err, jobs.ErrJobFinished)
 		require.Equal(t, queue.StateOf(state), finished.State)
 		require.Equal(t, job.UID, finished.UID)
 	}
 	job := roomtest.Enqueue(t, env)
 	roomtest.Outcome(t, env, job, "succeeded", "", "", time.Now())
-	roomtest.Do(t, env, `DELETE FROM river_job WHERE id = $1`, job.ID)
+	roomtest.Do(t, env, `DELETE FROM river_job WHERE id = $1`, env.RowOf(job.UID))
 	_, err := env.Client.Cancel(ctx, job.UID, nil)
-	require.ErrorIs(t, err, queue.ErrJobFinished)
+	require.ErrorIs(t, err, jobs.ErrJobFinished)
 	require.ErrorContains(t, err, "has succeeded since")
 	require.ErrorContains(t, err, "its row has left the queue")
-	for _, name := range []string{fmt.Sprint(job.ID), uuid.NewString(), "x", "", "-1"} {
+	_, err = env.Client.Cancel(ctx, uuid.NewString(), nil)
+	require.ErrorIs(t, err, jobs.ErrUnknownJob)
+	for _, name := range []string{"77", "x", "", "-1"} { // a row's number names no job
 		_, err = env.Client.Cancel(ctx, name, nil)
-		require.ErrorIs(t, err, queue.ErrUnknownJob, name)
+		require.ErrorAs(t, err, new(*jobs.InputError), name)
 	}
 }
 
@@ -232,16 +234,20 @@ func TestCancelAForeignRow(t *testing.T) {
 		var id int64
 		require.NoError(t, env.Pool.QueryRow(ctx, `
 INSERT INTO river_job (kind, args, max_attempts, metadata) VALUES ('theirs', '{}', 3, $1) RETURNING id`, metadata).Scan(&id))
-		require.NotEmpty(t, roomtest.FactsOf(t, env, fmt.Sprint(id)), metadata)
-		result, err := env.Client.Cancel(ctx, fmt.Sprint(id), &queue.CancelOpts{Actor: "ana"})
+		list, _, err := env.Client.Jobs(ctx, jobs.JobFilter{Page: jobs.Page{Limit: 1}})
+		require.NoError(t, err)
+		uid := list[0].UID
+		require.NotEmpty(t, roomtest.FactsOf(t, env, uid), metadata)
+		result, err := env.Client.Cancel(ctx, uid, &jobs.CancelOpts{Actor: "ana"})
 		require.NoError(t, err, metadata)
-		job := roomtest.JobOf(t, env, fmt.Sprint(id))
-		require.Equal(t, job.UID, result.UID)
+		job := roomtest.JobOf(t, env, uid)
+		require.Equal(t, uid, job.UID)
+		require.Equal(t, uid, result.UID)
 		require.Equal(t, wire.UIDOfRow(id, job.EnqueuedAt.Time), job.UID)
 		require.Len(t, job.Attempts, 1, metadata)
 		require.Equal(t, "ana", job.Cancel.By, metadata)
 	}
-	list, _, err := env.Client.Jobs(ctx, queue.JobFilter{})
+	list, _, err := env.Client.Jobs(ctx, jobs.JobFilter{})
 	require.NoError(t, err)
 	require.Len(t, list, 7)
 }
@@ -260,7 +266,7 @@ func TestCancelAtWork(t *testing.T) {
 	})
 	job := roomtest.Enqueue(t, env)
 	<-begun
-	result, err := env.Client.Cancel(context.Background(), job.UID, &queue.CancelOpts{Actor: "ana"})
+	result, err := env.Client.Cancel(context.Background(), job.UID, &jobs.CancelOpts{Actor: "ana"})
 	require.NoError(t, err)
 	require.Equal(t, jobs.Cancelling, result.State)
 	require.Equal(t, jobs.Cancelled, env.Wait(job.UID).State)

@@ -35,7 +35,7 @@ type TenantSet map[string]catalog.Tenant
 // recall asks the catalog's memory whom a job is for. What it does not know, or
 // knows to take no work, is asked for again in the transaction, which may be
 // wiser.
-func (q *Queue) recall(ctx context.Context, p EnqueueParams) TenantSet {
+func (q *Queue) recall(ctx context.Context, p jobs.EnqueueParams) TenantSet {
 	name := p.Tenant
 	if name == "" && p.Database == "" {
 		name, _ = jobs.TenantFrom(ctx)
@@ -52,7 +52,7 @@ func (q *Queue) recall(ctx context.Context, p EnqueueParams) TenantSet {
 
 // draft checks every job. It needs no transaction, so that none of ours is open while
 // arguments are encoded.
-func draft(ctx context.Context, params []EnqueueParams) ([]Draft, error) {
+func draft(ctx context.Context, params []jobs.EnqueueParams) ([]Draft, error) {
 	items := make([]Draft, len(params))
 	for i, p := range params {
 		var err error
@@ -141,9 +141,9 @@ func (q *Queue) place(ctx context.Context, tx pgx.Tx, meta *wire.Meta, tenants T
 
 // NewDraft checks one job. The tenant's or database's name stands in its meta
 // until place puts the id there.
-func NewDraft(ctx context.Context, p EnqueueParams) (Draft, error) {
+func NewDraft(ctx context.Context, p jobs.EnqueueParams) (Draft, error) {
 	if p.Opts == nil {
-		p.Opts = &EnqueueOpts{}
+		p.Opts = &jobs.EnqueueOpts{}
 	}
 	args, err := wire.EncodeArgs(p.Args)
 	if err != nil {
@@ -165,7 +165,7 @@ func NewDraft(ctx context.Context, p EnqueueParams) (Draft, error) {
 }
 
 // name notes whom the job is for, as the kind's scope asks.
-func (it *Draft) name(ctx context.Context, p EnqueueParams, scope jobs.Scope) (err error) {
+func (it *Draft) name(ctx context.Context, p jobs.EnqueueParams, scope jobs.Scope) (err error) {
 	switch {
 	case scope == jobs.ScopeDatabase && p.Tenant != "":
 		return jobs.Inputf("tenant", p.Tenant, "kind %s works on a whole database: give a database (EnqueueDatabase), not a tenant", it.Kind)

@@ -18,7 +18,7 @@ const (
 var tagName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]{1,62}[A-Za-z0-9_]$`)
 
 // Check says which field is wrong, and what is allowed.
-func (it *Draft) Check(opts *EnqueueOpts, now time.Time) error {
+func (it *Draft) Check(opts *jobs.EnqueueOpts, now time.Time) error {
 	if err := it.Choices.Check(it.Kind); err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (it *Draft) Check(opts *EnqueueOpts, now time.Time) error {
 	return it.checkRunAt(opts, now)
 }
 
-func (it *Draft) checkRunAt(opts *EnqueueOpts, now time.Time) error {
+func (it *Draft) checkRunAt(opts *jobs.EnqueueOpts, now time.Time) error {
 	at := opts.RunAt
 	if at.IsZero() {
 		return nil

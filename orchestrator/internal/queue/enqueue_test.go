@@ -15,7 +15,6 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/catalog"
-	"github.com/headgate/headgate/orchestrator/internal/queue"
 	"github.com/headgate/headgate/orchestrator/internal/roomtest"
 )
 
@@ -33,10 +32,10 @@ func TestEnqueueNamesTheTenant(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "acme", job.Tenant)
 		require.Equal(t, "shared", job.Database)
-		require.Equal(t, result.ID, job.ID)
-		byNumber, err := env.Client.Job(ctx, fmt.Sprint(result.ID))
+		require.Equal(t, result.UID, job.UID)
+		upper, err := env.Client.Job(ctx, strings.ToUpper(result.UID))
 		require.NoError(t, err)
-		require.Equal(t, job, byNumber)
+		require.Equal(t, job, upper)
 		uid, err := uuid.Parse(result.UID)
 		require.NoError(t, err)
 		require.EqualValues(t, 7, uid.Version())
@@ -57,7 +56,7 @@ func TestEnqueueRefuses(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, env.Catalog.SetStatus(ctx, "gone", catalog.Suspended))
 
-	type opts = queue.EnqueueOpts
+	type opts = jobs.EnqueueOpts
 	big := func(n int) roomtest.Note { return roomtest.Note{Text: strings.Repeat("x", n-len(`{"text":""}`))} }
 	for name, c := range map[string]struct {
 		tenant, database string
@@ -163,11 +162,11 @@ func TestEnqueueMany(t *testing.T) {
 	t.Parallel()
 	env := roomtest.Setup(t)
 	ctx := context.Background()
-	params := make([]queue.EnqueueParams, 10_000)
+	params := make([]jobs.EnqueueParams, 10_000)
 	for i := range params {
-		params[i] = queue.EnqueueParams{Tenant: []string{"acme", "brick"}[i%2], Args: roomtest.Note{Text: fmt.Sprint(i)}}
+		params[i] = jobs.EnqueueParams{Tenant: []string{"acme", "brick"}[i%2], Args: roomtest.Note{Text: fmt.Sprint(i)}}
 	}
-	params[1234] = queue.EnqueueParams{Database: "shared", Args: roomtest.Tidy{}}
+	params[1234] = jobs.EnqueueParams{Database: "shared", Args: roomtest.Tidy{}}
 	start := time.Now()
 	results, err := env.Client.EnqueueMany(ctx, params)
 	require.NoError(t, err)
@@ -185,7 +184,7 @@ func TestEnqueueMany(t *testing.T) {
 	params[7].Tenant = "nobody"
 	_, err = env.Client.EnqueueMany(ctx, params)
 	require.ErrorIs(t, err, jobs.ErrUnknownTenant)
-	params[7] = queue.EnqueueParams{Tenant: "acme", Args: roomtest.Note{Text: "a\x00"}}
+	params[7] = jobs.EnqueueParams{Tenant: "acme", Args: roomtest.Note{Text: "a\x00"}}
 	_, err = env.Client.EnqueueMany(ctx, params)
 	require.ErrorContains(t, err, "item 7: ")
 	require.Equal(t, len(params), roomtest.Count(t, env, `SELECT count(*) FROM river_job`))
@@ -206,12 +205,12 @@ func TestEveryInsertWakesItsQueue(t *testing.T) {
 
 	const inserts = 50
 	for range inserts {
-		_, err := env.Client.Enqueue(ctx, "acme", roomtest.Note{}, &queue.EnqueueOpts{Queue: "quick"})
+		_, err := env.Client.Enqueue(ctx, "acme", roomtest.Note{}, &jobs.EnqueueOpts{Queue: "quick"})
 		require.NoError(t, err)
 	}
-	_, err = env.Client.Enqueue(ctx, "acme", roomtest.Note{}, &queue.EnqueueOpts{RunAt: time.Now().Add(time.Hour)})
+	_, err = env.Client.Enqueue(ctx, "acme", roomtest.Note{}, &jobs.EnqueueOpts{RunAt: time.Now().Add(time.Hour)})
 	require.NoError(t, err, "this one wakes nobody yet")
-	_, err = env.Client.Enqueue(ctx, "acme", roomtest.Note{}, &queue.EnqueueOpts{Queue: "last"})
+	_, err = env.Client.Enqueue(ctx, "acme", roomtest.Note{}, &jobs.EnqueueOpts{Queue: "last"})
 	require.NoError(t, err)
 
 	heard := 0
@@ -230,9 +229,11 @@ func TestEveryInsertWakesItsQueue(t *testing.T) {
 func TestJobNotFound(t *testing.T) {
 	t.Parallel()
 	env := roomtest.Setup(t)
-	for _, name := range []string{"77", uuid.NewString(), "x", ""} {
+	_, err := env.Client.Job(context.Background(), uuid.NewString())
+	require.ErrorIs(t, err, jobs.ErrUnknownJob)
+	for _, name := range []string{"77", "x", ""} {
 		_, err := env.Client.Job(context.Background(), name)
-		require.ErrorIs(t, err, queue.ErrUnknownJob, name)
+		require.ErrorAs(t, err, new(*jobs.InputError), name)
 	}
 }
 
@@ -244,18 +245,18 @@ func TestJobsFilters(t *testing.T) {
 		_, err := env.Client.Enqueue(ctx, []string{"acme", "brick"}[i%2], roomtest.Note{}, nil)
 		require.NoError(t, err)
 	}
-	list, next, err := env.Client.Jobs(ctx, queue.JobFilter{Tenant: "brick", State: jobs.Waiting, Kind: "note", Page: jobs.Page{Limit: 3}})
+	list, next, err := env.Client.Jobs(ctx, jobs.JobFilter{Tenant: "brick", State: jobs.Waiting, Kind: "note", Page: jobs.Page{Limit: 3}})
 	require.NoError(t, err)
 	require.Len(t, list, 3)
-	rest, last, err := env.Client.Jobs(ctx, queue.JobFilter{Tenant: "brick", Page: jobs.Page{After: next}})
+	rest, last, err := env.Client.Jobs(ctx, jobs.JobFilter{Tenant: "brick", Page: jobs.Page{After: next}})
 	require.NoError(t, err)
 	require.Empty(t, last)
 	require.Len(t, rest, 2)
-	_, _, err = env.Client.Jobs(ctx, queue.JobFilter{Page: jobs.Page{After: "?"}})
+	_, _, err = env.Client.Jobs(ctx, jobs.JobFilter{Page: jobs.Page{After: "?"}})
 	require.EqualError(t, err, `listing jobs: after "?": give what next of the page before was, or leave it out to start at the beginning`)
-	_, _, err = env.Client.Jobs(ctx, queue.JobFilter{Page: jobs.Page{Limit: 1001}})
+	_, _, err = env.Client.Jobs(ctx, jobs.JobFilter{Page: jobs.Page{Limit: 1001}})
 	require.EqualError(t, err, `listing jobs: limit "1001": give 1 to 1000, or 0 for 50`)
-	none, _, err := env.Client.Jobs(ctx, queue.JobFilter{State: "running"})
+	none, _, err := env.Client.Jobs(ctx, jobs.JobFilter{State: "running"})
 	require.NoError(t, err)
 	require.Empty(t, none)
 }

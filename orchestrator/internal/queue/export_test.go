@@ -6,6 +6,7 @@ import "context"
 const (
 	SelectAttemptsSQL = selectAttempts
 	SelectIDOfUIDSQL  = selectIDOfUID
+	LastAttemptsSQL   = lastAttempts
 	SelectCancelling  = selectCancelling
 	ListJobs          = listJobs
 )

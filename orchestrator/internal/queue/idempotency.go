@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -12,33 +11,6 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 )
-
-// IdempotencyRetention is how long a key is kept at least: from the request, and for
-// as long as its job has not ended. Under an older one a new job is accepted.
-const IdempotencyRetention = 30 * 24 * time.Hour
-
-// ErrIdempotencyConflict: the idempotency key was used for a request with
-// another kind or other arguments. The error is an *IdempotencyConflictError.
-var ErrIdempotencyConflict = jobs.Sentinel("idempotency_conflict", "idempotency key is taken")
-
-// IdempotencyConflictError says whose key it is and what is not the same.
-type IdempotencyConflictError struct {
-	Key      string
-	FirstUID string // the job that was accepted under the key
-	Field    string // "kind", "args.NAME", or "args" if it cannot be said better
-}
-
-// Error names the first job and the field.
-func (e *IdempotencyConflictError) Error() string {
-	return fmt.Sprintf("%v: job %s was enqueued under key %q and differs in %s; send what was sent then, or use another key",
-		ErrIdempotencyConflict, e.FirstUID, e.Key, e.Field)
-}
-
-// Is makes the error match ErrIdempotencyConflict.
-func (e *IdempotencyConflictError) Is(target error) bool { return target == ErrIdempotencyConflict }
-
-// Code is the code of ErrIdempotencyConflict.
-func (e *IdempotencyConflictError) Code() string { return jobs.CodeOf(ErrIdempotencyConflict) }
 
 const maxKey = 200
 
@@ -78,14 +50,14 @@ func (it *Draft) scopedKey() scopedKey { return scopedKey{it.scope(), it.key} }
 //
 // It waits for other transactions that hold one of the keys, and so for their
 // end: a key taken by one that rolls back is free.
-func claimKeys(ctx context.Context, tx pgx.Tx, items []Draft) ([]EnqueueResult, error) {
-	results := make([]EnqueueResult, len(items))
+func claimKeys(ctx context.Context, tx pgx.Tx, items []Draft) ([]jobs.EnqueueResult, error) {
+	results := make([]jobs.EnqueueResult, len(items))
 	prints := make([]fingerprint, len(items))
 	owners := map[scopedKey]owner{}
 	var firsts []int
 	for i := range items {
 		it := &items[i]
-		results[i] = EnqueueResult{UID: it.Meta.UID, Status: StatusNew, RerunOf: it.Meta.RerunOf}
+		results[i] = jobs.EnqueueResult{UID: it.Meta.UID, Status: jobs.StatusNew, RerunOf: it.Meta.RerunOf}
 		if it.key == "" {
 			continue
 		}
@@ -104,9 +76,9 @@ func claimKeys(ctx context.Context, tx pgx.Tx, items []Draft) ([]EnqueueResult, 
 	}
 	for i := range items {
 		if first := owners[items[i].scopedKey()]; items[i].key != "" && first.uid != items[i].Meta.UID {
-			results[i] = EnqueueResult{UID: first.uid, Status: StatusSame, Differs: prints[i].differs(first.print)}
+			results[i] = jobs.EnqueueResult{UID: first.uid, Status: jobs.StatusSame, Differs: prints[i].differs(first.print)}
 			if results[i].Differs != "" {
-				results[i].Status = StatusConflict
+				results[i].Status = jobs.StatusConflict
 			}
 		}
 	}

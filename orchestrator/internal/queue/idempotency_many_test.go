@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"github.com/headgate/headgate/orchestrator/internal/queue"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/internal/roomtest"
 )
 
@@ -22,7 +22,7 @@ func TestEnqueueManyWithKeys(t *testing.T) {
 	ctx := context.Background()
 	first, err := env.Client.Enqueue(ctx, "acme", Pay{Amount: 1}, key("old"))
 	require.NoError(t, err)
-	results, err := env.Client.EnqueueMany(ctx, []queue.EnqueueParams{
+	results, err := env.Client.EnqueueMany(ctx, []jobs.EnqueueParams{
 		{Tenant: "acme", Args: Pay{Amount: 9}},
 		{Tenant: "acme", Args: Pay{Amount: 1}, Opts: key("old")},
 		{Tenant: "acme", Args: Pay{Amount: 2}, Opts: key("old")},
@@ -33,22 +33,22 @@ func TestEnqueueManyWithKeys(t *testing.T) {
 		{Database: "shared", Args: roomtest.Tidy{}, Opts: key("old")},
 	})
 	require.NoError(t, err)
-	for i, want := range []queue.EnqueueResult{
-		{UID: results[0].UID, Status: queue.StatusNew},
-		{UID: first.UID, Status: queue.StatusSame},
-		{UID: first.UID, Status: queue.StatusConflict, Differs: "args.amount"},
-		{UID: results[3].UID, Status: queue.StatusNew},
-		{UID: results[3].UID, Status: queue.StatusSame},
-		{UID: results[3].UID, Status: queue.StatusConflict, Differs: "args.amount"},
-		{UID: results[6].UID, Status: queue.StatusNew},
-		{UID: results[7].UID, Status: queue.StatusNew},
+	for i, want := range []jobs.EnqueueResult{
+		{UID: results[0].UID, Status: jobs.StatusNew},
+		{UID: first.UID, Status: jobs.StatusSame},
+		{UID: first.UID, Status: jobs.StatusConflict, Differs: "args.amount"},
+		{UID: results[3].UID, Status: jobs.StatusNew},
+		{UID: results[3].UID, Status: jobs.StatusSame},
+		{UID: results[3].UID, Status: jobs.StatusConflict, Differs: "args.amount"},
+		{UID: results[6].UID, Status: jobs.StatusNew},
+		{UID: results[7].UID, Status: jobs.StatusNew},
 	} {
 		require.Equal(t, want, results[i], i)
 	}
 	require.Equal(t, 5, roomtest.Count(t, env, `SELECT count(*) FROM river_job`))
 	require.Equal(t, 4, roomtest.Count(t, env, `SELECT count(*) FROM headgate.idempotency_keys k JOIN river_job j ON j.metadata->>'job_uid' = k.job_uid::text`))
 
-	all, err := env.Client.EnqueueMany(ctx, []queue.EnqueueParams{{Tenant: "acme", Args: Pay{Amount: 3}, Opts: key("twice")}})
+	all, err := env.Client.EnqueueMany(ctx, []jobs.EnqueueParams{{Tenant: "acme", Args: Pay{Amount: 3}, Opts: key("twice")}})
 	require.NoError(t, err)
 	require.Equal(t, results[4], all[0], "a call that has nothing new to insert")
 }
@@ -58,9 +58,9 @@ func TestEnqueueManyWithKeysAgain(t *testing.T) {
 	t.Parallel()
 	env := roomtest.Setup(t)
 	ctx := context.Background()
-	params := make([]queue.EnqueueParams, 2_000)
+	params := make([]jobs.EnqueueParams, 2_000)
 	for i := range params {
-		params[i] = queue.EnqueueParams{Tenant: []string{"acme", "brick"}[i%2], Args: Pay{Amount: i, To: "x"}, Opts: key(fmt.Sprint("key-", i))}
+		params[i] = jobs.EnqueueParams{Tenant: []string{"acme", "brick"}[i%2], Args: Pay{Amount: i, To: "x"}, Opts: key(fmt.Sprint("key-", i))}
 	}
 	start := time.Now()
 	results, err := env.Client.EnqueueMany(ctx, params)
@@ -73,9 +73,9 @@ func TestEnqueueManyWithKeysAgain(t *testing.T) {
 	require.NoError(t, err)
 	t.Logf("%d again in %s", len(params), time.Since(start))
 	for i := range again {
-		want := queue.EnqueueResult{UID: results[i].UID, Status: queue.StatusSame}
+		want := jobs.EnqueueResult{UID: results[i].UID, Status: jobs.StatusSame}
 		if i == 1234 {
-			want.Status, want.Differs = queue.StatusConflict, "args.amount"
+			want.Status, want.Differs = jobs.StatusConflict, "args.amount"
 		}
 		require.Equal(t, want, again[i])
 	}
@@ -91,13 +91,13 @@ func TestEnqueueManyWithKeysProperty(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		run++
 		lists := rapid.SliceOfN(rapid.SliceOfN(rapid.IntRange(0, 9), 1, 20), 2, 4).Draw(r, "keys of each caller")
-		answers := make([][]queue.EnqueueResult, len(lists))
+		answers := make([][]jobs.EnqueueResult, len(lists))
 		errs := make([]error, len(lists))
 		var wg sync.WaitGroup
 		for c, list := range lists {
-			params := make([]queue.EnqueueParams, len(list))
+			params := make([]jobs.EnqueueParams, len(list))
 			for i, k := range list {
-				params[i] = queue.EnqueueParams{Tenant: "acme", Args: Pay{Amount: k}, Opts: key(fmt.Sprint(run, "-", k))}
+				params[i] = jobs.EnqueueParams{Tenant: "acme", Args: Pay{Amount: k}, Opts: key(fmt.Sprint(run, "-", k))}
 			}
 			wg.Go(func() { answers[c], errs[c] = env.Client.EnqueueMany(context.Background(), params) })
 		}
@@ -112,10 +112,10 @@ func TestEnqueueManyWithKeysProperty(t *testing.T) {
 				if uids[k] == "" {
 					uids[k] = answer.UID
 				}
-				if answer.UID != uids[k] || answer.Status == queue.StatusConflict {
+				if answer.UID != uids[k] || answer.Status == jobs.StatusConflict {
 					r.Fatalf("key %d: %+v, but it was %s before", k, answer, uids[k])
 				}
-				if answer.Status == queue.StatusNew {
+				if answer.Status == jobs.StatusNew {
 					news[k]++
 				}
 			}

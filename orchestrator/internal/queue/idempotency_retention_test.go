@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/headgate/headgate/orchestrator/internal/queue"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/internal/roomtest"
 )
 
@@ -19,18 +19,18 @@ func TestAnIdempotencyKeyIsKeptForItsRetention(t *testing.T) {
 	ctx := context.Background()
 	first, err := env.Client.Enqueue(ctx, "acme", Pay{Amount: 5}, key("k"))
 	require.NoError(t, err)
-	roomtest.PutInto(t, env, first.ID, "completed")
+	roomtest.PutInto(t, env, env.RowOf(first.UID), "completed")
 	age := func(of time.Duration) {
 		roomtest.Do(t, env, `UPDATE headgate.idempotency_keys SET created_at = now() - $1::interval`, of)
 	}
-	age(queue.IdempotencyRetention - time.Minute)
+	age(jobs.IdempotencyRetention - time.Minute)
 	again, err := env.Client.Enqueue(ctx, "acme", Pay{Amount: 5}, key("k"))
 	require.NoError(t, err)
-	require.Equal(t, queue.StatusSame, again.Status)
+	require.Equal(t, jobs.StatusSame, again.Status)
 	require.Equal(t, first.UID, again.UID)
-	age(queue.IdempotencyRetention + time.Minute)
+	age(jobs.IdempotencyRetention + time.Minute)
 	fresh, err := env.Client.Enqueue(ctx, "acme", Pay{Amount: 5}, key("k"))
 	require.NoError(t, err)
-	require.Equal(t, queue.StatusNew, fresh.Status)
+	require.Equal(t, jobs.StatusNew, fresh.Status)
 	require.NotEqual(t, first.UID, fresh.UID)
 }

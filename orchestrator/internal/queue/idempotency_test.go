@@ -14,7 +14,6 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator/internal/queue"
 	"github.com/headgate/headgate/orchestrator/internal/roomtest"
 	"github.com/headgate/headgate/orchestrator/retention"
 )
@@ -28,7 +27,7 @@ type Pay struct {
 
 func (Pay) Kind() string { return "pay" }
 
-func key(k string) *queue.EnqueueOpts { return &queue.EnqueueOpts{IdempotencyKey: k} }
+func key(k string) *jobs.EnqueueOpts { return &jobs.EnqueueOpts{IdempotencyKey: k} }
 
 // A repeated request is answered with the first job; one that is not the same
 // is refused with that job's UID and the field.
@@ -39,10 +38,10 @@ func TestIdempotencyKey(t *testing.T) {
 	pay := Pay{Amount: 5, To: "b", More: map[string]any{"x": 1, "y": []int{2}}}
 	first, err := env.Client.Enqueue(ctx, "acme", pay, key("order-7"))
 	require.NoError(t, err)
-	require.Equal(t, queue.StatusNew, first.Status)
-	again, err := env.Client.Enqueue(ctx, "acme", pay, &queue.EnqueueOpts{IdempotencyKey: "order-7", Priority: 3})
+	require.Equal(t, jobs.StatusNew, first.Status)
+	again, err := env.Client.Enqueue(ctx, "acme", pay, &jobs.EnqueueOpts{IdempotencyKey: "order-7", Priority: 3})
 	require.NoError(t, err)
-	require.Equal(t, queue.EnqueueResult{UID: first.UID, ID: first.ID, Status: queue.StatusSame}, again)
+	require.Equal(t, jobs.EnqueueResult{UID: first.UID, Status: jobs.StatusSame}, again)
 	spaced, err := env.Client.Enqueue(ctx, "acme", rawPay(`{ "to":"b", "more":{"y":[2], "x":1}, "amount":5 }`), key("order-7"))
 	require.NoError(t, err, "order and spaces make no difference")
 	require.Equal(t, first.UID, spaced.UID)
@@ -58,17 +57,17 @@ func TestIdempotencyKey(t *testing.T) {
 		"kind":   {roomtest.Note{Text: "x"}, "kind"},
 	} {
 		_, err = env.Client.Enqueue(ctx, "acme", c.args, key("order-7"))
-		require.ErrorIs(t, err, queue.ErrIdempotencyConflict, name)
-		var conflict *queue.IdempotencyConflictError
+		require.ErrorIs(t, err, jobs.ErrIdempotencyConflict, name)
+		var conflict *jobs.IdempotencyConflictError
 		require.ErrorAs(t, err, &conflict, name)
-		require.Equal(t, queue.IdempotencyConflictError{Key: "order-7", FirstUID: first.UID, Field: c.field}, *conflict, name)
+		require.Equal(t, jobs.IdempotencyConflictError{Key: "order-7", FirstUID: first.UID, Field: c.field}, *conflict, name)
 	}
 	other, err := env.Client.Enqueue(ctx, "brick", pay, key("order-7"))
 	require.NoError(t, err)
-	require.Equal(t, queue.StatusNew, other.Status, "another tenant's key is another key")
+	require.Equal(t, jobs.StatusNew, other.Status, "another tenant's key is another key")
 	tidy, err := env.Client.EnqueueDatabase(ctx, "shared", roomtest.Tidy{}, key("order-7"))
 	require.NoError(t, err)
-	require.Equal(t, queue.StatusNew, tidy.Status)
+	require.Equal(t, jobs.StatusNew, tidy.Status)
 	require.Equal(t, 3, roomtest.Count(t, env, `SELECT count(*) FROM river_job`))
 	require.Zero(t, roomtest.Count(t, env, `SELECT count(*) FROM headgate.idempotency_keys k WHERE k::text LIKE '%"b"%'`), "no argument is kept")
 
@@ -76,13 +75,13 @@ func TestIdempotencyKey(t *testing.T) {
 	require.NoError(t, err)
 	again, err = env.Client.Enqueue(ctx, "acme", pay, key("order-7"))
 	require.NoError(t, err)
-	require.Equal(t, queue.EnqueueResult{UID: first.UID, Status: queue.StatusSame}, again, "also when its row is gone")
+	require.Equal(t, jobs.EnqueueResult{UID: first.UID, Status: jobs.StatusSame}, again, "also when its row is gone")
 
 	_, err = env.Pool.Exec(ctx, `UPDATE headgate.idempotency_keys SET created_at = created_at - interval '31 days'`)
 	require.NoError(t, err)
 	later, err := env.Client.Enqueue(ctx, "acme", Pay{Amount: 6}, key("order-7"))
 	require.NoError(t, err)
-	require.Equal(t, queue.StatusNew, later.Status, "a key past its time is free")
+	require.Equal(t, jobs.StatusNew, later.Status, "a key past its time is free")
 }
 
 // A key is kept for as long as its job has not ended, which may be for years: the
@@ -91,7 +90,7 @@ func TestAnIdempotencyKeyLivesAsLongAsItsJob(t *testing.T) {
 	t.Parallel()
 	env := roomtest.Setup(t)
 	ctx := context.Background()
-	opts := &queue.EnqueueOpts{IdempotencyKey: "order-7", RunAt: time.Now().Add(400 * 24 * time.Hour)}
+	opts := &jobs.EnqueueOpts{IdempotencyKey: "order-7", RunAt: time.Now().Add(400 * 24 * time.Hour)}
 	first, err := env.Client.Enqueue(ctx, "acme", Pay{Amount: 5}, opts)
 	require.NoError(t, err)
 	j := roomtest.Janitor(t, env, retention.Config{})
@@ -105,7 +104,7 @@ func TestAnIdempotencyKeyLivesAsLongAsItsJob(t *testing.T) {
 		require.Equal(t, first.UID, again.UID)
 		require.Zero(t, roomtest.Sweep(t, j).Keys)
 	}
-	roomtest.PutInto(t, env, first.ID, "completed")
+	roomtest.PutInto(t, env, env.RowOf(first.UID), "completed")
 	again, err := env.Client.Enqueue(ctx, "acme", Pay{Amount: 5}, opts)
 	require.NoError(t, err)
 	require.Equal(t, first.UID, again.UID, "its time is counted from the last renewal")
@@ -113,7 +112,7 @@ func TestAnIdempotencyKeyLivesAsLongAsItsJob(t *testing.T) {
 	require.Equal(t, 1, roomtest.Sweep(t, j).Keys)
 	later, err := env.Client.Enqueue(ctx, "acme", Pay{Amount: 5}, opts)
 	require.NoError(t, err)
-	require.Equal(t, queue.StatusNew, later.Status)
+	require.Equal(t, jobs.StatusNew, later.Status)
 }
 
 // A request that is repeated after its time is still the same request; a new one
@@ -122,22 +121,22 @@ func TestIdempotencyKeyRepeatedLate(t *testing.T) {
 	t.Parallel()
 	env := roomtest.Setup(t)
 	ctx := context.Background()
-	at := func(k string, ago time.Duration) *queue.EnqueueOpts {
-		return &queue.EnqueueOpts{IdempotencyKey: k, RunAt: time.Now().Add(-ago)}
+	at := func(k string, ago time.Duration) *jobs.EnqueueOpts {
+		return &jobs.EnqueueOpts{IdempotencyKey: k, RunAt: time.Now().Add(-ago)}
 	}
 	first, err := env.Client.Enqueue(ctx, "acme", Pay{Amount: 5}, at("in time", 0))
 	require.NoError(t, err)
 	again, err := env.Client.Enqueue(ctx, "acme", Pay{Amount: 5}, at("in time", time.Hour))
 	require.NoError(t, err)
 	require.Equal(t, first.UID, again.UID)
-	require.Equal(t, queue.StatusSame, again.Status)
+	require.Equal(t, jobs.StatusSame, again.Status)
 	_, err = env.Client.Enqueue(ctx, "acme", Pay{Amount: 6}, at("in time", time.Hour))
-	require.ErrorIs(t, err, queue.ErrIdempotencyConflict)
+	require.ErrorIs(t, err, jobs.ErrIdempotencyConflict)
 	_, err = env.Client.Enqueue(ctx, "acme", Pay{Amount: 5}, at("late", time.Hour))
 	require.ErrorContains(t, err, "is past")
-	_, err = env.Client.Enqueue(ctx, "acme", Pay{Amount: 5}, &queue.EnqueueOpts{IdempotencyKey: "in time", RunAt: time.Unix(1, 0)})
+	_, err = env.Client.Enqueue(ctx, "acme", Pay{Amount: 5}, &jobs.EnqueueOpts{IdempotencyKey: "in time", RunAt: time.Unix(1, 0)})
 	require.ErrorContains(t, err, "after 2000")
-	_, err = env.Client.EnqueueMany(ctx, []queue.EnqueueParams{
+	_, err = env.Client.EnqueueMany(ctx, []jobs.EnqueueParams{
 		{Tenant: "acme", Args: Pay{Amount: 5}, Opts: at("in time", time.Hour)},
 		{Tenant: "acme", Args: Pay{Amount: 5}, Opts: at("late", time.Hour)},
 	})
@@ -186,7 +185,7 @@ func TestIdempotencyKeyAtOnce(t *testing.T) {
 				if err != nil {
 					t.Errorf("asker %d: %v", i, err)
 				}
-				uids[i], fresh[i] = result.UID, result.Status == queue.StatusNew
+				uids[i], fresh[i] = result.UID, result.Status == jobs.StatusNew
 			})
 		}
 		close(start)
@@ -205,12 +204,12 @@ func TestIdempotencyKeyAtOnce(t *testing.T) {
 }
 
 // ask asks in one of the ways there are.
-func ask(env *jobstest.Env, way int, k string) (result queue.EnqueueResult, err error) {
+func ask(env *jobstest.Env, way int, k string) (result jobs.EnqueueResult, err error) {
 	ctx := context.Background()
 	if way%2 == 0 {
 		return env.Client.Enqueue(ctx, "acme", Pay{Amount: 5}, key(k))
 	}
-	results, err := env.Client.EnqueueMany(ctx, []queue.EnqueueParams{{Tenant: "acme", Args: Pay{Amount: 5}, Opts: key(k)}})
+	results, err := env.Client.EnqueueMany(ctx, []jobs.EnqueueParams{{Tenant: "acme", Args: Pay{Amount: 5}, Opts: key(k)}})
 	if err != nil {
 		return result, err
 	}
@@ -228,8 +227,8 @@ func TestIdempotencyKeyWaits(t *testing.T) {
 			env := roomtest.Setup(t)
 			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 			defer cancel()
-			var first queue.EnqueueResult
-			second := make(chan queue.EnqueueResult, 1)
+			var first jobs.EnqueueResult
+			second := make(chan jobs.EnqueueResult, 1)
 			err := pgx.BeginFunc(ctx, env.Pool, func(tx pgx.Tx) (err error) {
 				first, err = env.Client.EnqueueTx(ctx, tx, "acme", Pay{Amount: 5}, key("k"))
 				require.NoError(t, err)
@@ -246,10 +245,10 @@ func TestIdempotencyKeyWaits(t *testing.T) {
 			require.ErrorIs(t, err, end)
 			got := <-second
 			if end == nil {
-				require.Equal(t, queue.StatusSame, got.Status)
+				require.Equal(t, jobs.StatusSame, got.Status)
 				require.Equal(t, first.UID, got.UID)
 			} else {
-				require.Equal(t, queue.StatusNew, got.Status)
+				require.Equal(t, jobs.StatusNew, got.Status)
 				require.NotEqual(t, first.UID, got.UID)
 			}
 			require.Equal(t, 1, roomtest.Count(t, env, `SELECT count(*) FROM river_job`))
@@ -281,14 +280,13 @@ func TestIdempotencyKeyTx(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, pgx.BeginFunc(ctx, env.Pool, func(tx pgx.Tx) error {
 		_, err := env.Client.EnqueueTx(ctx, tx, "acme", Pay{Amount: 2}, key("taken"))
-		require.ErrorIs(t, err, queue.ErrIdempotencyConflict)
+		require.ErrorIs(t, err, jobs.ErrIdempotencyConflict)
 		one, err := env.Client.EnqueueTx(ctx, tx, "acme", Pay{Amount: 2}, key("own"))
 		require.NoError(t, err)
 		two, err := env.Client.EnqueueTx(ctx, tx, "acme", Pay{Amount: 2}, key("own"))
 		require.NoError(t, err)
-		require.Equal(t, queue.StatusSame, two.Status, "also within one transaction")
+		require.Equal(t, jobs.StatusSame, two.Status, "also within one transaction")
 		require.Equal(t, one.UID, two.UID)
-		require.Equal(t, one.ID, two.ID)
 		return nil
 	}))
 	require.Equal(t, 2, roomtest.Count(t, env, `SELECT count(*) FROM river_job`))

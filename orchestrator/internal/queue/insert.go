@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/internal/fault"
 )
 
@@ -36,27 +37,25 @@ func (it *Draft) river() (river.InsertManyParams, error) {
 }
 
 // accept inserts one job, unless its idempotency key is taken.
-func (q *Queue) accept(ctx context.Context, tx pgx.Tx, it Draft) (EnqueueResult, error) {
+func (q *Queue) accept(ctx context.Context, tx pgx.Tx, it Draft) (jobs.EnqueueResult, error) {
 	results, err := claimKeys(ctx, tx, []Draft{it})
 	if err != nil {
-		return EnqueueResult{}, err
+		return jobs.EnqueueResult{}, err
 	}
 	fault.Point(fault.KeyTaken)
 	defer fault.Point(fault.Enqueued)
 	switch result := results[0]; result.Status {
-	case StatusConflict:
-		return EnqueueResult{}, &IdempotencyConflictError{Key: it.key, FirstUID: result.UID, Field: result.Differs}
-	case StatusSame:
-		result.ID, err = idOf(ctx, tx, result.UID)
-		return result, err
+	case jobs.StatusConflict:
+		return jobs.EnqueueResult{}, &jobs.IdempotencyConflictError{Key: it.key, FirstUID: result.UID, Field: result.Differs}
+	case jobs.StatusSame:
+		return result, nil
 	default:
-		result.ID, err = q.insertOne(ctx, tx, it)
-		return result, err
+		return result, q.insertOne(ctx, tx, it)
 	}
 }
 
 // acceptMany inserts those jobs whose idempotency keys are not taken.
-func (q *Queue) acceptMany(ctx context.Context, tx pgx.Tx, items []Draft) ([]EnqueueResult, error) {
+func (q *Queue) acceptMany(ctx context.Context, tx pgx.Tx, items []Draft) ([]jobs.EnqueueResult, error) {
 	results, err := claimKeys(ctx, tx, items)
 	if err != nil {
 		return nil, err
@@ -65,7 +64,7 @@ func (q *Queue) acceptMany(ctx context.Context, tx pgx.Tx, items []Draft) ([]Enq
 	defer fault.Point(fault.Enqueued)
 	fresh := make([]Draft, 0, len(items))
 	for i := range items {
-		if results[i].Status == StatusNew {
+		if results[i].Status == jobs.StatusNew {
 			fresh = append(fresh, items[i])
 		}
 	}
@@ -75,41 +74,41 @@ func (q *Queue) acceptMany(ctx context.Context, tx pgx.Tx, items []Draft) ([]Enq
 	return results, q.InsertMany(ctx, tx, fresh)
 }
 
-// selectIDOfUID finds the row of a UID by two indexes: that of UIDs has no completed
-// rows, and those are in the history, as are the rows that name no UID themselves, once
-// an attempt at them has ended.
+// selectIDOfUID finds the row of a UID by three indexes. The index of UIDs has no
+// completed rows, which the history has. A row that names no UID has its number in it.
 const selectIDOfUID = `
 SELECT id FROM (
     SELECT id FROM river_job WHERE state <> 'completed' AND headgate.has_uid(metadata, $1)
     UNION ALL
     SELECT j.id FROM headgate.outcomes o JOIN river_job j ON j.id = o.job_id
     WHERE o.job_uid = CAST($1::text AS uuid) AND headgate.job_uid(j.metadata, j.id, j.created_at) = CAST($1::text AS uuid)
+    UNION ALL
+    SELECT id FROM river_job WHERE id = headgate.row_of_uid($1) AND headgate.job_uid(metadata, id, created_at) = CAST($1::text AS uuid)
 ) found LIMIT 1`
 
-// idOf returns the row of a job, or 0 if it has left the queue.
-func idOf(ctx context.Context, tx pgx.Tx, uid string) (id int64, err error) {
-	err = tx.QueryRow(ctx, selectIDOfUID, uid).Scan(&id)
+// RowOf returns the number of a job's row, or 0 if the row has left the queue.
+func (q *Queue) RowOf(ctx context.Context, uid string) (id int64, err error) {
+	err = q.pool.QueryRow(ctx, selectIDOfUID, uid).Scan(&id)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return 0, fmt.Errorf("looking for job %s: %w", uid, err)
 	}
 	return id, nil
 }
 
-// insertOne writes one row, wakes the workers of its queue and returns its id.
-func (q *Queue) insertOne(ctx context.Context, tx pgx.Tx, it Draft) (id int64, err error) {
+// insertOne writes one row and wakes the workers of its queue.
+func (q *Queue) insertOne(ctx context.Context, tx pgx.Tx, it Draft) error {
 	params, err := it.river()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	inserter, err := q.inserts(ctx, tx)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	inserted, err := inserter.InsertTx(ctx, tx, params.Args, params.InsertOpts)
-	if err != nil {
-		return 0, fmt.Errorf("inserting a %s job: %w", it.Kind, err)
+	if _, err := inserter.InsertTx(ctx, tx, params.Args, params.InsertOpts); err != nil {
+		return fmt.Errorf("inserting a %s job: %w", it.Kind, err)
 	}
-	return inserted.Job.ID, wake(ctx, tx, []Draft{it})
+	return wake(ctx, tx, []Draft{it})
 }
 
 // InsertMany writes all rows with one COPY and wakes the workers of each queue.

@@ -35,12 +35,3 @@ func rowState(state jobs.State) string {
 	}
 	return string(state)
 }
-
-// Is is a state as a sentence about a job has it.
-func Is(state jobs.State) string {
-	switch state {
-	case jobs.Succeeded, jobs.Failed:
-		return "has " + string(state)
-	}
-	return "is " + string(state)
-}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -38,7 +39,7 @@ func insertKeys(ctx context.Context, tx pgx.Tx, items []Draft, firsts []int, own
 		scopes[row], keys[row], kinds[row], uids[row] = it.scope(), it.key, it.Kind, it.Meta.UID
 		hashes[row], fields[row] = print.args, string(named)
 	}
-	rows, err := tx.Query(ctx, insertKeysSQL, scopes, keys, kinds, hashes, fields, uids, IdempotencyRetention)
+	rows, err := tx.Query(ctx, insertKeysSQL, scopes, keys, kinds, hashes, fields, uids, jobs.IdempotencyRetention)
 	if err != nil {
 		return nil, fmt.Errorf("taking %d idempotency keys: %w", n, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/internal/roomtest"
 )
@@ -39,7 +40,7 @@ func TestArgumentsAreEncodedBeforeTheTransaction(t *testing.T) {
 	args := Watched{Pool: pool, Most: &most}
 	_, err = client.Enqueue(ctx, "acme", args, nil)
 	require.NoError(t, err)
-	_, err = client.EnqueueMany(ctx, []orchestrator.EnqueueParams{{Tenant: "acme", Args: args}, {Tenant: "brick", Args: args}})
+	_, err = client.EnqueueMany(ctx, []jobs.EnqueueParams{{Tenant: "acme", Args: args}, {Tenant: "brick", Args: args}})
 	require.NoError(t, err)
 	require.Zero(t, most)
 

@@ -8,11 +8,11 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/explain"
-	"github.com/headgate/headgate/orchestrator/internal/queue"
 	"github.com/headgate/headgate/orchestrator/internal/roomtest"
 )
 
@@ -54,11 +54,11 @@ func TestAClientKnowsItsQueue(t *testing.T) {
 	require.NoError(t, err)
 	_, err = lost.Enqueue(ctx, "acme", roomtest.Note{Text: "b"}, nil)
 	refused(err)
-	_, err = lost.EnqueueMany(ctx, []queue.EnqueueParams{{Tenant: "acme", Args: roomtest.Note{Text: "b"}}})
+	_, err = lost.EnqueueMany(ctx, []jobs.EnqueueParams{{Tenant: "acme", Args: roomtest.Note{Text: "b"}}})
 	refused(err)
 	_, err = lost.Job(ctx, first.UID)
 	refused(err)
-	_, _, err = lost.Jobs(ctx, queue.JobFilter{})
+	_, _, err = lost.Jobs(ctx, jobs.JobFilter{})
 	refused(err)
 	explainer, err := explain.New(explain.Config{Pool: pool, Catalog: env.Catalog})
 	require.NoError(t, err)
@@ -90,7 +90,7 @@ func TestAnApplicationsSessionEnqueuesIntoTheOneQueue(t *testing.T) {
 		require.NoError(t, pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 			_, err := client.EnqueueTx(ctx, tx, "acme", roomtest.Note{Text: "a"}, nil)
 			if err == nil {
-				_, err = client.EnqueueManyTx(ctx, tx, []queue.EnqueueParams{{Tenant: "acme", Args: roomtest.Note{Text: "b"}}})
+				_, err = client.EnqueueManyTx(ctx, tx, []jobs.EnqueueParams{{Tenant: "acme", Args: roomtest.Note{Text: "b"}}})
 			}
 			return err
 		}))
@@ -120,7 +120,7 @@ func TestAClientSpeaksUTF8(t *testing.T) {
 	const says = "client_encoding of the session to the central database is LATIN1, and Go's text is UTF-8: add client_encoding=UTF8 to the connection string"
 	_, err = client.Enqueue(ctx, "acme", roomtest.Note{Text: "Zoë"}, nil)
 	require.ErrorContains(t, err, says)
-	_, _, err = client.Jobs(ctx, queue.JobFilter{})
+	_, _, err = client.Jobs(ctx, jobs.JobFilter{})
 	require.ErrorContains(t, err, says)
 	require.ErrorContains(t, pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		_, err := env.Client.EnqueueTx(ctx, tx, "acme", roomtest.Note{Text: "Zoë"}, nil)

@@ -16,16 +16,16 @@ import (
 )
 
 // Rerun enqueues a job once more, as a new job (see orchestrator.Client).
-func (q *Queue) Rerun(ctx context.Context, tx pgx.Tx, uidOrID string, opts *EnqueueOpts) (EnqueueResult, error) {
+func (q *Queue) Rerun(ctx context.Context, tx pgx.Tx, uid string, opts *jobs.EnqueueOpts) (jobs.EnqueueResult, error) {
 	if opts == nil {
-		opts = &EnqueueOpts{}
+		opts = &jobs.EnqueueOpts{}
 	}
-	r, err := q.lockRow(ctx, tx, uidOrID)
-	if errors.Is(err, ErrJobFinished) {
-		return EnqueueResult{}, fmt.Errorf("%w: %w; the history does not keep arguments, so enqueue it anew", ErrRetryRefused, err)
+	r, err := q.lockRow(ctx, tx, uid)
+	if errors.Is(err, jobs.ErrJobFinished) {
+		return jobs.EnqueueResult{}, fmt.Errorf("%w: %w; the history does not keep arguments, so enqueue it anew", jobs.ErrRetryRefused, err)
 	}
 	if err != nil {
-		return EnqueueResult{}, fmt.Errorf("rerunning a job: %w", err)
+		return jobs.EnqueueResult{}, fmt.Errorf("rerunning a job: %w", err)
 	}
 	it, err := r.again(ctx, opts)
 	if err == nil {
@@ -35,14 +35,14 @@ func (q *Queue) Rerun(ctx context.Context, tx pgx.Tx, uidOrID string, opts *Enqu
 		err = q.placeAgain(ctx, tx, &it)
 	}
 	if err != nil {
-		return EnqueueResult{}, fmt.Errorf("rerunning job %s: %w", r.uid, err)
+		return jobs.EnqueueResult{}, fmt.Errorf("rerunning job %s: %w", r.uid, err)
 	}
 	return q.accept(ctx, tx, it)
 }
 
 // again is the row's job as a new one. What opts says is checked; what the row
 // says was accepted before, by us or by another River client.
-func (r *row) again(ctx context.Context, opts *EnqueueOpts) (Draft, error) {
+func (r *row) again(ctx context.Context, opts *jobs.EnqueueOpts) (Draft, error) {
 	given := Draft{
 		Kind: "rerun", tags: opts.Tags,
 		Choices: wire.Choices{Queue: opts.Queue, Priority: opts.Priority, MaxAttempts: opts.MaxAttempts}.Complete(jobs.KindOpts{}),

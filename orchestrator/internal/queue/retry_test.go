@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"testing"
 	"time"
 
@@ -28,14 +27,14 @@ func TestRetry(t *testing.T) {
 	for _, state := range []string{"available", "scheduled", "retryable", "discarded", "cancelled"} {
 		for _, attempt := range []int{0, 1, 25} {
 			job := roomtest.Enqueue(t, env)
-			roomtest.PutInto(t, env, job.ID, state)
+			roomtest.PutInto(t, env, env.RowOf(job.UID), state)
 			roomtest.Do(t, env, `
 UPDATE river_job SET attempt = $2, metadata = CASE WHEN finalized_at IS NULL THEN metadata ELSE metadata || '{"cancel_attempted_at": "2026-01-01T00:00:00Z"}' END
-WHERE id = $1`, job.ID, attempt)
-			roomtest.Do(t, env, `INSERT INTO headgate.suspects (job_id, job_uid, kind) VALUES ($1, $2, 'note')`, job.ID, job.UID)
+WHERE id = $1`, env.RowOf(job.UID), attempt)
+			roomtest.Do(t, env, `INSERT INTO headgate.suspects (job_id, job_uid, kind) VALUES ($1, $2, 'note')`, env.RowOf(job.UID), job.UID)
 			result, err := env.Client.Retry(ctx, job.UID)
 			require.NoError(t, err, "%s %d", state, attempt)
-			want := queue.RetryResult{UID: job.UID, ID: job.ID, Was: queue.StateOf(state), Attempt: attempt, MaxAttempts: 25}
+			want := jobs.RetryResult{UID: job.UID, Was: queue.StateOf(state), Attempt: attempt, MaxAttempts: 25}
 			if attempt == 25 && state != "available" {
 				want.MaxAttempts = 26
 			}
@@ -46,8 +45,8 @@ WHERE id = $1`, job.ID, attempt)
 			require.False(t, after.ScheduledAt.After(time.Now().Add(time.Minute)))
 			require.Nil(t, after.FinishedAt)
 			if state != "available" {
-				require.Zero(t, roomtest.Count(t, env, `SELECT count(*) FROM headgate.suspects WHERE job_id = $1`, job.ID), "it is released from quarantine")
-				require.Zero(t, roomtest.Count(t, env, `SELECT count(*) FROM river_job WHERE id = $1 AND metadata ?| '{cancel_attempted_at,cancel_request}'`, job.ID))
+				require.Zero(t, roomtest.Count(t, env, `SELECT count(*) FROM headgate.suspects WHERE job_id = $1`, env.RowOf(job.UID)), "it is released from quarantine")
+				require.Zero(t, roomtest.Count(t, env, `SELECT count(*) FROM river_job WHERE id = $1 AND metadata ?| '{cancel_attempted_at,cancel_request}'`, env.RowOf(job.UID)))
 			}
 		}
 	}
@@ -72,25 +71,25 @@ func TestRetryRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			job := roomtest.Enqueue(t, env)
-			roomtest.PutInto(t, env, job.ID, c.state)
+			roomtest.PutInto(t, env, env.RowOf(job.UID), c.state)
 			if c.sql != "" {
-				roomtest.Do(t, env, c.sql, job.ID)
+				roomtest.Do(t, env, c.sql, env.RowOf(job.UID))
 			}
 			_, err := env.Client.Retry(ctx, job.UID)
-			require.ErrorIs(t, err, queue.ErrRetryRefused)
+			require.ErrorIs(t, err, jobs.ErrRetryRefused)
 			require.ErrorContains(t, err, c.says)
-			require.Equal(t, c.finished, errors.Is(err, queue.ErrJobFinished))
-			require.Equal(t, 1, roomtest.Count(t, env, `SELECT count(*) FROM river_job WHERE id = $1 AND state = $2::river_job_state`, job.ID, c.state))
+			require.Equal(t, c.finished, errors.Is(err, jobs.ErrJobFinished))
+			require.Equal(t, 1, roomtest.Count(t, env, `SELECT count(*) FROM river_job WHERE id = $1 AND state = $2::river_job_state`, env.RowOf(job.UID), c.state))
 		})
 	}
 	gone := roomtest.Enqueue(t, env)
 	roomtest.Outcome(t, env, gone, "discarded", jobs.ClassJobError, "no", time.Now())
-	roomtest.Do(t, env, `DELETE FROM river_job WHERE id = $1`, gone.ID)
+	roomtest.Do(t, env, `DELETE FROM river_job WHERE id = $1`, env.RowOf(gone.UID))
 	_, err := env.Client.Retry(ctx, gone.UID)
-	require.ErrorIs(t, err, queue.ErrRetryRefused)
+	require.ErrorIs(t, err, jobs.ErrRetryRefused)
 	require.ErrorContains(t, err, "its row has left the queue; the history does not keep arguments")
 	_, err = env.Client.Retry(ctx, uuid.NewString())
-	require.ErrorIs(t, err, queue.ErrUnknownJob)
+	require.ErrorIs(t, err, jobs.ErrUnknownJob)
 
 	for what, sql := range map[string]string{
 		"was never begun":                   `UPDATE river_job SET state = 'scheduled', created_at = now() - interval '400 days' WHERE id = $1`,
@@ -99,7 +98,7 @@ func TestRetryRefuses(t *testing.T) {
 		"was lost with a worker this week":  `UPDATE river_job SET created_at = now() - interval '40 days', metadata = metadata || jsonb_build_object('open_since', floor(extract(epoch FROM now() - interval '6 days'))) WHERE id = $1`,
 	} {
 		old := roomtest.Enqueue(t, env)
-		roomtest.Do(t, env, sql, old.ID)
+		roomtest.Do(t, env, sql, env.RowOf(old.UID))
 		_, err = env.Client.Retry(ctx, old.UID)
 		require.NoError(t, err, "an old job that %s stands in its ledger, or need not", what)
 	}
@@ -122,7 +121,7 @@ func TestRetryRuns(t *testing.T) {
 			}
 		})
 	})
-	job, err := env.Client.Enqueue(ctx, "acme", roomtest.Note{}, &queue.EnqueueOpts{MaxAttempts: 1})
+	job, err := env.Client.Enqueue(ctx, "acme", roomtest.Note{}, &jobs.EnqueueOpts{MaxAttempts: 1})
 	require.NoError(t, err)
 	require.Equal(t, jobs.Discarded, env.Wait(job.UID).State)
 	close(fixed)
@@ -138,15 +137,15 @@ func TestRerun(t *testing.T) {
 	t.Parallel()
 	env := roomtest.Setup(t)
 	ctx := context.Background()
-	first, err := env.Client.Enqueue(ctx, "acme", roomtest.Note{Text: "again"}, &queue.EnqueueOpts{
+	first, err := env.Client.Enqueue(ctx, "acme", roomtest.Note{Text: "again"}, &jobs.EnqueueOpts{
 		Queue: "slow", Priority: 2, Tags: []string{"monthly", "for_accounting"}, MaxAttempts: 3, Timeout: time.Hour, RunAt: time.Now().Add(time.Hour),
 	})
 	require.NoError(t, err)
-	roomtest.PutInto(t, env, first.ID, "completed")
-	second, err := env.Client.Rerun(ctx, fmt.Sprint(first.ID), nil)
+	roomtest.PutInto(t, env, env.RowOf(first.UID), "completed")
+	second, err := env.Client.Rerun(ctx, first.UID, nil)
 	require.NoError(t, err)
 	require.NotEqual(t, first.UID, second.UID)
-	require.Equal(t, queue.EnqueueResult{UID: second.UID, ID: second.ID, Status: queue.StatusNew, RerunOf: first.UID}, second)
+	require.Equal(t, jobs.EnqueueResult{UID: second.UID, Status: jobs.StatusNew, RerunOf: first.UID}, second)
 	job := roomtest.JobOf(t, env, second.UID)
 	require.Equal(t, first.UID, job.RerunOf)
 	require.Equal(t, jobs.Waiting, job.State)
@@ -156,10 +155,10 @@ func TestRerun(t *testing.T) {
 	require.Equal(t, 3, job.MaxAttempts)
 	require.Equal(t, []string{"monthly", "for_accounting"}, job.Tags)
 	require.JSONEq(t, `{"text": "again"}`, string(job.Args))
-	require.Equal(t, 1, roomtest.Count(t, env, `SELECT count(*) FROM river_job WHERE id = $1 AND metadata->>'timeout_ms' = '3600000'`, second.ID))
+	require.Equal(t, 1, roomtest.Count(t, env, `SELECT count(*) FROM river_job WHERE id = $1 AND metadata->>'timeout_ms' = '3600000'`, env.RowOf(second.UID)))
 	require.Equal(t, jobs.Succeeded, roomtest.JobOf(t, env, first.UID).State, "the first one stays")
 
-	opts := &queue.EnqueueOpts{Queue: "quick", Priority: 4, Tags: []string{}, MaxAttempts: 1, Timeout: time.Minute, RunAt: time.Now().Add(time.Hour), IdempotencyKey: "k"}
+	opts := &jobs.EnqueueOpts{Queue: "quick", Priority: 4, Tags: []string{}, MaxAttempts: 1, Timeout: time.Minute, RunAt: time.Now().Add(time.Hour), IdempotencyKey: "k"}
 	third, err := env.Client.Rerun(ctx, first.UID, opts)
 	require.NoError(t, err)
 	job = roomtest.JobOf(t, env, third.UID)
@@ -170,7 +169,7 @@ func TestRerun(t *testing.T) {
 	require.Empty(t, job.Tags)
 	same, err := env.Client.Rerun(ctx, first.UID, opts)
 	require.NoError(t, err)
-	require.Equal(t, queue.StatusSame, same.Status)
+	require.Equal(t, jobs.StatusSame, same.Status)
 	require.Equal(t, third.UID, same.UID)
 }
 
@@ -179,20 +178,20 @@ func TestRerunRefuses(t *testing.T) {
 	env := roomtest.Setup(t)
 	ctx := context.Background()
 	job := roomtest.Enqueue(t, env)
-	_, err := env.Client.Rerun(ctx, job.UID, &queue.EnqueueOpts{Priority: 9})
+	_, err := env.Client.Rerun(ctx, job.UID, &jobs.EnqueueOpts{Priority: 9})
 	require.ErrorContains(t, err, `priority "9": give 1 (first) to 4`)
 	require.NoError(t, env.Catalog.SetStatus(ctx, "acme", catalog.Suspended))
 	_, err = env.Client.Rerun(ctx, job.UID, nil)
 	require.ErrorIs(t, err, jobs.ErrTenantSuspended)
 	roomtest.Outcome(t, env, job, "succeeded", "", "", time.Now())
-	roomtest.Do(t, env, `DELETE FROM river_job WHERE id = $1`, job.ID)
+	roomtest.Do(t, env, `DELETE FROM river_job WHERE id = $1`, env.RowOf(job.UID))
 	_, err = env.Client.Rerun(ctx, job.UID, nil)
-	require.ErrorIs(t, err, queue.ErrRetryRefused)
+	require.ErrorIs(t, err, jobs.ErrRetryRefused)
 	require.ErrorContains(t, err, "enqueue it anew")
 	_, err = env.Client.Rerun(ctx, uuid.NewString(), nil)
-	require.ErrorIs(t, err, queue.ErrUnknownJob)
+	require.ErrorIs(t, err, jobs.ErrUnknownJob)
 	roomtest.Do(t, env, `INSERT INTO river_job (id, kind, args, max_attempts) VALUES (77, 'theirs', '{}', 3)`)
-	_, err = env.Client.Rerun(ctx, "77", nil)
+	_, err = env.Client.Rerun(ctx, env.UIDOf(77), nil)
 	require.ErrorIs(t, err, jobs.ErrNoTenant)
 	require.Equal(t, 1, roomtest.Count(t, env, `SELECT count(*) FROM river_job`))
 }
@@ -203,7 +202,7 @@ func TestRetryTx(t *testing.T) {
 	env := roomtest.Setup(t)
 	ctx := context.Background()
 	job, undone := roomtest.Enqueue(t, env), errors.New("undone")
-	roomtest.PutInto(t, env, job.ID, "discarded")
+	roomtest.PutInto(t, env, env.RowOf(job.UID), "discarded")
 	err := pgx.BeginFunc(ctx, env.Pool, func(tx pgx.Tx) error {
 		_, err := env.Client.RetryTx(ctx, tx, job.UID)
 		require.NoError(t, err)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,7 +14,6 @@ import (
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/migrations"
-	"github.com/headgate/headgate/orchestrator/internal/fit"
 )
 
 // row is a job's row in the queue, locked until the transaction that read it
@@ -41,7 +39,6 @@ type row struct {
 type rowMeta struct {
 	wire.Meta
 	CancelAttemptedAt *time.Time
-	named             bool // the UID stands in the row, so that it is found by it
 }
 
 // cancelledAt is when somebody asked that the job be cancelled, through us or
@@ -59,35 +56,29 @@ SELECT id, kind, state::text, queue, priority, attempt, max_attempts, args, tags
 FROM river_job
 `
 
-const lockRowByUID = rowColumns + `WHERE id = (` + selectIDOfUID + `) FOR UPDATE`
+const lockRowSQL = rowColumns + `WHERE id = (` + selectIDOfUID + `) FOR UPDATE`
 
-const lockRowByID = rowColumns + `WHERE id = $1 FOR UPDATE`
-
-// lockRow finds a job by its UID or number, for a change. The error matches
-// ErrUnknownJob, or is a *JobFinishedError if the row has left the queue and the
-// history knows how the job ended.
-func (q *Queue) lockRow(ctx context.Context, tx pgx.Tx, uidOrID string) (row, error) {
-	name, err := parseJobName(uidOrID)
+// lockRow finds a job by its UID, for a change. The error matches jobs.ErrUnknownJob, or is
+// a *jobs.JobFinishedError if the row has left the queue and the history knows how the job
+// ended.
+func (q *Queue) lockRow(ctx context.Context, tx pgx.Tx, uid string) (row, error) {
+	uid, err := parseUID(uid)
 	if err != nil {
 		return row{}, err
 	}
 	if _, err := migrations.Queue(ctx, tx); err != nil { // the caller's session, which may be anybody's
 		return row{}, err
 	}
-	sql := lockRowByUID
-	if name.uid == "" {
-		sql = lockRowByID
-	}
-	rows, err := tx.Query(ctx, sql, name.arg())
+	rows, err := tx.Query(ctx, lockRowSQL, uid)
 	if err != nil {
-		return row{}, fmt.Errorf("reading job %s: %w", uidOrID, err)
+		return row{}, fmt.Errorf("reading job %s: %w", uid, err)
 	}
 	r, err := pgx.CollectExactlyOneRow(rows, scanRow)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return row{}, goneOrUnknown(ctx, tx, name)
+		return row{}, goneOrUnknown(ctx, tx, uid)
 	}
 	if err != nil {
-		return row{}, fmt.Errorf("reading job %s: %w", uidOrID, err)
+		return row{}, fmt.Errorf("reading job %s: %w", uid, err)
 	}
 	return r, nil
 }
@@ -132,7 +123,6 @@ func readMeta(metadata []byte, id int64, createdAt time.Time) (m rowMeta) {
 	m.Meta, _ = wire.ReadMeta(metadata, id, createdAt)
 	var keys map[string]json.RawMessage
 	_ = json.Unmarshal(metadata, &keys) // what is no object has no keys
-	m.named = wire.IsUID(textOf(keys["job_uid"]))
 	if m.Cancel != nil && m.Cancel.At.IsZero() {
 		m.Cancel = nil
 	}
@@ -150,82 +140,31 @@ func textOf(raw json.RawMessage) (text string) {
 	return text
 }
 
-// jobName is one of the two names of a job.
-type jobName struct {
-	id  int64
-	uid string // "" if it is the number
-}
-
-func (n jobName) arg() any {
-	if n.uid == "" {
-		return n.id
+// parseUID reads a job's UID in any of a UUID's forms.
+func parseUID(text string) (string, error) {
+	uid, err := uuid.Parse(text)
+	if err != nil {
+		return "", jobs.Inputf("job", text, "give the job's UID, 8-4-4-4-12 hexadecimal digits, which enqueueing returns and `headgate job list` shows")
 	}
-	return n.uid
-}
-
-func parseJobName(uidOrID string) (jobName, error) {
-	if id, err := strconv.ParseInt(uidOrID, 10, 64); err == nil {
-		return jobName{id: id}, nil
-	}
-	if uid, err := uuid.Parse(uidOrID); err == nil {
-		return jobName{uid: uid.String()}, nil
-	}
-	return jobName{}, fmt.Errorf("%w: %q is neither a job's UID nor its number", ErrUnknownJob, fit.Cut(uidOrID))
-}
-
-// ErrJobFinished: the job has ended for good. The error is a *JobFinishedError.
-var ErrJobFinished = jobs.Sentinel("job_finished", "job is finished")
-
-// JobFinishedError says how a job ended.
-type JobFinishedError struct {
-	UID   string
-	State jobs.State // Succeeded, Cancelled or Discarded
-	At    time.Time  // jobs.Infinity if its row says so
-	Gone  bool       // its row, and with it the arguments, has left the queue
-}
-
-// Error says how and when.
-func (e *JobFinishedError) Error() string {
-	text := fmt.Sprintf("job %s %s since %s", e.UID, Is(e.State), jobs.Time{Time: e.At}.UTC().Format(time.RFC3339))
-	if e.Gone {
-		text += ", and its row has left the queue"
-	}
-	return text
-}
-
-// Is makes the error match ErrJobFinished.
-func (e *JobFinishedError) Is(target error) bool { return target == ErrJobFinished }
-
-// Code is the code of ErrJobFinished.
-func (e *JobFinishedError) Code() string { return jobs.CodeOf(ErrJobFinished) }
-
-// name is what the job is found by.
-func (r *row) name() string {
-	if r.meta.named {
-		return r.uid
-	}
-	return strconv.FormatInt(r.id, 10)
+	return uid.String(), nil
 }
 
 // finished returns nil while the job may still run.
-func (r *row) finished() *JobFinishedError {
+func (r *row) finished() *jobs.JobFinishedError {
 	if r.finalizedAt == nil {
 		return nil
 	}
-	return &JobFinishedError{UID: r.uid, State: r.state, At: *r.finalizedAt}
+	return &jobs.JobFinishedError{UID: r.uid, State: r.state, At: *r.finalizedAt}
 }
 
 // goneOrUnknown is the error for a job without a row.
-func goneOrUnknown(ctx context.Context, tx pgx.Tx, name jobName) error {
-	if name.uid == "" {
-		return fmt.Errorf("%w: no job has the number %d; finished jobs leave the queue after a day or more, and are then known by their UID only", ErrUnknownJob, name.id)
-	}
-	last, ok, err := lastOutcome(ctx, tx, name.uid)
+func goneOrUnknown(ctx context.Context, tx pgx.Tx, uid string) error {
+	last, ok, err := lastOutcome(ctx, tx, uid)
 	switch {
 	case err != nil:
 		return err
 	case !ok:
-		return fmt.Errorf("%w: no job has the UID %s", ErrUnknownJob, name.uid)
+		return fmt.Errorf("%w: no job has the UID %s", jobs.ErrUnknownJob, uid)
 	}
-	return &JobFinishedError{UID: name.uid, State: last.State, At: last.EndedAt, Gone: true}
+	return &jobs.JobFinishedError{UID: uid, State: last.State, At: last.EndedAt, Gone: true}
 }

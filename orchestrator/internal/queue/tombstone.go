@@ -46,7 +46,7 @@ func (q *Queue) tombstone(ctx context.Context, tx pgx.Tx, r *row) error {
 	if jobs.CheckQueue(it.Queue) != nil { // no worker can work it
 		it.Queue = "default"
 	}
-	if _, err := q.insertOne(ctx, tx, it); err != nil {
+	if err := q.insertOne(ctx, tx, it); err != nil {
 		return err
 	}
 	if _, err := tx.Exec(ctx, noteTombstone, r.id, it.Meta.UID); err != nil {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/retention"
 	"github.com/headgate/headgate/orchestrator/schedule"
 )
@@ -71,7 +70,7 @@ func Do(t *testing.T, env *jobstest.Env, sql string, args ...any) {
 }
 
 // Enqueue makes a Note of tenant acme.
-func Enqueue(t *testing.T, env *jobstest.Env) orchestrator.EnqueueResult {
+func Enqueue(t *testing.T, env *jobstest.Env) jobs.EnqueueResult {
 	t.Helper()
 	result, err := env.Client.Enqueue(context.Background(), "acme", Note{"x"}, nil)
 	require.NoError(t, err)
@@ -114,7 +113,7 @@ func Register(t *testing.T, env *jobstest.Env, incarnation string, kinds, queues
 }
 
 // JobOf reads a job.
-func JobOf(t *testing.T, env *jobstest.Env, uid string) orchestrator.Job {
+func JobOf(t *testing.T, env *jobstest.Env, uid string) jobs.Record {
 	t.Helper()
 	job, err := env.Client.Job(context.Background(), uid)
 	require.NoError(t, err)
@@ -125,15 +124,15 @@ func JobOf(t *testing.T, env *jobstest.Env, uid string) orchestrator.Job {
 func Age(t *testing.T, env *jobstest.Env, id int64) {
 	t.Helper()
 	Do(t, env, `
-UPDATE river_job SET metadata = jsonb_set(metadata, '{cancel_request,at}', to_jsonb(now() - $2::interval)) WHERE id = $1`, id, 2*orchestrator.TombstoneAfter)
+UPDATE river_job SET metadata = jsonb_set(metadata, '{cancel_request,at}', to_jsonb(now() - $2::interval)) WHERE id = $1`, id, 2*jobs.TombstoneAfter)
 }
 
 // Outcome writes an ended attempt of a job into the history.
-func Outcome(t *testing.T, env *jobstest.Env, job orchestrator.EnqueueResult, state string, class jobs.Class, message string, at time.Time) {
+func Outcome(t *testing.T, env *jobstest.Env, job jobs.EnqueueResult, state string, class jobs.Class, message string, at time.Time) {
 	t.Helper()
 	Do(t, env, `
 INSERT INTO headgate.outcomes (id, job_uid, job_id, kind, attempt, state, class, message, started_at, ended_at)
-VALUES (gen_random_uuid(), $1, $2, 'note', 1, $3, $4, $5, $6, $6)`, job.UID, job.ID, state, string(class), message, at)
+VALUES (gen_random_uuid(), $1, $2, 'note', 1, $3, $4, $5, $6, $6)`, job.UID, env.RowOf(job.UID), state, string(class), message, at)
 }
 
 // FactsOf are the facts about a job, one a line, with what can be done.
@@ -246,8 +245,8 @@ INSERT INTO headgate.outcomes (id, job_uid, job_id, kind, attempt, state, starte
 SELECT gen_random_uuid(), (metadata->>'job_uid')::uuid, id, kind, 1, 'succeeded', now(), now() FROM done`)
 	for _, state := range []string{"available", "running", "retryable", "discarded", "cancelled", "completed"} {
 		job := Enqueue(t, env)
-		PutInto(t, env, job.ID, state)
-		require.Equal(t, job.ID, JobOf(t, env, job.UID).ID, state)
+		PutInto(t, env, env.RowOf(job.UID), state)
+		require.Equal(t, env.RowOf(job.UID), env.RowOf(JobOf(t, env, job.UID).UID), state)
 		uids = append(uids, job.UID)
 	}
 	Do(t, env, `ANALYZE river_job`)

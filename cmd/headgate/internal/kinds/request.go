@@ -8,13 +8,12 @@ import (
 
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs"
-	"github.com/headgate/headgate/orchestrator"
 )
 
 // Request is what a job or a schedule is asked for with.
 type Request struct {
 	Tenant, Database, Args string
-	Opts                   orchestrator.EnqueueOpts
+	Opts                   jobs.EnqueueOpts
 }
 
 // Flags adds the flags that jobs and schedules have in common.

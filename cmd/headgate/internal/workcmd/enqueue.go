@@ -9,13 +9,12 @@ import (
 
 	"github.com/headgate/headgate/cmd/headgate/internal/kinds"
 	"github.com/headgate/headgate/cmd/internal/cli"
-	"github.com/headgate/headgate/orchestrator"
+	"github.com/headgate/headgate/jobs"
 )
 
 // enqueuedView is the shape of `job enqueue -o json`.
 type enqueuedView struct {
 	UID      string `json:"uid"`
-	ID       int64  `json:"id"`
 	Kind     string `json:"kind"`
 	Tenant   string `json:"tenant,omitempty"`
 	Database string `json:"database,omitempty"`
@@ -24,12 +23,6 @@ type enqueuedView struct {
 
 var enqueuedColumns = []cli.Column[enqueuedView]{
 	{Name: "uid", Of: func(e enqueuedView) any { return e.UID }},
-	{Name: "id", Of: func(e enqueuedView) any {
-		if e.ID == 0 { // its row has left the queue
-			return nil
-		}
-		return e.ID
-	}},
 	{Name: "kind", Of: func(e enqueuedView) any { return e.Kind }},
 	{Name: "tenant", Of: func(e enqueuedView) any { return e.Tenant }},
 	{Name: "database", Of: func(e enqueuedView) any { return e.Database }},
@@ -89,7 +82,7 @@ func enqueue(ctx context.Context, app *cli.App, kind string, a *kinds.Request) e
 	}
 	view := enqueuedView{Kind: kind, Tenant: a.Tenant, Database: a.Database}
 	return app.Open(ctx, nil, func(central cli.Central) error {
-		var result orchestrator.EnqueueResult
+		var result jobs.EnqueueResult
 		if a.Database != "" {
 			result, err = central.Client.EnqueueDatabase(ctx, a.Database, args, &a.Opts)
 		} else {
@@ -98,7 +91,7 @@ func enqueue(ctx context.Context, app *cli.App, kind string, a *kinds.Request) e
 		if err != nil {
 			return cli.BadValue(cli.NearOwner(ctx, central, a.Tenant, a.Database, err))
 		}
-		view.UID, view.ID, view.Same = result.UID, result.ID, result.Status == orchestrator.StatusSame
+		view.UID, view.Same = result.UID, result.Status == jobs.StatusSame
 		if view.Same {
 			app.Say("this job was accepted before under the key; nothing was added")
 		}

@@ -21,30 +21,28 @@ import (
 	"github.com/headgate/headgate/cmd/headgate/internal/kinds"
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs"
-	"github.com/headgate/headgate/orchestrator"
 )
 
 // Job is the verbs on jobs.
 func Job(app *cli.App) *cobra.Command {
 	return cli.Group("job", "Jobs: ask for one, see what became of it, stop or repeat it",
-		jobEnqueue(app), jobList(app), jobShow(app), jobExplain(app), jobCancel(app), jobRetry(app), jobRerun(app))
+		jobEnqueue(app), jobList(app), jobShow(app), jobAttempts(app), jobExplain(app), jobCancel(app), jobRetry(app), jobRerun(app))
 }
 
-var jobColumns = []cli.Column[orchestrator.Job]{
-	{Name: "id", Of: func(j orchestrator.Job) any { return j.ID }},
-	{Name: "uid", Of: func(j orchestrator.Job) any { return j.UID }},
-	{Name: "kind", Of: func(j orchestrator.Job) any { return j.Kind }},
-	{Name: "state", Of: func(j orchestrator.Job) any { return string(j.State) }},
-	{Name: "tenant", Of: func(j orchestrator.Job) any { return j.Tenant }},
-	{Name: "database", Of: func(j orchestrator.Job) any { return j.Database }},
-	{Name: "attempt", Of: func(j orchestrator.Job) any { return j.Attempt }},
-	{Name: "schedule", Of: func(j orchestrator.Job) any { return j.Schedule }},
-	{Name: "scheduled_at", Of: func(j orchestrator.Job) any { return j.ScheduledAt }},
-	{Name: "finished_at", Of: func(j orchestrator.Job) any { return j.FinishedAt }},
+var jobColumns = []cli.Column[jobs.Record]{
+	{Name: "uid", Of: func(j jobs.Record) any { return j.UID }},
+	{Name: "kind", Of: func(j jobs.Record) any { return j.Kind }},
+	{Name: "state", Of: func(j jobs.Record) any { return string(j.State) }},
+	{Name: "tenant", Of: func(j jobs.Record) any { return j.Tenant }},
+	{Name: "database", Of: func(j jobs.Record) any { return j.Database }},
+	{Name: "attempt", Of: func(j jobs.Record) any { return j.Attempt }},
+	{Name: "schedule", Of: func(j jobs.Record) any { return j.Schedule }},
+	{Name: "scheduled_at", Of: func(j jobs.Record) any { return j.ScheduledAt }},
+	{Name: "finished_at", Of: func(j jobs.Record) any { return j.FinishedAt }},
 }
 
 func jobList(app *cli.App) *cobra.Command {
-	var filter orchestrator.JobFilter
+	var filter jobs.JobFilter
 	var state string
 	cmd := &cobra.Command{
 		Use:   "list",
@@ -83,15 +81,15 @@ func jobList(app *cli.App) *cobra.Command {
 
 // jobView is the shape of `job show -o json`: attempts are there, if only none.
 type jobView struct {
-	orchestrator.Job
+	jobs.Record
 	Attempts []jobs.Outcome `json:"attempts"`
 }
 
 func jobShow(app *cli.App) *cobra.Command {
 	return &cobra.Command{
-		Use:   "show UID|NUMBER",
+		Use:   "show UID",
 		Short: "Show one job, its attempts and why they failed",
-		Args:  cli.Args("UID|NUMBER"),
+		Args:  cli.Args("UID"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
 				job, err := central.Client.Job(ctx, args[0])
@@ -114,9 +112,9 @@ var attemptColumns = []cli.Column[jobs.Outcome]{
 	{Name: "message", Of: func(o jobs.Outcome) any { return strings.TrimSpace(o.Message + " " + o.Result.Output) }},
 }
 
-func showJob(app *cli.App, job orchestrator.Job) error {
+func showJob(app *cli.App, job jobs.Record) error {
 	if app.Output != "table" {
-		return cli.One(app, jobView{Job: job, Attempts: append([]jobs.Outcome{}, job.Attempts...)}, jobViewColumns())
+		return cli.One(app, jobView{Record: job, Attempts: append([]jobs.Outcome{}, job.Attempts...)}, jobViewColumns())
 	}
 	if job.Gone {
 		return showGone(app, job)
@@ -126,7 +124,7 @@ func showJob(app *cli.App, job orchestrator.Job) error {
 		name  string
 		value any
 	}{
-		{"uid", job.UID}, {"id", job.ID}, {"kind", job.Kind}, {"state", string(job.State)}, {"tenant", job.Tenant}, {"database", job.Database},
+		{"uid", job.UID}, {"kind", job.Kind}, {"state", string(job.State)}, {"tenant", job.Tenant}, {"database", job.Database},
 		{"queue", job.Queue}, {"priority", job.Priority}, {"attempt", cli.Plain(job.Attempt) + " of " + cli.Plain(job.MaxAttempts)},
 		{"schedule", job.Schedule}, {"args", compact(job.Args)}, {"tags", job.Tags},
 		{"enqueued", job.EnqueuedAt}, {"due", job.ScheduledAt}, {"finished", job.FinishedAt},
@@ -136,17 +134,18 @@ func showJob(app *cli.App, job orchestrator.Job) error {
 	if err := app.Print("%s\n", t.Render()); err != nil {
 		return err
 	}
+	sayEarlier(app, job)
 	return cli.List(app, job.Attempts, "no attempt has ended yet", attemptColumns)
 }
 
 // showGone shows what the history keeps of a job without a row.
-func showGone(app *cli.App, job orchestrator.Job) error {
+func showGone(app *cli.App, job jobs.Record) error {
 	t := cli.NewTable()
 	for _, line := range []struct {
 		name  string
 		value any
 	}{
-		{"uid", job.UID}, {"id", job.ID}, {"kind", job.Kind}, {"state", string(job.State)}, {"tenant", job.Tenant}, {"database", job.Database},
+		{"uid", job.UID}, {"kind", job.Kind}, {"state", string(job.State)}, {"tenant", job.Tenant}, {"database", job.Database},
 		{"attempt", job.Attempt}, {"schedule", job.Schedule}, {"finished", job.FinishedAt},
 	} {
 		t.AppendRow([]any{line.name, app.Cell(line.value)})
@@ -155,13 +154,42 @@ func showGone(app *cli.App, job orchestrator.Job) error {
 		return err
 	}
 	app.Say("its row has left the queue, and its arguments with it: this is what the history keeps")
+	sayEarlier(app, job)
 	return cli.List(app, job.Attempts, "", attemptColumns)
+}
+
+func sayEarlier(app *cli.App, job jobs.Record) {
+	if job.Earlier {
+		app.Say("these are the last %d attempts: `headgate job attempts %s` lists all", len(job.Attempts), job.UID)
+	}
+}
+
+func jobAttempts(app *cli.App) *cobra.Command {
+	var page jobs.Page
+	cmd := &cobra.Command{
+		Use:   "attempts UID",
+		Short: "List the ended attempts of a job, oldest first, from the history",
+		Args:  cli.Args("UID"),
+		RunE: cli.Brief(func(ctx context.Context, args []string) error {
+			return app.Open(ctx, nil, func(central cli.Central) error {
+				found, next, err := central.Client.Attempts(ctx, args[0], page)
+				if err != nil {
+					return err
+				}
+				defer cli.More(app, next)
+				return cli.List(app, found, "no attempt has ended yet", attemptColumns)
+			})
+		}),
+	}
+	cmd.Flags().StringVar(&page.After, "after", "", "go on behind this one, as the list before said")
+	cmd.Flags().IntVar(&page.Limit, "limit", 100, "at most so many, 1 to 1000")
+	return cmd
 }
 
 func jobViewColumns() []cli.Column[jobView] {
 	columns := make([]cli.Column[jobView], len(jobColumns))
 	for i, c := range jobColumns {
-		columns[i] = cli.Column[jobView]{Name: c.Name, Of: func(v jobView) any { return c.Of(v.Job) }}
+		columns[i] = cli.Column[jobView]{Name: c.Name, Of: func(v jobView) any { return c.Of(v.Record) }}
 	}
 	return columns
 }
