@@ -21,7 +21,7 @@ func (o *oddRows) exec(sql string) {
 
 func (o *oddRows) job(id int64) jobs.Record {
 	o.t.Helper()
-	job, err := o.Client.Job(context.Background(), o.UIDOf(id))
+	job, err := o.Client.Job(context.Background(), o.uids[id])
 	require.NoError(o.t, err)
 	return job
 }

@@ -150,6 +150,6 @@ func TestLongLists(t *testing.T) {
 	require.Equal(t, 2500, strings.Count(c.ok("schedule", "list", "-o", "jsonl", "--limit", "2500"), "\n"))
 	first := c.run("schedule", "list", "-o", "jsonl")
 	require.Equal(t, 1000, strings.Count(first.out, "\n"))
-	require.Contains(t, first.err, "there are more than these 1000: --limit 0 lists all")
+	require.Contains(t, first.err, "there are more than these 1000: add --after ")
 	require.NotContains(t, c.run("schedule", "list", "-o", "jsonl", "--limit", "2500").err, "more")
 }

@@ -82,8 +82,6 @@ func listOf(subjects []Subject) (text string) {
 }
 
 // maxNames bounds what Names returns.
-const maxNames = 10_000
-
 // namesSQL are the names in use, of each scope: of kinds and queues those that a
 // worker has had within the last days, or that have had work.
 const namesSQL = `
@@ -96,20 +94,22 @@ SELECT name FROM (
     UNION SELECT queue FROM headgate.lane_clocks WHERE $1 = 'queue'
     UNION SELECT name FROM headgate.servers WHERE $1 = 'server'
 ) n
+WHERE name > $2
 ORDER BY name
-LIMIT $2`
+LIMIT $3`
 
 // Names returns the names of a scope that are in use, for those who look for one:
 // tenants, plans and servers by the catalog; kinds and queues as far as workers
-// and work have made them known. It returns 10,000 at most.
-func (c *Control) Names(ctx context.Context, subject Subject) ([]string, error) {
-	rows, err := c.pool.Query(ctx, namesSQL, string(subject), maxNames)
+// and work have made them known. A page has 1,000 unless it says otherwise, at most 10,000.
+func (c *Control) Names(ctx context.Context, subject Subject, page jobs.Page) (names []string, next string, err error) {
+	limit, err := page.Size(1000, 10_000)
 	if err != nil {
-		return nil, fmt.Errorf("listing the names of %ss: %w", subject, err)
+		return nil, "", fmt.Errorf("listing the names of %ss: %w", subject, err)
 	}
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, fmt.Errorf("listing the names of %ss: %w", subject, err)
+	rows, _ := c.pool.Query(ctx, namesSQL, string(subject), page.After, limit+1) // its error is CollectRows' too
+	if names, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
+		return nil, "", fmt.Errorf("listing the names of %ss: %w", subject, err)
 	}
-	return names, nil
+	names, next = jobs.CutPage(names, limit, func(name string) string { return name })
+	return names, next, nil
 }

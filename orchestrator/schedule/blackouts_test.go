@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/orchestrator/internal/roomtest"
 	"github.com/headgate/headgate/orchestrator/retention"
@@ -33,7 +34,7 @@ func TestBlackoutsAndMaintenanceWindows(t *testing.T) {
 		require.NoError(t, err)
 		dueNow(t, env, s, time.Second)
 		require.Equal(t, 1, pass(t, env))
-		list, err := env.Schedules.Occurrences(ctx, s.ID, time.Time{}, 1)
+		list, _, err := env.Schedules.Occurrences(ctx, s.ID, jobs.Page{Limit: 1})
 		require.NoError(t, err)
 		return string(list[0].Outcome) + " " + list[0].Note
 	}

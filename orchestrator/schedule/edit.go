@@ -1,11 +1,12 @@
 package schedule
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -255,21 +256,36 @@ type Change struct {
 	Actor   string    `json:"actor"`
 	Action  string    `json:"action"`
 	Note    string    `json:"note,omitempty"`
+
+	id int64
 }
 
 const selectChanges = `
-SELECT at, version, actor, action, note FROM headgate.schedule_changes WHERE schedule_id = $1 ORDER BY id DESC LIMIT $2`
+SELECT id, at, version, actor, action, note FROM headgate.schedule_changes WHERE schedule_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3`
 
-// Changes returns the last changes of a schedule, the latest first. The
-// rows of headgate.schedule_changes also have what it was before and after.
-func (st *Store) Changes(ctx context.Context, id string, limit int) ([]Change, error) {
-	rows, err := st.pool.Query(ctx, selectChanges, id, min(cmp.Or(limit, 20), 1000))
+// Changes returns a page of the changes of a schedule (Schedule.ID), the latest first. A
+// page has 20 unless it says otherwise, at most 1,000. The rows of headgate.schedule_changes
+// also have what it was before and after.
+func (st *Store) Changes(ctx context.Context, id string, page jobs.Page) (list []Change, next string, err error) {
+	limit, err := page.Size(20, 1000)
 	if err != nil {
-		return nil, fmt.Errorf("reading the changes of a schedule: %w", err)
+		return nil, "", fmt.Errorf("listing the changes of a schedule: %w", err)
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (ch Change, err error) {
-		err = row.Scan(&ch.At, &ch.Version, &ch.Actor, &ch.Action, &ch.Note)
+	behind := int64(math.MaxInt64)
+	if page.After != "" {
+		if behind, err = strconv.ParseInt(page.After, 36, 64); err != nil {
+			return nil, "", fmt.Errorf("listing the changes of a schedule: %w", page.Unknown())
+		}
+	}
+	rows, _ := st.pool.Query(ctx, selectChanges, id, behind, limit+1) // its error is CollectRows' too
+	list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (ch Change, err error) {
+		err = row.Scan(&ch.id, &ch.At, &ch.Version, &ch.Actor, &ch.Action, &ch.Note)
 		ch.At = ch.At.UTC()
 		return ch, err
 	})
+	if err != nil {
+		return nil, "", fmt.Errorf("listing the changes of a schedule: %w", err)
+	}
+	list, next = jobs.CutPage(list, limit, func(ch Change) string { return strconv.FormatInt(ch.id, 36) })
+	return list, next, nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/orchestrator/internal/roomtest"
 	"github.com/headgate/headgate/orchestrator/schedule"
@@ -43,31 +44,38 @@ func TestSchedulesAreListedPageByPage(t *testing.T) {
 	roomtest.Do(t, env, `UPDATE headgate.schedules SET paused = true WHERE name = 's2'`)
 	pages := func(f schedule.Filter) (names []string) {
 		for {
-			page, err := env.Schedules.List(ctx, f)
+			page, next, err := env.Schedules.List(ctx, f)
 			require.NoError(t, err)
+			require.LessOrEqual(t, len(page), f.Limit)
 			for _, s := range page {
 				names = append(names, fmt.Sprintf("%s/%s/%s", s.Database, s.Tenant, s.Name))
 			}
-			if len(page) < f.Limit {
+			if f.After = next; next == "" {
 				return names
 			}
-			last := page[len(page)-1]
-			f.AfterTenant, f.AfterDatabase, f.AfterName = last.Tenant, last.Database, last.Name
 		}
 	}
-	all := pages(schedule.Filter{Limit: 1000})
+	all := pages(schedule.Filter{Page: jobs.Page{Limit: 1000}})
 	require.Len(t, all, 12*10+5*2+1)
 	require.Equal(t, "db00001//s1", all[0])
 	require.Equal(t, "/acme/model", all[10])
 	require.Equal(t, "/t000001/s1", all[11])
 	for _, limit := range []int{1, 3, 7, 10, 131} {
-		require.Equal(t, all, pages(schedule.Filter{Limit: limit}))
+		require.Equal(t, all, pages(schedule.Filter{Page: jobs.Page{Limit: limit}}))
 	}
-	require.Len(t, pages(schedule.Filter{Limit: 4, Failing: true}), 12)
-	require.Len(t, pages(schedule.Filter{Limit: 4, Paused: true}), 12+5)
-	require.Len(t, pages(schedule.Filter{Limit: 4, Kind: "tidy"}), 10)
-	require.Len(t, pages(schedule.Filter{Limit: 4, Tenant: "t000003"}), 10)
-	require.Empty(t, pages(schedule.Filter{Limit: 4, Template: "none"}))
+	require.Len(t, pages(schedule.Filter{Failing: true, Page: jobs.Page{Limit: 4}}), 12)
+	require.Len(t, pages(schedule.Filter{Paused: true, Page: jobs.Page{Limit: 4}}), 12+5)
+	require.Len(t, pages(schedule.Filter{Kind: "tidy", Page: jobs.Page{Limit: 4}}), 10)
+	require.Len(t, pages(schedule.Filter{Tenant: "t000003", Page: jobs.Page{Limit: 4}}), 10)
+	require.Empty(t, pages(schedule.Filter{Template: "none", Page: jobs.Page{Limit: 4}}))
+	for _, f := range []schedule.Filter{
+		{Page: jobs.Page{After: "nightly"}}, {Page: jobs.Page{After: "tenant:acme"}}, {Page: jobs.Page{After: "tenant:/x"}}, {Page: jobs.Page{After: "server:a/x"}},
+		{Tenant: "acme", Page: jobs.Page{After: "tenant:brick/x"}}, {Tenant: "acme", Page: jobs.Page{After: "database:db/x"}},
+		{Page: jobs.Page{Limit: 1001}}, {Page: jobs.Page{Limit: -1}},
+	} {
+		_, _, err := env.Schedules.List(ctx, f)
+		require.ErrorAs(t, err, new(*jobs.InputError), "%+v", f)
+	}
 }
 
 // A page of the list reads a page of rows, wherever it begins.

@@ -237,7 +237,7 @@ func TestOwnSchedulesFollowTheTenantsZone(t *testing.T) {
 	roomtest.Do(t, h.Env, `UPDATE headgate.tenants SET timezone = 'Asia/Kathmandu' WHERE slug = 'acme'`) // UTC+5:45
 	h.pass(t, "2027-06-01 03:06Z")
 	zones := map[string]string{}
-	all, err := h.Schedules.List(ctx, schedule.Filter{Tenant: "acme"})
+	all, _, err := h.Schedules.List(ctx, schedule.Filter{Tenant: "acme"})
 	require.NoError(t, err)
 	for _, s := range all {
 		zones[s.Name] = s.Zone

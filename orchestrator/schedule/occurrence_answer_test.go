@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/calendar"
 	"github.com/headgate/headgate/orchestrator/internal/roomtest"
 	"github.com/headgate/headgate/orchestrator/schedule"
@@ -44,7 +45,7 @@ func TestWhy(t *testing.T) {
 	require.Contains(t, why("2026-03-09 02:31").Because, "every day at 02:30 (America/New_York)")
 	require.Equal(t, "ahead", why(time.Now().AddDate(0, 0, 3).Format("2006-01-02")+" 02:30").Answer)
 	require.Equal(t, "unknown", why("2026-03-06 02:30").Answer)
-	list, err := env.Schedules.Occurrences(ctx, s.ID, time.Time{}, 1)
+	list, _, err := env.Schedules.Occurrences(ctx, s.ID, jobs.Page{Limit: 1})
 	require.NoError(t, err)
 	require.Equal(t, schedule.Fired, list[0].Outcome)
 	zone, err := time.LoadLocation("America/New_York")

@@ -1,13 +1,15 @@
 package schedule
 
 import (
-	"cmp"
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/calendar"
 	"github.com/headgate/headgate/orchestrator/internal/fit"
 )
@@ -138,20 +140,34 @@ func scanOccurrence(row pgx.CollectableRow) (o Occurrence, err error) {
 }
 
 const listOccurrences = occurrenceColumns + `
-WHERE schedule_id = $1 AND nominal_at < coalesce($2, 'infinity'::timestamptz)
-ORDER BY nominal_at DESC, origin
-LIMIT $3`
+WHERE schedule_id = $1 AND (nominal_at, origin) < (coalesce($2, 'infinity'::timestamptz), $3)
+ORDER BY nominal_at DESC, origin DESC
+LIMIT $4`
 
-// Occurrences returns the last answers of a schedule before a time (zero: all),
-// the latest first.
-func (st *Store) Occurrences(ctx context.Context, id string, before time.Time, limit int) ([]Occurrence, error) {
-	var bound *time.Time
-	if !before.IsZero() {
-		bound = &before
-	}
-	rows, err := st.pool.Query(ctx, listOccurrences, id, bound, min(cmp.Or(limit, 20), 1000))
+// Occurrences returns a page of the answers of a schedule (Schedule.ID), the latest first.
+// A page has 20 unless it says otherwise, at most 1,000.
+func (st *Store) Occurrences(ctx context.Context, id string, page jobs.Page) (list []Occurrence, next string, err error) {
+	limit, err := page.Size(20, 1000)
 	if err != nil {
-		return nil, fmt.Errorf("reading the occurrences of a schedule: %w", err)
+		return nil, "", fmt.Errorf("listing the occurrences of a schedule: %w", err)
 	}
-	return pgx.CollectRows(rows, scanOccurrence)
+	var behind *time.Time
+	var origin string
+	if page.After != "" {
+		var text string
+		text, origin, _ = strings.Cut(page.After, ".")
+		at, err := strconv.ParseInt(text, 36, 64)
+		if err != nil || origin == "" {
+			return nil, "", fmt.Errorf("listing the occurrences of a schedule: %w", page.Unknown())
+		}
+		behind = new(time.UnixMicro(at))
+	}
+	rows, _ := st.pool.Query(ctx, listOccurrences, id, behind, origin, limit+1) // its error is CollectRows' too
+	if list, err = pgx.CollectRows(rows, scanOccurrence); err != nil {
+		return nil, "", fmt.Errorf("listing the occurrences of a schedule: %w", err)
+	}
+	list, next = jobs.CutPage(list, limit, func(o Occurrence) string {
+		return strconv.FormatInt(o.NominalAt.UnixMicro(), 36) + "." + string(o.Origin)
+	})
+	return list, next, nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/orchestrator/calendar"
 	"github.com/headgate/headgate/orchestrator/internal/roomtest"
@@ -193,7 +194,7 @@ func TestASkippedTimeSaysHowTheRunBeforeStands(t *testing.T) {
 		makeDue(t, env)
 		_, _, err := asks.RunOnce(ctx)
 		require.NoError(t, err)
-		last, err := env.Schedules.Occurrences(ctx, s.ID, time.Time{}, 1)
+		last, _, err := env.Schedules.Occurrences(ctx, s.ID, jobs.Page{Limit: 1})
 		require.NoError(t, err)
 		require.Contains(t, last[0].Note, before.says)
 	}

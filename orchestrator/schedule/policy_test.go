@@ -37,7 +37,7 @@ func pass(t *testing.T, env *jobstest.Env) int {
 // outcomes are the answers of a schedule, in order, as "outcome count".
 func outcomes(t *testing.T, env *jobstest.Env, s schedule.Schedule) string {
 	t.Helper()
-	list, err := env.Schedules.Occurrences(context.Background(), s.ID, time.Time{}, 1000)
+	list, _, err := env.Schedules.Occurrences(context.Background(), s.ID, jobs.Page{Limit: 1000})
 	require.NoError(t, err)
 	var texts []string
 	for i := len(list) - 1; i >= 0; i-- {
@@ -72,7 +72,7 @@ func TestCatchUpAfterThirtyDays(t *testing.T) {
 		table, err := env.Schedules.Timetable(ctx, s)
 		require.NoError(t, err)
 		require.Equal(t, 1, pass(t, env))
-		list, err := env.Schedules.Occurrences(ctx, s.ID, time.Time{}, 1000)
+		list, _, err := env.Schedules.Occurrences(ctx, s.ID, jobs.Page{Limit: 1000})
 		require.NoError(t, err)
 		answered, fired := 0, 0
 		for _, o := range list {
@@ -242,7 +242,7 @@ SELECT gen_random_uuid(), uid, id, kind, 1, $1, now(), now() FROM j`, state)
 	require.False(t, got.Paused)
 	require.True(t, got.NextRunAt.After(time.Now()))
 	require.Contains(t, outcomes(t, env, h), "skipped_paused ")
-	changes, err := env.Schedules.Changes(ctx, h.ID, 0)
+	changes, _, err := env.Schedules.Changes(ctx, h.ID, jobs.Page{})
 	require.NoError(t, err)
 	require.Equal(t, []string{"resume", "pause", "create"}, []string{changes[0].Action, changes[1].Action, changes[2].Action})
 	require.Equal(t, "scheduler", changes[0].Actor)

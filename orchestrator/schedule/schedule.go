@@ -1,10 +1,10 @@
 package schedule
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -124,38 +124,65 @@ type Filter struct {
 	Paused   bool   // only those that are paused
 	Failing  bool   // only those that cannot fire (Schedule.Error)
 
-	AfterTenant   string // continue behind this one
-	AfterDatabase string
-	AfterName     string
-	Limit         int // 0 means 200, at most 1000
+	jobs.Page // Limit is 200, at most 1,000
 }
 
 // List lists schedules: those of databases by database and name, then those of
 // tenants by slug and name. A page costs the same wherever it begins.
-func (st *Store) List(ctx context.Context, f Filter) ([]Schedule, error) {
-	limit := min(cmp.Or(f.Limit, 200), 1000)
-	var list []Schedule
-	page := func(sql, owner, name string) error {
-		rows, _ := st.pool.Query(ctx, sql, owner, name, f.Kind, f.Template, f.Paused, f.Failing, limit-len(list)) // its error is CollectRows' too
+func (st *Store) List(ctx context.Context, f Filter) (list []Schedule, next string, err error) {
+	limit, err := f.Size(200, 1000)
+	if err != nil {
+		return nil, "", fmt.Errorf("listing schedules: %w", err)
+	}
+	after, err := f.after()
+	if err != nil {
+		return nil, "", fmt.Errorf("listing schedules: %w", err)
+	}
+	read := func(sql, owner, name string) error {
+		rows, _ := st.pool.Query(ctx, sql, owner, name, f.Kind, f.Template, f.Paused, f.Failing, limit+1-len(list)) // its error is CollectRows' too
 		found, err := pgx.CollectRows(rows, scanSchedule)
 		list = append(list, found...)
 		return err
 	}
-	var err error
 	switch {
 	case f.Tenant != "":
-		err = page(listOneTenantsSchedules, f.Tenant, f.AfterName)
-	case f.AfterTenant != "":
-		err = page(listTenantSchedules, f.AfterTenant, f.AfterName)
+		err = read(listOneTenantsSchedules, f.Tenant, after.Name)
+	case after.Tenant != "":
+		err = read(listTenantSchedules, after.Tenant, after.Name)
 	default:
-		if err = page(listDatabaseSchedules, f.AfterDatabase, f.AfterName); err == nil && len(list) < limit {
-			err = page(listTenantSchedules, "", "")
+		if err = read(listDatabaseSchedules, after.Database, after.Name); err == nil && len(list) <= limit {
+			err = read(listTenantSchedules, "", "")
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("listing schedules: %w", err)
+		return nil, "", fmt.Errorf("listing schedules: %w", err)
 	}
-	return list, nil
+	list, next = jobs.CutPage(list, limit, func(s Schedule) string {
+		if s.Database != "" {
+			return ofDatabase + s.Database + "/" + s.Name
+		}
+		return ofTenant + s.Tenant + "/" + s.Name
+	})
+	return list, next, nil
+}
+
+// The beginnings of a page's After.
+const ofTenant, ofDatabase = "tenant:", "database:"
+
+// after is the schedule that the page is behind; no fields are the beginning of the list.
+func (f *Filter) after() (of Key, err error) {
+	if f.After == "" {
+		return Key{}, nil
+	}
+	owner, name, whole := strings.Cut(f.After, "/")
+	switch tenant, its := strings.CutPrefix(owner, ofTenant); {
+	case !whole || name == "":
+	case its && tenant != "" && (f.Tenant == "" || f.Tenant == tenant):
+		return Key{Tenant: tenant, Name: name}, nil
+	case strings.HasPrefix(owner, ofDatabase) && f.Tenant == "":
+		return Key{Database: strings.TrimPrefix(owner, ofDatabase), Name: name}, nil
+	}
+	return Key{}, f.Unknown()
 }
 
 const selectSchedule = scheduleColumns + `

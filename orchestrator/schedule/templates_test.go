@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/internal/roomtest"
@@ -43,7 +44,7 @@ func TestATemplateFollowsItsTenants(t *testing.T) {
 		require.NoError(t, err)
 	}
 	have := func(name string) (zones map[string]string) {
-		all, err := env.Schedules.List(ctx, schedule.Filter{Limit: 1000})
+		all, _, err := env.Schedules.List(ctx, schedule.Filter{Page: jobs.Page{Limit: 1000}})
 		require.NoError(t, err)
 		zones = map[string]string{}
 		for _, s := range all {

@@ -15,7 +15,7 @@ func Near(ctx context.Context, control *admission.Control, scope admission.Subje
 	if !errors.Is(err, jobs.ErrUnknownTenant) && !errors.Is(err, catalog.ErrUnknownServer) {
 		return err
 	}
-	known, listErr := control.Names(ctx, scope)
+	known, listErr := All(func(page jobs.Page) ([]string, string, error) { return control.Names(ctx, scope, page) })
 	if listErr != nil {
 		return err // the better of the two
 	}

@@ -35,7 +35,7 @@ func scheduleList(app *cli.App) *cobra.Command {
 			return cli.Usagef("--limit is %d: give a number, or 0 for all", most)
 		}
 		if rest := filter; templates && rest != (schedule.Filter{}) {
-			return cli.Usagef("--templates lists all schedules for selectors: leave --tenant, --kind, --template, --paused and --failing out")
+			return cli.Usagef("--templates lists all schedules for selectors: leave --tenant, --kind, --template, --paused, --failing and --after out")
 		}
 		return app.Open(ctx, nil, func(central cli.Central) error {
 			if templates {
@@ -52,12 +52,12 @@ func scheduleList(app *cli.App) *cobra.Command {
 				}
 				filter.Tenant = found.Slug
 			}
-			schedules, more, err := schedulePages(ctx, central.Schedules, filter, most)
+			schedules, next, err := schedulePages(ctx, central.Schedules, filter, most)
 			if err != nil {
 				return err
 			}
-			if more {
-				app.Say("there are more than these %d: --limit 0 lists all; --tenant, --kind, --template, --paused and --failing select", most)
+			if next != "" {
+				app.Say("there are more than these %d: add --after %s, or --limit 0 for all; --tenant, --kind, --template, --paused and --failing select", most, next)
 			}
 			none := "no schedules: `headgate schedule create NAME --tenant TENANT --kind KIND --cron CRON`"
 			if filter != (schedule.Filter{}) {
@@ -72,28 +72,27 @@ func scheduleList(app *cli.App) *cobra.Command {
 	flags.StringVar(&filter.Template, "template", "", "only those that come from the schedule of this name for a selector")
 	flags.BoolVar(&filter.Paused, "paused", false, "only those that are paused")
 	flags.BoolVar(&filter.Failing, "failing", false, "only those that cannot fire")
+	flags.StringVar(&filter.After, "after", "", "go on behind this one, as the list before said")
 	flags.IntVar(&most, "limit", most, "at most so many; 0: all")
 	flags.BoolVar(&templates, "templates", false, "list the schedules for selectors instead of the tenants' own rows")
 	cli.Complete(cmd, "kind", kinds.Names())
 	return cmd
 }
 
-// schedulePages reads up to most schedules (0: all), and says whether there are more.
-func schedulePages(ctx context.Context, store *schedule.Store, filter schedule.Filter, most int) (all []schedule.Schedule, more bool, err error) {
-	filter.Limit = 1000 // of one query
+// schedulePages reads up to most schedules (0: all), and says where those behind them begin.
+func schedulePages(ctx context.Context, store *schedule.Store, filter schedule.Filter, most int) (all []schedule.Schedule, next string, err error) {
 	for {
-		schedules, err := store.List(ctx, filter)
+		filter.Limit = 1000 // of one query
+		if most > 0 {
+			filter.Limit = min(filter.Limit, most-len(all))
+		}
+		schedules, next, err := store.List(ctx, filter)
 		if err != nil {
-			return nil, false, err
+			return nil, "", err
 		}
-		all = append(all, schedules...)
-		if most > 0 && len(all) > most {
-			return all[:most], true, nil
+		if all = append(all, schedules...); next == "" || len(all) == most {
+			return all, next, nil
 		}
-		if len(schedules) < filter.Limit {
-			return all, false, nil
-		}
-		last := all[len(all)-1]
-		filter.AfterTenant, filter.AfterDatabase, filter.AfterName = last.Tenant, last.Database, last.Name
+		filter.After = next
 	}
 }

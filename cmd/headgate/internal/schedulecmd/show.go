@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/schedule"
 )
 
@@ -52,10 +53,10 @@ func scheduleShow(app *cli.App) *cobra.Command {
 		if table, err := central.Schedules.Timetable(ctx, s); err == nil {
 			view.Words, view.Warnings = table.Words(), append(view.Warnings, table.Warnings()...)
 		}
-		if view.Occurrences, err = central.Schedules.Occurrences(ctx, s.ID, time.Time{}, last); err != nil {
+		if view.Occurrences, _, err = central.Schedules.Occurrences(ctx, s.ID, jobs.Page{Limit: last}); err != nil {
 			return err
 		}
-		if view.Changes, err = central.Schedules.Changes(ctx, s.ID, last); err != nil {
+		if view.Changes, _, err = central.Schedules.Changes(ctx, s.ID, jobs.Page{Limit: last}); err != nil {
 			return err
 		}
 		if err := cli.One(app, view, scheduleViewColumns); err != nil || app.Output != "table" {

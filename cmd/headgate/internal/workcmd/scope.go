@@ -38,7 +38,7 @@ func warnUnknown(ctx context.Context, app *cli.App, control *admission.Control, 
 	if scope == admission.OfTenant || scope == admission.OfServer {
 		return
 	}
-	known, err := control.Names(ctx, scope)
+	known, err := cli.All(func(page jobs.Page) ([]string, string, error) { return control.Names(ctx, scope, page) })
 	if err != nil {
 		app.Say("warning: it is done, but whether %s %s is known could not be found out: %v", scope, cli.Quote(name), err)
 		return
@@ -64,7 +64,7 @@ func completeScope(app *cli.App, allowed []admission.Subject) cobra.CompletionFu
 		var found []string
 		if len(args) == 1 {
 			_ = app.Open(cmd.Context(), nil, func(central cli.Central) (err error) { // completion has nobody to tell
-				found, err = central.Admission.Names(cmd.Context(), admission.Subject(args[0]))
+				found, _, err = central.Admission.Names(cmd.Context(), admission.Subject(args[0]), jobs.Page{Limit: 10_000})
 				return err
 			})
 		}
