@@ -3,6 +3,7 @@ package explain
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -35,14 +36,43 @@ type WorkerStatus struct {
 // WorkerClaims is how a worker's claims went between its last two heartbeats.
 // Polls that found nothing to do are not counted.
 type WorkerClaims struct {
-	Claims int     `json:"claims"`
-	Jobs   int     `json:"jobs"`
-	P50    float64 `json:"p50_ms"` // how long one took, its wait for its turn included
-	P99    float64 `json:"p99_ms"`
-	Max    float64 `json:"max_ms"`
+	Claims int
+	Jobs   int
+
+	// How long a claim took, its wait for its turn included. JSON has milliseconds.
+	P50, P99, Max time.Duration
 
 	// Failing has each queue whose claims have failed since the last that did not.
+	Failing []ClaimsFailing
+}
+
+// workerClaims is how a heartbeat writes them, and JSON shows them.
+type workerClaims struct {
+	Claims  int             `json:"claims"`
+	Jobs    int             `json:"jobs"`
+	P50     float64         `json:"p50_ms"`
+	P99     float64         `json:"p99_ms"`
+	Max     float64         `json:"max_ms"`
 	Failing []ClaimsFailing `json:"failing,omitempty"`
+}
+
+// MarshalJSON writes durations in milliseconds.
+func (c WorkerClaims) MarshalJSON() ([]byte, error) {
+	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	return json.Marshal(workerClaims{c.Claims, c.Jobs, ms(c.P50), ms(c.P99), ms(c.Max), c.Failing})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (c *WorkerClaims) UnmarshalJSON(text []byte) error {
+	var w workerClaims
+	if err := json.Unmarshal(text, &w); err != nil {
+		return err
+	}
+	ms := func(n float64) time.Duration {
+		return time.Duration(n * float64(time.Millisecond)).Round(time.Microsecond)
+	}
+	*c = WorkerClaims{w.Claims, w.Jobs, ms(w.P50), ms(w.P99), ms(w.Max), w.Failing}
+	return nil
 }
 
 // ClaimsFailing says since when a worker's claims for one queue fail.

@@ -70,8 +70,8 @@ func (st *Store) CreateTx(ctx context.Context, tx pgx.Tx, params Params) (Schedu
 	if err != nil {
 		return Schedule{}, fmt.Errorf("schedule %s: %w", s.Name, err)
 	}
-	s.Nominal, s.NextRunAt, s.Delay, s.Version = &nominal, &run, int(s.delay().Seconds()), 1
-	if s.Delay > 0 {
+	s.Nominal, s.NextRunAt, s.DelaySeconds, s.Version = &nominal, &run, int(s.delay().Seconds()), 1
+	if s.DelaySeconds > 0 {
 		if _, err := tx.Exec(ctx, placeNext, s.ID, run); err != nil {
 			return Schedule{}, fmt.Errorf("storing schedule %s: %w", s.Name, err)
 		}

@@ -115,7 +115,7 @@ func (st *Store) EditTx(ctx context.Context, tx pgx.Tx, of Key, edit Edit) (Sche
 		return Schedule{}, fmt.Errorf("changing schedule %s of %s: %w", of.Name, of.owner(), err)
 	}
 	s.Version, s.Error = s.Version+1, ""
-	s.Delay = int(s.delay().Seconds())
+	s.DelaySeconds = int(s.delay().Seconds())
 	return s, st.recordChange(ctx, tx, change{before: &before, after: &s, action: "edit", actor: edit.Actor, note: edit.Note})
 }
 

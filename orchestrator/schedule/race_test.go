@@ -101,14 +101,14 @@ func TestEditInTheSpread(t *testing.T) {
 	env := roomtest.Setup(t)
 	ctx := context.Background()
 	var s schedule.Schedule
-	for n := 0; s.Delay < 60; n++ {
+	for n := 0; s.DelaySeconds < 60; n++ {
 		s = roomtest.CreateWith(t, env, fmt.Sprintf("spread-%d", n), "* * * * *", schedule.Policy{Spread: time.Hour})
 	}
 	nominal := time.Now().UTC().Truncate(time.Minute)
-	_, err := env.Pool.Exec(ctx, `UPDATE headgate.schedules SET next_nominal_at = $2, next_run_at = $3, answered_at = $2::timestamptz - interval '1 second' WHERE id = $1`, s.ID, nominal, nominal.Add(time.Duration(s.Delay)*time.Second))
+	_, err := env.Pool.Exec(ctx, `UPDATE headgate.schedules SET next_nominal_at = $2, next_run_at = $3, answered_at = $2::timestamptz - interval '1 second' WHERE id = $1`, s.ID, nominal, nominal.Add(time.Duration(s.DelaySeconds)*time.Second))
 	require.NoError(t, err)
 	edited, err := env.Schedules.Edit(ctx, of("acme", s.Name), schedule.Edit{Args: roomtest.Note{Text: "new"}})
 	require.NoError(t, err)
 	require.Equal(t, nominal, *edited.Nominal)
-	require.Equal(t, nominal.Add(time.Duration(s.Delay)*time.Second), edited.NextRunAt.UTC())
+	require.Equal(t, nominal.Add(time.Duration(s.DelaySeconds)*time.Second), edited.NextRunAt.UTC())
 }

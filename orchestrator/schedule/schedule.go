@@ -25,13 +25,13 @@ type Schedule struct {
 	Template string `json:"template,omitempty"` // the template that it comes from
 	Name     string `json:"name"`               // unique for the tenant, or the database
 	Spec
-	Follows   bool       `json:"follows_zone,omitempty"` // the zone is the tenant's, and changes with that
-	Delay     int        `json:"delay_seconds"`          // of its starts, by its place in the spread; less where a window ends before
-	NextRunAt *time.Time `json:"next_run_at"`            // nil: paused, ended, or in error
-	Nominal   *time.Time `json:"next_nominal_at"`
-	LastRunAt *time.Time `json:"last_run_at"`
-	Waiting   int        `json:"waiting"` // occurrences that wait for the run before them
-	Version   int        `json:"version"` // rises with every edit
+	Follows      bool       `json:"follows_zone,omitempty"` // the zone is the tenant's, and changes with that
+	DelaySeconds int        `json:"delay_seconds"`          // of its starts, by its place in the spread; less where a window ends before
+	NextRunAt    *time.Time `json:"next_run_at"`            // nil: paused, ended, or in error
+	Nominal      *time.Time `json:"next_nominal_at"`
+	LastRunAt    *time.Time `json:"last_run_at"`
+	Waiting      int        `json:"waiting"` // occurrences that wait for the run before them
+	Version      int        `json:"version"` // rises with every edit
 
 	Paused      bool       `json:"paused"`
 	PausedNote  string     `json:"paused_note,omitempty"`
@@ -79,7 +79,7 @@ func scanSchedule(row pgx.CollectableRow) (s Schedule, err error) {
 	err = row.Scan(append([]any{&s.ID, &s.Tenant, &s.Database, &s.Template, &s.Name, &s.Follows, &s.place,
 		&s.NextRunAt, &s.Nominal, &s.LastRunAt, &s.Waiting, &s.Version,
 		&s.Paused, &s.PausedNote, &s.PausedBy, &s.PausedUntil, &s.Error}, s.columns()...)...)
-	s.Delay = int(s.delay() / time.Second)
+	s.DelaySeconds = int(s.delay() / time.Second)
 	for _, at := range []**time.Time{&s.Policy.Start, &s.Policy.End, &s.NextRunAt, &s.Nominal, &s.LastRunAt, &s.PausedUntil} {
 		if *at != nil {
 			utc := (*at).UTC()

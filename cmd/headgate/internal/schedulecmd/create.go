@@ -139,8 +139,8 @@ func announce(ctx context.Context, app *cli.App, central cli.Central, s schedule
 		return
 	}
 	app.Say("fires %s, …", strings.Join(firstTimes(table.Upcoming(s.Nominal.Add(-time.Second), 5)), ", "))
-	if s.Delay > 0 {
-		app.Say("its place in the spread: %s later", time.Duration(s.Delay)*time.Second)
+	if s.DelaySeconds > 0 {
+		app.Say("its place in the spread: %s later", time.Duration(s.DelaySeconds)*time.Second)
 	}
 }
 
