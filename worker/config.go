@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -149,7 +150,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, jobs.AsInputError("worker.Config.Resolver", errors.New("worker.Config.Resolver is missing: give a catalog"))
 	}
 	if c.CentralConns = cmp.Or(c.CentralConns, 10); c.CentralConns < leastConns {
-		return c, jobs.AsInputError("worker.Config.CentralConns", fmt.Errorf("worker.Config.CentralConns is %d: give at least %d, or 0 for 10", c.CentralConns, leastConns))
+		return c, jobs.Inputf("worker.Config.CentralConns", strconv.Itoa(c.CentralConns), "give at least %d, or 0 for 10", leastConns)
 	}
 	if c.Queues == nil {
 		c.Queues = map[string]int{"default": 20, "bulk": 10}
@@ -160,7 +161,7 @@ func (c Config) withDefaults() (Config, error) {
 	// connection is given up first.
 	c.Tenants.CancelWait = cmp.Or(c.Tenants.CancelWait, min(3*time.Second, c.StuckAfter*3/5))
 	if c.Tenants.CancelWait >= c.StuckAfter {
-		return c, jobs.AsInputError("worker.Config.StuckAfter", fmt.Errorf("worker.Config.StuckAfter is %s: give more than Tenants.CancelWait (%s), or a server that is away looks like a handler that is stuck", c.StuckAfter, c.Tenants.CancelWait))
+		return c, jobs.Inputf("worker.Config.StuckAfter", c.StuckAfter.String(), "give more than Tenants.CancelWait (%s), or a server that is away looks like a handler that is stuck", c.Tenants.CancelWait)
 	}
 	for name, n := range c.Queues {
 		if n < 1 || n > 10_000 {
@@ -179,15 +180,15 @@ func (c Config) withDefaults() (Config, error) {
 	c.HeartbeatEvery = cmp.Or(c.HeartbeatEvery, 10*time.Second)
 	c.DeadAfter = cmp.Or(c.DeadAfter, 3*c.HeartbeatEvery)
 	if c.DeadAfter < 3*c.HeartbeatEvery {
-		return c, jobs.AsInputError("worker.Config.DeadAfter", fmt.Errorf("worker.Config.DeadAfter is %s: give at least three heartbeats (%s)", c.DeadAfter, 3*c.HeartbeatEvery))
+		return c, jobs.Inputf("worker.Config.DeadAfter", c.DeadAfter.String(), "give at least three heartbeats (%s)", 3*c.HeartbeatEvery)
 	}
 	c.BreakerPause = cmp.Or(c.BreakerPause, 3*time.Second)
 	if c.BreakerPause < time.Millisecond {
-		return c, jobs.AsInputError("worker.Config.BreakerPause", fmt.Errorf("worker.Config.BreakerPause is %s: give at least 1ms", c.BreakerPause))
+		return c, jobs.Inputf("worker.Config.BreakerPause", c.BreakerPause.String(), "give at least 1ms")
 	}
 	c.ClockSlack = cmp.Or(c.ClockSlack, 10*time.Second)
 	if c.ClockSlack <= 5*time.Second {
-		return c, jobs.AsInputError("worker.Config.ClockSlack", fmt.Errorf("worker.Config.ClockSlack is %s: give more than 5s, in which River itself places jobs ahead", c.ClockSlack))
+		return c, jobs.Inputf("worker.Config.ClockSlack", c.ClockSlack.String(), "give more than 5s, in which River itself places jobs ahead")
 	}
 	c.StopTimeout = cmp.Or(c.StopTimeout, 30*time.Second)
 	c.FetchCooldown = cmp.Or(c.FetchCooldown, 100*time.Millisecond)

@@ -85,10 +85,10 @@ func (p Purge) plan() (*plan, error) {
 		batch: cmp.Or(p.Batch, DefaultBatch), maxRows: cmp.Or(p.MaxRows, DefaultMaxRows),
 	}
 	if checked.batch < 1 || checked.batch > MaxBatch {
-		return nil, jobs.AsInputError("batch", fmt.Errorf("batch is %d, want 1 to %d, or 0 for %d", p.Batch, MaxBatch, DefaultBatch))
+		return nil, jobs.Inputf("batch", strconv.Itoa(p.Batch), "want 1 to %d, or 0 for %d", MaxBatch, DefaultBatch)
 	}
 	if checked.maxRows < 1 || checked.maxRows > MaxMaxRows {
-		return nil, jobs.AsInputError("max_rows", fmt.Errorf("max_rows is %d, want 1 to %d, or 0 for %d", p.MaxRows, MaxMaxRows, DefaultMaxRows))
+		return nil, jobs.Inputf("max_rows", strconv.Itoa(p.MaxRows), "want 1 to %d, or 0 for %d", MaxMaxRows, DefaultMaxRows)
 	}
 	return checked, nil
 }

@@ -2,9 +2,9 @@ package catalog
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"math"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -55,13 +55,13 @@ func (m Memory) checked() (Memory, error) {
 	m.StaleFor = max(cmp.Or(m.StaleFor, 5*time.Minute), 0)
 	switch {
 	case m.Answers < 1 || m.Answers > 1_000_000:
-		return m, jobs.AsInputError("catalog.Memory.Answers", fmt.Errorf("catalog.Memory.Answers is %d: give 1 to 1000000", m.Answers))
+		return m, jobs.Inputf("catalog.Memory.Answers", strconv.Itoa(m.Answers), "give 1 to 1000000")
 	case m.TTL < FreshFor || m.TTL > time.Hour:
-		return m, jobs.AsInputError("catalog.Memory.TTL", fmt.Errorf("catalog.Memory.TTL is %s: give %s to 1h", m.TTL, FreshFor))
+		return m, jobs.Inputf("catalog.Memory.TTL", m.TTL.String(), "give %s to 1h", FreshFor)
 	case m.UnknownFor < 0 || m.UnknownFor > time.Hour:
-		return m, jobs.AsInputError("catalog.Memory.UnknownFor", fmt.Errorf("catalog.Memory.UnknownFor is %s: give up to 1h", m.UnknownFor))
+		return m, jobs.Inputf("catalog.Memory.UnknownFor", m.UnknownFor.String(), "give up to 1h")
 	case m.StaleFor > 24*time.Hour:
-		return m, jobs.AsInputError("catalog.Memory.StaleFor", fmt.Errorf("catalog.Memory.StaleFor is %s: give up to 24h", m.StaleFor))
+		return m, jobs.Inputf("catalog.Memory.StaleFor", m.StaleFor.String(), "give up to 24h")
 	}
 	return m, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -126,11 +127,11 @@ func New(cfg Config) (*Janitor, error) {
 	case cfg.Selectors == nil:
 		return nil, jobs.AsInputError("retention.Config.Selectors", errors.New("retention.Config.Selectors is missing: give the Templates of a schedule.Store"))
 	case cfg.Every < time.Second:
-		return nil, jobs.AsInputError("retention.Config.Every", fmt.Errorf("retention.Config.Every is %s: give a second or more", cfg.Every))
+		return nil, jobs.Inputf("retention.Config.Every", cfg.Every.String(), "give a second or more")
 	case cfg.HistoryRetention < 24*time.Hour:
-		return nil, jobs.AsInputError("retention.Config.HistoryRetention", fmt.Errorf("retention.Config.HistoryRetention is %s: give 24h or more", cfg.HistoryRetention))
+		return nil, jobs.Inputf("retention.Config.HistoryRetention", cfg.HistoryRetention.String(), "give 24h or more")
 	case cfg.Batch < 1:
-		return nil, jobs.AsInputError("retention.Config.Batch", fmt.Errorf("retention.Config.Batch is %d: give 1 or more", cfg.Batch))
+		return nil, jobs.Inputf("retention.Config.Batch", strconv.Itoa(cfg.Batch), "give 1 or more")
 	}
 	j := &Janitor{cfg: cfg, queue: queue.New(queue.Config{Pool: cfg.Pool, Logger: cfg.Logger}), last: map[string]time.Time{}, buried: queue.BeforeAll}
 	j.cycle = lifecycle.New(lifecycle.Parts{Name: "the janitor", Loop: j.loop})
