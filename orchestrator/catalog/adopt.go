@@ -55,7 +55,7 @@ type Adopted struct {
 // mark (class wrong_centre), after a restore, a move or a copy. Only the decision is
 // written: the next worker that connects to a database leaves the mark there. A decision
 // holds for the state that is found first; for a database that is this one's already, it
-// is forgotten. Kinds without a connection wait until all are adopted. Errors match
+// is forgotten. Kinds without a connection wait until somebody adopts All. Errors match
 // jobs.ErrUnknownDatabase, or are a *jobs.InputError.
 func (c *Catalog) Adopt(ctx context.Context, params AdoptParams) (Adopted, error) {
 	return c.adopt(ctx, c.pool, params)
