@@ -346,10 +346,10 @@ func TestMemoryChecks(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for want, memory := range map[string]catalog.Memory{
-		"catalog.Memory.Answers is -1: give 1 to 1000000":    {Answers: -1},
-		"catalog.Memory.TTL is 100ms: give 500ms to 1h":      {TTL: 100 * time.Millisecond},
-		"catalog.Memory.UnknownFor is 2h0m0s: give up to 1h": {UnknownFor: 2 * time.Hour},
-		"catalog.Memory.StaleFor is 25h0m0s: give up to 24h": {StaleFor: 25 * time.Hour},
+		`catalog.Memory.Answers "-1": give 1 to 1000000`:    {Answers: -1},
+		`catalog.Memory.TTL "100ms": give 500ms to 1h`:      {TTL: 100 * time.Millisecond},
+		`catalog.Memory.UnknownFor "2h0m0s": give up to 1h`: {UnknownFor: 2 * time.Hour},
+		`catalog.Memory.StaleFor "25h0m0s": give up to 24h`: {StaleFor: 25 * time.Hour},
 	} {
 		_, err := catalog.NewWithConfig(catalog.Config{Pool: b.pool, Memory: memory})
 		require.EqualError(t, err, want)

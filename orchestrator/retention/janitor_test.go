@@ -243,9 +243,9 @@ func TestNewRefuses(t *testing.T) {
 	t.Parallel()
 	env := roomtest.Setup(t)
 	for says, cfg := range map[string]retention.Config{
-		"HistoryRetention is 1h0m0s: give 24h or more": {HistoryRetention: time.Hour},
-		"Every is -1s: give a second or more":          {Every: -time.Second},
-		"Batch is -1":                                  {Batch: -1},
+		`HistoryRetention "1h0m0s": give 24h or more`: {HistoryRetention: time.Hour},
+		`Every "-1s": give a second or more`:          {Every: -time.Second},
+		`Batch "-1"`:                                  {Batch: -1},
 	} {
 		cfg.Pool, cfg.Selectors = env.Pool, env.Schedules.Templates
 		_, err := retention.New(cfg)
