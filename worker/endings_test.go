@@ -286,7 +286,7 @@ func TestStartRefuses(t *testing.T) {
 	require.Contains(t, start(cfg, func(*worker.Worker) {}), "no kind is registered")
 	require.Contains(t, start(cfg, func(w *worker.Worker) { worker.InTx(w, end); worker.InTx(w, end) }), `kind "ending": it is registered twice`)
 	cfg.DeadAfter = time.Millisecond
-	require.Contains(t, start(cfg, nil), "DeadAfter is 1ms: give at least three heartbeats")
+	require.Contains(t, start(cfg, nil), `DeadAfter "1ms": give at least three heartbeats`)
 	cfg.DeadAfter = 0
 	_, err := env.Pool.Exec(context.Background(), `INSERT INTO headgate.migrations (version, name, serves) VALUES (99, 'far ahead', 99)`)
 	require.NoError(t, err)

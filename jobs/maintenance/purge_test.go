@@ -297,8 +297,8 @@ func TestPurgeRefusesArguments(t *testing.T) {
 		`older_than "-1d": write a whole number`:              func(p *maintenance.Purge) { p.OlderThan = "-1d" },
 		`older_than "999999d": write a whole number`:          func(p *maintenance.Purge) { p.OlderThan = "999999d" },
 		`older_than must be at least "1h"`:                    func(p *maintenance.Purge) { p.OlderThan = "0d" },
-		`batch is -1, want 1 to 50000`:                        func(p *maintenance.Purge) { p.Batch = -1 },
-		`batch is 50001, want 1 to 50000`:                     func(p *maintenance.Purge) { p.Batch = 50_001 },
+		`batch "-1": want 1 to 50000`:                         func(p *maintenance.Purge) { p.Batch = -1 },
+		`batch "50001": want 1 to 50000`:                      func(p *maintenance.Purge) { p.Batch = 50_001 },
 		`max_rows "1000001": want 1 to 1000000`:               func(p *maintenance.Purge) { p.MaxRows = 1_000_001 },
 	} {
 		args := good

@@ -167,7 +167,7 @@ func (st *Store) Occurrences(ctx context.Context, id string, page jobs.Page) (li
 		return nil, "", fmt.Errorf("listing the occurrences of a schedule: %w", err)
 	}
 	list, next = jobs.CutPage(list, limit, func(o Occurrence) string {
-		return strconv.FormatInt(o.NominalAt.UnixMicro(), 36) + "." + string(o.Origin)
+		return strconv.FormatInt(o.NominalAt.UnixMicro(), 36) + "." + o.Origin
 	})
 	return list, next, nil
 }
