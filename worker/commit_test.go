@@ -19,7 +19,7 @@ type Brief struct{}
 func (Brief) Kind() string { return "brief" }
 
 func (Brief) KindOpts() jobs.KindOpts {
-	return jobs.KindOpts{MaxAttempts: 1, Timeout: 500 * time.Millisecond}
+	return jobs.KindOpts{MaxAttempts: 1, Timeout: 3 * time.Second} // a slow machine gets to COMMIT in that
 }
 
 // slowCommit makes a job's COMMIT wait for a lock of the test's, whatever cancels it.

@@ -100,7 +100,7 @@ func TestARewriteWaitsForNobody(t *testing.T) {
 	f.exec(`INSERT INTO headgate.wakeups SELECT 'other', 'x', 'a' FROM generate_series(1, 3000)`)
 	f.exec(`DELETE FROM headgate.wakeups WHERE queue = 'other'`)
 	keeper := claim.NewKeeper(claim.KeeperConfig{Pool: f.pool, Lease: p.lease, Worker: "w"})
-	require.Eventually(t, func() bool { return f.dead("wakeups") > 1000 }, 10*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return f.dead("wakeups") > 1000 }, time.Minute, 50*time.Millisecond)
 
 	tx, err := f.pool.Begin(ctx)
 	require.NoError(t, err)
@@ -130,7 +130,7 @@ func TestARewriteKeepsVirtualTimes(t *testing.T) {
 	f.exec(`ALTER TABLE headgate.lanes SET (autovacuum_enabled = false)`)
 	f.exec(`DO $$ BEGIN FOR i IN 1..2000 LOOP UPDATE headgate.lanes SET vtime = i + 1::float8 / 3; END LOOP; END $$`)
 	keeper := claim.NewKeeper(claim.KeeperConfig{Pool: f.pool, Lease: p.lease, Worker: "w"})
-	require.Eventually(t, func() bool { return f.dead("lanes") > 1000 }, 10*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return f.dead("lanes") > 1000 }, time.Minute, 50*time.Millisecond)
 	const bits = `SELECT encode(float8send(vtime), 'hex') FROM headgate.lanes`
 	var before, after string
 	require.NoError(t, f.pool.QueryRow(ctx, bits).Scan(&before))

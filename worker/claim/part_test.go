@@ -247,6 +247,6 @@ func TestWhoWakesCountsOnce(t *testing.T) {
 	f.exec(`INSERT INTO headgate.workers (incarnation, worker, host, pid, kinds, queues) VALUES ($1, 'w', '', 1, $2, '{default}')`, woken.lease.Renew(), woken.kinds)
 	woken.finish(jobs...)
 	claimed := 0
-	require.Eventually(t, func() bool { claimed += len(woken.try(20)); return claimed == 6 }, 10*time.Second, 20*time.Millisecond, "%d", claimed)
+	require.Eventually(t, func() bool { claimed += len(woken.try(20)); return claimed == 6 }, time.Minute, 20*time.Millisecond, "%d", claimed)
 	require.Zero(t, f.number(`SELECT count(*) FROM headgate.hands WHERE incarnation::text = $1`, former))
 }

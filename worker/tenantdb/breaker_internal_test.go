@@ -183,7 +183,7 @@ func TestAfterAFullServerWhoWaitsIsServed(t *testing.T) {
 			_, err := s.acquire(ctx, at(name))
 			ends <- served{name, err}
 		}()
-		require.Eventually(t, func() bool { return s.stats().Waiting == i+1 }, 10*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return s.stats().Waiting == i+1 }, time.Minute, time.Millisecond)
 	}
 	for _, name := range []string{"b", "c"} {
 		require.Empty(t, s.heard(at("a"), time.Now(), nil))
@@ -201,7 +201,7 @@ func TestAfterAFullServerWhoWaitsIsServed(t *testing.T) {
 		_, err := s.acquire(context.Background(), at("e"))
 		ends <- served{"e", err}
 	}()
-	require.Eventually(t, func() bool { return s.stats().Waiting == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return s.stats().Waiting == 1 }, time.Minute, time.Millisecond)
 	s.setBudget(9, false)
 	require.Equal(t, served{"e", nil}, <-ends)
 }

@@ -162,7 +162,7 @@ func TestWaitersAreServedInOrder(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			require.Eventually(t, func() bool { return pools.Servers()[0].Waiting == i+1 }, 10*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return pools.Servers()[0].Waiting == i+1 }, time.Minute, time.Millisecond)
 		}
 		return nil
 	}))

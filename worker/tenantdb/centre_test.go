@@ -101,7 +101,7 @@ func TestAKeptConnectionIsAskedAgain(t *testing.T) {
 			class, _ := tenantdb.Classify(err)
 			require.Equal(t, jobs.ClassWrongCentre, class)
 			require.ErrorContains(t, err, "headgate central adopt --database acme")
-			require.Eventually(t, func() bool { return pools.Open() == 0 }, 5*time.Second, time.Millisecond, "it is closed")
+			require.Eventually(t, func() bool { return pools.Open() == 0 }, time.Minute, time.Millisecond, "it is closed")
 		})
 	}
 }
