@@ -13,6 +13,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker"
 )
 
@@ -37,7 +38,7 @@ func newEstate(t *testing.T, databases, budget int) *estate {
 		db := e.env.Database(name, jobstest.DatabaseOpts{Kind: "dedicated", On: on})
 		e.slugs, e.users = append(e.slugs, e.env.Tenant(name, name).Slug), append(e.users, db.Job.User)
 	}
-	_, err := e.env.Catalog.SetBudget(context.Background(), e.server, budget)
+	_, err := e.env.Catalog.SetServer(context.Background(), e.server, catalog.ServerChange{Budget: new(budget)})
 	require.NoError(t, err)
 	return e
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/orchestrator/admission"
+	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker"
 )
 
@@ -212,7 +213,7 @@ func (c chaos) runFromOutside(t *testing.T, every time.Duration) {
 	t.Logf("encodings of the tenants' databases: %q", of)
 	env, tenants := newBankOf(t, of)
 	vary(t, env, tenants, chance)
-	_, err := env.Catalog.SetBudget(ctx, jobstest.Server, 150)
+	_, err := env.Catalog.SetServer(ctx, jobstest.Server, catalog.ServerChange{Budget: new(150)})
 	require.NoError(t, err)
 	for _, bt := range tenants[:limited] {
 		_, err := env.Pool.Exec(ctx, `INSERT INTO headgate.tenant_limits (tenant_id, max_running) VALUES ($1, $2)`, bt.tenant.ID, maxRunning)

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker"
 )
 
@@ -61,7 +62,7 @@ func (c chaos) run(t *testing.T) {
 	env, tenants := newBank(t)
 	// What dead workers held counts until they are known to be dead; at a fault every
 	// 0.4 s that alone is the default budget.
-	_, err := env.Catalog.SetBudget(context.Background(), jobstest.Server, 150)
+	_, err := env.Catalog.SetServer(context.Background(), jobstest.Server, catalog.ServerChange{Budget: new(150)})
 	require.NoError(t, err)
 	if c.survivor {
 		cfg := withQueue(env.Config(), "survivor")

@@ -17,6 +17,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/localpg"
 	"github.com/headgate/headgate/worker"
 )
@@ -47,7 +48,7 @@ func TestFaultsBudgetsOfAFleet(t *testing.T) {
 		slugs = append(slugs, env.Tenant(name, name).Slug)
 		users[i] = append(users[i], db.Job.User)
 		if d < 3 {
-			_, err := env.Catalog.SetBudget(ctx, on.Name, budgets[i])
+			_, err := env.Catalog.SetServer(ctx, on.Name, catalog.ServerChange{Budget: new(budgets[i])})
 			require.NoError(t, err)
 		}
 	}
@@ -120,7 +121,7 @@ func TestFaultsLimitsUnderKills(t *testing.T) {
 			slugs = append(slugs, tenant.Slug)
 		}
 	}
-	_, err := env.Catalog.SetBudget(ctx, on.Name, budget)
+	_, err := env.Catalog.SetServer(ctx, on.Name, catalog.ServerChange{Budget: new(budget)})
 	require.NoError(t, err)
 	_, err = env.Pool.Exec(ctx, `INSERT INTO headgate.tenant_limits (tenant_id, max_running) SELECT id, $1 FROM headgate.tenants WHERE slug = $2`, most, slugs[0])
 	require.NoError(t, err)

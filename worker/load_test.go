@@ -11,6 +11,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker"
 	"github.com/headgate/headgate/worker/tenantdb"
 )
@@ -25,7 +26,7 @@ func TestServerLoads(t *testing.T) {
 	acme := env.Tenant("acme", "acme")
 	open(t, db, acme.OrgID, 10)
 	ctx := context.Background()
-	_, err := env.Catalog.SetBudget(ctx, jobstest.Server, 2)
+	_, err := env.Catalog.SetServer(ctx, jobstest.Server, catalog.ServerChange{Budget: new(2)})
 	require.NoError(t, err)
 	servers, _, err := env.Catalog.Servers(ctx, jobs.Page{})
 	require.NoError(t, err)

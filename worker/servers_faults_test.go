@@ -20,6 +20,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/localpg"
 	"github.com/headgate/headgate/worker"
 )
@@ -289,7 +290,7 @@ func TestFaultsOneServerOfThree(t *testing.T) {
 			tenants[i] = append(tenants[i], env.Tenant(name, name).Slug)
 			users[i] = append(users[i], db.Job.User)
 		}
-		_, err := env.Catalog.SetBudget(context.Background(), on.Name, budget)
+		_, err := env.Catalog.SetServer(context.Background(), on.Name, catalog.ServerChange{Budget: new(budget)})
 		require.NoError(t, err)
 	}
 	alerts := &told{lines: map[string]int{}}

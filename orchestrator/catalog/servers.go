@@ -180,7 +180,18 @@ RETURNING id::text, name, hosts, transport, pooler, state, connection_budget, cr
 // running workers follow in what they keep open as soon as they are notified (see
 // [Listener]), else within FreshFor. The error for a server that does not exist
 // matches ErrUnknownServer.
-func (c *Catalog) SetServer(ctx context.Context, server string, change ServerChange) (changed Server, err error) {
+func (c *Catalog) SetServer(ctx context.Context, server string, change ServerChange) (Server, error) {
+	changed, err := setServer(ctx, c.pool, server, change)
+	c.memory.changed(err, changed.ID)
+	return changed, err
+}
+
+// SetServerTx is SetServer in the caller's transaction.
+func (c *Catalog) SetServerTx(ctx context.Context, tx pgx.Tx, server string, change ServerChange) (Server, error) {
+	return setServer(ctx, tx, server, change)
+}
+
+func setServer(ctx context.Context, db beginner, server string, change ServerChange) (Server, error) {
 	if change.Budget != nil {
 		if err := checkBudget(*change.Budget); err != nil {
 			return Server{}, fmt.Errorf("set server: %w", err)
@@ -191,27 +202,18 @@ func (c *Catalog) SetServer(ctx context.Context, server string, change ServerCha
 			return Server{}, fmt.Errorf("set server: %w", jobs.Inputf("pooler", string(*change.Pooler), "use none, transaction or session"))
 		}
 	}
-	rows, err := c.pool.Query(ctx, setServerSQL, server, change.Budget, change.Pooler)
-	if err != nil {
-		return Server{}, fmt.Errorf("set server: %w", err)
-	}
-	defer func() { c.memory.changed(err, changed.ID) }()
-	changed, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Server])
-	if errors.Is(err, pgx.ErrNoRows) {
-		return Server{}, fmt.Errorf("set server: %w %s", ErrUnknownServer, quote(server))
-	}
+	changed, err := within(ctx, db, func(tx pgx.Tx) (Server, error) {
+		rows, _ := tx.Query(ctx, setServerSQL, server, change.Budget, change.Pooler) // its error is CollectExactlyOneRow's too
+		changed, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Server])
+		if errors.Is(err, pgx.ErrNoRows) {
+			err = fmt.Errorf("%w %s", ErrUnknownServer, quote(server))
+		}
+		return changed, err
+	})
 	if err != nil {
 		return Server{}, fmt.Errorf("set server: %w", err)
 	}
 	return changed, nil
-}
-
-// SetBudget is SetServer for the budget alone.
-func (c *Catalog) SetBudget(ctx context.Context, server string, budget int) (Server, error) {
-	if err := checkBudget(budget); err != nil {
-		return Server{}, fmt.Errorf("set budget: %w", err)
-	}
-	return c.SetServer(ctx, server, ServerChange{Budget: &budget})
 }
 
 // serverRow is what an address on a server is judged by.

@@ -112,16 +112,26 @@ func TestSetBudget(t *testing.T) {
 	_, place, err := b.ResolveTenant(ctx, acme.ID, jobs.LoginJob)
 	require.NoError(t, err)
 	require.Equal(t, 20, place.Budget)
-	server, err := b.SetBudget(ctx, "main", 7)
+	server, err := b.SetServer(ctx, "main", catalog.ServerChange{Budget: new(7)})
 	require.NoError(t, err)
 	require.Equal(t, 7, server.Budget)
 	_, place, err = b.ResolveTenant(ctx, acme.ID, jobs.LoginJob)
 	require.NoError(t, err)
 	require.Equal(t, 7, place.Budget)
 	for _, n := range []int{-1, 0, 10_001} {
-		_, err = b.SetBudget(ctx, "main", n)
+		_, err = b.SetServer(ctx, "main", catalog.ServerChange{Budget: &n})
 		require.ErrorContains(t, err, "may have 1 to 10000")
 	}
-	_, err = b.SetBudget(ctx, "mian", 7)
+	_, err = b.SetServer(ctx, "mian", catalog.ServerChange{Budget: new(7)})
 	require.ErrorIs(t, err, catalog.ErrUnknownServer)
+	undone := errors.New("undone")
+	require.ErrorIs(t, pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error {
+		server, err := b.SetServerTx(ctx, tx, "main", catalog.ServerChange{Budget: new(9)})
+		require.NoError(t, err)
+		require.Equal(t, 9, server.Budget)
+		return undone
+	}), undone)
+	servers, _, err := b.Servers(ctx, jobs.Page{})
+	require.NoError(t, err)
+	require.Equal(t, 7, servers[0].Budget)
 }
