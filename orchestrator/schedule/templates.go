@@ -49,9 +49,9 @@ type TemplateParams struct {
 	Actor     string
 	Note      string // why, for the record of changes
 
-	// ExpectTenants is how many tenants have the template's schedule then. If they are
-	// another number, nothing is changed, and the error is a
-	// *catalog.ExpectationError that says that number. nil means any.
+	// ExpectTenants is how many tenants have the template's schedule before or after the
+	// change, whichever is more. If they are another number, nothing is changed, and the
+	// error is a *catalog.ExpectationError that says that number. nil means any.
 	ExpectTenants *int
 
 	DryRun bool // only say what it would be: nothing is changed
@@ -100,6 +100,10 @@ func (t *Templates) set(ctx context.Context, tx pgx.Tx, params TemplateParams) (
 	if err != nil {
 		return Template{}, fmt.Errorf("template: %w", err)
 	}
+	before, err := readTemplates(ctx, tx, []string{params.Name})
+	if err != nil {
+		return Template{}, err
+	}
 	if err := storeTemplates(ctx, tx, documents); err != nil {
 		return Template{}, fmt.Errorf("template %s: %w", params.Name, err)
 	}
@@ -108,7 +112,11 @@ func (t *Templates) set(ctx context.Context, tx pgx.Tx, params TemplateParams) (
 	if err != nil {
 		return Template{}, err
 	}
-	if err := expect(params.ExpectTenants, template.Tenants); err != nil {
+	touched := template.Tenants
+	if len(before) > 0 {
+		touched = max(touched, before[0].Tenants)
+	}
+	if err := expect(params.ExpectTenants, touched); err != nil {
 		return Template{}, err
 	}
 	return template, recordTemplates(ctx, tx, []Template{template}, params.Actor, "set", params.Note)

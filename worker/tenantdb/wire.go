@@ -2,27 +2,34 @@ package tenantdb
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net"
+	"regexp"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // wire is what is known of a connection below its statements, whoever sends
-// them: which errors the server has sent on this very connection, and how long
-// it was left idle. An error alone does not tell where it came from: a handler
-// may hold connections to other databases.
+// them: which errors the server has sent on this very connection, how the server
+// ended it, and how long it was left idle then. An error alone does not tell where it
+// came from: a handler may hold connections to other databases.
 type wire struct {
 	clock *clock
-	made  atomic.Bool  // what is dialled from now on only asks to cancel a statement
-	heard atomic.Int64 // when the server's last word came; 0 after a statement was sent
-	pause atomic.Int64 // the longest time from such a word to a statement, since the connection was lent
+	made  atomic.Bool // what is dialled from now on only asks to cancel a statement
 
-	mu     sync.Mutex
-	errors []pgconn.PgError // guarded by mu: the last of them since the connection was lent
+	mu     sync.Mutex       // guards the rest
+	errors []pgconn.PgError // the last of them since the connection was lent
+	heard  int64            // when the answer to the last statement began; 0 before
+	reads  int              // of that answer
+	pause  int64            // from such a beginning to the last statement, or to the end
+	tail   []byte           // the end of what was read last
+	ended  string           // the SQLSTATE with which the server has ended the session
 }
 
 // mostErrors bounds what is kept of a handler that goes on after errors.
@@ -30,11 +37,9 @@ const mostErrors = 16
 
 // lend begins to watch for a new user.
 func (w *wire) lend() {
-	w.heard.Store(0)
-	w.pause.Store(0)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.errors = nil
+	w.errors, w.heard, w.reads, w.pause, w.tail, w.ended = nil, 0, 0, 0, w.tail[:0], ""
 }
 
 // hear notes an error that the server has sent. It returns false if the session
@@ -47,7 +52,21 @@ func (w *wire) hear(_ *pgconn.PgConn, err *pgconn.PgError) bool {
 		w.errors = slices.Delete(w.errors, 0, 1)
 	}
 	w.errors = append(w.errors, *err)
+	if fatal(err) {
+		w.over(err.Code)
+	}
 	return !fatal(err)
+}
+
+// over notes that the server has ended the session. Its word is the first thing that is
+// read after a statement, or it comes unasked. w.mu is held.
+func (w *wire) over(code string) {
+	if w.ended != "" {
+		return
+	}
+	if w.ended = code; w.reads > 1 {
+		w.pause = w.clock.read() - w.heard
+	}
 }
 
 // said reports whether the server has sent this error on this connection.
@@ -77,16 +96,59 @@ type watched struct {
 func (c *watched) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 {
-		c.wire.heard.Store(c.wire.clock.read())
+		c.wire.read(b[:n])
 	}
 	return n, err
 }
 
-func (c *watched) Write(b []byte) (int, error) {
-	if heard := c.wire.heard.Swap(0); heard != 0 {
-		c.wire.pause.Store(max(c.wire.pause.Load(), c.wire.clock.read()-heard))
+func (w *wire) read(b []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tail = append(w.tail[:0], b[max(len(b)-mostTail, 0):]...)
+	if w.reads++; w.heard == 0 {
+		w.heard = w.clock.read()
 	}
-	return c.Conn.Write(b)
+}
+
+func (c *watched) Write(b []byte) (int, error) {
+	c.wire.write()
+	n, err := c.Conn.Write(b)
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		c.lastWords()
+	}
+	return n, err
+}
+
+func (w *wire) write() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.heard != 0 && w.ended == "" {
+		w.pause = w.clock.read() - w.heard
+	}
+	w.heard, w.reads = 0, 0
+}
+
+const (
+	lastWordsFor  = 100 * time.Millisecond
+	mostLastWords = 1 << 20
+	mostTail      = 512
+)
+
+// fatalWords are the fields of a server's error that ends the session.
+var fatalWords = regexp.MustCompile(`V(?:FATAL|PANIC)\x00C([0-9A-Z]{5})\x00`)
+
+// lastWords looks for what the server has said before it closed the connection. After a
+// statement that could not be sent nobody else looks for that: neither in the socket, nor
+// behind the last answer, with which it may have been read. Behind TLS it is not readable;
+// but there the first statement after the end can be sent, and the answer is read.
+func (c *watched) lastWords() {
+	_ = c.Conn.SetReadDeadline(time.Now().Add(lastWordsFor)) // without one the read fails
+	said, _ := io.ReadAll(io.LimitReader(c.Conn, mostLastWords))
+	c.wire.mu.Lock()
+	defer c.wire.mu.Unlock()
+	if found := fatalWords.FindSubmatch(append(c.wire.tail, said...)); found != nil {
+		c.wire.over(string(found[1]))
+	}
 }
 
 // clock counts the time for which this process was awake. A goroutine of its Pools moves
@@ -133,9 +195,15 @@ func (c *clock) since(now time.Time) time.Duration {
 // it was lent.
 func (c *Conn) Said(err *pgconn.PgError) bool { return c.wire.said(err) }
 
-// Idled returns whether the connection was left idle between two statements since it
-// was lent, by a process that was awake. The server has ended it after d. Half of d is
-// enough, because a busy machine takes pieces of the time away.
+// idleInTransaction is the SQLSTATE with which a server ends a session whose transaction
+// was idle for too long.
+const idleInTransaction = "25P03"
+
+// Idled returns whether the server has ended the session because its transaction was
+// idle for d, while this process was awake. Half of d awake is enough, because a busy
+// machine takes pieces of the time away.
 func (c *Conn) Idled(d time.Duration) bool {
-	return time.Duration(c.wire.pause.Load()) >= d/2
+	c.wire.mu.Lock()
+	defer c.wire.mu.Unlock()
+	return c.wire.ended == idleInTransaction && time.Duration(c.wire.pause) >= d/2
 }

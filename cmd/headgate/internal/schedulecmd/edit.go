@@ -98,13 +98,17 @@ func editTemplate(ctx context.Context, app *cli.App, central cli.Central, name s
 		if err != nil {
 			return cli.Usagef("--select: %w", err)
 		}
-		edit.Select, what = &parsed, parsed.String()+" matches"
+		edit.Select, what = &parsed, "the change of template "+name+" touches"
 	}
 	return e.confirm.Do(ctx, app, func() error {
 		edit.DryRun = true
 		edit.ExpectTenants, err = e.confirm.Expect(what, func() (int, error) {
+			before, err := central.Schedules.Templates.Get(ctx, name)
+			if err != nil {
+				return 0, err
+			}
 			after, err := central.Schedules.Templates.Edit(ctx, name, edit)
-			return after.Tenants, err
+			return max(before.Tenants, after.Tenants), err
 		})
 		if err != nil {
 			return err
