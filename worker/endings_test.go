@@ -336,3 +336,45 @@ func TestOptionsReachTheHandler(t *testing.T) {
 	held := env.WaitFor(result.UID, func(jobs.Outcome) bool { return true })
 	require.Equal(t, "25006", held.SQLState)
 }
+
+// A Stop that has no time to wait stops the worker all the same: nothing is claimed from
+// then on, and what runs may end. The next Stop waits for that.
+func TestStopWithoutTimeToWait(t *testing.T) {
+	t.Parallel()
+	env := jobstest.New(t)
+	ctx := context.Background()
+	env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
+	env.Tenant("acme", "acme")
+	begun, goOn := make(chan struct{}, 2), make(chan struct{})
+	w, err := worker.New(env.Config())
+	require.NoError(t, err)
+	worker.NoConn(w, func(ctx context.Context, _ *jobs.Job[Pausing]) error {
+		begun <- struct{}{}
+		select {
+		case <-goOn:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	})
+	require.NoError(t, w.Start(ctx))
+	first, err := env.Client.Enqueue(ctx, "acme", Pausing{}, nil)
+	require.NoError(t, err)
+	<-begun
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	require.ErrorIs(t, w.Stop(ended), context.Canceled)
+	second, err := env.Client.Enqueue(ctx, "acme", Pausing{}, nil)
+	require.NoError(t, err)
+	stopped := make(chan error, 1)
+	go func() { stopped <- w.Stop(ctx) }()
+	close(goOn)
+	require.NoError(t, <-stopped)
+	require.Equal(t, jobs.Succeeded, env.Wait(first.UID).State)
+	after, err := env.Client.Job(ctx, second.UID)
+	require.NoError(t, err)
+	require.Equal(t, jobs.Waiting, after.State)
+	require.NoError(t, w.Start(ctx), "it works again")
+	require.Equal(t, jobs.Succeeded, env.Wait(second.UID).State)
+	require.NoError(t, w.Stop(ctx))
+}

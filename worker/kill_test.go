@@ -25,7 +25,7 @@ func TestKilledWorkersDoubleNothing(t *testing.T) {
 		beat: quickBeat, workers: 3, survivor: true,
 		jobs: 130, pace: 45 * time.Millisecond, barePer: 1,
 		faults: 12, every: 450 * time.Millisecond, stopShare: 0.2, stopFor: 3 * time.Second,
-		inWindow: 4, settle: time.Minute, again: 20 * time.Second,
+		inWindow: 4, settle: time.Minute, again: 2 * time.Minute,
 	}.run(t)
 }
 

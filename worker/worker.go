@@ -65,7 +65,7 @@ func New(cfg Config) (*Worker, error) {
 		return nil, err
 	}
 	w := &Worker{cfg: cfg, kinds: map[string]*kind{}, exhausted: make(chan struct{}), goroutines: make(chan func())}
-	w.cycle = lifecycle.New(lifecycle.Parts{Name: "the worker", Begin: w.begin, Loop: w.loop, End: w.shutDown})
+	w.cycle = lifecycle.New(lifecycle.Parts{Name: "the worker", Begin: w.begin, Loop: w.loop, Quit: w.quit, End: w.shutDown})
 	w.driver = func(central *pgxpool.Pool) riverdriver.Driver[pgx.Tx] {
 		return claim.NewDriver(central, cfg.Listen, w.lease)
 	}
@@ -93,6 +93,17 @@ func (w *Worker) Run(ctx context.Context) error { return w.cycle.Run(ctx) }
 
 // loop only waits, because River's client and the keeper have loops of their own.
 func (w *Worker) loop(ctx context.Context) error { return w.Wait(ctx) }
+
+// quit begins to stop: nothing more is claimed.
+func (w *Worker) quit() {
+	if w.stopping.Swap(true) {
+		return
+	}
+	close(w.closing)
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = w.client.Stop(ended) // it says that it did not wait
+}
 
 // Wait returns nil when ctx ends, or an ErrStuck when more handlers are stuck
 // than Config.MaxStuck allows; a program that calls Start and Stop itself should
@@ -188,9 +199,6 @@ func (w *Worker) Stop(ctx context.Context) error { return w.cycle.Stop(ctx) }
 func (w *Worker) shutDown(ctx context.Context) (over bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.StopTimeout+w.cfg.StuckAfter+30*time.Second)
 	defer cancel()
-	if !w.stopping.Swap(true) {
-		close(w.closing)
-	}
 	if err := w.keeper.Drain(ctx); err != nil {
 		w.cfg.Logger.WarnContext(ctx, "could not say that this worker is draining", "error", err)
 	}

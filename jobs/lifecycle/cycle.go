@@ -39,6 +39,11 @@ type Parts struct {
 	// reason, which Run returns after it has stopped the rest.
 	Loop func(ctx context.Context) error
 
+	// Quit is Stop's own work before it waits for the loop, also where its context has
+	// ended. It only says that the end has come, and waits for nothing. nil means that
+	// there is nothing to say.
+	Quit func()
+
 	// End is Stop's own work, after the loop. over says that nothing is left to stop, also
 	// with an error. Without over the cycle runs still, and the next Stop calls End again.
 	// nil means that there is nothing to do.
@@ -112,6 +117,9 @@ func (c *Cycle) stop(ctx context.Context, meant *life) error {
 		return nil
 	}
 	l.cancel()
+	if c.parts.Quit != nil {
+		c.parts.Quit()
+	}
 	select {
 	case <-l.done:
 	case <-ctx.Done():
