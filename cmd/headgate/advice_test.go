@@ -205,7 +205,7 @@ func TestWhatDoctorAdvisesOfWorkHelps(t *testing.T) {
 
 	a.ok("job", "enqueue", "headgate.report", "--tenant", "acme", "--queue", "side", "--args", `{"name": "x", "query": "SELECT 1"}`)
 	unserved := finds(t, examined(t, a.commandLine, cli.ExitFailed), "central", "queue side", doctor.StateFail)
-	require.Contains(t, unserved.Next, "`--queue NAME=SLOTS`")
+	require.Contains(t, unserved.Next, "headgate worker --queue side=10")
 	side := a.start("worker", "--slots", "0", "--queue", "side=1", "--reports", t.TempDir())
 	(&waiter{t, a.env.Pool}).until(`SELECT count(*) FROM headgate.outcomes o JOIN river_job j ON j.id = o.job_id WHERE j.queue = 'side'`)
 	finds(t, examined(t, a.commandLine, cli.ExitOK), "central", "queues", doctor.StateOK)

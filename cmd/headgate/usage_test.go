@@ -158,6 +158,7 @@ func TestUnusableCentralDatabase(t *testing.T) {
 		{"no URL", "planted-S3cret", cli.ExitUsage, []string{"DATABASE_URL", "postgres://"}},
 		{"another product's", "Server=h;Password=planted-S3cret", cli.ExitUsage, []string{"DATABASE_URL", "postgres://"}},
 		{"bad escape", "postgres://u:planted-S3cret%zz@h/db", cli.ExitUsage, []string{"DATABASE_URL"}},
+		{"at in the password", "postgres://u:x@planted-S3cret@127.0.0.1/db", cli.ExitUsage, []string{"DATABASE_URL: the host is none", "percent-encoded"}},
 		{"slash in the password", "postgres://u:planted-S3cret/x@h/db", cli.ExitUsage, []string{"DATABASE_URL"}},
 		{"keywords", "host=h password=planted-S3cret port=no", cli.ExitUsage, []string{"DATABASE_URL", "invalid port"}},
 		{"wrong password", strings.Replace(env.URL, good.secrets[0], "planted-S3cret", 1), cli.ExitNotPermitted, []string{"refuses user", "password authentication failed"}},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -114,7 +115,7 @@ func (p ServerParams) checked() (ServerParams, error) {
 	for i, host := range p.Hosts {
 		canonical, err := p.Transport.CheckHost(host)
 		if err != nil {
-			return p, jobs.Inputf("hosts", host, "%v", err)
+			return p, jobs.Inputf("hosts", plainHost(host), "%v", err)
 		}
 		if slices.Contains(p.Hosts[:i], canonical) {
 			return p, jobs.Inputf("hosts", canonical, "it is given twice: give each host once")
@@ -148,6 +149,15 @@ func (c *Catalog) Servers(ctx context.Context, page jobs.Page) (servers []Server
 	}
 	servers, next = jobs.CutPage(servers, limit, func(s Server) string { return s.Name })
 	return servers, next, nil
+}
+
+// plainHost is a host that may be repeated: what is no host's name may be a whole
+// connection string, with its password.
+func plainHost(host string) string {
+	if strings.ContainsAny(host, "@/=?") {
+		return ""
+	}
+	return host
 }
 
 const (

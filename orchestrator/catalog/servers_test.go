@@ -47,6 +47,7 @@ func TestAddServerRefuses(t *testing.T) {
 		"no host":   {catalog.ServerParams{Name: "x"}, `add server: hosts: 0 hosts given; a server has 1 to 16`},
 		"hosts":     {catalog.ServerParams{Name: "x", Hosts: strings.Split(strings.Repeat("h,", 16)+"h", ",")}, `add server: hosts: 17 hosts given; a server has 1 to 16`},
 		"twice":     {catalog.ServerParams{Name: "x", Hosts: []string{"db", "DB."}}, `add server: hosts "db": it is given twice: give each host once`},
+		"a secret":  {catalog.ServerParams{Name: "x", Hosts: []string{"postgres://u:planted@h/db"}}, `add server: hosts: host: the value given is neither a host name nor an IP address`},
 		"metadata":  {catalog.ServerParams{Name: "x", Hosts: []string{"169.254.169.254"}}, `add server: hosts "169.254.169.254": host: address 169.254.169.254 is refused: it is a cloud's metadata service`},
 		"loopback":  {catalog.ServerParams{Name: "x", Hosts: []string{"localhost"}}, `add server: hosts "localhost": host: localhost is not allowed with transport tls; use a server with transport plain-loopback or socket`},
 		"far":       {catalog.ServerParams{Name: "x", Hosts: []string{"db"}, Transport: address.PlainLoopback}, `add server: hosts "db": host: transport plain-loopback allows localhost, 127.0.0.0/8 and ::1 only (got "db")`},

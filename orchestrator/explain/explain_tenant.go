@@ -31,8 +31,8 @@ type TenantExplanation struct {
 type TenantWork struct {
 	Queue     string     `json:"queue"`
 	Kind      string     `json:"kind"`
-	Waiting   int        `json:"waiting"`   // for a worker
-	Running   int        `json:"running"`   // as of the workers' last claims
+	Waiting   int        `json:"waiting"` // for a worker
+	Running   int        `json:"running"`
 	Held      int        `json:"held"`      // their last attempt ended for a reason that is not their own, and used none
 	Failed    int        `json:"failed"`    // and tried again
 	Scheduled int        `json:"scheduled"` // for later, or put off by their handler
@@ -68,6 +68,11 @@ const laterOfSQL = `
 SELECT queue, kind, state::text, scheduled_at, CASE jsonb_typeof(metadata) WHEN 'object' THEN metadata->'held' END
 FROM river_job WHERE state IN ('scheduled', 'retryable') AND headgate.lane(metadata) = $1
 ORDER BY scheduled_at, id LIMIT $2`
+
+// runningOfSQL counts an owner's running jobs. All that run are read, which slots bound.
+const runningOfSQL = `
+SELECT queue, kind, count(*) FROM river_job
+WHERE state = 'running' AND headgate.lane(metadata) = $1 GROUP BY 1, 2 LIMIT $2`
 
 // lockedOfSQL looks at the first rows of an owner's work that is due, of those queues.
 const lockedOfSQL = `
@@ -113,7 +118,7 @@ func (x *Explainer) ExplainTenant(ctx context.Context, tenant string) (TenantExp
 type tenantStanding struct {
 	own       *standing // of no kind and queue
 	standings []*standing
-	later     map[work]*laterCounts
+	work      map[work]*workCounts
 	held      map[jobs.Class]*heldJobs
 	retry     nextOf
 	scheduled nextOf
@@ -122,7 +127,7 @@ type tenantStanding struct {
 
 type work struct{ queue, kind string }
 
-type laterCounts struct{ held, failed, scheduled int }
+type workCounts struct{ held, failed, scheduled, running int }
 
 // nextOf counts jobs that wait for a time.
 type nextOf struct {
@@ -145,7 +150,7 @@ type heldJobs struct {
 
 // look finds the queues and kinds that the tenant has work of.
 func (t *tenantStanding) look(ctx context.Context, tx pgx.Tx) error {
-	t.later, t.held = map[work]*laterCounts{}, map[jobs.Class]*heldJobs{}
+	t.work, t.held = map[work]*workCounts{}, map[jobs.Class]*heldJobs{}
 	known := map[work]bool{}
 	for _, sql := range []string{waitingOfSQL, lanesOfSQL} {
 		rows, _ := tx.Query(ctx, sql, t.own.owner, maxLanes) // its error is ForEachRow's too
@@ -154,8 +159,17 @@ func (t *tenantStanding) look(ctx context.Context, tx pgx.Tx) error {
 			return err
 		}
 	}
-	rows, _ := tx.Query(ctx, laterOfSQL, t.own.owner, maxCount) // as above
 	var w work
+	var running int
+	rows, _ := tx.Query(ctx, runningOfSQL, t.own.owner, maxLanes) // as above
+	if _, err := pgx.ForEachRow(rows, []any{&w.queue, &w.kind, &running}, func() error {
+		t.add(known, w)
+		t.counts(w).running = running
+		return nil
+	}); err != nil {
+		return err
+	}
+	rows, _ = tx.Query(ctx, laterOfSQL, t.own.owner, maxCount) // as above
 	var state string
 	var at jobs.Time
 	var held []byte
@@ -181,13 +195,18 @@ func (t *tenantStanding) add(known map[work]bool, w work) {
 	}
 }
 
+func (t *tenantStanding) counts(w work) *workCounts {
+	n := t.work[w]
+	if n == nil {
+		n = &workCounts{}
+		t.work[w] = n
+	}
+	return n
+}
+
 // wait counts a job that waits for a time.
 func (t *tenantStanding) wait(w work, state string, at jobs.Time, metadata []byte) {
-	n := t.later[w]
-	if n == nil {
-		n = &laterCounts{}
-		t.later[w] = n
-	}
+	n := t.counts(w)
 	var held jobs.Held
 	switch err := json.Unmarshal(metadata, &held); {
 	case err == nil && held.Class != "" && held.Times > 0:
@@ -213,11 +232,12 @@ func (t *tenantStanding) wait(w work, state string, at jobs.Time, metadata []byt
 // explain is the rule of ExplainTenant.
 func (e *TenantExplanation) explain(t *tenantStanding) {
 	e.Facts = t.own.facts()
-	waits := len(t.later) > 0
+	waits := false
 	for _, s := range t.standings {
-		work := TenantWork{Queue: s.queue, Kind: s.kind, Waiting: s.turn.waiting, Running: s.held.ownerKind, Before: s.turn.before}
-		if n := t.later[worksOn(s)]; n != nil {
-			work.Held, work.Failed, work.Scheduled = n.held, n.failed, n.scheduled
+		work := TenantWork{Queue: s.queue, Kind: s.kind, Waiting: s.turn.waiting, Before: s.turn.before}
+		if n := t.work[worksOn(s)]; n != nil {
+			work.Held, work.Failed, work.Scheduled, work.Running = n.held, n.failed, n.scheduled, n.running
+			waits = waits || n.held+n.failed+n.scheduled > 0
 		}
 		if !s.turn.active {
 			work.Until = usual(s.turn.wakeAt)

@@ -92,16 +92,24 @@ func (s *standing) workersFor() []Fact {
 		facts = append(facts, Fact{Code: CodeNoWorkerKind, Fact: fmt.Sprintf("no live worker knows kind %s (%d alive)", s.kind, w.taking), Next: "start a worker program that registers the kind; `headgate worker list` shows what the others know"})
 	}
 	if w.working == 0 {
-		facts = append(facts, Fact{Code: CodeNoWorkerQueue, Fact: fmt.Sprintf("no live worker works queue %s (%d alive)", s.queue, w.taking), Next: "start a worker that does: `headgate worker --queue " + s.queue + "=10`"})
+		facts = append(facts, Fact{Code: CodeNoWorkerQueue, Fact: fmt.Sprintf("no live worker works queue %s (%d alive)", s.queue, w.taking), Next: s.workTheQueue()})
 	}
 	if len(facts) == 0 {
-		facts = append(facts, Fact{Code: CodeNoWorkerForTwo, Fact: fmt.Sprintf("no live worker both knows kind %s and works queue %s", s.kind, s.queue), Next: "let one worker do both"})
+		facts = append(facts, Fact{Code: CodeNoWorkerForTwo, Fact: fmt.Sprintf("no live worker both knows kind %s and works queue %s", s.kind, s.queue), Next: s.workTheQueue()})
 	}
 	return facts
 }
 
 // builtIn is what the names of the kinds begin with that `headgate worker` knows.
 const builtIn = "headgate."
+
+// workTheQueue says how a worker that knows the kind comes to work the queue.
+func (s *standing) workTheQueue() string {
+	if strings.HasPrefix(s.kind, builtIn) {
+		return "start a worker that does: `headgate worker --queue " + s.queue + "=10`"
+	}
+	return fmt.Sprintf("let the worker program that registers kind %s work the queue too (Queues[%q] in its worker.Config)", s.kind, s.queue)
+}
 
 // startWorker is how a worker is started that does the work.
 func (s *standing) startWorker() string {

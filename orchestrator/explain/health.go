@@ -19,6 +19,7 @@ type Health struct {
 	Workers  WorkerHealth   `json:"workers"`
 	Queues   []Unserved     `json:"queues"` // whose jobs no living worker claims
 	Kinds    []Unserved     `json:"kinds"`  // that jobs wait for, or schedules name, and no living worker knows
+	Pairs    []UnservedPair `json:"pairs"`  // that jobs wait in: workers know the kind, and others claim from the queue
 	Schedule ScheduleHealth `json:"schedules"`
 }
 
@@ -35,6 +36,13 @@ type Unserved struct {
 	Name      string     `json:"name"`
 	Schedules int        `json:"schedules"`       // that name the kind; 0 for a queue
 	Since     *jobs.Time `json:"since,omitempty"` // when the first of its waiting jobs was due; nil if none waits
+}
+
+// UnservedPair is a kind that no living worker both knows and claims from the queue.
+type UnservedPair struct {
+	Kind  string    `json:"kind"`
+	Queue string    `json:"queue"`
+	Since jobs.Time `json:"since"` // when the first of its waiting jobs was due
 }
 
 // ScheduleHealth is about schedules that are not paused.
@@ -75,10 +83,9 @@ CROSS JOIN LATERAL (
 ) f
 GROUP BY 1 ORDER BY 1`
 
-// dueKindsSQL finds the kinds that active lanes wait with and that are none of $1.
-// A lane stays active until a claim looks at it, so a job is asked for as well.
-const dueKindsSQL = `
-SELECT g.kind, min(f.scheduled_at)
+// dueInLanes finds of each group of active lanes a job that waits. A lane stays active
+// until a claim looks at it, so a job is asked for as well.
+const dueInLanes = `
 FROM headgate.lane_groups g
 CROSS JOIN LATERAL (
     SELECT j.scheduled_at
@@ -87,8 +94,19 @@ CROSS JOIN LATERAL (
     WHERE l.queue = g.queue AND l.server_id = g.server_id AND l.kind = g.kind AND l.active
     LIMIT 1
 ) f
-WHERE g.kind <> ALL ($1)
+`
+
+// dueKindsSQL finds the kinds that jobs wait for and that are none of $1.
+const dueKindsSQL = `
+SELECT g.kind, min(f.scheduled_at)` + dueInLanes + `WHERE g.kind <> ALL ($1)
 GROUP BY 1 ORDER BY 1 LIMIT 1000`
+
+// duePairsSQL finds the kinds of $1 in queues of $2 that no one worker has both of.
+const duePairsSQL = `
+SELECT g.kind, g.queue, min(f.scheduled_at)` + dueInLanes + `WHERE g.kind = ANY ($1) AND g.queue = ANY ($2)
+  AND NOT EXISTS (SELECT FROM headgate.living_workers w
+                  WHERE NOT w.draining AND NOT headgate.silent(w.beat_at, w.dead_after) AND g.kind = ANY (w.kinds) AND g.queue = ANY (w.queues))
+GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 1000`
 
 // scheduledKindsSQL reads all schedules: only doctor asks.
 const scheduledKindsSQL = `
@@ -127,6 +145,10 @@ func (x *Explainer) Health(ctx context.Context) (h Health, err error) {
 		}
 		h.Queues = slices.DeleteFunc(h.Queues, func(u Unserved) bool { return slices.Contains(queues, u.Name) })
 		if h.Kinds, err = unserved(ctx, tx, dueKindsSQL, kinds); err != nil {
+			return err
+		}
+		rows, _ := tx.Query(ctx, duePairsSQL, kinds, queues) // its error is CollectRows' too
+		if h.Pairs, err = pgx.CollectRows(rows, pgx.RowToStructByPos[UnservedPair]); err != nil {
 			return err
 		}
 		return h.scheduledKinds(ctx, tx, kinds)

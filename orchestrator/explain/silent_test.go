@@ -158,10 +158,20 @@ func TestHealthFindsKindsWithoutAWorker(t *testing.T) {
 	require.Equal(t, 1, health.Kinds[0].Schedules)
 	require.Equal(t, roomtest.JobOf(t, env, job.UID).ScheduledAt.Unix(), health.Kinds[0].Since.Unix())
 	require.Equal(t, 1, health.Schedule.Overdue)
+	require.Empty(t, health.Pairs, "it is told as a kind")
+
+	// Workers that know the kind, and others that claim from its queue, are none that do both.
+	roomtest.Register(t, env, uuid.NewString(), []string{"note"}, []string{"elsewhere"})
+	health, err = env.Explain.Health(ctx)
+	require.NoError(t, err)
+	require.Empty(t, health.Kinds)
+	require.Len(t, health.Pairs, 1)
+	require.Equal(t, "note in default", health.Pairs[0].Kind+" in "+health.Pairs[0].Queue)
 	roomtest.Register(t, env, uuid.NewString(), []string{"note"}, []string{"default"})
 	health, err = env.Explain.Health(ctx)
 	require.NoError(t, err)
 	require.Empty(t, health.Kinds)
+	require.Empty(t, health.Pairs)
 }
 
 // The history tells of a job without a row, by the same call.
@@ -214,4 +224,23 @@ func TestWhoHasLockedARowIsTold(t *testing.T) {
 	health, err := env.Explain.Health(ctx)
 	require.NoError(t, err)
 	require.Contains(t, health.Schedule.LockedBy, session)
+}
+
+// What runs is counted in the queue where it runs.
+func TestATenantsRunningJobsAreCountedByQueue(t *testing.T) {
+	t.Parallel()
+	env := roomtest.Setup(t)
+	ctx := context.Background()
+	for range 2 {
+		roomtest.RunUnder(t, env, env.RowOf(roomtest.Enqueue(t, env).UID))
+	}
+	_, err := env.Client.Enqueue(ctx, "acme", roomtest.Note{Text: "x"}, &jobs.EnqueueOpts{Queue: "other"})
+	require.NoError(t, err)
+	e, err := env.Explain.ExplainTenant(ctx, "acme")
+	require.NoError(t, err)
+	running := map[string]int{}
+	for _, w := range e.Work {
+		running[w.Queue] = w.Running
+	}
+	require.Equal(t, map[string]int{"default": 2, "other": 0}, running)
 }

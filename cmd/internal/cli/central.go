@@ -106,6 +106,9 @@ func (app *App) configOf(text, from string) (*pgxpool.Config, error) {
 		return nil, notAConnectionString(from, err)
 	}
 	conn := cfg.ConnConfig
+	if !strings.HasPrefix(conn.Host, "/") && strings.ContainsAny(conn.Host, "@?# ") { // it may be the end of the password
+		return nil, Usagef("%s: the host is none: in a URL the special characters of a password are percent-encoded (an @ is %%40)", from)
+	}
 	for _, option := range []string{"pgbouncer", "connection_limit", "pool_timeout", "schema", "supa"} {
 		if _, given := conn.RuntimeParams[option]; given {
 			return nil, Usagef("%s: Postgres has no option %q: delete it from the connection string (what stands before the database is said with --central-pooler)", from, option)

@@ -76,15 +76,16 @@ func (q *Queue) acceptMany(ctx context.Context, tx pgx.Tx, items []Draft) ([]job
 
 // selectIDOfUID finds the row of a UID by three indexes. The index of UIDs has no
 // completed rows, which the history has. A row that names no UID has its number in it.
+// Another program may have given two rows one UID: the row that can still run comes first.
 const selectIDOfUID = `
 SELECT id FROM (
-    SELECT id FROM river_job WHERE state <> 'completed' AND headgate.has_uid(metadata, $1)
+    SELECT id, finalized_at FROM river_job WHERE state <> 'completed' AND headgate.has_uid(metadata, $1)
     UNION ALL
-    SELECT j.id FROM headgate.outcomes o JOIN river_job j ON j.id = o.job_id
+    SELECT j.id, j.finalized_at FROM headgate.outcomes o JOIN river_job j ON j.id = o.job_id
     WHERE o.job_uid = CAST($1::text AS uuid) AND headgate.job_uid(j.metadata, j.id, j.created_at) = CAST($1::text AS uuid)
     UNION ALL
-    SELECT id FROM river_job WHERE id = headgate.row_of_uid($1) AND headgate.job_uid(metadata, id, created_at) = CAST($1::text AS uuid)
-) found LIMIT 1`
+    SELECT id, finalized_at FROM river_job WHERE id = headgate.row_of_uid($1) AND headgate.job_uid(metadata, id, created_at) = CAST($1::text AS uuid)
+) found ORDER BY finalized_at IS NOT NULL, id LIMIT 1`
 
 // RowOf returns the number of a job's row, or 0 if the row has left the queue.
 func (q *Queue) RowOf(ctx context.Context, uid string) (id int64, err error) {
