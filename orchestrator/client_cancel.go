@@ -21,7 +21,7 @@ import (
 // tenant the job stays cancelling.
 //
 // If that takes longer, cancelling again after jobs.TombstoneAfter enqueues a tombstone
-// (wire.Tombstone), as does the janitor unasked. The tombstone's answer ends the row.
+// in the tenant's ledger, as does the janitor unasked. The tombstone's answer ends the row.
 //
 // The error matches jobs.ErrJobFinished (with its state) or jobs.ErrUnknownJob.
 func (c *Client) Cancel(ctx context.Context, uid string, opts *jobs.CancelOpts) (result jobs.CancelResult, err error) {

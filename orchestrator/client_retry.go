@@ -18,7 +18,7 @@ import (
 // The error matches jobs.ErrRetryRefused if the job runs or has succeeded (it then
 // matches jobs.ErrJobFinished too), if it is being cancelled, if it was stopped in its
 // tenant's ledger, or if an attempt of which nobody knows what it has come to began
-// so long ago that the ledger may have forgotten it (wire.LedgerForgets); else
+// so long ago that the ledger may have forgotten it (jobs.LedgerRetention); else
 // jobs.ErrUnknownJob.
 func (c *Client) Retry(ctx context.Context, uid string) (result jobs.RetryResult, err error) {
 	err = central.Write(ctx, c.pool, func(tx pgx.Tx) error {

@@ -5,7 +5,7 @@
 //	client, err := orchestrator.New(orchestrator.Config{Pool: central, Catalog: catalog})
 //	_, err = client.EnqueueTx(ctx, tx, "acme", TransferArgs{…}, nil)
 //
-// What a Client is asked is done by orchestrator/internal/queue:
+// What a Client is asked, in this package; orchestrator/internal/queue does it:
 //
 //	Enqueue  ─▶ check ─▶ which tenant? ─▶ key taken before? ─▶ row in river_job + wake-up, one transaction   client_enqueue.go
 //	Cancel   never begun ─▶ cancelled      begun ─▶ cancelling ─▶ cancelled, or succeeded                     client_cancel.go

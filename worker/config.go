@@ -131,7 +131,7 @@ type Config struct {
 	Tenants tenantdb.Config
 
 	// ID names this worker in outcomes and in the queue; it must be unique among
-	// running processes. "" means the host's name and a random part.
+	// running processes. "" means the host's name and the time of the start.
 	ID string
 
 	// Logger is told what happens to jobs. nil means slog.Default().

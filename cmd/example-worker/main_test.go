@@ -80,5 +80,5 @@ func TestTheProgramSaysWhatIsMissing(t *testing.T) {
 	program.Env = []string{"DATABASE_URL=" + jobstest.ServerURL(t, "postgres")}
 	output, err := program.CombinedOutput()
 	require.Error(t, err)
-	require.Contains(t, string(output), "no key to seal addresses with: make one with")
+	require.Contains(t, string(output), "no key to seal addresses with: set HEADGATE_KEY")
 }

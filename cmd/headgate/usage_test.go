@@ -78,6 +78,7 @@ func TestExitCodes(t *testing.T) {
 		{"unknown database", cli.ExitNotFound, "job enqueue headgate.analyze --database nowhere", []string{"unknown database"}},
 		{"unknown database in a list", cli.ExitNotFound, "tenant list --database dbs", []string{"unknown database", "did you mean db?"}},
 		{"unknown job", cli.ExitNotFound, "job show 01900000-0000-7000-8000-00000000000a", []string{"unknown job", "01900000-0000-7000-8000-00000000000a"}},
+		{"attempts of no job", cli.ExitNotFound, "job attempts 01900000-0000-7000-8000-00000000000a", []string{"unknown job"}},
 		{"no job", cli.ExitUsage, "job show nonsense", []string{`job "nonsense": give the job's UID`}},
 		{"unknown schedule", cli.ExitNotFound, "schedule pause nightly --tenant acme", []string{"unknown schedule", "nightly"}},
 		{"unknown schedule too", cli.ExitNotFound, "schedule resume nightly --tenant acme", []string{"unknown schedule", "nightly"}},

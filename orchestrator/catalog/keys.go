@@ -23,8 +23,8 @@ const (
 
 // ErrNoKey says that there is no key to seal addresses with. Nothing starts
 // without one, and none is made silently: who loses the key loses the addresses.
-var ErrNoKey = jobs.Sentinel("no_key", "no key to seal addresses with: "+howToMakeKey+
-	" and keep it, or set HEADGATE_KEY_FILE to a file of mode 0600 that holds it")
+var ErrNoKey = jobs.Sentinel("no_key", "no key to seal addresses with: set HEADGATE_KEY, or HEADGATE_KEY_FILE to a file of mode 0600, "+
+	"to the keys that this central database's addresses are sealed with; for a new one "+howToMakeKey+" and keep it")
 
 // KeysFromEnv reads the key ring that the environment names; see LoadKeyRing.
 func KeysFromEnv() (*KeyRing, error) { return LoadKeyRing(os.Getenv) }

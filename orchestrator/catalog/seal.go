@@ -28,7 +28,7 @@ const (
 	wrappedSize = keySize + 28
 )
 
-var errTampered = errors.New("it is not what was sealed for this row, column and version")
+var errTampered = errors.New("it is not what was sealed for this row, column and version, or another key of the same id has sealed it")
 
 // seal encrypts plain for one column of one row with the ring's first key.
 func (r *KeyRing) seal(owner uuid.UUID, column string, version int, plain []byte) []byte {

@@ -84,7 +84,7 @@ func TestSealMissingKey(t *testing.T) {
 	require.EqualError(t, err, `the sealed address cannot be opened: it was sealed with key "k3", which the ring (k1, k2) lacks; add that key behind the first in HEADGATE_KEY`)
 
 	_, err = newRing(t, "k3").open(owner, jobColumn, 1, sealed)
-	require.EqualError(t, err, "the sealed address cannot be opened: it is not what was sealed for this row, column and version", "another key of the same name")
+	require.EqualError(t, err, "the sealed address cannot be opened: it is not what was sealed for this row, column and version, or another key of the same id has sealed it", "another key of the same name")
 
 	sealed[0] = 2
 	_, err = newRing(t, "k3").open(owner, jobColumn, 1, sealed)

@@ -27,8 +27,8 @@ type ForecastSlot struct {
 	// janitor computes them each hour. What has never run counts nothing.
 	BusySeconds float64 `json:"busy_seconds"`
 
-	// CapacitySeconds is what the server's budget of connections gives one worker
-	// process in ten minutes, Share how much of it would be used.
+	// CapacitySeconds is what the server's budget of connections gives all worker
+	// processes together in ten minutes, Share how much of it would be used.
 	CapacitySeconds float64 `json:"capacity_seconds"`
 	Share           float64 `json:"share"`
 }

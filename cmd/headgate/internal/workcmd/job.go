@@ -176,6 +176,11 @@ func jobAttempts(app *cli.App) *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if len(found) == 0 && page.After == "" { // the history has nothing; does the queue?
+					if _, err := central.Client.Job(ctx, args[0]); err != nil {
+						return err
+					}
+				}
 				defer cli.More(app, next)
 				return cli.List(app, found, "no attempt has ended yet", attemptColumns)
 			})
