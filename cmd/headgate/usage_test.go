@@ -98,6 +98,14 @@ func TestExitCodes(t *testing.T) {
 			c.fails(test.code, args, test.says...)
 		})
 	}
+	t.Run("database by UUID in capitals", func(t *testing.T) {
+		t.Parallel()
+		c := *c
+		c.t = t
+		id, err := env.Catalog.DatabaseID(context.Background(), "db")
+		require.NoError(t, err)
+		require.Contains(t, c.ok("tenant", "list", "--database", strings.ToUpper(id)), "acme")
+	})
 	t.Run("schedule exists", func(t *testing.T) {
 		t.Parallel()
 		c := *c
