@@ -116,6 +116,37 @@ func TestExitCodes(t *testing.T) {
 	})
 }
 
+// What is not valid UTF-8 is refused before a command runs, by its name, and a terminal
+// gets none of its bytes.
+func TestWhatIsNotUTF8IsRefused(t *testing.T) {
+	t.Parallel()
+	c, _ := setup(t)
+	c.secrets = append(c.secrets, "planted-S3cret")
+	for _, test := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"job", "list", "--kind", "\xff"}, `--kind: "\xff" is not valid UTF-8`},
+		{[]string{"job", "list", "--kind=\xff\x1b[31m"}, `--kind: "\xff\x1b[31m" is not valid UTF-8`},
+		{[]string{"schedule", "create", "\xff\x1b[31m", "--tenant", "acme", "--kind", "kk", "--cron", "@daily"}, `NAME: "\xff\x1b[31m" is not valid UTF-8`},
+		{[]string{"schedule", "create", "s", "--select", "plan=pro", "--select", "plan=\xff", "--kind", "kk", "--cron", "@daily"}, `"plan=\xff" is not valid UTF-8`},
+		{[]string{"tenant", "add", "acme", "--database", "db", "--domain", "\xff"}, `--domain: "\xff" is not valid UTF-8`},
+		{[]string{"tenant", "add", "--domain", "\xff"}, "SLUG is missing"},
+		{[]string{"pause", "server", "\xff"}, `NAME: "\xff" is not valid UTF-8`},
+		{[]string{"pause", "\xff\x1b", "x"}, `the first argument: "\xff\x1b" is not one of`},
+		{[]string{"\xff\x1b"}, `unknown command "\xff\x1b"`},
+		{[]string{"job", "list", "--\xff\x1b"}, `a flag is not valid UTF-8: "unknown flag: --\xff\x1b"`},
+		{[]string{"job", "list", "--limit", "\xff\x1b"}, `--limit: "\xff\x1b" does not fit`},
+		{[]string{"job", "list", "--database-url", "postgres://u:planted-S3cret@h/\xff"}, `--database-url: the value given is not valid UTF-8`},
+		{[]string{"dev", "--data", "\xff", "--", "true"}, `--data: "\xff" is not valid UTF-8`},
+	} {
+		require.Contains(t, c.fails(cli.ExitUsage, test.args), test.says, "%q", test.args)
+		require.NotContains(t, c.run(test.args...).err, "\x1b", "%q", test.args)
+	}
+	c.with("HEADGATE_ROOT_CERTS", "\xff").fails(cli.ExitUsage, []string{"doctor"}, `--root-certs: "\xff" is not valid UTF-8`)
+	c.fails(cli.ExitUsage, []string{"dev", "--", "headgate-no-such-program", "\xff"}, "headgate-no-such-program") // its arguments are its own
+}
+
 func TestHelpListsTheExitCodes(t *testing.T) {
 	t.Parallel()
 	c := &commandLine{t: t}
