@@ -63,6 +63,8 @@ func TestExitCodes(t *testing.T) {
 		{"schedule of a database kind", cli.ExitUsage, "schedule create s --tenant acme --kind headgate.vacuum --cron @daily", []string{"whole database"}},
 		{"slots", cli.ExitUsage, "serve --slots 0", []string{"nothing to work on"}},
 		{"queue", cli.ExitUsage, "serve --queue fast", []string{"NAME=SLOTS"}},
+		{"queue that cannot be", cli.ExitUsage, "worker --queue BAD§Q=3", []string{`--queue: "BAD Q": a queue's name is`}},
+		{"open for less than nothing", cli.ExitUsage, "doctor --open-for -5s", []string{"--open-for is -5s", "0 or more"}},
 		{"dev without dash", cli.ExitUsage, "dev true", []string{"put -- in front"}},
 		{"dev bare", cli.ExitUsage, "dev --bare", []string{"behind --"}},
 		{"dev unknown command", cli.ExitUsage, "dev -- headgate-no-such-program", []string{"headgate-no-such-program"}},
@@ -255,6 +257,7 @@ func TestMisplacedAddressIsNotRepeated(t *testing.T) {
 		{"job", "list", "--state", address},
 		{"job", "list", "--" + address},
 		{"serve", "--queue", address},
+		{"serve", "--queue", address + "=3"},
 	} {
 		r := c.run(args...)
 		require.NotZero(t, r.code, args)
