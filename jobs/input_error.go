@@ -15,7 +15,7 @@ const CodeInvalidInput = "invalid_input"
 // Nothing was written.
 type InputError struct {
 	Field   string // the parameter, as in "slug"
-	Value   string // the value that was given; "" when it is missing, long or secret
+	Value   string // the value as it was given, of which Error quotes at most 80 bytes; "" when it is missing or secret
 	Allowed string // what is allowed, and what to do next where that is something else
 }
 

@@ -164,6 +164,9 @@ func (c Config) withDefaults() (Config, error) {
 		return c, jobs.Inputf("worker.Config.StuckAfter", c.StuckAfter.String(), "give more than Tenants.CancelWait (%s), or a server that is away looks like a handler that is stuck", c.Tenants.CancelWait)
 	}
 	for name, n := range c.Queues {
+		if err := jobs.CheckQueue(name); err != nil {
+			return c, fmt.Errorf("worker.Config.Queues: %w", err)
+		}
 		if n < 1 || n > 10_000 {
 			return c, jobs.AsInputError("worker.Config.Queues", fmt.Errorf("worker.Config.Queues[%q] is %d: give 1 to 10000 slots", name, n))
 		}

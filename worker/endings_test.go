@@ -296,6 +296,12 @@ func TestStartRefuses(t *testing.T) {
 	cfg = env.Config()
 	cfg.Queues = map[string]int{"default": 0}
 	require.True(t, strings.Contains(start(cfg, nil), `Queues["default"] is 0`))
+	for _, name := range []string{"", "BAD Q", "a\x00", strings.Repeat("q", 200)} {
+		cfg.Queues = map[string]int{name: 1}
+		_, err := worker.New(cfg)
+		require.ErrorAs(t, err, new(*jobs.InputError), "%q", name)
+		require.ErrorContains(t, err, "worker.Config.Queues: queue")
+	}
 }
 
 // The options of one job reach its handler.

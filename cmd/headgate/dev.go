@@ -46,6 +46,8 @@ func devCommand(app *cli.App) *cobra.Command {
 		Short:   "Try it: a private Postgres, a central database and everything that serves it",
 		Long:    devLong,
 		Example: "  headgate dev\n  headgate dev -- go test ./...",
+
+		Annotations: map[string]string{cli.ForChild: "true"},
 	}
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if dash := cmd.ArgsLenAtDash(); len(args) > 0 && dash != 0 {

@@ -110,6 +110,10 @@ func (s *staying) queueSlots() (map[string]int, error) {
 		if err != nil || name == "" {
 			return nil, cli.Usagef("--queue: %s is not NAME=SLOTS, as in reports=4", cli.Quote(text))
 		}
+		var refused *jobs.InputError
+		if errors.As(jobs.CheckQueue(name), &refused) {
+			return nil, cli.Usagef("--queue: %s: %s", cli.Quote(name), refused.Allowed)
+		}
 		if _, twice := queues[name]; twice {
 			return nil, cli.Usagef("--queue: %s has its slots twice; those of default are --slots, of bulk --bulk-slots", cli.Quote(name))
 		}

@@ -100,7 +100,7 @@ func TestArgsOnTheCommandLineAreUTF8(t *testing.T) {
 	env.Tenant("acme", "one")
 	for _, kind := range []string{"note", "headgate.report"} {
 		c.fails(cli.ExitUsage, []string{"job", "enqueue", kind, "--tenant", "acme", "--args", `{"name": "r` + "\xe9" + `", "query": "SELECT 1"}`},
-			"args hold a byte that is not UTF-8 (0xe9, at byte 11)")
+			"--args: ", "is not valid UTF-8 (0xe9, at byte 11)")
 		c.fails(cli.ExitUsage, []string{"job", "enqueue", kind, "--tenant", "acme", "--args", `{"name": "\ud83d", "query": "SELECT 1"}`}, `args hold \ud83d, which is half of a character`)
 	}
 }

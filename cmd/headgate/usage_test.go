@@ -63,6 +63,8 @@ func TestExitCodes(t *testing.T) {
 		{"schedule of a database kind", cli.ExitUsage, "schedule create s --tenant acme --kind headgate.vacuum --cron @daily", []string{"whole database"}},
 		{"slots", cli.ExitUsage, "serve --slots 0", []string{"nothing to work on"}},
 		{"queue", cli.ExitUsage, "serve --queue fast", []string{"NAME=SLOTS"}},
+		{"queue that cannot be", cli.ExitUsage, "worker --queue BAD§Q=3", []string{`--queue: "BAD Q": a queue's name is`}},
+		{"open for less than nothing", cli.ExitUsage, "doctor --open-for -5s", []string{"--open-for is -5s", "0 or more"}},
 		{"dev without dash", cli.ExitUsage, "dev true", []string{"put -- in front"}},
 		{"dev bare", cli.ExitUsage, "dev --bare", []string{"behind --"}},
 		{"dev unknown command", cli.ExitUsage, "dev -- headgate-no-such-program", []string{"headgate-no-such-program"}},
@@ -99,6 +101,14 @@ func TestExitCodes(t *testing.T) {
 			c.fails(test.code, args, test.says...)
 		})
 	}
+	t.Run("database by UUID in capitals", func(t *testing.T) {
+		t.Parallel()
+		c := *c
+		c.t = t
+		id, err := env.Catalog.DatabaseID(context.Background(), "db")
+		require.NoError(t, err)
+		require.Contains(t, c.ok("tenant", "list", "--database", strings.ToUpper(id)), "acme")
+	})
 	t.Run("schedule exists", func(t *testing.T) {
 		t.Parallel()
 		c := *c
@@ -107,6 +117,37 @@ func TestExitCodes(t *testing.T) {
 		c.ok(args...)
 		c.fails(cli.ExitConflict, args, "nightly-purge", "exists")
 	})
+}
+
+// What is not valid UTF-8 is refused before a command runs, by its name, and a terminal
+// gets none of its bytes.
+func TestWhatIsNotUTF8IsRefused(t *testing.T) {
+	t.Parallel()
+	c, _ := setup(t)
+	c.secrets = append(c.secrets, "planted-S3cret")
+	for _, test := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"job", "list", "--kind", "\xff"}, `--kind: "\xff" is not valid UTF-8`},
+		{[]string{"job", "list", "--kind=\xff\x1b[31m"}, `--kind: "\xff\x1b[31m" is not valid UTF-8`},
+		{[]string{"schedule", "create", "\xff\x1b[31m", "--tenant", "acme", "--kind", "kk", "--cron", "@daily"}, `NAME: "\xff\x1b[31m" is not valid UTF-8`},
+		{[]string{"schedule", "create", "s", "--select", "plan=pro", "--select", "plan=\xff", "--kind", "kk", "--cron", "@daily"}, `"plan=\xff" is not valid UTF-8`},
+		{[]string{"tenant", "add", "acme", "--database", "db", "--domain", "\xff"}, `--domain: "\xff" is not valid UTF-8`},
+		{[]string{"tenant", "add", "--domain", "\xff"}, "SLUG is missing"},
+		{[]string{"pause", "server", "\xff"}, `NAME: "\xff" is not valid UTF-8`},
+		{[]string{"pause", "\xff\x1b", "x"}, `the first argument: "\xff\x1b" is not one of`},
+		{[]string{"\xff\x1b"}, `unknown command "\xff\x1b"`},
+		{[]string{"job", "list", "--\xff\x1b"}, `a flag is not valid UTF-8: "unknown flag: --\xff\x1b"`},
+		{[]string{"job", "list", "--limit", "\xff\x1b"}, `--limit: "\xff\x1b" does not fit`},
+		{[]string{"job", "list", "--database-url", "postgres://u:planted-S3cret@h/\xff"}, `--database-url: the value given is not valid UTF-8`},
+		{[]string{"dev", "--data", "\xff", "--", "true"}, `--data: "\xff" is not valid UTF-8`},
+	} {
+		require.Contains(t, c.fails(cli.ExitUsage, test.args), test.says, "%q", test.args)
+		require.NotContains(t, c.run(test.args...).err, "\x1b", "%q", test.args)
+	}
+	c.with("HEADGATE_ROOT_CERTS", "\xff").fails(cli.ExitUsage, []string{"doctor"}, `--root-certs: "\xff" is not valid UTF-8`)
+	c.fails(cli.ExitUsage, []string{"dev", "--", "headgate-no-such-program", "\xff"}, "headgate-no-such-program") // its arguments are its own
 }
 
 func TestHelpListsTheExitCodes(t *testing.T) {
@@ -218,6 +259,7 @@ func TestMisplacedAddressIsNotRepeated(t *testing.T) {
 		{"job", "list", "--state", address},
 		{"job", "list", "--" + address},
 		{"serve", "--queue", address},
+		{"serve", "--queue", address + "=3"},
 	} {
 		r := c.run(args...)
 		require.NotZero(t, r.code, args)

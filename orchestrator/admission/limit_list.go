@@ -31,6 +31,11 @@ LIMIT $4`
 // scope; "" means all. A page has 200, or up to 10,000; next is the After of the page
 // behind it, or "".
 func (c *Control) Limits(ctx context.Context, subject Subject, page jobs.Page) (list []Limit, next string, err error) {
+	if subject != "" {
+		if err := subject.among(LimitSubjects); err != nil {
+			return nil, "", fmt.Errorf("listing limits: %w", err)
+		}
+	}
 	size, err := page.Size(defaultPage, maxPage)
 	if err != nil {
 		return nil, "", fmt.Errorf("listing limits: %w", err)

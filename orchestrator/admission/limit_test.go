@@ -263,6 +263,17 @@ func TestLimitsAndPausesByPages(t *testing.T) {
 	require.Empty(t, next)
 	require.Equal(t, wholePauses, byOne(t, func(page jobs.Page) ([]admission.Pause, string, error) { return env.Admission.Pauses(ctx, page) }))
 
+	for _, subject := range []admission.Subject{"bogus", admission.OfServer} {
+		_, _, err := env.Admission.Limits(ctx, subject, jobs.Page{})
+		require.ErrorAs(t, err, new(*jobs.InputError), subject)
+		require.ErrorContains(t, err, "give one of tenant, plan, kind, queue")
+	}
+	for _, subject := range []admission.Subject{"bogus", ""} {
+		_, _, err := env.Admission.Names(ctx, subject, jobs.Page{})
+		require.ErrorAs(t, err, new(*jobs.InputError), subject)
+		require.ErrorContains(t, err, "give one of tenant, plan, kind, queue, server")
+	}
+
 	for _, page := range []jobs.Page{{Limit: 10_001}, {Limit: -1}, {After: "nowhere"}} {
 		var input *jobs.InputError
 		_, _, err := env.Admission.Limits(ctx, "", page)

@@ -30,7 +30,16 @@ const (
 var (
 	LimitSubjects = []Subject{OfTenant, OfPlan, OfKind, OfQueue}
 	PauseSubjects = []Subject{OfTenant, OfKind, OfQueue, OfServer}
+	nameSubjects  = []Subject{OfTenant, OfPlan, OfKind, OfQueue, OfServer}
 )
+
+// among refuses a word that is none of these.
+func (s Subject) among(allowed []Subject) error {
+	if slices.Contains(allowed, s) {
+		return nil
+	}
+	return jobs.Inputf("scope", string(s), "give one of %s", listOf(allowed))
+}
 
 // target is what a scope's name stands for: key is what the rows have, name what
 // people read.
@@ -41,10 +50,10 @@ const serverKeySQL = `SELECT id::text, name FROM headgate.servers WHERE name = $
 // find looks a name up where there is a list to look it up in, and else checks
 // its form. Errors match jobs.ErrUnknownTenant or catalog.ErrUnknownServer.
 func (c *Control) find(ctx context.Context, tx pgx.Tx, subject Subject, allowed []Subject, name string) (t target, err error) {
-	switch {
-	case !slices.Contains(allowed, subject):
-		return t, jobs.Inputf("scope", string(subject), "give one of %s", listOf(allowed))
-	case name == "":
+	if err := subject.among(allowed); err != nil {
+		return t, err
+	}
+	if name == "" {
 		return t, jobs.Inputf(string(subject), "", "the name is empty: give one")
 	}
 	switch subject {
@@ -102,6 +111,9 @@ LIMIT $3`
 // tenants, plans and servers by the catalog; kinds and queues as far as workers
 // and work have made them known. A page has 1,000 unless it says otherwise, at most 10,000.
 func (c *Control) Names(ctx context.Context, subject Subject, page jobs.Page) (names []string, next string, err error) {
+	if err := subject.among(nameSubjects); err != nil {
+		return nil, "", fmt.Errorf("listing names: %w", err)
+	}
 	limit, err := page.Size(1000, 10_000)
 	if err != nil {
 		return nil, "", fmt.Errorf("listing the names of %ss: %w", subject, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -20,6 +21,9 @@ func canonicalDomain(host string) (string, error) {
 		return "", tooLong()
 	}
 	if !isASCII(name) {
+		if !utf8.ValidString(name) { // idna would put U+FFFD in
+			return "", errors.New("is not a domain name: it is not valid UTF-8")
+		}
 		ascii, err := idna.Lookup.ToASCII(name)
 		if err != nil {
 			return "", errors.New("is not a domain name: its letters beyond ASCII cannot stand in one")

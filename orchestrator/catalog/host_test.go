@@ -38,3 +38,12 @@ func TestACanonicalHostCostsNothing(t *testing.T) {
 		require.Zero(t, testing.AllocsPerRun(100, func() { _, _ = canonicalDomain(host) }), host)
 	}
 }
+
+// No domain is made of bytes that are no text: idna would put U+FFFD in their place.
+func TestAHostThatIsNotUTF8IsRefused(t *testing.T) {
+	for _, host := range []string{"\xff", "a\xff.example", "b\xfccher.example", "\xc3.example:80"} {
+		domain, err := canonicalDomain(host)
+		require.ErrorContains(t, err, "is not valid UTF-8", "%q", host)
+		require.Empty(t, domain)
+	}
+}

@@ -30,6 +30,14 @@ const (
 	Archived     Status = "archived"     // gone; the row stays so that its org_id does
 )
 
+func (s Status) check() error {
+	switch s {
+	case Provisioning, Active, Suspended, Moving, Archived:
+		return nil
+	}
+	return jobs.Inputf("status", string(s), "give provisioning, active, suspended, moving or archived")
+}
+
 const (
 	defaultLimit = 200
 	maxLimit     = 10_000
@@ -62,6 +70,11 @@ func (c *Catalog) Tenants(ctx context.Context, filter TenantFilter) (tenants []T
 	limit, err := filter.Size(defaultLimit, maxLimit)
 	if err != nil {
 		return nil, "", fmt.Errorf("list tenants: %w", err)
+	}
+	if filter.Status != "" {
+		if err := filter.Status.check(); err != nil {
+			return nil, "", fmt.Errorf("list tenants: %w", err)
+		}
 	}
 	name, id := nameOrID(filter.Database)
 	rows, err := c.pool.Query(ctx, tenantsSQL, name, id, filter.Plan, string(filter.Status), filter.After, limit+1)
@@ -97,10 +110,8 @@ UPDATE headgate.tenants SET status = $2
 WHERE id = $1`
 
 func (c *Catalog) setStatus(ctx context.Context, db beginner, tenant string, status Status) (id string, err error) {
-	switch status {
-	case Provisioning, Active, Suspended, Moving, Archived:
-	default:
-		return "", fmt.Errorf("set status: %w", jobs.Inputf("status", string(status), "give provisioning, active, suspended, moving or archived"))
+	if err := status.check(); err != nil {
+		return "", fmt.Errorf("set status: %w", err)
 	}
 	id, err = within(ctx, db, func(tx pgx.Tx) (string, error) {
 		found, err := tenantByName(ctx, tx, tenant)

@@ -267,6 +267,9 @@ SELECT id, at, version, actor, action, note FROM headgate.schedule_changes WHERE
 // page has 20 unless it says otherwise, at most 1,000. The rows of headgate.schedule_changes
 // also have what it was before and after.
 func (st *Store) Changes(ctx context.Context, id string, page jobs.Page) (list []Change, next string, err error) {
+	if err := checkID(id); err != nil {
+		return nil, "", fmt.Errorf("listing the changes of a schedule: %w", err)
+	}
 	limit, err := page.Size(20, 1000)
 	if err != nil {
 		return nil, "", fmt.Errorf("listing the changes of a schedule: %w", err)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -67,6 +69,13 @@ func TestSchedulesAreListedPageByPage(t *testing.T) {
 	require.Len(t, pages(schedule.Filter{Paused: true, Page: jobs.Page{Limit: 4}}), 12+5)
 	require.Len(t, pages(schedule.Filter{Kind: "tidy", Page: jobs.Page{Limit: 4}}), 10)
 	require.Len(t, pages(schedule.Filter{Tenant: "t000003", Page: jobs.Page{Limit: 4}}), 10)
+	tenant, err := env.Catalog.Tenant(ctx, "t000003")
+	require.NoError(t, err)
+	for _, name := range []string{tenant.ID, strings.ToUpper(tenant.ID), strconv.FormatInt(tenant.OrgID, 10)} {
+		require.Len(t, pages(schedule.Filter{Tenant: name, Page: jobs.Page{Limit: 4}}), 10, name)
+	}
+	_, _, err = env.Schedules.List(ctx, schedule.Filter{Tenant: "nobody"})
+	require.ErrorIs(t, err, jobs.ErrUnknownTenant)
 	require.Empty(t, pages(schedule.Filter{Template: "none", Page: jobs.Page{Limit: 4}}))
 	for _, f := range []schedule.Filter{
 		{Page: jobs.Page{After: "nightly"}}, {Page: jobs.Page{After: "tenant:acme"}}, {Page: jobs.Page{After: "tenant:/x"}}, {Page: jobs.Page{After: "server:a/x"}},
@@ -75,6 +84,15 @@ func TestSchedulesAreListedPageByPage(t *testing.T) {
 	} {
 		_, _, err := env.Schedules.List(ctx, f)
 		require.ErrorAs(t, err, new(*jobs.InputError), "%+v", f)
+	}
+	for _, id := range []string{"", "model", "{" + tenant.ID + "}", " " + tenant.ID, "x" + tenant.ID + "y"} {
+		var input *jobs.InputError
+		_, _, err := env.Schedules.Changes(ctx, id, jobs.Page{})
+		require.ErrorAs(t, err, &input, "%q", id)
+		require.Equal(t, "id", input.Field)
+		_, _, err = env.Schedules.Occurrences(ctx, id, jobs.Page{})
+		require.ErrorAs(t, err, &input, "%q", id)
+		require.Equal(t, "id", input.Field)
 	}
 }
 

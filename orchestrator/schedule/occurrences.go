@@ -147,6 +147,9 @@ LIMIT $4`
 // Occurrences returns a page of the answers of a schedule (Schedule.ID), the latest first.
 // A page has 20 unless it says otherwise, at most 1,000.
 func (st *Store) Occurrences(ctx context.Context, id string, page jobs.Page) (list []Occurrence, next string, err error) {
+	if err := checkID(id); err != nil {
+		return nil, "", fmt.Errorf("listing the occurrences of a schedule: %w", err)
+	}
 	limit, err := page.Size(20, 1000)
 	if err != nil {
 		return nil, "", fmt.Errorf("listing the occurrences of a schedule: %w", err)

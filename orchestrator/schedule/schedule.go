@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -98,6 +99,14 @@ func (s *Schedule) Starts(table *calendar.Schedule, at time.Time) time.Time {
 	return at.Add(table.Delay(s.place, s.Policy.Spread, at))
 }
 
+// checkID refuses what is no Schedule.ID.
+func checkID(id string) error {
+	if _, err := uuid.Parse(id); err != nil || len(id) != 36 {
+		return jobs.Inputf("id", id, "give the schedule's UUID (8-4-4-4-12 hexadecimal digits), as Schedule.ID has it")
+	}
+	return nil
+}
+
 // The lists of schedules, behind a name ($2) of an owner ($1). Each walks its owners, and
 // of each owner its schedules, by the indexes of their names.
 const (
@@ -118,7 +127,7 @@ ORDER BY s.name LIMIT $7`
 
 // Filter selects schedules, a page at a time.
 type Filter struct {
-	Tenant   string // slug; "" means all, those of databases included
+	Tenant   string // slug, UUID or org_id; "" means all, those of databases included
 	Kind     string // "" means all
 	Template string // the schedule for a selector that they come from; "" means all
 	Paused   bool   // only those that are paused
@@ -128,11 +137,19 @@ type Filter struct {
 }
 
 // List lists schedules: those of databases by database and name, then those of
-// tenants by slug and name. A page costs the same wherever it begins.
+// tenants by slug and name. A page costs the same wherever it begins. Errors match
+// jobs.ErrUnknownTenant.
 func (st *Store) List(ctx context.Context, f Filter) (list []Schedule, next string, err error) {
 	limit, err := f.Size(200, 1000)
 	if err != nil {
 		return nil, "", fmt.Errorf("listing schedules: %w", err)
+	}
+	if f.Tenant != "" {
+		tenant, err := st.catalog.Tenant(ctx, f.Tenant)
+		if err != nil {
+			return nil, "", fmt.Errorf("listing schedules: %w", err)
+		}
+		f.Tenant = tenant.Slug
 	}
 	after, err := f.after()
 	if err != nil {

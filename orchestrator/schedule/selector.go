@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/internal/fit"
@@ -23,6 +24,14 @@ func (t Term) String() string {
 		return t.Field + "." + t.Key + "=" + t.Value
 	}
 	return t.Field + "=" + t.Value
+}
+
+// check refuses what no tenant equals, because Postgres could not store it.
+func (t Term) check() error {
+	if text := t.String(); !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
+		return jobs.Inputf("selector", text, "give a text of valid UTF-8, without NUL")
+	}
+	return nil
 }
 
 // Selector is a set of terms: a tenant is selected that equals all of them. The
@@ -72,6 +81,9 @@ func ParseSelector(terms []string) (Selector, error) {
 			return nil, jobs.Inputf("selector", text, "the value is longer than 200 bytes: give a shorter one")
 		}
 		t := Term{Field: field, Key: key, Value: value}
+		if err := t.check(); err != nil {
+			return nil, err
+		}
 		if slices.ContainsFunc(s, func(o Term) bool { return o.Field == t.Field && o.Key == t.Key }) {
 			return nil, jobs.Inputf("selector", text, "%s is given twice; no tenant equals both", name)
 		}

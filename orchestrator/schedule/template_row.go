@@ -152,6 +152,11 @@ func (t *Templates) checkTemplate(ctx context.Context, params *TemplateParams, c
 	if err := checkScheduleName(params.Name); err != nil {
 		return err
 	}
+	for _, term := range params.Select {
+		if err := term.check(); err != nil {
+			return err
+		}
+	}
 	if err := params.Policy.complete(); err != nil {
 		return err
 	}

@@ -128,8 +128,15 @@ func TestATemplateFollowsItsTenants(t *testing.T) {
 		_, err := env.Schedules.Templates.Set(ctx, params)
 		require.ErrorContains(t, err, says)
 	}
-	for _, terms := range [][]string{{}, {"plan"}, {"plan=*"}, {"colour=red"}, {"label=gold"}, {"plan.x=pro"}, {"plan=a", "plan=b"}, {"label.=x"}, {"all", "plan=x"}} {
+	for says, term := range map[string]schedule.Term{`"plan=\x00"`: {Field: "plan", Value: "\x00"}, `"label.tier=\xff"`: {Field: "label", Key: "tier", Value: "\xff"}} {
+		_, err := env.Schedules.Templates.Set(ctx, schedule.TemplateParams{Name: "n", Args: roomtest.Note{}, Spec: schedule.Spec{Cron: "@daily"}, Select: schedule.Selector{term}})
+		require.ErrorAs(t, err, new(*jobs.InputError))
+		require.ErrorContains(t, err, "selector "+says)
+	}
+	for _, terms := range [][]string{{}, {"plan"}, {"plan=*"}, {"colour=red"}, {"label=gold"}, {"plan.x=pro"}, {"plan=a", "plan=b"}, {"label.=x"}, {"all", "plan=x"},
+		{"plan=\x00"}, {"plan=pro\x00"}, {"label.tier=\xff"}} {
 		_, err := schedule.ParseSelector(terms)
+		require.ErrorAs(t, err, new(*jobs.InputError), terms)
 		require.ErrorContains(t, err, "selector", terms)
 	}
 }

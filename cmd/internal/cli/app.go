@@ -75,7 +75,7 @@ func (app *App) At(databaseURL string, environ []string) *App {
 // Root makes a command the root of a program: its flags hold for all below it.
 func (app *App) Root(root *cobra.Command) {
 	root.SilenceUsage, root.SilenceErrors = true, true
-	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return app.begin(cmd) }
+	root.PersistentPreRunE = app.begin
 	root.SetUsageTemplate(root.UsageTemplate() + "{{if not .HasParent}}" + exitCodesText + "{{end}}")
 	root.SetFlagErrorFunc(flagError)
 
@@ -104,8 +104,8 @@ func (app *App) Run(ctx context.Context, root *cobra.Command, args []string) int
 // in capitals. A flag given wins.
 var fromEnv = []string{"output", "log-level", "log-format", "slots", "bulk-slots", "reports", "root-certs", "central-pooler"}
 
-// begin checks the global flags and makes the logger.
-func (app *App) begin(cmd *cobra.Command) (err error) {
+// begin checks what every command is given, and makes the logger.
+func (app *App) begin(cmd *cobra.Command, args []string) (err error) {
 	cmd.Flags().VisitAll(func(flag *pflag.Flag) {
 		if value := app.Env(envName(flag.Name)); err == nil && value != "" && !flag.Changed && slices.Contains(fromEnv, flag.Name) {
 			if cmd.Flags().Set(flag.Name, value) != nil {
@@ -114,6 +114,9 @@ func (app *App) begin(cmd *cobra.Command) (err error) {
 		}
 	})
 	if err != nil {
+		return err
+	}
+	if err := checkText(cmd, args); err != nil {
 		return err
 	}
 	if err := OneOf("--output", app.Output, Formats); err != nil {

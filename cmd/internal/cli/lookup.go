@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/admission"
@@ -26,7 +27,8 @@ func Near(ctx context.Context, control *admission.Control, scope admission.Subje
 func NearOwner(ctx context.Context, central Central, tenant, database string, err error) error {
 	switch {
 	case database != "" && errors.Is(err, jobs.ErrUnknownDatabase):
-		if _, known := FindDatabase(ctx, central.Catalog, database); known != nil {
+		_, known := FindDatabase(ctx, central.Catalog, database)
+		if errors.Is(known, jobs.ErrUnknownDatabase) { // not one of the listing
 			return known
 		}
 	case tenant != "" && errors.Is(err, jobs.ErrUnknownTenant):
@@ -52,7 +54,7 @@ func FindServer(ctx context.Context, c *catalog.Catalog, name string) (catalog.S
 		catalog.ErrUnknownServer, Quote(name), DidYouMean(Nearest(name, known, "")...))
 }
 
-// FindDatabase returns the database of that name or id, or an error with the nearest name
+// FindDatabase returns the database of that name or UUID, or an error with the nearest name
 // there is.
 func FindDatabase(ctx context.Context, c *catalog.Catalog, name string) (catalog.Database, error) {
 	databases, err := All(func(page jobs.Page) ([]catalog.Database, string, error) { return c.Databases(ctx, page) })
@@ -61,7 +63,7 @@ func FindDatabase(ctx context.Context, c *catalog.Catalog, name string) (catalog
 	}
 	var known []string
 	for _, d := range databases {
-		if d.Name == name || d.ID == name {
+		if d.Name == name || strings.EqualFold(d.ID, name) {
 			return d, nil
 		}
 		known = append(known, d.Name)

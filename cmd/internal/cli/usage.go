@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -53,12 +54,60 @@ func Args(want ...string) cobra.PositionalArgs {
 	}
 }
 
+// ForChild is the annotation of a command whose arguments behind -- are another program's.
+const ForChild = "for-child"
+
+// checkText refuses a flag or an argument that is not valid UTF-8: no name is, and no
+// database takes it. What another program is given is that program's affair.
+func checkText(cmd *cobra.Command, args []string) (err error) {
+	check := func(name, value string) {
+		if err == nil && !utf8.ValidString(value) {
+			at := notUTF8(value)
+			err = Usagef("%s: %s is not valid UTF-8 (%#02x, at byte %d): write it in UTF-8", name, Quote(value), value[at], at)
+		}
+	}
+	cmd.Flags().Visit(func(flag *pflag.Flag) {
+		values := []string{flag.Value.String()}
+		if list, ok := flag.Value.(pflag.SliceValue); ok {
+			values = list.GetSlice()
+		}
+		for _, value := range values {
+			check("--"+flag.Name, value)
+		}
+	})
+	if dash := cmd.ArgsLenAtDash(); cmd.Annotations[ForChild] != "" && dash >= 0 {
+		args = args[:dash]
+	}
+	words := strings.Fields(cmd.Use)[1:]
+	for i, value := range args {
+		name := fmt.Sprintf("argument %d", i+1)
+		if i < len(words) && !strings.ContainsAny(words[i], "-[|") {
+			name = words[i]
+		}
+		check(name, value)
+	}
+	return err
+}
+
+// notUTF8 is where the first byte stands that makes a text no UTF-8.
+func notUTF8(text string) int {
+	for at := 0; ; {
+		r, size := utf8.DecodeRuneInString(text[at:])
+		if r == utf8.RuneError && size <= 1 {
+			return at
+		}
+		at += size
+	}
+}
+
 // flagError puts pflag's errors into our words.
 func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	var invalid *pflag.InvalidValueError
 	var empty *pflag.ValueRequiredError
 	switch {
+	case !utf8.ValidString(err.Error()):
+		return Usagef("a flag is not valid UTF-8: %s", Quote(err.Error()))
 	case errors.As(err, &unknown):
 		name := unknown.GetSpecifiedName()
 		switch {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,18 +43,20 @@ func (q *Queue) Attempts(ctx context.Context, uid string, page jobs.Page) (list 
 	if err != nil {
 		return nil, "", fmt.Errorf("listing attempts: %w", err)
 	}
-	ended, id := int64(math.MinInt32), uuid.Nil // before all
+	var ended time.Time // before all
+	var id uuid.UUID
 	if page.After != "" {
 		at, text, _ := strings.Cut(page.After, ".")
-		ended, err = strconv.ParseInt(at, 36, 64)
+		micros, err := strconv.ParseInt(at, 36, 64)
 		if err == nil {
+			ended = time.UnixMicro(micros)
 			id, err = uuid.Parse(text)
 		}
 		if err != nil {
 			return nil, "", fmt.Errorf("listing attempts: %w", page.Unknown())
 		}
 	}
-	rows, err := q.pool.Query(ctx, selectAttempts, uid, time.UnixMicro(ended), id, limit+1)
+	rows, err := q.pool.Query(ctx, selectAttempts, uid, ended, id, limit+1)
 	if err == nil {
 		list, err = pgx.CollectRows(rows, scanAttempt)
 	}

@@ -3,6 +3,7 @@ package queue_test
 import (
 	"context"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +80,16 @@ SELECT gen_random_uuid(), $1, 1, 'note', n, 'snoozed', now(), date_trunc('day', 
 	require.True(t, shown.Earlier)
 	require.Len(t, shown.Attempts, 100)
 	require.Equal(t, before, shown.Last().EndedAt)
+	roomtest.Do(t, env, `SELECT headgate.add_outcomes_month('1950-06-01')`)
+	roomtest.Do(t, env, `
+INSERT INTO headgate.outcomes (id, job_uid, job_id, kind, attempt, state, started_at, ended_at)
+VALUES (gen_random_uuid(), $1, 1, 'note', 0, 'snoozed', '1950-06-01', '1950-06-01')`, job.UID)
+	list, _, err := env.Client.Attempts(ctx, job.UID, jobs.Page{Limit: 1})
+	require.NoError(t, err)
+	require.Equal(t, 0, list[0].Attempt, "the clock was wrong, and the attempt is there")
+	list, _, err = env.Client.Attempts(ctx, job.UID, jobs.Page{Limit: 1, After: strconv.FormatInt(list[0].EndedAt.UnixMicro(), 36) + "." + list[0].ID})
+	require.NoError(t, err)
+	require.NotZero(t, list[0].Attempt)
 	for _, page := range []jobs.Page{{After: "?"}, {After: "abc"}, {After: "abc.def"}, {Limit: 1001}, {Limit: -1}} {
 		_, _, err := env.Client.Attempts(ctx, job.UID, page)
 		require.ErrorAs(t, err, new(*jobs.InputError))

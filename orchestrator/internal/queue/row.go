@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -140,10 +141,15 @@ func textOf(raw json.RawMessage) (text string) {
 	return text
 }
 
-// parseUID reads a job's UID in any of a UUID's forms.
+// parseUID reads a job's UID: the 36 characters of a UUID, as they are, in braces or
+// behind urn:uuid:.
 func parseUID(text string) (string, error) {
-	uid, err := uuid.Parse(text)
-	if err != nil {
+	plain := strings.TrimPrefix(text, "urn:uuid:")
+	if strings.HasPrefix(text, "{") && strings.HasSuffix(text, "}") {
+		plain = text[1 : len(text)-1]
+	}
+	uid, err := uuid.Parse(plain)
+	if err != nil || len(plain) != 36 {
 		return "", jobs.Inputf("job", text, "give the job's UID, 8-4-4-4-12 hexadecimal digits, which enqueueing returns and `headgate job list` shows")
 	}
 	return uid.String(), nil

@@ -87,6 +87,9 @@ func (d *doctor) run(ctx context.Context) error {
 	if d.databases < 0 || d.server != "" && d.tenant != "" {
 		return cli.Usagef("--databases is 0 or more, and --server goes without --tenant")
 	}
+	if d.openFor < 0 {
+		return cli.Usagef("--open-for is %s: give 0 or more, as in 10m", d.openFor)
+	}
 	if err := d.look(ctx); err != nil {
 		return err
 	}
