@@ -284,7 +284,12 @@ func TestASessionThatSomebodyEndsIsNotIdle(t *testing.T) {
 			if err := tx.QueryRow(ctx, `SELECT pg_backend_pid()`).Scan(&pid); err != nil || again.Swap(true) {
 				return err
 			}
-			time.Sleep(10500 * time.Millisecond) // more than half of what is allowed
+			for paused := false; !paused; { // for more than half of what is allowed
+				const sql = `SELECT clock_timestamp() - state_change > interval '10.5 s' FROM pg_stat_activity WHERE pid = $1`
+				if err := db.Pool.QueryRow(ctx, sql, pid).Scan(&paused); err != nil {
+					return err
+				}
+			}
 			if _, err := db.Pool.Exec(ctx, `SELECT pg_terminate_backend($1)`, pid); err != nil {
 				return err
 			}

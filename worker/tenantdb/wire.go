@@ -142,7 +142,7 @@ var fatalWords = regexp.MustCompile(`V(?:FATAL|PANIC)\x00C([0-9A-Z]{5})\x00`)
 // behind the last answer, with which it may have been read. Behind TLS it is not readable;
 // but there the first statement after the end can be sent, and the answer is read.
 func (c *watched) lastWords() {
-	_ = c.Conn.SetReadDeadline(time.Now().Add(lastWordsFor)) // without one the read fails
+	_ = c.SetReadDeadline(time.Now().Add(lastWordsFor)) // without one the read fails
 	said, _ := io.ReadAll(io.LimitReader(c.Conn, mostLastWords))
 	c.wire.mu.Lock()
 	defer c.wire.mu.Unlock()
