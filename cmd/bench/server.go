@@ -36,7 +36,11 @@ func (s *stage) findServer(ctx context.Context) error {
 
 func (s *stage) serverConfig(ctx context.Context) (*pgxpool.Config, error) {
 	if s.app.DatabaseURL != "" || s.app.HasSecret("DATABASE_URL") {
-		return s.app.SessionConfig()
+		config, err := s.app.SessionConfig()
+		if err == nil { // on a busy server a transaction idles while the tables are written out
+			config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
+		}
+		return config, err
 	}
 	var err error
 	s.own, err = localpg.Start(ctx, localpg.Config{
