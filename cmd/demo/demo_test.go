@@ -150,9 +150,10 @@ func requireObject(t *testing.T, out []byte) {
 }
 
 var (
-	anyUID   = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f-]{21}`)
-	anyTime  = regexp.MustCompile(` +\d+(ms|\.\ds)`)
-	anyCount = regexp.MustCompile(`\d+ jobs: \d+ succeeded`)
+	anyUID    = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f-]{21}`)
+	anyReport = regexp.MustCompile(`[a-z0-9-]+/brands-[0-9a-f-]{36}\.csv`)
+	anyTime   = regexp.MustCompile(` +\d+(ms|\.\ds)`)
+	anyCount  = regexp.MustCompile(`\d+ jobs: \d+ succeeded`)
 
 	// A schedule of the habits may come due at any minute of the day, and its
 	// name makes a column wider; the one due soon is due again on a slow machine.
@@ -167,10 +168,12 @@ func requireTable(t *testing.T, folder, out, errs string) {
 	require.Regexp(t, `(?s)\d+\.\d s: a private Postgres with 29 tenants in 11 databases, 15033 tasks in all\n.*\d+\.\d s: all jobs have ended\n`, errs)
 	require.True(t, strings.HasSuffix(errs, afterwards+"\n"), errs)
 
-	for _, file := range reportsIn(t, folder) {
-		key, err := filepath.Rel(folder, file)
-		require.NoError(t, err)
-		require.Contains(t, out, key)
+	// Each report that it names is there. On a slow machine the schedule that is due soon
+	// writes another one while the table is printed.
+	named := anyReport.FindAllString(out, -1)
+	require.GreaterOrEqual(t, len(named), 25)
+	for _, key := range named {
+		require.FileExists(t, filepath.Join(folder, key))
 	}
 	got := strings.ReplaceAll(out, folder, "FOLDER")
 	got = otherSchedules.ReplaceAllString(got, "")
