@@ -34,7 +34,7 @@ func TestFaultsCommandsAtScale(t *testing.T) {
 	}
 	waiting := one(`SELECT metadata->>'job_uid' FROM river_job WHERE state = 'available' ORDER BY id LIMIT 1`)
 	retried := one(`SELECT metadata->>'job_uid' FROM river_job WHERE state = 'retryable' ORDER BY id LIMIT 1`)
-	number := one(`SELECT id::text FROM river_job WHERE state = 'completed' ORDER BY id LIMIT 1`)
+	done := one(`SELECT headgate.job_uid(j.metadata, j.id, j.created_at)::text FROM river_job j JOIN headgate.outcomes o ON o.job_id = j.id WHERE j.state = 'completed' LIMIT 1`)
 	gone := one(`SELECT job_uid::text FROM headgate.outcomes WHERE job_id < 0 LIMIT 1`)
 
 	var table tableLog
@@ -49,7 +49,7 @@ func TestFaultsCommandsAtScale(t *testing.T) {
 		{"worker", "list"},
 		{"job", "list"},
 		{"job", "show", waiting},
-		{"job", "show", number},
+		{"job", "show", done},
 		{"job", "show", gone},
 		{"job", "explain", waiting},
 		{"job", "explain", retried},
