@@ -274,3 +274,19 @@ func TestCancelAtWork(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(raw), `"state":"cancelling"`)
 }
+
+// Of two rows with one UID the row that can still run is meant.
+func TestTheLiveOfTwoRowsIsMeant(t *testing.T) {
+	t.Parallel()
+	env := roomtest.Setup(t)
+	ctx := context.Background()
+	roomtest.Do(t, env, `INSERT INTO river_job (id, kind, args, max_attempts) VALUES (900001, 'theirs', '{}', 3)`)
+	uid := env.UIDOf(900001)
+	roomtest.Do(t, env, `
+INSERT INTO river_job (id, kind, args, max_attempts, state, finalized_at, metadata)
+VALUES (900002, 'theirs', '{}', 3, 'cancelled', now(), jsonb_build_object('job_uid', $1::text))`, uid)
+	result, err := env.Client.Cancel(ctx, uid, nil)
+	require.NoError(t, err)
+	require.Equal(t, jobs.Cancelled, result.State)
+	require.Equal(t, 1, roomtest.Count(t, env, `SELECT count(*) FROM river_job WHERE id = 900001 AND state = 'cancelled'`))
+}
