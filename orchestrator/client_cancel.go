@@ -20,8 +20,9 @@ import (
 // cancelled, or has succeeded. It waits like other work: behind a pause of its
 // tenant the job stays cancelling.
 //
-// If that takes longer, cancelling again after jobs.TombstoneAfter enqueues a tombstone
-// in the tenant's ledger, as does the janitor unasked. The tombstone's answer ends the row.
+// If that takes longer, cancelling again after jobs.TombstoneAfter enqueues a
+// tombstone, a job that stops this one in its tenant's ledger; so does the janitor unasked.
+// The tombstone's answer ends the row.
 //
 // The error matches jobs.ErrJobFinished (with its state) or jobs.ErrUnknownJob.
 func (c *Client) Cancel(ctx context.Context, uid string, opts *jobs.CancelOpts) (result jobs.CancelResult, err error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -164,20 +163,19 @@ type pauseRow struct {
 
 // after is the place of the row in the list; parsePauseAfter reads it.
 func (r pauseRow) after() string {
-	return fmt.Sprintf("%d %s %s", r.Since.UnixMicro(), r.Subject, r.target)
+	return fit.Place(r.Since, string(r.Subject)+" "+r.target)
 }
 
 func parsePauseAfter(page jobs.Page) (since pgtype.Timestamptz, subject, target string, err error) {
 	if page.After == "" {
 		return pgtype.Timestamptz{InfinityModifier: pgtype.Infinity, Valid: true}, "", "", nil
 	}
-	micros, rest, _ := strings.Cut(page.After, " ")
-	subject, target, ok := strings.Cut(rest, " ")
-	n, err := strconv.ParseInt(micros, 10, 64)
-	if !ok || err != nil {
+	at, rest, ok := fit.ReadPlace(page.After)
+	subject, target, both := strings.Cut(rest, " ")
+	if !ok || !both {
 		return since, "", "", page.Unknown()
 	}
-	return pgtype.Timestamptz{Time: time.UnixMicro(n), Valid: true}, subject, target, nil
+	return pgtype.Timestamptz{Time: at, Valid: true}, subject, target, nil
 }
 
 // Pauses returns what is paused now, the newest first: 200, or up to 10,000 a page.

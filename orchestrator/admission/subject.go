@@ -90,7 +90,6 @@ func listOf(subjects []Subject) (text string) {
 	return text
 }
 
-// maxNames bounds what Names returns.
 // namesSQL are the names in use, of each scope: of kinds and queues those that a
 // worker has had within the last days, or that have had work.
 const namesSQL = `

@@ -69,8 +69,9 @@ func New(spec Spec) (*Schedule, error) {
 	return s, nil
 }
 
-// FieldError is the refusal of one field of a [Spec]: timezone, cron, gap, repeat,
-// start, end, max, windows or exclude. Its sentence is the cause's.
+// FieldError is the refusal of one field of a [Spec], by the word that people write:
+// timezone, cron, gap, repeat, start, end, max, windows or calendars. Its sentence is the
+// cause's.
 type FieldError struct {
 	Field string
 	err   error
@@ -106,7 +107,7 @@ func (s *Schedule) bound(spec Spec) error {
 	case len(spec.Windows) > maxWindows:
 		return refuse("windows", "%d windows: at most %d", len(spec.Windows), maxWindows)
 	case len(spec.Exclude) > maxCalendars:
-		return refuse("exclude", "%d exclusion calendars: at most %d", len(spec.Exclude), maxCalendars)
+		return refuse("calendars", "%d exclusion calendars: at most %d", len(spec.Exclude), maxCalendars)
 	}
 	if !spec.Start.IsZero() {
 		s.anchor = spec.Start.Truncate(time.Second)

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/internal/fit"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -90,7 +91,7 @@ func (p DatabaseParams) check() (id uuid.UUID, err error) {
 	if p.ID == "" {
 		return newID(), nil
 	}
-	id, ok := parseID(p.ID)
+	id, ok := fit.UUID(p.ID)
 	if !ok || id == uuid.Nil {
 		return id, jobs.Inputf("id", p.ID, "give a UUID, or none to mint one")
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headgate/headgate/jobs/lifecycle"
+	"github.com/headgate/headgate/orchestrator/internal/fit"
 )
 
 // ListenerConfig says how a Listener listens. The zero value works.
@@ -214,7 +215,7 @@ func (l *Listener) heard(n *pgconn.Notification) {
 	default:
 		var ids []uuid.UUID
 		for text := range strings.SplitSeq(n.Payload, ",") {
-			id, ok := parseID(text)
+			id, ok := fit.UUID(text)
 			if !ok { // everything, or what a newer schema says
 				memory.dropAll()
 				return

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/internal/fit"
 )
 
 // ResolveHost answers a request: which tenant has the domain that a Host header
@@ -52,7 +53,7 @@ func (c *Catalog) ResolveName(ctx context.Context, name string) (Tenant, error) 
 		return Tenant{}, fmt.Errorf("%w: the name is empty", jobs.ErrNoTenant)
 	}
 	q := question{by: bySlug, name: name}
-	if id, ok := parseID(name); ok {
+	if id, ok := fit.UUID(name); ok {
 		q = question{by: byUUID, id: id}
 	} else if name[0] <= '9' { // a slug begins with a letter
 		if _, ok := parseOrgID(name); !ok {

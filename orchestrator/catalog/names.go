@@ -11,6 +11,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/calendar"
+	"github.com/headgate/headgate/orchestrator/internal/fit"
 )
 
 const namePattern = `[a-z][a-z0-9-]{0,62}`
@@ -31,7 +32,7 @@ func checkName(field, name string) error {
 	if !namePatternWhole.MatchString(name) {
 		return jobs.Inputf(field, name, "it must match %s", namePattern)
 	}
-	if _, ok := parseID(name); ok {
+	if _, ok := fit.UUID(name); ok {
 		return jobs.Inputf(field, name, "it reads as a UUID; choose a name")
 	}
 	return nil
@@ -53,15 +54,6 @@ func checkText(field, text string, limit int) error {
 		return jobs.Inputf(field, "", "control characters and invalid UTF-8 are not allowed")
 	}
 	return nil
-}
-
-// parseID reads a UUID in its one usual form of 36 characters.
-func parseID(text string) (uuid.UUID, bool) {
-	if len(text) != 36 {
-		return uuid.UUID{}, false
-	}
-	id, err := uuid.Parse(text)
-	return id, err == nil
 }
 
 // newID mints the id of a new row. Ids rise with time, so that an index grows

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/internal/fit"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -18,7 +19,7 @@ import (
 // primary key. Errors match jobs.ErrUnknownTenant, jobs.ErrTenantMoving,
 // jobs.ErrTenantSuspended for every other status than active, or ErrUnavailable.
 func (c *Catalog) ResolveTenant(ctx context.Context, tenantID string, login jobs.Login) (jobs.Tenant, address.Place, error) {
-	id, ok := parseID(tenantID)
+	id, ok := fit.UUID(tenantID)
 	if !ok {
 		return jobs.Tenant{}, address.Place{}, fmt.Errorf("%w: %s is not the UUID of one", jobs.ErrUnknownTenant, quote(tenantID))
 	}

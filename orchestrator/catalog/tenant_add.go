@@ -9,6 +9,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/internal/fault"
+	"github.com/headgate/headgate/orchestrator/internal/fit"
 )
 
 // AddTenant adds an active tenant to a database. Errors match ErrExists (the
@@ -136,7 +137,7 @@ func databasesOf(ctx context.Context, tx pgx.Tx, params []TenantParams) (map[str
 	var names []string
 	var ids []uuid.UUID
 	for key := range wanted {
-		if id, ok := parseID(key); ok {
+		if id, ok := fit.UUID(key); ok {
 			ids = append(ids, id)
 		} else {
 			names = append(names, key)
@@ -161,7 +162,7 @@ func fillDatabases(wanted, found map[string]databaseRow) error {
 	var unknown []string
 	for key := range wanted {
 		name := key
-		if id, ok := parseID(key); ok {
+		if id, ok := fit.UUID(key); ok {
 			name = id.String()
 		}
 		if row, ok := found[name]; ok {

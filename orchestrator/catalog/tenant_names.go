@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/internal/fit"
 )
 
 // querier reads; a pool and a transaction both do.
@@ -26,7 +27,7 @@ type tenantNames struct {
 }
 
 func (n *tenantNames) add(name string) {
-	if id, ok := parseID(name); ok {
+	if id, ok := fit.UUID(name); ok {
 		n.ids = append(n.ids, id)
 	} else if orgID, ok := parseOrgID(name); ok {
 		n.orgIDs = append(n.orgIDs, orgID)
@@ -103,7 +104,7 @@ func matchNames(names []string, tenants []Tenant) (map[string]Tenant, error) {
 	var unknown []string
 	for _, name := range names {
 		key := name
-		if id, ok := parseID(name); ok {
+		if id, ok := fit.UUID(name); ok {
 			key = id.String()
 		}
 		tenant, ok := byName[key]

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/internal/fit"
 )
 
 // Tenant is a tenant with its status and its placement.
@@ -130,7 +131,7 @@ func (c *Catalog) setStatus(ctx context.Context, db beginner, tenant string, sta
 // nameOrID sorts a reference to a database into its two forms. The form that it
 // is not is one that no row has.
 func nameOrID(text string) (name string, id uuid.UUID) {
-	if id, ok := parseID(text); ok {
+	if id, ok := fit.UUID(text); ok {
 		return "", id
 	}
 	return text, uuid.Nil

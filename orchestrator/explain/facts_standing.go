@@ -92,10 +92,10 @@ func (s *standing) workersFor() []Fact {
 		facts = append(facts, Fact{Code: CodeNoWorkerKind, Fact: fmt.Sprintf("no live worker knows kind %s (%d alive)", s.kind, w.taking), Next: "start a worker program that registers the kind; `headgate worker list` shows what the others know"})
 	}
 	if w.working == 0 {
-		facts = append(facts, Fact{Code: CodeNoWorkerQueue, Fact: fmt.Sprintf("no live worker works queue %s (%d alive)", s.queue, w.taking), Next: s.workTheQueue()})
+		facts = append(facts, Fact{Code: CodeNoWorkerQueue, Fact: fmt.Sprintf("no live worker works queue %s (%d alive)", s.queue, w.taking), Next: workTheQueue(s.kind, s.queue)})
 	}
 	if len(facts) == 0 {
-		facts = append(facts, Fact{Code: CodeNoWorkerForTwo, Fact: fmt.Sprintf("no live worker both knows kind %s and works queue %s", s.kind, s.queue), Next: s.workTheQueue()})
+		facts = append(facts, Fact{Code: CodeNoWorkerForTwo, Fact: fmt.Sprintf("no live worker both knows kind %s and works queue %s", s.kind, s.queue), Next: workTheQueue(s.kind, s.queue)})
 	}
 	return facts
 }
@@ -104,11 +104,11 @@ func (s *standing) workersFor() []Fact {
 const builtIn = "headgate."
 
 // workTheQueue says how a worker that knows the kind comes to work the queue.
-func (s *standing) workTheQueue() string {
-	if strings.HasPrefix(s.kind, builtIn) {
-		return "start a worker that does: `headgate worker --queue " + s.queue + "=10`"
+func workTheQueue(kind, queue string) string {
+	if strings.HasPrefix(kind, builtIn) {
+		return "start a worker that does: `headgate worker --queue " + queue + "=10`"
 	}
-	return fmt.Sprintf("let the worker program that registers kind %s work the queue too (Queues[%q] in its worker.Config)", s.kind, s.queue)
+	return fmt.Sprintf("let the worker program that registers kind %s work the queue too (Queues[%q] in its worker.Config)", kind, queue)
 }
 
 // startWorker is how a worker is started that does the work.

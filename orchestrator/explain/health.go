@@ -43,6 +43,7 @@ type UnservedPair struct {
 	Kind  string    `json:"kind"`
 	Queue string    `json:"queue"`
 	Since jobs.Time `json:"since"` // when the first of its waiting jobs was due
+	Next  string    `json:"next"`  // what to do about it
 }
 
 // ScheduleHealth is about schedules that are not paused.
@@ -148,7 +149,12 @@ func (x *Explainer) Health(ctx context.Context) (h Health, err error) {
 			return err
 		}
 		rows, _ := tx.Query(ctx, duePairsSQL, kinds, queues) // its error is CollectRows' too
-		if h.Pairs, err = pgx.CollectRows(rows, pgx.RowToStructByPos[UnservedPair]); err != nil {
+		h.Pairs, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (p UnservedPair, err error) {
+			err = row.Scan(&p.Kind, &p.Queue, &p.Since)
+			p.Next = workTheQueue(p.Kind, p.Queue)
+			return p, err
+		})
+		if err != nil {
 			return err
 		}
 		return h.scheduledKinds(ctx, tx, kinds)

@@ -3,8 +3,6 @@ package schedule
 import (
 	"context"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -157,20 +155,16 @@ func (st *Store) Occurrences(ctx context.Context, id string, page jobs.Page) (li
 	var behind *time.Time
 	var origin string
 	if page.After != "" {
-		var text string
-		text, origin, _ = strings.Cut(page.After, ".")
-		at, err := strconv.ParseInt(text, 36, 64)
-		if err != nil || origin == "" {
+		at, rest, ok := fit.ReadPlace(page.After)
+		if !ok {
 			return nil, "", fmt.Errorf("listing the occurrences of a schedule: %w", page.Unknown())
 		}
-		behind = new(time.UnixMicro(at))
+		behind, origin = &at, rest
 	}
 	rows, _ := st.pool.Query(ctx, listOccurrences, id, behind, origin, limit+1) // its error is CollectRows' too
 	if list, err = pgx.CollectRows(rows, scanOccurrence); err != nil {
 		return nil, "", fmt.Errorf("listing the occurrences of a schedule: %w", err)
 	}
-	list, next = jobs.CutPage(list, limit, func(o Occurrence) string {
-		return strconv.FormatInt(o.NominalAt.UnixMicro(), 36) + "." + o.Origin
-	})
+	list, next = jobs.CutPage(list, limit, func(o Occurrence) string { return fit.Place(o.NominalAt, o.Origin) })
 	return list, next, nil
 }

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -101,7 +100,7 @@ func (s *Schedule) Starts(table *calendar.Schedule, at time.Time) time.Time {
 
 // checkID refuses what is no Schedule.ID.
 func checkID(id string) error {
-	if _, err := uuid.Parse(id); err != nil || len(id) != 36 {
+	if _, ok := fit.UUID(id); !ok {
 		return jobs.Inputf("id", id, "give the schedule's UUID (8-4-4-4-12 hexadecimal digits), as Schedule.ID has it")
 	}
 	return nil

@@ -189,7 +189,7 @@ WHERE id = (SELECT id FROM headgate.tenants ORDER BY random() LIMIT 1)`, pick(r,
 			_, err := env.Schedules.Templates.Set(ctx, schedule.TemplateParams{Name: name, Select: schedule.Selector{{Field: "plan", Value: pick(r, plans)}}, Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: fmt.Sprintf("%d 3 * * *", r.IntN(60))}})
 			return err
 		case 5:
-			if err := env.Schedules.Templates.Delete(ctx, name, ""); err != nil && !strings.Contains(err.Error(), "no template") {
+			if err := env.Schedules.Templates.Delete(ctx, name, schedule.TemplateDeletion{}); err != nil && !strings.Contains(err.Error(), "no template") {
 				return err
 			}
 		default: // a schedule of a tenant's own, that hides the selector's for a moment

@@ -28,6 +28,10 @@ type Template struct {
 	Version   int        `json:"version"`
 	ManagedBy string     `json:"managed_by,omitempty"` // the file that it comes from
 	Tenants   int        `json:"tenants"`              // that have it
+
+	// Touched is how many tenants' schedules a Set or an Edit has changed, or would: those
+	// that had the template's or have it then, whichever are more.
+	Touched int `json:"-"`
 }
 
 // Override is what is different for one tenant. What is empty is not.
@@ -49,9 +53,9 @@ type TemplateParams struct {
 	Actor     string
 	Note      string // why, for the record of changes
 
-	// ExpectTenants is how many tenants have the template's schedule before or after the
-	// change, whichever is more. If they are another number, nothing is changed, and the
-	// error is a *catalog.ExpectationError that says that number. nil means any.
+	// ExpectTenants is how many tenants' schedules are touched (Template.Touched). If they
+	// are another number, nothing is changed, and the error is a *catalog.ExpectationError
+	// that says that number. nil means any.
 	ExpectTenants *int
 
 	DryRun bool // only say what it would be: nothing is changed
@@ -112,11 +116,11 @@ func (t *Templates) set(ctx context.Context, tx pgx.Tx, params TemplateParams) (
 	if err != nil {
 		return Template{}, err
 	}
-	touched := template.Tenants
+	template.Touched = template.Tenants
 	if len(before) > 0 {
-		touched = max(touched, before[0].Tenants)
+		template.Touched = max(template.Touched, before[0].Tenants)
 	}
-	if err := expect(params.ExpectTenants, touched); err != nil {
+	if err := expect(params.ExpectTenants, template.Touched); err != nil {
 		return Template{}, err
 	}
 	return template, recordTemplates(ctx, tx, []Template{template}, params.Actor, "set", params.Note)
@@ -216,20 +220,30 @@ func (t *Templates) EditTx(ctx context.Context, tx pgx.Tx, name string, edit Tem
 	return t.SetTx(ctx, tx, params)
 }
 
+// TemplateDeletion says who removes a template, and of how many tenants.
+type TemplateDeletion struct {
+	Actor         string
+	ExpectTenants *int // as in TemplateParams
+}
+
 // Delete removes a template and the schedules that its tenants have of it.
-func (t *Templates) Delete(ctx context.Context, name, actor string) error {
-	return central.Write(ctx, t.pool, func(tx pgx.Tx) error { return t.DeleteTx(ctx, tx, name, actor) })
+func (t *Templates) Delete(ctx context.Context, name string, deletion TemplateDeletion) error {
+	return central.Write(ctx, t.pool, func(tx pgx.Tx) error { return t.DeleteTx(ctx, tx, name, deletion) })
 }
 
 // DeleteTx is Delete inside the caller's transaction.
-func (t *Templates) DeleteTx(ctx context.Context, tx pgx.Tx, name, actor string) error {
+func (t *Templates) DeleteTx(ctx context.Context, tx pgx.Tx, name string, deletion TemplateDeletion) error {
 	if err := takeTemplates(ctx, tx); err != nil {
 		return fmt.Errorf("deleting template %s: %w", fit.Cut(name), err)
 	}
-	if _, err := t.template(ctx, tx, name); err != nil {
+	there, err := t.template(ctx, tx, name)
+	if err == nil {
+		err = expect(deletion.ExpectTenants, there.Tenants)
+	}
+	if err != nil {
 		return err
 	}
-	return deleteTemplates(ctx, tx, []string{name}, actor)
+	return deleteTemplates(ctx, tx, []string{name}, deletion.Actor)
 }
 
 // expect refuses a change that touches another number of tenants' schedules than the

@@ -115,7 +115,13 @@ func TestATemplateFollowsItsTenants(t *testing.T) {
 	s, err = env.Schedules.Get(ctx, of("acme", "mine"))
 	require.NoError(t, err)
 	require.Equal(t, "@daily", s.Cron)
-	require.NoError(t, env.Schedules.Templates.Delete(ctx, "everybody", "ines"))
+	there, err := env.Schedules.Templates.Get(ctx, "everybody")
+	require.NoError(t, err)
+	other := there.Tenants + 1
+	require.ErrorIs(t, env.Schedules.Templates.Delete(ctx, "everybody", schedule.TemplateDeletion{Actor: "ines", ExpectTenants: &other}), catalog.ErrExpectation)
+	_, err = env.Schedules.Templates.Get(ctx, "everybody")
+	require.NoError(t, err, "nothing was removed")
+	require.NoError(t, env.Schedules.Templates.Delete(ctx, "everybody", schedule.TemplateDeletion{Actor: "ines", ExpectTenants: &there.Tenants}))
 	require.Empty(t, have("everybody"))
 
 	for says, params := range map[string]schedule.TemplateParams{

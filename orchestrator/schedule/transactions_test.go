@@ -112,7 +112,7 @@ func TestWhoStopsHoldsNobodyForLong(t *testing.T) {
 		others func(ctx context.Context, env *jobstest.Env) error
 	}{
 		"in SetTemplate": {central.Patience, []string{schedule.LockTemplates}, func(ctx context.Context, env *jobstest.Env) error {
-			return env.Schedules.Templates.Delete(ctx, "everybody", "")
+			return env.Schedules.Templates.Delete(ctx, "everybody", schedule.TemplateDeletion{})
 		}},
 		"in enqueue, with a key": {
 			central.Patience,

@@ -41,8 +41,8 @@ func requestID(given string) (string, error) {
 	if given == "" {
 		return uuid.Must(uuid.NewV7()).String(), nil
 	}
-	id, err := uuid.Parse(given)
-	if err != nil || len(given) != 36 {
+	id, ok := fit.UUID(given)
+	if !ok {
 		return "", jobs.Inputf("request", given, "give a UUID (8-4-4-4-12 hexadecimal digits), or leave it out")
 	}
 	return id.String(), nil

@@ -16,11 +16,16 @@ func Near(ctx context.Context, control *admission.Control, scope admission.Subje
 	if !errors.Is(err, jobs.ErrUnknownTenant) && !errors.Is(err, catalog.ErrUnknownServer) {
 		return err
 	}
-	known, listErr := All(func(page jobs.Page) ([]string, string, error) { return control.Names(ctx, scope, page) })
+	known, listErr := Names(ctx, control, scope)
 	if listErr != nil {
 		return err // the better of the two
 	}
 	return fmt.Errorf("%w%s; `headgate %s list` shows them", err, DidYouMean(Nearest(name, known, "")...), scope)
+}
+
+// Names are all names of a scope that are in use.
+func Names(ctx context.Context, control *admission.Control, scope admission.Subject) ([]string, error) {
+	return All(func(page jobs.Page) ([]string, string, error) { return control.Names(ctx, scope, page) })
 }
 
 // NearOwner is Near for the tenant or the database that a job or a schedule is for.

@@ -1,5 +1,6 @@
 // Package fit makes text that others wrote fit: into the sentence of an error, and into
-// a column.
+// a column. It reads what the rooms of the central side read in one way: UUIDs, and places
+// in lists.
 package fit
 
 import "strings"

@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/internal/fit"
 )
 
 // The history is kept by month, and each month has an index of UIDs. A UID tells no
@@ -46,15 +45,12 @@ func (q *Queue) Attempts(ctx context.Context, uid string, page jobs.Page) (list 
 	var ended time.Time // before all
 	var id uuid.UUID
 	if page.After != "" {
-		at, text, _ := strings.Cut(page.After, ".")
-		micros, err := strconv.ParseInt(at, 36, 64)
-		if err == nil {
-			ended = time.UnixMicro(micros)
-			id, err = uuid.Parse(text)
-		}
-		if err != nil {
+		at, text, ok := fit.ReadPlace(page.After)
+		uid, is := fit.UUID(text)
+		if !ok || !is {
 			return nil, "", fmt.Errorf("listing attempts: %w", page.Unknown())
 		}
+		ended, id = at, uid
 	}
 	rows, err := q.pool.Query(ctx, selectAttempts, uid, ended, id, limit+1)
 	if err == nil {
@@ -63,9 +59,7 @@ func (q *Queue) Attempts(ctx context.Context, uid string, page jobs.Page) (list 
 	if err != nil {
 		return nil, "", fmt.Errorf("reading the attempts of job %s: %w", uid, err)
 	}
-	list, next = jobs.CutPage(list, limit, func(o jobs.Outcome) string {
-		return strconv.FormatInt(o.EndedAt.UnixMicro(), 36) + "." + o.ID
-	})
+	list, next = jobs.CutPage(list, limit, func(o jobs.Outcome) string { return fit.Place(o.EndedAt, o.ID) })
 	return list, next, nil
 }
 

@@ -8,13 +8,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/migrations"
+	"github.com/headgate/headgate/orchestrator/internal/fit"
 )
 
 // row is a job's row in the queue, locked until the transaction that read it
@@ -148,8 +148,8 @@ func parseUID(text string) (string, error) {
 	if strings.HasPrefix(text, "{") && strings.HasSuffix(text, "}") {
 		plain = text[1 : len(text)-1]
 	}
-	uid, err := uuid.Parse(plain)
-	if err != nil || len(plain) != 36 {
+	uid, ok := fit.UUID(plain)
+	if !ok {
 		return "", jobs.Inputf("job", text, "give the job's UID, 8-4-4-4-12 hexadecimal digits, which enqueueing returns and `headgate job list` shows")
 	}
 	return uid.String(), nil

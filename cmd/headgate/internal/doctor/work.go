@@ -25,8 +25,7 @@ func (d *doctor) work(ctx context.Context, explainer *explain.Explainer) {
 		d.unserved("queue", health.Queues)
 		d.unserved("kind", health.Kinds)
 		for _, p := range health.Pairs {
-			d.on("central")(StateFail, "kind "+p.Kind, fmt.Sprintf("let the worker program that registers the kind work queue %s too: --queue %s=10, or Queues in its worker.Config", p.Queue, p.Queue),
-				"jobs wait in queue %s since %s: some workers know the kind, and others claim from the queue", p.Queue, momentOf(&p.Since))
+			d.on("central")(StateFail, "kind "+p.Kind, p.Next, "jobs wait in queue %s since %s: some workers know the kind, and others claim from the queue", p.Queue, momentOf(&p.Since))
 		}
 	}
 	d.schedules(health.Schedule)
@@ -84,10 +83,6 @@ func (d *doctor) workers(w explain.WorkerHealth, waits bool) {
 // unserved tells of queues or kinds that no living worker takes.
 func (d *doctor) unserved(what string, found []explain.Unserved) {
 	note := d.on("central")
-	next := map[string]string{
-		"queue": "let a worker that knows the kinds of its jobs work it: `headgate worker --queue %[1]s=10` for the built-in ones, Queues in the worker.Config of your own program; `headgate job list --state waiting` shows the jobs",
-		"kind":  "start the worker program that registers the kind; `headgate worker list` shows what the others know",
-	}[what]
 	for _, u := range found {
 		var says []string
 		state := StateWarn
@@ -98,7 +93,12 @@ func (d *doctor) unserved(what string, found []explain.Unserved) {
 		if u.Schedules > 0 {
 			says = append(says, "schedules that name it: "+fmt.Sprint(u.Schedules))
 		}
-		note(state, what+" "+u.Name, strings.ReplaceAll(next, "%[1]s", u.Name), "no living worker serves it: %s", strings.Join(says, "; "))
+		next := "start the worker program that registers the kind; `headgate worker list` shows what the others know"
+		if what == "queue" {
+			next = fmt.Sprintf("let a worker that knows the kinds of its jobs work it: `headgate worker --queue %s=10` for the built-in ones, "+
+				"Queues in the worker.Config of your own program; `headgate job list --state waiting` shows the jobs", u.Name)
+		}
+		note(state, what+" "+u.Name, next, "no living worker serves it: %s", strings.Join(says, "; "))
 	}
 	if len(found) == 0 {
 		note(StateOK, what+"s", "", "living workers serve all that wait")

@@ -103,10 +103,12 @@ func scheduleDelete(app *cli.App) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := confirm.Check(there.Select.String() + " matches")(there.Tenants); err != nil {
+			expected, err := confirm.Expect(there.Select.String()+" matches", func() (int, error) { return there.Tenants, nil })
+			if err != nil {
 				return err
 			}
-			if err := central.Schedules.Templates.Delete(ctx, name, o.actor); err != nil {
+			deletion := schedule.TemplateDeletion{Actor: o.actor, ExpectTenants: expected}
+			if err := central.Schedules.Templates.Delete(ctx, name, deletion); err != nil {
 				return err
 			}
 			return cli.One(app, pausedView{Schedule: name, Deleted: true}, pausedColumns)

@@ -103,12 +103,8 @@ func editTemplate(ctx context.Context, app *cli.App, central cli.Central, name s
 	return e.confirm.Do(ctx, app, func() error {
 		edit.DryRun = true
 		edit.ExpectTenants, err = e.confirm.Expect(what, func() (int, error) {
-			before, err := central.Schedules.Templates.Get(ctx, name)
-			if err != nil {
-				return 0, err
-			}
-			after, err := central.Schedules.Templates.Edit(ctx, name, edit)
-			return max(before.Tenants, after.Tenants), err
+			would, err := central.Schedules.Templates.Edit(ctx, name, edit)
+			return would.Touched, err
 		})
 		if err != nil {
 			return err

@@ -38,7 +38,7 @@ func warnUnknown(ctx context.Context, app *cli.App, control *admission.Control, 
 	if scope == admission.OfTenant || scope == admission.OfServer {
 		return
 	}
-	known, err := cli.All(func(page jobs.Page) ([]string, string, error) { return control.Names(ctx, scope, page) })
+	known, err := cli.Names(ctx, control, scope)
 	if err != nil {
 		app.Say("warning: it is done, but whether %s %s is known could not be found out: %v", scope, cli.Quote(name), err)
 		return
