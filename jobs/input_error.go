@@ -25,6 +25,11 @@ func Inputf(field, value, format string, args ...any) error {
 	return &InputError{Field: field, Value: value, Allowed: fmt.Sprintf(format, args...)}
 }
 
+// Missing returns the *InputError of a field that was not given; give is what to give.
+func Missing(field, give string) error {
+	return AsInputError(field, fmt.Errorf("%s is missing: give %s", field, give))
+}
+
 // AsInputError returns err, whose sentence says what is wrong with a field, as the
 // refusal of that field: in its own words, and errors.As finds an *InputError in it.
 // An err that has one already, and nil, are returned as they are. The sentence must

@@ -2,7 +2,6 @@ package orchestrator
 
 import (
 	"cmp"
-	"errors"
 	"log/slog"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -41,10 +40,10 @@ type Client struct {
 // New returns a client on the central database.
 func New(cfg Config) (*Client, error) {
 	if cfg.Pool == nil {
-		return nil, jobs.AsInputError("orchestrator.Config.Pool", errors.New("orchestrator.Config.Pool is missing: give the central database's pool"))
+		return nil, jobs.Missing("orchestrator.Config.Pool", "the central database's pool")
 	}
 	if cfg.Catalog == nil {
-		return nil, jobs.AsInputError("orchestrator.Config.Catalog", errors.New("orchestrator.Config.Catalog is missing: give a catalog"))
+		return nil, jobs.Missing("orchestrator.Config.Catalog", "a catalog")
 	}
 	log, check := cmp.Or(cfg.Logger, slog.Default()), cfg.Check
 	if check == nil {

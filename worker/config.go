@@ -3,7 +3,6 @@ package worker
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -144,10 +143,10 @@ const leastConns = 8
 
 func (c Config) withDefaults() (Config, error) {
 	if c.Pool == nil {
-		return c, jobs.AsInputError("worker.Config.Pool", errors.New("worker.Config.Pool is missing: give the central database's pool"))
+		return c, jobs.Missing("worker.Config.Pool", "the central database's pool")
 	}
 	if c.Resolver == nil {
-		return c, jobs.AsInputError("worker.Config.Resolver", errors.New("worker.Config.Resolver is missing: give a catalog"))
+		return c, jobs.Missing("worker.Config.Resolver", "a catalog")
 	}
 	if c.CentralConns = cmp.Or(c.CentralConns, 10); c.CentralConns < leastConns {
 		return c, jobs.Inputf("worker.Config.CentralConns", strconv.Itoa(c.CentralConns), "give at least %d, or 0 for 10", leastConns)

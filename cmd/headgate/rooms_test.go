@@ -70,7 +70,7 @@ var doors = map[string][]string{
 	"cmd/demo":           slices.Concat(tool, below, []string{"cmd/internal/cli"}),
 	"cmd/example-worker": slices.Concat(tool, below),
 	"cmd/internal/cli": {
-		anyPgx, "github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/jedib0t/go-pretty/v6/...", "golang.org/x/term",
+		anyPgx, "github.com/agnivade/levenshtein", "github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/jedib0t/go-pretty/v6/...", "golang.org/x/term",
 		"jobs", "jobs/report", "jobs/session", "migrations", "orchestrator", "orchestrator/admission", "orchestrator/explain", "orchestrator/catalog", "orchestrator/schedule", "worker/tenantdb", "worker/tenantdb/address",
 	},
 
@@ -108,7 +108,7 @@ var doors = map[string][]string{
 	"jobs":                    {"github.com/jackc/pgx/v5"}, // Tx and Conn in the types of handlers, no more
 	"worker/tenantdb/address": {},
 	"worker/internal/fault":   {},
-	"orchestrator/calendar":   {"github.com/robfig/cron/v3"},
+	"orchestrator/calendar":   {"github.com/agnivade/levenshtein", "github.com/robfig/cron/v3"},
 	"orchestrator/localpg":    {anyPgx},
 
 	"jobs/lifecycle":                {}, // of both halves, which meet in nothing else than leaves

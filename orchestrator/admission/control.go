@@ -1,8 +1,6 @@
 package admission
 
 import (
-	"errors"
-
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/headgate/headgate/jobs"
@@ -28,10 +26,10 @@ type Control struct {
 // New returns the control of a central database.
 func New(cfg Config) (*Control, error) {
 	if cfg.Pool == nil {
-		return nil, jobs.AsInputError("admission.Config.Pool", errors.New("admission.Config.Pool is missing: give the central database's pool"))
+		return nil, jobs.Missing("admission.Config.Pool", "the central database's pool")
 	}
 	if cfg.Catalog == nil {
-		return nil, jobs.AsInputError("admission.Config.Catalog", errors.New("admission.Config.Catalog is missing: give a catalog"))
+		return nil, jobs.Missing("admission.Config.Catalog", "a catalog")
 	}
 	return &Control{pool: cfg.Pool, catalog: cfg.Catalog}, nil
 }

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 	_ "time/tzdata" // the rules of all zones, for machines that have none
+
+	"github.com/agnivade/levenshtein"
 )
 
 //go:generate sh -c "unzip -Z1 $(go env GOROOT)/lib/time/zoneinfo.zip | grep -v -e '/$' -e '^Factory$' | LC_ALL=C sort > zonenames.txt"
@@ -79,33 +81,11 @@ func nearestZone(written string) string {
 	for line := range strings.Lines(zoneText) {
 		name := strings.TrimSuffix(line, "\n")
 		lower := strings.ToLower(name)
-		distance := min(edits(written, lower), edits(written, lower[strings.LastIndex(lower, "/")+1:]))
+		distance := min(levenshtein.ComputeDistance(written, lower), levenshtein.ComputeDistance(written, lower[strings.LastIndex(lower, "/")+1:]))
 		nearer := distance < least || distance == least && len(name) < len(best)
 		if nearer && abbreviations[name] == "" && !fixed.MatchString(name) {
 			best, least = name, distance
 		}
 	}
 	return best
-}
-
-// edits returns how many bytes must be inserted, removed or changed to make b
-// of a (Levenshtein's distance).
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

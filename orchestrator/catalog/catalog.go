@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -48,7 +47,7 @@ func New(pool *pgxpool.Pool, ring *KeyRing) *Catalog {
 // NewWithConfig is New with choices. The error says which one is wrong.
 func NewWithConfig(cfg Config) (*Catalog, error) {
 	if cfg.Pool == nil {
-		return nil, jobs.AsInputError("catalog.Config.Pool", errors.New("catalog.Config.Pool is missing: give the central database's pool"))
+		return nil, jobs.Missing("catalog.Config.Pool", "the central database's pool")
 	}
 	memory, err := cfg.Memory.checked()
 	if err != nil {

@@ -1,8 +1,6 @@
 package explain
 
 import (
-	"errors"
-
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/headgate/headgate/jobs"
@@ -32,10 +30,10 @@ type Explainer struct {
 // New returns the explainer of a central database.
 func New(cfg Config) (*Explainer, error) {
 	if cfg.Pool == nil {
-		return nil, jobs.AsInputError("explain.Config.Pool", errors.New("explain.Config.Pool is missing: give the central database's pool"))
+		return nil, jobs.Missing("explain.Config.Pool", "the central database's pool")
 	}
 	if cfg.Catalog == nil {
-		return nil, jobs.AsInputError("explain.Config.Catalog", errors.New("explain.Config.Catalog is missing: give a catalog"))
+		return nil, jobs.Missing("explain.Config.Catalog", "a catalog")
 	}
 	control, err := admission.New(admission.Config{Pool: cfg.Pool, Catalog: cfg.Catalog})
 	if err != nil {

@@ -123,9 +123,9 @@ func New(cfg Config) (*Janitor, error) {
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
 	switch {
 	case cfg.Pool == nil:
-		return nil, jobs.AsInputError("retention.Config.Pool", errors.New("retention.Config.Pool is missing: give the central database's pool"))
+		return nil, jobs.Missing("retention.Config.Pool", "the central database's pool")
 	case cfg.Selectors == nil:
-		return nil, jobs.AsInputError("retention.Config.Selectors", errors.New("retention.Config.Selectors is missing: give the Templates of a schedule.Store"))
+		return nil, jobs.Missing("retention.Config.Selectors", "the Templates of a schedule.Store")
 	case cfg.Every < time.Second:
 		return nil, jobs.Inputf("retention.Config.Every", cfg.Every.String(), "give a second or more")
 	case cfg.HistoryRetention < 24*time.Hour:

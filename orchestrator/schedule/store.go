@@ -2,7 +2,6 @@ package schedule
 
 import (
 	"cmp"
-	"errors"
 	"log/slog"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -71,10 +70,10 @@ type deps struct {
 // New returns the schedules of a central database.
 func New(cfg Config) (*Store, error) {
 	if cfg.Pool == nil {
-		return nil, jobs.AsInputError("schedule.Config.Pool", errors.New("schedule.Config.Pool is missing: give the central database's pool"))
+		return nil, jobs.Missing("schedule.Config.Pool", "the central database's pool")
 	}
 	if cfg.Catalog == nil {
-		return nil, jobs.AsInputError("schedule.Config.Catalog", errors.New("schedule.Config.Catalog is missing: give a catalog"))
+		return nil, jobs.Missing("schedule.Config.Catalog", "a catalog")
 	}
 	log, check := cmp.Or(cfg.Logger, slog.Default()), cfg.Check
 	if check == nil {

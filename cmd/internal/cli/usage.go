@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/agnivade/levenshtein"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -167,7 +168,7 @@ func DidYouMean(near ...string) string {
 func Nearest(written string, names []string, prefix string) []string {
 	best, least := "", 3
 	for _, name := range names {
-		distance := edits(strings.ToLower(written), strings.ToLower(name))
+		distance := levenshtein.ComputeDistance(strings.ToLower(written), strings.ToLower(name))
 		if distance < least && distance < len(name) {
 			best, least = name, distance
 		}
@@ -176,27 +177,6 @@ func Nearest(written string, names []string, prefix string) []string {
 		return nil
 	}
 	return []string{prefix + best}
-}
-
-// edits is the number of letters to change, add or drop between two words.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		corner := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := corner
-			if a[i] != b[j] {
-				change++
-			}
-			corner = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // Quote shows a value that a user gave, unless it may be an address with a
