@@ -343,8 +343,10 @@ func TestOptionsReachTheHandler(t *testing.T) {
 	require.Equal(t, "25006", held.SQLState)
 }
 
-// A Stop that has no time to wait stops the worker all the same: nothing is claimed from
-// then on, and what runs may end. The next Stop waits for that.
+// A Stop that has no time to wait stops the worker all the same: no claim begins from then
+// on, and what runs may end. The next Stop waits for that. The worker has one slot, which
+// the first job fills, so that no claim is under way when Stop is called, and the end of
+// that job asks for the next claim.
 func TestStopWithoutTimeToWait(t *testing.T) {
 	t.Parallel()
 	env := jobstest.New(t)
@@ -352,7 +354,9 @@ func TestStopWithoutTimeToWait(t *testing.T) {
 	env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
 	env.Tenant("acme", "acme")
 	begun, goOn := make(chan struct{}, 2), make(chan struct{})
-	w, err := worker.New(env.Config())
+	cfg := env.Config()
+	cfg.Queues = map[string]int{"default": 1}
+	w, err := worker.New(cfg)
 	require.NoError(t, err)
 	worker.NoConn(w, func(ctx context.Context, _ *jobs.Job[Pausing]) error {
 		begun <- struct{}{}

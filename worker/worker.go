@@ -94,11 +94,12 @@ func (w *Worker) Run(ctx context.Context) error { return w.cycle.Run(ctx) }
 // loop only waits, because River's client and the keeper have loops of their own.
 func (w *Worker) loop(ctx context.Context) error { return w.Wait(ctx) }
 
-// quit begins to stop: nothing more is claimed.
+// quit begins to stop: no further claim begins.
 func (w *Worker) quit() {
 	if w.stopping.Swap(true) {
 		return
 	}
+	w.lease.Close()
 	close(w.closing)
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()

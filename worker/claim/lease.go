@@ -31,6 +31,7 @@ type Lease struct {
 	suspects    *suspects  // the suspect among this incarnation's claims
 	inflight    *inflight  // what this process has claimed and not yet ended
 	gate        *claimGate // where its claimers claim
+	closed      atomic.Bool
 }
 
 // NewLease begins a first incarnation.
@@ -39,6 +40,11 @@ func NewLease() *Lease {
 	l.Renew()
 	return l
 }
+
+// Close says that this process stops: no claim begins from then on. A claim that is under
+// way may still bring jobs. River alone does not promise this, because its fetch loop may
+// choose a free slot before it sees that it is to end.
+func (l *Lease) Close() { l.closed.Store(true) }
 
 // Renew begins a new incarnation and returns it. Jobs that were claimed under the old
 // incarnation can no longer be completed once the reaper has given them away.

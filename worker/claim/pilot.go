@@ -42,7 +42,7 @@ func (p *pilot) PilotInit(archetype *baseservice.Archetype, _ *riverpilot.PilotI
 // JobGetAvailable claims (claimer.go).
 func (p *pilot) JobGetAvailable(ctx context.Context, _ riverdriver.Executor, state riverpilot.ProducerState, params *riverdriver.JobGetAvailableParams) (*riverdriver.JobGetAvailableResult, error) {
 	prod, ok := state.(*producer)
-	if !ok || params.MaxToLock <= 0 {
+	if !ok || params.MaxToLock <= 0 || p.lease.closed.Load() {
 		return &riverdriver.JobGetAvailableResult{}, nil
 	}
 	ours := *params

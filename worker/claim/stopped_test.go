@@ -304,6 +304,19 @@ func TestLimitsHoldAfterALostCommit(t *testing.T) {
 	require.Empty(t, b.claim(ctx, 10), "three run")
 }
 
+// River's fetch loop may call again after it was told to stop.
+func TestAClosedLeaseClaimsNothing(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1, 1)
+	ctx := context.Background()
+	a, b := f.process(10, "a"), f.process(10, "a")
+	f.exec(addJobs, 5, "a", 1, 1)
+	require.Len(t, a.claim(ctx, 2), 2)
+	a.lease.Close()
+	require.Empty(t, a.claim(ctx, 2))
+	require.Len(t, b.claim(ctx, 10), 3, "for the others they are there")
+}
+
 // A dead worker's job may be done: another row with its unique key keeps it neither from
 // going back nor from its ledger's answer.
 func TestALostRowWhoseKeyIsTakenGoesBack(t *testing.T) {
