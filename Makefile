@@ -19,7 +19,7 @@ demo: ## The main job on a private Postgres: 29 tenants, 11 databases, their rep
 .PHONY: test
 test: ## All tests on a private Postgres, nothing else needed (ARGS="-run TestOneJob")
 	@$(if $(RACE),,echo "no C compiler found: testing without the race detector";) \
-	go run ./cmd/headgate dev --bare -- go test $(RACE) -parallel 4 $(ARGS) ./... && go test $(ARGS) ./orchestrator/calendar
+	go run ./cmd/headgate dev --bare -- go test $(RACE) -timeout 40m -parallel 4 $(ARGS) ./... && go test $(ARGS) ./orchestrator/calendar
 
 .PHONY: test-postgres
 test-postgres: ## All tests on Postgres 14 to 18 in turn, fetched where missing (PG=17, ARGS="-run TestOneJob")

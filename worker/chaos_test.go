@@ -130,6 +130,7 @@ func (c chaos) strike(t *testing.T, env *jobstest.Env, chance *rand.Rand, accept
 		i, stop := chance.IntN(c.workers), chance.Float64() < c.stopShare
 		stopFor := time.Duration((0.3 + 0.7*chance.Float64()) * float64(c.stopFor))
 		<-time.After(pause)
+		victims[i].work(10 * time.Second)
 		var hit int
 		if stop && victims[i].started(t, env) { // one that is stopped while it starts may end: a supervisor's matter
 			stops++

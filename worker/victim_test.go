@@ -236,6 +236,16 @@ func (v *victim) stop(t *testing.T, env *jobstest.Env, d time.Duration) int {
 	return v.inHand(t, env)
 }
 
+// work waits until the process has begun a job since it was last asked. A machine that is
+// busy otherwise lets a process start and claim slowly, and a fault in a process that does
+// nothing yet shows nothing.
+func (v *victim) work(within time.Duration) {
+	select {
+	case <-v.began:
+	case <-time.After(within):
+	}
+}
+
 // started says that the process has begun to work.
 func (v *victim) started(t *testing.T, env *jobstest.Env) (started bool) {
 	t.Helper()
