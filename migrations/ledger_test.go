@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/worker/tenantdb"
 )
 
 // The functions of a tenant's ledger, called as the worker calls them: what each state
@@ -29,11 +31,26 @@ const (
 // ledger is a tenant's database and its organisation 1.
 type ledger struct {
 	t    *testing.T
+	db   *jobstest.Database
 	pool *pgxpool.Pool
 }
 
 func newLedger(t *testing.T) *ledger {
-	return &ledger{t, jobstest.New(t).Database("one", jobstest.DatabaseOpts{}).Pool}
+	db := jobstest.New(t).Database("one", jobstest.DatabaseOpts{})
+	return &ledger{t, db, db.Pool}
+}
+
+// of writes out the tickets of a statement: TICKET(uid) becomes two arguments, signed.
+func (l *ledger) of(sql string) string {
+	for {
+		before, rest, found := strings.Cut(sql, "TICKET(")
+		if !found {
+			return sql
+		}
+		uid, after, _ := strings.Cut(rest, ")")
+		ticket := l.db.Ticket(1, uid)
+		sql = before + "'" + ticket.Text + "', '" + ticket.MAC + "'" + after
+	}
 }
 
 func (l *ledger) exec(sql string, args ...any) {
@@ -42,13 +59,13 @@ func (l *ledger) exec(sql string, args ...any) {
 	require.NoError(l.t, err)
 }
 
-// inTx runs statements in one transaction of organisation 1 and commits it, and returns
+// inTx runs statements in one transaction and commits it, and returns
 // the SQLSTATE of the first error.
 func (l *ledger) inTx(statements ...string) string {
 	l.t.Helper()
 	err := pgx.BeginFunc(context.Background(), l.pool, func(tx pgx.Tx) error {
-		for _, sql := range append([]string{`SELECT set_config('headgate.org', '1', true)`}, statements...) {
-			if _, err := tx.Exec(context.Background(), sql); err != nil {
+		for _, sql := range statements {
+			if _, err := tx.Exec(context.Background(), l.of(sql)); err != nil {
 				return err
 			}
 		}
@@ -62,16 +79,10 @@ func (l *ledger) inTx(statements ...string) string {
 	return ""
 }
 
-// text is the one text that a statement returns in a transaction of organisation 1, or
-// the SQLSTATE of its error.
+// text is the one text that a statement returns, or the SQLSTATE of its error.
 func (l *ledger) text(sql string, args ...any) (text string) {
 	l.t.Helper()
-	err := pgx.BeginFunc(context.Background(), l.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(context.Background(), `SELECT set_config('headgate.org', '1', true)`); err != nil {
-			return err
-		}
-		return tx.QueryRow(context.Background(), sql, args...).Scan(&text)
-	})
+	err := l.pool.QueryRow(context.Background(), l.of(sql), args...).Scan(&text)
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) {
 		return refused.Code
@@ -88,13 +99,17 @@ func (l *ledger) state(uid string) (state string) {
 }
 
 const (
-	begin     = `SELECT headgate.begin_job(1, '` + aUID + `', '', 2, '', 0, 0, 0)`
-	peek      = `SELECT headgate.peek_job(1, '` + aUID + `', '', 2, '', 0, 0, 0)`
-	endJob    = `SELECT headgate.end_job(1, '` + aUID + `', '', '{"rows": 7}', ARRAY['a','b','c'], ARRAY['a','b','c'])`
-	endLate   = `SELECT headgate.end_late(1, '` + aUID + `', '', '{"rows": 7}', ARRAY['a','b','c'], ARRAY['a','b','c'])`
-	tombstone = `SELECT state FROM headgate.tombstone(1, '` + aUID + `', '', 50)`
-	probe     = `SELECT state || coalesce(' ' || result::text, '') FROM headgate.probe(1, '` + aUID + `', '', 50)`
-	claimJob  = `SELECT state FROM headgate.claim_job(1, '` + aUID + `', 2, 'app', 1000, 2000, 3000)`
+	ticket    = `TICKET(` + aUID + `)`
+	begin     = `SELECT headgate.begin_job(` + ticket + `, '', 2, '', 0, 0, 0)`
+	peek      = `SELECT headgate.peek_job(` + ticket + `, '', 2, '', 0, 0, 0)`
+	enter     = `SELECT headgate.enter_job(` + ticket + `, 2, '', 0, 0, 0)`
+	endJob    = `SELECT headgate.end_job('', '{"rows": 7}', ARRAY['a','b','c'], ARRAY['a','b','c'])`
+	endLate   = `SELECT headgate.end_late('', '{"rows": 7}', ARRAY['a','b','c'], ARRAY['a','b','c'])`
+	tombstone = `SELECT state FROM headgate.tombstone(` + ticket + `, 50)`
+	probe     = `SELECT state || coalesce(' ' || result::text, '') FROM headgate.probe(` + ticket + `, 50)`
+	claimJob  = `SELECT state FROM headgate.claim_job(` + ticket + `, 2, 'app', 1000, 2000, 3000)`
+	finishJob = `SELECT headgate.finish_job(` + ticket + `, '{"rows": 9}')::text`
+	release   = `SELECT headgate.release_job(` + ticket + `)`
 )
 
 // An organisation that has moved to another database is refused here, by each of the
@@ -104,18 +119,19 @@ func TestAnOrganisationThatHasMovedIsRefused(t *testing.T) {
 	l := newLedger(t)
 	l.exec(`INSERT INTO headgate.fence VALUES (1, 2), (3, 1)`)
 	for name, sql := range map[string]string{
-		"begin_job": `SELECT headgate.begin_job($1, '` + aUID + `', '', $2, '', 0, 0, 0)::text`,
-		"peek_job":  `SELECT headgate.peek_job($1, '` + aUID + `', '', $2, '', 0, 0, 0)::text`,
-		"enter_job": `SELECT headgate.enter_job($1, $2, '', 0, 0, 0)::text`,
-		"claim_job": `SELECT headgate.claim_job($1, '` + aUID + `', $2, '', 0, 0, 0)::text`,
+		"begin_job": `SELECT headgate.begin_job($1, $2, '', $3, '', 0, 0, 0)::text`,
+		"peek_job":  `SELECT headgate.peek_job($1, $2, '', $3, '', 0, 0, 0)::text`,
+		"enter_job": `SELECT headgate.enter_job($1, $2, $3, '', 0, 0, 0)::text`,
+		"claim_job": `SELECT headgate.claim_job($1, $2, $3, '', 0, 0, 0)::text`,
 	} {
-		generation := func(org, n int) (code string) {
+		generation := func(org int64, n int) (code string) {
 			conn, err := l.pool.Acquire(context.Background())
 			require.NoError(t, err)
 			defer func() { _ = conn.Hijack().Close(context.Background()) }() // with its session lock and settings
 			tx, err := conn.Begin(context.Background())
 			require.NoError(t, err)
-			_, err = tx.Exec(context.Background(), sql, org, n)
+			signed := l.db.Ticket(org, aUID)
+			_, err = tx.Exec(context.Background(), sql, signed.Text, signed.MAC, n)
 			require.NoError(t, tx.Rollback(context.Background()))
 			if refused := (*pgconn.PgError)(nil); errors.As(err, &refused) {
 				return refused.Code
@@ -131,16 +147,114 @@ func TestAnOrganisationThatHasMovedIsRefused(t *testing.T) {
 	}
 }
 
+// Each function that speaks for a job wants a ticket that this database's key has signed,
+// of about this time. A worker whose clock is wrong signs by the server's.
+func TestATicketIsSigned(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	other := jobstest.New(t).Database("other", jobstest.DatabaseOpts{})
+	at := func(d time.Duration) tenantdb.Ticket {
+		var now time.Time
+		require.NoError(t, l.pool.QueryRow(context.Background(), `SELECT clock_timestamp()`).Scan(&now))
+		return tenantdb.SignTicket(l.db.SigningKey, now.Add(d), tenantdb.Bearer{Org: 1, UID: aUID})
+	}
+	good := l.db.Ticket(1, aUID)
+	for name, sql := range map[string]string{
+		"begin_job":    `SELECT headgate.begin_job($1, $2, '', 2, '', 0, 0, 0)::text`,
+		"peek_job":     `SELECT headgate.peek_job($1, $2, '', 2, '', 0, 0, 0)::text`,
+		"enter_job":    `SELECT headgate.enter_job($1, $2, 2, '', 0, 0, 0)::text`,
+		"claim_job":    `SELECT headgate.claim_job($1, $2, 2, '', 0, 0, 0)::text`,
+		"finish_job":   `SELECT headgate.finish_job($1, $2, NULL)::text`,
+		"release_job":  `SELECT headgate.release_job($1, $2)::text`,
+		"probe":        `SELECT headgate.probe($1, $2, 50)::text`,
+		"tombstone":    `SELECT headgate.tombstone($1, $2, 50)::text`,
+		"leave_centre": `SELECT headgate.leave_centre($1, $2, NULL, NULL, 'mine', NULL)::text`,
+	} {
+		for what, c := range map[string]struct {
+			text, mac any
+			code      string
+		}{
+			"signed":                   {good.Text, good.MAC, ""},
+			"not signed":               {good.Text, "", "HG004"},
+			"nothing":                  {nil, nil, "HG004"},
+			"a text without a mac":     {good.Text, nil, "HG004"},
+			"a mac without a text":     {nil, good.MAC, "HG004"},
+			"another text":             {strings.Replace(good.Text, "1|", "2|", 1), good.MAC, "HG004"},
+			"another database's key":   {other.Ticket(1, aUID).Text, other.Ticket(1, aUID).MAC, "HG004"},
+			"of four minutes ago":      {at(-4 * time.Minute).Text, at(-4 * time.Minute).MAC, ""},
+			"of six minutes ago":       {at(-6 * time.Minute).Text, at(-6 * time.Minute).MAC, "HG004"},
+			"of six minutes from now":  {at(6 * time.Minute).Text, at(6 * time.Minute).MAC, "HG004"},
+			"of four minutes from now": {at(4 * time.Minute).Text, at(4 * time.Minute).MAC, ""},
+		} {
+			var code string
+			conn, err := l.pool.Acquire(context.Background())
+			require.NoError(t, err)
+			tx, err := conn.Begin(context.Background())
+			require.NoError(t, err)
+			_, err = tx.Exec(context.Background(), sql, c.text, c.mac)
+			if refused := (*pgconn.PgError)(nil); errors.As(err, &refused) {
+				code = refused.Code
+			} else {
+				require.NoError(t, err, name)
+			}
+			require.Equal(t, c.code, code, "%s: %s", name, what)
+			require.NoError(t, conn.Hijack().Close(context.Background())) // with its session lock and settings
+		}
+	}
+}
+
+// The context of a job outside a transaction is its session's, and ends with that or with
+// the reset, whichever comes first.
+func TestASessionsContext(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	l := newLedger(t)
+	conn, err := l.pool.Acquire(ctx)
+	require.NoError(t, err)
+	defer conn.Release()
+	code := func(on *pgxpool.Conn, sql string, args ...any) string {
+		_, err := on.Exec(ctx, sql, args...)
+		if refused := (*pgconn.PgError)(nil); errors.As(err, &refused) {
+			return refused.Code
+		}
+		require.NoError(t, err, sql)
+		return ""
+	}
+	const current = `SELECT headgate.current_org()`
+	require.Empty(t, code(conn, l.of(claimJob)))
+	require.Empty(t, code(conn, current))
+	var kept string
+	require.NoError(t, conn.QueryRow(ctx, `SELECT current_setting('headgate.context')`).Scan(&kept))
+	require.Empty(t, code(conn, `RESET ALL`))
+	require.Equal(t, "28000", code(conn, current))
+	set := func(on *pgxpool.Conn) string {
+		require.Empty(t, code(on, `SELECT set_config('headgate.context', $1, false)`, kept))
+		return code(on, current)
+	}
+	require.Empty(t, set(conn), "the session is the same job's")
+	other, err := l.pool.Acquire(ctx)
+	require.NoError(t, err)
+	defer other.Release()
+	require.Equal(t, "28000", set(other), "another session")
+	require.Empty(t, code(conn, `SELECT headgate.end_session()`))
+	require.Equal(t, "28000", set(conn), "the session is nobody's")
+	require.Empty(t, code(conn, `PREPARE headgate_session AS SELECT`))
+	require.Equal(t, "28000", set(conn), "a statement of the job's own")
+	require.Empty(t, code(conn, l.of(`SELECT headgate.claim_job(TICKET(`+otherUID+`), 2, '', 0, 0, 0)`)))
+	require.Equal(t, "28000", set(conn), "the session is another job's")
+}
+
 // Only a claim of the job's own transaction becomes done.
 func TestOnlyAnOpenClaimIsMarkedDone(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
-	require.Equal(t, "HG002", l.inTx(endJob), "there is no row")
+	require.Equal(t, "HG002", l.inTx(enter, endJob), "there is no row")
 	require.Equal(t, "2D000", l.inTx(begin), "a claim does not outlive its transaction")
 	require.Equal(t, "no row", l.state(aUID))
 	require.Empty(t, l.inTx(begin, endJob))
 	require.Equal(t, `done {"rows": 7}`, l.text(probe))
-	require.Equal(t, "HG002", l.inTx(endJob), "it is done already")
+	require.Equal(t, "HG002", l.inTx(enter, endJob), "it is done already")
+	require.Equal(t, "28000", l.inTx(endJob), "the transaction acts for nobody")
 	require.Equal(t, "HG003", l.inTx(peek, endLate), "another attempt has done it")
 	l.exec(`DELETE FROM headgate.ledger`)
 	require.Equal(t, "HG002", l.inTx(begin, tombstone, endJob), "its own handler has cancelled it")
@@ -151,9 +265,7 @@ func TestOnlyAnOpenClaimIsMarkedDone(t *testing.T) {
 	tx, err := l.pool.Begin(context.Background())
 	require.NoError(t, err)
 	defer func() { _ = tx.Rollback(context.Background()) }()
-	_, err = tx.Exec(context.Background(), `SELECT set_config('headgate.org', '1', true)`)
-	require.NoError(t, err)
-	require.NoError(t, tx.QueryRow(context.Background(), probe).Scan(&state))
+	require.NoError(t, tx.QueryRow(context.Background(), l.of(probe)).Scan(&state))
 	require.Equal(t, "absent", state)
 	require.Error(t, tx.Commit(context.Background()), "what a probe has written is nobody's claim")
 	require.Equal(t, "no row", l.state(aUID))
@@ -178,7 +290,7 @@ func TestALeftTransactionIsNotMarkedDone(t *testing.T) {
 	} {
 		for function, first := range map[string]string{"end_job": begin, "end_late": peek} {
 			l.exec(`DELETE FROM headgate.ledger`)
-			end := `SELECT headgate.` + function + `(1, '` + aUID + `', '', NULL, ` + c.before + `, ` + c.now + `)`
+			end := `SELECT headgate.` + function + `('', NULL, ` + c.before + `, ` + c.now + `)`
 			require.Equal(t, c.want, l.inTx(first, end), "%s: %s, %s", function, c.before, c.now)
 		}
 	}
@@ -190,10 +302,9 @@ func TestEachEndMakesTheLedgerForget(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	for name, statements := range map[string][2]string{
-		"end_job":     {begin, endJob},
-		"end_late":    {peek, endLate},
-		"finish_job":  {begin, `SELECT headgate.finish_job(1, '` + aUID + `', '', NULL)`},
-		"finish_late": {peek, `SELECT headgate.finish_late(1, '` + aUID + `', '', NULL)`},
+		"end_job":    {begin, endJob},
+		"end_late":   {peek, endLate},
+		"finish_job": {begin, finishJob},
 	} {
 		l.exec(`DELETE FROM headgate.ledger`)
 		l.exec(`
@@ -238,7 +349,7 @@ func TestATombstoneSaysWhatItMeets(t *testing.T) {
 	require.NoError(t, err)
 	defer conn.Release()
 	var state string
-	require.NoError(t, conn.QueryRow(ctx, claimJob).Scan(&state))
+	require.NoError(t, conn.QueryRow(ctx, l.of(claimJob)).Scan(&state))
 	require.Equal(t, "claimed", state)
 	require.Equal(t, "55P03", l.text(tombstone), "its session lives")
 	require.Equal(t, "claimed", l.state(aUID))
@@ -251,11 +362,11 @@ func TestATombstoneSaysWhatItMeets(t *testing.T) {
 	tx, err := l.pool.Begin(ctx)
 	require.NoError(t, err)
 	defer func() { _ = tx.Rollback(ctx) }()
-	_, err = tx.Exec(ctx, begin)
+	_, err = tx.Exec(ctx, l.of(begin))
 	require.NoError(t, err)
 	require.Equal(t, "55P03", l.text(tombstone), "its transaction is open")
 	require.Equal(t, "55P03", l.text(probe))
-	require.Equal(t, "55P03", l.text(`SELECT state FROM headgate.begin_job(1, '`+aUID+`', '', 2, '', 0, 50, 0)`))
+	require.Equal(t, "55P03", l.text(`SELECT state FROM headgate.begin_job(`+ticket+`, '', 2, '', 0, 50, 0)`))
 	require.NoError(t, tx.Rollback(ctx))
 	require.Equal(t, "tombstone", l.text(tombstone))
 }
@@ -270,20 +381,19 @@ func TestAClaimOutsideOfATransaction(t *testing.T) {
 	require.NoError(t, err)
 	defer conn.Release()
 	scan := func(sql string) (text string) {
-		require.NoError(t, conn.QueryRow(ctx, sql).Scan(&text), sql)
+		require.NoError(t, conn.QueryRow(ctx, l.of(sql)).Scan(&text), sql)
 		return text
 	}
-	release := `SELECT headgate.release_job(1, '` + aUID + `')`
 	require.Equal(t, "begun", scan(claimJob))
 	require.Equal(t, "busy", l.text(claimJob))
-	require.Equal(t, "1 app 1s 2s 3s 3s", scan(`SELECT concat_ws(' ', current_setting('headgate.org'), current_setting('application_name'), current_setting('statement_timeout'),
+	require.Equal(t, "1 app 1s 2s 3s 3s", scan(`SELECT concat_ws(' ', headgate.current_org(), current_setting('application_name'), current_setting('statement_timeout'),
 		current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout'), current_setting('idle_session_timeout'))`))
 	require.Equal(t, "claimed", l.state(aUID))
 	require.Empty(t, l.inTx(release))
 	require.Equal(t, "no row", l.state(aUID))
 	require.Equal(t, "begun", scan(claimJob))
-	require.Equal(t, "true", scan(`SELECT headgate.finish_job(1, '`+aUID+`', '', '{"rows": 9}')::text`))
-	require.Equal(t, "false", scan(`SELECT headgate.finish_job(1, '`+aUID+`', '', NULL)::text`), "it is done already")
+	require.Equal(t, "true", scan(finishJob))
+	require.Equal(t, "false", scan(finishJob), "it is done already")
 	require.Empty(t, l.inTx(release))
 	require.Equal(t, "done", l.state(aUID), "what is done is not taken back")
 	require.Equal(t, "done", scan(claimJob))
@@ -308,7 +418,7 @@ func TestWithoutAnOrganisationNothingIsRead(t *testing.T) {
 	require.Equal(t, "28000", current())
 	_, err = conn.Exec(ctx, `BEGIN`)
 	require.NoError(t, err)
-	_, err = conn.Exec(ctx, `SELECT headgate.enter_job(1, 1, '', 0, 0, 0)`)
+	_, err = conn.Exec(ctx, l.of(enter))
 	require.NoError(t, err)
 	require.Empty(t, current())
 	_, err = conn.Exec(ctx, `COMMIT`)
@@ -326,7 +436,7 @@ func TestTheLedgersCommitIsKept(t *testing.T) {
 		var got string
 		require.NoError(t, pgx.BeginFunc(context.Background(), l.pool, func(tx pgx.Tx) error {
 			for _, sql := range []string{begin, `SET LOCAL synchronous_commit = ` + set, endJob} {
-				if _, err := tx.Exec(context.Background(), sql); err != nil {
+				if _, err := tx.Exec(context.Background(), l.of(sql)); err != nil {
 					return err
 				}
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/migrations"
+	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/localpg"
 )
 
@@ -98,6 +99,10 @@ func TestVersions(t *testing.T) {
 	require.False(t, version.Newer())
 }
 
+func identity(id string) migrations.Identity {
+	return migrations.Identity{DatabaseID: id, SigningKey: catalog.NewSigningKey()}
+}
+
 // A tenant database is marked once, and belongs to one catalog entry.
 func TestUpTenant(t *testing.T) {
 	t.Parallel()
@@ -105,7 +110,8 @@ func TestUpTenant(t *testing.T) {
 	conn := empty(t)()
 	require.NoError(t, migrations.PrepareServer(ctx, conn))
 	require.NoError(t, migrations.PrepareServer(ctx, conn), "preparing twice changes nothing")
-	const one, two = "0190aaaa-0000-7000-8000-000000000001", "0190aaaa-0000-7000-8000-000000000002"
+	one := identity("0190aaaa-0000-7000-8000-000000000001")
+	two := identity("0190aaaa-0000-7000-8000-000000000002")
 	names, err := migrations.UpTenant(ctx, conn, one, nil)
 	require.NoError(t, err)
 	require.NotEmpty(t, names)
@@ -139,7 +145,7 @@ func TestUpTenantOnAnUnpreparedServer(t *testing.T) {
 	conn, err := pgx.Connect(ctx, server.URL("postgres"))
 	require.NoError(t, err)
 	defer func() { _ = conn.Close(ctx) }()
-	_, err = migrations.UpTenant(ctx, conn, "0190aaaa-0000-7000-8000-000000000003", nil)
+	_, err = migrations.UpTenant(ctx, conn, identity("0190aaaa-0000-7000-8000-000000000003"), nil)
 	require.ErrorContains(t, err, "headgate server prepare")
 	var there bool
 	require.NoError(t, conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'headgate')`).Scan(&there))
@@ -195,7 +201,7 @@ func TestWhatATenantDatabaseLacksIsNamed(t *testing.T) {
 	ctx := context.Background()
 	conn := empty(t)()
 	require.NoError(t, migrations.PrepareServer(ctx, conn))
-	const id = "0190aaaa-0000-7000-8000-000000000004"
+	id := identity("0190aaaa-0000-7000-8000-000000000004")
 	for _, c := range []struct{ broken, says, mended string }{
 		{`DROP EXTENSION plpgsql`, "the database has no language plpgsql", `CREATE EXTENSION plpgsql`},
 		{`SET default_transaction_read_only = on`, "default_transaction_read_only is on", `SET default_transaction_read_only = off`},

@@ -14,6 +14,9 @@ import (
 // UpOpts says how a migration waits for others. The zero value, and nil, mean the
 // defaults.
 type UpOpts struct {
+	// To is the last version of a tenant database's schema to apply. 0 means the newest.
+	To int
+
 	// LockTimeout is how long a statement waits for a lock on a table. Whoever wants
 	// the table waits behind it for that long. 0 means 150 ms; at most 300 ms.
 	LockTimeout time.Duration

@@ -1,7 +1,11 @@
 package migrations
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,6 +14,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/session"
+	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
 // ServerSQL is what a server's administrator runs once, because an owner of a
@@ -33,28 +38,29 @@ func PrepareServer(ctx context.Context, conn *pgx.Conn) error {
 // JobFunctions are the functions of schema headgate that a job login calls, as the
 // tenants' migrations grant them to headgate_job.
 var JobFunctions = []string{
-	"begin_job", "claim_job", "current_org", "end_job", "end_late", "enter_job", "finish_job", "finish_late",
+	"begin_job", "claim_job", "current_brand", "current_org", "current_org_key", "end_job", "end_late", "end_session", "enter_job", "finish_job",
 	"leave_centre", "peek_job", "probe", "release_job", "tombstone", "watch_client", "whoami",
 }
 
 // ErrOtherDatabase: the database carries the identity of another catalog entry.
 var ErrOtherDatabase = jobs.Sentinel("other_database", "the database belongs to another catalog entry")
 
-const insertIdentity = `
-INSERT INTO headgate.identity (database_id) VALUES ($1) ON CONFLICT DO NOTHING`
-
-const selectIdentity = `SELECT database_id::text FROM headgate.identity`
+// Identity is what a tenant database knows itself by.
+type Identity struct {
+	DatabaseID string         // its id of the catalog, a UUID
+	SigningKey address.Secret // its key of the catalog, by which it knows its workers' tickets. Zero leaves what it has
+}
 
 // UpTenant installs or upgrades Headgate's schema in one tenant database, with
-// the owner's login, in one transaction, and marks the database with its id of
-// the catalog (a UUID). It fails with [ErrOtherDatabase] if the database is
-// marked as another one, and says so if the server was never prepared, the
-// database lacks a language, or takes no writes.
+// the owner's login, in one transaction, and marks the database with its identity. It
+// fails with [ErrOtherDatabase] if the database is marked with another id, and says so if
+// the server was never prepared, the database lacks a language, or takes no writes.
+// Another signing key than before replaces that.
 //
 // The database may be at work: the application's own tables are not locked, and a
 // table of Headgate's that a job has in use is waited for in short tries, as long as
 // opts says; then it is a [*LockedError]. opts may be nil.
-func UpTenant(ctx context.Context, conn *pgx.Conn, databaseID string, opts *UpOpts) (applied []string, err error) {
+func UpTenant(ctx context.Context, conn *pgx.Conn, identity Identity, opts *UpOpts) (applied []string, err error) {
 	m, err := newMigrator(conn, opts, defaultTenantWait)
 	if err != nil {
 		return nil, err
@@ -79,14 +85,14 @@ func UpTenant(ctx context.Context, conn *pgx.Conn, databaseID string, opts *UpOp
 		if err != nil {
 			return err
 		}
-		missing := after(tenant, at)
+		missing := after(tenant[:min(cmp.Or(m.opts.To, len(tenant)), len(tenant))], at)
 		for _, file := range missing {
 			if err := file.apply(ctx, tx); err != nil {
 				return err
 			}
 		}
 		applied = labels(missing)
-		return mark(ctx, tx, databaseID)
+		return mark(ctx, tx, identity)
 	})
 	if err != nil {
 		return nil, m.explain(err)
@@ -119,16 +125,46 @@ func installable(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-func mark(ctx context.Context, tx pgx.Tx, databaseID string) error {
-	if _, err := tx.Exec(ctx, insertIdentity, databaseID); err != nil {
+const insertIdentity = `
+INSERT INTO headgate.identity (database_id) VALUES ($1) ON CONFLICT DO NOTHING`
+
+const selectIdentity = `SELECT database_id::text FROM headgate.identity`
+
+func mark(ctx context.Context, tx pgx.Tx, identity Identity) error {
+	if _, err := tx.Exec(ctx, insertIdentity, identity.DatabaseID); err != nil {
 		return fmt.Errorf("marking the database: %w", err)
 	}
 	var found string
 	if err := tx.QueryRow(ctx, selectIdentity).Scan(&found); err != nil {
 		return fmt.Errorf("reading the database's mark: %w", err)
 	}
-	if found != databaseID {
-		return fmt.Errorf("%w: it is marked %s, not %s; drop its schema headgate if that entry is gone", ErrOtherDatabase, found, databaseID)
+	if found != identity.DatabaseID {
+		return fmt.Errorf("%w: it is marked %s, not %s; drop its schema headgate if that entry is gone", ErrOtherDatabase, found, identity.DatabaseID)
+	}
+	if identity.SigningKey == (address.Secret{}) {
+		return nil
+	}
+	return SetSigningKey(ctx, tx, identity.SigningKey)
+}
+
+const upsertSigningKey = `
+INSERT INTO headgate.signing_key AS k (inner_key, outer_key) VALUES ($1, $2)
+ON CONFLICT (only_one) DO UPDATE SET inner_key = excluded.inner_key, outer_key = excluded.outer_key WHERE k.inner_key <> excluded.inner_key`
+
+// SetSigningKey gives a tenant database the key by which it knows its workers, as the owner
+// of schema headgate. The database keeps the two halves that HMAC-SHA256 (RFC 2104) makes
+// of the key.
+func SetSigningKey(ctx context.Context, tx pgx.Tx, key address.Secret) error {
+	halves := [2][]byte{bytes.Repeat([]byte{0x36}, sha256.BlockSize), bytes.Repeat([]byte{0x5c}, sha256.BlockSize)}
+	text := key.Reveal()
+	if len(text) != sha256.BlockSize {
+		return fmt.Errorf("the database's signing key has %d bytes and must have %d", len(text), sha256.BlockSize)
+	}
+	for _, half := range halves {
+		subtle.XORBytes(half, half, []byte(text))
+	}
+	if _, err := tx.Exec(ctx, upsertSigningKey, halves[0], halves[1]); err != nil {
+		return fmt.Errorf("giving the database its signing key: %w", err)
 	}
 	return nil
 }

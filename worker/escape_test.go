@@ -63,7 +63,7 @@ func TestEscapesAreRefused(t *testing.T) {
 		`COMMIT`, `COMMIT AND CHAIN`, `COMMIT; BEGIN`, `COMMIT; BEGIN` + write,
 		`ROLLBACK`, `ROLLBACK AND CHAIN`, `ROLLBACK; BEGIN`, `ROLLBACK; BEGIN` + write, `ROLLBACK AND CHAIN` + write,
 		`DO $$ BEGIN COMMIT; END $$`, `PREPARE TRANSACTION 'mine'`,
-		`SET LOCAL headgate.org = '7'`, `SELECT set_config('headgate.org', '7', true)`, `SET headgate.org = ''`,
+		`SET LOCAL headgate.context = '7'`, `SELECT set_config('headgate.context', '7', true)`, `SET headgate.context = ''`,
 		`SET SESSION AUTHORIZATION headgate_job`, `SET LOCAL ROLE headgate_job`, `SET LOCAL row_security = off`,
 	} {
 		for _, hide := range []bool{false, true} {
@@ -82,7 +82,7 @@ func TestEscapesAreRefused(t *testing.T) {
 	}
 	t.Run("reading", func(t *testing.T) {
 		t.Parallel()
-		for _, sql := range []string{`COMMIT`, `COMMIT; BEGIN`, `COMMIT; BEGIN READ WRITE` + write, `SET LOCAL headgate.org = '7'`} {
+		for _, sql := range []string{`COMMIT`, `COMMIT; BEGIN`, `COMMIT; BEGIN READ WRITE` + write, `SET LOCAL headgate.context = '7'`} {
 			got := env.Run("acme", EscapeReading{Escape{SQL: sql}})
 			require.NotEqual(t, jobs.Succeeded, got.State, got.Message)
 			if got.SQLState == "" {
@@ -98,6 +98,58 @@ func TestEscapesAreRefused(t *testing.T) {
 		require.Zero(t, claims, "ledger rows that an escaped job left")
 		require.GreaterOrEqual(t, escaped.Load(), int32(16), "of 34 most are ours to notice")
 	})
+}
+
+// Every role may change its own password and settings, which outlive the job in all
+// databases of the server. A job that does is rolled back, and the login is as it was.
+func TestAJobLeavesRolesAlone(t *testing.T) {
+	t.Parallel()
+	env := jobstest.New(t)
+	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
+	env.Tenant("acme", "acme")
+	ctx := context.Background()
+	login, other := pgx.Identifier{db.Job.User}.Sanitize(), pgx.Identifier{db.Job.User + "_other"}.Sanitize()
+	_, err := db.Pool.Exec(ctx, `CREATE ROLE `+other+`; GRANT `+other+` TO `+login+` WITH ADMIN OPTION; ALTER ROLE `+login+` CREATEROLE`)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_, err := db.Pool.Exec(ctx, `DROP ROLE IF EXISTS `+other)
+		require.NoError(t, err)
+	})
+	roles := func() (all string) {
+		require.NoError(t, db.Pool.QueryRow(ctx, `
+SELECT coalesce(string_agg(concat_ws(' ', a.rolname, a.rolpassword, a.rolvaliduntil, s.setconfig, m.roleid, m.member, m.admin_option), E'\n' ORDER BY a.oid, m.roleid, m.member), '')
+FROM pg_authid a LEFT JOIN pg_db_role_setting s ON s.setrole = a.oid LEFT JOIN pg_auth_members m ON m.member = a.oid
+WHERE a.rolname LIKE $1 || '%'`, db.Job.User).Scan(&all))
+		return all
+	}
+	before := roles()
+	env.Work(nil, func(w *worker.Worker) { worker.InTx(w, escape) })
+	for _, sql := range []string{
+		`ALTER ROLE CURRENT_USER SET statement_timeout = 1`,
+		`ALTER ROLE CURRENT_USER IN DATABASE ` + pgx.Identifier{db.Job.Database}.Sanitize() + ` SET default_transaction_read_only = on`,
+		`ALTER ROLE CURRENT_USER PASSWORD 'hacked'`,
+		`DO $$ BEGIN EXECUTE 'ALTER ROLE CURRENT_USER PASSWORD ''hacked'''; END $$`,
+		`ALTER ROLE ` + other + ` RENAME TO ` + pgx.Identifier{db.Job.User + "_renamed"}.Sanitize(),
+		`REVOKE ` + other + ` FROM ` + login,
+		`GRANT headgate_job TO ` + other,
+		`CREATE ROLE ` + pgx.Identifier{db.Job.User + "_new"}.Sanitize(),
+		`DROP ROLE ` + other,
+	} {
+		got := env.Run("acme", Escape{SQL: sql})
+		require.NotEqual(t, jobs.Succeeded, got.State, sql)
+		if got.SQLState == "" { // Postgres itself refuses some, by version
+			require.Equal(t, jobs.ClassEscaped, got.Class, "%s: %s", sql, got.Message)
+			require.Contains(t, got.Message, "a role's password, settings or memberships", sql)
+		}
+		require.Equal(t, before, roles(), sql)
+		require.Equal(t, jobs.Succeeded, env.Run("acme", Escape{SQL: `SELECT 1`}).State, "%s: the next job runs", sql)
+	}
+	own, err := pgx.Connect(ctx, db.Pool.Config().ConnString())
+	require.NoError(t, err)
+	defer func() { _ = own.Close(ctx) }()
+	_, err = own.Exec(ctx, `SET SESSION AUTHORIZATION `+login+`; ALTER ROLE CURRENT_USER SET statement_timeout = 60000`)
+	require.NoError(t, err, "the control: outside of a job Postgres lets it be")
+	require.NotEqual(t, before, roles())
 }
 
 // Late reads for long, then writes: the ledger's row comes last.

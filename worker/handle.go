@@ -102,14 +102,15 @@ func (a *attempt) run(ctx context.Context) error {
 	if a.info.Tenant.ID != "" {
 		ctx = jobs.WithTenant(ctx, a.info.Tenant.ID)
 	}
+	work := a.execute
 	if a.settling {
-		return a.settle(ctx)
+		work = a.settle
 	}
-	err := a.execute(ctx)
+	err := work(ctx)
 	if again, err := a.upgradeIfOlder(ctx, err); !again {
 		return err
 	}
-	return a.execute(ctx)
+	return work(ctx)
 }
 
 // read takes from the row what the handler and the outcome need.

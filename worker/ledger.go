@@ -49,11 +49,6 @@ const (
 	claimed   found = "claimed"   // a committed claim without an end
 )
 
-// actFor sets, for one statement or its transaction, the organisation ($1) that the
-// ledger's functions ask for. It stands before them in FROM, and they take theirs from
-// its answer, so that it comes first.
-const actFor = `pg_catalog.set_config('headgate.org', $1::bigint::text, true) AS acts(org)`
-
 // entry names a ledger row and says how it is written: the statement that opens
 // the work and the one that ends it, both in the work's own transaction.
 type entry struct {
@@ -64,14 +59,14 @@ type entry struct {
 const beginJob = `
 SELECT state, result, ARRAY[` + guard.Columns + `] FROM headgate.begin_job($1, $2, $3, $4, $5, $6, $7, $8), headgate.watch_client($9, true)`
 
-// endJob raises if the transaction or its context is not what it was ($5).
-const endJob = `SELECT headgate.end_job($1, $2, $3, $4, $5, ARRAY[` + guard.Columns + `])`
+// endJob raises if the transaction or its context is not what it was ($3).
+const endJob = `SELECT headgate.end_job($1, $2, $3, ARRAY[` + guard.Columns + `])`
 
 // The optimistic form: nothing is written until the end.
 const peekJob = `
 SELECT state, result, ARRAY[` + guard.Columns + `] FROM headgate.peek_job($1, $2, $3, $4, $5, $6, $7, $8), headgate.watch_client($9, true)`
 
-const endLate = `SELECT headgate.end_late($1, $2, $3, $4, $5, ARRAY[` + guard.Columns + `])`
+const endLate = `SELECT headgate.end_late($1, $2, $3, ARRAY[` + guard.Columns + `])`
 
 // entry is the job's own row, written as its kind asks.
 func (a *attempt) entry() entry {
@@ -89,7 +84,8 @@ func (a *attempt) begin(ctx context.Context, conn *tenantdb.Conn, e entry) (bool
 	var state found
 	var result []byte
 	var before guard.State
-	args := append([]any{a.place.OrgID, a.meta.UID, e.step, a.place.Generation, a.appName()}, a.limits()...)
+	ticket := a.ticket(conn)
+	args := append([]any{ticket.Text, ticket.MAC, e.step, a.place.Generation, a.appName()}, a.limits()...)
 	err := open(ctx, conn, session.Begin, e.begin, args, &state, &result, &before)
 	if err != nil {
 		return false, nil, opening(err)
@@ -159,11 +155,12 @@ func (a *attempt) recover(e entry, result []byte) error {
 	return nil
 }
 
-const enterJob = `SELECT ARRAY[` + guard.Columns + `] FROM headgate.enter_job($1, $2, $3, $4, $5, $6), headgate.watch_client($7, true)`
+const enterJob = `SELECT ARRAY[` + guard.Columns + `] FROM headgate.enter_job($1, $2, $3, $4, $5, $6, $7), headgate.watch_client($8, true)`
 
 // enter opens a read-only job: the same context and limits, no ledger row.
 func (a *attempt) enter(ctx context.Context, conn *tenantdb.Conn) (before guard.State, err error) {
-	args := append([]any{a.place.OrgID, a.place.Generation, a.appName()}, a.limits()...)
+	ticket := a.ticket(conn)
+	args := append([]any{ticket.Text, ticket.MAC, a.place.Generation, a.appName()}, a.limits()...)
 	if err := open(ctx, conn, session.BeginReadOnly, enterJob, args, &before); err != nil {
 		return nil, opening(err)
 	}
@@ -204,7 +201,7 @@ func (a *attempt) finish(ctx context.Context, conn *tenantdb.Conn, e entry, last
 		return err
 	}
 	b := &pgx.Batch{}
-	b.Queue(e.end, a.place.OrgID, a.meta.UID, e.step, result, before)
+	b.Queue(e.end, e.step, result, before)
 	b.Queue("COMMIT")
 	if last {
 		conn.QueueReset(b)
@@ -287,7 +284,7 @@ func (a *attempt) result(e entry) ([]byte, error) {
 // probe must not keep the job's key if the worker stops between it and its ROLLBACK.
 const probe = `
 SELECT p.state, p.result
-FROM set_config('idle_in_transaction_session_timeout', $4::text, true), ` + actFor + `, headgate.probe(acts.org::bigint, $2, '', $3) AS p`
+FROM pg_catalog.set_config('idle_in_transaction_session_timeout', $4::text, true), headgate.probe($1, $2, $3) AS p`
 
 // probeIdle bounds that.
 const probeIdle = 5 * time.Second
@@ -302,7 +299,8 @@ func (a *attempt) ask(ctx context.Context) error {
 	var state found
 	var result []byte
 	err := a.w.pools.With(ctx, a.place, func(ctx context.Context, conn *tenantdb.Conn) error {
-		err := open(ctx, conn, "BEGIN", probe, []any{a.place.OrgID, a.meta.UID, a.w.cfg.LockTimeout.Milliseconds(), strconv.FormatInt(probeIdle.Milliseconds(), 10)}, &state, &result)
+		ticket := a.ticket(conn)
+		err := open(ctx, conn, "BEGIN", probe, []any{ticket.Text, ticket.MAC, a.w.cfg.LockTimeout.Milliseconds(), strconv.FormatInt(probeIdle.Milliseconds(), 10)}, &state, &result)
 		if err == nil {
 			_, err = conn.Exec(ctx, "ROLLBACK") // the probe's row must not stay
 		}
@@ -323,6 +321,14 @@ func (a *attempt) ask(ctx context.Context) error {
 	default:
 		return errInterrupted
 	}
+}
+
+// ticket says to the database at the other end of conn which job this is.
+func (a *attempt) ticket(conn *tenantdb.Conn) tenantdb.Ticket { return a.ticketOf(conn, a.meta.UID) }
+
+// ticketOf is ticket for another job of the same tenant.
+func (a *attempt) ticketOf(conn *tenantdb.Conn, uid string) tenantdb.Ticket {
+	return conn.Ticket(tenantdb.Bearer{Org: a.place.OrgID, Key: strconv.FormatInt(a.place.OrgID, 10), UID: uid})
 }
 
 // appName names the job in the server's pg_stat_activity.

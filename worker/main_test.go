@@ -70,7 +70,12 @@ CREATE POLICY org ON accounts TO headgate_job
     USING (org_id = (SELECT headgate.current_org())) WITH CHECK (org_id = (SELECT headgate.current_org()));
 CREATE POLICY org ON transfers TO headgate_job
     USING (org_id = (SELECT headgate.current_org())) WITH CHECK (org_id = (SELECT headgate.current_org()));
-GRANT SELECT, INSERT, UPDATE, DELETE ON accounts, transfers TO headgate_job`
+GRANT SELECT, INSERT, UPDATE, DELETE ON accounts, transfers TO headgate_job;
+-- A job's context without a job, as the owner alone can make it.
+CREATE FUNCTION pretend(org bigint) RETURNS text LANGUAGE sql SECURITY DEFINER AS $$
+    SELECT set_config('headgate.context', headgate.hmac(k.inner_key, k.outer_key, concat_ws('|', pg_backend_pid(),
+        encode(timestamptz_send(transaction_timestamp()), 'hex'), body)) || '|' || body, true)
+    FROM headgate.signing_key k, concat('t|', org, '|', gen_random_uuid(), '||') AS body $$`
 
 // Transfer moves money between two accounts of one tenant, and leaves a line
 // that names the job: what the tests count.

@@ -32,7 +32,7 @@ var errUnsafe = errors.New("an attempt at this unsafe job began and did not tell
 
 // claimJob also lets the session idle for as long as the handler may take, and then some:
 // the server ends the session of a process that has stopped.
-const claimJob = `SELECT state, result FROM headgate.claim_job($1, $2, $3, $4, $5, $6, $7), headgate.watch_client($8, false), set_config('idle_session_timeout', $9, false)`
+const claimJob = `SELECT state, result FROM headgate.claim_job($1, $2, $3, $4, $5, $6, $7), headgate.watch_client($8, false), pg_catalog.set_config('idle_session_timeout', $9, false)`
 
 // lendLonger is how much longer than its job's time a lent session may idle.
 const lendLonger = 10 * time.Second
@@ -41,8 +41,10 @@ const lendLonger = 10 * time.Second
 func (a *attempt) onConn(ctx context.Context, conn *tenantdb.Conn) error {
 	var state found
 	var result []byte
-	args := append([]any{a.place.OrgID, a.meta.UID, a.place.Generation, a.appName()}, a.limits()...)
+	ticket := a.ticket(conn)
+	args := append([]any{ticket.Text, ticket.MAC, a.place.Generation, a.appName()}, a.limits()...)
 	args = append(args, strconv.FormatInt(min((a.timeout+lendLonger).Milliseconds(), math.MaxInt32), 10))
+	conn.Lend()
 	err := conn.QueryRow(ctx, claimJob, args...).Scan(&state, &result)
 	if err != nil {
 		return lost(conn.Conn, opening(err))
@@ -99,7 +101,7 @@ func (a *attempt) takeOver(ctx context.Context, conn *tenantdb.Conn) (over bool,
 }
 
 // The handler may have reset its session.
-const finishTwoPhase = `SELECT headgate.finish_job(acts.org::bigint, $2, '', $3) FROM ` + actFor
+const finishTwoPhase = `SELECT headgate.finish_job($1, $2, $3)`
 
 func (a *attempt) finishOnConn(ctx context.Context, conn *tenantdb.Conn) error {
 	result, err := a.result(entry{})
@@ -107,7 +109,8 @@ func (a *attempt) finishOnConn(ctx context.Context, conn *tenantdb.Conn) error {
 		return err
 	}
 	var ours bool
-	if err := conn.QueryRow(ctx, finishTwoPhase, a.place.OrgID, a.meta.UID, result).Scan(&ours); err != nil {
+	ticket := a.ticket(conn)
+	if err := conn.QueryRow(ctx, finishTwoPhase, ticket.Text, ticket.MAC, result).Scan(&ours); err != nil {
 		if sqlstate(err) == "" && conn.IsClosed() {
 			return &unansweredCommitError{err}
 		}
@@ -119,7 +122,7 @@ func (a *attempt) finishOnConn(ctx context.Context, conn *tenantdb.Conn) error {
 	return nil
 }
 
-const releaseJob = `SELECT headgate.release_job(acts.org::bigint, $2) FROM ` + actFor
+const releaseJob = `SELECT headgate.release_job($1, $2)`
 
 // unfinished is what a handler's error means for the claim. Of an unsafe kind
 // only the handler itself can say that nothing was done, by Snooze or Cancel;
@@ -138,7 +141,8 @@ func (a *attempt) unfinished(ctx context.Context, conn *tenantdb.Conn, cause err
 
 // release takes the claim back.
 func (a *attempt) release(ctx context.Context, conn *tenantdb.Conn, cause error) error {
-	if _, err := conn.Exec(ctx, releaseJob, a.place.OrgID, a.meta.UID); err != nil {
+	ticket := a.ticket(conn)
+	if _, err := conn.Exec(ctx, releaseJob, ticket.Text, ticket.MAC); err != nil {
 		return fmt.Errorf("%w (taking its claim back: %w)", errUnsafe, err)
 	}
 	return cause

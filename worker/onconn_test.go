@@ -193,7 +193,8 @@ func TestTheSessionLockExcludes(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { _ = session.Close(ctx) }()
 	var state string
-	require.NoError(t, session.QueryRow(ctx, `SELECT state FROM headgate.claim_job($1, $2, 1, '', 0, 0, 0)`, acme.OrgID, result.UID).Scan(&state))
+	ticket := db.Ticket(acme.OrgID, result.UID)
+	require.NoError(t, session.QueryRow(ctx, `SELECT state FROM headgate.claim_job($1, $2, 1, '', 0, 0, 0)`, ticket.Text, ticket.MAC).Scan(&state))
 	require.Equal(t, "begun", state)
 	d := &diary{}
 	env.Work(nil, func(w *worker.Worker) { registerOutside(w, d) })
@@ -253,10 +254,11 @@ SELECT 1, gen_random_uuid(), 'done', true, now() - $1::interval + '1 minute'::in
 	var left []int
 	for _, uid := range []string{"0190aaaa-0000-7000-8000-000000000001", "0190aaaa-0000-7000-8000-000000000040", "0190aaaa-0000-7000-8000-000000000080"} {
 		require.NoError(t, pgx.BeginFunc(ctx, db.Pool, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, `SELECT headgate.begin_job(1, $1, '', 1, '', 0, 0, 0)`, uid); err != nil {
+			ticket := db.Ticket(1, uid)
+			if _, err := tx.Exec(ctx, `SELECT headgate.begin_job($1, $2, '', 1, '', 0, 0, 0)`, ticket.Text, ticket.MAC); err != nil {
 				return err
 			}
-			_, err := tx.Exec(ctx, `SELECT headgate.finish_job(1, $1, '', NULL)`, uid)
+			_, err := tx.Exec(ctx, `SELECT headgate.finish_job($1, $2, NULL)`, ticket.Text, ticket.MAC)
 			return err
 		}))
 		var n int

@@ -211,7 +211,7 @@ func TestFaultsPgBouncerInstall(t *testing.T) {
 	_, err = conn.Exec(ctx, `DROP SCHEMA headgate CASCADE`)
 	require.NoError(t, err)
 	for i := range 2 {
-		applied, err := migrations.UpTenant(ctx, conn, db.ID, nil)
+		applied, err := migrations.UpTenant(ctx, conn, migrations.Identity{DatabaseID: db.ID, SigningKey: db.SigningKey}, nil)
 		require.NoError(t, err)
 		require.Equal(t, i == 0, len(applied) > 0)
 	}

@@ -122,7 +122,7 @@ func (a *attempt) unsettled(err error) error {
 	return &unsettledError{err}
 }
 
-const tombstoneJob = `SELECT t.state, t.result FROM ` + actFor + `, headgate.tombstone(acts.org::bigint, $2, '', $3) AS t`
+const tombstoneJob = `SELECT state, result FROM headgate.tombstone($1, $2, $3)`
 
 // askTombstone writes a tombstone into the ledger of place, and returns what stands
 // there now. While a transaction of the job's is open the answer is errBusy. The
@@ -131,7 +131,8 @@ func (a *attempt) askTombstone(ctx context.Context, uid string) (state found, re
 	err = a.w.pools.With(ctx, a.place, func(ctx context.Context, conn *tenantdb.Conn) error {
 		return lost(conn.Conn, pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 			defer fault.Point(fault.Entombed)
-			return tx.QueryRow(ctx, tombstoneJob, a.place.OrgID, uid, a.lockTimeout().Milliseconds()).Scan(&state, &result)
+			ticket := a.ticketOf(conn, uid)
+			return tx.QueryRow(ctx, tombstoneJob, ticket.Text, ticket.MAC, a.lockTimeout().Milliseconds()).Scan(&state, &result)
 		}))
 	})
 	if sqlstate(err) == "55P03" {

@@ -14,6 +14,7 @@ import (
 	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/worker"
+	"github.com/headgate/headgate/worker/tenantdb"
 )
 
 // cancelledAndLost is a job that was cancelled while it ran, and given back
@@ -118,20 +119,31 @@ func TestCancelWhileRunning(t *testing.T) {
 	require.Zero(t, rows)
 }
 
+// older replaces a tenant database's Headgate schema by that of a version before, as the
+// database's owner.
+func older(t *testing.T, env *jobstest.Env, db *jobstest.Database, version int) {
+	t.Helper()
+	ctx := context.Background()
+	place, err := env.Catalog.ResolveDatabase(ctx, db.ID, jobs.LoginOwner)
+	require.NoError(t, err)
+	conn, err := tenantdb.Connect(ctx, tenantdb.Config{}, place.Transport, place.Pooler, db.Owner)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(ctx) }()
+	_, err = conn.Exec(ctx, `DROP SCHEMA headgate CASCADE`)
+	require.NoError(t, err)
+	_, err = migrations.UpTenant(ctx, conn, migrations.Identity{DatabaseID: db.ID}, &migrations.UpOpts{To: version})
+	require.NoError(t, err)
+}
+
 // A database that carries an older Headgate schema is upgraded by the first job
 // that meets it, with the owner's login.
 func TestAnOlderTenantSchemaIsUpgraded(t *testing.T) {
 	t.Parallel()
 	env := jobstest.New(t)
-	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
+	db := env.Database("acme", jobstest.DatabaseOpts{})
 	env.Tenant("acme", "acme")
 	ctx := context.Background()
-	_, err := db.Pool.Exec(ctx, `
-DROP FUNCTION headgate.end_late, headgate.end_job, headgate.refuse_escape, headgate.fill_version, headgate.keep_version, headgate.watch_client, headgate.keep_commit, headgate.refuse_organisation, headgate.leave_centre CASCADE;
-ALTER TABLE headgate.identity DROP COLUMN version, DROP COLUMN serves, DROP COLUMN centre, DROP COLUMN token;
-REVOKE SELECT (database_id) ON headgate.identity FROM headgate_job;
-DELETE FROM headgate.migrations WHERE version > 5`)
-	require.NoError(t, err)
+	older(t, env, db, 5)
 	env.Work(nil, func(w *worker.Worker) { worker.InTx(w, end) })
 	got := env.Run("acme", Ending{})
 	require.Equal(t, jobs.Succeeded, got.State, got.Message)
@@ -153,12 +165,10 @@ DELETE FROM headgate.migrations WHERE version > 5`)
 func TestAServerThatCannotWatchItsClients(t *testing.T) {
 	t.Parallel()
 	env := jobstest.New(t)
-	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
+	db := env.Database("acme", jobstest.DatabaseOpts{})
 	env.Tenant("acme", "acme")
+	older(t, env, db, 7)
 	_, err := db.Pool.Exec(context.Background(), fmt.Sprintf(`
-DROP FUNCTION headgate.watch_client, headgate.keep_commit, headgate.refuse_organisation, headgate.leave_centre CASCADE;
-ALTER TABLE headgate.identity DROP COLUMN centre, DROP COLUMN token;
-DELETE FROM headgate.migrations WHERE version >= 8; -- and what comes later, for only the newest version is compared
 CREATE SCHEMA older;
 CREATE FUNCTION older.set_config(text, text, boolean) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN

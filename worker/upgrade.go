@@ -10,13 +10,18 @@ import (
 	"github.com/headgate/headgate/worker/tenantdb"
 )
 
+// foreignTicket is what a database answers that does not know its worker by its key, or
+// whose clock is another than the worker takes it for.
+const foreignTicket = "HG004"
+
 // upgradeIfOlder brings a tenant database's Headgate schema up to this program's
-// when a connection finds it older, with the owner's login and under the
-// migrations' own lock, so that of many jobs that find it one does it. It
-// reports whether the attempt is worth making again.
+// when a connection finds it older, and its signing key to the catalog's, with the owner's
+// login and under the migrations' own lock, so that of many jobs that find it one does it.
+// It reports whether the attempt is worth making again.
 func (a *attempt) upgradeIfOlder(ctx context.Context, cause error) (bool, error) {
 	var version *migrations.VersionError
-	if a.called || !errors.As(cause, &version) || version.Newer() {
+	foreign := sqlstate(cause) == foreignTicket
+	if a.called || !foreign && (!errors.As(cause, &version) || version.Newer()) {
 		return false, cause
 	}
 	owner, err := a.w.cfg.Resolver.ResolveDatabase(ctx, a.place.DatabaseID, jobs.LoginOwner)
@@ -28,7 +33,11 @@ func (a *attempt) upgradeIfOlder(ctx context.Context, cause error) (bool, error)
 	}
 	owner.Upgrading = true
 	err = a.w.pools.With(ctx, owner, func(ctx context.Context, conn *tenantdb.Conn) error {
-		applied, err := migrations.UpTenant(ctx, conn.Conn, owner.DatabaseID, nil)
+		key, err := owner.SigningKey(ctx)
+		if err != nil {
+			return err
+		}
+		applied, err := migrations.UpTenant(ctx, conn.Conn, migrations.Identity{DatabaseID: owner.DatabaseID, SigningKey: key}, nil)
 		if len(applied) > 0 {
 			a.w.cfg.Logger.InfoContext(ctx, "upgraded Headgate's schema in a tenant database", "database", owner.Database, "applied", applied)
 		}

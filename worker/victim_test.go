@@ -95,7 +95,7 @@ func registerVictimKinds(w *worker.Worker, began func(uid string)) {
 		}
 		defer func() { _ = conn.Close(ctx) }()
 		err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, `SELECT set_config('headgate.org', $1, true)`, fmt.Sprint(job.Tenant.OrgID)); err != nil {
+			if _, err := tx.Exec(ctx, `SELECT pretend($1)`, job.Tenant.OrgID); err != nil {
 				return err
 			}
 			return slow(ctx, tx, &jobs.Job[SlowTransfer]{Info: job.Info, Args: SlowTransfer(job.Args)})

@@ -118,7 +118,7 @@ var doors = map[string][]string{
 	"orchestrator/internal/roomtest": {
 		anyPgx, anyUUID, "github.com/stretchr/testify/require", "orchestrator", "orchestrator/retention", "orchestrator/schedule", "jobs", "jobs/jobstest",
 	},
-	"migrations": {anyPgx, anyRiver, "jobs", "jobs/session"},
+	"migrations": {anyPgx, anyRiver, "jobs", "jobs/session", "worker/tenantdb/address"},
 }
 
 // apart are packages that may not reach each other by any way.

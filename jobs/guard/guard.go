@@ -22,6 +22,12 @@ import (
 // or let [Watch] ask. Every name in it is qualified, so that no search_path can
 // lead it elsewhere.
 //
+// The last is how many rows this session has changed in the tables of roles, their
+// settings and memberships. Every role may change its own password and settings, which
+// would outlive the job in all databases of the server. The session's own counters know of
+// each change, also of one that a savepoint has taken back. A look at locks would know as
+// much, but costs 3 us for each lock that anybody on the server holds.
+//
 // It has the transaction's identity first. The time of its start is part of it,
 // for transactions that have no number yet; a client cannot set it. No setting
 // changes the form of any value.
@@ -29,7 +35,16 @@ const Columns = `pg_catalog.encode(pg_catalog.timestamptz_send(pg_catalog.transa
        coalesce(pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text, ''),
        CURRENT_USER::pg_catalog.text, SESSION_USER::pg_catalog.text,
        pg_catalog.current_setting('transaction_read_only'), pg_catalog.current_setting('row_security'),
-       coalesce(pg_catalog.current_setting('headgate.org', true), ''), pg_catalog.current_setting('session_replication_role')`
+       coalesce(pg_catalog.current_setting('headgate.context', true), ''), pg_catalog.current_setting('session_replication_role'),
+       (pg_catalog.pg_stat_get_xact_tuples_inserted('pg_catalog.pg_authid'::pg_catalog.regclass) +
+        pg_catalog.pg_stat_get_xact_tuples_updated('pg_catalog.pg_authid'::pg_catalog.regclass) +
+        pg_catalog.pg_stat_get_xact_tuples_deleted('pg_catalog.pg_authid'::pg_catalog.regclass) +
+        pg_catalog.pg_stat_get_xact_tuples_inserted('pg_catalog.pg_db_role_setting'::pg_catalog.regclass) +
+        pg_catalog.pg_stat_get_xact_tuples_updated('pg_catalog.pg_db_role_setting'::pg_catalog.regclass) +
+        pg_catalog.pg_stat_get_xact_tuples_deleted('pg_catalog.pg_db_role_setting'::pg_catalog.regclass) +
+        pg_catalog.pg_stat_get_xact_tuples_inserted('pg_catalog.pg_auth_members'::pg_catalog.regclass) +
+        pg_catalog.pg_stat_get_xact_tuples_updated('pg_catalog.pg_auth_members'::pg_catalog.regclass) +
+        pg_catalog.pg_stat_get_xact_tuples_deleted('pg_catalog.pg_auth_members'::pg_catalog.regclass))::pg_catalog.text`
 
 // State is one look at a connection, a value for each of Columns and then one
 // for each setting that is watched besides.
@@ -40,12 +55,14 @@ const (
 	columnStart = iota
 	columnNumber
 	columnUser
+	columnContext     = columnUser + 4
 	columnReplication = columnUser + 5
+	columnRoles       = columnUser + 6
 )
 
 var names = []string{
 	"the transaction's start", "the transaction's number", "current_user", "session_user",
-	"transaction_read_only", "row_security", "headgate.org", "session_replication_role",
+	"transaction_read_only", "row_security", "headgate.context", "session_replication_role", "changes of roles",
 }
 
 // Unguarded says that the session fires no triggers, so that neither foreign keys
@@ -61,7 +78,7 @@ type EscapedError struct {
 	// what ran before its end may be committed already.
 	Ended bool
 
-	// Changed says what else is not as it was: `headgate.org was "1" and is "2"`.
+	// Changed says what else is not as it was: `row_security was "on" and is "off"`.
 	// Nothing of it is kept when the transaction is rolled back.
 	Changed []string
 }
@@ -84,7 +101,13 @@ func Compare(before, now State, settings ...string) error {
 	all := slices.Concat(names, settings)
 	escaped := &EscapedError{}
 	for i := columnUser; i < len(now); i++ {
-		if now[i] != before[i] {
+		switch {
+		case now[i] == before[i]:
+		case i == columnContext: // its values say nothing to people
+			escaped.Changed = append(escaped.Changed, names[i]+" is not what Headgate has set")
+		case i == columnRoles:
+			escaped.Changed = append(escaped.Changed, "a role's password, settings or memberships, which all jobs and databases share")
+		default:
 			escaped.Changed = append(escaped.Changed, fmt.Sprintf("%s was %q and is %q", all[i], before[i], now[i]))
 		}
 	}

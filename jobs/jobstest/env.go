@@ -4,9 +4,12 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/headgate/headgate/jobs"
@@ -17,6 +20,7 @@ import (
 	"github.com/headgate/headgate/orchestrator/explain"
 	"github.com/headgate/headgate/orchestrator/schedule"
 	"github.com/headgate/headgate/worker"
+	"github.com/headgate/headgate/worker/tenantdb"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -146,7 +150,24 @@ type Database struct {
 	Owner address.Address
 	Job   address.Address
 	Pool  *pgxpool.Pool // the superuser's, for looking at what jobs did
+
+	SigningKey address.Secret // by which it knows its workers
 }
+
+// Ticket is what a worker shows the database to open a job for an organisation there.
+func (d *Database) Ticket(org int64, uid string) tenantdb.Ticket {
+	return tenantdb.SignTicket(d.SigningKey, time.Now(), tenantdb.Bearer{Org: org, Key: strconv.FormatInt(org, 10), UID: uid})
+}
+
+// ActFor gives a transaction the context that a job of an organisation has, so that
+// policies can be tried without a job.
+func (d *Database) ActFor(ctx context.Context, tx pgx.Tx, org int64) error {
+	ticket := d.Ticket(org, uuid.NewString())
+	_, err := tx.Exec(ctx, enterJob, ticket.Text, ticket.MAC)
+	return err
+}
+
+const enterJob = `SELECT headgate.enter_job($1, $2, 0, '', 0, 0, 0)`
 
 // Database makes a tenant database with two roles of its own and enters it in
 // the catalog. The name is made unique on the server by a suffix.
@@ -165,7 +186,7 @@ func (e *Env) Database(name string, opts DatabaseOpts) *Database {
 		e.t.Fatal(err)
 	}
 	atEnd(e.t, made.Drop, e.bed)
-	return &Database{ID: made.ID, Name: name, Owner: made.Owner, Job: made.Job, Pool: e.pool(on.URL(made.DBName))}
+	return &Database{ID: made.ID, Name: name, Owner: made.Owner, Job: made.Job, SigningKey: made.SigningKey, Pool: e.pool(on.URL(made.DBName))}
 }
 
 // Tenant places a new tenant in a database of the test.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
 func TestMain(m *testing.M) { jobstest.Main(m) }
@@ -21,6 +22,7 @@ type bundle struct {
 	name                string
 	ownerRole, jobRole  string
 	admin, owner, login *pgx.Conn
+	key                 address.Secret
 	dedicated           bool // purges are told that nobody else is in the database
 }
 

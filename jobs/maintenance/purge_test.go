@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"regexp"
 	"testing"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
@@ -13,7 +15,9 @@ import (
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/jobs/maintenance"
 	"github.com/headgate/headgate/migrations"
+	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker"
+	"github.com/headgate/headgate/worker/tenantdb"
 )
 
 var _ jobs.TxHandler[maintenance.Purge] = maintenance.RunPurge
@@ -86,12 +90,14 @@ func (b *bundle) share(org int) string {
 		ctx := context.Background()
 		require.NoError(b.t, migrations.PrepareServer(ctx, b.admin))
 		b.exec(b.admin, "GRANT CREATE ON DATABASE "+b.name+" TO "+b.ownerRole)
-		_, err := migrations.UpTenant(ctx, b.owner, "0190aaaa-0000-7000-8000-000000000001", nil)
+		b.key = catalog.NewSigningKey()
+		_, err := migrations.UpTenant(ctx, b.owner, migrations.Identity{DatabaseID: "0190aaaa-0000-7000-8000-000000000001", SigningKey: b.key}, nil)
 		require.NoError(b.t, err)
 		b.exec(b.admin, "GRANT headgate_job TO "+b.jobRole)
 		b.dedicated = false
 	}
-	return fmt.Sprintf("SET LOCAL headgate.org = '%d'", org)
+	ticket := tenantdb.SignTicket(b.key, time.Now(), tenantdb.Bearer{Org: int64(org), UID: uuid.NewString()})
+	return fmt.Sprintf("SELECT headgate.enter_job('%s', '%s', 1, '', 0, 0, 0)", ticket.Text, ticket.MAC)
 }
 
 // orgs makes a table with 100 old rows of each of two organisations.

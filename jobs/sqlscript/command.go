@@ -2,7 +2,6 @@ package sqlscript
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/headgate/headgate/jobs/internal/sqltext"
@@ -44,7 +43,6 @@ const (
 	whyOwners     = "%s is not allowed in a SQL job: roles, databases and their upkeep are for the owner or the administrator"
 	whyCopy       = "%s is not allowed in a SQL job: it needs a stream of data or a file of the server; write INSERT, or use the kind headgate.report"
 	whyVacuum     = "%s cannot run in a transaction: use the kind headgate.vacuum"
-	whyWorkers    = "tenant context changed by job SQL: it names %s, which is the worker's; read the organisation with headgate.current_org(), and pass such a text as a parameter"
 	whyUnknown    = "%.60s is no command of a SQL job: write SELECT, INSERT, UPDATE, DELETE or another that changes this database's rows or tables"
 )
 
@@ -82,15 +80,8 @@ func refusal(sql string) string {
 	case !allowed[first]:
 		return because(whyUnknown, first)
 	}
-	if name := workersOwn.FindString(sql); name != "" {
-		return fmt.Sprintf(whyWorkers, name)
-	}
 	return ""
 }
-
-// workersOwn are the names in the tenant's database that only the worker has a
-// use for. Wherever they stand, a slip is likelier than a need.
-var workersOwn = regexp.MustCompile(`(?i)\bheadgate"?\s*\.\s*"?(org|mac|begin_job|enter_job|finish_job|probe|tombstone)\b`)
 
 // refuseSet judges what follows SET: only SET LOCAL and SET CONSTRAINTS end with
 // the transaction.

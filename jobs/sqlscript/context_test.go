@@ -10,6 +10,9 @@ import (
 	"github.com/headgate/headgate/jobs/sqlscript"
 )
 
+// changedContext is said of a context that is not the job's.
+const changedContext = "headgate.context is not what Headgate has set"
+
 // What the words of a statement do not tell is found when it has run.
 func TestAChangedContext(t *testing.T) {
 	t.Parallel()
@@ -19,20 +22,20 @@ func TestAChangedContext(t *testing.T) {
 		CREATE FUNCTION become() RETURNS void LANGUAGE plpgsql AS $$ BEGIN SET LOCAL ROLE pg_monitor; END $$`)
 	becomes := fmt.Sprintf(`current_user was %q and is "pg_monitor"`, b.conn.Config().User)
 	for _, c := range [][2]string{
-		{"SELECT set_config('headgate' || '.org', '2', true)", `headgate.org was "1" and is "2"`},
-		{"SELECT set_config('headgate' || '.org', '', true)", `headgate.org was "1" and is ""`},
+		{"SELECT set_config('headgate' || '.context', '2', true)", changedContext},
+		{"SELECT set_config('headgate' || '.context', '', true)", changedContext},
 		{"select set_config('app.org_id','b',true)", `app.org_id was "" and is "b"`},
 		{"SET LOCAL app.org_id TO 'b'", `app.org_id was "" and is "b"`},
-		{"WITH a AS MATERIALIZED (SELECT set_config('headgate' || '.org', '2', false)) DELETE FROM effect USING a", `headgate.org was "1" and is "2"`},
+		{"WITH a AS MATERIALIZED (SELECT set_config('headgate' || '.context', '2', false)) DELETE FROM effect USING a", changedContext},
 		{"SELECT set_config('role', 'pg_monitor', false)", becomes},
 		{"SELECT become()", becomes},
 		{"SELECT set_config('session_authorization', 'pg_monitor', false)", becomes + `; session_user` + becomes[len("current_user"):]},
 		{"SELECT set_config('row_security', 'off', true)", `row_security was "on" and is "off"`},
 		{"SELECT set_config('transaction_read_only', 'on', true)", `transaction_read_only was "off" and is "on"`},
 		{"SELECT set_config('client_encoding', 'LATIN1', true)", `client_encoding was "UTF8" and is "LATIN1"`},
-		{"DO $$ BEGIN EXECUTE 'RESET ALL'; END $$", `headgate.org was "1" and is ""`},
+		{"DO $$ BEGIN EXECUTE 'RESET ALL'; END $$", changedContext},
 		{"DO $$ BEGIN EXECUTE 'SET ROLE pg_monitor'; END $$", becomes},
-		{"DO $$ BEGIN SET LOCAL search_path = evil, pg_catalog; PERFORM set_config('headgate' || '.org', '2', true); END $$", `headgate.org was "1" and is "2"`},
+		{"DO $$ BEGIN SET LOCAL search_path = evil, pg_catalog; PERFORM set_config('headgate' || '.context', '2', true); END $$", changedContext},
 	} {
 		b.conn = connect(t, b.conn.Config().Database)
 		err := b.refusal(sqlscript.Statement{SQL: c[0]}, sqlscript.Statement{SQL: "SELECT 'is not reached'"})

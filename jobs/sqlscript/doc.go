@@ -24,8 +24,7 @@
 // (SET ROLE, SET headgate.…, RESET …), what outlives the job on a connection
 // that others use after it (SET without LOCAL, LISTEN, PREPARE, DISCARD …), COPY,
 // and roles and databases. The words are held against a list of what is allowed:
-// what is not known is refused. So is a text that names what is the worker's own,
-// headgate.org or headgate.begin_job.
+// what is not known is refused.
 //
 // COMMIT and ROLLBACK inside a DO block or a procedure: Postgres, since there is
 // a transaction round it.

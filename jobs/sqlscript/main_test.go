@@ -60,7 +60,7 @@ func (b *bundle) run(args sqlscript.Args) (jobs.Result, error) {
 		}
 		b.exec(b.conn, "RESET ALL; RESET SESSION AUTHORIZATION")
 	}()
-	b.exec(b.conn, "SELECT pg_current_xact_id(), set_config('headgate.org', $1, true)", "1")
+	b.exec(b.conn, "SELECT pg_current_xact_id(), set_config('headgate.context', $1, true)", "of organisation 1")
 	job := &jobs.Job[sqlscript.Args]{Args: args, Info: jobs.Info{Kind: args.Kind(), Result: &jobs.Result{}}}
 	if err := sqlscript.Run(ctx, tx, job); err != nil {
 		return *job.Result, err

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
@@ -14,10 +15,44 @@ import (
 	"github.com/headgate/headgate/worker"
 )
 
-// The ledger answers for the organisation of its session and for no other, however a
-// statement writes the function's name: job SQL that knows the UID of another tenant's
-// job can neither mark it done nor stop it.
-func TestTheLedgerRefusesAnotherOrganisation(t *testing.T) {
+// attacker is one job of a tenant that tries to act for another, and what it is told.
+type attacker struct{ sql, code string }
+
+const (
+	unsigned = "HG004" // the ledger is asked without a ticket
+	foreign  = "28000" // the context is not one that Headgate has set
+)
+
+// The attacks, as text in which $org and $uid are another tenant's. $context is a context
+// of that tenant that was read in a job of its own.
+var attacks = map[string]attacker{
+	"tombstone":            {`SELECT headgate.tombstone('$org|$uid|' || extract(epoch FROM now())::bigint || '||', repeat('0', 64), 1000)`, unsigned},
+	"tombstone, escaped":   {`SELECT U&"he\0061dgate".tombstone('$org|$uid|0||', '', 1000)`, unsigned},
+	"tombstone, executed":  {`DO $do$ BEGIN EXECUTE 'SELECT head' || 'gate.tombstone(''$org|$uid|0||'', NULL, 1000)'; END $do$`, unsigned},
+	"probe":                {`SELECT headgate/**/.probe('$org|$uid|0||', '', 1000)`, unsigned},
+	"claim":                {`SELECT headgate.claim_job('$org|$uid|0||', '', 1, '', 0, 0, 0)`, unsigned},
+	"release":              {`SELECT headgate.release_job('$org|$uid|0||', '')`, unsigned},
+	"peek":                 {`SELECT headgate.peek_job('$org|$uid|0||', '', '', 1, '', 0, 0, 0)`, unsigned},
+	"enter":                {`SELECT headgate.enter_job('$org|$uid|0||', '', 1, '', 0, 0, 0)`, unsigned},
+	"begin":                {`SELECT headgate.begin_job('$org|$uid|0||', '', '', 1, '', 0, 0, 0)`, unsigned},
+	"finish":               {`SELECT headgate.finish_job('$org|$uid|0||', '', '{}')`, unsigned},
+	"the mark":             {`SELECT headgate.leave_centre('0||0||', '', NULL, NULL, 'mine', NULL)`, unsigned},
+	"another ticket":       {`SELECT headgate.enter_job(NULL, NULL, 1, '', 0, 0, 0)`, unsigned},
+	"in one block":         {`DO $do$ DECLARE own text := current_setting('headgate.context'); BEGIN PERFORM set_config('headgate.context', '$context', true); DELETE FROM notes; PERFORM set_config('headgate.context', own, true); END $do$`, foreign},
+	"in one statement":     {`WITH a AS MATERIALIZED (SELECT set_config('headgate.context', '$context', true) AS own) SELECT count(*) FROM notes, a WHERE a.own <> ''`, foreign},
+	"another organisation": {`DO $do$ DECLARE own text := current_setting('headgate.context'); BEGIN PERFORM set_config('headgate.context', replace(own, '|' || headgate.current_org() || '|', '|$org|'), true); DELETE FROM notes; PERFORM set_config('headgate.context', own, true); END $do$`, foreign},
+	"no mac":               {`DO $do$ DECLARE own text := current_setting('headgate.context'); BEGIN PERFORM set_config('headgate.context', '$org', true); DELETE FROM notes; PERFORM set_config('headgate.context', own, true); END $do$`, foreign},
+	"none":                 {`DO $do$ DECLARE own text := current_setting('headgate.context'); BEGIN PERFORM set_config('headgate.context', '', true); DELETE FROM notes; PERFORM set_config('headgate.context', own, true); END $do$`, foreign},
+	"the session's":        {`DO $do$ DECLARE own text := current_setting('headgate.context'); BEGIN PERFORM set_config('headgate.context', replace('$context', '|t|', '|s|'), true); DELETE FROM notes; PERFORM set_config('headgate.context', own, true); END $do$`, foreign},
+	"the key":              {`SELECT * FROM headgate.signing_key`, "42501"},
+	"the signature":        {`SELECT headgate.hmac('', '', 'x')`, "42501"},
+	"another context":      {`SELECT headgate.open('$org|$uid|0||', '', 't', 1, '', 0, 0, 0)`, "42501"},
+}
+
+// The context of a job is signed, and the ledger asks for a ticket. So job SQL that knows
+// another tenant's organisation, UID and former context can neither see that tenant's rows
+// nor mark its job done nor stop it, however the SQL is written.
+func TestNobodyActsForAnotherOrganisation(t *testing.T) {
 	t.Parallel()
 	env := jobstest.New(t)
 	db := env.Database("shared", jobstest.DatabaseOpts{Schema: schema})
@@ -30,32 +65,30 @@ func TestTheLedgerRefusesAnotherOrganisation(t *testing.T) {
 	require.NoError(t, err)
 	env.Work(nil, func(w *worker.Worker) { worker.InTx(w, sqlscript.Run) })
 
-	attacks := map[string]string{
-		"late":                 `SELECT headgate.finish_late($org, '$uid', '', '{}')`,
-		"late, checked":        `SELECT headgate.end_late($org, '$uid', '', '{}', ARRAY['a', '', 'b'], ARRAY['a', '', 'b'])`,
-		"tombstone, escaped":   `SELECT U&"he\0061dgate".tombstone($org, '$uid', '', 1000)`,
-		"tombstone, commented": `SELECT headgate/**/.tombstone($org, '$uid', '', 1000)`,
-		"tombstone, executed":  `DO $do$ BEGIN EXECUTE 'SELECT head' || 'gate.tombstone($org, ''$uid'', '''', 1000)'; END $do$`,
-		"probe":                `SELECT U&"he\0061dgate".probe($org, '$uid', '', 1000)`,
-		"claim":                `SELECT U&"he\0061dgate".claim_job($org, '$uid', 1, '', 0, 0, 0)`,
-		"release":              `SELECT headgate.release_job($org, '$uid')`,
-		"peek":                 `SELECT headgate.peek_job($org, '$uid', '', 1, '', 0, 0, 0)`,
-		"enter":                `SELECT U&"he\0061dgate".enter_job($org, 1, '', 0, 0, 0)`,
-		"begin":                `SELECT U&"he\0061dgate".begin_job($org, '$uid', '', 1, '', 0, 0, 0)`,
-		"finish":               `SELECT headgate/**/.finish_job($org, '$uid', '', '{}')`,
-		"end":                  `SELECT headgate.end_job($org, '$uid', '', '{}', ARRAY['a', '', 'b'], ARRAY['a', '', 'b'])`,
+	read := env.Run("brick", one("INSERT INTO notes (body) VALUES (current_setting('headgate.context'))"))
+	require.Equal(t, jobs.Succeeded, read.State, read.Message)
+	var stolen string
+	require.NoError(t, db.Pool.QueryRow(ctx, `SELECT body FROM notes`).Scan(&stolen))
+	require.Contains(t, stolen, "|t|"+strconv.FormatInt(brick.OrgID, 10)+"|")
+
+	fill := strings.NewReplacer("$org", strconv.FormatInt(brick.OrgID, 10), "$uid", waiting.UID, "$context", stolen)
+	ledger := func() (rows int) {
+		require.NoError(t, db.Pool.QueryRow(ctx, `SELECT count(*) FROM headgate.ledger WHERE org_id = $1`, brick.OrgID).Scan(&rows))
+		return rows
 	}
-	fill := strings.NewReplacer("$org", strconv.FormatInt(brick.OrgID, 10), "$uid", waiting.UID)
-	for name, sql := range attacks {
-		job, err := env.Client.Enqueue(ctx, "acme", rawScript(fill.Replace(sql)), &jobs.EnqueueOpts{MaxAttempts: 1})
+	before := ledger()
+	for name, attack := range attacks {
+		job, err := env.Client.Enqueue(ctx, "acme", rawScript(fill.Replace(attack.sql)), &jobs.EnqueueOpts{MaxAttempts: 1})
 		require.NoError(t, err)
-		got := env.Wait(job.UID)
-		require.Equal(t, jobs.Discarded, got.State, "%s: %s", name, got.Message)
-		require.Equal(t, "42501", got.SQLState, "%s: %s", name, got.Message)
-		require.Contains(t, got.Message, "this session acts for organisation", name)
-		var theirs int
-		require.NoError(t, db.Pool.QueryRow(ctx, `SELECT count(*) FROM headgate.ledger WHERE org_id = $1`, brick.OrgID).Scan(&theirs))
-		require.Zero(t, theirs, name)
+		got := env.WaitFor(job.UID, func(jobs.Outcome) bool { return true })
+		if got.State == jobs.Snoozed { // a missing privilege waits for somebody to grant it
+			_, err := env.Client.Cancel(ctx, job.UID, nil)
+			require.NoError(t, err)
+		}
+		require.NotEqual(t, jobs.Succeeded, got.State, name)
+		require.Equal(t, attack.code, got.SQLState, "%s: %s", name, got.Message)
+		require.Equal(t, before, ledger(), name)
+		require.Equal(t, jobs.Succeeded, env.Run("acme", one("SELECT headgate.current_org()")).State, "%s: the next job runs", name)
 	}
 
 	_, err = env.Client.Retry(ctx, waiting.UID)
@@ -66,20 +99,34 @@ func TestTheLedgerRefusesAnotherOrganisation(t *testing.T) {
 	require.EqualValues(t, 1, got.Result.Rows)
 }
 
-// Without a context nobody is asked for: neither by whoever has forgotten it, nor by
-// whoever has taken it away.
-func TestTheLedgerNeedsAnOrganisation(t *testing.T) {
+// A context dies with its transaction: it is worth nothing in the next one of the same
+// session, nor in another session.
+func TestAContextDiesWithItsTransaction(t *testing.T) {
 	t.Parallel()
-	env := jobstest.New(t)
-	db := env.Database("shared", jobstest.DatabaseOpts{})
-	const uid = "0190aaaa-0000-7000-8000-00000000000a"
-	for _, call := range []string{
-		`headgate.finish_late(1, '` + uid + `', '', '{}')`, `headgate.tombstone(1, '` + uid + `', '', 1000)`,
-		`headgate.probe(1, '` + uid + `', '', 1000)`, `headgate.release_job(1, '` + uid + `')`, `headgate.finish_job(1, '` + uid + `', '', '{}')`,
-	} {
-		_, err := db.Pool.Exec(context.Background(), `SELECT `+call)
-		require.ErrorContains(t, err, "this session acts for no organisation", call)
-		_, err = db.Pool.Exec(context.Background(), `SELECT `+call+` FROM set_config('headgate.org', '1', true)`)
-		require.NoError(t, err, call)
+	ctx := context.Background()
+	db := jobstest.New(t).Database("shared", jobstest.DatabaseOpts{})
+	conn, err := db.Pool.Acquire(ctx)
+	require.NoError(t, err)
+	defer conn.Release()
+	var kept string
+	require.NoError(t, pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if err := db.ActFor(ctx, tx, 7); err != nil {
+			return err
+		}
+		var org int64
+		if err := tx.QueryRow(ctx, `SELECT headgate.current_org()`).Scan(&org); err != nil {
+			return err
+		}
+		require.EqualValues(t, 7, org)
+		return tx.QueryRow(ctx, `SELECT current_setting('headgate.context')`).Scan(&kept)
+	}))
+	for name, begin := range map[string]func(context.Context) (pgx.Tx, error){"the next transaction": conn.Begin, "another session": db.Pool.Begin} {
+		tx, err := begin(ctx)
+		require.NoError(t, err)
+		_, err = tx.Exec(ctx, `SELECT set_config('headgate.context', $1, true)`, kept)
+		require.NoError(t, err)
+		_, err = tx.Exec(ctx, `SELECT headgate.current_org()`)
+		require.ErrorContains(t, err, "is not the one that Headgate has set", name)
+		require.NoError(t, tx.Rollback(ctx))
 	}
 }

@@ -57,11 +57,8 @@ func TestRefusedCommands(t *testing.T) {
 		{"SET LOCAL/**/headgate . org TO '2'", noContext + "SET HEADGATE"},
 		{"set local row_security to off", noContext + "SET ROW_SECURITY"},
 
-		{"SELECT set_config('headgate.org', '2', true)", noContext + "it names headgate.org, which is the worker's"},
-		{"DO $$ BEGIN SET LOCAL Headgate.Org = '2'; DELETE FROM effect; END $$", noContext + "it names Headgate.Org"},
-		{`SELECT * FROM "headgate" . finish_job(1)`, noContext + `it names headgate" . finish_job`},
-		{"SELECT headgate.tombstone(1)", noContext + "it names headgate.tombstone"},
-		{"WITH a AS (SELECT headgate.begin_job(1)) SELECT 1", noContext + "it names headgate.begin_job"},
+		{"SELECT set_config('headgate.context', '2', true)", noContext + changedContext},
+		{"DO $$ BEGIN SET LOCAL Headgate.Context = '2'; DELETE FROM effect; END $$", noContext + changedContext},
 
 		{"set search_path = pg_temp", "SET SEARCH_PATH" + noSession},
 		{"SET SESSION CHARACTERISTIC", "SET CHARACTERISTIC" + noSession},

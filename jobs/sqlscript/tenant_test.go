@@ -22,7 +22,7 @@ CREATE POLICY org ON notes TO headgate_job
     USING (org_id = (SELECT headgate.current_org())) WITH CHECK (org_id = (SELECT headgate.current_org()));
 GRANT SELECT, INSERT, UPDATE, DELETE ON notes TO headgate_job;
 CREATE FUNCTION switch_to(org bigint) RETURNS void LANGUAGE plpgsql AS $$
-    BEGIN PERFORM set_config('headgate.org', org::text, true); END $$`
+    BEGIN PERFORM set_config('headgate.context', repeat('0', 64) || '|t|' || org || '||', true); END $$`
 
 // raw is a job that no check of the central side has seen.
 type raw string
@@ -60,31 +60,32 @@ func TestJobSQLCannotEscape(t *testing.T) {
 		changed = "tenant context changed by job SQL"
 	)
 	refused := map[string]string{
-		"commit":                                       control,
-		"commit and chain":                             control,
-		"rollback":                                     control,
-		"rollback and chain":                           control,
-		"; /* a */ commit":                             control,
-		"select 1; drop table t":                       control,
-		"select 1; commit":                             control,
-		"do $$begin commit;end$$":                      control,
-		"do $$begin rollback;end$$":                    control,
-		"prepare transaction 'x'":                      control,
-		"savepoint a":                                  control,
-		"set_config('headgate.org', '2', true)":        "is no command of a SQL job",
-		"reset role":                                   changed,
-		"reset all":                                    changed,
-		"set role headgate_job":                        changed,
-		"set local role headgate_job":                  changed,
-		"set session authorization headgate_job":       changed,
-		"select set_config('headgate.org', '2', true)": changed,
-		"select set_config('head' || 'gate.org', (SELECT max(org_id) + 1 FROM notes)::text, true)":    changed,
-		"select set_config('app.org_id', 'b', true)":                                                  changed,
-		"select set_config('role', 'headgate_job', true)":                                             changed,
-		"do $$begin set local headgate.org = 2; delete from notes; set local headgate.org = 1; end$$": changed,
-		"do $$begin set local role headgate_job; end$$":                                               changed,
-		"select switch_to(2)":                           changed,
-		"select headgate.enter_job(2, 1, 'x', 0, 0, 0)": changed,
+		"commit":                                    control,
+		"commit and chain":                          control,
+		"rollback":                                  control,
+		"rollback and chain":                        control,
+		"; /* a */ commit":                          control,
+		"select 1; drop table t":                    control,
+		"select 1; commit":                          control,
+		"do $$begin commit;end$$":                   control,
+		"do $$begin rollback;end$$":                 control,
+		"prepare transaction 'x'":                   control,
+		"savepoint a":                               control,
+		"set_config('headgate.context', '2', true)": "is no command of a SQL job",
+		"reset role":                                changed,
+		"reset all":                                 changed,
+		"set role headgate_job":                     changed,
+		"set local role headgate_job":               changed,
+		"set session authorization headgate_job":    changed,
+		"select set_config('headgate.context', '2', true)":                                                                       changed,
+		"select set_config('head' || 'gate.context', (SELECT max(org_id) + 1 FROM notes)::text, true)":                           changed,
+		"select set_config('app.org_id', 'b', true)":                                                                             changed,
+		"select set_config('role', 'headgate_job', true)":                                                                        changed,
+		"do $$begin execute 'alter role current_user set statement_timeout = 1'; end$$":                                          changed,
+		"do $$begin execute 'alter role current_user password ''hacked'''; end$$":                                                changed,
+		"do $$begin execute 'alter role current_user password ''hacked'''; raise 'x'; exception when raise_exception then end$$": changed,
+		"do $$begin set local role headgate_job; end$$":                                                                          changed,
+		"select switch_to(2)": changed,
 	}
 	uids := map[string]string{}
 	for sql := range refused {

@@ -3,6 +3,8 @@ package catalog
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -54,6 +56,17 @@ type DatabaseParams struct {
 	// Job and Owner are the addresses of its two logins (see jobs.Login). Both
 	// must lead to DBName on a host of the server, with different users.
 	Job, Owner address.Address
+
+	// SigningKey is the key by which the database knows its workers: see NewSigningKey,
+	// and migrations.Identity, which the database gets the same from.
+	SigningKey address.Secret
+}
+
+// NewSigningKey returns a new random key of a database.
+func NewSigningKey() address.Secret {
+	key := make([]byte, keySize)
+	_, _ = rand.Read(key) // never fails, see crypto/rand
+	return address.NewSecret(hex.EncodeToString(key))
 }
 
 // AddDatabase adds a database and seals its addresses. It connects to nothing.
@@ -88,6 +101,9 @@ func (p DatabaseParams) check() (id uuid.UUID, err error) {
 	if p.Kind != KindShared && p.Kind != KindDedicated {
 		return id, jobs.Inputf("kind", p.Kind, "give shared or dedicated")
 	}
+	if p.SigningKey == (address.Secret{}) {
+		return id, jobs.Missing("signing_key", "NewSigningKey makes one")
+	}
 	if p.ID == "" {
 		return newID(), nil
 	}
@@ -99,8 +115,8 @@ func (p DatabaseParams) check() (id uuid.UUID, err error) {
 }
 
 const databaseInsertSQL = `
-INSERT INTO headgate.databases (id, name, server_id, dbname, kind, job_login, job_version, owner_login, owner_version)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $7)
+INSERT INTO headgate.databases (id, name, server_id, dbname, kind, job_login, job_version, owner_login, owner_version, signing_key)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $7, $9)
 RETURNING created_at`
 
 func (c *Catalog) insertDatabase(ctx context.Context, tx pgx.Tx, id uuid.UUID, params DatabaseParams) (d Database, err error) {
@@ -123,6 +139,7 @@ func (c *Catalog) insertDatabase(ctx context.Context, tx pgx.Tx, id uuid.UUID, p
 	err = tx.QueryRow(ctx, databaseInsertSQL, id, params.Name, server.id, params.DBName, params.Kind,
 		c.ring.seal(id, jobColumn, version, address.Encode(job)), version,
 		c.ring.seal(id, ownerColumn, version, address.Encode(owner)),
+		c.ring.seal(id, signingColumn, signingVersion, []byte(params.SigningKey.Reveal())),
 	).Scan(&d.CreatedAt)
 	if err != nil {
 		return d, err

@@ -18,7 +18,7 @@ type KeyUse struct {
 // id (seal.go).
 const keysInUseSQL = `
 SELECT convert_from(substring(sealed FROM 3 FOR get_byte(sealed, 1)), 'UTF8') AS id, count(*)
-FROM headgate.databases, unnest(ARRAY[job_login, owner_login, job_direct, owner_direct]) AS sealed
+FROM headgate.databases, unnest(ARRAY[job_login, owner_login, job_direct, owner_direct, signing_key]) AS sealed
 WHERE sealed IS NOT NULL AND length(sealed) > 2
 GROUP BY 1
 ORDER BY 1`

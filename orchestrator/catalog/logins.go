@@ -19,6 +19,9 @@ const (
 
 	jobDirectColumn   = "job_direct"
 	ownerDirectColumn = "owner_direct"
+
+	signingColumn  = "signing_key"
+	signingVersion = 1 // there is no other yet
 )
 
 func columnOf(login jobs.Login) string {

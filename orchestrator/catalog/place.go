@@ -48,7 +48,7 @@ SELECT t.id::text, t.slug, t.org_id, t.name, t.plan, t.timezone, t.labels, t.sta
        CASE WHEN $2 THEN d.owner_login ELSE d.job_login END,
        CASE WHEN $2 THEN d.owner_version ELSE d.job_version END,
        CASE WHEN $2 THEN d.owner_direct ELSE d.job_direct END,
-       CASE WHEN $2 THEN d.owner_direct_version ELSE d.job_direct_version END,
+       CASE WHEN $2 THEN d.owner_direct_version ELSE d.job_direct_version END, d.signing_key,
        s.id, s.name, s.connection_budget, s.transport, s.hosts, s.pooler, t.xmin, d.xmin, s.xmin
 FROM headgate.tenants t
 JOIN headgate.databases d ON d.id = t.database_id
@@ -65,7 +65,7 @@ func (c *Catalog) askPlace(ctx context.Context, q question) (*answer, error) {
 	}
 	err := c.pool.QueryRow(ctx, resolveTenantSQL, q.id, row.login == jobs.LoginOwner).Scan(
 		&t.ID, &t.Slug, &t.OrgID, &t.Name, &t.Plan, &t.Timezone, &t.Labels, &t.Status, &t.Generation,
-		&row.databaseID, &row.database, &row.dedicated, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler,
+		&row.databaseID, &row.database, &row.dedicated, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.signingKey, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler,
 		&v.tenant, &v.database, &v.server)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return &answer{}, nil
@@ -94,7 +94,7 @@ SELECT d.id, d.name, d.kind = 'dedicated',
        CASE WHEN $3 THEN d.owner_login ELSE d.job_login END,
        CASE WHEN $3 THEN d.owner_version ELSE d.job_version END,
        CASE WHEN $3 THEN d.owner_direct ELSE d.job_direct END,
-       CASE WHEN $3 THEN d.owner_direct_version ELSE d.job_direct_version END,
+       CASE WHEN $3 THEN d.owner_direct_version ELSE d.job_direct_version END, d.signing_key,
        s.id, s.name, s.connection_budget, s.transport, s.hosts, s.pooler
 FROM headgate.databases d
 JOIN headgate.servers s ON s.id = d.server_id
@@ -107,7 +107,7 @@ func (c *Catalog) ResolveDatabase(ctx context.Context, nameOrUUID string, login 
 	name, id := nameOrID(nameOrUUID)
 	row := placeRow{login: login}
 	err := c.pool.QueryRow(ctx, resolveDatabaseSQL, name, id, login == jobs.LoginOwner).Scan(
-		&row.databaseID, &row.database, &row.dedicated, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler)
+		&row.databaseID, &row.database, &row.dedicated, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.signingKey, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return address.Place{}, fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, quote(nameOrUUID))
@@ -128,6 +128,7 @@ type placeRow struct {
 	version       int
 	direct        []byte // nil: there is no direct address
 	directVersion int
+	signingKey    []byte
 	serverID      uuid.UUID
 	server        string
 	budget        int
@@ -150,6 +151,13 @@ func (c *Catalog) place(row placeRow) address.Place {
 				return address.Address{}, fmt.Errorf("the %s address of database %q: %w", row.login, row.database, err)
 			}
 			return a, nil
+		},
+		SigningKey: func(context.Context) (address.Secret, error) {
+			key, err := c.ring.open(row.databaseID, signingColumn, signingVersion, row.signingKey)
+			if err != nil {
+				return address.Secret{}, fmt.Errorf("the signing key of database %q: %w", row.database, err)
+			}
+			return address.NewSecret(string(key)), nil
 		},
 	}
 	if row.direct != nil {

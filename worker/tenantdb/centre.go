@@ -41,7 +41,10 @@ type centreError struct{ error }
 
 func (e *centreError) Unwrap() error { return e.error }
 
-const leaveCentre = `SELECT headgate.leave_centre(nullif($1, ''), nullif($2, ''), $3, nullif($4, ''))`
+const leaveCentre = `SELECT headgate.leave_centre($1, $2, nullif($3, ''), nullif($4, ''), $5, nullif($6, ''))`
+
+// noJob is in the ticket of a worker between two jobs.
+const noJob = "00000000-0000-0000-0000-000000000000"
 
 // looksAtMark bounds how often another connection may be faster.
 const looksAtMark = 3
@@ -50,7 +53,7 @@ const looksAtMark = 3
 // process's centre, and leaves the centre's mark there where that is due. It returns the
 // mark that was compared. What was found may have changed before it was judged, by
 // another connection that has just left the mark, so a refusal is one of two equal looks.
-func (p *Pools) centred(ctx context.Context, place address.Place, conn *pgx.Conn, found who) (Mark, error) {
+func (p *Pools) centred(ctx context.Context, place address.Place, conn *Conn, found who) (Mark, error) {
 	if p.cfg.Centre == nil || !found.marked {
 		return Mark{}, nil
 	}
@@ -70,7 +73,7 @@ func (p *Pools) centred(ctx context.Context, place address.Place, conn *pgx.Conn
 		case !errors.Is(refused, ErrWrongCentre):
 			return Mark{}, &centreError{fmt.Errorf("asking the central database whose database %s is: %w", place.Database, refused)}
 		}
-		again, err := identity(ctx, place, conn)
+		again, err := identity(ctx, place, conn.Conn)
 		if err != nil {
 			return Mark{}, err
 		}
@@ -85,8 +88,9 @@ func (p *Pools) centred(ctx context.Context, place address.Place, conn *pgx.Conn
 // leaveMark returns false if what was found does not stand there any more, or its row is
 // locked. A database that takes no writes keeps what it has: what a job does there does
 // not last either.
-func (p *Pools) leaveMark(ctx context.Context, place address.Place, conn *pgx.Conn, found, leave Mark) (left bool, err error) {
-	err = conn.QueryRow(ctx, leaveCentre, pgx.QueryExecModeExec, found.Centre, found.Token, leave.Centre, leave.Token).Scan(&left)
+func (p *Pools) leaveMark(ctx context.Context, place address.Place, conn *Conn, found, leave Mark) (left bool, err error) {
+	ticket := conn.Ticket(Bearer{UID: noJob})
+	err = conn.QueryRow(ctx, leaveCentre, pgx.QueryExecModeExec, ticket.Text, ticket.MAC, found.Centre, found.Token, leave.Centre, leave.Token).Scan(&left)
 	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && pgErr.Code == "25006" {
 		return true, nil
 	}
@@ -111,7 +115,7 @@ func (p *Pools) recheck(ctx context.Context, place address.Place, c *Conn) error
 	}
 	found, err := identity(ctx, place, c.Conn)
 	if err == nil {
-		c.centre, err = p.centred(ctx, place, c.Conn, found)
+		c.centre, err = p.centred(ctx, place, c, found)
 	}
 	c.looked = now
 	return err

@@ -16,12 +16,14 @@ import (
 type Conn struct {
 	*pgx.Conn
 	wire    *wire
+	signer  signer
 	key     key
 	version int       // of the address that it was made to
 	used    time.Time // when it came back last
 	asked   bool      // its user has asked for a reset
 	clean   bool      // and it succeeded
 	retired bool      // it was idle, and is being closed
+	lent    bool      // a job outside a transaction has had it: see Lend
 	ends    string    // idle_session_timeout while it is idle, in milliseconds
 
 	pins   string        // what RESET ALL would undo of its settings
@@ -38,12 +40,23 @@ var resetSQL = []string{
 	"RESET SESSION AUTHORIZATION", "RESET ROLE", "RESET ALL", "CLOSE ALL", "UNLISTEN *", "DISCARD TEMP", "DISCARD SEQUENCES",
 }
 
-// resets is resetSQL, and what RESET ALL has undone of our own.
+// Lend notes that a job is to have the session itself, which then has a context that
+// outlives a transaction. The reset takes that away.
+func (c *Conn) Lend() { c.lent = true }
+
+// resets is resetSQL, and what the session has had besides.
 func (c *Conn) resets() []string {
-	if c.pins == "" {
+	if c.pins == "" && !c.lent {
 		return resetSQL
 	}
-	return append(slices.Clone(resetSQL), c.pins)
+	resets := slices.Clone(resetSQL)
+	if c.pins != "" { // RESET ALL has undone them
+		resets = append(resets, c.pins)
+	}
+	if c.lent {
+		resets = append(resets, "SELECT headgate.end_session()")
+	}
+	return resets
 }
 
 // leftSQL gives up session locks and tells whether statements prepared by SQL
@@ -104,7 +117,7 @@ func (c *Conn) reset() bool {
 		}
 	}
 	clean := c.clean || c.pooled && !c.asked // nobody's handler had it
-	c.asked, c.clean = false, false
+	c.asked, c.clean, c.lent = false, false, false
 	return clean
 }
 

@@ -185,15 +185,18 @@ const whoami = `SELECT database_id::text, version, serves FROM headgate.whoami()
 // planner nor executor: a tenth of the cost.
 const readIdentity = `COPY headgate.identity (database_id, version, serves, centre, token) TO STDOUT`
 
+// readClock is the server's, in microseconds since 1970.
+const readClock = `COPY (SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::pg_catalog.int8) TO STDOUT`
+
 // identity asks a connection whose database it reached, in one round trip. A
 // dropped and re-created database, or an address that was swapped, answers
 // differently. A schema of before 11 does not let the row be read so, and is asked
 // the older way.
 func identity(ctx context.Context, place address.Place, conn *pgx.Conn) (who, error) {
 	first := pins(place.Pooler, conn)
-	ask := readIdentity
+	ask := readClock + ";" + readIdentity
 	if first != "" {
-		ask = first + ";" + readIdentity
+		ask = first + ";" + ask
 	}
 	found, err := copyWho(ctx, conn, ask)
 	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && (pgErr.Code == "42501" || pgErr.Code == "42703") {
@@ -222,8 +225,9 @@ func pins(pooler address.Pooler, conn *pgx.Conn) string {
 type who struct {
 	database        string
 	version, serves int
-	mark            Mark // the centre's
-	marked          bool // the schema has a place for it
+	mark            Mark      // the centre's
+	marked          bool      // the schema has a place for it
+	clock           time.Time // the server's, when it answered
 }
 
 func copyWho(ctx context.Context, conn *pgx.Conn, ask string) (found who, err error) {
@@ -231,10 +235,15 @@ func copyWho(ctx context.Context, conn *pgx.Conn, ask string) (found who, err er
 	if _, err := conn.PgConn().CopyTo(ctx, &line, ask); err != nil {
 		return found, err
 	}
+	var clock int64
+	if _, err := fmt.Fscanln(&line, &clock); err != nil {
+		return found, err
+	}
 	if line.Len() == 0 {
 		return found, pgx.ErrNoRows
 	}
 	_, err = fmt.Fscan(&line, &found.database, &found.version, &found.serves, &found.mark.Centre, &found.mark.Token)
+	found.clock = time.UnixMicro(clock)
 	for _, text := range []*string{&found.mark.Centre, &found.mark.Token} {
 		if *text == `\N` { // NULL
 			*text = ""

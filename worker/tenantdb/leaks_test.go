@@ -15,7 +15,7 @@ import (
 // next.
 var planted = map[string]string{
 	"role":               `SET ROLE headgate_job`,
-	"settings":           `SET search_path = nowhere; SET statement_timeout = '7s'; SELECT set_config('headgate.org', '7', false)`,
+	"settings":           `SET search_path = nowhere; SET statement_timeout = '7s'; SELECT set_config('headgate.context', '7', false)`,
 	"temp table":         `CREATE TEMP TABLE mine (a int)`,
 	"advisory lock":      `SELECT pg_advisory_lock(7), pg_advisory_lock_shared(8)`,
 	"listen":             `LISTEN loud`,
@@ -56,7 +56,7 @@ func sleep(ctx context.Context, conn *tenantdb.Conn) error {
 const lookSQL = `
 SELECT current_user::text, session_user::text,
        coalesce((SELECT string_agg(name || '=' || setting, ' ' ORDER BY name) FROM pg_settings WHERE source = 'session' AND name <> 'idle_session_timeout'), ''),
-       coalesce(current_setting('headgate.org', true), ''),
+       coalesce(current_setting('headgate.context', true), ''),
        (SELECT count(*) FROM pg_class WHERE relpersistence = 't' AND relnamespace = pg_my_temp_schema()),
        (SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'advisory' AND a.usename = session_user),
        (SELECT count(*) FROM pg_listening_channels()),

@@ -262,7 +262,7 @@ func (p *Pools) try(ctx context.Context, s *server, place address.Place) (*Conn,
 	}
 	began := time.Now()
 	w := &wire{clock: &p.clock}
-	made, mark, err := p.dial(ctx, place, w)
+	c, err := p.dial(ctx, place, w)
 	if err != nil && ctx.Err() != nil && time.Since(began) < enough {
 		err = fmt.Errorf("%w: %w", errTooShort, err)
 	}
@@ -275,40 +275,43 @@ func (p *Pools) try(ctx context.Context, s *server, place address.Place) (*Conn,
 	}
 	w.made.Store(true)
 	s.dial(time.Since(began))
-	ends := "0"
+	c.wire, c.key, c.version, c.place, c.ends = w, keyOf(place), place.Version, place, "0"
+	c.pins, c.pooled = pins(place.Pooler, c.Conn), place.Pooler == address.TransactionPooler
+	c.used, c.looked = time.Now(), began
 	if place.Pooler != address.SessionPooler {
-		ends = strconv.FormatInt(p.cfg.SessionTimeout.Milliseconds(), 10)
+		c.ends = strconv.FormatInt(p.cfg.SessionTimeout.Milliseconds(), 10)
 	}
-	return &Conn{Conn: made, wire: w, key: keyOf(place), version: place.Version, used: time.Now(),
-		pins: pins(place.Pooler, made), pooled: place.Pooler == address.TransactionPooler, place: place, ends: ends, centre: mark, looked: began}, nil
+	return c, nil
 }
 
 // dial connects, and asks whose database it is and which centre's.
-func (p *Pools) dial(ctx context.Context, place address.Place, w *wire) (*pgx.Conn, Mark, error) {
+func (p *Pools) dial(ctx context.Context, place address.Place, w *wire) (*Conn, error) {
 	cfg, err := neutralConfig()
 	if err != nil {
-		return nil, Mark{}, fmt.Errorf("preparing connections to database %s: %w", place.Database, err)
+		return nil, fmt.Errorf("preparing connections to database %s: %w", place.Database, err)
 	}
 	if err := p.address(ctx, place, cfg); err != nil {
-		return nil, Mark{}, err
+		return nil, err
 	}
 	behind(place.Pooler, cfg)
 	cfg.OnPgError, cfg.DialFunc = w.hear, w.dial(cfg.DialFunc)
 	made, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
-		return nil, Mark{}, mayNotConnect(cfg, untold(place, err))
+		return nil, mayNotConnect(cfg, untold(place, err))
 	}
-	var mark Mark
+	c := &Conn{Conn: made}
 	found, err := identity(ctx, place, made)
 	if err == nil {
-		mark, err = p.centred(ctx, place, made, found)
+		c.signer, err = newSigner(ctx, place, found.clock)
+	}
+	if err == nil {
+		c.centre, err = p.centred(ctx, place, c, found)
 	}
 	if err != nil {
-		c := &Conn{Conn: made}
 		c.end()
-		return nil, Mark{}, err
+		return nil, err
 	}
-	return made, mark, nil
+	return c, nil
 }
 
 // tell is one line for each time that a server or a database changes, not one

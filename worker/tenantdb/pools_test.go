@@ -83,7 +83,7 @@ func TestWithResets(t *testing.T) {
 	require.NoError(t, pools.With(ctx, place, func(ctx context.Context, conn *tenantdb.Conn) error {
 		_, err := conn.Exec(ctx, `
 SET ROLE headgate_job; SET search_path = nowhere; SET statement_timeout = '1s'; CREATE TEMP TABLE mine (); LISTEN loud;
-SELECT pg_advisory_lock(1); SELECT set_config('headgate.org', '7', false)`)
+SELECT pg_advisory_lock(1); SELECT set_config('headgate.context', '7', false)`)
 		return err
 	}))
 	require.NoError(t, pools.With(ctx, place, func(ctx context.Context, conn *tenantdb.Conn) error {
@@ -91,7 +91,7 @@ SELECT pg_advisory_lock(1); SELECT set_config('headgate.org', '7', false)`)
 		var temp, listening, locks int
 		err := conn.QueryRow(ctx, `
 SELECT (current_user = session_user)::text, current_setting('search_path'), current_setting('statement_timeout'),
-       current_setting('headgate.org', true), (SELECT count(*) FROM pg_class WHERE relname = 'mine'),
+       current_setting('headgate.context', true), (SELECT count(*) FROM pg_class WHERE relname = 'mine'),
        (SELECT count(*) FROM pg_listening_channels()), (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())`).
 			Scan(&role, &path, &timeout, &org, &temp, &listening, &locks)
 		require.NoError(t, err)

@@ -7,8 +7,10 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
@@ -40,13 +42,15 @@ type Database struct {
 	Owner  address.Address
 	Job    address.Address
 
+	SigningKey address.Secret // by which it knows its workers
+
 	undo undo
 }
 
 // Database makes a tenant database with two logins of its own and enters it in the
 // catalog, with its server if need be; or it leaves nothing.
 func (b *Bed) Database(ctx context.Context, opts DatabaseOpts) (d *Database, err error) {
-	d = &Database{ID: uuid.NewString(), Name: opts.Name, DBName: opts.DBName, Server: opts.Server}
+	d = &Database{SigningKey: catalog.NewSigningKey(), ID: uuid.NewString(), Name: opts.Name, DBName: opts.DBName, Server: opts.Server}
 	if d.Server == nil {
 		d.Server = b.Server
 	}
@@ -95,7 +99,9 @@ func (b *Bed) clone(ctx context.Context, d *Database, opts DatabaseOpts) error {
 	if err := s.Exec(ctx, d.DBName, statements...); err != nil {
 		return fmt.Errorf("giving the database to its logins: %w", err)
 	}
-	return nil
+	return s.On(ctx, d.DBName, func(conn *pgx.Conn) error {
+		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return migrations.SetSigningKey(ctx, tx, d.SigningKey) })
+	})
 }
 
 // closeTo are the statements that give a database to an owner and let in only the owner
@@ -120,7 +126,7 @@ func (b *Bed) enrol(ctx context.Context, d *Database, opts DatabaseOpts) error {
 		return err
 	}
 	_, err := b.Catalog.AddDatabase(ctx, catalog.DatabaseParams{
-		ID: d.ID, Name: d.Name, Server: d.Server.name(), DBName: d.DBName, Kind: cmp.Or(opts.Kind, catalog.KindShared), Job: d.Job, Owner: d.Owner,
+		ID: d.ID, Name: d.Name, Server: d.Server.name(), DBName: d.DBName, Kind: cmp.Or(opts.Kind, catalog.KindShared), Job: d.Job, Owner: d.Owner, SigningKey: d.SigningKey,
 	})
 	if err != nil || d.Server.pooler() == address.NoPooler {
 		return err

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/migrations"
+	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
 // keptOwner owns everything in the tenant templates that stay on a server.
@@ -47,7 +48,7 @@ func (b *Bed) tenantTemplate(ctx context.Context, s *Server, schema, encoding st
 		if _, err := conn.Exec(ctx, becomeOwner(owner)); err != nil {
 			return err
 		}
-		if _, err := migrations.UpTenant(ctx, conn, uuid.Nil.String(), nil); err != nil { // until a clone gets its own
+		if _, err := migrations.UpTenant(ctx, conn, migrations.Identity{DatabaseID: uuid.Nil.String(), SigningKey: catalog.NewSigningKey()}, nil); err != nil { // until a clone gets its own
 			return err
 		}
 		if _, err := conn.Exec(ctx, schema); err != nil {

@@ -45,6 +45,10 @@ type Place struct {
 	// opened (an error that matches ErrUndecryptable). Safe for concurrent use.
 	Open func(ctx context.Context) (Address, error)
 
+	// SigningKey returns the key by which the database knows its workers. It fails as Open
+	// does.
+	SigningKey func(ctx context.Context) (Secret, error)
+
 	// OpenDirect is Open for the login's address past the pooler, of
 	// DirectVersion; nil where the catalog has none. See Session.
 	OpenDirect    func(ctx context.Context) (Address, error)

@@ -97,6 +97,7 @@ func (add *adding) run(ctx context.Context, app *cli.App, central cli.Central) (
 	if add.params.ID, err = add.id(ctx, central, server, owner); err != nil {
 		return database, err
 	}
+	add.params.SigningKey = catalog.NewSigningKey()
 	installed := false
 	err = pgx.BeginFunc(ctx, central.Pool, func(tx pgx.Tx) error {
 		if database, err = central.Catalog.AddDatabaseTx(ctx, tx, add.params); err != nil {
@@ -107,7 +108,7 @@ func (add *adding) run(ctx context.Context, app *cli.App, central cli.Central) (
 				return err
 			}
 		}
-		if _, err := migrations.UpTenant(ctx, owner, add.params.ID, nil); err != nil {
+		if _, err := migrations.UpTenant(ctx, owner, migrations.Identity{DatabaseID: add.params.ID, SigningKey: add.params.SigningKey}, nil); err != nil {
 			return fmt.Errorf("installing in database %s: %w", add.params.Name, err)
 		}
 		installed = true
@@ -130,7 +131,7 @@ func (add *adding) run(ctx context.Context, app *cli.App, central cli.Central) (
 
 const (
 	selectCentreMark = `SELECT headgate.centre_mark()`
-	leaveFirstMark   = `SELECT headgate.leave_centre(NULL, NULL, $1, NULL)`
+	leaveFirstMark   = `UPDATE headgate.identity SET centre = $1 WHERE centre IS NULL`
 )
 
 // centre leaves the central database's mark in a fresh database, before a copy of the
