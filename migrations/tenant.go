@@ -33,8 +33,15 @@ func PrepareServer(ctx context.Context, conn *pgx.Conn) error {
 // JobFunctions are the functions of schema headgate that a job login calls, as the
 // tenants' migrations grant them to headgate_job.
 var JobFunctions = []string{
-	"begin_job", "claim_job", "current_org", "end_job", "end_late", "enter_job", "finish_job", "finish_late",
+	"begin_job", "claim_job", "current_org", "current_org_key", "end_job", "end_late", "enter_job", "finish_job", "finish_late",
 	"leave_centre", "peek_job", "probe", "release_job", "tombstone", "watch_client", "whoami",
+}
+
+// JobColumns are the columns of tables in schema headgate that a job login reads, as the
+// tenants' migrations grant them to headgate_job. The login has no other right there.
+var JobColumns = map[string][]string{
+	"identity":  {"database_id", "version", "serves", "centre", "token"},
+	"protected": {"object", "mode", "org_column", "through", "shown_by"},
 }
 
 // ErrOtherDatabase: the database carries the identity of another catalog entry.
