@@ -43,16 +43,16 @@ SELECT pg_catalog.format('%I.%I(%s)', n.nspname, p.proname, (
              FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY AS a(type, n)
              JOIN pg_catalog.pg_type t ON t.oid = a.type JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace))
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
- WHERE p.oid = coalesce(pg_catalog.to_regprocedure($1), pg_catalog.to_regproc($1))`
+ WHERE p.oid = CASE WHEN $1::text LIKE '%(%' THEN pg_catalog.to_regprocedure($1)::oid ELSE pg_catalog.to_regproc($1)::oid END`
 
 const selectTableFacts = `
 SELECT c.oid, pg_catalog.pg_has_role(current_user, c.relowner, 'USAGE'),
        ARRAY(SELECT pg_catalog.format_type(coalesce(nullif(t.typbasetype, 0), t.oid), NULL) FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
               WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
        ARRAY(SELECT pg_catalog.format('%I.%I', sn.nspname, s.relname) FROM pg_catalog.pg_depend d
-               JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
+               JOIN pg_catalog.pg_class s ON s.oid = d.objid JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
               WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = c.oid AND d.deptype = 'a'
-                AND NOT pg_catalog.has_sequence_privilege('headgate_job', s.oid, 'USAGE') ORDER BY 1),
+                AND CASE s.relkind WHEN 'S' THEN NOT pg_catalog.has_sequence_privilege('headgate_job', s.oid, 'USAGE') ELSE false END ORDER BY 1),
        ARRAY(SELECT DISTINCT pg_catalog.format('%I.%I', bn.nspname, b.relname) FROM pg_catalog.pg_rewrite w
                JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> c.oid
                JOIN pg_catalog.pg_class b ON b.oid = d.refobjid JOIN pg_catalog.pg_namespace bn ON bn.oid = b.relnamespace
@@ -116,7 +116,7 @@ func gather(ctx context.Context, tx pgx.Tx, req Request) (f *facts, resolved []s
 func resolve(ctx context.Context, tx pgx.Tx, names []string) (oids []uint32, err error) {
 	rows, _ := tx.Query(ctx, selectObjects, names) // its error is CollectRows' too
 	oids, err = pgx.CollectRows(rows, pgx.RowTo[uint32])
-	if said := (*pgconn.PgError)(nil); errors.As(err, &said) && said.Code[:2] == "42" {
+	if said := (*pgconn.PgError)(nil); errors.As(err, &said) && unreadable(said) {
 		return nil, refuse("a name cannot be read (%s): write it as SQL would, as in app.orders or \"Order Items\"", said.Message)
 	}
 	if err != nil {
@@ -131,6 +131,11 @@ func resolve(ctx context.Context, tx pgx.Tx, names []string) (oids []uint32, err
 		}
 	}
 	return oids, nil
+}
+
+// unreadable says whether Postgres could not read a name.
+func unreadable(said *pgconn.PgError) bool {
+	return slices.Contains([]string{"42", "22", "0A"}, said.Code[:2])
 }
 
 // selectParents follows foreign keys upwards.
@@ -159,7 +164,7 @@ func resolveFunctions(ctx context.Context, tx pgx.Tx, names []string) (all []str
 		err := tx.QueryRow(ctx, selectFunctionName, given).Scan(&found)
 		said := (*pgconn.PgError)(nil)
 		switch {
-		case errors.Is(err, pgx.ErrNoRows), errors.As(err, &said) && said.Code[:2] == "42":
+		case errors.Is(err, pgx.ErrNoRows), errors.As(err, &said) && unreadable(said):
 			return nil, refuse("there is no function %s, or there are several of the name: write it with its argument types, as in app.total(bigint)", given)
 		case err != nil:
 			return nil, fmt.Errorf("looking for function %s: %w", given, err)

@@ -32,9 +32,11 @@ SELECT pg_catalog.concat_ws('.',
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(p.oid, p.xmin, p.ctid), 0)) FROM pg_catalog.pg_proc p
     WHERE p.prosecdef OR p.oid >= 16384 AND p.prokind = 'a'),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(a.attrelid, a.attnum, a.xmin, a.ctid), 0)) FROM pg_catalog.pg_attribute a
-    WHERE a.attrelid >= 16384 AND a.attacl IS NOT NULL),
-  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(r.oid, r.xmin, r.ctid), 0)) FROM pg_catalog.pg_rewrite r WHERE r.oid >= 16384),
-  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(t.oid, t.xmin, t.ctid), 0)) FROM pg_catalog.pg_trigger t WHERE NOT t.tgisinternal),
+    WHERE a.attrelid >= 16384 AND a.attacl IS NOT NULL AND a.attrelid IN (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relpersistence <> 't')),
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(r.oid, r.xmin, r.ctid), 0)) FROM pg_catalog.pg_rewrite r
+    WHERE r.oid >= 16384 AND r.ev_class IN (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relpersistence <> 't')),
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(t.oid, t.xmin, t.ctid), 0)) FROM pg_catalog.pg_trigger t
+    WHERE NOT t.tgisinternal AND t.tgrelid IN (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relpersistence <> 't')),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(n.oid, n.xmin, n.ctid), 0)) FROM pg_catalog.pg_namespace n WHERE n.nspname NOT LIKE 'pg\_%temp\_%'),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(d.oid, d.xmin, d.ctid), 0)) FROM pg_catalog.pg_default_acl d),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(e.oid, e.xmin, e.ctid), 0)) FROM pg_catalog.pg_extension e),

@@ -31,7 +31,7 @@ func (s *state) judgeRelation(r *relation) (all []Finding) {
 	if r.isHarmless() {
 		return nil
 	}
-	if beyond := (rights{Truncate: has.Truncate, References: has.References, Trigger: has.Trigger}); beyond.any() && r.isTable() {
+	if beyond := (rights{Truncate: has.Truncate, References: has.References, Trigger: has.Trigger}); beyond.any() && r.isTable() && !r.Owned {
 		names := strings.Join(beyond.names(), ", ")
 		add(Open, "beyond_policies", s.revoke(r, names), "%s has %s on %s %s, which no policy limits", r.who(), names, r.kindName(), r.Name)
 	}

@@ -28,16 +28,16 @@ WITH mine AS (
 )
 SELECT pg_catalog.format('headgate.%I', m.relname), m.relname::text, a.attname::text, w.kind, ''
   FROM mine m JOIN pg_catalog.pg_attribute a ON a.attrelid = m.oid AND a.attnum > 0 AND NOT a.attisdropped
-  CROSS JOIN (VALUES ('SELECT'), ('INSERT'), ('UPDATE')) AS w(kind) WHERE pg_catalog.has_column_privilege($1, m.oid, a.attnum, w.kind)
+  CROSS JOIN (VALUES ('SELECT'), ('INSERT'), ('UPDATE')) AS w(kind) WHERE pg_catalog.has_column_privilege($1::oid, m.oid, a.attnum, w.kind)
 UNION ALL
 SELECT pg_catalog.format('headgate.%I', m.relname), m.relname::text, '', w.kind, ''
-  FROM mine m CROSS JOIN (VALUES ('DELETE'), ('TRUNCATE'), ('TRIGGER')) AS w(kind) WHERE pg_catalog.has_table_privilege($1, m.oid, w.kind)
+  FROM mine m CROSS JOIN (VALUES ('DELETE'), ('TRUNCATE'), ('TRIGGER')) AS w(kind) WHERE pg_catalog.has_table_privilege($1::oid, m.oid, w.kind)
 UNION ALL
-SELECT 'headgate', '', '', 'CREATE', '' WHERE pg_catalog.has_schema_privilege($1, 'headgate'::regnamespace, 'CREATE')
+SELECT 'headgate', '', '', 'CREATE', '' WHERE pg_catalog.has_schema_privilege($1::oid, 'headgate'::regnamespace, 'CREATE')
 UNION ALL
 SELECT p.oid::regprocedure::text, p.proname::text, '', 'EXECUTE',
        CASE WHEN EXISTS (SELECT FROM pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) AS x WHERE x.grantee = 0) THEN 'PUBLIC' ELSE '' END
-  FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'headgate'::regnamespace AND p.prosecdef AND pg_catalog.has_function_privilege($1, p.oid, 'EXECUTE')
+  FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'headgate'::regnamespace AND p.prosecdef AND pg_catalog.has_function_privilege($1::oid, p.oid, 'EXECUTE')
  ORDER BY 1, 3, 4`
 
 func readOwnRights(ctx context.Context, tx pgx.Tx, l login) ([]ownRight, error) {
@@ -93,8 +93,8 @@ type space struct {
 const selectSpaces = `
 SELECT pg_catalog.quote_ident(n.nspname), EXISTS (SELECT FROM pg_catalog.aclexplode(coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) AS x WHERE x.grantee = 0 AND x.privilege_type = 'CREATE')
   FROM pg_catalog.pg_namespace n
- WHERE n.nspname NOT LIKE 'pg\_%' AND n.nspname NOT IN ('headgate', 'information_schema') AND pg_catalog.has_schema_privilege($1, n.oid, 'CREATE')
-   AND NOT pg_catalog.pg_has_role($1, n.nspowner, 'MEMBER')
+ WHERE n.nspname NOT LIKE 'pg\_%' AND n.nspname NOT IN ('headgate', 'information_schema') AND pg_catalog.has_schema_privilege($1::oid, n.oid, 'CREATE')
+   AND NOT pg_catalog.pg_has_role($1::oid, n.nspowner, 'MEMBER')
  ORDER BY 1`
 
 func readSpaces(ctx context.Context, tx pgx.Tx, l login) ([]space, error) {
@@ -127,7 +127,7 @@ const selectDefaults = `
 SELECT pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(d.defaclrole)), coalesce(pg_catalog.quote_ident(n.nspname), ''), d.defaclobjtype::text,
        CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(x.grantee)) END
   FROM pg_catalog.pg_default_acl d LEFT JOIN pg_catalog.pg_namespace n ON n.oid = d.defaclnamespace, pg_catalog.aclexplode(d.defaclacl) AS x
- WHERE d.defaclobjtype = 'r' AND x.grantee <> d.defaclrole AND CASE x.grantee WHEN 0 THEN true ELSE pg_catalog.pg_has_role($1, x.grantee, 'USAGE') END
+ WHERE d.defaclobjtype = 'r' AND x.grantee <> d.defaclrole AND CASE x.grantee WHEN 0 THEN true ELSE pg_catalog.pg_has_role($1::oid, x.grantee, 'USAGE') END
  GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 4`
 
 func readDefaults(ctx context.Context, tx pgx.Tx, l login) ([]defaultRight, error) {

@@ -106,9 +106,10 @@ func MakePlan(ctx context.Context, conn Beginner, req Request) (plan Plan, err e
 type planner struct {
 	*facts
 
-	req  Request
-	plan Plan
-	tx   pgx.Tx
+	req    Request
+	plan   Plan
+	tx     pgx.Tx
+	pathed bool // the schema of our views is planned
 }
 
 func makePlan(ctx context.Context, tx pgx.Tx, req Request) (Plan, *facts, error) {
@@ -237,15 +238,14 @@ func (p *planner) grant(r *relation, on, as string, want []string) {
 func (p *planner) wanted(r *relation, t Table) (want []string) {
 	grants := t.Grant
 	if len(grants) == 0 {
-		grants = grantable
-		if _, declared := p.declared[r.Name]; declared && len(p.tables[r.Name].GroupHas) > 0 {
-			grants = nil
-			for _, has := range p.tables[r.Name].GroupHas {
-				if lower := strings.ToLower(has); slices.Contains(grantable, lower) {
-					grants = append(grants, lower)
-				}
+		for _, has := range p.present(r) {
+			if lower := strings.ToLower(has); slices.Contains(grantable, lower) {
+				grants = append(grants, lower)
 			}
 		}
+	}
+	if len(grants) == 0 {
+		grants = grantable
 	}
 	for _, g := range grantable {
 		if slices.Contains(grants, g) {
@@ -253,6 +253,18 @@ func (p *planner) wanted(r *relation, t Table) (want []string) {
 		}
 	}
 	return want
+}
+
+// present are the rights that jobs have already on a relation that is declared.
+func (p *planner) present(r *relation) []string {
+	declared, ok := p.declared[r.Name]
+	switch view := p.relations[declared.ShownBy]; {
+	case ok && view != nil:
+		return view.as[p.login.group].names()
+	case ok:
+		return p.tables[r.Name].GroupHas
+	}
+	return nil
 }
 
 // revokeOpen takes from the group what is neither guarded nor declared, nor asked for.

@@ -162,7 +162,9 @@ func (p *planner) policies(ctx context.Context, r *relation, t Table) error {
 	return p.index(ctx, r, where)
 }
 
-func (q policy) ours() bool { return q.Name == policyOrg || q.Name == policyOthers || q.Name == policyJob }
+func (q policy) ours() bool {
+	return q.Name == policyOrg || q.Name == policyOthers || q.Name == policyJob
+}
 
 // isOrg says whether our policy stands already as it is to be.
 func (p *planner) isOrg(r *relation, q policy, d declaration) bool {

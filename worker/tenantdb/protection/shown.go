@@ -9,9 +9,10 @@ import (
 
 // appSchema plans the schema of our views, and that unqualified names reach them.
 func (p *planner) appSchema(ctx context.Context) error {
-	if p.plan.Path != nil {
+	if p.pathed {
 		return nil
 	}
+	p.pathed = true
 	var there bool
 	var path string
 	if err := p.tx.QueryRow(ctx, selectAppSchema, p.login.oid).Scan(&there, &path); err != nil {
@@ -22,7 +23,6 @@ func (p *planner) appSchema(ctx context.Context) error {
 		p.do("", "GRANT USAGE ON SCHEMA %s TO %s", AppSchema, jobGroup)
 	}
 	if first, _, _ := strings.Cut(path, ","); strings.TrimSpace(first) == AppSchema {
-		p.plan.Path = &Statement{} // nothing to do; taken out again behind the plan
 		return nil
 	}
 	p.plan.Path = &Statement{SQL: fmt.Sprintf("ALTER ROLE %s IN DATABASE %s SET search_path = %s, %s", p.login.name, p.dbname, AppSchema, path), As: p.login.name}
@@ -84,6 +84,7 @@ func (p *planner) shown(ctx context.Context, r *relation, t Table) error {
 			p.do(as, "GRANT USAGE ON SEQUENCE %s TO %s", sequence, jobGroup)
 		}
 	}
+	p.plan.objects = append(p.plan.objects, d.ShownBy)
 	p.declare(d)
 	return p.index(ctx, r, where)
 }
