@@ -3,6 +3,7 @@ package protection_test
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -27,6 +28,7 @@ func (h *house) reach(relation string) (how []string) {
 			"delete": `DELETE FROM ` + relation,
 			"write":  `INSERT INTO ` + relation + ` (id, org, note) VALUES (1000, $1, 'mine')`,
 			"move":   `UPDATE ` + relation + ` SET org = $1`,
+			"take":   `UPDATE ` + relation + ` SET org = $1`,
 			"empty":  `TRUNCATE ` + relation,
 		} {
 			h.asOrg(1, func(tx pgx.Tx) {
@@ -37,7 +39,7 @@ func (h *house) reach(relation string) (how []string) {
 				}
 				args := []any{}
 				if strings.Contains(sql, "$1") {
-					args = append(args, h.key(relation))
+					args = append(args, h.key(relation, map[bool]int{true: 1, false: 2}[name == "take"]))
 				}
 				var n int64
 				if strings.Contains(sql, "count(*)") {
@@ -56,15 +58,15 @@ func (h *house) reach(relation string) (how []string) {
 // own is how many rows of a table of the property test are of organisation 1.
 func (h *house) own() int64 { return 3 }
 
-// key is organisation 2 as the column org of a relation holds it.
-func (h *house) key(relation string) (key any) {
+// key is an organisation as the column org of a relation holds it.
+func (h *house) key(relation string, org int) any {
 	h.t.Helper()
 	var kind string
 	require.NoError(h.t, h.db.Pool.QueryRow(context.Background(), `SELECT format_type(atttypid, NULL) FROM pg_attribute WHERE attrelid = $1::regclass AND attname = 'org'`, relation).Scan(&kind))
 	if kind == "text" {
-		return "2"
+		return strconv.Itoa(org)
 	}
-	return 2
+	return org
 }
 
 // The list of findings about a table is empty exactly if a real job gets at no row of another

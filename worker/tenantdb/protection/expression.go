@@ -87,7 +87,7 @@ var (
 	columnForm = regexp.MustCompile(`^(?:(` + identForm + `)\.)?(` + identForm + `)$`)
 	callForm   = regexp.MustCompile(`^headgate\.current_org(?:_key)?\(\)$`)
 	selectForm = regexp.MustCompile(`^SELECT (.+) AS ` + identForm + `$`)
-	castForm   = regexp.MustCompile(`^\((.+)\)::(integer|smallint|bigint|numeric|text|uuid|character varying)$`)
+	castForm   = regexp.MustCompile(`^\((.+)\)::(integer|smallint|bigint|numeric|text|uuid|character varying|bpchar)$`)
 	widerForm  = regexp.MustCompile(`^\((.+)\)::(bigint|text|uuid)$`) // loses nothing of a column
 	existsForm = regexp.MustCompile(`^EXISTS \( SELECT (?:1 )?FROM ((?:` + identForm + `\.)?` + identForm + `)(?: (` + identForm + `))? WHERE (.+)\)$`)
 	viewForm   = regexp.MustCompile(`^SELECT ([^()]+) FROM ((?:` + identForm + `\.)?` + identForm + `) WHERE (.+);$`)

@@ -31,6 +31,7 @@ type tableFact struct {
 	Reads     []string // the relations that it reads, if it is a view
 	GroupHas  []string // what is granted to headgate_job itself, on the whole
 	Space     bool     // jobs may use its schema
+	Refers    bool     // its owner may name the functions of schema headgate in a policy
 }
 
 // selectObjects resolves names as the session's search_path has them.
@@ -58,7 +59,7 @@ SELECT c.oid, pg_catalog.pg_has_role(current_user, c.relowner, 'USAGE'),
                JOIN pg_catalog.pg_class b ON b.oid = d.refobjid JOIN pg_catalog.pg_namespace bn ON bn.oid = b.relnamespace
               WHERE w.ev_class = c.oid AND c.relkind = 'v' AND bn.nspname <> 'pg_catalog' ORDER BY 1),
        ARRAY(SELECT x.privilege_type FROM pg_catalog.aclexplode(c.relacl) AS x WHERE x.grantee = 'headgate_job'::regrole ORDER BY 1),
-       pg_catalog.has_schema_privilege('headgate_job', c.relnamespace, 'USAGE')
+       pg_catalog.has_schema_privilege('headgate_job', c.relnamespace, 'USAGE'), pg_catalog.has_schema_privilege(c.relowner, 'headgate'::regnamespace, 'USAGE')
   FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)`
 
 const selectSession = `

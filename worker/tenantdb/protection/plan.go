@@ -29,6 +29,9 @@ type Harm struct {
 
 // Plan is what protecting would do.
 type Plan struct {
+	// Before is what the owner login must run before another role can run its part.
+	Before []Statement `json:"before,omitempty"`
+
 	Statements []Statement `json:"statements"`
 	Harms      []Harm      `json:"harms"`
 	Notes      []string    `json:"notes"` // worth knowing, about jobs and not about the application
@@ -60,16 +63,9 @@ func (p Plan) Script() string {
 	for _, n := range p.Notes {
 		fmt.Fprintf(&b, "-- note: %s\n", n)
 	}
+	part(&b, "", p.Before)
 	for _, role := range append(p.Foreign(), "") {
-		who := "the owner login"
-		if role != "" {
-			who = "role " + role
-		}
-		part := p.of(role)
-		if len(part) == 0 {
-			continue
-		}
-		fmt.Fprintf(&b, "-- as %s:\nBEGIN;\nSET LOCAL lock_timeout = '%s';\n%s;\nCOMMIT;\n", who, lockTimeout, strings.Join(part, ";\n"))
+		part(&b, role, p.of(role))
 	}
 	if p.Path != nil {
 		fmt.Fprintf(&b, "-- as the job login, or an administrator:\n%s;\n", p.Path.SQL)
@@ -77,10 +73,26 @@ func (p Plan) Script() string {
 	return b.String()
 }
 
-func (p Plan) of(role string) (part []string) {
+// part writes what one role must run, as one transaction.
+func part(b *strings.Builder, role string, statements []Statement) {
+	if len(statements) == 0 {
+		return
+	}
+	who := "the owner login"
+	if role != "" {
+		who = "role " + role
+	}
+	fmt.Fprintf(b, "-- as %s:\nBEGIN;\nSET LOCAL lock_timeout = '%s';\n", who, lockTimeout)
+	for _, s := range statements {
+		b.WriteString(s.SQL + ";\n")
+	}
+	b.WriteString("COMMIT;\n")
+}
+
+func (p Plan) of(role string) (part []Statement) {
 	for _, s := range p.Statements {
 		if s.As == role {
-			part = append(part, s.SQL)
+			part = append(part, s)
 		}
 	}
 	return part

@@ -23,7 +23,7 @@ var keys = map[string]string{
 	"numeric":           "(SELECT headgate.current_org())::numeric",
 	"text":              "(SELECT headgate.current_org_key())",
 	"character varying": "(SELECT headgate.current_org_key())",
-	"character":         "(SELECT headgate.current_org_key())",
+	"character":         "(SELECT headgate.current_org_key())::bpchar",
 	"uuid":              "(SELECT headgate.current_org_key())::uuid",
 }
 
@@ -132,6 +132,9 @@ func (p *planner) policies(ctx context.Context, r *relation, t Table) error {
 		return refuse("table %s has policies, and row-level security is off: switching it on would make them count for the application; switch it on yourself, or drop them, or take --by view", r.Name)
 	}
 	as, want := p.as(r), p.wanted(r, t)
+	if as != "" && !p.tables[r.Name].Refers {
+		p.plan.Before = append(p.plan.Before, Statement{SQL: "GRANT USAGE ON SCHEMA headgate TO " + as})
+	}
 	if !r.Guarded {
 		if err := p.harms(ctx, r); err != nil {
 			return err
