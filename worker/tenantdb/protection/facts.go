@@ -32,6 +32,8 @@ type tableFact struct {
 	GroupHas  []string // what is granted to headgate_job itself, on the whole
 	Space     bool     // jobs may use its schema
 	Refers    bool     // its owner may name the functions of schema headgate in a policy
+	SpaceAs   string   // who must grant the use of its schema: "" for the session itself
+	Held      []string // what the session may do with it and pass on by a view; its schema's use counts as USAGE
 }
 
 // selectObjects resolves names as the session's search_path has them.
@@ -59,7 +61,11 @@ SELECT c.oid, pg_catalog.pg_has_role(current_user, c.relowner, 'USAGE'),
                JOIN pg_catalog.pg_class b ON b.oid = d.refobjid JOIN pg_catalog.pg_namespace bn ON bn.oid = b.relnamespace
               WHERE w.ev_class = c.oid AND c.relkind = 'v' AND bn.nspname <> 'pg_catalog' ORDER BY 1),
        ARRAY(SELECT x.privilege_type FROM pg_catalog.aclexplode(c.relacl) AS x WHERE x.grantee = 'headgate_job'::regrole ORDER BY 1),
-       pg_catalog.has_schema_privilege('headgate_job', c.relnamespace, 'USAGE'), pg_catalog.has_schema_privilege(c.relowner, 'headgate'::regnamespace, 'USAGE')
+       pg_catalog.has_schema_privilege('headgate_job', c.relnamespace, 'USAGE'), pg_catalog.has_schema_privilege(c.relowner, 'headgate'::regnamespace, 'USAGE'),
+       (SELECT CASE WHEN pg_catalog.pg_has_role(current_user, n.nspowner, 'USAGE') THEN '' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(n.nspowner)) END
+          FROM pg_catalog.pg_namespace n WHERE n.oid = c.relnamespace),
+       ARRAY(SELECT w FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS w WHERE pg_catalog.has_table_privilege(current_user, c.oid, w)
+             UNION ALL SELECT 'USAGE' WHERE pg_catalog.has_schema_privilege(current_user, c.relnamespace, 'USAGE'))
   FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)`
 
 const selectSession = `

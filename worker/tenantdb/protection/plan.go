@@ -155,9 +155,11 @@ func makePlan(ctx context.Context, tx pgx.Tx, req Request) (Plan, *facts, error)
 	return p.plan, f, nil
 }
 
-// do adds a statement.
+// do adds a statement, once.
 func (p *planner) do(as, sql string, args ...any) {
-	p.plan.Statements = append(p.plan.Statements, Statement{SQL: fmt.Sprintf(sql, args...), As: as})
+	if s := (Statement{SQL: fmt.Sprintf(sql, args...), As: as}); !slices.Contains(p.plan.Statements, s) {
+		p.plan.Statements = append(p.plan.Statements, s)
+	}
 }
 
 func (p *planner) note(says string, args ...any) {
@@ -234,7 +236,7 @@ func (p *planner) grant(r *relation, on, as string, want []string) {
 		p.do(as, "REVOKE %s ON %s FROM %s", strings.Join(beyond, ", "), on, jobGroup)
 	}
 	if !fact.Space {
-		p.do(as, "GRANT USAGE ON SCHEMA %s TO %s", r.Schema, jobGroup)
+		p.do(fact.SpaceAs, "GRANT USAGE ON SCHEMA %s TO %s", r.Schema, jobGroup)
 	}
 	if on != r.Name || slices.ContainsFunc(want, func(w string) bool { return !slices.Contains(fact.GroupHas, w) }) {
 		p.do(as, "GRANT %s ON %s TO %s", strings.Join(want, ", "), on, jobGroup)

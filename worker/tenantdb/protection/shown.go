@@ -68,10 +68,7 @@ func (p *planner) shown(ctx context.Context, r *relation, t Table) error {
 	if slices.Contains(r.Holders, jobGroup) {
 		p.do(as, "REVOKE ALL ON %s FROM %s", r.Name, jobGroup)
 	}
-	if as != "" {
-		p.do(as, "GRANT USAGE ON SCHEMA %s TO %s", r.Schema, p.user)
-		p.do(as, "GRANT %s ON %s TO %s", strings.Join(want, ", "), r.Name, p.user)
-	}
+	p.lend(r, as, want)
 	check := ""
 	if slices.Contains(want, "INSERT") || slices.Contains(want, "UPDATE") {
 		check = " WITH CASCADED CHECK OPTION"
@@ -87,6 +84,17 @@ func (p *planner) shown(ctx context.Context, r *relation, t Table) error {
 	p.plan.objects = append(p.plan.objects, d.ShownBy)
 	p.declare(d)
 	return p.index(ctx, r, where)
+}
+
+// lend plans that the owner login has the rights that a view of its own passes on.
+func (p *planner) lend(r *relation, as string, want []string) {
+	fact := p.tables[r.Name]
+	if !slices.Contains(fact.Held, "USAGE") {
+		p.do(fact.SpaceAs, "GRANT USAGE ON SCHEMA %s TO %s", r.Schema, p.user)
+	}
+	if slices.ContainsFunc(want, func(w string) bool { return !slices.Contains(fact.Held, w) }) {
+		p.do(as, "GRANT %s ON %s TO %s", strings.Join(want, ", "), r.Name, p.user)
+	}
 }
 
 // copyView plans a copy of a view of the application's that reads with the reader's rights.
