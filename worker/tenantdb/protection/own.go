@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -74,9 +75,8 @@ func (s *state) judgeOwn() (all []Finding) {
 			f.Says, f.Next = fmt.Sprintf("the job login may call %s, which is Headgate's own", o.Object), fmt.Sprintf("REVOKE EXECUTE ON FUNCTION %s FROM %s", o.Object, from)
 		default:
 			f.Says, f.Next = fmt.Sprintf("the job login has %s on %s, which is Headgate's own", o.Right, o.Object), fmt.Sprintf("REVOKE %s ON %s FROM %s", o.Right, o.Object, from)
-			if o.Right == "SELECT" && len(migrations.JobColumns[o.Short]) > 0 { // the columns that are meant stay
-				f.Next = fmt.Sprintf("REVOKE SELECT (%s) ON %s FROM %s", o.Column, o.Object, from)
-				delete(seen, key)
+			if meant := migrations.JobColumns[o.Short]; o.Right == "SELECT" && len(meant) > 0 { // these columns stay
+				f.Next += fmt.Sprintf("; GRANT SELECT (%s) ON %s TO %s", strings.Join(meant, ", "), o.Object, jobGroup)
 			}
 		}
 		all = append(all, f)

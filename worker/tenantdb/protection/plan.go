@@ -132,7 +132,7 @@ func makePlan(ctx context.Context, tx pgx.Tx, req Request) (Plan, *facts, error)
 	if err != nil {
 		return Plan{}, nil, err
 	}
-	p := &planner{facts: f, req: req, tx: tx, plan: Plan{objects: names}}
+	p := &planner{facts: f, req: req, tx: tx, plan: Plan{Statements: []Statement{}, Harms: []Harm{}, Notes: []string{}, objects: names}}
 	for i, t := range req.Tables {
 		if r := f.relations[names[i]]; !t.Public && t.By != ByView && r.isTable() {
 			f.assumed[r.Name] = true
@@ -171,18 +171,20 @@ func literal(s string) string {
 	if s == "" {
 		return "NULL"
 	}
-	return "'" + strings.ReplaceAll(s, "'", "''") + "'"
+	return quoted(s)
 }
+
+func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
 // declare adds the row of headgate.protected, which the owner of schema headgate writes.
 func (p *planner) declare(d declaration) {
 	if p.declared[d.Object] == d && p.req.Reason == "" {
 		return
 	}
-	p.do("", "INSERT INTO headgate.protected AS p (object, mode, org_column, through, shown_by, actor, reason) VALUES (%s, %s, %s, %s, %s, coalesce(%s, ''), coalesce(%s, '')) "+
+	p.do("", "INSERT INTO headgate.protected AS p (object, mode, org_column, through, shown_by, actor, reason) VALUES (%s, %s, %s, %s, %s, %s, %s) "+
 		"ON CONFLICT (object) DO UPDATE SET mode = excluded.mode, org_column = excluded.org_column, through = excluded.through, shown_by = excluded.shown_by, "+
 		"actor = excluded.actor, reason = excluded.reason, declared_at = now()",
-		literal(d.Object), literal(d.Mode), literal(d.Column), literal(d.Through), literal(d.ShownBy), literal(p.req.Actor), literal(p.req.Reason))
+		literal(d.Object), literal(d.Mode), literal(d.Column), literal(d.Through), literal(d.ShownBy), quoted(p.req.Actor), quoted(p.req.Reason))
 }
 
 // table plans for one table.

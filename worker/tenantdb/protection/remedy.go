@@ -48,16 +48,18 @@ func (s *state) parentColumn(r *relation) string {
 // remedy is the command that mends a relation which is open: it is guarded if somebody can say
 // how, and else taken from jobs.
 func (s *state) remedy(r *relation) string {
-	command := "`headgate database protect " + s.database
+	command, more := "`headgate database protect "+s.database, ""
 	if r.isTable() && !r.Partition && !r.Owned {
-		if column := s.orgColumn(r); column != "" {
-			if column != defaultColumn {
-				return fmt.Sprintf("%s --table %s --org-column %s`", command, shellWord(r.Name), shellWord(column))
-			}
-			return fmt.Sprintf("%s --table %s`", command, shellWord(r.Name))
+		if len(r.Rules) > 0 { // which write with the owner's rights
+			more = " --grant select"
 		}
-		if column := s.parentColumn(r); column != "" {
-			return fmt.Sprintf("%s --table %s --through %s`", command, shellWord(r.Name), shellWord(column))
+		switch column, parent := s.orgColumn(r), s.parentColumn(r); {
+		case column == defaultColumn:
+			return fmt.Sprintf("%s --table %s%s`", command, shellWord(r.Name), more)
+		case column != "":
+			return fmt.Sprintf("%s --table %s --org-column %s%s`", command, shellWord(r.Name), shellWord(column), more)
+		case parent != "":
+			return fmt.Sprintf("%s --table %s --through %s%s`", command, shellWord(r.Name), shellWord(parent), more)
 		}
 	}
 	return s.revoke(r, "ALL")
