@@ -42,6 +42,13 @@ var JobFunctions = []string{
 	"leave_centre", "peek_job", "probe", "release_job", "tombstone", "watch_client", "whoami",
 }
 
+// JobColumns are the columns of tables in schema headgate that a job login reads, as the
+// tenants' migrations grant them to headgate_job. The login has no other right there.
+var JobColumns = map[string][]string{
+	"identity":  {"database_id", "version", "serves", "centre", "token"},
+	"protected": {"object", "mode", "org_column", "through", "shown_by"},
+}
+
 // ErrOtherDatabase: the database carries the identity of another catalog entry.
 var ErrOtherDatabase = jobs.Sentinel("other_database", "the database belongs to another catalog entry")
 

@@ -104,7 +104,7 @@ func TestDoctorFinds(t *testing.T) {
 	require.Contains(t, finds(t, found, "database wrong", "job login", doctor.StateFail).Next, "headgate database login wrong")
 	finds(t, found, "database wrong", "owner login", doctor.StateOK)
 	require.Contains(t, finds(t, found, "database powerful", "isolation", doctor.StateFail).Says, "passes row-level security by")
-	require.Contains(t, finds(t, found, "database unguarded", "isolation", doctor.StateWarn).Says, "invoices")
+	require.Contains(t, finds(t, found, "database unguarded", "isolation", doctor.StateFail).Says, "invoices")
 	require.Contains(t, finds(t, found, "database swapped", "job login", doctor.StateFail).Says, "another database")
 	finds(t, found, "server "+jobstest.Server, "reachable", doctor.StateOK)
 	for name, db := range map[string]*jobstest.Database{"database crippled": crippled, "database barred": barred} {

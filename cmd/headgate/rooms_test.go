@@ -53,7 +53,7 @@ var doors = map[string][]string{
 	},
 	"cmd/headgate/internal/catalogcmd": {
 		anyPgx, anyUUID, "github.com/spf13/cobra",
-		"cmd/internal/cli", "jobs", "jobs/session", "migrations", "orchestrator", "orchestrator/explain", "orchestrator/catalog", "worker/tenantdb", "worker/tenantdb/address",
+		"cmd/internal/cli", "jobs", "jobs/session", "migrations", "orchestrator", "orchestrator/explain", "orchestrator/catalog", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
 	},
 	"cmd/headgate/internal/workcmd": {
 		"github.com/spf13/cobra", "cmd/internal/cli", "cmd/headgate/internal/kinds", "jobs", "orchestrator", "orchestrator/admission", "orchestrator/explain",
@@ -64,14 +64,14 @@ var doors = map[string][]string{
 	},
 	"cmd/headgate/internal/doctor": {
 		anyPgx, "github.com/spf13/cobra",
-		"cmd/internal/cli", "jobs", "jobs/wire", "jobs/session", "migrations", "orchestrator", "orchestrator/explain", "orchestrator/catalog", "worker/centre", "worker/tenantdb", "worker/tenantdb/address",
+		"cmd/internal/cli", "jobs", "jobs/wire", "jobs/session", "migrations", "orchestrator", "orchestrator/explain", "orchestrator/catalog", "worker/centre", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
 	},
 	"cmd/bench":          slices.Concat(tool, below, rawRiver, []string{"cmd/internal/cli"}),
 	"cmd/demo":           slices.Concat(tool, below, []string{"cmd/internal/cli"}),
 	"cmd/example-worker": slices.Concat(tool, below),
 	"cmd/internal/cli": {
 		anyPgx, "github.com/agnivade/levenshtein", "github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/jedib0t/go-pretty/v6/...", "golang.org/x/term",
-		"jobs", "jobs/report", "jobs/session", "migrations", "orchestrator", "orchestrator/admission", "orchestrator/explain", "orchestrator/catalog", "orchestrator/schedule", "worker/tenantdb", "worker/tenantdb/address",
+		"jobs", "jobs/report", "jobs/session", "migrations", "orchestrator", "orchestrator/admission", "orchestrator/explain", "orchestrator/catalog", "orchestrator/schedule", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
 	},
 
 	"jobs/jobstest": {
@@ -95,6 +95,7 @@ var doors = map[string][]string{
 	"orchestrator/catalog":            {anyPgx, anyUUID, "github.com/maypok86/otter/v2", "golang.org/x/net/idna", "jobs/lifecycle", "orchestrator/calendar", "orchestrator/internal/fit", "orchestrator/internal/central", "orchestrator/internal/fault", "worker/tenantdb/address", "jobs"},
 	"orchestrator/catalog/tenanthttp": {"orchestrator/catalog", "jobs"},
 	"worker/tenantdb":                 {anyPgx, "worker/tenantdb/address", "jobs", "jobs/session", "migrations"},
+	"worker/tenantdb/protection":      {anyPgx, "jobs/session", "migrations"}, // no pools: it is handed a connection
 	"worker/centre":                   {anyPgx, "jobs/lifecycle", "worker/tenantdb"},
 	"worker/claim":                    {anyPgx, anyRiver, anyUUID, "jobs/lifecycle", "worker/internal/fault", "worker/tenantdb", "jobs", "jobs/wire", "jobs/session"},
 	"jobs/report":                     {anyPgx, anyBlob, "jobs", "jobs/internal/sqltext"},

@@ -64,6 +64,7 @@ var writers = map[string][]string{
 	"rewrites":         {"worker/claim"},
 	"migrations":       {"migrations"},
 	"identity":         {"migrations", "jobs/jobstest/testbed"}, // a clone gets its own
+	"protected":        {"worker/tenantdb/protection"},          // the owner's declarations
 	"queue":            {},
 	"ledger":           {},
 	"fence":            {},

@@ -25,8 +25,8 @@ func manySchedules(t *testing.T, env *jobstest.Env, tenants, databases int) {
 INSERT INTO headgate.tenants (id, org_id, slug, name, database_id, database_kind)
 SELECT gen_random_uuid(), 1000000 + n, 't' || lpad(n::text, 6, '0'), 'T', d.id, d.kind FROM generate_series(1, $1::int) n, headgate.databases d WHERE d.name = 'shared'`, tenants)
 	roomtest.Do(t, env, `
-INSERT INTO headgate.databases (id, server_id, name, dbname, kind, job_login, owner_login)
-SELECT gen_random_uuid(), d.server_id, 'db' || lpad(n::text, 5, '0'), 'db' || n, 'shared', d.job_login, d.owner_login FROM generate_series(1, $1::int) n, headgate.databases d WHERE d.name = 'shared'`, databases)
+INSERT INTO headgate.databases (id, server_id, name, dbname, kind, job_login, owner_login, signing_key)
+SELECT gen_random_uuid(), d.server_id, 'db' || lpad(n::text, 5, '0'), 'db' || n, 'shared', d.job_login, d.owner_login, d.signing_key FROM generate_series(1, $1::int) n, headgate.databases d WHERE d.name = 'shared'`, databases)
 	roomtest.Do(t, env, `
 INSERT INTO headgate.schedules (id, tenant_id, name, kind, cron, zone, next_run_at)
 SELECT gen_random_uuid(), t.id, 's' || n, 'note', '0 3 * * *', 'UTC', now() + interval '1 hour' FROM headgate.tenants t, generate_series(1, 10) n WHERE t.slug ~ '^t[0-9]'`)

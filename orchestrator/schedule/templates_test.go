@@ -155,8 +155,8 @@ func crowd(t *testing.T, env *jobstest.Env, tenants, servers int) {
 INSERT INTO headgate.servers (id, name, hosts) SELECT gen_random_uuid(), 'server-' || i, '{db.example}' FROM generate_series(1, $1::int) i`, servers)
 	require.NoError(t, err)
 	_, err = env.Pool.Exec(context.Background(), `
-INSERT INTO headgate.databases (id, name, server_id, dbname, kind, job_login, owner_login)
-SELECT gen_random_uuid(), 'db-' || s.name, s.id, s.name, 'shared', '\x00', '\x00' FROM headgate.servers s WHERE s.name LIKE 'server-%'`)
+INSERT INTO headgate.databases (id, name, server_id, dbname, kind, job_login, owner_login, signing_key)
+SELECT gen_random_uuid(), 'db-' || s.name, s.id, s.name, 'shared', '\x00', '\x00', '\x00' FROM headgate.servers s WHERE s.name LIKE 'server-%'`)
 	require.NoError(t, err)
 	_, err = env.Pool.Exec(context.Background(), `
 INSERT INTO headgate.tenants (id, org_id, slug, name, plan, timezone, database_id, database_kind)

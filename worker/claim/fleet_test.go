@@ -69,8 +69,8 @@ WITH s AS (
     INSERT INTO headgate.servers (id, name, hosts, connection_budget)
     SELECT gen_random_uuid(), 's' || n, ARRAY['h' || n], 10000 FROM generate_series(1, $2::int) n RETURNING id, name
 ), d AS (
-    INSERT INTO headgate.databases (id, name, server_id, dbname, kind, job_login, owner_login)
-    SELECT gen_random_uuid(), 'd' || n, s.id, 'd' || n, 'shared', '', '' FROM generate_series(1, $1::int) n JOIN s ON s.name = 's' || 1 + n % $2::int
+    INSERT INTO headgate.databases (id, name, server_id, dbname, kind, job_login, owner_login, signing_key)
+    SELECT gen_random_uuid(), 'd' || n, s.id, 'd' || n, 'shared', '', '', '' FROM generate_series(1, $1::int) n JOIN s ON s.name = 's' || 1 + n % $2::int
     RETURNING id, name
 )
 INSERT INTO headgate.tenants (id, org_id, slug, name, database_id, database_kind)

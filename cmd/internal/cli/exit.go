@@ -16,6 +16,7 @@ import (
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/schedule"
 	"github.com/headgate/headgate/worker/tenantdb"
+	"github.com/headgate/headgate/worker/tenantdb/protection"
 )
 
 // The exit codes. `--help` lists them.
@@ -81,6 +82,7 @@ var codes = []struct {
 }{
 	{ExitUsage, matches[*UsageError]},
 	{ExitUsage, matches[*jobs.InputError]},
+	{ExitUsage, protection.IsRequestError},
 	{ExitUsage, oneOfErrors(catalog.ErrNoKey, jobs.ErrNoTenant)},
 	{ExitNotFound, oneOfErrors(jobs.ErrUnknownTenant, jobs.ErrUnknownDatabase, catalog.ErrUnknownServer,
 		jobs.ErrUnknownJob, schedule.ErrUnknown, admission.ErrNotPaused, admission.ErrNoLimit,
@@ -93,8 +95,10 @@ var codes = []struct {
 	{ExitNotPermitted, oneOfErrors(jobs.ErrTenantSuspended, jobs.ErrTenantMoving)},
 	{ExitNotPermitted, sqlstates("28000", "28P01", "42501")},
 	{ExitNotPermitted, isRefused},
+	{ExitNotPermitted, matches[*protection.ForeignError]},
 	{ExitUnreachable, isUnreachable},
 	{ExitTimeout, matches[*migrations.LockedError]},
+	{ExitTimeout, sqlstates("55P03")},
 	{ExitTimeout, oneOfErrors(context.DeadlineExceeded)},
 	{ExitInterrupted, oneOfErrors(context.Canceled)},
 }

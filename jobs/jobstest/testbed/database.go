@@ -92,6 +92,7 @@ func (b *Bed) clone(ctx context.Context, d *Database, opts DatabaseOpts) error {
 		fmt.Sprintf(`GRANT ALL ON DATABASE %s TO %s`, quote(d.DBName), quote(d.Owner.User)),
 		fmt.Sprintf(`REASSIGN OWNED BY %s TO %s`, quote(owner), quote(d.Owner.User)),
 		fmt.Sprintf(`UPDATE headgate.identity SET database_id = '%s'`, d.ID),
+		`REVOKE CREATE ON SCHEMA public FROM PUBLIC`, // as it is from Postgres 15 on
 	}
 	if opts.Closed {
 		statements = append(statements, closeTo(d.Owner, d.Job)...)

@@ -12,7 +12,7 @@ import (
 
 // Database is the verbs on databases.
 func Database(app *cli.App) *cobra.Command {
-	return cli.Group("database", "Databases where the rows of one or many tenants live", databaseAdd(app), databaseList(app), databaseLogin(app))
+	return cli.Group("database", "Databases where the rows of one or many tenants live", databaseAdd(app), databaseList(app), databaseLogin(app), databaseProtect(app))
 }
 
 var databaseColumns = []cli.Column[catalog.Database]{

@@ -3,6 +3,7 @@
 //	server.go    server add, set, list; prepare.go
 //	database.go  database add, list; install.go is what add does, step by step
 //	logins.go    where the addresses of a database's logins come from, and database login
+//	protect.go   database protect
 //	tenant.go    tenant add; tenant_list.go
 //	central.go   central adopt
 //	target.go    a connection to a server with an address that the user gives

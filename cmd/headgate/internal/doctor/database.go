@@ -103,7 +103,7 @@ func (d *doctor) twice(ctx context.Context, pools *tenantdb.Pools, place address
 		if err == nil && login == jobs.LoginJob {
 			d.encoding(a.Conn, db)
 			d.brakes(held, a.Conn, db)
-			d.rights(held, a.Conn, db)
+			d.isolation(held, a.Conn, db)
 			d.callable(held, a.Conn, db)
 		}
 		return err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/worker/tenantdb/protection"
 )
 
 // selectUncallable are those of Headgate's functions that a job login needs ($1) and may
@@ -30,45 +31,30 @@ func (d *doctor) callable(ctx context.Context, conn *pgx.Conn, db catalog.Databa
 	}
 }
 
-// What a job login can do that it should not be able to: it is a superuser, it
-// passes row-level security by, it owns tables or is a member of a role that
-// does; and the tables with an org_id that it can read and that have no
-// row-level security, up to four names.
-const selectRights = `
-SELECT r.rolsuper, r.rolbypassrls,
-       EXISTS (SELECT FROM pg_class c WHERE c.relkind IN ('r', 'p', 'v', 'm') AND c.relnamespace <> 'pg_catalog'::regnamespace
-               AND NOT r.rolsuper AND pg_has_role(r.oid, c.relowner, 'MEMBER')),
-       ARRAY(SELECT c.oid::regclass::text FROM pg_class c
-             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'org_id' AND NOT a.attisdropped
-             JOIN pg_namespace n ON n.oid = c.relnamespace
-             WHERE c.relkind IN ('r', 'p') AND NOT c.relrowsecurity AND n.nspname NOT IN ('headgate', 'pg_catalog', 'information_schema')
-             AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE')
-             ORDER BY 1 LIMIT 4)
-FROM pg_roles r WHERE r.rolname = current_user`
+// mostFindings is how many findings about isolation doctor tells of one database.
+const mostFindings = 5
 
-// rights are the facts of isolation that can be read off the catalogs.
-func (d *doctor) rights(ctx context.Context, conn *pgx.Conn, db catalog.Database) {
-	note := d.on("database " + db.Name)
-	var super, bypass, owns bool
-	var open []string
-	if err := conn.QueryRow(ctx, selectRights).Scan(&super, &bypass, &owns, &open); err != nil {
-		note(StateFail, "isolation", "", "could not look: %v", err)
+// isolation says whether one tenant's job could reach another tenant's rows.
+func (d *doctor) isolation(ctx context.Context, conn *pgx.Conn, db catalog.Database) {
+	note, dedicated := d.on("database "+db.Name), db.Kind == catalog.KindDedicated
+	report, err := protection.Inspect(ctx, conn, protection.Options{Dedicated: dedicated, Database: db.Name})
+	if err != nil {
+		note(StateFail, "isolation", "see that the job login may read the catalogs, and run `headgate doctor` again", "could not look: %v", err)
 		return
 	}
-	state := StateWarn
-	if db.Kind == catalog.KindShared {
-		state = StateFail // its jobs could see other tenants' rows
+	states := map[protection.Level]string{protection.Open: StateFail, protection.Note: StateWarn}
+	for i, f := range report.Findings {
+		if i == mostFindings {
+			note(states[f.Level], "isolation", "`headgate database protect "+db.Name+"` lists all", "%d more findings", len(report.Findings)-i)
+			break
+		}
+		note(states[f.Level], "isolation", f.Next, "%s", f.Says)
 	}
 	switch {
-	case super || bypass:
-		note(state, "isolation", "give the database a job login that is neither: `headgate database login "+db.Name+"`",
-			"the job login is a superuser or passes row-level security by: nothing holds its jobs to their tenant's rows")
-	case owns:
-		note(state, "isolation", "give the tables to another role, or the database another job login", "the job login owns tables, or is a member of a role that does: row-level security does not hold it")
-	case db.Kind == catalog.KindShared && len(open) > 0:
-		note(StateWarn, "isolation", "ENABLE ROW LEVEL SECURITY on them, with a policy on org_id for headgate_job",
-			"tables with an org_id and without row-level security are open to the job login: %s", strings.Join(open, ", "))
+	case len(report.Findings) > 0:
+	case dedicated:
+		note(StateOK, "isolation", "", "the job login is no superuser and has no right on Headgate's own tables; the database has one tenant")
 	default:
-		note(StateOK, "isolation", "", "the job login is no superuser, passes no row-level security by and owns no table")
+		note(StateOK, "isolation", "", "the job login may touch %d tables, views and sequences, all guarded or declared", report.Relations)
 	}
 }

@@ -1,0 +1,207 @@
+package protection
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Expressions are read as pg_get_expr and pg_get_viewdef write them with search_path set to
+// pg_catalog: every operator other than Postgres's own has its schema, and each AND, OR and
+// NOT has parentheses of its own. The form is the same from Postgres 14 to 18. What is
+// written otherwise is not understood, and so guards nothing.
+
+// spaces makes one line of an expression. The forms that are understood hold no string.
+func spaces(expr string) string { return strings.Join(strings.Fields(expr), " ") }
+
+// depthZero calls f for each byte outside of parentheses and quotes, until f says no. It
+// reports whether parentheses and quotes are balanced.
+func depthZero(expr string, f func(at int) bool) bool {
+	depth, quote := 0, byte(0)
+	for i := 0; i < len(expr); i++ {
+		switch c := expr[i]; {
+		case quote != 0:
+			if c == quote {
+				quote = 0
+			}
+		case c == '\'' || c == '"':
+			quote = c
+		case c == '(':
+			depth++
+		case c == ')':
+			if depth--; depth < 0 {
+				return false
+			}
+		case depth == 0:
+			if !f(i) {
+				return true
+			}
+		}
+	}
+	return depth == 0 && quote == 0
+}
+
+// bare takes away the parentheses that enclose all of an expression.
+func bare(expr string) string {
+	for {
+		expr = strings.TrimSpace(expr)
+		if len(expr) < 2 || expr[0] != '(' || expr[len(expr)-1] != ')' {
+			return expr
+		}
+		inner := expr[1 : len(expr)-1]
+		if !depthZero(inner, func(int) bool { return true }) {
+			return expr
+		}
+		expr = inner
+	}
+}
+
+// split cuts an expression where a word stands outside of parentheses and quotes.
+func split(expr, at string) (parts []string) {
+	from := 0
+	depthZero(expr, func(i int) bool {
+		if i >= from && strings.HasPrefix(expr[i:], at) {
+			parts, from = append(parts, expr[from:i]), i+len(at)
+		}
+		return true
+	})
+	return append(parts, expr[from:])
+}
+
+// conjuncts are the expressions that must all be true.
+func conjuncts(expr string) (all []string) {
+	expr = bare(expr)
+	parts := split(expr, " AND ")
+	if len(parts) == 1 || len(split(expr, " OR ")) > 1 || strings.HasPrefix(expr, "CASE ") || strings.HasPrefix(expr, "NOT ") {
+		return []string{expr}
+	}
+	for _, p := range parts {
+		all = append(all, conjuncts(p)...)
+	}
+	return all
+}
+
+const identForm = `(?:[a-z_][a-z0-9_$]*|"(?:[^"]|"")+")`
+
+var (
+	columnForm = regexp.MustCompile(`^(?:(` + identForm + `)\.)?(` + identForm + `)$`)
+	callForm   = regexp.MustCompile(`^headgate\.current_org(?:_key)?\(\)$`)
+	selectForm = regexp.MustCompile(`^SELECT (.+) AS ` + identForm + `$`)
+	castForm   = regexp.MustCompile(`^\((.+)\)::(integer|smallint|bigint|numeric|text|uuid|character varying|bpchar)$`)
+	widerForm  = regexp.MustCompile(`^\((.+)\)::(bigint|text|uuid)$`) // loses nothing of a column
+	existsForm = regexp.MustCompile(`^EXISTS \( SELECT (?:1 )?FROM ((?:` + identForm + `\.)?` + identForm + `)(?: (` + identForm + `))? WHERE (.+)\)$`)
+	viewForm   = regexp.MustCompile(`^SELECT ([^()]+) FROM ((?:` + identForm + `\.)?` + identForm + `) WHERE (.+);$`)
+)
+
+// isKey says whether an expression is the present organisation, cast or not, asked once for
+// a query or once a row.
+func isKey(expr string) bool {
+	expr = bare(expr)
+	if callForm.MatchString(expr) {
+		return true
+	}
+	if inner := selectForm.FindStringSubmatch(expr); inner != nil {
+		return isKey(inner[1])
+	}
+	inner := castForm.FindStringSubmatch(expr)
+	return inner != nil && isKey(inner[1])
+}
+
+// column is what a column of a table is called in an expression.
+type column struct{ table, name string }
+
+// shortOf is the name of schema.name alone.
+func shortOf(object string) string {
+	if found := columnForm.FindStringSubmatch(object); found != nil {
+		return found[2]
+	}
+	return object
+}
+
+// columnOf reads a column, which may be cast to a type that loses nothing.
+func columnOf(expr string) (c column, ok bool) {
+	expr = bare(expr)
+	if inner := widerForm.FindStringSubmatch(expr); inner != nil {
+		expr = bare(inner[1])
+	}
+	found := columnForm.FindStringSubmatch(expr)
+	if found == nil {
+		return c, false
+	}
+	return column{found[1], found[2]}, true
+}
+
+// equation reads L = R.
+func equation(expr string) (left, right string, ok bool) {
+	parts := split(bare(expr), " = ")
+	if len(parts) != 2 {
+		return "", "", false
+	}
+	return parts[0], parts[1], true
+}
+
+// boundColumn reads "column = the present organisation", in either order.
+func boundColumn(expr string) (column, bool) {
+	left, right, ok := equation(expr)
+	if !ok {
+		return column{}, false
+	}
+	if !isKey(right) {
+		left, right = right, left
+	}
+	if !isKey(right) {
+		return column{}, false
+	}
+	return columnOf(left)
+}
+
+// parentForm is an EXISTS over a parent table.
+type parentForm struct {
+	table   string   // schema.name
+	joined  []string // columns of the parent that equal columns here
+	here    []string // those, in the same order
+	further []string // what else must be true, about the parent
+	alias   string
+}
+
+// parentOf reads EXISTS (SELECT FROM parent WHERE parent.key = here.column AND …). here is
+// what the table itself is called.
+func parentOf(expr, here string) (p parentForm, ok bool) {
+	found := existsForm.FindStringSubmatch(bare(expr))
+	if found == nil {
+		return p, false
+	}
+	p.table, p.alias = found[1], found[2]
+	if p.alias == "" {
+		p.alias = shortOf(p.table)
+	}
+	if p.alias == here {
+		return p, false // which of the two a column is of cannot be told
+	}
+	for _, c := range conjuncts(found[3]) {
+		left, right, ok := equation(c)
+		a, okA := columnOf(left)
+		b, okB := columnOf(right)
+		if ok && okA && okB && a.table == here && b.table == p.alias {
+			a, b = b, a
+		}
+		if ok && okA && okB && a.table == p.alias && b.table == here {
+			p.joined, p.here = append(p.joined, a.name), append(p.here, b.name)
+		} else {
+			p.further = append(p.further, c)
+		}
+	}
+	return p, len(p.joined) > 0
+}
+
+// coversUnique says whether the joined columns name one row of the parent at most.
+func (p parentForm) coversUnique(parent *relation) bool {
+	return slices.ContainsFunc(parent.Uniques, func(columns string) bool {
+		for c := range strings.SplitSeq(strings.Trim(columns, ","), ",") {
+			if !slices.Contains(p.joined, c) {
+				return false
+			}
+		}
+		return true
+	})
+}

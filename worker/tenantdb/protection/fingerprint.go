@@ -1,0 +1,66 @@
+package protection
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Querier runs one query. A *pgx.Conn, a pool and a pgx.Tx are Queriers.
+type Querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// selectFingerprint adds up hashes of the row versions of all that Inspect judges. A change
+// of a catalog's row makes a new row version, with another xmin at another place; ANALYZE
+// and VACUUM write their figures into the old one. Temporary tables are left out, because a
+// job may make one at any time.
+//
+// pg_roles and headgate.protected show the login no row versions, so their values count. The
+// server's start counts too: after a failover the same xmin may stand for something else.
+const selectFingerprint = `
+WITH RECURSIVE mine AS (
+    SELECT oid AS role FROM pg_catalog.pg_roles WHERE rolname = session_user
+    UNION
+    SELECT m.roleid FROM mine JOIN pg_catalog.pg_auth_members m ON m.member = mine.role
+)
+SELECT pg_catalog.concat_ws('.',
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(c.oid, c.xmin, c.ctid), 0)) FROM pg_catalog.pg_class c
+    WHERE (c.oid >= 16384 OR c.relacl IS NOT NULL) AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'),
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(p.oid, p.xmin, p.ctid), 0)) FROM pg_catalog.pg_policy p),
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(p.oid, p.xmin, p.ctid), 0)) FROM pg_catalog.pg_proc p
+    WHERE p.prosecdef OR p.oid >= 16384 AND p.prokind = 'a'),
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(a.attrelid, a.attnum, a.xmin, a.ctid), 0)) FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid >= 16384 AND a.attacl IS NOT NULL AND a.attrelid IN (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relpersistence <> 't')),
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(r.oid, r.xmin, r.ctid), 0)) FROM pg_catalog.pg_rewrite r
+    WHERE r.oid >= 16384 AND r.ev_class IN (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relpersistence <> 't')),
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(t.oid, t.xmin, t.ctid), 0)) FROM pg_catalog.pg_trigger t
+    WHERE NOT t.tgisinternal AND t.tgrelid IN (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relpersistence <> 't')),
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(n.oid, n.xmin, n.ctid), 0)) FROM pg_catalog.pg_namespace n WHERE n.nspname NOT LIKE 'pg\_%temp\_%'),
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(d.oid, d.xmin, d.ctid), 0)) FROM pg_catalog.pg_default_acl d),
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(e.oid, e.xmin, e.ctid), 0)) FROM pg_catalog.pg_extension e),
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(m.roleid, m.member, m.xmin, m.ctid), 0)) FROM pg_catalog.pg_auth_members m
+    WHERE m.member IN (SELECT role FROM mine)),
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(s.setdatabase, s.setrole, s.xmin, s.ctid), 0)) FROM pg_catalog.pg_db_role_setting s
+    WHERE s.setrole IN (SELECT role FROM mine)),
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(
+            ROW(r.oid, r.rolname, r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolreplication, r.rolbypassrls), 0)) FROM pg_catalog.pg_roles r
+    WHERE r.oid IN (SELECT role FROM mine)),
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(d.oid, d.xmin, d.ctid), 0)) FROM pg_catalog.pg_database d
+    WHERE d.datname = pg_catalog.current_database()),
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(d.object, d.mode, d.org_column, d.through, d.shown_by), 0)) FROM headgate.protected d),
+  pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()))`
+
+// Fingerprint returns a text of some 300 bytes that differs from an earlier one of the same
+// login in the same database whenever anything that [Inspect] judges has changed in
+// between. It may differ without need: after a restart, or when a table got a column.
+//
+// It is one statement without arguments, needs no more than the job login's rights, and
+// runs in any exec mode, inside a transaction or outside.
+func Fingerprint(ctx context.Context, q Querier) (value string, err error) {
+	if err := q.QueryRow(ctx, selectFingerprint).Scan(&value); err != nil {
+		return "", fmt.Errorf("taking the fingerprint of the database's rights: %w", err)
+	}
+	return value, nil
+}

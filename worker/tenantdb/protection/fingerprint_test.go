@@ -1,0 +1,104 @@
+package protection_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/worker/tenantdb/protection"
+)
+
+const shop = `
+CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, org_id bigint NOT NULL, note text);
+CREATE INDEX ON orders (org_id);
+INSERT INTO orders (org_id, note) SELECT 1 + i % 2, 'note ' || i FROM generate_series(1, 20) i;
+CREATE TABLE items (order_id bigint NOT NULL REFERENCES orders, n int);
+CREATE INDEX ON items (order_id);
+INSERT INTO items SELECT id, 1 FROM orders;
+CREATE TABLE countries (code text PRIMARY KEY);
+INSERT INTO countries VALUES ('de'), ('fr');
+CREATE FUNCTION harmless() RETURNS int LANGUAGE sql AS 'SELECT 1';`
+
+// Whatever the full check judges changes the fingerprint, and the check then finds it.
+func TestEachChangeIsSeen(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, shop)
+	h.protect(h.request(protection.Table{Name: "orders"}, protection.Table{Name: "items", Through: "order_id"}))
+	require.Empty(t, h.open())
+	app := h.role("NOLOGIN")
+	const both = "unguarded public.items\nunguarded public.orders" // the child asks its parent
+	for _, c := range []struct{ name, does, undoes, finds string }{
+		{"a policy is dropped", `DROP POLICY headgate_org ON orders`, `CREATE POLICY headgate_org ON orders AS RESTRICTIVE TO headgate_job USING (org_id = (SELECT headgate.current_org()))`, both},
+		{"a policy is changed", `ALTER POLICY headgate_org ON orders USING (true)`, `ALTER POLICY headgate_org ON orders USING (org_id = (SELECT headgate.current_org()))`, both},
+		{"a policy is given to others", `ALTER POLICY headgate_org ON orders TO ` + app, `ALTER POLICY headgate_org ON orders TO headgate_job`, both},
+		{"row-level security is switched off", `ALTER TABLE orders DISABLE ROW LEVEL SECURITY`, `ALTER TABLE orders ENABLE ROW LEVEL SECURITY`, both},
+		{"a table is granted", `GRANT SELECT ON countries TO headgate_job`, `REVOKE SELECT ON countries FROM headgate_job`, "unguarded public.countries"},
+		{"a column is granted", `GRANT SELECT (code) ON countries TO headgate_job`, `REVOKE SELECT (code) ON countries FROM headgate_job`, "unguarded public.countries"},
+		{"a table is granted to everybody", `GRANT UPDATE ON countries TO PUBLIC`, `REVOKE UPDATE ON countries FROM PUBLIC`, "unguarded public.countries"},
+		{"a table may be emptied", `GRANT TRUNCATE ON orders TO headgate_job`, `REVOKE TRUNCATE ON orders FROM headgate_job`, "beyond_policies public.orders"},
+		{"a sequence may be set", `GRANT UPDATE ON SEQUENCE orders_id_seq TO headgate_job`, `REVOKE UPDATE ON SEQUENCE orders_id_seq FROM headgate_job`, "sequence public.orders_id_seq"},
+		{"a definer function is made", `CREATE FUNCTION total() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM orders'`, `DROP FUNCTION total()`, "definer_function public.total()"},
+		{"a function becomes a definer", `ALTER FUNCTION harmless() SECURITY DEFINER`, `ALTER FUNCTION harmless() SECURITY INVOKER`, "definer_function public.harmless()"},
+		{"a view is made", `CREATE VIEW all_orders AS SELECT * FROM orders; GRANT SELECT ON all_orders TO headgate_job`, `DROP VIEW all_orders`, "unguarded public.all_orders"},
+		{"a materialized view is made", `CREATE MATERIALIZED VIEW sums AS SELECT count(*) FROM orders; GRANT SELECT ON sums TO headgate_job`, `DROP MATERIALIZED VIEW sums`, "unguarded public.sums"},
+		{"a rule is made", `CREATE RULE copied AS ON INSERT TO orders DO ALSO UPDATE countries SET code = code`, `DROP RULE copied ON orders`, "rule public.orders"},
+		{"a membership is added", `GRANT ` + app + ` TO ` + h.db.Job.User, `REVOKE ` + app + ` FROM ` + h.db.Job.User, "set_role " + app},
+		{"the group gets a membership", `GRANT ` + app + ` TO headgate_job`, `REVOKE ` + app + ` FROM headgate_job`, "set_role " + app},
+		{"the login passes policies by", `ALTER ROLE ` + h.db.Job.User + ` BYPASSRLS`, `ALTER ROLE ` + h.db.Job.User + ` NOBYPASSRLS`, "bypassrls " + h.db.Job.User},
+		{"the login may make roles", `ALTER ROLE ` + h.db.Job.User + ` CREATEROLE`, `ALTER ROLE ` + h.db.Job.User + ` NOCREATEROLE`, "createrole " + h.db.Job.User},
+		{"the login owns a table", `ALTER TABLE countries OWNER TO ` + h.db.Job.User, `ALTER TABLE countries OWNER TO ` + h.db.Owner.User, "owner " + h.db.Job.User + "\nunguarded public.countries"},
+		{"the ledger is granted", `GRANT UPDATE ON headgate.ledger TO headgate_job`, `REVOKE UPDATE ON headgate.ledger FROM headgate_job`, "own_rights headgate.ledger"},
+		{"a hidden column is granted", `GRANT SELECT (installed_at) ON headgate.identity TO headgate_job`, `REVOKE SELECT (installed_at) ON headgate.identity FROM headgate_job`, "own_rights headgate.identity"},
+		{"statistics are granted", `GRANT SELECT ON pg_statistic TO headgate_job`, `REVOKE SELECT ON pg_statistic FROM headgate_job`, "catalog pg_catalog.pg_statistic"},
+		{"the parent's guard goes", `GRANT INSERT ON countries TO headgate_job; INSERT INTO headgate.protected (object, mode) VALUES ('public.countries', 'public')`,
+			`REVOKE INSERT ON countries FROM headgate_job; DELETE FROM headgate.protected WHERE object = 'public.countries'`, "public_written public.countries"},
+	} {
+		before := h.fingerprint()
+		h.root(c.does)
+		require.NotEqual(t, before, h.fingerprint(), c.name)
+		require.Equal(t, c.finds, h.open(), c.name)
+		h.root(c.undoes)
+		require.Empty(t, h.open(), c.name)
+	}
+	// The group's policies and declarations do not wait for a restart either.
+	before := h.fingerprint()
+	h.root(`UPDATE headgate.protected SET org_column = 'note' WHERE object = 'public.orders'`)
+	require.NotEqual(t, before, h.fingerprint())
+	require.Equal(t, "unguarded public.items\nunguarded public.orders", h.open(), "another column is declared than the policy binds")
+}
+
+// A setting of the role, a default privilege and a schema that is open to all are told, and
+// stop nothing.
+func TestNotes(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, shop)
+	h.root(`REVOKE CREATE ON SCHEMA public FROM PUBLIC`) // as it is from Postgres 15 on
+	require.Empty(t, h.inspect().Findings)
+	for _, c := range []struct{ does, finds string }{
+		{`ALTER ROLE ` + h.db.Job.User + ` SET work_mem = '1GB'`, "role_setting work_mem"},
+		{`ALTER DEFAULT PRIVILEGES FOR ROLE ` + h.db.Owner.User + ` IN SCHEMA public GRANT SELECT ON TABLES TO headgate_job`, "default_privileges headgate_job"},
+		{`GRANT CREATE ON SCHEMA public TO PUBLIC`, "create public"},
+	} {
+		before := h.fingerprint()
+		h.root(c.does)
+		require.NotEqual(t, before, h.fingerprint(), c.does)
+		report := h.inspect()
+		require.Empty(t, report.Open())
+		require.Equal(t, c.finds, lines(report.Findings))
+		h.root(report.Findings[0].Next) // the advice is carried out
+		require.Empty(t, h.inspect().Findings, c.does)
+	}
+}
+
+// What jobs do all day changes nothing: rows, temporary tables, ANALYZE.
+func TestWorkChangesNoFingerprint(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, shop)
+	before := h.fingerprint()
+	h.root(`ANALYZE`, `VACUUM orders`, `INSERT INTO orders (org_id) SELECT 3 FROM generate_series(1, 1000)`, `ANALYZE orders`)
+	_, err := h.job.Exec(context.Background(), `CREATE TEMP TABLE mine (a int); CREATE TEMP VIEW v AS SELECT * FROM mine; GRANT SELECT (a) ON mine TO PUBLIC`)
+	require.NoError(t, err)
+	require.Equal(t, before, h.fingerprint())
+	require.Empty(t, h.open(), "what a job makes for itself is no finding")
+}

@@ -1,0 +1,178 @@
+package protection
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// maxParents is how many parents, one above the other, are followed.
+const maxParents = 8
+
+// judgeRelation returns what is wrong with one relation.
+func (s *state) judgeRelation(r *relation) (all []Finding) {
+	has := r.has()
+	add := func(level Level, code, next, says string, args ...any) {
+		all = append(all, Finding{Level: level, Code: code, Object: r.Name, Says: fmt.Sprintf(says, args...), Next: next})
+	}
+	if !has.any() { // a plan has asked for it
+		return nil
+	}
+	if r.Kind == "S" {
+		if has.Update && !s.declared.is(r.Name, modePublic) {
+			add(Open, "sequence", s.revoke(r, "UPDATE"), "%s may set sequence %s back (UPDATE): all tenants draw from it; USAGE is enough to draw", r.who(), r.Name)
+		}
+		return all
+	}
+	if strings.HasPrefix(r.Name, "pg_catalog.") {
+		add(Open, "catalog", s.revoke(r, "ALL"), "%s may read %s, which holds values of all tenants' rows", r.who(), r.Name)
+		return all
+	}
+	if r.isHarmless() {
+		return nil
+	}
+	if beyond := (rights{Truncate: has.Truncate, References: has.References, Trigger: has.Trigger}); beyond.any() && r.isTable() && !r.Owned {
+		names := strings.Join(beyond.names(), ", ")
+		add(Open, "beyond_policies", s.revoke(r, names), "%s has %s on %s %s, which no policy limits", r.who(), names, r.kindName(), r.Name)
+	}
+	if len(r.Rules) > 0 && has.writes() && !s.declared.is(r.Name, modePublic) {
+		add(Open, "rule", s.revoke(r, "INSERT, UPDATE, DELETE"), "rule %s of %s rewrites what jobs write there, with the rights of its owner %s", strings.Join(r.Rules, ", "), r.Name, r.Owner)
+	}
+	if s.declared.is(r.Name, modePublic) {
+		if has.writes() {
+			add(Open, "public_written", s.revoke(r, "INSERT, UPDATE, DELETE"), "%s %s is declared public, and %s may write it: one tenant's job would change what all tenants read", r.kindName(), r.Name, r.who())
+		}
+		return all
+	}
+	switch {
+	case r.Kind == "v":
+		return append(all, s.judgeView(r)...)
+	case r.Kind == "m" || r.Kind == "f":
+		add(Open, "unguarded", s.remedy(r), "%s %s has no row-level security, and %s may use it: a job sees every tenant's rows", r.kindName(), r.Name, r.who())
+		return all
+	}
+	if why := s.unguarded(r); why != "" && !s.assumed[r.Name] {
+		add(Open, "unguarded", s.remedy(r), "%s may use %s %s, and %s", r.who(), r.kindName(), r.Name, why)
+	} else if blind := r.blind(); blind != "" && !s.assumed[r.Name] {
+		add(Note, "blind", s.remedy(r), "no permissive policy of %s lets the job login %s: jobs find no row, or are refused", r.Name, blind)
+	}
+	return all
+}
+
+// unguarded says why a table's policies do not hold the login to one organisation, "" if
+// they do.
+func (s *state) unguarded(r *relation) string {
+	if r.Owned {
+		return "the login is a member of its owner " + r.Owner + ", which its policies do not hold"
+	}
+	if !r.Guarded {
+		return "row-level security is off: a job sees every tenant's rows"
+	}
+	for _, as := range s.login.as() {
+		has := r.as[as]
+		for _, c := range []struct {
+			may     bool
+			command string
+			check   bool
+			says    string
+		}{
+			{has.Select, "r", false, "read"},
+			{has.Insert, "a", true, "insert"},
+			{has.Update, "w", false, "change"},
+			{has.Update, "w", true, "write into"},
+			{has.Delete, "d", false, "delete"},
+		} {
+			if c.may && !s.holds(r, as, c.command, c.check, maxParents) {
+				return fmt.Sprintf("no policy binds a column to headgate.current_org() when a job would %s rows: other tenants' rows are open", c.says)
+			}
+		}
+	}
+	return ""
+}
+
+// expression is what a policy lets a command through by.
+func (p policy) expression(check bool) string {
+	if check && p.Check != "" {
+		return p.Check
+	}
+	return p.Using
+}
+
+// applying are the policies of one kind that a command of a role meets.
+func (r *relation) applying(as uint32, command string, permissive bool) (all []policy) {
+	for _, p := range r.policies {
+		if p.Permissive == permissive && (p.Command == "*" || p.Command == command) && slices.Contains(p.For, as) {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// holds says whether a command of a role meets rows of one organisation only: because a
+// restrictive policy says so, or every permissive one.
+func (s *state) holds(r *relation, as uint32, command string, check bool, depth int) bool {
+	binds := func(p policy) bool { return s.binds(r, as, p.expression(check), depth) }
+	if slices.ContainsFunc(r.applying(as, command, false), binds) {
+		return true
+	}
+	return !slices.ContainsFunc(r.applying(as, command, true), func(p policy) bool { return !binds(p) })
+}
+
+// binds says whether an expression over a table's row is true for one organisation only.
+func (s *state) binds(r *relation, as uint32, expr string, depth int) bool {
+	declared := s.declared[r.Name]
+	return slices.ContainsFunc(conjuncts(spaces(expr)), func(c string) bool {
+		if col, ok := boundColumn(c); ok {
+			return (col.table == "" || col.table == r.Short) && r.hasColumn(col.name) && !slices.Contains(r.Loose, col.name) &&
+				(declared.Mode != modePolicy || declared.Column == col.name)
+		}
+		p, ok := parentOf(c, r.Short)
+		return ok && depth > 0 && s.parentHolds(p, as, depth-1)
+	})
+}
+
+// parentHolds says whether a policy's EXISTS finds parents of one organisation only. The
+// parent's own policies apply to it, because a policy runs with the reader's rights.
+func (s *state) parentHolds(p parentForm, as uint32, depth int) bool {
+	parent := s.relations[p.table]
+	if parent == nil {
+		return false // a table of the system, or one that nobody can tell of
+	}
+	if !parent.as[as].Select {
+		return true // the login may not read it: the query is refused
+	}
+	if s.declared.is(parent.Name, modePublic) || !parent.isTable() || parent.Owned || !p.coversUnique(parent) {
+		return false
+	}
+	return s.assumed[parent.Name] || parent.Guarded && s.holds(parent, as, "r", false, depth)
+}
+
+// blind names what a right allows and no permissive policy lets through.
+func (r *relation) blind() string {
+	for as, has := range r.as {
+		for _, c := range []struct {
+			may           bool
+			command, says string
+		}{{has.Select, "r", "read"}, {has.Insert, "a", "insert"}, {has.Update, "w", "update"}, {has.Delete, "d", "delete"}} {
+			if c.may && len(r.applying(as, c.command, true)) == 0 {
+				return c.says
+			}
+		}
+	}
+	return ""
+}
+
+func (r *relation) isTable() bool { return r.Kind == "r" || r.Kind == "p" }
+
+// harmlessRelations come with extensions, are readable for everybody, and hold no tenant's
+// rows.
+var harmlessRelations = map[string][]string{
+	"postgis":            {"spatial_ref_sys", "geometry_columns", "geography_columns"},
+	"postgis_raster":     {"raster_columns", "raster_overviews"},
+	"pg_stat_statements": {"pg_stat_statements", "pg_stat_statements_info"}, // a role's own texts, without values
+	"hypopg":             {"hypopg_list_indexes", "hypopg_hidden_indexes"},
+}
+
+func (r *relation) isHarmless() bool {
+	return slices.Contains(harmlessRelations[r.Extension], r.Short) && !r.has().writes() && !r.has().Truncate
+}

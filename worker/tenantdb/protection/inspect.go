@@ -1,0 +1,179 @@
+package protection
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs/session"
+)
+
+// Beginner begins transactions. A *pgx.Conn and a pool are Beginners.
+type Beginner interface {
+	BeginTx(ctx context.Context, opts pgx.TxOptions) (pgx.Tx, error)
+}
+
+// Options say how to look. The zero value looks at a shared database as the login of the
+// session.
+type Options struct {
+	// Dedicated says that the database has one tenant: what matters in a shared one only
+	// is left out.
+	Dedicated bool
+
+	// Database is the database's name in the catalog, for the commands that findings
+	// name. "" stands for a placeholder.
+	Database string
+
+	// Login is the login that is judged. "" means the session's own. Another one may be
+	// given by the owner, who reads headgate.protected.
+	Login string
+}
+
+// Level says what a finding means.
+type Level string
+
+const (
+	// Open: one tenant's job may reach another tenant's rows, or nobody can tell.
+	Open Level = "open"
+	// Note: nothing is open now, and somebody should know.
+	Note Level = "note"
+)
+
+// Finding is one thing that is not as it should be.
+type Finding struct {
+	Level  Level  `json:"level"`
+	Code   string `json:"code"`   // stable, such as unguarded or definer_function
+	Object string `json:"object"` // schema.name of a relation or function; a role, schema or setting else
+	Says   string `json:"says"`   // one sentence
+	Next   string `json:"next"`   // a statement of SQL, or a command of headgate in backticks, that mends it
+}
+
+// Report is the answer of [Inspect].
+type Report struct {
+	Login       string    `json:"login"`
+	Fingerprint string    `json:"-"`        // as the session's login sees it, from before the look; "" with Options.Login
+	Findings    []Finding `json:"findings"` // open ones first, then by code and object
+	Relations   int       `json:"relations"`
+}
+
+// Open returns the findings that mean that rows may be open.
+func (r Report) Open() []Finding {
+	end := slices.IndexFunc(r.Findings, func(f Finding) bool { return f.Level != Open })
+	if end < 0 {
+		end = len(r.Findings)
+	}
+	return r.Findings[:end:end]
+}
+
+// localPath makes Postgres write all names in expressions in full, except its own.
+const localPath = `SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('quote_all_identifiers', 'off', true)`
+
+// Inspect looks at everything by which a job login could reach rows, in one read-only
+// transaction of some ten queries and with no more than the login's own rights. A transaction
+// of its own makes it fit for a pooler in transaction mode.
+//
+// An error means that it could not look; it says nothing about the database then.
+func Inspect(ctx context.Context, conn Beginner, opts Options) (report Report, err error) {
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: session.BeginReadOnly})
+	if err != nil {
+		return report, fmt.Errorf("looking at what the job login may do: %w", err)
+	}
+	defer func() { err = errors.Join(err, rollback(ctx, tx)) }()
+	if opts.Login == "" {
+		if report.Fingerprint, err = Fingerprint(ctx, tx); err != nil {
+			return report, err
+		}
+	}
+	found, err := look(ctx, tx, opts, []uint32{})
+	if err != nil {
+		return Report{}, err
+	}
+	report.Login, report.Relations, report.Findings = found.login.name, len(found.relations), found.judge(opts)
+	return report, nil
+}
+
+// rollback ends a transaction that has changed nothing, or is to change nothing.
+func rollback(ctx context.Context, tx pgx.Tx) error {
+	if err := tx.Rollback(context.WithoutCancel(ctx)); err != nil && !errors.Is(err, pgx.ErrTxClosed) {
+		return fmt.Errorf("ending the look: %w", err)
+	}
+	return nil
+}
+
+// state is all that is known of a database, as one login meets it.
+type state struct {
+	login     login
+	roles     []role
+	relations map[string]*relation // by schema.name
+	functions []function
+	declared  declarations
+	own       []ownRight
+	spaces    []space
+	defaults  []defaultRight
+	assumed   map[string]bool // tables that a plan will guard
+	database  string          // its name in the catalog
+}
+
+// look reads the state, with the relations that are asked for. The transaction's search_path
+// is changed for its rest.
+func look(ctx context.Context, tx pgx.Tx, opts Options, asked []uint32) (s *state, err error) {
+	s = &state{assumed: map[string]bool{}, database: cmp.Or(opts.Database, "NAME")}
+	if _, err := tx.Exec(ctx, localPath); err != nil {
+		return nil, fmt.Errorf("setting the look's search_path: %w", err)
+	}
+	if s.login, s.roles, err = readLogin(ctx, tx, opts.Login); err != nil {
+		return nil, err
+	}
+	if s.declared, err = readDeclarations(ctx, tx); err != nil {
+		return nil, err
+	}
+	if s.own, err = readOwnRights(ctx, tx, s.login); err != nil {
+		return nil, err
+	}
+	if opts.Dedicated {
+		return s, nil
+	}
+	if s.relations, err = readRelations(ctx, tx, s.login, asked); err != nil {
+		return nil, err
+	}
+	if s.functions, err = readFunctions(ctx, tx, s.login, s.relations); err != nil {
+		return nil, err
+	}
+	if s.spaces, err = readSpaces(ctx, tx, s.login); err != nil {
+		return nil, err
+	}
+	s.defaults, err = readDefaults(ctx, tx, s.login)
+	return s, err
+}
+
+// judge makes findings of the state.
+func (s *state) judge(opts Options) (all []Finding) {
+	all = append(s.judgeLogin(opts.Dedicated), s.judgeOwn()...)
+	if !opts.Dedicated && !s.login.all() { // nothing more can be said of who may do everything
+		for _, r := range s.relations {
+			all = append(all, s.judgeRelation(r)...)
+		}
+		all = append(all, s.judgeFunctions()...)
+		all = append(all, s.judgeSpaces()...)
+		all = append(all, s.judgeDefaults()...)
+	}
+	slices.SortFunc(all, func(a, b Finding) int {
+		return cmp.Or(-strings.Compare(string(a.Level), string(b.Level)), strings.Compare(a.Code, b.Code), strings.Compare(a.Object, b.Object), strings.Compare(a.Says, b.Says))
+	})
+	return slices.Compact(all)
+}
+
+// collect runs a query and takes its rows, by position, into structs of exported fields.
+func collect[T any](ctx context.Context, tx pgx.Tx, what, sql string, args ...any) ([]T, error) {
+	rows, _ := tx.Query(ctx, sql, args...) // its error is CollectRows' too
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[T])
+	if err != nil {
+		return nil, fmt.Errorf("looking at %s: %w", what, err)
+	}
+	return all, nil
+}

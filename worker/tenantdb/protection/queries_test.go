@@ -1,0 +1,13 @@
+package protection_test
+
+import (
+	"testing"
+
+	"github.com/headgate/headgate/jobs/jobstest"
+)
+
+func TestQueriesPrepare(t *testing.T) {
+	t.Parallel()
+	env := jobstest.New(t)
+	jobstest.PrepareQueries(t, ".", env.Database("acme", jobstest.DatabaseOpts{}).Pool)
+}

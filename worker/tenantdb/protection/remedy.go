@@ -1,0 +1,84 @@
+package protection
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// usualColumns are looked for, in this order, where nobody has said which column holds the
+// organisation.
+var usualColumns = []string{"org_id", "tenant_id", "organization_id", "organisation_id", "account_id", "customer_id", "company_id", "workspace_id"}
+
+// orgColumn is the column of a relation that probably holds the organisation, "" for none: one
+// that is declared of another table, or a usual one.
+func (s *state) orgColumn(r *relation) string {
+	if d := s.declared[r.Name]; d.Column != "" && r.hasColumn(d.Column) {
+		return d.Column
+	}
+	for _, usual := range usualColumns {
+		if r.hasColumn(usual) {
+			return usual
+		}
+	}
+	var declared []string
+	for _, d := range s.declared {
+		if d.Column != "" && r.hasColumn(d.Column) {
+			declared = append(declared, d.Column)
+		}
+	}
+	slices.Sort(declared)
+	if len(declared) > 0 {
+		return declared[0]
+	}
+	return ""
+}
+
+// parentColumn is the foreign key that leads to a table which is guarded, "" for none.
+func (s *state) parentColumn(r *relation) string {
+	for _, fk := range r.Parents {
+		columns, table, _ := strings.Cut(fk, ">")
+		if parent := s.relations[table]; parent != nil && parent.isTable() && !s.declared.is(table, modePublic) && s.unguarded(parent) == "" && parent.has().Select {
+			return columns
+		}
+	}
+	return ""
+}
+
+// remedy is the command that mends a relation which is open: it is guarded if somebody can say
+// how, and else taken from jobs.
+func (s *state) remedy(r *relation) string {
+	command, more := "`headgate database protect "+s.database, ""
+	if r.isTable() && !r.Partition && !r.Owned {
+		if len(r.Rules) > 0 { // which write with the owner's rights
+			more = " --grant select"
+		}
+		switch column, parent := s.orgColumn(r), s.parentColumn(r); {
+		case column == defaultColumn:
+			return fmt.Sprintf("%s --table %s%s`", command, shellWord(r.Name), more)
+		case column != "":
+			return fmt.Sprintf("%s --table %s --org-column %s%s`", command, shellWord(r.Name), shellWord(column), more)
+		case parent != "":
+			return fmt.Sprintf("%s --table %s --through %s%s`", command, shellWord(r.Name), shellWord(parent), more)
+		}
+	}
+	return s.revoke(r, "ALL")
+}
+
+// revoke is the statement that takes rights on a relation from those who hand them to jobs.
+func (s *state) revoke(r *relation, names string) string {
+	on := r.Name
+	if r.Kind == "S" {
+		on = "SEQUENCE " + r.Name
+	}
+	from := strings.Join(r.Holders, ", ")
+	if from == "" {
+		from = s.login.name // by a role that reads or writes everything
+		for _, ro := range s.roles {
+			if ro.Name == "pg_read_all_data" || ro.Name == "pg_write_all_data" {
+				return fmt.Sprintf("REVOKE %s FROM %s", ro.Name, s.login.name)
+			}
+		}
+	}
+	return fmt.Sprintf("REVOKE %s ON %s FROM %s", names, on, from)
+}

@@ -1,0 +1,142 @@
+package protection
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// appSchema plans the schema of our views, and that unqualified names reach them.
+func (p *planner) appSchema(ctx context.Context) error {
+	if p.pathed {
+		return nil
+	}
+	p.pathed = true
+	var there bool
+	var path string
+	if err := p.tx.QueryRow(ctx, selectAppSchema, p.login.oid).Scan(&there, &path); err != nil {
+		return fmt.Errorf("looking for schema %s: %w", AppSchema, err)
+	}
+	if !there {
+		p.do("", "CREATE SCHEMA IF NOT EXISTS %s", AppSchema)
+		p.do("", "GRANT USAGE ON SCHEMA %s TO %s", AppSchema, jobGroup)
+	}
+	if first, _, _ := strings.Cut(path, ","); strings.TrimSpace(first) == AppSchema {
+		return nil
+	}
+	p.plan.Path = &Statement{SQL: fmt.Sprintf("ALTER ROLE %s IN DATABASE %s SET search_path = %s, %s", p.login.name, p.dbname, AppSchema, path), As: p.login.name}
+	return nil
+}
+
+// selectAppSchema reads whether jobs may use the schema, and the search_path that a session of
+// the login $1 begins with: the role's in this database, the role's, the database's, or the
+// server's.
+const selectAppSchema = `
+SELECT coalesce((SELECT pg_catalog.has_schema_privilege('headgate_job', n.oid, 'USAGE') FROM pg_catalog.pg_namespace n WHERE n.nspname = 'headgate_app'), false),
+       coalesce((SELECT pg_catalog.substr(c, 13) FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) AS c
+                  WHERE c LIKE 'search\_path=%' AND s.setrole IN (0, $1) AND s.setdatabase IN (0, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))
+                  ORDER BY s.setrole <> 0 AND s.setdatabase <> 0 DESC, s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1),
+                (SELECT t.reset_val FROM pg_catalog.pg_settings t WHERE t.name = 'search_path' AND t.source IN ('default', 'configuration file')),
+                '"$user", public')`
+
+// shown plans that jobs reach a relation through a view of ours only. The relation itself is
+// left as it is.
+func (p *planner) shown(ctx context.Context, r *relation, t Table) error {
+	if r.Partition {
+		return refuse("%s is a partition: protect the table that it is a partition of", r.Name)
+	}
+	if r.Kind == "v" {
+		return refuse("%s is a view: `headgate database protect %s --view %s` gives jobs a copy of it", r.Name, p.state.database, shellWord(r.Name))
+	}
+	where, d, err := p.condition(ctx, r, t, true)
+	if err != nil {
+		return err
+	}
+	d.Mode, d.ShownBy = modeView, AppSchema+"."+r.Short
+	if other, taken := p.declared.shown(d.ShownBy); taken && other.Object != r.Name {
+		return refuse("%s shows %s already: two relations of one name cannot both be reached without their schema", d.ShownBy, other.Object)
+	}
+	if err := p.appSchema(ctx); err != nil {
+		return err
+	}
+	want := p.wanted(r, t)
+	if r.Kind == "m" {
+		want = []string{"SELECT"}
+	}
+	as := p.as(r)
+	if slices.Contains(r.Holders, jobGroup) {
+		p.do(as, "REVOKE ALL ON %s FROM %s", r.Name, jobGroup)
+	}
+	p.lend(r, as, want)
+	check := ""
+	if slices.Contains(want, "INSERT") || slices.Contains(want, "UPDATE") {
+		check = " WITH CASCADED CHECK OPTION"
+	}
+	p.do("", "DROP VIEW IF EXISTS %s", d.ShownBy)
+	p.do("", "CREATE VIEW %s WITH (security_barrier = true) AS SELECT %s FROM %s WHERE %s%s", d.ShownBy, strings.Join(r.Columns, ", "), r.Name, where, check)
+	p.do("", "GRANT %s ON %s TO %s", strings.Join(want, ", "), d.ShownBy, jobGroup)
+	if slices.Contains(want, "INSERT") {
+		for _, sequence := range p.tables[r.Name].Sequences {
+			p.do(as, "GRANT USAGE ON SEQUENCE %s TO %s", sequence, jobGroup)
+		}
+	}
+	p.plan.objects = append(p.plan.objects, d.ShownBy)
+	p.declare(d)
+	return p.index(ctx, r, where)
+}
+
+// lend plans that the owner login has the rights that a view of its own passes on.
+func (p *planner) lend(r *relation, as string, want []string) {
+	fact := p.tables[r.Name]
+	if !slices.Contains(fact.Held, "USAGE") {
+		p.do(fact.SpaceAs, "GRANT USAGE ON SCHEMA %s TO %s", r.Schema, p.user)
+	}
+	if slices.ContainsFunc(want, func(w string) bool { return !slices.Contains(fact.Held, w) }) {
+		p.do(as, "GRANT %s ON %s TO %s", strings.Join(want, ", "), r.Name, p.user)
+	}
+}
+
+// copyView plans a copy of a view of the application's that reads with the reader's rights.
+func (p *planner) copyView(ctx context.Context, r *relation) error {
+	switch {
+	case r.Kind == "m":
+		return refuse("%s is a materialized view, which has no rights of its reader: take --table %s --by view", r.Name, shellWord(r.Name))
+	case r.Kind != "v":
+		return refuse("%s is not a view: name it with --table", r.Name)
+	case p.version < 150000:
+		return refuse("a view with its reader's rights needs Postgres 15 or newer, and the server is older: give jobs the tables behind %s", r.Name)
+	case r.Invoker:
+		p.grant(r, r.Name, p.as(r), []string{"SELECT"})
+		return nil
+	}
+	for _, behind := range p.tables[r.Name].Reads {
+		b := p.relations[behind]
+		if p.assumed[behind] || p.declared.is(behind, modePublic) || b != nil && b.as[p.login.group].Select && !slices.ContainsFunc(p.judgeRelation(b), func(f Finding) bool { return f.Level == Open }) {
+			continue
+		}
+		if p.declared.is(behind, modeView) {
+			return refuse("view %s reads %s, which jobs reach through a view only, so that a copy would be refused: protect the table by policy, or write a view over %s.%s", r.Name, behind, AppSchema, shortOf(behind))
+		}
+		return refuse("view %s reads %s, which jobs may not read under a guard of its own: protect that first, or name both", r.Name, behind)
+	}
+	if err := p.appSchema(ctx); err != nil {
+		return err
+	}
+	var body string
+	if err := p.tx.QueryRow(ctx, selectViewBody, r.OID).Scan(&body); err != nil {
+		return fmt.Errorf("reading view %s: %w", r.Name, err)
+	}
+	d := declaration{Object: r.Name, Mode: modeCopy, ShownBy: AppSchema + "." + r.Short}
+	if slices.Contains(r.Holders, jobGroup) {
+		p.do(p.as(r), "REVOKE ALL ON %s FROM %s", r.Name, jobGroup)
+	}
+	p.do("", "DROP VIEW IF EXISTS %s", d.ShownBy)
+	p.do("", "CREATE VIEW %s WITH (security_invoker = true) AS %s", d.ShownBy, strings.TrimSuffix(strings.TrimSpace(body), ";"))
+	p.do("", "GRANT SELECT ON %s TO %s", d.ShownBy, jobGroup)
+	p.declare(d)
+	return nil
+}
+
+// selectViewBody reads a view with all names in full.
+const selectViewBody = `SELECT pg_catalog.pg_get_viewdef($1::oid)`
