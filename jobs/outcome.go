@@ -43,6 +43,7 @@ const (
 	ClassDiskFull         Class = "disk_full"         // the server's disk is full
 	ClassWrongDatabase    Class = "wrong_database"    // the address leads to another database than the catalog says
 	ClassWrongCentre      Class = "wrong_centre"      // the database belongs to another central database than this one
+	ClassUnprotected      Class = "unprotected"       // the shared database does not keep its tenants apart
 	ClassSchemaNewer      Class = "schema_newer"      // the database's Headgate schema is newer than this program
 	ClassSchemaOlder      Class = "schema_older"      // ... or older than this program can use
 	ClassUndecryptable    Class = "undecryptable"     // the sealed address cannot be opened

@@ -74,7 +74,7 @@ func (w *Worker) pass(ctx context.Context, b claim.Breaker, place address.Place,
 // is refused is not among them: connections know that by themselves, and until
 // when. Nor is a schema that is newer than this program: other workers may be new
 // enough. A full server counts where no job of the database gets through.
-var refusing = map[jobs.Class]bool{jobs.ClassReadOnly: true, jobs.ClassDiskFull: true, jobs.ClassWrongDatabase: true, jobs.ClassWrongCentre: true, jobs.ClassServerFull: true}
+var refusing = map[jobs.Class]bool{jobs.ClassReadOnly: true, jobs.ClassDiskFull: true, jobs.ClassWrongDatabase: true, jobs.ClassWrongCentre: true, jobs.ClassUnprotected: true, jobs.ClassServerFull: true}
 
 const (
 	// probeReadOnly tells of a standby, too.

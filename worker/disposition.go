@@ -88,7 +88,7 @@ func (a *attempt) blame(ctx context.Context, err error, unsettled bool) disposit
 // is used (held.go says for how long).
 var notItsFault = map[jobs.Class]bool{
 	jobs.ClassUnreachable: true, jobs.ClassServerFull: true, jobs.ClassAuthFailed: true, jobs.ClassReadOnly: true,
-	jobs.ClassDiskFull: true, jobs.ClassWrongDatabase: true, jobs.ClassWrongCentre: true, jobs.ClassSchemaNewer: true, jobs.ClassSchemaOlder: true,
+	jobs.ClassDiskFull: true, jobs.ClassWrongDatabase: true, jobs.ClassWrongCentre: true, jobs.ClassUnprotected: true, jobs.ClassSchemaNewer: true, jobs.ClassSchemaOlder: true,
 	jobs.ClassUndecryptable: true, jobs.ClassTenant: true, jobs.ClassInterrupted: true, jobs.ClassConflict: true, classBusy: true,
 	jobs.ClassConnectTimeout: true, jobs.ClassLockTimeout: true, jobs.ClassNotPermitted: true, jobs.ClassOutput: true, jobs.ClassUntrusted: true,
 }

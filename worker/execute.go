@@ -30,6 +30,9 @@ func (a *attempt) execute(ctx context.Context) error {
 		return err
 	}
 	err = a.w.pools.With(ctx, place, func(ctx context.Context, conn *tenantdb.Conn) error {
+		if err := a.w.pools.Preflight(ctx, place, conn); err != nil {
+			return err
+		}
 		return a.mark(conn, a.runOn(ctx, conn))
 	})
 	var unanswered *unansweredCommitError

@@ -27,6 +27,9 @@ type Database struct {
 	Kind      string    `json:"kind"`    // KindShared or KindDedicated
 	Tenants   int       `json:"tenants"` // how many live there, whatever their status
 	CreatedAt time.Time `json:"created_at"`
+
+	Protection       Protection `json:"protection"`                  // of a shared database
+	ProtectionReason *string    `json:"protection_reason,omitempty"` // why it is not enforced
 }
 
 // The kinds of database.
@@ -146,7 +149,7 @@ func (c *Catalog) insertDatabase(ctx context.Context, tx pgx.Tx, id uuid.UUID, p
 	}
 	return Database{
 		ID: id.String(), Name: params.Name, ServerID: server.id.String(), Server: server.name,
-		DBName: params.DBName, Kind: params.Kind, CreatedAt: d.CreatedAt,
+		DBName: params.DBName, Kind: params.Kind, CreatedAt: d.CreatedAt, Protection: ProtectionEnforced,
 	}, nil
 }
 
@@ -176,7 +179,7 @@ func databaseConflict(err error, params DatabaseParams) error {
 }
 
 const databasesSQL = `
-SELECT d.id::text, d.name, s.id::text, s.name, d.dbname, d.kind, coalesce(t.tenants, 0), d.created_at
+SELECT d.id::text, d.name, s.id::text, s.name, d.dbname, d.kind, coalesce(t.tenants, 0), d.created_at, d.protection, d.protection_reason
 FROM headgate.databases d
 JOIN headgate.servers s ON s.id = d.server_id
 LEFT JOIN (SELECT database_id, count(*) AS tenants FROM headgate.tenants GROUP BY database_id) t ON t.database_id = d.id

@@ -44,7 +44,7 @@ func (c *Catalog) ResolveTenant(ctx context.Context, tenantID string, login jobs
 
 const resolveTenantSQL = `
 SELECT t.id::text, t.slug, t.org_id, t.name, t.plan, t.timezone, t.labels, t.status, t.generation,
-       d.id, d.name, d.kind = 'dedicated',
+       d.id, d.name, d.kind = 'dedicated', d.protection = 'observe',
        CASE WHEN $2 THEN d.owner_login ELSE d.job_login END,
        CASE WHEN $2 THEN d.owner_version ELSE d.job_version END,
        CASE WHEN $2 THEN d.owner_direct ELSE d.job_direct END,
@@ -65,7 +65,7 @@ func (c *Catalog) askPlace(ctx context.Context, q question) (*answer, error) {
 	}
 	err := c.pool.QueryRow(ctx, resolveTenantSQL, q.id, row.login == jobs.LoginOwner).Scan(
 		&t.ID, &t.Slug, &t.OrgID, &t.Name, &t.Plan, &t.Timezone, &t.Labels, &t.Status, &t.Generation,
-		&row.databaseID, &row.database, &row.dedicated, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.signingKey, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler,
+		&row.databaseID, &row.database, &row.dedicated, &row.observed, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.signingKey, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler,
 		&v.tenant, &v.database, &v.server)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return &answer{}, nil
@@ -90,7 +90,7 @@ func (t Tenant) mayWork() error {
 }
 
 const resolveDatabaseSQL = `
-SELECT d.id, d.name, d.kind = 'dedicated',
+SELECT d.id, d.name, d.kind = 'dedicated', d.protection = 'observe',
        CASE WHEN $3 THEN d.owner_login ELSE d.job_login END,
        CASE WHEN $3 THEN d.owner_version ELSE d.job_version END,
        CASE WHEN $3 THEN d.owner_direct ELSE d.job_direct END,
@@ -107,7 +107,7 @@ func (c *Catalog) ResolveDatabase(ctx context.Context, nameOrUUID string, login 
 	name, id := nameOrID(nameOrUUID)
 	row := placeRow{login: login}
 	err := c.pool.QueryRow(ctx, resolveDatabaseSQL, name, id, login == jobs.LoginOwner).Scan(
-		&row.databaseID, &row.database, &row.dedicated, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.signingKey, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler)
+		&row.databaseID, &row.database, &row.dedicated, &row.observed, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.signingKey, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return address.Place{}, fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, quote(nameOrUUID))
@@ -123,6 +123,7 @@ type placeRow struct {
 	databaseID    uuid.UUID
 	database      string
 	dedicated     bool
+	observed      bool
 	login         jobs.Login
 	sealed        []byte
 	version       int
@@ -140,7 +141,7 @@ type placeRow struct {
 func (c *Catalog) place(row placeRow) address.Place {
 	place := address.Place{
 		ServerID: row.serverID.String(), Server: row.server, Budget: row.budget,
-		DatabaseID: row.databaseID.String(), Database: row.database, Dedicated: row.dedicated,
+		DatabaseID: row.databaseID.String(), Database: row.database, Dedicated: row.dedicated, Observed: row.observed,
 		Login: row.login.String(), Transport: row.transport, Pooler: row.pooler, Version: row.version,
 		Reload: func(ctx context.Context) (address.Place, error) {
 			return c.ResolveDatabase(ctx, row.databaseID.String(), row.login)

@@ -131,6 +131,7 @@ var classSteps = map[jobs.Class]string{
 	jobs.ClassReadOnly:         "make the server a primary again, or point the catalog at the primary: `headgate database login DATABASE`",
 	jobs.ClassDiskFull:         "free some disk on the tenant's server",
 	jobs.ClassWrongDatabase:    "correct the address: `headgate database login DATABASE`; a database that was made anew or renamed no command takes in yet",
+	jobs.ClassUnprotected:      "`headgate database protect DATABASE` lists what is open and says what to do about each; the job then goes on by itself",
 	jobs.ClassWrongCentre:      "see which central database is to work it, stop `headgate serve` and the workers of the other, then, on the right one: `headgate central adopt --database DATABASE`, or --all after a restore or a move; once that is done the job goes on by itself",
 	jobs.ClassSchemaNewer:      "upgrade the workers",
 	jobs.ClassSchemaOlder:      "workers bring it up to date by the owner login: see that this one works, `headgate doctor --all`",

@@ -88,6 +88,7 @@ var nextStep = map[jobs.Class]string{
 	jobs.ClassUndecryptable:  "; start the worker with the key that sealed it, or store the address again",
 	jobs.ClassWrongDatabase:  "; correct the address with `headgate database login`",
 	jobs.ClassWrongCentre:    "",
+	jobs.ClassUnprotected:    "",
 	jobs.ClassNotPermitted:   "",
 	jobs.ClassSchemaNewer:    "",
 	jobs.ClassSchemaOlder:    "",
@@ -143,6 +144,8 @@ func classifyCause(err error) (jobs.Class, string) {
 		return jobs.ClassUntrusted, ""
 	case errors.Is(err, ErrWrongCentre):
 		return jobs.ClassWrongCentre, ""
+	case errors.Is(err, ErrUnprotected):
+		return jobs.ClassUnprotected, ""
 	case errors.Is(err, ErrWrongDatabase):
 		return jobs.ClassWrongDatabase, ""
 	case errors.As(err, &version) && version.Newer():

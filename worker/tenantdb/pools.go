@@ -81,6 +81,10 @@ type Config struct {
 	// without another look, if Centre's token stays the same. 0 means 1 minute.
 	CentreFor time.Duration
 
+	// ProtectedFor is how long a shared database is believed to keep its tenants apart, or
+	// not to, without another look. 0 means 10 seconds.
+	ProtectedFor time.Duration
+
 	// Logger is told of servers that stop and begin to answer. nil means
 	// slog.Default().
 	Logger *slog.Logger
@@ -94,6 +98,7 @@ func (c Config) withDefaults() Config {
 	c.CancelWait = cmp.Or(c.CancelWait, 3*time.Second)
 	c.AffinityWait = cmp.Or(c.AffinityWait, 50*time.Millisecond)
 	c.CentreFor = cmp.Or(c.CentreFor, time.Minute)
+	c.ProtectedFor = cmp.Or(c.ProtectedFor, 10*time.Second)
 	c.AuthPause = cmp.Or(c.AuthPause, 5*time.Minute)
 	c.Logger = cmp.Or(c.Logger, slog.Default())
 	return c
@@ -102,8 +107,9 @@ func (c Config) withDefaults() Config {
 // Pools holds this process's connections to tenant databases. All its methods
 // are safe for concurrent use.
 type Pools struct {
-	cfg     Config
-	refused refusals
+	cfg      Config
+	refused  refusals
+	verdicts verdicts
 
 	mu      sync.Mutex
 	servers map[string]*server // guarded by mu, by id; no connection is made or closed while it is held

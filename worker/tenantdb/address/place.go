@@ -17,6 +17,10 @@ type Place struct {
 	// Dedicated says that the database belongs to one tenant alone.
 	Dedicated bool
 
+	// Observed says that jobs run in the shared database also while it does not keep its
+	// tenants apart.
+	Observed bool
+
 	// OrgID and Generation are the tenant's organisation and the generation of
 	// its placement; both are 0 for a job of scope database.
 	OrgID      int64

@@ -12,7 +12,7 @@ import (
 
 // Database is the verbs on databases.
 func Database(app *cli.App) *cobra.Command {
-	return cli.Group("database", "Databases where the rows of one or many tenants live", databaseAdd(app), databaseList(app), databaseLogin(app), databaseProtect(app))
+	return cli.Group("database", "Databases where the rows of one or many tenants live", databaseAdd(app), databaseList(app), databaseLogin(app), databaseSet(app), databaseProtect(app))
 }
 
 var databaseColumns = []cli.Column[catalog.Database]{
@@ -21,6 +21,7 @@ var databaseColumns = []cli.Column[catalog.Database]{
 	{Name: "server", Of: func(d catalog.Database) any { return d.Server }},
 	{Name: "dbname", Of: func(d catalog.Database) any { return d.DBName }},
 	{Name: "tenants", Of: func(d catalog.Database) any { return d.Tenants }},
+	{Name: "protection", Of: func(d catalog.Database) any { return protectionOf(d) }},
 	{Name: "created_at", Of: func(d catalog.Database) any { return d.CreatedAt }},
 }
 

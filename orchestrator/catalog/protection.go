@@ -1,0 +1,68 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
+)
+
+// Protection says what becomes of the jobs of a shared database that does not keep its
+// tenants apart.
+type Protection string
+
+// The values of Protection.
+const (
+	ProtectionEnforced Protection = "enforce" // they wait, class unprotected
+	ProtectionObserved Protection = "observe" // they run, and doctor fails
+)
+
+// ProtectionChange is who has decided what about a database, and why.
+type ProtectionChange struct {
+	Database string // a name or UUID
+	To       Protection
+	Reason   string // required for ProtectionObserved; up to 500 characters
+	Actor    string // who says so
+}
+
+const maxReason = 500
+
+const setProtectionSQL = `
+UPDATE headgate.databases
+SET protection = $3, protection_reason = nullif($4, ''), protection_by = nullif($5, ''), protection_since = now()
+WHERE name = $1 OR id = $2
+RETURNING id::text, protection_since`
+
+// SetProtection decides whether the jobs of a shared database wait while it does not keep
+// its tenants apart. Running workers follow as soon as they are notified (see [Listener]),
+// else within FreshFor. Errors match jobs.ErrUnknownDatabase or are a *jobs.InputError.
+func (c *Catalog) SetProtection(ctx context.Context, change ProtectionChange) (since time.Time, err error) {
+	change.Reason = strings.TrimSpace(change.Reason)
+	switch {
+	case change.To != ProtectionEnforced && change.To != ProtectionObserved:
+		err = jobs.Inputf("protection", string(change.To), "give enforce or observe")
+	case change.To == ProtectionObserved && change.Reason == "":
+		err = jobs.Missing("reason", "say why its jobs may run although one tenant's may reach another's rows")
+	case len([]rune(change.Reason)) > maxReason:
+		err = jobs.Inputf("reason", "", "it has %d characters, and may have %d", len([]rune(change.Reason)), maxReason)
+	}
+	if err != nil {
+		return since, fmt.Errorf("set the protection of database %s: %w", quote(change.Database), err)
+	}
+	var databaseID string
+	name, id := nameOrID(change.Database)
+	err = c.pool.QueryRow(ctx, setProtectionSQL, name, id, change.To, change.Reason, change.Actor).Scan(&databaseID, &since)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return since, fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, quote(change.Database))
+	}
+	c.memory.changed(err, databaseID)
+	if err != nil {
+		return since, fmt.Errorf("set the protection of database %s: %w", quote(change.Database), err)
+	}
+	return since, nil
+}
