@@ -1,6 +1,7 @@
 package protection
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strings"
@@ -56,6 +57,10 @@ func bare(expr string) string {
 	}
 }
 
+// enclosed says whether an expression stands in parentheses as a whole, so that nothing more
+// follows it, such as UNION.
+func enclosed(expr string) bool { return bare(expr) != strings.TrimSpace(expr) }
+
 // split cuts an expression where a word stands outside of parentheses and quotes.
 func split(expr, at string) (parts []string) {
 	from := 0
@@ -90,6 +95,7 @@ var (
 	castForm   = regexp.MustCompile(`^\((.+)\)::(integer|smallint|bigint|numeric|text|uuid|character varying|bpchar)$`)
 	widerForm  = regexp.MustCompile(`^\((.+)\)::(bigint|text|uuid)$`) // loses nothing of a column
 	existsForm = regexp.MustCompile(`^EXISTS \( SELECT (?:1 )?FROM ((?:` + identForm + `\.)?` + identForm + `)(?: (` + identForm + `))? WHERE (.+)\)$`)
+	arrayForm  = regexp.MustCompile(`^ANY \(ARRAY\( SELECT ((?:` + identForm + `\.)?` + identForm + `) FROM ((?:` + identForm + `\.)?` + identForm + `)(?: (` + identForm + `))?(?: WHERE (.+))?\)\)$`)
 	viewForm   = regexp.MustCompile(`^SELECT ([^()]+) FROM ((?:` + identForm + `\.)?` + identForm + `) WHERE (.+);$`)
 )
 
@@ -155,7 +161,7 @@ func boundColumn(expr string) (column, bool) {
 	return columnOf(left)
 }
 
-// parentForm is an EXISTS over a parent table.
+// parentForm is a condition that asks a parent table.
 type parentForm struct {
 	table   string   // schema.name
 	joined  []string // columns of the parent that equal columns here
@@ -169,6 +175,9 @@ type parentForm struct {
 func parentOf(expr, here string) (p parentForm, ok bool) {
 	found := existsForm.FindStringSubmatch(bare(expr))
 	if found == nil {
+		return arrayOf(expr, here)
+	}
+	if !enclosed(found[3]) {
 		return p, false
 	}
 	p.table, p.alias = found[1], found[2]
@@ -192,6 +201,26 @@ func parentOf(expr, here string) (p parentForm, ok bool) {
 		}
 	}
 	return p, len(p.joined) > 0
+}
+
+// arrayOf reads column = ANY (ARRAY(SELECT key FROM parent WHERE …)).
+func arrayOf(expr, here string) (p parentForm, ok bool) {
+	left, right, ok := equation(expr)
+	found := arrayForm.FindStringSubmatch(right)
+	if !ok || found == nil {
+		return p, false
+	}
+	p.table, p.alias = found[2], cmp.Or(found[3], shortOf(found[2]))
+	own, okOwn := columnOf(left)
+	key, okKey := columnOf(found[1])
+	if !okOwn || !okKey || found[4] != "" && !enclosed(found[4]) || own.table != "" && own.table != here || key.table != "" && key.table != p.alias {
+		return p, false
+	}
+	p.joined, p.here = []string{key.name}, []string{own.name}
+	if found[4] != "" {
+		p.further = conjuncts(found[4])
+	}
+	return p, true
 }
 
 // coversUnique says whether the joined columns name one row of the parent at most.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/worker/tenantdb/protection"
@@ -101,4 +102,43 @@ func TestWorkChangesNoFingerprint(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, before, h.fingerprint())
 	require.Empty(t, h.open(), "what a job makes for itself is no finding")
+}
+
+// Through any pooler, and whatever the session's search_path is, the answers are the same.
+func TestInAnyModeOfTheSession(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, shop+`CREATE VIEW v AS SELECT * FROM orders; CREATE FUNCTION total() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'; GRANT SELECT ON v, items TO headgate_job`)
+	h.protect(h.request(protection.Table{Name: "orders"}))
+	h.mine(`GRANT SELECT ON v, items TO headgate_job`)
+	ctx := context.Background()
+	fingerprint, open := h.fingerprint(), h.open()
+	require.Equal(t, "definer_function public.total()\nunguarded public.items\nunguarded public.v", open)
+	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol} {
+		cfg := h.job.Config().Copy()
+		cfg.DefaultQueryExecMode = mode
+		conn, err := pgx.ConnectConfig(ctx, cfg)
+		require.NoError(t, err)
+		_, err = conn.Exec(ctx, `SET search_path = headgate, public, pg_catalog; SET quote_all_identifiers = on`)
+		require.NoError(t, err)
+		got, err := protection.Fingerprint(ctx, conn)
+		require.NoError(t, err, mode)
+		require.Equal(t, fingerprint, got, mode)
+		report, err := protection.Inspect(ctx, conn, protection.Options{})
+		require.NoError(t, err, mode)
+		require.Equal(t, open, lines(report.Open()), mode)
+		require.Equal(t, fingerprint, report.Fingerprint)
+		require.NoError(t, conn.Close(ctx))
+	}
+}
+
+// In a dedicated database there is nobody else: what matters is what jobs may do with
+// Headgate's own.
+func TestADedicatedDatabase(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, shop+`GRANT ALL ON orders TO headgate_job`)
+	h.root(`GRANT UPDATE ON headgate.fence TO headgate_job`, `ALTER ROLE `+h.db.Job.User+` BYPASSRLS`)
+	report, err := protection.Inspect(context.Background(), h.job, protection.Options{Dedicated: true})
+	require.NoError(t, err)
+	require.Equal(t, "own_rights headgate.fence\nbypassrls "+h.db.Job.User, lines(report.Findings))
+	require.Equal(t, "own_rights headgate.fence", lines(report.Open()))
 }

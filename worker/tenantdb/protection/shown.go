@@ -49,7 +49,7 @@ func (p *planner) shown(ctx context.Context, r *relation, t Table) error {
 	if r.Kind == "v" {
 		return refuse("%s is a view: `headgate database protect %s --view %s` gives jobs a copy of it", r.Name, p.state.database, shellWord(r.Name))
 	}
-	where, d, err := p.condition(ctx, r, t, true)
+	c, d, err := p.conditionOf(ctx, r, t, true)
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (p *planner) shown(ctx context.Context, r *relation, t Table) error {
 		check = " WITH CASCADED CHECK OPTION"
 	}
 	p.do("", "DROP VIEW IF EXISTS %s", d.ShownBy)
-	p.do("", "CREATE VIEW %s WITH (security_barrier = true) AS SELECT %s FROM %s WHERE %s%s", d.ShownBy, strings.Join(r.Columns, ", "), r.Name, where, check)
+	p.do("", "CREATE VIEW %s WITH (security_barrier = true) AS SELECT %s FROM %s WHERE %s%s", d.ShownBy, strings.Join(r.Columns, ", "), r.Name, c.using, check)
 	p.do("", "GRANT %s ON %s TO %s", strings.Join(want, ", "), d.ShownBy, jobGroup)
 	if slices.Contains(want, "INSERT") {
 		for _, sequence := range p.tables[r.Name].Sequences {
@@ -83,7 +83,7 @@ func (p *planner) shown(ctx context.Context, r *relation, t Table) error {
 	}
 	p.plan.objects = append(p.plan.objects, d.ShownBy)
 	p.declare(d)
-	return p.index(ctx, r, where)
+	return p.index(ctx, r, c.using)
 }
 
 // lend plans that the owner login has the rights that a view of its own passes on.
