@@ -158,6 +158,9 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 	if err != nil {
 		return err
 	}
+	if err := catalog.NewKeys(pool, ring).Check(ctx); err != nil {
+		return err
+	}
 	dir, err := filepath.Abs(s.reports)
 	if err != nil {
 		return fmt.Errorf("finding the directory for reports: %w", err)
