@@ -88,7 +88,7 @@ var doors = map[string][]string{
 	},
 
 	"orchestrator": {anyPgx, "orchestrator/internal/queue", "orchestrator/catalog", "orchestrator/internal/central", "jobs", "jobs/wire"},
-	"worker":       {anyPgx, anyRiver, anyUUID, "jobs/lifecycle", "worker/centre", "worker/claim", "worker/internal/fault", "worker/tenantdb", "worker/tenantdb/address", "jobs", "jobs/wire", "jobs/guard", "jobs/session", "migrations"},
+	"worker":       {anyPgx, anyRiver, anyUUID, "jobs/lifecycle", "worker/centre", "worker/claim", "worker/internal/fault", "worker/internal/redact", "worker/tenantdb", "worker/tenantdb/address", "jobs", "jobs/wire", "jobs/guard", "jobs/session", "migrations"},
 
 	"orchestrator/admission":          {anyPgx, "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fit", "jobs"},
 	"orchestrator/explain":            {anyPgx, "orchestrator/admission", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/queue", "jobs"},
@@ -112,6 +112,7 @@ var doors = map[string][]string{
 	"jobs":                    {"github.com/jackc/pgx/v5"}, // Tx and Conn in the types of handlers, no more
 	"worker/tenantdb/address": {},
 	"worker/internal/fault":   {},
+	"worker/internal/redact":  {"github.com/jackc/pgx/v5/pgconn"},
 	"orchestrator/calendar":   {"github.com/agnivade/levenshtein", "github.com/robfig/cron/v3"},
 	"orchestrator/localpg":    {anyPgx},
 

@@ -201,6 +201,29 @@ func TestRekeyOverwritesNoNewerAddress(t *testing.T) {
 	}
 }
 
+// The same step by step: a value that was read, and is another one when it is to be
+// sealed anew.
+func TestResealLeavesWhatHasChanged(t *testing.T) {
+	t.Parallel()
+	r := rotating(t, "a")
+	reseal := func(was, becomes []byte) (done []int64) {
+		require.NoError(t, r.pool.QueryRow(t.Context(), `
+SELECT headgate.reseal(ARRAY['databases'], ARRAY['job_login'], (SELECT array_agg(id) FROM headgate.databases), ARRAY[$1::bytea], ARRAY[$2::bytea])`, was, becomes).Scan(&done))
+		return done
+	}
+	now := func() (sealed []byte) {
+		require.NoError(t, r.pool.QueryRow(t.Context(), `SELECT job_login FROM headgate.databases`).Scan(&sealed))
+		return sealed
+	}
+	was := now()
+	require.NoError(t, r.SetLogin(t.Context(), "a", jobs.LoginJob, login("a_job", "a")))
+	newer := now()
+	require.Empty(t, reseal(was, was))
+	require.Equal(t, newer, now())
+	require.Equal(t, []int64{1}, reseal(newer, was), "the control")
+	require.Equal(t, was, now())
+}
+
 // A key is retired only when nothing is sealed with it, and never again is anything,
 // whatever ring a process has.
 func TestRetire(t *testing.T) {
@@ -247,12 +270,14 @@ func TestRetire(t *testing.T) {
 // A writer that has sealed with a key and not yet committed is waited for.
 func TestRetireSeesOpenWriters(t *testing.T) {
 	t.Parallel()
-	r := rotating(t)
+	r := rotating(t, "a")
 	ctx := t.Context()
+	_, err := r.keys(r.both).Rekey(ctx, catalog.RekeyParams{})
+	require.NoError(t, err)
 	tx, err := r.pool.Begin(ctx)
 	require.NoError(t, err)
 	defer func() { _ = tx.Rollback(context.Background()) }()
-	_, err = r.AddDatabaseTx(ctx, tx, databaseParams("a", catalog.KindShared))
+	_, err = r.AddDatabaseTx(ctx, tx, databaseParams("b", catalog.KindShared))
 	require.NoError(t, err)
 
 	retired := make(chan error, 1)
