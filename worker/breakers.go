@@ -154,10 +154,10 @@ func (w *Worker) updateBreaker(ctx context.Context, place address.Place, end dis
 	case refusing[end.class] && w.refusals.note(id):
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), breakerWrite)
 		defer cancel()
-		first, err := w.breaker("database", id, end.class).Open(ctx, w.central, brief(end.err))
+		first, err := w.breaker("database", id, end.class).Open(ctx, w.central, clean(end.says, 500))
 		if first && end.class != jobs.ClassServerFull { // of which its connections tell, once for the server
 			w.cfg.Logger.ErrorContext(ctx, "database refuses work: its jobs wait, and it is tried by one at a time",
-				"event", "database refuses work", "server", place.Server, "database", place.Database, "class", end.class, "error", end.err)
+				"event", "database refuses work", "server", place.Server, "database", place.Database, "class", end.class, "error", end.says)
 		}
 		w.breakerTrouble(ctx, err)
 	case end.state == jobs.Succeeded && (w.refusals.clear(id) || w.lease.Broken(id)):

@@ -126,6 +126,10 @@ type Config struct {
 	// workers the same.
 	KeepSucceeded, KeepCancelled, KeepDiscarded time.Duration
 
+	// ErrorDetail says how much is kept of what a tenant's database says of an error, in
+	// the history, the queue and logs. "" means ErrorsRedacted.
+	ErrorDetail ErrorDetail
+
 	// Tenants configures the connections to tenant databases.
 	Tenants tenantdb.Config
 
@@ -198,6 +202,11 @@ func (c Config) withDefaults() (Config, error) {
 	if err := c.keep(); err != nil {
 		return c, err
 	}
+	detail, err := c.ErrorDetail.check()
+	if err != nil {
+		return c, err
+	}
+	c.ErrorDetail = detail
 	c.Logger = cmp.Or(c.Logger, slog.Default())
 	c.Tenants.Logger = cmp.Or(c.Tenants.Logger, c.Logger)
 	if c.RetryDelay == nil {

@@ -21,12 +21,20 @@ type disposition struct {
 	sqlstate string
 	wait     time.Duration // for Snoozed
 	err      error
+	says     string     // err's text, fit to be kept and shown
 	held     *jobs.Held // how often in a row that was not the job's own fault
 }
 
 // disposition decides, from the attempt's error, whether the job succeeded, is tried again
-// (using an attempt only where the fault is its own), or ends.
+// (using an attempt only where the fault is its own), or ends. Whatever is written or
+// logged of the error is the text that is made here.
 func (a *attempt) disposition(ctx context.Context, err error) disposition {
+	d := a.decide(ctx, err)
+	d.says = clean(a.text(d.err), 8<<10)
+	return d
+}
+
+func (a *attempt) decide(ctx context.Context, err error) disposition {
 	if err == nil {
 		return disposition{state: jobs.Succeeded}
 	}
@@ -149,14 +157,6 @@ func classOf(err error) jobs.Class {
 	return ""
 }
 
-// message is the disposition's reason as a sentence fit for a column.
-func (d disposition) message() string {
-	if d.err == nil {
-		return ""
-	}
-	return clean(d.err.Error(), 8<<10)
-}
-
 // toRiver says the disposition in River's words.
 func (d disposition) toRiver() error {
 	switch d.state {
@@ -165,9 +165,9 @@ func (d disposition) toRiver() error {
 	case jobs.Snoozed:
 		return river.JobSnooze(d.wait)
 	case jobs.Cancelled:
-		return river.JobCancel(errors.New(d.message()))
+		return river.JobCancel(errors.New(d.says))
 	default:
-		return errors.New(d.message())
+		return errors.New(d.says)
 	}
 }
 

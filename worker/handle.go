@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
 
@@ -42,6 +43,8 @@ type attempt struct {
 	called   bool                     // the handler has begun
 	wanted   bool                     // somebody has cancelled it; read once, so that two rules see one fact
 	unproven bool                     // its class says something of the server that the worker's own probe does not find
+
+	said []*pgconn.PgError // what the server has sent on its connection, if it failed
 
 	following []wire.FollowUp // what the handler has asked for
 
@@ -198,7 +201,7 @@ func (a *attempt) outcome(end disposition) jobs.Outcome {
 	o := jobs.Outcome{
 		ID: newUID(), JobUID: a.meta.UID,
 		TenantID: a.meta.Tenant, DatabaseID: a.place.DatabaseID, Kind: a.row.Kind, Attempt: a.row.Attempt,
-		State: end.state, Class: end.class, SQLState: end.sqlstate, Message: end.message(), Trace: clean(a.trace, 8<<10),
+		State: end.state, Class: end.class, SQLState: end.sqlstate, Message: end.says, Trace: clean(a.trace, 8<<10),
 		Recovered: a.recovered, StartedAt: a.started.UTC(), EndedAt: time.Now().UTC(),
 		Schedule: clean(a.meta.Schedule, 200), Worker: a.w.id,
 	}

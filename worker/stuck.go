@@ -122,7 +122,7 @@ func (w *Worker) noteStuck(ctx context.Context, known *attempt, ended <-chan err
 	go func() { // ends with the handler, or with the process
 		err := <-ended
 		w.stuck.Add(-1)
-		w.cfg.Logger.InfoContext(ctx, "a stuck handler has returned", "kind", known.row.Kind, "job_uid", known.meta.UID, "error", err)
+		w.cfg.Logger.InfoContext(ctx, "a stuck handler has returned", "kind", known.row.Kind, "job_uid", known.meta.UID, "error", known.text(err))
 	}()
 	if int(n) > w.cfg.MaxStuck {
 		w.exhaust()

@@ -55,6 +55,9 @@ var doors = map[string][]string{
 		anyPgx, anyUUID, "github.com/spf13/cobra",
 		"cmd/internal/cli", "jobs", "jobs/session", "migrations", "orchestrator", "orchestrator/explain", "orchestrator/catalog", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
 	},
+	"cmd/headgate/internal/keycmd": {
+		"github.com/spf13/cobra", "cmd/internal/cli", "orchestrator/catalog", "orchestrator/catalog/keyfile", "worker/tenantdb/address",
+	},
 	"cmd/headgate/internal/workcmd": {
 		"github.com/spf13/cobra", "cmd/internal/cli", "cmd/headgate/internal/kinds", "jobs", "orchestrator", "orchestrator/admission", "orchestrator/explain",
 	},
@@ -85,14 +88,15 @@ var doors = map[string][]string{
 	},
 
 	"orchestrator": {anyPgx, "orchestrator/internal/queue", "orchestrator/catalog", "orchestrator/internal/central", "jobs", "jobs/wire"},
-	"worker":       {anyPgx, anyRiver, anyUUID, "jobs/lifecycle", "worker/centre", "worker/claim", "worker/internal/fault", "worker/tenantdb", "worker/tenantdb/address", "jobs", "jobs/wire", "jobs/guard", "jobs/session", "migrations"},
+	"worker":       {anyPgx, anyRiver, anyUUID, "jobs/lifecycle", "worker/centre", "worker/claim", "worker/internal/fault", "worker/internal/redact", "worker/tenantdb", "worker/tenantdb/address", "jobs", "jobs/wire", "jobs/guard", "jobs/session", "migrations"},
 
 	"orchestrator/admission":          {anyPgx, "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fit", "jobs"},
 	"orchestrator/explain":            {anyPgx, "orchestrator/admission", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/queue", "jobs"},
 	"orchestrator/retention":          {anyPgx, "jobs", "jobs/lifecycle", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/queue"},
 	"orchestrator/schedule":           {anyPgx, anyUUID, "jobs/lifecycle", "orchestrator/calendar", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/fit", "orchestrator/internal/queue", "jobs", "jobs/wire"},
 	"orchestrator/internal/queue":     {anyPgx, anyRiver, anyUUID, "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/fit", "jobs", "jobs/wire", "migrations"},
-	"orchestrator/catalog":            {anyPgx, anyUUID, "github.com/maypok86/otter/v2", "golang.org/x/net/idna", "jobs/lifecycle", "orchestrator/calendar", "orchestrator/internal/fit", "orchestrator/internal/central", "orchestrator/internal/fault", "worker/tenantdb/address", "jobs"},
+	"orchestrator/catalog":            {anyPgx, anyUUID, "github.com/maypok86/otter/v2", "golang.org/x/net/idna", "jobs/lifecycle", "orchestrator/calendar", "orchestrator/catalog/keyfile", "orchestrator/internal/fit", "orchestrator/internal/central", "orchestrator/internal/fault", "worker/tenantdb/address", "jobs"},
+	"orchestrator/catalog/keyfile":    {"worker/tenantdb/address"},
 	"orchestrator/catalog/tenanthttp": {"orchestrator/catalog", "jobs"},
 	"worker/tenantdb":                 {anyPgx, "worker/tenantdb/address", "jobs", "jobs/session", "migrations"},
 	"worker/tenantdb/protection":      {anyPgx, "jobs/session", "migrations"}, // no pools: it is handed a connection
@@ -109,6 +113,7 @@ var doors = map[string][]string{
 	"jobs":                    {"github.com/jackc/pgx/v5"}, // Tx and Conn in the types of handlers, no more
 	"worker/tenantdb/address": {},
 	"worker/internal/fault":   {},
+	"worker/internal/redact":  {"github.com/jackc/pgx/v5/pgconn"},
 	"orchestrator/calendar":   {"github.com/agnivade/levenshtein", "github.com/robfig/cron/v3"},
 	"orchestrator/localpg":    {anyPgx},
 

@@ -73,6 +73,7 @@ type staying struct {
 	queues    []string
 	reports   string
 	rootCerts string
+	detail    string
 }
 
 func (s *staying) flags(cmd *cobra.Command) {
@@ -83,6 +84,8 @@ func (s *staying) flags(cmd *cobra.Command) {
 	flags.StringArrayVar(&s.queues, "queue", nil, "another queue NAME=SLOTS; may be repeated")
 	flags.StringVar(&s.reports, "reports", "./reports", "the directory for reports")
 	cli.RootCertsFlag(cmd, &s.rootCerts)
+	flags.StringVar(&s.detail, "error-detail", string(worker.ErrorsRedacted), "how much is kept of what a tenant's database says of an error: "+strings.Join(worker.ErrorDetails, ", ")+" (redacted keeps the condition's name where a message may hold values of rows)")
+	cli.Complete(cmd, "error-detail", worker.ErrorDetails)
 }
 
 // What a process works on unless flags say otherwise. Bulk work has slots of its
@@ -140,6 +143,9 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 	if err != nil {
 		return err
 	}
+	if err := cli.OneOf("--error-detail", s.detail, worker.ErrorDetails); err != nil {
+		return err
+	}
 	pool, err := app.Pool(ctx, servingConns)
 	if err != nil {
 		return err
@@ -158,6 +164,9 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 	if err != nil {
 		return err
 	}
+	if err := catalog.NewKeys(pool, ring).Check(ctx); err != nil {
+		return err
+	}
 	dir, err := filepath.Abs(s.reports)
 	if err != nil {
 		return fmt.Errorf("finding the directory for reports: %w", err)
@@ -168,7 +177,8 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 	}
 	defer func() { _ = reports.Close() }() // a folder has nothing to flush
 	w, err := worker.New(worker.Config{
-		Pool: pool, PollOnly: app.Pooled(), Listen: ear, Resolver: central.Catalog, Queues: queues, Logger: app.Log, Tenants: tenantdb.Config{RootCerts: s.rootCerts},
+		Pool: pool, PollOnly: app.Pooled(), Listen: ear, Resolver: central.Catalog, Queues: queues, Logger: app.Log,
+		Tenants: tenantdb.Config{RootCerts: s.rootCerts}, ErrorDetail: worker.ErrorDetail(s.detail),
 	})
 	if err != nil {
 		return cli.BadValue(err)

@@ -31,6 +31,7 @@ var writers = map[string][]string{
 	"databases":        {"orchestrator/catalog"},
 	"servers":          {"orchestrator/catalog"},
 	"org_ids":          {"orchestrator/catalog"},
+	"keys":             {"orchestrator/catalog"},                  // and headgate.check_seals, for who seals
 	"centre":           {"worker/centre", "orchestrator/catalog"}, // the first worker; the operator's command
 	"centre_tokens":    {"worker/centre"},
 	"adoptions":        {"orchestrator/catalog", "worker/centre"}, // decided by an operator, carried out and forgotten by a worker

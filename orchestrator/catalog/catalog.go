@@ -57,13 +57,17 @@ func NewWithConfig(cfg Config) (*Catalog, error) {
 }
 
 // Open is New with the key ring of the environment (see KeysFromEnv), after a
-// look whether the central database answers.
+// look whether the central database answers, and whether the ring opens what is sealed
+// there (else the error matches ErrWrongKeys).
 func Open(ctx context.Context, pool *pgxpool.Pool) (*Catalog, error) {
 	ring, err := KeysFromEnv()
 	if err != nil {
 		return nil, err
 	}
 	if err := pool.Ping(ctx); err != nil {
+		return nil, fmt.Errorf("open the catalog: %w", err)
+	}
+	if err := NewKeys(pool, ring).Check(ctx); err != nil {
 		return nil, fmt.Errorf("open the catalog: %w", err)
 	}
 	return New(pool, ring), nil

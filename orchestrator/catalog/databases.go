@@ -92,7 +92,7 @@ func (c *Catalog) addDatabase(ctx context.Context, db beginner, params DatabaseP
 	params.DBName = cmp.Or(params.DBName, params.Job.Database)
 	database, err := within(ctx, db, func(tx pgx.Tx) (Database, error) { return c.insertDatabase(ctx, tx, id, params) })
 	if err != nil {
-		return Database{}, fmt.Errorf("add database: %w", databaseConflict(err, params))
+		return Database{}, fmt.Errorf("add database: %w", c.ring.retiredKey(databaseConflict(err, params)))
 	}
 	return database, nil
 }

@@ -66,7 +66,7 @@ func (c *Catalog) setDirect(ctx context.Context, db beginner, database string, l
 		return none, err
 	})
 	if err != nil {
-		return fmt.Errorf("set the direct %s address of database %s: %w", login, quote(database), err)
+		return fmt.Errorf("set the direct %s address of database %s: %w", login, quote(database), c.ring.retiredKey(err))
 	}
 	return nil
 }

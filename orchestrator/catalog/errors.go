@@ -15,6 +15,19 @@ var (
 	// ErrUnknownServer: no server of the catalog has this name.
 	ErrUnknownServer = jobs.Sentinel("unknown_server", "unknown server")
 
+	// ErrUnknownKey: the key ring has no key of this id.
+	ErrUnknownKey = jobs.Sentinel("unknown_key", "the key ring has no key")
+
+	// ErrKeyInUse: a key cannot be retired, because values are sealed with it or the
+	// ring seals with it.
+	ErrKeyInUse = jobs.Sentinel("key_in_use", "the key is in use")
+
+	// ErrRetiredKey: the ring's first key was retired, so nothing may be sealed with it.
+	ErrRetiredKey = jobs.Sentinel("retired_key", "the key is retired")
+
+	// ErrWrongKeys: there are sealed values, and the ring opens none of them.
+	ErrWrongKeys = jobs.Sentinel("wrong_keys", "the key ring opens nothing")
+
 	// ErrExists: a name, number or domain is taken, or a dedicated database has
 	// its tenant already. The error that matches it says which, and unwraps to
 	// the *pgconn.PgError if the database found out.

@@ -2,28 +2,38 @@ package catalog
 
 import (
 	"crypto/cipher"
-	"crypto/rand"
-	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
-// KeyRing holds the keys that seal addresses: the first seals, all open. It is
-// immutable, safe for concurrent use, and prints as [redacted].
+// KeyRing holds the keys that seal addresses: the first seals, all open. It is safe
+// for concurrent use, and prints as [redacted].
+//
+// A ring of NewKeyRing never changes. A ring of a file (see LoadKeyRing) is read again
+// when the file has changed since: before a value is sealed, and when a value is met
+// whose key the ring lacks. A file that cannot be read then leaves the ring as it was.
 type KeyRing struct {
-	ids []string
+	// Closures, because no printer looks into one; a map of ciphers would show its
+	// keys to those that follow pointers.
+	now   func() keySet // the keys as they were read last
+	again func() keySet // the same, after a look at where they come from
+}
 
-	// A closure, because no printer looks into one; a map of ciphers would show
-	// its keys to those that follow pointers.
-	key func(id string) (cipher.AEAD, bool)
+// keySet is the keys of one reading.
+type keySet struct {
+	ids  []string // the first seals
+	byID map[string]cipher.AEAD
+}
+
+func (s keySet) key(id string) (cipher.AEAD, bool) {
+	key, ok := s.byID[id]
+	return key, ok
 }
 
 var keyID = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,31}$`)
@@ -34,61 +44,44 @@ func isKeyID(id string) bool { return keyID.MatchString(id) }
 // several, separated by commas or newlines. An id has up to 32 lower-case
 // letters, digits, - and _. Errors name an entry by its number and id only.
 func NewKeyRing(keys address.Secret) (*KeyRing, error) {
-	ring, byID := &KeyRing{}, map[string]cipher.AEAD{}
+	set, err := readKeys(keys)
+	if err != nil {
+		return nil, err
+	}
+	fixed := func() keySet { return set }
+	return &KeyRing{now: fixed, again: fixed}, nil
+}
+
+func readKeys(keys address.Secret) (set keySet, err error) {
+	set.byID = map[string]cipher.AEAD{}
 	for i, entry := range splitKeys(keys.Reveal()) {
 		id, key, err := parseKey(entry)
 		if err != nil {
-			return nil, jobs.AsInputError("keys", fmt.Errorf("key %d of the ring: %w", i+1, err))
+			return keySet{}, jobs.AsInputError("keys", fmt.Errorf("key %d of the ring: %w", i+1, err))
 		}
-		if slices.Contains(ring.ids, id) {
-			return nil, jobs.AsInputError("keys", fmt.Errorf("key %d of the ring: the id %q is given twice", i+1, id))
+		if slices.Contains(set.ids, id) {
+			return keySet{}, jobs.AsInputError("keys", fmt.Errorf("key %d of the ring: the id %q is given twice", i+1, id))
 		}
-		ring.ids = append(ring.ids, id)
-		byID[id] = newGCM(key)
+		set.ids = append(set.ids, id)
+		set.byID[id] = newGCM(key)
 	}
-	if len(ring.ids) == 0 {
-		return nil, ErrNoKey
+	if len(set.ids) == 0 {
+		return keySet{}, ErrNoKey
 	}
-	ring.key = func(id string) (cipher.AEAD, bool) {
-		aead, ok := byID[id]
-		return aead, ok
-	}
-	return ring, nil
+	return set, nil
 }
 
-// NewKey returns a new random key in the form that NewKeyRing reads, for tests,
-// the demo and a rotation.
-func NewKey(id string) address.Secret {
-	key := make([]byte, keySize)
-	_, _ = rand.Read(key) // never fails, see crypto/rand
-	return address.NewSecret(id + ":" + base64.StdEncoding.EncodeToString(key))
-}
-
-func splitKeys(text string) (entries []string) {
-	for _, entry := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == '\n' }) {
-		if entry = strings.TrimSpace(entry); entry != "" {
-			entries = append(entries, entry)
-		}
+// find returns the key of that id, after a look whether it is new where the ring
+// comes from.
+func (r *KeyRing) find(id string) (key cipher.AEAD, ok bool) {
+	if key, ok = r.now().key(id); ok {
+		return key, true
 	}
-	return entries
-}
-
-// parseKey reads one entry. Its errors show the id only if it is one: in the
-// place of an id there may stand a key.
-func parseKey(entry string) (id string, key []byte, err error) {
-	id, text, ok := strings.Cut(entry, ":")
-	if !ok || !isKeyID(id) {
-		return "", nil, errors.New(`it must begin with an id of lower-case letters and digits and a colon, as in k1:…; ` + howToMakeKey)
-	}
-	key, err = base64.StdEncoding.Strict().DecodeString(text)
-	if err != nil || len(key) != keySize {
-		return "", nil, fmt.Errorf("%q is not followed by the base64 of %d bytes; %s", id, keySize, howToMakeKey)
-	}
-	return id, key, nil
+	return r.again().key(id)
 }
 
 // IDs returns the names of the keys, the sealing one first.
-func (r KeyRing) IDs() []string { return slices.Clone(r.ids) }
+func (r KeyRing) IDs() []string { return slices.Clone(r.now().ids) }
 
 const redactedRing = "[redacted key ring]"
 

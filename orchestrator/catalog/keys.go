@@ -3,23 +3,23 @@ package catalog
 import (
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
 	"strings"
-	"syscall"
+	"sync"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/catalog/keyfile"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
+// The variables that give the key ring: as they are, or as the name of a file.
 const (
-	keyVariable     = "HEADGATE_KEY"
-	keyFileVariable = "HEADGATE_KEY_FILE"
-
-	howToMakeKey = `make one with: export HEADGATE_KEY="k1:$(openssl rand -base64 32)"`
-
-	maxKeyFile = 64 << 10
+	KeyVariable     = "HEADGATE_KEY"
+	KeyFileVariable = "HEADGATE_KEY_FILE"
 )
+
+const howToMakeKey = `make one with: export HEADGATE_KEY="k1:$(openssl rand -base64 32)"`
 
 // ErrNoKey says that there is no key to seal addresses with. Nothing starts
 // without one, and none is made silently: who loses the key loses the addresses.
@@ -34,53 +34,75 @@ func KeysFromEnv() (*KeyRing, error) { return LoadKeyRing(os.Getenv) }
 // may read or write. env looks a variable up. With neither set the error is
 // ErrNoKey; with both it says to choose one. No error holds key material.
 func LoadKeyRing(env func(string) string) (*KeyRing, error) {
-	text, file := env(keyVariable), env(keyFileVariable)
-	switch {
-	case strings.TrimSpace(text) != "" && file != "":
-		return nil, jobs.AsInputError(keyFileVariable, fmt.Errorf("both %s and %s are set: unset one of them", keyVariable, keyFileVariable))
-	case file != "":
+	text, file, err := KeySource(env)
+	if err != nil {
+		return nil, err
+	}
+	if file != "" {
 		return ringFromFile(file)
 	}
-	ring, err := NewKeyRing(address.NewSecret(text))
+	ring, err := NewKeyRing(text)
 	if err != nil && !errors.Is(err, ErrNoKey) {
-		return nil, fmt.Errorf("%s: %w", keyVariable, err)
+		return nil, fmt.Errorf("%s: %w", KeyVariable, err)
 	}
 	return ring, err
 }
 
-func ringFromFile(file string) (*KeyRing, error) {
-	text, err := readPrivate(file)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", keyFileVariable, err)
+// KeySource says where the ring comes from: the text of HEADGATE_KEY, or the name of
+// the file. It refuses both at once.
+func KeySource(env func(string) string) (text address.Secret, file string, err error) {
+	value, file := env(KeyVariable), env(KeyFileVariable)
+	if strings.TrimSpace(value) != "" && file != "" {
+		return text, "", jobs.AsInputError(KeyFileVariable, fmt.Errorf("both %s and %s are set: unset one of them", KeyVariable, KeyFileVariable))
 	}
-	ring, err := NewKeyRing(text)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %s: %w", keyFileVariable, file, err)
-	}
-	return ring, nil
+	return address.NewSecret(value), file, nil
 }
 
-// readPrivate reads a file after judging what it has opened, so that nothing
-// can be put in its place between the two. It does not wait on a named pipe.
-func readPrivate(file string) (address.Secret, error) {
-	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // the operator's own choice
-	if err != nil {
-		return address.Secret{}, err
+func ringFromFile(file string) (*KeyRing, error) {
+	source := &keySource{file: file}
+	if err := source.read(); err != nil {
+		return nil, fmt.Errorf("%s: %w", KeyFileVariable, err)
 	}
-	defer func() { _ = f.Close() }() // it was only read
+	return &KeyRing{now: source.now, again: source.again}, nil
+}
 
-	info, err := f.Stat()
+// keySource is a key file, and what was read of it last.
+type keySource struct {
+	file string
+
+	mu   sync.Mutex
+	set  keySet
+	info fs.FileInfo
+}
+
+func (s *keySource) now() keySet {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.set
+}
+
+// again reads the file if it has changed. A file that is gone or wrong leaves the keys
+// as they were: they open what they opened.
+func (s *keySource) again() keySet {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	info, err := os.Stat(s.file)
+	if err != nil || os.SameFile(info, s.info) && info.ModTime().Equal(s.info.ModTime()) && info.Size() == s.info.Size() {
+		return s.set
+	}
+	_ = s.read() // the next look tries again
+	return s.set
+}
+
+func (s *keySource) read() error {
+	text, info, err := keyfile.Read(s.file)
 	if err != nil {
-		return address.Secret{}, err
+		return err
 	}
-	switch mode := info.Mode(); {
-	case !mode.IsRegular():
-		return address.Secret{}, fmt.Errorf("%s is not a regular file", file)
-	case mode.Perm()&^0o600 != 0:
-		return address.Secret{}, fmt.Errorf("%s has mode %#o; it must be 0600 or stricter: run chmod 600 %s", file, mode.Perm(), file)
-	case info.Size() > maxKeyFile:
-		return address.Secret{}, fmt.Errorf("%s is %d bytes long, too much for a key ring (at most %d)", file, info.Size(), maxKeyFile)
+	set, err := readKeys(text)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.file, err)
 	}
-	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
-	return address.NewSecret(string(text)), err
+	s.set, s.info = set, info
+	return nil
 }

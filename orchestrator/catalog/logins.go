@@ -71,7 +71,7 @@ func (c *Catalog) setLogin(ctx context.Context, db beginner, database string, lo
 		return row.id.String(), c.replaceLogin(ctx, tx, row, login, a)
 	})
 	if err != nil {
-		return "", fmt.Errorf("set the %s login of database %s: %w", login, quote(database), err)
+		return "", fmt.Errorf("set the %s login of database %s: %w", login, quote(database), c.ring.retiredKey(err))
 	}
 	return id, nil
 }

@@ -32,8 +32,9 @@ var errTampered = errors.New("it is not what was sealed for this row, column and
 
 // seal encrypts plain for one column of one row with the ring's first key.
 func (r *KeyRing) seal(owner uuid.UUID, column string, version int, plain []byte) []byte {
-	id := r.ids[0]
-	wrapping, _ := r.key(id)
+	keys := r.again()
+	id := keys.ids[0]
+	wrapping, _ := keys.key(id)
 	bound := binding(id, owner, column, version)
 
 	dataKey := make([]byte, keySize)
@@ -60,10 +61,10 @@ func (r *KeyRing) unseal(owner uuid.UUID, column string, version int, sealed []b
 	if err != nil {
 		return nil, err
 	}
-	wrapping, ok := r.key(id)
+	wrapping, ok := r.find(id)
 	if !ok {
 		return nil, fmt.Errorf("it was sealed with key %q, which the ring (%s) lacks; add that key behind the first in HEADGATE_KEY",
-			id, strings.Join(r.ids, ", "))
+			id, strings.Join(r.IDs(), ", "))
 	}
 	bound := binding(id, owner, column, version)
 	dataKey, err := wrapping.Open(nil, nil, rest[:wrappedSize], append(bound, "key"...))

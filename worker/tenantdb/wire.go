@@ -195,6 +195,19 @@ func (c *clock) since(now time.Time) time.Duration {
 // it was lent.
 func (c *Conn) Said(err *pgconn.PgError) bool { return c.wire.said(err) }
 
+// Errors returns the errors that the server has sent on this connection since it was lent,
+// the last 16 of them.
+func (c *Conn) Errors() []*pgconn.PgError {
+	c.wire.mu.Lock()
+	defer c.wire.mu.Unlock()
+	errors := make([]*pgconn.PgError, len(c.wire.errors))
+	for i := range c.wire.errors {
+		said := c.wire.errors[i]
+		errors[i] = &said
+	}
+	return errors
+}
+
 // idleInTransaction is the SQLSTATE with which a server ends a session whose transaction
 // was idle for too long.
 const idleInTransaction = "25P03"

@@ -20,24 +20,29 @@ var metadata = []netip.Addr{
 
 var (
 	thisNetwork = netip.MustParsePrefix("0.0.0.0/8")
-	broadcast   = netip.MustParseAddr("255.255.255.255")
+	reserved    = netip.MustParsePrefix("240.0.0.0/4") // broadcast is in it
 
-	// IPv6 forms that carry an IPv4 address in them besides the mapped one, and
-	// the byte it begins at.
+	// IPv6 forms that carry an IPv4 address in them besides the mapped one, the byte it
+	// begins at, and what its bytes are masked with. A NAT64 gateway may also have a
+	// prefix of its network's own, which nobody else can know.
 	carriers = []struct {
 		prefix netip.Prefix
 		at     int
+		mask   byte
 	}{
-		{netip.MustParsePrefix("::/96"), 12},        // IPv4-compatible
-		{netip.MustParsePrefix("64:ff9b::/96"), 12}, // NAT64
-		{netip.MustParsePrefix("2002::/16"), 2},     // 6to4
+		{netip.MustParsePrefix("::/96"), 12, 0},           // IPv4-compatible
+		{netip.MustParsePrefix("::ffff:0:0:0/96"), 12, 0}, // IPv4-translated (SIIT)
+		{netip.MustParsePrefix("64:ff9b::/96"), 12, 0},    // NAT64
+		{netip.MustParsePrefix("64:ff9b:1::/48"), 12, 0},  // NAT64 of a network of its own, with a prefix of 96 bits
+		{netip.MustParsePrefix("2002::/16"), 2, 0},        // 6to4
+		{netip.MustParsePrefix("2001::/32"), 12, 0xff},    // Teredo
 	}
 )
 
 // CheckIP says whether a connection may go to ip, which a host's name has just
 // been resolved to; it is asked for every address that is dialled, so that a
 // name which changes its mind gains nothing. Link-local, metadata, unspecified,
-// broadcast and multicast addresses are refused for every transport, loopback
+// reserved and multicast addresses are refused for every transport, loopback
 // for all but PlainLoopback, and everything else than loopback for
 // PlainLoopback. An IPv4 address inside an IPv6 one is judged as itself. With
 // Socket nothing is dialled, so nothing is allowed.
@@ -63,8 +68,8 @@ func (t Transport) checkIP(ip netip.Addr) error {
 		return fmt.Errorf("address %s is refused: it is unspecified", ip)
 	case ip.IsLinkLocalUnicast():
 		return fmt.Errorf("address %s is refused: it is link-local", ip)
-	case ip.IsMulticast(), ip == broadcast:
-		return fmt.Errorf("address %s is refused: it is multicast or broadcast", ip)
+	case ip.IsMulticast(), reserved.Contains(ip):
+		return fmt.Errorf("address %s is refused: it is multicast, broadcast or reserved", ip)
 	}
 	return t.checkReach(ip)
 }
@@ -95,7 +100,11 @@ func carried(ip netip.Addr) (netip.Addr, bool) {
 	bytes := ip.As16()
 	for _, c := range carriers {
 		if c.prefix.Contains(ip) {
-			return netip.AddrFrom4([4]byte(bytes[c.at : c.at+4])), true
+			inner := [4]byte(bytes[c.at : c.at+4])
+			for i := range inner {
+				inner[i] ^= c.mask
+			}
+			return netip.AddrFrom4(inner), true
 		}
 	}
 	return netip.Addr{}, false

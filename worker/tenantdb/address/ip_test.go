@@ -46,6 +46,22 @@ func TestCheckIP(t *testing.T) {
 		"2002:7f00:1::":            nil,
 		"::127.0.0.1":              nil,
 		"::169.254.169.254":        nil,
+		"240.0.0.1":                nil,
+		"::ffff:240.0.0.1":         nil,
+		"::ffff:0:169.254.169.254": nil,
+		"::ffff:0:127.0.0.1":       nil,
+		"64:ff9b:1::127.0.0.1":     nil,
+		"64:ff9b:1::a9fe:a9fe":     nil,
+		"64:ff9b::10.0.0.1":        {TLS},
+		"2002:a00:1::1":            {TLS},
+
+		"2001:0:5ef5:79fd:0:5ef5:5601:5601": nil,   // Teredo of 169.254.169.254
+		"2001:0:5ef5:79fd:0:5ef5:80ff:fffe": nil,   // Teredo of 127.0.0.1
+		"2001:0:5ef5:79fd:0:5ef5:f5ff:fffe": {TLS}, // Teredo of 10.0.0.1
+		"fd00:ec2::fe":                      {TLS},
+		"64:ff9b::100.100.100.200":          nil,
+		"ff0e::1":                           nil,
+		"::ffff:224.0.0.1":                  nil,
 	} {
 		for _, transport := range []Transport{TLS, PlainLoopback, Socket, ""} {
 			err := transport.CheckIP(netip.MustParseAddr(text))

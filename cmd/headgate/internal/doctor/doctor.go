@@ -140,7 +140,7 @@ func (d *doctor) look(ctx context.Context) error {
 	}
 	d.work(ctx, central.Explain)
 	if ring != nil {
-		d.keys(ctx, central.Catalog)
+		d.keys(ctx, catalog.NewKeys(pool, ring))
 	}
 	servers, chosen, err := d.choose(ctx, central.Catalog)
 	if err != nil {
@@ -172,23 +172,49 @@ func rank(f Finding) string {
 	return "3" + f.On[:1] + f.On // databases, then servers
 }
 
-func (d *doctor) keys(ctx context.Context, c *catalog.Catalog) {
+// sampleOfKey is how many values of each key are opened.
+const sampleOfKey = 20
+
+// keys looks whether the ring opens what its keys have sealed: another key of the same
+// id would not.
+func (d *doctor) keys(ctx context.Context, keys *catalog.Keys) {
 	note := d.on("keys")
-	keys, err := c.KeysInUse(ctx)
+	all, err := keys.List(ctx)
 	if err != nil {
-		note(StateFail, "ring", "", "%v", err)
+		note(StateFail, "ring", "see that the central database's login may read the tables of schema headgate", "%v", err)
 		return
 	}
-	for _, k := range keys {
-		if k.Known {
-			note(StateOK, "key "+k.ID, "", "the ring has it; it seals %d addresses", k.Seals)
-		} else {
+	used := 0
+	for _, k := range all {
+		switch {
+		case k.Ring == 1 && k.State == catalog.KeyRetired:
+			note(StateFail, "key "+k.ID, "put another key in front: `headgate key add`, then `headgate key promote ID`", "the ring has it first, and it is retired: no address can be stored")
+		case k.Seals == 0:
+			continue
+		case !k.Known():
 			note(StateFail, "key "+k.ID, "add it behind the first in HEADGATE_KEY, or store the addresses again with `headgate database login`",
 				"the ring lacks it; %d addresses are sealed with it, and their databases cannot be worked on", k.Seals)
+		default:
+			d.sample(ctx, keys, k)
 		}
+		used++
 	}
-	if len(keys) == 0 {
+	if used == 0 {
 		note(StateOK, "ring", "", "no address is sealed yet")
+	}
+}
+
+func (d *doctor) sample(ctx context.Context, keys *catalog.Keys, k catalog.KeyUse) {
+	note := d.on("keys")
+	found, err := keys.Sample(ctx, k.ID, sampleOfKey)
+	switch {
+	case err != nil:
+		note(StateFail, "key "+k.ID, "see that the central database's login may read the tables of schema headgate", "%v", err)
+	case found.Failed > 0:
+		note(StateFail, "key "+k.ID, "`headgate key verify` names what does not open; give the ring the key that sealed it, or store the addresses again with `headgate database login`",
+			"%d of %d addresses that were tried do not open (%s of %s: %s)", found.Failed, found.Values, found.Bad[0].Column, found.Bad[0].Name, found.Bad[0].Error)
+	default:
+		note(StateOK, "key "+k.ID, "", "it seals %d addresses; the ring opens the %d that were tried", k.Seals, found.Opened)
 	}
 }
 

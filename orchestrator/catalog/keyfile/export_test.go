@@ -1,0 +1,4 @@
+package keyfile
+
+// Own is what a test asks as another user.
+var Own = own

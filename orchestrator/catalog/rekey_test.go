@@ -1,0 +1,464 @@
+package catalog_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/worker/tenantdb/address"
+
+	"github.com/headgate/headgate/orchestrator/catalog"
+)
+
+// rotation is a central database whose values k1 has sealed, and rings on it.
+type rotation struct {
+	bundle
+	k1, k2    address.Secret
+	old, both *catalog.KeyRing // k1; k2 before k1
+}
+
+func rotating(t testing.TB, databases ...string) rotation {
+	t.Helper()
+	r := rotation{bundle: setup(t), k1: catalog.NewKey("k1"), k2: catalog.NewKey("k2")}
+	r.old, r.both = ring(t, r.k1), ring(t, r.k2, r.k1)
+	r.Catalog = catalog.New(r.pool, r.old)
+	r.addServer(t)
+	for _, name := range databases {
+		r.addDatabase(t, name, catalog.KindShared)
+	}
+	return r
+}
+
+func ring(t testing.TB, keys ...address.Secret) *catalog.KeyRing {
+	t.Helper()
+	var text string
+	for _, key := range keys {
+		text += key.Reveal() + "\n"
+	}
+	made, err := catalog.NewKeyRing(address.NewSecret(text))
+	require.NoError(t, err)
+	return made
+}
+
+func (r rotation) keys(ring *catalog.KeyRing) *catalog.Keys { return catalog.NewKeys(r.pool, ring) }
+
+// seals is how many values each key seals.
+func (r rotation) seals(t testing.TB) map[string]int {
+	t.Helper()
+	uses, err := r.keys(nil).List(t.Context())
+	require.NoError(t, err)
+	seals := map[string]int{}
+	for _, u := range uses {
+		seals[u.ID] = u.Seals
+	}
+	return seals
+}
+
+func (r rotation) exec(t testing.TB, sql string, args ...any) {
+	t.Helper()
+	_, err := r.pool.Exec(t.Context(), sql, args...)
+	require.NoError(t, err)
+}
+
+// All four columns are sealed anew, the versions stay, and what one more rekey finds is
+// nothing.
+func TestRekey(t *testing.T) {
+	t.Parallel()
+	r := rotating(t, "a", "b", "c")
+	for _, l := range []jobs.Login{jobs.LoginJob, jobs.LoginOwner} {
+		require.NoError(t, r.SetDirect(t.Context(), "b", l, login("b_"+l.String(), "b")))
+	}
+	const versions = `SELECT string_agg(format('%s %s %s', name, col, version), ',' ORDER BY name, col) FROM headgate.sealed_values`
+	var before, after string
+	require.NoError(t, r.pool.QueryRow(t.Context(), versions).Scan(&before))
+
+	dry, err := r.keys(r.both).Rekey(t.Context(), catalog.RekeyParams{DryRun: true})
+	require.NoError(t, err)
+	require.Equal(t, catalog.Rekeyed{Key: "k2", Values: 8, Sealed: 8, Bad: []catalog.BadSeal{}, DryRun: true}, dry)
+	require.Equal(t, map[string]int{"k1": 8}, r.seals(t), "a dry run writes nothing")
+
+	done, err := r.keys(r.both).Rekey(t.Context(), catalog.RekeyParams{})
+	require.NoError(t, err)
+	require.Equal(t, catalog.Rekeyed{Key: "k2", Values: 8, Sealed: 8, Bad: []catalog.BadSeal{}}, done)
+	require.Equal(t, map[string]int{"k1": 0, "k2": 8}, r.seals(t))
+	require.NoError(t, r.pool.QueryRow(t.Context(), versions).Scan(&after))
+	require.Equal(t, before, after, "workers tell connections apart by the version")
+	verified, err := r.keys(ring(t, r.k2)).Verify(t.Context(), 10)
+	require.NoError(t, err)
+	require.Equal(t, catalog.Verified{Values: 8, Opened: 8, Bad: []catalog.BadSeal{}}, verified)
+
+	again, err := r.keys(r.both).Rekey(t.Context(), catalog.RekeyParams{})
+	require.NoError(t, err)
+	require.Equal(t, catalog.Rekeyed{Key: "k2", Bad: []catalog.BadSeal{}}, again)
+}
+
+// One value that cannot be opened and one row that somebody holds stop none of the
+// others, and both are named.
+func TestRekeyPassesWhatItCannotDo(t *testing.T) {
+	t.Parallel()
+	r := rotating(t, "bad", "free", "held", "odd")
+	r.exec(t, `UPDATE headgate.databases SET job_login = set_byte(job_login, length(job_login) - 1, 255 - get_byte(job_login, length(job_login) - 1)) WHERE name = 'bad'`)
+	r.exec(t, `UPDATE headgate.databases SET owner_login = '\x01ff00fe' WHERE name = 'odd'`)
+	tx, err := r.pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	_, err = tx.Exec(t.Context(), `SELECT FROM headgate.databases WHERE name = 'held' FOR UPDATE`)
+	require.NoError(t, err)
+
+	done, err := r.keys(r.both).Rekey(t.Context(), catalog.RekeyParams{Patience: time.Millisecond, Names: 3})
+	require.NoError(t, err)
+	require.Len(t, done.Bad, 3, "no more are named than was asked for")
+	done.Bad = nil
+	require.Equal(t, catalog.Rekeyed{Key: "k2", Values: 8, Sealed: 4, Failed: 2, Locked: 2}, done)
+
+	require.NoError(t, tx.Rollback(t.Context()))
+	done, err = r.keys(r.both).Rekey(t.Context(), catalog.RekeyParams{Names: 10})
+	require.NoError(t, err)
+	named := map[string]string{}
+	for _, b := range done.Bad {
+		named[b.Table+" "+b.Name+" "+b.Column] = b.Error
+	}
+	require.Equal(t, map[string]string{
+		"databases bad job_login":   "it is not what was sealed for this row, column and version, or another key of the same id has sealed it",
+		"databases odd owner_login": "it is not what was sealed for this row, column and version, or another key of the same id has sealed it",
+	}, named)
+	require.Equal(t, 2, done.Sealed)
+}
+
+// A row that is released while a rekey tries again is done by the same rekey.
+func TestRekeyWaitsForAHeldRow(t *testing.T) {
+	t.Parallel()
+	r := rotating(t, "held")
+	tx, err := r.pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	_, err = tx.Exec(t.Context(), `SELECT FROM headgate.databases FOR UPDATE`)
+	require.NoError(t, err)
+	released := false
+	done, err := r.keys(r.both).Rekey(t.Context(), catalog.RekeyParams{Patience: time.Minute, Progress: func(so catalog.Rekeyed) {
+		if so.Locked > 0 && !released {
+			released = true
+			require.NoError(t, tx.Rollback(t.Context()))
+		}
+	}})
+	require.NoError(t, err)
+	require.True(t, released)
+	require.Equal(t, 2, done.Sealed)
+	require.Zero(t, done.Locked)
+}
+
+// Logins that are replaced while everything is sealed anew stay replaced.
+func TestRekeyOverwritesNoNewerAddress(t *testing.T) {
+	t.Parallel()
+	names := []string{"a", "b", "c", "d"}
+	r := rotating(t, names...)
+	ctx := t.Context()
+	var stop atomic.Bool
+	var rounds atomic.Int64
+	last := map[string]string{}
+	var writers sync.WaitGroup
+	var mu sync.Mutex
+	for i, name := range names {
+		own := catalog.New(r.pool, []*catalog.KeyRing{r.old, r.both}[i%2]) // old processes write too
+		writers.Go(func() {
+			for n := 0; !stop.Load(); n++ {
+				a := login(name+"_job", name)
+				a.Password = address.NewSecret(fmt.Sprint(planted, name, n))
+				if err := own.SetLogin(ctx, name, jobs.LoginJob, a); err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				last[name] = a.Password.Reveal()
+				mu.Unlock()
+				rounds.Add(1)
+			}
+		})
+	}
+	for range 20 {
+		_, err := r.keys(r.both).Rekey(ctx, catalog.RekeyParams{Patience: time.Millisecond})
+		require.NoError(t, err)
+	}
+	stop.Store(true)
+	writers.Wait()
+	require.Greater(t, rounds.Load(), int64(len(names)))
+	for _, name := range names {
+		place, err := catalog.New(r.pool, r.both).ResolveDatabase(ctx, name, jobs.LoginJob)
+		require.NoError(t, err)
+		a, err := place.Open(ctx)
+		require.NoError(t, err)
+		require.Equal(t, last[name], a.Password.Reveal())
+	}
+}
+
+// The same step by step: a value that was read, and is another one when it is to be
+// sealed anew.
+func TestResealLeavesWhatHasChanged(t *testing.T) {
+	t.Parallel()
+	r := rotating(t, "a")
+	reseal := func(was, becomes []byte) (done []int64) {
+		require.NoError(t, r.pool.QueryRow(t.Context(), `
+SELECT headgate.reseal(ARRAY['databases'], ARRAY['job_login'], (SELECT array_agg(id) FROM headgate.databases), ARRAY[$1::bytea], ARRAY[$2::bytea])`, was, becomes).Scan(&done))
+		return done
+	}
+	now := func() (sealed []byte) {
+		require.NoError(t, r.pool.QueryRow(t.Context(), `SELECT job_login FROM headgate.databases`).Scan(&sealed))
+		return sealed
+	}
+	was := now()
+	require.NoError(t, r.SetLogin(t.Context(), "a", jobs.LoginJob, login("a_job", "a")))
+	newer := now()
+	require.Empty(t, reseal(was, was))
+	require.Equal(t, newer, now())
+	require.Equal(t, []int64{1}, reseal(newer, was), "the control")
+	require.Equal(t, was, now())
+}
+
+// A key is retired only when nothing is sealed with it, and never again is anything,
+// whatever ring a process has.
+func TestRetire(t *testing.T) {
+	t.Parallel()
+	r := rotating(t, "a")
+	ctx := t.Context()
+	retire := func(ring *catalog.KeyRing, id string) error {
+		return r.keys(ring).Retire(ctx, catalog.RetireParams{ID: id, Actor: "ada"})
+	}
+	require.EqualError(t, retire(r.both, "k1"), "retire: the key is in use: 2 values are sealed with k1; run `headgate key rekey`, which seals them with the ring's first key, then retire k1 again")
+	require.ErrorIs(t, retire(r.both, "k2"), catalog.ErrKeyInUse, "the first seals")
+	require.ErrorIs(t, retire(r.both, "K2; x"), catalog.ErrUnknownKey)
+
+	_, err := r.keys(r.both).Rekey(ctx, catalog.RekeyParams{})
+	require.NoError(t, err)
+	require.NoError(t, r.keys(r.both).Retire(ctx, catalog.RetireParams{ID: "k1", DryRun: true}))
+	require.NoError(t, r.SetLogin(ctx, "a", jobs.LoginJob, login("a_job", "a")), "a dry run retires nothing")
+	require.ErrorIs(t, retire(r.both, "k1"), catalog.ErrKeyInUse)
+	_, err = r.keys(r.both).Rekey(ctx, catalog.RekeyParams{})
+	require.NoError(t, err)
+	require.NoError(t, retire(r.both, "k1"))
+	require.NoError(t, retire(r.both, "k1"), "again")
+	uses, err := r.keys(r.both).List(ctx)
+	require.NoError(t, err)
+	require.Equal(t, []string{"k2", "k1"}, []string{uses[0].ID, uses[1].ID})
+	require.Equal(t, []any{catalog.KeyRetired, "ada", 0, 2}, []any{uses[1].State, uses[1].RetiredBy, uses[1].Seals, uses[1].Ring})
+
+	// r's own catalog has the old key first.
+	const says = "the key is retired, and this process has it first (k1): nothing was changed; put another key in front of the ring, then start this process again"
+	for what, err := range map[string]error{
+		"login":  r.SetLogin(ctx, "a", jobs.LoginJob, login("a_job", "a")),
+		"direct": catalog.New(r.pool, ring(t, r.k1, r.k2)).SetDirect(ctx, "a", jobs.LoginJob, login("a_job", "a")),
+	} {
+		require.ErrorIs(t, err, catalog.ErrRetiredKey, what)
+		require.ErrorContains(t, err, says, what)
+	}
+	_, err = r.AddDatabase(ctx, databaseParams("b", catalog.KindShared))
+	require.ErrorContains(t, err, says)
+	_, err = r.keys(ring(t, r.k1, r.k2)).Rekey(ctx, catalog.RekeyParams{})
+	require.ErrorContains(t, err, says)
+	require.Equal(t, map[string]int{"k1": 0, "k2": 2}, r.seals(t))
+}
+
+// A writer that has sealed with a key and not yet committed is waited for.
+func TestRetireSeesOpenWriters(t *testing.T) {
+	t.Parallel()
+	r := rotating(t, "a")
+	ctx := t.Context()
+	_, err := r.keys(r.both).Rekey(ctx, catalog.RekeyParams{})
+	require.NoError(t, err)
+	tx, err := r.pool.Begin(ctx)
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	_, err = r.AddDatabaseTx(ctx, tx, databaseParams("b", catalog.KindShared))
+	require.NoError(t, err)
+
+	retired := make(chan error, 1)
+	go func() { retired <- r.keys(r.both).Retire(ctx, catalog.RetireParams{ID: "k1"}) }()
+	require.Eventually(t, func() bool {
+		var waits bool
+		err := r.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%headgate.keys%')`).Scan(&waits)
+		return err == nil && waits
+	}, time.Minute, time.Millisecond)
+	require.NoError(t, tx.Commit(ctx))
+	require.ErrorIs(t, <-retired, catalog.ErrKeyInUse)
+}
+
+// Many writers with the old ring beside rekey and retire: once a key is retired, it
+// seals nothing, in whatever order they came.
+func TestRetireRace(t *testing.T) {
+	t.Parallel()
+	r := rotating(t, "a", "b", "c")
+	ctx := t.Context()
+	var retired atomic.Bool
+	var refused atomic.Int64
+	var writers sync.WaitGroup
+	for _, name := range []string{"a", "b", "c"} {
+		for _, mode := range []pgx.TxIsoLevel{pgx.ReadCommitted, pgx.RepeatableRead} {
+			own := catalog.New(r.pool, r.old)
+			writers.Go(func() {
+				for n := 0; n < 3; { // until the key is retired, and thrice after
+					<-time.After(rand.N(40 * time.Millisecond)) // else nothing is ever unused
+					after := retired.Load()
+					err := pgx.BeginTxFunc(ctx, r.pool, pgx.TxOptions{IsoLevel: mode}, func(tx pgx.Tx) error {
+						return own.SetLoginTx(ctx, tx, name, jobs.LoginJob, login(name+"_job", name))
+					})
+					if after {
+						n++
+						require.ErrorIs(t, err, catalog.ErrRetiredKey)
+						refused.Add(1)
+					}
+				}
+			})
+		}
+	}
+	keys := r.keys(r.both)
+	require.Eventually(t, func() bool {
+		_, err := keys.Rekey(ctx, catalog.RekeyParams{Patience: time.Nanosecond})
+		require.NoError(t, err)
+		return keys.Retire(ctx, catalog.RetireParams{ID: "k1"}) == nil
+	}, 2*time.Minute, time.Millisecond)
+	require.Zero(t, r.seals(t)["k1"])
+	retired.Store(true)
+	writers.Wait()
+	require.Zero(t, r.seals(t)["k1"])
+	require.EqualValues(t, 18, refused.Load())
+}
+
+// The list of sealed columns is whole: every column of bytes is in it, and the trigger
+// that refuses retired keys looks at it.
+func TestSealedColumnsAreListed(t *testing.T) {
+	t.Parallel()
+	r := rotating(t, "a")
+	ctx := t.Context()
+	for _, l := range []jobs.Login{jobs.LoginJob, jobs.LoginOwner} {
+		require.NoError(t, r.SetDirect(ctx, "a", l, login("a_"+l.String(), "a")))
+	}
+	ask := func(sql string) []string {
+		rows, err := r.pool.Query(ctx, sql)
+		require.NoError(t, err)
+		names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err)
+		return names
+	}
+	columns := ask(`
+SELECT c.table_name || '.' || c.column_name FROM information_schema.columns c JOIN information_schema.tables t USING (table_schema, table_name)
+WHERE c.table_schema = 'headgate' AND c.udt_name = 'bytea' AND t.table_type = 'BASE TABLE'
+AND c.table_name || '.' || c.column_name <> 'idempotency_keys.args_hash' ORDER BY 1`) // which is not sealed
+	require.NotEmpty(t, columns)
+	require.Equal(t, columns, ask(`SELECT DISTINCT tab || '.' || col FROM headgate.sealed_values ORDER BY 1`), "headgate.sealed_values")
+	for _, event := range []string{"inserted", "updated"} {
+		require.Equal(t, columns, ask(`
+SELECT c.relname || '.' || arg FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid,
+       unnest(string_to_array(encode(t.tgargs, 'escape'), '\000')) AS arg
+WHERE t.tgfoid = 'headgate.check_seals'::regproc AND arg <> '' AND t.tgenabled = 'O' AND t.tgname = 'check_seals_`+event+`' ORDER BY 1`), event)
+	}
+}
+
+// P17: of 1,000 sealed values that are put in another's place, none opens.
+func TestSwappedValuesDoNotOpen(t *testing.T) {
+	t.Parallel()
+	var names []string
+	for i := range 10 {
+		names = append(names, fmt.Sprintf("db%d", i))
+	}
+	r := rotating(t, names...)
+	ctx := t.Context()
+	type value struct {
+		owner   uuid.UUID
+		col     string
+		version int
+		sealed  []byte
+	}
+	read := func() []value {
+		rows, err := r.pool.Query(ctx, `SELECT owner, col, version, sealed FROM headgate.sealed_values`)
+		require.NoError(t, err)
+		values, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (v value, err error) {
+			err = row.Scan(&v.owner, &v.col, &v.version, &v.sealed)
+			return v, err
+		})
+		require.NoError(t, err)
+		return values
+	}
+	all := read()
+	for _, name := range names { // more columns, and later versions of the same ones
+		for _, l := range []jobs.Login{jobs.LoginJob, jobs.LoginOwner} {
+			require.NoError(t, r.SetLogin(ctx, name, l, login(name+"_"+l.String(), name)))
+			require.NoError(t, r.SetDirect(ctx, name, l, login(name+"_"+l.String(), name)))
+		}
+	}
+	now := read()
+	all = append(all, now...)
+	require.Len(t, now, 40)
+	seed := rand.Uint64()
+	t.Log("seed", seed)
+	chance := rand.New(rand.NewPCG(seed, 1))
+	for done := 0; done < 1000; {
+		at, from := now[chance.IntN(len(now))], all[chance.IntN(len(all))]
+		if at.owner == from.owner && at.col == from.col && at.version == from.version {
+			continue
+		}
+		done++
+		require.False(t, catalog.Opens(r.old, at.owner, at.col, at.version, from.sealed), "%v in the place of %v", from, at)
+		require.True(t, catalog.Opens(r.old, at.owner, at.col, at.version, at.sealed), "the control")
+	}
+
+	// The same in the table: each row has its neighbour's logins.
+	r.exec(t, `UPDATE headgate.databases d SET job_login = o.job_login, owner_login = d.owner_direct, owner_direct = o.owner_direct, job_direct = d.job_login
+FROM headgate.databases o WHERE o.name = 'db' || (substr(d.name, 3)::int + 1) % 10`)
+	verified, err := r.keys(r.old).Verify(ctx, 5)
+	require.NoError(t, err)
+	require.Len(t, verified.Bad, 5)
+	verified.Bad = nil
+	require.Equal(t, catalog.Verified{Values: 40, Failed: 40}, verified)
+}
+
+// A ring that opens one value at least is ready; one that opens none is not, also if its
+// key has the right id.
+func TestCheckKeys(t *testing.T) {
+	t.Parallel()
+	r := rotating(t)
+	other := ring(t, catalog.NewKey("k1"))
+	require.NoError(t, r.keys(other).Check(t.Context()), "nothing is sealed yet")
+	r.addDatabase(t, "a", catalog.KindShared)
+	require.NoError(t, r.keys(r.both).Check(t.Context()))
+	err := r.keys(other).Check(t.Context())
+	require.ErrorIs(t, err, catalog.ErrWrongKeys)
+	require.ErrorContains(t, err, "none of the 2 sealed values of this central database, with its keys k1;")
+
+	// The way out of a lost key: the first address that is stored again.
+	require.NoError(t, catalog.New(r.pool, other).SetLogin(t.Context(), "a", jobs.LoginJob, login("a_job", "a")))
+	require.NoError(t, r.keys(other).Check(t.Context()))
+	found, err := r.keys(other).Sample(t.Context(), "k1", 20)
+	require.NoError(t, err)
+	require.Equal(t, []int{2, 1, 1}, []int{found.Values, found.Opened, found.Failed}, "another key of the same id has sealed the other")
+}
+
+func TestKeysOfNothing(t *testing.T) {
+	t.Parallel()
+	r := rotating(t)
+	uses, err := r.keys(r.both).List(t.Context())
+	require.NoError(t, err)
+	text, err := json.Marshal(uses)
+	require.NoError(t, err)
+	require.Equal(t, `[{"id":"k2","ring":1,"state":"unused","seals":0},{"id":"k1","ring":2,"state":"unused","seals":0}]`, string(text))
+	require.NoError(t, r.keys(r.both).Retire(t.Context(), catalog.RetireParams{ID: "k1"}), "a key that never sealed")
+	require.ErrorIs(t, r.catalogOf(r.old).mustAdd(t), catalog.ErrRetiredKey)
+}
+
+func (r rotation) catalogOf(ring *catalog.KeyRing) rotation {
+	r.Catalog = catalog.New(r.pool, ring)
+	return r
+}
+
+func (r rotation) mustAdd(t testing.TB) error {
+	_, err := r.AddDatabase(t.Context(), databaseParams("x", catalog.KindShared))
+	return err
+}
