@@ -37,6 +37,8 @@ SELECT pg_catalog.concat_ws('.',
     WHERE r.oid >= 16384 AND r.ev_class IN (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relpersistence <> 't')),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(t.oid, t.xmin, t.ctid), 0)) FROM pg_catalog.pg_trigger t
     WHERE NOT t.tgisinternal AND t.tgrelid IN (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relpersistence <> 't')),
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(i.inhrelid, i.inhparent, i.xmin, i.ctid), 0)) FROM pg_catalog.pg_inherits i
+    WHERE i.inhrelid IN (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relpersistence <> 't')),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(n.oid, n.xmin, n.ctid), 0)) FROM pg_catalog.pg_namespace n WHERE n.nspname NOT LIKE 'pg\_%temp\_%'),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(d.oid, d.xmin, d.ctid), 0)) FROM pg_catalog.pg_default_acl d),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(e.oid, e.xmin, e.ctid), 0)) FROM pg_catalog.pg_extension e),

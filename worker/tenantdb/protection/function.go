@@ -25,8 +25,18 @@ type function struct {
 
 // selectFunctions reads SECURITY DEFINER functions outside schema headgate: those that a role
 // of $1 may execute, by name or because something else calls them, those that are part of an
-// aggregate it may execute, and those that a trigger of the relations $2 runs.
+// aggregate it may execute, and those that a trigger runs when somebody writes the relations
+// $2: their own triggers, those of partitions and children, and those of what a view shows.
 const selectFunctions = `
+WITH RECURSIVE written(oid) AS (
+    SELECT unnest($2::oid[])
+    UNION
+    SELECT behind.oid FROM written CROSS JOIN LATERAL (
+        SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = written.oid
+        UNION ALL
+        SELECT d.refobjid FROM pg_catalog.pg_rewrite w JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = w.oid
+         WHERE w.ev_class = written.oid AND w.ev_type = '1' AND d.refclassid = 'pg_catalog.pg_class'::regclass) AS behind(oid)
+)
 SELECT pg_catalog.format('%I.%I(%s)', n.nspname, p.proname, (
            SELECT coalesce(pg_catalog.string_agg(pg_catalog.format('%I.%I', tn.nspname, t.typname), ', ' ORDER BY a.n), '')
              FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY AS a(type, n)
@@ -41,10 +51,10 @@ SELECT pg_catalog.format('%I.%I(%s)', n.nspname, p.proname, (
                   WHERE x.grantee <> 0 AND x.grantee <> p.proowner AND pg_catalog.pg_has_role(($1::oid[])[1], x.grantee, 'USAGE')), ''),
        coalesce((SELECT pg_catalog.format('%I.%I', cn.nspname, c.relname) FROM pg_catalog.pg_trigger g
                    JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid JOIN pg_catalog.pg_namespace cn ON cn.oid = c.relnamespace
-                  WHERE g.tgfoid = p.oid AND g.tgenabled <> 'D' AND g.tgrelid = ANY ($2::oid[]) ORDER BY 1 LIMIT 1), '')
+                  WHERE g.tgfoid = p.oid AND g.tgenabled <> 'D' AND g.tgrelid IN (SELECT oid FROM written) ORDER BY 1 LIMIT 1), '')
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
  WHERE p.prosecdef AND n.nspname <> 'headgate' AND (
-       EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgfoid = p.oid AND g.tgenabled <> 'D' AND g.tgrelid = ANY ($2))
+       EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgfoid = p.oid AND g.tgenabled <> 'D' AND g.tgrelid IN (SELECT oid FROM written))
     OR EXISTS (SELECT FROM unnest($1::oid[]) AS r WHERE pg_catalog.has_function_privilege(r, p.oid, 'EXECUTE') AND (
            pg_catalog.has_schema_privilege(r, n.oid, 'USAGE')
         OR EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid = 'pg_catalog.pg_proc'::regclass AND d.refobjid = p.oid AND d.deptype <> 'e')))

@@ -2,6 +2,8 @@ package protection_test
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -10,28 +12,30 @@ import (
 	"github.com/headgate/headgate/worker/tenantdb/protection"
 )
 
-// keyed is a table whose organisation column has a type of its own; organisation 1 has two
-// rows of three. A uuid and a text hold the key as the application writes it.
-func keyed(kind, one, two string) string {
-	return `CREATE TABLE notes (id int PRIMARY KEY, "Customer" ` + kind + ` NOT NULL, note text);
-CREATE INDEX ON notes ("Customer");
-INSERT INTO notes VALUES (1, ` + one + `, 'a'), (2, ` + one + `, 'b'), (3, ` + two + `, 'c');`
-}
-
 // Tables of every type of column are guarded, in reading and writing, and by their index.
 func TestEveryTypeOfOrganisationColumn(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct{ kind, one, two string }{
+	types := []struct{ kind, one, two string }{
 		{"bigint", "1", "2"}, {"int", "1", "2"}, {"smallint", "1", "2"}, {"numeric", "1", "2"},
 		{"text", "'1'", "'2'"}, {"varchar(40)", "'1'", "'2'"}, {"char(8)", "'1'", "'2'"},
-	} {
-		t.Run(c.kind, func(t *testing.T) {
+	}
+	var schema strings.Builder
+	for i, c := range types { // organisation 1 has two rows of three
+		fmt.Fprintf(&schema, `CREATE TABLE notes%d (id int PRIMARY KEY, "Customer" %s NOT NULL, note text); CREATE INDEX ON notes%d ("Customer");
+INSERT INTO notes%d VALUES (1, %s, 'a'), (2, %s, 'b'), (3, %s, 'c');`, i, c.kind, i, i, c.one, c.one, c.two)
+	}
+	for _, by := range []string{protection.ByPolicy, protection.ByView} {
+		t.Run(by, func(t *testing.T) {
 			t.Parallel()
-			for _, by := range []string{protection.ByPolicy, protection.ByView} {
-				h := newHouse(t, keyed(c.kind, c.one, c.two))
-				h.protect(h.request(protection.Table{Name: "notes", Column: `"Customer"`, By: by}))
-				require.Empty(t, h.open())
-				h.guarded("notes", c.two)
+			h := newHouse(t, schema.String())
+			var tables []protection.Table
+			for i := range types {
+				tables = append(tables, protection.Table{Name: fmt.Sprint("notes", i), Column: `"Customer"`, By: by})
+			}
+			h.protect(h.request(tables...))
+			require.Empty(t, h.open())
+			for i, c := range types {
+				h.guarded(fmt.Sprint("notes", i), c.two)
 			}
 		})
 	}
@@ -387,5 +391,31 @@ func TestATableOfAnotherRole(t *testing.T) {
 		h.protect(req)
 		require.Empty(t, h.open())
 		require.Equal(t, 10, h.count(1, "orders"))
+	}
+}
+
+// What a statement sets off behind the table that it names counts too: triggers of partitions
+// and children, and triggers and rules of a table that jobs reach through a view.
+func TestWhatIsSetOffBehindATable(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, shop+`
+CREATE TABLE log (org_id bigint NOT NULL, at date NOT NULL) PARTITION BY RANGE (at); CREATE INDEX ON log (org_id);
+CREATE TABLE log_1 PARTITION OF log DEFAULT;
+CREATE FUNCTION spread() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN UPDATE countries SET code = code; RETURN NEW; END';
+REVOKE ALL ON FUNCTION spread() FROM PUBLIC`)
+	h.protect(h.request(protection.Table{Name: "log"}, protection.Table{Name: "orders", By: protection.ByView}))
+	require.Empty(t, h.open())
+	for _, c := range []struct{ does, undoes, finds string }{
+		{`CREATE TRIGGER s AFTER INSERT ON log_1 FOR EACH ROW EXECUTE FUNCTION spread()`, `DROP TRIGGER s ON log_1`, "definer_function public.spread()"},
+		{`CREATE TRIGGER s AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION spread()`, `DROP TRIGGER s ON orders`, "definer_function public.spread()"},
+		{`CREATE RULE r AS ON INSERT TO orders DO ALSO UPDATE countries SET code = code`, `DROP RULE r ON orders`, "rule headgate_app.orders"},
+		{`CREATE TABLE log_2 (org_id bigint NOT NULL, at date NOT NULL); CREATE TRIGGER s AFTER INSERT ON log_2 FOR EACH ROW EXECUTE FUNCTION spread(); ALTER TABLE log ATTACH PARTITION log_2 FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')`, `DROP TABLE log_2`, "definer_function public.spread()"},
+	} {
+		before := h.fingerprint()
+		h.mine(c.does)
+		require.NotEqual(t, before, h.fingerprint(), c.does)
+		require.Equal(t, c.finds, h.open(), c.does)
+		h.mine(c.undoes)
+		require.Empty(t, h.open(), c.undoes)
 	}
 }

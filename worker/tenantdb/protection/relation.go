@@ -56,7 +56,7 @@ type relationRow struct {
 	Barrier    bool
 	Check      bool // WITH CASCADED CHECK OPTION
 	Extension  string
-	Rules      []string // that rewrite statements, with the owner's rights
+	Rules      []string // that rewrite statements, with the owner's rights; for a view of ours also those behind it
 	Holders    []string // who holds rights on it, as REVOKE names them: PUBLIC, roles
 	Uniques    []string // the columns of each unique index, between commas: ,a,b,
 	Loose      []string // columns of which different values may be equal (a collation that is not deterministic)
@@ -77,7 +77,9 @@ SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.quote
        coalesce('check_option=cascaded' = ANY (c.reloptions), false),
        coalesce((SELECT e.extname::text FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
                   WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype = 'e' LIMIT 1), ''),
-       ARRAY(SELECT pg_catalog.quote_ident(w.rulename) FROM pg_catalog.pg_rewrite w WHERE w.ev_class = c.oid AND w.ev_type <> '1' AND w.ev_enabled <> 'D' ORDER BY 1),
+       ARRAY(SELECT pg_catalog.quote_ident(w.rulename) FROM pg_catalog.pg_rewrite w WHERE w.ev_type <> '1' AND w.ev_enabled <> 'D' AND (w.ev_class = c.oid
+              OR n.nspname = 'headgate_app' AND w.ev_class IN (SELECT d.refobjid FROM pg_catalog.pg_rewrite v JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = v.oid
+                    WHERE v.ev_class = c.oid AND d.refclassid = 'pg_catalog.pg_class'::regclass)) ORDER BY 1),
        ARRAY(SELECT DISTINCT CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(x.grantee)) END
                FROM (SELECT c.relacl AS acl UNION ALL SELECT a.attacl FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attacl IS NOT NULL) s,
                     pg_catalog.aclexplode(s.acl) AS x
