@@ -30,6 +30,7 @@ var writers = map[string][]string{
 	"tenant_emails":    {"orchestrator/catalog"},
 	"databases":        {"orchestrator/catalog"},
 	"servers":          {"orchestrator/catalog"},
+	"database_intents": {"orchestrator/catalog"},
 	"org_ids":          {"orchestrator/catalog"},
 	"centre":           {"worker/centre", "orchestrator/catalog"}, // the first worker; the operator's command
 	"centre_tokens":    {"worker/centre"},

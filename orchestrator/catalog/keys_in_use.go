@@ -18,7 +18,9 @@ type KeyUse struct {
 // id (seal.go).
 const keysInUseSQL = `
 SELECT convert_from(substring(sealed FROM 3 FOR get_byte(sealed, 1)), 'UTF8') AS id, count(*)
-FROM headgate.databases, unnest(ARRAY[job_login, owner_login, job_direct, owner_direct]) AS sealed
+FROM (SELECT unnest(ARRAY[job_login, owner_login, job_direct, owner_direct]) FROM headgate.databases
+      UNION ALL
+      SELECT unnest(ARRAY[job_password, owner_password, app_password]) FROM headgate.database_intents) s (sealed)
 WHERE sealed IS NOT NULL AND length(sealed) > 2
 GROUP BY 1
 ORDER BY 1`
