@@ -39,10 +39,10 @@ WITH object AS (
     FROM pg_namespace n WHERE n.nspname = 'headgate'
     UNION ALL
     SELECT format('%s headgate.%I', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.relname),
-           CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END, 'class/' || c.oid, c.relowner, c.relacl, '', c.oid
+           (CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END)::"char", 'class/' || c.oid, c.relowner, c.relacl, '', c.oid
     FROM pg_class c WHERE c.relnamespace = 'headgate'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'S')
     UNION ALL
-    SELECT 'FUNCTION ' || p.oid::regprocedure, 'f', 'proc/' || p.oid, p.proowner, p.proacl,
+    SELECT 'FUNCTION ' || p.oid::regprocedure, 'f'::"char", 'proc/' || p.oid, p.proowner, p.proacl,
            CASE WHEN p.proname = ANY ($2) THEN 'EXECUTE' ELSE '' END, NULL
     FROM pg_proc p WHERE p.pronamespace = 'headgate'::regnamespace
 ), fresh AS (

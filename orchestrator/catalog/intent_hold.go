@@ -134,6 +134,36 @@ INSERT INTO headgate.database_intents (id, name, server_id, dbname, kind, create
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, nullif($9, ''), $10, $11, $12, $13, $14)
 RETURNING begun_at`
 
+// Check says whether Begin would refuse what params name, without writing anything.
+func (h *IntentHold) Check(ctx context.Context, params IntentParams) error {
+	defer h.mu.Unlock()
+	h.mu.Lock()
+	draft, err := params.Draft()
+	if err == nil {
+		err = central.Write(ctx, h.conn, func(tx pgx.Tx) error {
+			_, err := checkTaken(ctx, tx, draft)
+			return err
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("begin database: %w", err)
+	}
+	return nil
+}
+
+// checkTaken refuses a name or a database that is taken.
+func checkTaken(ctx context.Context, tx pgx.Tx, i Intent) (server serverRow, err error) {
+	if server, err = serverForShare(ctx, tx, i.Server); err != nil {
+		return server, err
+	}
+	var taken string
+	err = tx.QueryRow(ctx, intentTakenSQL, i.Name, server.id, server.name, i.DBName).Scan(&taken)
+	if err == nil && taken != "" {
+		err = existsf(nil, "%s", taken)
+	}
+	return server, err
+}
+
 // Begin writes a new intent with new passwords, sealed with ring. From then on the server may
 // have something of the intent's. Errors match ErrExists or ErrUnknownServer, or are a
 // *jobs.InputError.
@@ -152,16 +182,9 @@ func (h *IntentHold) Begin(ctx context.Context, ring *KeyRing, params IntentPara
 		app = ring.seal(id, appPasswordColumn, passwordVersion, []byte(p.App.Reveal()))
 	}
 	err = central.Write(ctx, h.conn, func(tx pgx.Tx) error {
-		server, err := serverForShare(ctx, tx, params.Server)
+		server, err := checkTaken(ctx, tx, intent)
 		if err != nil {
 			return err
-		}
-		var taken string
-		if err := tx.QueryRow(ctx, intentTakenSQL, intent.Name, server.id, server.name, intent.DBName).Scan(&taken); err != nil {
-			return err
-		}
-		if taken != "" {
-			return existsf(nil, "%s", taken)
 		}
 		return tx.QueryRow(ctx, intentInsertSQL, id, intent.Name, server.id, intent.DBName, intent.Kind, intent.Creates, intent.Job, intent.Owner, intent.App,
 			ring.seal(id, jobPasswordColumn, passwordVersion, []byte(p.Job.Reveal())),

@@ -15,14 +15,13 @@ import (
 
 // appFile is where the application's address goes, once.
 type appFile struct {
-	app       *cli.App
 	path      string // "" for nowhere, - for standard output
 	transport address.Transport
 }
 
 // check finds out whether the file can be made, before there is anything to write. One that
-// an earlier run of the same command has written may be there.
-func (f appFile) check() error {
+// an earlier run of the same command has written may be there, unless this is the first.
+func (f appFile) check(first bool) error {
 	if f.path == "" || f.path == "-" {
 		return nil
 	}
@@ -31,6 +30,8 @@ func (f appFile) check() error {
 	}
 	file, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	switch {
+	case errors.Is(err, fs.ErrExist) && first:
+		return cli.Usagef("--app-url-file: the file %s exists already: remove it, or name another", cli.Quote(f.path))
 	case errors.Is(err, fs.ErrExist):
 		return nil // write compares
 	case err != nil:
@@ -41,11 +42,8 @@ func (f appFile) check() error {
 
 // write writes the address, unless it is there.
 func (f appFile) write(a address.Address) error {
-	switch f.path {
-	case "":
+	if f.path == "" || f.path == "-" {
 		return nil
-	case "-":
-		return f.app.Print("%s", appURL(a, f.transport))
 	}
 	text := appURL(a, f.transport) + "\n"
 	file, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)

@@ -213,7 +213,7 @@ func (m *making) held(ctx context.Context, app *cli.App, central cli.Central, r 
 	if m.abandon {
 		return m.remove(ctx, app, r, intent)
 	}
-	return m.make(ctx, app, central, r)
+	return m.make(ctx, app, central, r, intent.ID == "")
 }
 
 // matches refuses other choices than those that were begun with.
@@ -231,12 +231,13 @@ func (m *making) matches(i catalog.Intent) error {
 	return nil
 }
 
-func (m *making) make(ctx context.Context, app *cli.App, central cli.Central, r *provision.Run) error {
-	file := appFile{app: app, path: m.appFile, transport: r.Server.Transport}
-	if err := file.check(); err != nil {
+func (m *making) make(ctx context.Context, app *cli.App, central cli.Central, r *provision.Run, fresh bool) error {
+	file := appFile{path: m.appFile, transport: r.Server.Transport}
+	if err := file.check(fresh); err != nil {
 		return err
 	}
 	var database catalog.Database
+	var application address.Address
 	r.Try = func(ctx context.Context, conn *pgx.Conn, made provision.Made) error {
 		return tryMade(ctx, app, conn, made)
 	}
@@ -253,14 +254,15 @@ func (m *making) make(ctx context.Context, app *cli.App, central cli.Central, r 
 				}
 			}
 		}
-		return file.write(made.App)
+		application = made.App
+		return file.write(application)
 	}
 	if err := r.Make(ctx, m.params); err != nil {
 		return err
 	}
 	m.next(app, r.Server, database)
-	if file.path == "-" {
-		return nil // standard output has the address, and nothing else
+	if file.path == "-" { // standard output has the address, and nothing else
+		return app.Print("%s", appURL(application, file.transport))
 	}
 	return cli.One(app, database, databaseColumns)
 }

@@ -78,7 +78,9 @@ func databaseList(app *cli.App) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				intents, err := cli.All(func(page jobs.Page) ([]catalog.Intent, string, error) { return catalog.Intents(ctx, central.Pool, page) })
+				intents, err := cli.All(func(page jobs.Page) ([]catalog.Intent, string, error) {
+					return catalog.Intents(ctx, central.Pool, page)
+				})
 				if err != nil {
 					return err
 				}

@@ -110,9 +110,10 @@ func (r *Run) begin(ctx context.Context, wanted catalog.IntentParams) (i catalog
 	fresh := errors.Is(err, catalog.ErrNoIntent)
 	switch {
 	case fresh:
-		if i, err = wanted.Draft(); err != nil {
+		if err = r.Hold.Check(ctx, wanted); err != nil {
 			return i, p, nil, err
 		}
+		i, _ = wanted.Draft() // Check has done it
 	case err != nil:
 		return i, p, nil, err
 	default:
