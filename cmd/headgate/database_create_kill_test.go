@@ -45,10 +45,10 @@ type killingCreate struct {
 }
 
 // A create that is killed at any moment goes on when it is run again, or leaves nothing when
-// it is abandoned.
+// it is abandoned. The full size is TestFaultsKilledDatabaseCreate.
 func TestDatabaseCreateKilledGoesOnOrIsAbandoned(t *testing.T) {
 	t.Parallel()
-	killingCreate{every: 7}.run(t)
+	killingCreate{every: 23}.run(t)
 }
 
 func (k killingCreate) run(t *testing.T) {
@@ -70,13 +70,13 @@ func (k killingCreate) run(t *testing.T) {
 			w.arm(n, answered, func() { _ = cmd.Process.Kill() })
 			require.NoError(t, cmd.Start())
 			err := cmd.Wait()
-			if n <= messages {
-				require.Error(t, err, "it was not killed at message %d: %s", n, out.String())
-			}
 			w.arm(0, false, nil)
 			rows := b.rows()
 			killed[rows]++
 			switch {
+			case err == nil: // a run has a few messages more or less than another
+				require.Greater(t, n, messages*9/10, "it was not killed: %s", out.String())
+				b.complete(file)
 			case rows == "1 in the catalog, 0 unfinished":
 				b.complete(file)
 			case rows == "0 in the catalog, 0 unfinished":

@@ -37,7 +37,7 @@ const adminPassword = "planted-admin-password"
 func newBuilder(t *testing.T) *builder {
 	t.Helper()
 	c, env := setup(t)
-	b := &builder{commandLine: c, env: env, t: t, name: "c" + strings.ToLower(rand.Text()[:10])}
+	b := &builder{commandLine: c, env: env, t: t, name: "c-" + strings.ToLower(rand.Text()[:10])}
 	b.admin = b.name + "_admin"
 	cfg, err := pgxpool.ParseConfig(jobstest.ServerURL(t, "postgres"))
 	require.NoError(t, err)

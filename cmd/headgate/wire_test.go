@@ -32,7 +32,7 @@ type wire struct {
 	answered bool   // the server is to get it
 	strike   func() // called once
 	conns    []net.Conn
-	cut      bool
+	heard    bytes.Buffer // all that clients have sent
 }
 
 func newWire(t *testing.T) *wire {
@@ -74,7 +74,7 @@ func newWire(t *testing.T) *wire {
 func (w *wire) arm(at int, answered bool, strike func()) {
 	defer w.mu.Unlock()
 	w.mu.Lock()
-	w.sent, w.at, w.answered, w.strike, w.cut = 0, at, answered, strike, false
+	w.sent, w.at, w.answered, w.strike = 0, at, answered, strike
 }
 
 // seen is how many messages there were since arm.
@@ -91,7 +91,7 @@ func (w *wire) hangUp() {
 	for _, c := range w.conns {
 		_ = c.Close()
 	}
-	w.conns, w.cut = nil, true
+	w.conns = nil
 }
 
 func (w *wire) serve(client net.Conn) {
@@ -117,7 +117,7 @@ func (w *wire) serve(client net.Conn) {
 			_ = server.Close()
 			break
 		}
-		hit := w.message()
+		hit := w.message(buffer[:n])
 		if hit && !w.answered {
 			w.hit()
 			break
@@ -154,9 +154,10 @@ func (w *wire) answers(client, server net.Conn, last *atomic.Bool) {
 }
 
 // message counts one, and says whether it is the one.
-func (w *wire) message() bool {
+func (w *wire) message(sent []byte) bool {
 	defer w.mu.Unlock()
 	w.mu.Lock()
+	w.heard.Write(sent)
 	w.sent++
 	return w.sent == w.at
 }

@@ -1,6 +1,7 @@
 package catalogcmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -186,7 +187,15 @@ func (m *making) at(ctx context.Context, central cli.Central, r *provision.Run, 
 	}
 	t := target{r.Server, m.rootCerts}.past()
 	r.Connect = t.connect
-	return t.check("the administrator's", r.Admin)
+	if err := t.check("the administrator's", r.Admin); err != nil {
+		return err
+	}
+	named := r.Admin
+	named.Database = cmp.Or(m.params.DBName, m.params.Name)
+	if err := named.Check(r.Server.Transport, r.Server.Hosts); err != nil {
+		return cli.Usagef("--dbname: %w", err)
+	}
+	return nil
 }
 
 // held does what is asked, with the intent held.
@@ -257,6 +266,7 @@ func (m *making) make(ctx context.Context, app *cli.App, central cli.Central, r 
 		application = made.App
 		return file.write(application)
 	}
+	r.Note = func(sentence string) { app.Say("warning: %s", sentence) }
 	if err := r.Make(ctx, m.params); err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func (r *Run) Abandon(ctx context.Context, i catalog.Intent) (removed, left []st
 	case i.Creates && f.database != "":
 		left = append(left, fmt.Sprintf("database %s, whose owner is %s", i.DBName, f.database))
 	case !i.Creates && f.database != "" && f.roles[i.Owner]:
-		if err := r.leaveDatabase(ctx, i, f); err != nil {
+		if err := r.leaveDatabase(ctx, i, f, a); err != nil {
 			return nil, nil, err
 		}
 		removed = append(removed, "Headgate's schema in database "+i.DBName)
@@ -108,34 +108,54 @@ func (r *Run) dropDatabase(ctx context.Context, conn *pgx.Conn, i catalog.Intent
 }
 
 // leaveDatabase removes from a database that was to be adopted what this intent made in it.
-func (r *Run) leaveDatabase(ctx context.Context, i catalog.Intent, f found) error {
+func (r *Run) leaveDatabase(ctx context.Context, i catalog.Intent, f found, a admin) error {
 	conn, err := r.admin(ctx, i.DBName)
 	if err != nil {
 		return err
 	}
 	defer cli.CloseConn(ctx, conn)
-	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		var ours []string
-		for _, role := range i.Roles() {
-			if f.roles[role] {
-				ours = append(ours, role)
-			}
+	known, _, _, err := inside(ctx, conn, a)
+	if err != nil {
+		return err
+	}
+	var ours []string
+	for _, role := range i.Roles() {
+		if f.roles[role] {
+			ours = append(ours, role)
 		}
+	}
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		if err := ownsOnlyOurs(ctx, tx, ours); err != nil {
 			return err
 		}
 		for _, role := range ours {
-			err := execAll(ctx, tx, fmt.Sprintf("GRANT %s TO CURRENT_USER", quote(role)), "SET LOCAL ROLE "+quote(role),
-				"DROP OWNED BY "+quote(role), "RESET ROLE", fmt.Sprintf("REVOKE %s FROM CURRENT_USER", quote(role)))
-			var pgErr *pgconn.PgError
-			if errors.As(err, &pgErr) && pgErr.Code == "2BP01" {
-				return fmt.Errorf("something of the application's stands on Headgate's schema in database %s (%s): take it away, and run the command again: %w",
-					i.DBName, strings.ReplaceAll(pgErr.Detail, "\n", "; "), err)
+			if err := dropOwned(ctx, tx, i, role); err != nil {
+				return err
 			}
-			if err != nil {
+		}
+		if known.become {
+			if err := execAll(ctx, tx, "SET LOCAL ROLE "+quote(known.owner)); err != nil {
+				return err
+			}
+		}
+		for _, role := range ours { // what the database's owner has granted only that one revokes
+			if err := execAll(ctx, tx, fmt.Sprintf("REVOKE ALL ON DATABASE %s FROM %s", quote(i.DBName), quote(role))); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// dropOwned removes what a role owns, as that role, unless something of somebody else's stands
+// on it.
+func dropOwned(ctx context.Context, tx pgx.Tx, i catalog.Intent, role string) error {
+	err := execAll(ctx, tx, fmt.Sprintf("GRANT %s TO CURRENT_USER", quote(role)), "SET LOCAL ROLE "+quote(role),
+		"DROP OWNED BY "+quote(role), "RESET ROLE", fmt.Sprintf("REVOKE %s FROM CURRENT_USER", quote(role)))
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.Code == "2BP01" {
+		return fmt.Errorf("something of the application's stands on Headgate's schema in database %s (%s): take it away, and run the command again: %w",
+			i.DBName, strings.ReplaceAll(pgErr.Detail, "\n", "; "), err)
+	}
+	return err
 }

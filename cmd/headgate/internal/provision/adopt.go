@@ -7,6 +7,7 @@ import (
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/jackc/pgx/v5"
 )
 
 // selectInside asks a database that exists for its owner, what the administrator may do as
@@ -29,11 +30,9 @@ func (r *Run) lookInside(ctx context.Context, i catalog.Intent, a admin) (*Adopt
 		return nil, err
 	}
 	defer cli.CloseConn(ctx, conn)
-	var known Adopted
-	var member bool
-	var schema string
-	if err := conn.QueryRow(ctx, selectInside, a.super).Scan(&known.owner, &member, &known.grantable, &schema); err != nil {
-		return nil, fmt.Errorf("looking at database %s: %w", i.DBName, err)
+	known, member, schema, err := inside(ctx, conn, a)
+	if err != nil {
+		return nil, err
 	}
 	switch {
 	case !member:
@@ -43,13 +42,22 @@ func (r *Run) lookInside(ctx context.Context, i catalog.Intent, a admin) (*Adopt
 		return nil, fmt.Errorf("%w: %s has Headgate's schema already; its own logins enter it: `headgate database add`, with --take-over if the entry that it was made for is gone for good",
 			migrations.ErrOtherDatabase, cli.Quote(i.DBName))
 	}
-	known.become = !a.super && known.owner != a.name
-	return &known, nil
+	return known, nil
 }
 
-// Notes are what an operator should know of a database that was adopted.
+// inside asks the database of a connection.
+func inside(ctx context.Context, conn *pgx.Conn, a admin) (known *Adopted, member bool, schema string, err error) {
+	known = &Adopted{}
+	if err := conn.QueryRow(ctx, selectInside, a.super).Scan(&known.owner, &member, &known.grantable, &schema); err != nil {
+		return nil, false, "", fmt.Errorf("looking at database %s: %w", conn.Config().Database, err)
+	}
+	known.become = !a.super && known.owner != a.name
+	return known, member, schema, nil
+}
+
+// Notes are what an operator should know of a database that is adopted.
 func (a *Adopted) Notes(i catalog.Intent) (notes []string) {
-	if !a.grantable {
+	if !i.Creates && !a.grantable {
 		notes = append(notes, fmt.Sprintf("the owner login %s has no rights of %s, the database's owner, because that role has rights on the whole server or the administrator may not grant it: `headgate job enqueue headgate.analyze` and headgate.vacuum leave its tables out",
 			i.Owner, a.owner))
 	}

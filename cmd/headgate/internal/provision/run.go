@@ -28,6 +28,9 @@ type Run struct {
 	// Try does with the job login what a worker does first.
 	Try func(ctx context.Context, conn *pgx.Conn, m Made) error
 
+	// Note hears what an operator should know besides.
+	Note func(sentence string)
+
 	// Enter puts the database into the catalog.
 	Enter func(ctx context.Context, tx pgx.Tx, m Made) error
 }
@@ -100,6 +103,9 @@ func (r *Run) Make(ctx context.Context, wanted catalog.IntentParams) (err error)
 	}
 	if err := r.tryJob(ctx, made); err != nil {
 		return fmt.Errorf("login: %w", err)
+	}
+	for _, note := range known.Notes(intent) {
+		r.Note(note)
 	}
 	return r.Hold.End(ctx, func(tx pgx.Tx) error { return r.Enter(ctx, tx, made) })
 }
