@@ -108,14 +108,14 @@ func (b *builder) complete(file string) {
 	require.Equal(t, allHere, b.here())
 	require.Equal(t, "1 in the catalog, 0 unfinished", b.rows())
 	for sql, want := range map[string]string{
-		`SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()`:                                            b.app(),
-		`SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = 'headgate'`:                                                   `"` + b.owner() + `"`,
-		`SELECT has_database_privilege('headgate_job', current_database(), 'CONNECT')`:                                                  "false",
-		`SELECT has_database_privilege('` + b.job() + `', current_database(), 'CONNECT')`:                                               "true",
+		`SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()`: b.app(),
+		`SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = 'headgate'`:        `"` + b.owner() + `"`,
+		`SELECT has_database_privilege('headgate_job', current_database(), 'CONNECT')`:       "false",
+		`SELECT has_database_privilege('` + b.job() + `', current_database(), 'CONNECT')`:    "true",
 		`SELECT string_agg(DISTINCT rolsuper::text || rolcreatedb || rolcreaterole || rolbypassrls || rolreplication, ' ') FROM pg_roles WHERE rolname LIKE '` + b.name + `\_%' AND rolname <> '` + b.admin + `'`: "falsefalsefalsefalsefalse",
-		`SELECT string_agg(r.rolname, ' ') FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid WHERE m.member = '"` + b.job() + `"'::regrole`:                                                            "headgate_job",
-		`SELECT pg_has_role('` + b.app() + `', '` + b.owner() + `', 'MEMBER')`: "false",
-		`SELECT count(*) FROM headgate.identity WHERE centre IS NOT NULL AND database_id = '` + ask(t, b.central(), `SELECT id FROM headgate.databases`) + `'`: "1",
+		`SELECT string_agg(r.rolname, ' ') FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid WHERE m.member = '"` + b.job() + `"'::regrole`:                                                              "headgate_job",
+		`SELECT pg_has_role('` + b.app() + `', '` + b.owner() + `', 'MEMBER')`:                                                                                                                                    "false",
+		`SELECT count(*) FROM headgate.identity WHERE centre IS NOT NULL AND database_id = '` + ask(t, b.central(), `SELECT id FROM headgate.databases`) + `'`:                                                    "1",
 	} {
 		require.Equal(t, strings.Trim(want, `"`), strings.Trim(ask(t, b.name, sql), `"`), sql)
 	}

@@ -31,6 +31,7 @@ type wire struct {
 	at       int    // the message at which strike is called; 0: none
 	answered bool   // the server is to get it
 	strike   func() // called once
+	goesOn   bool   // everything passes also after that
 	conns    []net.Conn
 	heard    bytes.Buffer // all that clients have sent
 }
@@ -118,6 +119,10 @@ func (w *wire) serve(client net.Conn) {
 			break
 		}
 		hit := w.message(buffer[:n])
+		if hit && w.goesOn {
+			w.strike()
+			hit = false
+		}
 		if hit && !w.answered {
 			w.hit()
 			break

@@ -227,8 +227,12 @@ func (m *making) held(ctx context.Context, app *cli.App, central cli.Central, r 
 
 // matches refuses other choices than those that were begun with.
 func (m *making) matches(i catalog.Intent) error {
-	begun := cli.Usagef("database %s was begun at %s by %s, as `headgate database %s %s --server %s --kind %s --dbname %s`: run that again, or that with --abandon",
-		i.Name, cli.Stamp(i.BegunAt), cli.Quote(i.Actor), map[bool]string{true: "create", false: "adopt"}[i.Creates], i.Name, i.Server, i.Kind, i.DBName)
+	command := "`headgate database create %s --server %s --kind %s --dbname %s`"
+	if !i.Creates {
+		command = "`headgate database adopt %s --server %s --kind %s --dbname %s`"
+	}
+	begun := cli.Usagef("database %s was begun at %s by %s, as "+command+": run that again, or that with --abandon",
+		i.Name, cli.Stamp(i.BegunAt), cli.Quote(i.Actor), i.Name, i.Server, i.Kind, i.DBName)
 	for _, v := range [][2]string{{m.params.Server, i.Server}, {m.params.Kind, i.Kind}, {m.params.DBName, i.DBName}} {
 		if v[0] != "" && v[0] != v[1] {
 			return begun

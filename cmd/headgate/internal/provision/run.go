@@ -98,7 +98,7 @@ func (r *Run) Make(ctx context.Context, wanted catalog.IntentParams) (err error)
 	made := r.made(intent, passwords)
 	for _, s := range steps(intent, v, known.adopted) {
 		if err := r.do(ctx, made, s); err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+			return err
 		}
 	}
 	if err := r.tryJob(ctx, made); err != nil {
@@ -189,12 +189,24 @@ func (r *Run) made(i catalog.Intent, p catalog.Passwords) Made {
 func (r *Run) do(ctx context.Context, m Made, s step) error {
 	conn, err := r.as(ctx, m, s)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", s.name, err)
 	}
 	defer cli.CloseConn(ctx, conn)
 	if err := r.Hold.Step(ctx, s.name); err != nil {
 		return err
 	}
+	err = r.onServer(ctx, conn, m, s)
+	switch {
+	case err != nil && conn.IsClosed() && ctx.Err() == nil:
+		return fmt.Errorf("%s: the session on the server was lost; the server ends it when this program is silent for %s, or somebody has ended it: %w", s.name, idle, err)
+	case err != nil:
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	return nil
+}
+
+// onServer is the part of a step that happens on the server.
+func (r *Run) onServer(ctx context.Context, conn *pgx.Conn, m Made, s step) error {
 	if s.install {
 		return r.install(ctx, conn, m)
 	}
