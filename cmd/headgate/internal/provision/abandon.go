@@ -114,6 +114,9 @@ func (r *Run) leaveDatabase(ctx context.Context, i catalog.Intent, f found, a ad
 		return err
 	}
 	defer cli.CloseConn(ctx, conn)
+	if err := r.Hold.Step(ctx, "abandon"); err != nil { // this session is a new one
+		return err
+	}
 	known, _, _, err := inside(ctx, conn, a)
 	if err != nil {
 		return err
