@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -62,7 +63,8 @@ type Identity struct {
 // the owner's login, in one transaction, and marks the database with its identity. It
 // fails with [ErrOtherDatabase] if the database is marked with another id, and says so if
 // the server was never prepared, the database lacks a language, or takes no writes.
-// Another signing key than before replaces that.
+// Another signing key than before replaces that. Rights that
+// default privileges give on what it makes are taken away again.
 //
 // The database may be at work: the application's own tables are not locked, and a
 // table of Headgate's that a job has in use is waited for in short tries, as long as
@@ -85,8 +87,12 @@ func UpTenant(ctx context.Context, conn *pgx.Conn, identity Identity, opts *UpOp
 		if err := installable(ctx, tx); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, createSchema); err != nil {
-			return fmt.Errorf("creating schema headgate: %w", err)
+		before, err := ownObjects(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if err := ownSchema(ctx, tx); err != nil {
+			return err
 		}
 		at, err := readApplied(ctx, tx)
 		if err != nil {
@@ -99,12 +105,42 @@ func UpTenant(ctx context.Context, conn *pgx.Conn, identity Identity, opts *UpOp
 			}
 		}
 		applied = labels(missing)
-		return mark(ctx, tx, identity)
+		if err := mark(ctx, tx, identity); err != nil {
+			return err
+		}
+		return ownRights(ctx, tx, before)
 	})
 	if err != nil {
 		return nil, m.explain(err)
 	}
 	return applied, nil
+}
+
+const selectSchema = `SELECT pg_catalog.to_regnamespace('headgate') IS NOT NULL`
+
+// ownSchema makes the schema if there is none. IF NOT EXISTS would ask for the right to make
+// schemas also where there is one.
+func ownSchema(ctx context.Context, tx pgx.Tx) error {
+	var there bool
+	err := tx.QueryRow(ctx, selectSchema).Scan(&there)
+	if err == nil && !there {
+		_, err = tx.Exec(ctx, createSchema)
+	}
+	if err != nil {
+		return fmt.Errorf("creating schema headgate: %w", err)
+	}
+	return nil
+}
+
+// TenantSQL is what [UpTenant] runs in a database without Headgate's schema, for people to
+// read: database is the id that it marks the database with.
+func TenantSQL(database string) string {
+	text := []string{createSchema + ";", strings.TrimSpace(migrationsTable) + ";"}
+	for _, m := range tenant {
+		text = append(text, "-- "+m.label(), strings.TrimSpace(m.sql),
+			fmt.Sprintf("INSERT INTO headgate.migrations (version, name, serves) VALUES (%d, '%s', %d);", m.version, m.name, m.serves))
+	}
+	return strings.Join(append(text, fmt.Sprintf("INSERT INTO headgate.identity (database_id) VALUES ('%s');", database)), "\n")
 }
 
 // selectNeeded asks for what installing needs and cannot make itself.

@@ -210,7 +210,7 @@ func TestDatabaseAddOfAnotherHeadgate(t *testing.T) {
 	other, otherEnv := setup(t)
 	other.secrets = append(other.secrets, c.secrets...)
 	other = s.logins(other)
-	other.fails(cli.ExitConflict, addDB, theirs, "another Headgate", "--adopt")
+	other.fails(cli.ExitConflict, addDB, theirs, "another Headgate", "--take-over")
 	require.Equal(t, "[]\n", other.ok("database", "list", "-o", "json"))
 
 	// Another name on the same server of the first catalog: a copy, marked as the original.
@@ -221,11 +221,11 @@ func TestDatabaseAddOfAnotherHeadgate(t *testing.T) {
 	args := append([]string{}, addDB...)
 	args[2] = "copy-db"
 	copied.logins(c).fails(cli.ExitConflict, args, "marked as database acme-db of this catalog")
-	copied.logins(c).fails(cli.ExitConflict, append(args, "--adopt"), "marked as database acme-db of this catalog")
+	copied.logins(c).fails(cli.ExitConflict, append(args, "--take-over"), "marked as database acme-db of this catalog")
 
 	_, err := env.Pool.Exec(context.Background(), `DELETE FROM headgate.databases`)
 	require.NoError(t, err)
-	other.ok(append(append([]string{}, addDB...), "--adopt")...)
+	other.ok(append(append([]string{}, addDB...), "--take-over")...)
 	id, err := otherEnv.Catalog.DatabaseID(context.Background(), "acme-db")
 	require.NoError(t, err)
 	require.Equal(t, theirs, id)

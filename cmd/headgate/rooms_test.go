@@ -53,11 +53,12 @@ var doors = map[string][]string{
 	},
 	"cmd/headgate/internal/catalogcmd": {
 		anyPgx, anyUUID, "github.com/spf13/cobra",
-		"cmd/internal/cli", "jobs", "jobs/session", "migrations", "orchestrator", "orchestrator/explain", "orchestrator/catalog", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
+		"cmd/headgate/internal/provision", "cmd/internal/cli", "jobs", "jobs/session", "migrations", "orchestrator", "orchestrator/explain", "orchestrator/catalog", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
 	},
 	"cmd/headgate/internal/keycmd": {
 		"github.com/spf13/cobra", "cmd/internal/cli", "orchestrator/catalog", "orchestrator/catalog/keyfile", "worker/tenantdb/address",
 	},
+	"cmd/headgate/internal/provision": {anyPgx, "cmd/internal/cli", "migrations", "orchestrator/catalog", "worker/tenantdb/address"},
 	"cmd/headgate/internal/workcmd": {
 		"github.com/spf13/cobra", "cmd/internal/cli", "cmd/headgate/internal/kinds", "jobs", "orchestrator", "orchestrator/admission", "orchestrator/explain",
 	},

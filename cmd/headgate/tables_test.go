@@ -30,6 +30,7 @@ var writers = map[string][]string{
 	"tenant_emails":    {"orchestrator/catalog"},
 	"databases":        {"orchestrator/catalog"},
 	"servers":          {"orchestrator/catalog"},
+	"database_intents": {"orchestrator/catalog"},
 	"org_ids":          {"orchestrator/catalog"},
 	"keys":             {"orchestrator/catalog"},                  // and headgate.check_seals, for who seals
 	"centre":           {"worker/centre", "orchestrator/catalog"}, // the first worker; the operator's command

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"time"
 
@@ -117,6 +118,25 @@ func (p DatabaseParams) check() (id uuid.UUID, err error) {
 	return id, nil
 }
 
+// intendedSQL looks for a run that is making this database, or one of this name.
+const intendedSQL = `
+SELECT i.name, i.creates FROM headgate.database_intents i WHERE i.name = $1 OR i.server_id = $2 AND i.dbname = $3 LIMIT 1`
+
+// checkIntended refuses what another command has begun. That command's own entry comes after
+// the end of its intent, in the same transaction.
+func checkIntended(ctx context.Context, tx pgx.Tx, server serverRow, params DatabaseParams) error {
+	var name string
+	var creates bool
+	err := tx.QueryRow(ctx, intendedSQL, params.Name, server.id, params.DBName).Scan(&name, &creates)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil
+	case err != nil:
+		return err
+	}
+	return existsf(nil, "database %q of server %q is being made, as %s: %s", params.DBName, server.name, name, Intent{Name: name, Creates: creates}.Next())
+}
+
 const databaseInsertSQL = `
 INSERT INTO headgate.databases (id, name, server_id, dbname, kind, job_login, job_version, owner_login, owner_version, signing_key)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $7, $9)
@@ -125,6 +145,9 @@ RETURNING created_at`
 func (c *Catalog) insertDatabase(ctx context.Context, tx pgx.Tx, id uuid.UUID, params DatabaseParams) (d Database, err error) {
 	server, err := serverForShare(ctx, tx, params.Server)
 	if err != nil {
+		return d, err
+	}
+	if err := checkIntended(ctx, tx, server, params); err != nil {
 		return d, err
 	}
 	job, err := server.admit("job", params.Job)

@@ -90,7 +90,7 @@ func (app *App) SessionConfig() (*pgxpool.Config, error) {
 	case cfg != nil || err != nil:
 		return cfg, err
 	case app.Pooled():
-		return nil, Usagef("this needs a session of its own (migrations hold a lock in it), which a pooler in transaction mode does not give: set DATABASE_DIRECT_URL to the central database's address past it")
+		return nil, Usagef("this needs a session of its own (a lock is held in it), which a pooler in transaction mode does not give: set DATABASE_DIRECT_URL to the central database's address past it")
 	}
 	return app.Config()
 }

@@ -84,14 +84,15 @@ var codes = []struct {
 	{ExitUsage, matches[*jobs.InputError]},
 	{ExitUsage, protection.IsRequestError},
 	{ExitUsage, oneOfErrors(catalog.ErrNoKey, catalog.ErrWrongKeys, jobs.ErrNoTenant)},
-	{ExitNotFound, oneOfErrors(jobs.ErrUnknownTenant, jobs.ErrUnknownDatabase, catalog.ErrUnknownServer, catalog.ErrUnknownKey,
+	{ExitNotFound, oneOfErrors(jobs.ErrUnknownTenant, jobs.ErrUnknownDatabase, catalog.ErrUnknownServer, catalog.ErrUnknownKey, catalog.ErrNoIntent,
 		jobs.ErrUnknownJob, schedule.ErrUnknown, admission.ErrNotPaused, admission.ErrNoLimit,
 		schedule.ErrUnknownCalendar, schedule.ErrUnknownBlackout, schedule.ErrUnknownMaintenanceWindow)},
-	{ExitConflict, oneOfErrors(catalog.ErrExists, catalog.ErrExpectation, catalog.ErrKeyInUse, catalog.ErrRetiredKey, schedule.ErrExists, schedule.ErrConflict, jobs.ErrIdempotencyConflict,
+	{ExitConflict, oneOfErrors(catalog.ErrExists, catalog.ErrHeld, catalog.ErrExpectation, catalog.ErrKeyInUse, catalog.ErrRetiredKey, schedule.ErrExists, schedule.ErrConflict, jobs.ErrIdempotencyConflict,
 		jobs.ErrJobFinished, jobs.ErrRetryRefused, migrations.ErrOtherDatabase,
 		tenantdb.ErrWrongDatabase)},
 	{ExitSchema, matches[*migrations.VersionError]},
 	{ExitSchema, matches[*migrations.QueueError]},
+	{ExitNotPermitted, matches[*notPermitted]},
 	{ExitNotPermitted, oneOfErrors(jobs.ErrTenantSuspended, jobs.ErrTenantMoving)},
 	{ExitNotPermitted, sqlstates("28000", "28P01", "42501")},
 	{ExitNotPermitted, isRefused},
@@ -114,6 +115,16 @@ func ExitCode(err error) int {
 		}
 	}
 	return ExitFailed
+}
+
+// notPermitted is of a login that was found to lack a right before the server said so.
+type notPermitted struct{ error }
+
+func (e *notPermitted) Unwrap() error { return e.error }
+
+// NotPermittedf makes an error of a login that lacks a right.
+func NotPermittedf(format string, args ...any) error {
+	return &notPermitted{fmt.Errorf(format, args...)}
 }
 
 func matches[E error](err error) bool {

@@ -12,7 +12,8 @@ import (
 
 // Database is the verbs on databases.
 func Database(app *cli.App) *cobra.Command {
-	return cli.Group("database", "Databases where the rows of one or many tenants live", databaseAdd(app), databaseList(app), databaseLogin(app), databaseSet(app), databaseProtect(app))
+	return cli.Group("database", "Databases where the rows of one or many tenants live",
+		databaseCreate(app), databaseAdopt(app), databaseAdd(app), databaseProtect(app), databaseSet(app), databaseLogin(app), databaseList(app))
 }
 
 var databaseColumns = []cli.Column[catalog.Database]{
@@ -25,7 +26,9 @@ var databaseColumns = []cli.Column[catalog.Database]{
 	{Name: "created_at", Of: func(d catalog.Database) any { return d.CreatedAt }},
 }
 
-const databaseAddLong = `Install Headgate's schema in a database and enter it in the catalog.
+const databaseAddLong = `Install Headgate's schema in a database whose two logins are there, and enter it
+in the catalog. "headgate database create" and "adopt" make the logins too, with an
+administrator's address.
 
 The database needs two logins. The owner login owns its tables; Headgate installs
 with it, and runs ANALYZE and VACUUM. The job login does all other work; it owns
@@ -52,7 +55,7 @@ func databaseAdd(app *cli.App) *cobra.Command {
 		if err := cli.Required(cmd, "server", "kind"); err != nil {
 			return err
 		}
-		if err := cli.OneOf("--kind", add.params.Kind, []string{catalog.KindShared, catalog.KindDedicated}); err != nil {
+		if err := cli.OneOf("--kind", add.params.Kind, kinds); err != nil {
 			return err
 		}
 		add.params.Name = args[0]
@@ -60,8 +63,8 @@ func databaseAdd(app *cli.App) *cobra.Command {
 	})
 	cmd.Flags().StringVar(&add.params.Server, "server", "", "the name of its server in the catalog")
 	cmd.Flags().StringVar(&add.params.Kind, "kind", "", "shared (many tenants) or dedicated (one)")
-	cmd.Flags().BoolVar(&add.adopt, "adopt", false, "take over a database that bears the mark of a catalog entry that is gone for good")
-	cli.Complete(cmd, "kind", []string{catalog.KindShared, catalog.KindDedicated})
+	cmd.Flags().BoolVar(&add.takeOver, "take-over", false, "take a database whose mark is of a catalog entry that is gone for good")
+	cli.Complete(cmd, "kind", kinds)
 	add.logins.flags(cmd)
 	return cmd
 }
@@ -77,7 +80,16 @@ func databaseList(app *cli.App) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return cli.List(app, databases, "no databases yet: `headgate database add NAME --server SERVER --kind shared`", databaseColumns)
+				intents, err := cli.All(func(page jobs.Page) ([]catalog.Intent, string, error) {
+					return catalog.Intents(ctx, central.Pool, page)
+				})
+				if err != nil {
+					return err
+				}
+				for _, i := range intents {
+					app.Say("unfinished: %s on server %s, begun %s by %s, at step %s: %s", i.Name, i.Server, cli.Stamp(i.BegunAt), cli.Quote(i.Actor), i.Step, i.Next())
+				}
+				return cli.List(app, databases, "no databases yet: `headgate database create NAME --server SERVER --kind shared`", databaseColumns)
 			})
 		}),
 	}

@@ -30,9 +30,9 @@ import (
 // goes on, while a database that another Headgate or another entry has marked is
 // never taken for it.
 type adding struct {
-	params catalog.DatabaseParams
-	logins logins
-	adopt  bool
+	params   catalog.DatabaseParams
+	logins   logins
+	takeOver bool
 
 	directs map[jobs.Login]address.Address // past the server's pooler
 }
@@ -135,9 +135,9 @@ const (
 )
 
 // centre leaves the central database's mark in a fresh database, before a copy of the
-// central database can; one that is adopted may bear another's.
+// central database can; one that is taken over may bear another's.
 func (add *adding) centre(ctx context.Context, app *cli.App, central cli.Central, tx pgx.Tx, owner *pgx.Conn) error {
-	if add.adopt {
+	if add.takeOver {
 		_, err := central.Catalog.AdoptTx(ctx, tx, catalog.AdoptParams{Database: add.params.ID, Actor: app.Env("USER")})
 		return err
 	}
@@ -154,7 +154,7 @@ func (add *adding) centre(ctx context.Context, app *cli.App, central cli.Central
 const selectMark = `SELECT database_id::text FROM headgate.identity`
 
 // id is the id under which the database enters the catalog: the one that
-// follows from its place, or with --adopt the one it is marked with, if no entry
+// follows from its place, or with --take-over the one it is marked with, if no entry
 // of this catalog has that. It refuses a database that is in the catalog.
 func (add *adding) id(ctx context.Context, central cli.Central, server catalog.Server, owner *pgx.Conn) (string, error) {
 	own, err := databaseID(server, add.params.Owner.Database)
@@ -186,8 +186,8 @@ func (add *adding) id(ctx context.Context, central cli.Central, server catalog.S
 	if mark == own { // of an attempt that did not get to its end
 		return own, nil
 	}
-	if !add.adopt {
-		return "", fmt.Errorf("%w: %q is marked %s, which this catalog does not know; another Headgate may be working on it; if that entry is gone for good, run the command again with --adopt",
+	if !add.takeOver {
+		return "", fmt.Errorf("%w: %q is marked %s, which this catalog does not know; another Headgate may be working on it; if that entry is gone for good, run the command again with --take-over",
 			migrations.ErrOtherDatabase, add.params.Owner.Database, mark)
 	}
 	return mark, nil

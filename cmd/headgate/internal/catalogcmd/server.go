@@ -2,6 +2,7 @@
 //
 //	server.go    server add, set, list; prepare.go
 //	database.go  database add, list; install.go is what add does, step by step
+//	create.go    database create and adopt, which package provision does; app_file.go
 //	logins.go    where the addresses of a database's logins come from, and database login
 //	protect.go   database protect
 //	tenant.go    tenant add; tenant_list.go
@@ -96,7 +97,7 @@ func serverAdd(app *cli.App) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			app.Say("next: `headgate server prepare %s`", server.Name)
+			app.Say("next: `headgate database create NAME --server %s --kind shared`", server.Name)
 			return cli.One(app, server, serverColumns)
 		})
 	})

@@ -32,6 +32,13 @@ BEGIN ATOMIC
                                ('job_direct', d.job_direct_version, d.job_direct),
                                ('owner_direct', d.owner_direct_version, d.owner_direct),
                                ('signing_key', 1, d.signing_key)) v(col, version, sealed)
+    WHERE v.sealed IS NOT NULL
+    UNION ALL
+    SELECT 'database_intents', v.col, i.id, i.name, 1, v.sealed
+    FROM (SELECT * FROM headgate.database_intents WHERE id > after ORDER BY id LIMIT most) i
+    CROSS JOIN LATERAL (VALUES ('job_password', i.job_password),
+                               ('owner_password', i.owner_password),
+                               ('app_password', i.app_password)) v(col, sealed)
     WHERE v.sealed IS NOT NULL;
 END;
 
@@ -67,6 +74,11 @@ CREATE TRIGGER check_seals_inserted AFTER INSERT ON headgate.databases REFERENCI
     FOR EACH STATEMENT EXECUTE FUNCTION headgate.check_seals('job_login', 'owner_login', 'job_direct', 'owner_direct', 'signing_key');
 CREATE TRIGGER check_seals_updated AFTER UPDATE ON headgate.databases REFERENCING OLD TABLE AS former NEW TABLE AS written
     FOR EACH STATEMENT EXECUTE FUNCTION headgate.check_seals('job_login', 'owner_login', 'job_direct', 'owner_direct', 'signing_key');
+
+CREATE TRIGGER check_seals_inserted AFTER INSERT ON headgate.database_intents REFERENCING NEW TABLE AS written
+    FOR EACH STATEMENT EXECUTE FUNCTION headgate.check_seals('job_password', 'owner_password', 'app_password');
+CREATE TRIGGER check_seals_updated AFTER UPDATE ON headgate.database_intents REFERENCING OLD TABLE AS former NEW TABLE AS written
+    FOR EACH STATEMENT EXECUTE FUNCTION headgate.check_seals('job_password', 'owner_password', 'app_password');
 
 -- Puts what is sealed anew in the place of what it was, each value by itself, and returns
 -- the numbers of those that it has put. A row that somebody holds is left out, and so is a
