@@ -256,7 +256,7 @@ func (m *making) make(ctx context.Context, app *cli.App, central cli.Central, r 
 	}
 	r.Enter = func(ctx context.Context, tx pgx.Tx, made provision.Made) (err error) {
 		i := made.Intent
-		params := catalog.DatabaseParams{ID: i.ID, Name: i.Name, Server: i.Server, DBName: i.DBName, Kind: i.Kind, Job: made.Job, Owner: made.Owner}
+		params := catalog.DatabaseParams{ID: i.ID, Name: i.Name, Server: i.Server, DBName: i.DBName, Kind: i.Kind, Job: made.Job, Owner: made.Owner, SigningKey: made.SigningKey}
 		if database, err = central.Catalog.AddDatabaseTx(ctx, tx, params); err != nil {
 			return err
 		}

@@ -39,6 +39,7 @@ type Run struct {
 type Made struct {
 	Intent          catalog.Intent
 	Job, Owner, App address.Address // App is zero where the database was adopted
+	SigningKey      address.Secret  // of this run, which gives it to the database and to the catalog
 }
 
 // idle is how long a session on the server may be silent: less than what the lock's session
@@ -177,7 +178,7 @@ func (r *Run) made(i catalog.Intent, p catalog.Passwords) Made {
 		a.Database, a.User, a.Password = i.DBName, user, password
 		return a
 	}
-	m := Made{Intent: i, Job: login(i.Job, p.Job), Owner: login(i.Owner, p.Owner)}
+	m := Made{Intent: i, SigningKey: catalog.NewSigningKey(), Job: login(i.Job, p.Job), Owner: login(i.Owner, p.Owner)}
 	if i.Creates {
 		m.App = login(i.App, p.App)
 	}
@@ -287,11 +288,11 @@ func execAll(ctx context.Context, db execer, statements ...string) error {
 	return nil
 }
 
-const leaveFirstMark = `SELECT headgate.leave_centre(NULL, NULL, $1, NULL)`
+const leaveFirstMark = `UPDATE headgate.identity SET centre = $1 WHERE centre IS NULL`
 
 // install makes Headgate's schema as its owner, and leaves the central database's mark.
 func (r *Run) install(ctx context.Context, conn *pgx.Conn, m Made) error {
-	if _, err := migrations.UpTenant(ctx, conn, m.Intent.ID, nil); err != nil {
+	if _, err := migrations.UpTenant(ctx, conn, migrations.Identity{DatabaseID: m.Intent.ID, SigningKey: m.SigningKey}, nil); err != nil {
 		return err
 	}
 	mark, err := r.Hold.CentreMark(ctx)
