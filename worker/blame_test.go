@@ -155,7 +155,9 @@ func raise(ctx context.Context, tx pgx.Tx, job *jobs.Job[Raising]) error {
 }
 
 const lateErrors = schema + `;
-CREATE TABLE late_errors (code text);
+CREATE TABLE late_errors (code text, org_id bigint DEFAULT headgate.current_org());
+ALTER TABLE late_errors ENABLE ROW LEVEL SECURITY;
+CREATE POLICY org ON late_errors TO headgate_job USING (org_id = (SELECT headgate.current_org()));
 GRANT INSERT ON late_errors TO headgate_job;
 CREATE FUNCTION raise_late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'late' USING ERRCODE = NEW.code; END $$;
 CREATE CONSTRAINT TRIGGER late AFTER INSERT ON late_errors DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION raise_late()`
@@ -240,7 +242,7 @@ func TestAMissingGrantWaits(t *testing.T) {
 	t.Parallel()
 	env := jobstest.New(t)
 	ctx := context.Background()
-	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema + `; CREATE TABLE events (id serial)`})
+	db := env.Database("acme", jobstest.DatabaseOpts{Kind: "dedicated", Schema: schema + `; CREATE TABLE events (id serial)`})
 	env.Tenant("acme", "acme")
 	env.Work(nil, func(w *worker.Worker) {
 		worker.InTx(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Calling]) error {

@@ -34,7 +34,9 @@ type Touch struct {
 func (Touch) Kind() string { return "touch" }
 
 const touched = `
-CREATE TABLE touched (job_uid uuid NOT NULL, pad text NOT NULL);
+CREATE TABLE touched (job_uid uuid NOT NULL, pad text NOT NULL, org_id bigint NOT NULL DEFAULT headgate.current_org());
+ALTER TABLE touched ENABLE ROW LEVEL SECURITY;
+CREATE POLICY org ON touched TO headgate_job USING (org_id = (SELECT headgate.current_org()));
 ALTER TABLE touched ALTER COLUMN pad SET STORAGE EXTERNAL; -- no compression: its bytes are on the disk
 GRANT INSERT ON touched TO headgate_job;`
 

@@ -25,7 +25,7 @@ const effectsTable = `CREATE TABLE effects (job_uid uuid NOT NULL); GRANT INSERT
 func effectful(t *testing.T) (*jobstest.Env, *jobstest.Database) {
 	t.Helper()
 	env := jobstest.New(t)
-	db := env.Database("shared", jobstest.DatabaseOpts{Schema: effectsTable})
+	db := env.Database("shared", jobstest.DatabaseOpts{Kind: "dedicated", Schema: effectsTable})
 	env.Tenant("acme", "shared")
 	return env, db
 }

@@ -22,6 +22,10 @@ type DatabaseOpts struct {
 	Kind   string // catalog.KindShared, which "" means, or catalog.KindDedicated
 	Schema string // the application's own: SQL that the owner runs. Databases with the same are clones
 
+	// Observed says why jobs run in the database although it does not keep its tenants
+	// apart. "" means that they do not.
+	Observed string
+
 	Encoding string // as CREATE DATABASE has it. "" means the server's, which is UTF8
 
 	// Closed makes the owner the owner of the database too, and lets nobody in but its
@@ -129,6 +133,9 @@ func (b *Bed) enrol(ctx context.Context, d *Database, opts DatabaseOpts) error {
 	_, err := b.Catalog.AddDatabase(ctx, catalog.DatabaseParams{
 		ID: d.ID, Name: d.Name, Server: d.Server.name(), DBName: d.DBName, Kind: cmp.Or(opts.Kind, catalog.KindShared), Job: d.Job, Owner: d.Owner, SigningKey: d.SigningKey,
 	})
+	if err == nil && opts.Observed != "" {
+		_, err = b.Catalog.SetProtection(ctx, catalog.ProtectionChange{Database: d.Name, To: catalog.ProtectionObserved, Reason: opts.Observed, Actor: "testbed"})
+	}
 	if err != nil || d.Server.pooler() == address.NoPooler {
 		return err
 	}
