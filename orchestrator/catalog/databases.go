@@ -99,8 +99,8 @@ func (p DatabaseParams) check() (id uuid.UUID, err error) {
 }
 
 const databaseInsertSQL = `
-INSERT INTO headgate.databases (id, name, server_id, dbname, kind, job_login, job_version, owner_login, owner_version)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $7)
+INSERT INTO headgate.databases (id, name, server_id, dbname, kind, job_login, job_version, owner_login, owner_version, job_ca, owner_ca)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $7, nullif($9, ''), nullif($10, ''))
 RETURNING created_at`
 
 func (c *Catalog) insertDatabase(ctx context.Context, tx pgx.Tx, id uuid.UUID, params DatabaseParams) (d Database, err error) {
@@ -122,10 +122,10 @@ func (c *Catalog) insertDatabase(ctx context.Context, tx pgx.Tx, id uuid.UUID, p
 	const version = 1
 	err = tx.QueryRow(ctx, databaseInsertSQL, id, params.Name, server.id, params.DBName, params.Kind,
 		c.ring.seal(id, jobColumn, version, address.Encode(job)), version,
-		c.ring.seal(id, ownerColumn, version, address.Encode(owner)),
+		c.ring.seal(id, ownerColumn, version, address.Encode(owner)), job.RootCert, owner.RootCert,
 	).Scan(&d.CreatedAt)
 	if err != nil {
-		return d, err
+		return d, authorityConflict(err, job.RootCert, owner.RootCert)
 	}
 	return Database{
 		ID: id.String(), Name: params.Name, ServerID: server.id.String(), Server: server.name,
