@@ -21,8 +21,8 @@ const (
 	ErrorsFull ErrorDetail = "full"
 )
 
-// ErrorDetails are the values of Config.ErrorDetail.
-var ErrorDetails = []string{string(ErrorsRedacted), string(ErrorsFull)}
+// DetailLevels are the values of Config.ErrorDetail.
+var DetailLevels = []string{string(ErrorsRedacted), string(ErrorsFull)}
 
 func (d ErrorDetail) check() (ErrorDetail, error) {
 	switch d {
@@ -31,7 +31,7 @@ func (d ErrorDetail) check() (ErrorDetail, error) {
 	case ErrorsRedacted, ErrorsFull:
 		return d, nil
 	}
-	return d, jobs.Inputf("worker.Config.ErrorDetail", string(d), "give one of %s, or nothing for %s", strings.Join(ErrorDetails, ", "), ErrorsRedacted)
+	return d, jobs.Inputf("worker.Config.ErrorDetail", string(d), "give one of %s, or nothing for %s", strings.Join(DetailLevels, ", "), ErrorsRedacted)
 }
 
 // text is an error of the attempt as it may be kept and shown: the one place through which

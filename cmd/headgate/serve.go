@@ -21,7 +21,6 @@ import (
 	"github.com/headgate/headgate/orchestrator/retention"
 	"github.com/headgate/headgate/orchestrator/schedule"
 	"github.com/headgate/headgate/worker"
-	"github.com/headgate/headgate/worker/tenantdb"
 )
 
 const serveLong = `Fire schedules and run jobs of the built-in kinds until a signal comes: the
@@ -72,7 +71,6 @@ type staying struct {
 	given     func(flag string) bool
 	queues    []string
 	reports   string
-	rootCerts string
 	detail    string
 }
 
@@ -83,9 +81,8 @@ func (s *staying) flags(cmd *cobra.Command) {
 	flags.IntVar(&s.bulk, "bulk-slots", bulkSlots, "how many jobs of queue bulk run at once in this process; it has what runs over many tenants, as maintenance does (0, or --slots 0 alone: none)")
 	flags.StringArrayVar(&s.queues, "queue", nil, "another queue NAME=SLOTS; may be repeated")
 	flags.StringVar(&s.reports, "reports", "./reports", "the directory for reports")
-	cli.RootCertsFlag(cmd, &s.rootCerts)
-	flags.StringVar(&s.detail, "error-detail", string(worker.ErrorsRedacted), "how much is kept of what a tenant's database says of an error: "+strings.Join(worker.ErrorDetails, ", ")+" (redacted keeps the condition's name where a message may hold values of rows)")
-	cli.Complete(cmd, "error-detail", worker.ErrorDetails)
+	flags.StringVar(&s.detail, "error-detail", string(worker.ErrorsRedacted), "how much is kept of what a tenant's database says of an error: "+strings.Join(worker.DetailLevels, ", ")+" (redacted keeps the condition's name where a message may hold values of rows)")
+	cli.Complete(cmd, "error-detail", worker.DetailLevels)
 }
 
 // What a process works on unless flags say otherwise. Bulk work has slots of its
@@ -143,7 +140,7 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 	if err != nil {
 		return err
 	}
-	if err := cli.OneOf("--error-detail", s.detail, worker.ErrorDetails); err != nil {
+	if err := cli.OneOf("--error-detail", s.detail, worker.DetailLevels); err != nil {
 		return err
 	}
 	pool, err := app.Pool(ctx, servingConns)
@@ -177,8 +174,7 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 	}
 	defer func() { _ = reports.Close() }() // a folder has nothing to flush
 	w, err := worker.New(worker.Config{
-		Pool: pool, PollOnly: app.Pooled(), Listen: ear, Resolver: central.Catalog, Queues: queues, Logger: app.Log,
-		Tenants: tenantdb.Config{RootCerts: s.rootCerts}, ErrorDetail: worker.ErrorDetail(s.detail),
+		Pool: pool, PollOnly: app.Pooled(), Listen: ear, Resolver: central.Catalog, Queues: queues, Logger: app.Log, ErrorDetail: worker.ErrorDetail(s.detail),
 	})
 	if err != nil {
 		return cli.BadValue(err)

@@ -25,53 +25,55 @@ import (
 // writers says for each table, of the central database and of tenants' databases, which
 // room writes it. The SQL of migrations (triggers, functions) is not counted.
 var writers = map[string][]string{
-	"tenants":          {"orchestrator/catalog"},
-	"tenant_domains":   {"orchestrator/catalog"},
-	"tenant_emails":    {"orchestrator/catalog"},
-	"databases":        {"orchestrator/catalog"},
-	"servers":          {"orchestrator/catalog"},
-	"database_intents": {"orchestrator/catalog"},
-	"org_ids":          {"orchestrator/catalog"},
-	"keys":             {"orchestrator/catalog"},                  // and headgate.check_seals, for who seals
-	"centre":           {"worker/centre", "orchestrator/catalog"}, // the first worker; the operator's command
-	"centre_tokens":    {"worker/centre"},
-	"adoptions":        {"orchestrator/catalog", "worker/centre"}, // decided by an operator, carried out and forgotten by a worker
-	"tenant_limits":    {"orchestrator/admission"},
-	"plan_limits":      {"orchestrator/admission"},
-	"kind_limits":      {"orchestrator/admission"},
-	"queue_limits":     {"orchestrator/admission"},
-	"pauses":           {"orchestrator/admission"},
-	"idempotency_keys": {"orchestrator/internal/queue"},
-	"schedules":        {"orchestrator/schedule"},
-	"schedule_changes": {"orchestrator/schedule"},
-	"selector_changes": {"orchestrator/schedule"},
-	"occurrences":      {"orchestrator/schedule"},
-	"durations":        {"orchestrator/retention"},
-	"calendars":        {"orchestrator/schedule"},
-	"closures":         {"orchestrator/schedule"},
-	"fleets":           {"orchestrator/schedule"},
-	"fleet_terms":      {"orchestrator/schedule"},
-	"fleet_overrides":  {"orchestrator/schedule"},
-	"outcomes":         {"worker/claim", "orchestrator/internal/queue"}, // attempts; jobs that were cancelled before they ran
-	"lanes":            {"worker/claim"},
-	"lane_groups":      {"worker/claim"},
-	"lane_clocks":      {"worker/claim"},
-	"lane_rates":       {"worker/claim"},
-	"wakeups":          {"worker/claim"},
-	"unserved_queues":  {"worker/claim"},
-	"hands":            {"worker/claim"},
-	"workers":          {"worker/claim"},
-	"suspects":         {"worker/claim", "orchestrator/internal/queue"}, // a retry lets a job out of quarantine
-	"breakers":         {"worker/claim"},
-	"rewrites":         {"worker/claim"},
-	"migrations":       {"migrations"},
-	"identity":         {"migrations", "jobs/jobstest/testbed"}, // a clone gets its own
-	"protected":        {"worker/tenantdb/protection"},          // the owner's declarations
-	"queue":            {},
-	"ledger":           {},
-	"fence":            {},
-	"river_job":        {"worker/claim", "orchestrator/internal/queue"}, // attempts; requests
-	"river_leader":     {"worker/claim"},
+	"tenants":                 {"orchestrator/catalog"},
+	"tenant_domains":          {"orchestrator/catalog"},
+	"tenant_emails":           {"orchestrator/catalog"},
+	"databases":               {"orchestrator/catalog"},
+	"servers":                 {"orchestrator/catalog"},
+	"database_intents":        {"orchestrator/catalog"},
+	"org_ids":                 {"orchestrator/catalog"},
+	"keys":                    {"orchestrator/catalog"},                  // and headgate.check_seals, for who seals
+	"centre":                  {"worker/centre", "orchestrator/catalog"}, // the first worker; the operator's command
+	"centre_tokens":           {"worker/centre"},
+	"adoptions":               {"orchestrator/catalog", "worker/centre"}, // decided by an operator, carried out and forgotten by a worker
+	"tenant_limits":           {"orchestrator/admission"},
+	"plan_limits":             {"orchestrator/admission"},
+	"kind_limits":             {"orchestrator/admission"},
+	"queue_limits":            {"orchestrator/admission"},
+	"pauses":                  {"orchestrator/admission"},
+	"idempotency_keys":        {"orchestrator/internal/queue"},
+	"schedules":               {"orchestrator/schedule"},
+	"schedule_changes":        {"orchestrator/schedule"},
+	"selector_changes":        {"orchestrator/schedule"},
+	"occurrences":             {"orchestrator/schedule"},
+	"durations":               {"orchestrator/retention"},
+	"calendars":               {"orchestrator/schedule"},
+	"closures":                {"orchestrator/schedule"},
+	"fleets":                  {"orchestrator/schedule"},
+	"fleet_terms":             {"orchestrator/schedule"},
+	"fleet_overrides":         {"orchestrator/schedule"},
+	"outcomes":                {"worker/claim", "orchestrator/internal/queue"}, // attempts; jobs that were cancelled before they ran
+	"lanes":                   {"worker/claim"},
+	"lane_groups":             {"worker/claim"},
+	"lane_clocks":             {"worker/claim"},
+	"lane_rates":              {"worker/claim"},
+	"wakeups":                 {"worker/claim"},
+	"unserved_queues":         {"worker/claim"},
+	"hands":                   {"worker/claim"},
+	"workers":                 {"worker/claim"},
+	"suspects":                {"worker/claim", "orchestrator/internal/queue"}, // a retry lets a job out of quarantine
+	"breakers":                {"worker/claim"},
+	"rewrites":                {"worker/claim"},
+	"migrations":              {"migrations"},
+	"identity":                {"migrations", "jobs/jobstest/testbed"}, // a clone gets its own
+	"protected":               {"worker/tenantdb/protection"},          // the owner's declarations
+	"queue":                   {},
+	"ledger":                  {},
+	"fence":                   {},
+	"river_job":               {"worker/claim", "orchestrator/internal/queue"}, // attempts; requests
+	"river_leader":            {"worker/claim"},
+	"certificate_authorities": {"orchestrator/catalog"},
+	"signing_key":             {"migrations"},
 }
 
 // cleaners delete what has no use any more, of any table. Furnishers make what benchmarks

@@ -146,7 +146,7 @@ func TestWhatIsNotUTF8IsRefused(t *testing.T) {
 		require.Contains(t, c.fails(cli.ExitUsage, test.args), test.says, "%q", test.args)
 		require.NotContains(t, c.run(test.args...).err, "\x1b", "%q", test.args)
 	}
-	c.with("HEADGATE_ROOT_CERTS", "\xff").fails(cli.ExitUsage, []string{"doctor"}, `--root-certs: "\xff" is not valid UTF-8`)
+	c.with("HEADGATE_REPORTS", "\xff").fails(cli.ExitUsage, []string{"serve"}, `--reports: "\xff" is not valid UTF-8`)
 	c.fails(cli.ExitUsage, []string{"dev", "--", "headgate-no-such-program", "\xff"}, "headgate-no-such-program") // its arguments are its own
 }
 

@@ -21,6 +21,7 @@ type Catalog struct {
 	ring   *KeyRing
 	memory *memory
 	places places
+	roots  roots
 }
 
 // Config is what a Catalog needs. Pool is required.

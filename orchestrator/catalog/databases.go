@@ -138,8 +138,8 @@ func checkIntended(ctx context.Context, tx pgx.Tx, server serverRow, params Data
 }
 
 const databaseInsertSQL = `
-INSERT INTO headgate.databases (id, name, server_id, dbname, kind, job_login, job_version, owner_login, owner_version, signing_key)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $7, $9)
+INSERT INTO headgate.databases (id, name, server_id, dbname, kind, job_login, job_version, owner_login, owner_version, signing_key, job_ca, owner_ca)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $7, $9, nullif($10, ''), nullif($11, ''))
 RETURNING created_at`
 
 func (c *Catalog) insertDatabase(ctx context.Context, tx pgx.Tx, id uuid.UUID, params DatabaseParams) (d Database, err error) {
@@ -166,9 +166,10 @@ func (c *Catalog) insertDatabase(ctx context.Context, tx pgx.Tx, id uuid.UUID, p
 		c.ring.seal(id, jobColumn, version, address.Encode(job)), version,
 		c.ring.seal(id, ownerColumn, version, address.Encode(owner)),
 		c.ring.seal(id, signingColumn, signingVersion, []byte(params.SigningKey.Reveal())),
+		job.RootCert, owner.RootCert,
 	).Scan(&d.CreatedAt)
 	if err != nil {
-		return d, err
+		return d, authorityConflict(err, job.RootCert, owner.RootCert)
 	}
 	return Database{
 		ID: id.String(), Name: params.Name, ServerID: server.id.String(), Server: server.name,

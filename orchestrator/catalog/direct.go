@@ -32,7 +32,9 @@ UPDATE headgate.databases
 SET job_direct           = CASE WHEN $2 THEN job_direct ELSE $3 END,
     job_direct_version   = CASE WHEN $2 THEN job_direct_version ELSE $4 END,
     owner_direct         = CASE WHEN $2 THEN $3 ELSE owner_direct END,
-    owner_direct_version = CASE WHEN $2 THEN $4 ELSE owner_direct_version END
+    owner_direct_version = CASE WHEN $2 THEN $4 ELSE owner_direct_version END,
+    job_direct_ca        = CASE WHEN $2 THEN job_direct_ca ELSE nullif($5, '') END,
+    owner_direct_ca      = CASE WHEN $2 THEN nullif($5, '') ELSE owner_direct_ca END
 WHERE id = $1`
 
 const directVersionsSQL = `SELECT job_direct_version, owner_direct_version FROM headgate.databases WHERE id = $1`
@@ -62,8 +64,8 @@ func (c *Catalog) setDirect(ctx context.Context, db beginner, database string, l
 			version = owner + 1
 		}
 		sealed := c.ring.seal(row.id, directColumnOf(login), version, address.Encode(a))
-		_, err = tx.Exec(ctx, directUpdateSQL, row.id, login == jobs.LoginOwner, sealed, version)
-		return none, err
+		_, err = tx.Exec(ctx, directUpdateSQL, row.id, login == jobs.LoginOwner, sealed, version, a.RootCert)
+		return none, authorityConflict(err, a.RootCert, a.RootCert)
 	})
 	if err != nil {
 		return fmt.Errorf("set the direct %s address of database %s: %w", login, quote(database), c.ring.retiredKey(err))

@@ -28,6 +28,12 @@ var (
 	// ErrWrongKeys: there are sealed values, and the ring opens none of them.
 	ErrWrongKeys = jobs.Sentinel("wrong_keys", "the key ring opens nothing")
 
+	// ErrUnknownAuthority: no certificate authority of the catalog has this name.
+	ErrUnknownAuthority = jobs.Sentinel("unknown_authority", "unknown certificate authority")
+
+	// ErrAuthorityInUse: addresses name the certificate authority.
+	ErrAuthorityInUse = jobs.Sentinel("authority_in_use", "the certificate authority is in use")
+
 	// ErrExists: a name, number or domain is taken, or a dedicated database has
 	// its tenant already. The error that matches it says which, and unwraps to
 	// the *pgconn.PgError if the database found out.

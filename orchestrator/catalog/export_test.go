@@ -42,3 +42,6 @@ func Opens(ring *KeyRing, owner uuid.UUID, column string, version int, sealed []
 	_, err := ring.open(owner, column, version, sealed)
 	return err == nil
 }
+
+// Ring is the catalog's key ring.
+func (c *Catalog) Ring() *KeyRing { return c.ring }

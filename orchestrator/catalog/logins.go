@@ -112,7 +112,9 @@ UPDATE headgate.databases
 SET job_login     = CASE WHEN $2 THEN job_login ELSE $3 END,
     job_version   = CASE WHEN $2 THEN job_version ELSE $4 END,
     owner_login   = CASE WHEN $2 THEN $3 ELSE owner_login END,
-    owner_version = CASE WHEN $2 THEN $4 ELSE owner_version END
+    owner_version = CASE WHEN $2 THEN $4 ELSE owner_version END,
+    job_ca        = CASE WHEN $2 THEN job_ca ELSE nullif($5, '') END,
+    owner_ca      = CASE WHEN $2 THEN nullif($5, '') ELSE owner_ca END
 WHERE id = $1`
 
 func (c *Catalog) replaceLogin(ctx context.Context, tx pgx.Tx, row loginsRow, login jobs.Login, a address.Address) error {
@@ -133,8 +135,8 @@ func (c *Catalog) replaceLogin(ctx context.Context, tx pgx.Tx, row loginsRow, lo
 	}
 	version := row.version[login] + 1
 	sealed := c.ring.seal(row.id, columnOf(login), version, address.Encode(a))
-	_, err = tx.Exec(ctx, loginUpdateSQL, row.id, login == jobs.LoginOwner, sealed, version)
-	return err
+	_, err = tx.Exec(ctx, loginUpdateSQL, row.id, login == jobs.LoginOwner, sealed, version, a.RootCert)
+	return authorityConflict(err, a.RootCert, a.RootCert)
 }
 
 // otherLogin opens the address that stays. One that cannot be opened is

@@ -148,7 +148,7 @@ func (c *Catalog) place(row placeRow) address.Place {
 			return c.ResolveDatabase(ctx, row.databaseID.String(), row.login)
 		},
 		Open: func(ctx context.Context) (address.Address, error) {
-			a, err := c.openAddress(row, columnOf(row.login), row.version, row.sealed)
+			a, err := c.openAddress(ctx, row, columnOf(row.login), row.version, row.sealed)
 			if err != nil {
 				return address.Address{}, fmt.Errorf("the %s address of database %q: %w", row.login, row.database, err)
 			}
@@ -164,8 +164,8 @@ func (c *Catalog) place(row placeRow) address.Place {
 	}
 	if row.direct != nil {
 		place.DirectVersion = row.directVersion
-		place.OpenDirect = func(context.Context) (address.Address, error) {
-			a, err := c.openAddress(row, directColumnOf(row.login), row.directVersion, row.direct)
+		place.OpenDirect = func(ctx context.Context) (address.Address, error) {
+			a, err := c.openAddress(ctx, row, directColumnOf(row.login), row.directVersion, row.direct)
 			if err != nil {
 				return address.Address{}, fmt.Errorf("the direct %s address of database %q: %w", row.login, row.database, err)
 			}
@@ -175,14 +175,20 @@ func (c *Catalog) place(row placeRow) address.Place {
 	return place
 }
 
-// openAddress unseals, and holds the address to what the server's row says now.
-func (c *Catalog) openAddress(row placeRow, column string, version int, sealed []byte) (address.Address, error) {
+// openAddress unseals, holds the address to what the server's row says now, and puts the
+// certificates of its authority into it.
+func (c *Catalog) openAddress(ctx context.Context, row placeRow, column string, version int, sealed []byte) (address.Address, error) {
 	a, err := c.unseal(row.databaseID, column, version, sealed)
 	if err != nil {
 		return address.Address{}, err
 	}
 	if err := a.Check(row.transport, row.hosts); err != nil {
 		return address.Address{}, fmt.Errorf("it does not fit its server any more: %w", err)
+	}
+	if a.RootCert != "" {
+		if a.Roots, err = c.roots.of(ctx, c.pool, a.RootCert, c.memory.now()); err != nil {
+			return address.Address{}, err
+		}
 	}
 	return a, nil
 }

@@ -139,7 +139,7 @@ var classSteps = map[jobs.Class]string{
 	jobs.ClassConnectTimeout:   "see whether the tenant's server answers slowly, or all connections of its budget are in use: `headgate server list`",
 	jobs.ClassStatementTimeout: "make its statements faster, or give its kind more time (KindOpts.Timeout)",
 	jobs.ClassTimeout:          "make the job faster, or give its kind more time (KindOpts.Timeout; KindOpts.IdleTimeout if the message names that)",
-	jobs.ClassUntrusted:        "give each worker the certificate that signed the server's: `--root-certs DIR`, and sslrootcert in the address names it",
+	jobs.ClassUntrusted:        "what the message says; `headgate ca add NAME FILE` adds the authority that signed the server's certificate, and sslrootcert=NAME in the address names it; once that is done the job goes on by itself",
 	jobs.ClassNotPermitted:     "GRANT the privilege on what the message names TO headgate_job in the tenant's database (a kind with the owner's login: let that own it); the job then goes on by itself",
 	jobs.ClassOutput:           "free some disk where the workers write their files (`--reports`), or let them write there; the message names the file",
 	jobs.ClassLockTimeout:      "see in pg_locks who holds the lock in the tenant's database; the job then goes on by itself and has used no attempt",

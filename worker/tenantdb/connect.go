@@ -10,8 +10,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -103,7 +101,7 @@ func apply(cfg Config, transport address.Transport, a address.Address, conn *pgx
 		return nil
 	}
 	var err error
-	conn.TLSConfig, err = tlsConfig(cfg.RootCerts, a)
+	conn.TLSConfig, err = tlsConfig(a)
 	return err
 }
 
@@ -137,23 +135,19 @@ func dialer(transport address.Transport, timeout time.Duration) pgconn.DialFunc 
 	return d.DialContext
 }
 
-// rootCertError: this worker lacks a certificate that an address names.
+// rootCertError: the catalog lacks the authority that an address names.
 type rootCertError struct{ error }
 
 func (e *rootCertError) Unwrap() error { return e.error }
 
 // tlsConfig verifies the server's certificate: its chain always, its name
 // unless the address says verify-ca.
-func tlsConfig(dir string, a address.Address) (*tls.Config, error) {
+func tlsConfig(a address.Address) (*tls.Config, error) {
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: a.Host}
 	if a.RootCert != "" {
-		pem, err := os.ReadFile(filepath.Join(dir, a.RootCert+".crt")) //nolint:gosec // a bare name, by the address policy
-		if err != nil {
-			return nil, &rootCertError{fmt.Errorf("reading root certificate %q: %w", a.RootCert, err)}
-		}
 		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, &rootCertError{fmt.Errorf("root certificate %q holds no PEM certificate", a.RootCert)}
+		if !cfg.RootCAs.AppendCertsFromPEM([]byte(a.Roots)) {
+			return nil, &rootCertError{fmt.Errorf("the catalog has no certificate authority %q", a.RootCert)}
 		}
 	}
 	if a.SSLMode == "verify-ca" {

@@ -72,19 +72,22 @@ type ConnectError struct {
 
 // Error is one sentence with the cause and the next step.
 func (e *ConnectError) Error() string {
-	return fmt.Sprintf("connecting to database %s as its %s login: %v%s", e.Database, e.Login, e.Err, nextStep[e.Class])
+	next := nextStep[e.Class]
+	if e.Class == jobs.ClassUntrusted {
+		next = untrustedStep(e.Err)
+	}
+	return fmt.Sprintf("connecting to database %s as its %s login: %v%s", e.Database, e.Login, e.Err, next)
 }
 
 // Unwrap returns the cause.
 func (e *ConnectError) Unwrap() error { return e.Err }
 
-// nextStep is what an operator does about a class.
+// nextStep is what an operator does about a class; untrustedStep about ClassUntrusted.
 var nextStep = map[jobs.Class]string{
 	jobs.ClassAuthFailed:     "; give the catalog the right password with `headgate database login`",
 	jobs.ClassUnreachable:    "; the job waits and is tried again",
 	jobs.ClassServerFull:     "; the job waits and is tried again",
 	jobs.ClassConnectTimeout: "; the job waits and is tried again",
-	jobs.ClassUntrusted:      "; give the worker the certificate that signed the server's (`--root-certs DIR`, named by sslrootcert)",
 	jobs.ClassUndecryptable:  "; start the worker with the key that sealed it, or store the address again",
 	jobs.ClassWrongDatabase:  "; correct the address with `headgate database login`",
 	jobs.ClassWrongCentre:    "",
@@ -140,7 +143,7 @@ func classifyCause(err error) (jobs.Class, string) {
 	switch {
 	case errors.Is(err, address.ErrUndecryptable):
 		return jobs.ClassUndecryptable, ""
-	case errors.As(err, &certificate), errors.As(err, &root):
+	case errors.As(err, &certificate), errors.As(err, &root), isRefusedTLS(err):
 		return jobs.ClassUntrusted, ""
 	case errors.Is(err, ErrWrongCentre):
 		return jobs.ClassWrongCentre, ""

@@ -68,11 +68,6 @@ type Config struct {
 	// it. nil means that nobody is told but the Logger.
 	Heard func(ctx context.Context, place address.Place, silence error, opened Opened)
 
-	// RootCerts is the directory of the certificates that addresses may name as
-	// sslrootcert (NAME is read from NAME.crt). "" means that only the system's
-	// roots are trusted.
-	RootCerts string
-
 	// Centre is the central database that the connections work for; tenant databases
 	// that belong to another one are refused. nil means that nobody looks.
 	Centre Centre

@@ -102,7 +102,7 @@ func (app *App) Run(ctx context.Context, root *cobra.Command, args []string) int
 
 // fromEnv are the flags that a variable may set: HEADGATE_ and the flag's name
 // in capitals. A flag given wins.
-var fromEnv = []string{"output", "log-level", "log-format", "slots", "bulk-slots", "reports", "root-certs", "error-detail", "central-pooler"}
+var fromEnv = []string{"output", "log-level", "log-format", "slots", "bulk-slots", "reports", "error-detail", "central-pooler"}
 
 // begin checks what every command is given, and makes the logger.
 func (app *App) begin(cmd *cobra.Command, args []string) (err error) {

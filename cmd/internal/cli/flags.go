@@ -6,11 +6,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// RootCertsFlag adds --root-certs.
-func RootCertsFlag(cmd *cobra.Command, dir *string) {
-	cmd.Flags().StringVar(dir, "root-certs", "", "the directory of the certificates that addresses name as sslrootcert (NAME.crt)")
-}
-
 // NotZero refuses a flag given as nothing, which the client would take for its
 // default.
 func NotZero(cmd *cobra.Command, flags ...string) error {

@@ -26,9 +26,13 @@ type Address struct {
 	// verify-full or disable, as the transport says.
 	SSLMode string
 
-	// RootCert names a certificate in Headgate's own store; it is never a path.
+	// RootCert names a certificate authority of the catalog; it is never a path.
 	// "" means the system's roots.
 	RootCert string
+
+	// Roots is that authority's certificates in PEM form, as the catalog gives them with
+	// the address. They are no part of what is sealed.
+	Roots string
 
 	// ConnectTimeout bounds one attempt to connect, 1 second to 5 minutes. 0
 	// leaves it to whoever connects.

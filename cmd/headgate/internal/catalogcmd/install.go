@@ -75,7 +75,7 @@ func (add *adding) run(ctx context.Context, app *cli.App, central cli.Central) (
 	if err != nil {
 		return database, err
 	}
-	t := target{server, add.logins.rootCerts}
+	t := target{server, catalog.NewAuthorities(central.Pool)}
 	owner, err := t.connect(ctx, "the owner's", add.params.Owner)
 	if err != nil {
 		return database, err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -16,7 +17,6 @@ import (
 type logins struct {
 	jobFile, ownerFile             string
 	jobDirectFile, ownerDirectFile string
-	rootCerts                      string
 }
 
 func (l *logins) flags(cmd *cobra.Command) {
@@ -24,7 +24,6 @@ func (l *logins) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&l.ownerFile, "owner-url-file", "", "the file with the owner login's address, - for standard input (else HEADGATE_OWNER_URL, HEADGATE_OWNER_URL_FILE)")
 	cmd.Flags().StringVar(&l.jobDirectFile, "job-direct-url-file", "", "the file with the job login's address past the server's pooler (else HEADGATE_JOB_DIRECT_URL, HEADGATE_JOB_DIRECT_URL_FILE)")
 	cmd.Flags().StringVar(&l.ownerDirectFile, "owner-direct-url-file", "", "the file with the owner login's address past the server's pooler (else HEADGATE_OWNER_DIRECT_URL, HEADGATE_OWNER_DIRECT_URL_FILE)")
-	cli.RootCertsFlag(cmd, &l.rootCerts)
 }
 
 func (l *logins) check() error {
@@ -141,7 +140,7 @@ func setLogins(ctx context.Context, app *cli.App, central cli.Central, name stri
 	var changed []string
 	err = pgx.BeginFunc(ctx, central.Pool, func(tx pgx.Tx) error {
 		for _, login := range []jobs.Login{jobs.LoginJob, jobs.LoginOwner} {
-			t := target{server, l.rootCerts}
+			t := target{server, catalog.NewAuthorities(central.Pool)}
 			if a, ok := given[login]; ok {
 				if err := t.try(ctx, login, a, database.ID); err != nil {
 					return err

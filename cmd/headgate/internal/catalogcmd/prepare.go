@@ -7,6 +7,7 @@ import (
 
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/migrations"
+	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -20,7 +21,7 @@ administrator's address, from HEADGATE_ADMIN_URL, HEADGATE_ADMIN_URL_FILE or
 
 func serverPrepare(app *cli.App) *cobra.Command {
 	var dryRun bool
-	var file, certs string
+	var file string
 	cmd := &cobra.Command{
 		Use:   "prepare NAME [--dry-run]",
 		Short: "Make the roles that a server needs once",
@@ -39,13 +40,12 @@ func serverPrepare(app *cli.App) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return prepare(ctx, app, target{server, certs}, admin)
+				return prepare(ctx, app, target{server, catalog.NewAuthorities(central.Pool)}, admin)
 			})
 		}),
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the SQL, connect to nothing")
 	cmd.Flags().StringVar(&file, "admin-url-file", "", "the file with the administrator's address, - for standard input")
-	cli.RootCertsFlag(cmd, &certs)
 	return cmd
 }
 

@@ -20,13 +20,11 @@ import (
 
 // target is a server to connect to, outside the pools of a worker.
 type target struct {
-	server    catalog.Server
-	rootCerts string
+	server      catalog.Server
+	authorities *catalog.Authorities
 }
 
 func (t target) pooler() address.Pooler { return t.server.Pooler }
-
-func (t target) config() tenantdb.Config { return tenantdb.Config{RootCerts: t.rootCerts} }
 
 // past is the same server without its pooler.
 func (t target) past() target {
@@ -48,7 +46,11 @@ func (t target) connect(ctx context.Context, whose string, a address.Address) (*
 	if err := t.check(whose, a); err != nil {
 		return nil, err
 	}
-	conn, err := tenantdb.Connect(ctx, t.config(), t.server.Transport, t.pooler(), a.Canonical(t.server.Transport))
+	a, err := t.authorities.Trust(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := tenantdb.Connect(ctx, tenantdb.Config{}, t.server.Transport, t.pooler(), a.Canonical(t.server.Transport))
 	var failed *tenantdb.ConnectError
 	if !errors.As(err, &failed) {
 		return conn, err

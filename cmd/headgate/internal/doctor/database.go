@@ -63,7 +63,7 @@ func (d *doctor) lookAtDatabase(ctx context.Context, c *catalog.Catalog, db cata
 	note := d.on("database " + db.Name)
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	pools := tenantdb.New(tenantdb.Config{MaxConns: 2, RootCerts: d.rootCerts, Logger: d.app.Log, Centre: d.centre})
+	pools := tenantdb.New(tenantdb.Config{MaxConns: 2, Logger: d.app.Log, Centre: d.centre})
 	defer pools.Close()
 	place, err := c.ResolveDatabase(ctx, db.ID, login)
 	if err != nil {
@@ -101,6 +101,7 @@ func (d *doctor) twice(ctx context.Context, pools *tenantdb.Pools, place address
 			return err
 		})
 		if err == nil && login == jobs.LoginJob {
+			d.certificate(a.Conn, db)
 			d.encoding(a.Conn, db)
 			d.brakes(held, a.Conn, db)
 			d.isolation(held, a.Conn, db)

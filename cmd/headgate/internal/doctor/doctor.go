@@ -6,6 +6,7 @@
 //	central.go    the central database; listen.go sees whether notifications arrive
 //	work.go       whether workers live, serve what waits, and schedules are fired
 //	database.go   servers and tenant databases
+//	certificates.go  when certificates end
 //	isolation.go  what a job login may do in its database
 //	pooler.go     what stands before a server
 package doctor
@@ -45,7 +46,6 @@ type doctor struct {
 	server    string
 	tenant    string
 	databases int
-	rootCerts string
 	all       bool          // print also in full what is well
 	openFor   time.Duration // from when on a transaction in the central database is open for too long
 
@@ -70,7 +70,6 @@ func Command(app *cli.App) *cobra.Command {
 	cmd.Flags().IntVar(&d.databases, "databases", 20, "how many databases to connect to at most")
 	cmd.Flags().BoolVar(&d.all, "all", false, "say in full also what is well")
 	cmd.Flags().DurationVar(&d.openFor, "open-for", 10*time.Minute, "how long a transaction may be open in the central database before it is warned of")
-	cli.RootCertsFlag(cmd, &d.rootCerts)
 	return cmd
 }
 
@@ -139,6 +138,7 @@ func (d *doctor) look(ctx context.Context) error {
 		d.on("central")(StateFail, "mark", "`headgate central adopt --all`", "%v", c.Own())
 	}
 	d.work(ctx, central.Explain)
+	d.authorities(ctx, pool)
 	if ring != nil {
 		d.keys(ctx, catalog.NewKeys(pool, ring))
 	}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/cmd/headgate/internal/doctor"
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs/jobstest"
+)
+
+// authorityFile is the certificate of an authority, in a file.
+func authorityFile(t *testing.T) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ours"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * 365 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true,
+	}
+	raw, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	require.NoError(t, err)
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}), 0o644))
+	return file
+}
+
+// Authorities come and go by commands; doctor says when one ends, and what it advises
+// helps.
+func TestCertificateAuthorities(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	ctx := context.Background()
+	file := authorityFile(t)
+	require.Equal(t, "[]\n", c.ok("ca", "list", "-o", "json"))
+	require.Contains(t, c.run("ca", "list").err, "`headgate ca add NAME FILE`")
+	require.Contains(t, c.ok("ca", "add", "ours", file), "ours")
+	c.fails(cli.ExitConflict, []string{"ca", "add", "ours", file}, `"ours" exists already; with --replace`)
+	c.ok("ca", "add", "ours", file, "--replace")
+	finds(t, examined(t, c, cli.ExitOK), "authority ours", "certificate", doctor.StateOK)
+
+	env.Database("db", jobstest.DatabaseOpts{})
+	end := func(when string, named bool) doctor.Finding {
+		_, err := env.Pool.Exec(ctx, `UPDATE headgate.databases SET job_ca = CASE WHEN $1 THEN 'ours' END`, named)
+		require.NoError(t, err)
+		_, err = env.Pool.Exec(ctx, `UPDATE headgate.certificate_authorities SET not_after = now() + $1::text::interval`, when)
+		require.NoError(t, err)
+		code := map[bool]int{true: cli.ExitFailed, false: cli.ExitOK}[named && when[0] == '-']
+		state := map[bool]string{true: doctor.StateFail, false: doctor.StateWarn}[code == cli.ExitFailed]
+		return finds(t, examined(t, c, code), "authority ours", "certificate", state)
+	}
+	require.Contains(t, end("29 days", true).Next, "`headgate ca add ours FILE --replace`")
+	require.Contains(t, end("-1 day", true).Next, "`headgate ca add ours FILE --replace`")
+	require.Contains(t, c.run("ca", "list").err, "warning: a certificate of ours has expired")
+	c.fails(cli.ExitConflict, []string{"ca", "remove", "ours"}, `"ours" is named by the addresses of "db"`)
+	c.ok("ca", "add", "ours", file, "--replace")
+	finds(t, examined(t, c, cli.ExitOK), "authority ours", "certificate", doctor.StateOK)
+	require.Contains(t, end("-1 day", false).Next, "`headgate ca remove ours`")
+	c.ok("ca", "remove", "ours")
+	c.fails(cli.ExitNotFound, []string{"ca", "remove", "ours"}, "`headgate ca list` shows them")
+
+	for says, args := range map[string][]string{
+		"FILE is missing":                  {"ca", "add", "ours"},
+		"cannot be read":                   {"ca", "add", "ours", file + ".not"},
+		"holds no certificate in PEM form": {"ca", "add", "ours", "/dev/null"},
+		"without a - at either end":        {"ca", "add", "our ca", file},
+		"NAME is missing":                  {"ca", "remove"},
+		"unknown flag --root-certs":        {"serve", "--root-certs", "x"},
+	} {
+		c.fails(cli.ExitUsage, args, says)
+	}
+}
