@@ -52,7 +52,6 @@ type making struct {
 	params    catalog.IntentParams
 	adminFile string
 	appFile   string
-	rootCerts string
 	dryRun    bool
 	abandon   bool
 }
@@ -111,7 +110,6 @@ func (m *making) flags(app *cli.App, cmd *cobra.Command) {
 	flags.BoolVar(&m.abandon, "abandon", false, "remove what an unfinished run has made, and nothing else")
 	flags.StringVar(&m.adminFile, "admin-url-file", "", "the file with the administrator's address, - for standard input (else HEADGATE_ADMIN_URL, HEADGATE_ADMIN_URL_FILE)")
 	cli.Complete(cmd, "kind", kinds)
-	cli.RootCertsFlag(cmd, &m.rootCerts)
 }
 
 var kinds = []string{catalog.KindShared, catalog.KindDedicated}
@@ -185,7 +183,7 @@ func (m *making) at(ctx context.Context, central cli.Central, r *provision.Run, 
 	if r.Server, err = cli.FindServer(ctx, central.Catalog, server); err != nil {
 		return err
 	}
-	t := target{r.Server, m.rootCerts}.past()
+	t := target{r.Server, catalog.NewAuthorities(central.Pool)}.past()
 	r.Connect = t.connect
 	if err := t.check("the administrator's", r.Admin); err != nil {
 		return err

@@ -52,7 +52,6 @@ type protecting struct {
 	reason    string
 	actor     string
 	dryRun    bool
-	rootCerts string
 }
 
 func databaseProtect(app *cli.App) *cobra.Command {
@@ -83,7 +82,6 @@ func databaseProtect(app *cli.App) *cobra.Command {
 	f.StringVar(&p.reason, "reason", "", "why, for the record")
 	f.StringVar(&p.actor, "actor", "", "who decides, for the record (default: $USER)")
 	f.BoolVar(&p.dryRun, "dry-run", false, "print the whole script and what the application may notice, and change nothing")
-	cli.RootCertsFlag(cmd, &p.rootCerts)
 	cli.Complete(cmd, "by", []string{protection.ByPolicy, protection.ByView})
 	cli.Complete(cmd, "grant", []string{"select", "insert", "update", "delete"})
 	return cmd
@@ -156,7 +154,7 @@ func (p *protecting) connect(ctx context.Context, central cli.Central, db catalo
 	if err != nil {
 		return nil, "", err
 	}
-	conn, err := tenantdb.Connect(ctx, tenantdb.Config{RootCerts: p.rootCerts}, place.Transport, place.Pooler, a.Canonical(place.Transport))
+	conn, err := tenantdb.Connect(ctx, tenantdb.Config{}, place.Transport, place.Pooler, a.Canonical(place.Transport))
 	var failed *tenantdb.ConnectError
 	if errors.As(err, &failed) {
 		return nil, "", cli.InWords(err, fmt.Sprintf("the %s login %s of database %s: %s", login, a, db.Name, refusal(failed)))
