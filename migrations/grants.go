@@ -90,7 +90,7 @@ var tableRights = []right{
 	{"lane_clocks", "rawdD", "r"},
 	{"lane_rates", "rawdD", "r"},
 	{"lane_owners", "r", "r"},
-	{"wakeups", "rawdD", "a"},
+	{"wakeups", "rawdD", "ra"},
 	{"hands", "rawdD", "r"},
 	{"counted_hands", "r", "r"},
 	{"unserved_queues", "rad", ""},

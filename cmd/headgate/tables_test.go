@@ -62,7 +62,10 @@ var writers = map[string][]string{
 	"suspects":         {"worker/claim", "orchestrator/internal/queue"}, // a retry lets a job out of quarantine
 	"breakers":         {"worker/claim"},
 	"rewrites":         {"worker/claim"},
+	"kinds":            {"worker/kinds"},
+	"enqueue_grants":   {"orchestrator/admission"},
 	"migrations":       {"migrations"},
+	"roles":            {"migrations"},
 	"identity":         {"migrations", "jobs/jobstest/testbed"}, // a clone gets its own
 	"queue":            {},
 	"ledger":           {},

@@ -61,7 +61,7 @@ DECLARE
     v_kind headgate.kinds;
 BEGIN
     SELECT k.* INTO v_kind FROM headgate.kinds k WHERE k.kind = p_kind
-    ORDER BY k.alive_until > now() DESC, CASE WHEN k.alive_until > now() THEN k.published_at ELSE k.alive_until END DESC LIMIT 1;
+    ORDER BY k.alive_until > now() DESC, CASE WHEN k.alive_until > now() THEN k.published_at ELSE k.alive_until END DESC, k.published_at DESC LIMIT 1;
     known := FOUND;
     scope := v_kind.scope;
     queue := v_kind.queue;

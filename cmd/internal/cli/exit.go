@@ -83,7 +83,7 @@ var codes = []struct {
 	{ExitUsage, matches[*jobs.InputError]},
 	{ExitUsage, oneOfErrors(catalog.ErrNoKey, jobs.ErrNoTenant)},
 	{ExitNotFound, oneOfErrors(jobs.ErrUnknownTenant, jobs.ErrUnknownDatabase, catalog.ErrUnknownServer,
-		jobs.ErrUnknownJob, schedule.ErrUnknown, admission.ErrNotPaused, admission.ErrNoLimit,
+		jobs.ErrUnknownJob, schedule.ErrUnknown, admission.ErrNotPaused, admission.ErrNoLimit, admission.ErrNoEnqueueGrant,
 		schedule.ErrUnknownCalendar, schedule.ErrUnknownBlackout, schedule.ErrUnknownMaintenanceWindow)},
 	{ExitConflict, oneOfErrors(catalog.ErrExists, catalog.ErrExpectation, schedule.ErrExists, schedule.ErrConflict, jobs.ErrIdempotencyConflict,
 		jobs.ErrJobFinished, jobs.ErrRetryRefused, migrations.ErrOtherDatabase,
