@@ -56,14 +56,14 @@ func up(ctx context.Context, conn *pgx.Conn, opts *UpOpts, ours []migration) (ap
 			err = fmt.Errorf("releasing the migration lock: %w", unlockErr)
 		}
 	}()
-	if err := onePlace(ctx, conn); err != nil {
-		return nil, err
-	}
 	back, err := becomeOwner(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
 	defer back()
+	if err := onePlace(ctx, conn); err != nil {
+		return nil, err
+	}
 	var old bool
 	if err := conn.QueryRow(ctx, selectRiver).Scan(&old); err != nil {
 		return nil, fmt.Errorf("looking for River's tables: %w", err)

@@ -96,7 +96,7 @@ FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 WHERE
 // deniedSQL makes a statement for each way into each relation, and a call of each function.
 const deniedSQL = `
 SELECT format(s, c.oid::regclass, (SELECT quote_ident(attname) FROM pg_attribute WHERE attrelid = c.oid AND attnum = 1))
-FROM pg_class c, unnest(ARRAY['SELECT FROM %1$s', 'INSERT INTO %1$s DEFAULT VALUES', 'UPDATE %1$s SET %2$s = NULL', 'DELETE FROM %1$s', 'TRUNCATE %1$s', 'LOCK TABLE %1$s']) s
+FROM pg_class c, unnest(ARRAY['SELECT FROM %1$s', 'INSERT INTO %1$s DEFAULT VALUES', 'UPDATE %1$s SET %2$s = DEFAULT', 'DELETE FROM %1$s', 'TRUNCATE %1$s', 'LOCK TABLE %1$s']) s
 WHERE c.relkind IN ('r', 'p', 'v') AND (c.relnamespace::regnamespace::text IN ('headgate', 'headgate_api') OR c.relname ~ '^river_' AND c.relnamespace = 'public'::regnamespace)
 UNION ALL
 SELECT format(s, c.oid::regclass) FROM pg_class c, unnest(ARRAY['SELECT nextval(%L)', 'SELECT setval(%L, 1)']) s
@@ -127,9 +127,12 @@ func TestEveryOtherStatementIsRefused(t *testing.T) {
 		t.Cleanup(func() { _ = conn.Close(context.Background()) })
 		var done []string
 		for _, sql := range statements {
-			_, err := conn.Exec(ctx, sql)
+			tx, err := conn.Begin(ctx) // LOCK wants one
+			require.NoError(t, err)
+			_, err = tx.Exec(ctx, sql)
+			require.NoError(t, tx.Rollback(ctx))
 			var said *pgconn.PgError
-			if !errors.As(err, &said) || said.Code != "42501" && said.Code != "55000" { // the latter: nobody writes such a view
+			if !errors.As(err, &said) || said.Code != "42501" && said.Code != "55000" && said.Code != "42809" && said.Code != "0A000" { // the others: no view is written so
 				done = append(done, sql)
 			}
 		}

@@ -74,14 +74,18 @@ func CentralSQL(prefix string) (string, error) {
 // prepareTries is how often two that prepare at once may meet in Postgres's own tables.
 const prepareTries = 5
 
+// selectPlaced says whether schema headgate belongs to a role.
+const selectPlaced = `
+SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner WHERE n.nspname = 'headgate' AND r.rolname = $1)`
+
 // PrepareCentral runs [CentralSQL] on an administrator's connection, who need not be a
-// superuser: CREATEROLE and the ownership of the database are enough. It says how the roles
-// then stand, as far as the administrator may see: Prefix is "" where another login's schema
-// keeps it.
-func PrepareCentral(ctx context.Context, conn *pgx.Conn, prefix string) (recorded string, err error) {
+// superuser: CREATEROLE and the ownership of the database are enough. placed says that schema
+// headgate belongs to the role of owners, and knows the prefix; otherwise the schema is from
+// before, and UpOpts.Prefix tells the schema of the prefix.
+func PrepareCentral(ctx context.Context, conn *pgx.Conn, prefix string) (placed bool, err error) {
 	sql, err := CentralSQL(prefix)
 	if err != nil {
-		return "", err
+		return false, err
 	}
 	for try := 1; ; try++ {
 		if _, err = conn.Exec(ctx, sql); !concurrent(err) || try == prepareTries {
@@ -89,21 +93,17 @@ func PrepareCentral(ctx context.Context, conn *pgx.Conn, prefix string) (recorde
 		}
 		select {
 		case <-ctx.Done():
-			return "", ctx.Err()
+			return false, ctx.Err()
 		case <-time.After(time.Duration(try) * 50 * time.Millisecond):
 		}
 	}
 	if err != nil {
-		return "", fmt.Errorf("making the roles %s_…: %w", prefix, inPlainWords(err))
+		return false, fmt.Errorf("making the roles %s_…: %w", prefix, inPlainWords(err))
 	}
-	err = conn.QueryRow(ctx, selectPrefix).Scan(&recorded)
-	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && (pgErr.Code == "42P01" || pgErr.Code == "42501") {
-		return "", nil // a schema from before roles, or another login's
+	if err := conn.QueryRow(ctx, selectPlaced, prefix+"_"+roleOwner).Scan(&placed); err != nil {
+		return false, fmt.Errorf("asking whose schema headgate is: %w", err)
 	}
-	if err != nil {
-		return "", fmt.Errorf("asking for the names of the roles: %w", err)
-	}
-	return recorded, nil
+	return placed, nil
 }
 
 // concurrent reports whether Postgres met another session that changes the same role.

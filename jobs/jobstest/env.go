@@ -141,6 +141,10 @@ func (e *Env) pool(connString string) *pgxpool.Pool {
 	return pool
 }
 
+// CatalogKeys is the ring that opens what the catalog has sealed, for a catalog on another
+// pool.
+func (e *Env) CatalogKeys() *catalog.KeyRing { return e.bed.Keys }
+
 // Reset closes the connections to the central database, so that each new one begins with what
 // is set for the database by then.
 func (e *Env) Reset() {

@@ -114,7 +114,7 @@ BEGIN
             'Give an object, as in ''{"member": "Ines"}''; leave args out for {}.');
     ELSIF v_size > 262144 THEN
         PERFORM headgate.refuse('HG100', 'args', format('args are %s bytes of JSON, as Postgres writes them: at most 262144', v_size), 'Keep the document elsewhere and pass its name.');
-    ELSIF v_size > 1000 AND EXISTS (SELECT FROM jsonb_path_query(p_args, 'strict $.** ? (@.type() == "number")') n WHERE length(n::text) > 1001) THEN
+    ELSIF v_size > 1000 AND EXISTS (SELECT FROM jsonb_path_query(p_args, 'strict $.** ? (@.type() == "number")') n WHERE length(n::text) > 1000) THEN
         PERFORM headgate.refuse('HG100', 'args', 'args hold a number of more than 1000 digits', 'Pass it as text.');
     END IF;
     IF octet_length(p_queue) > 64 OR p_queue !~ '^[a-z0-9]+([_-][a-z0-9]+)*$' THEN

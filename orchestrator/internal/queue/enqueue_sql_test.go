@@ -219,7 +219,7 @@ func TestSQLEnqueueRefuses(t *testing.T) {
 	require.Zero(t, roomtest.Count(t, d.env, `SELECT count(*) FROM river_job`))
 	require.Zero(t, roomtest.Count(t, d.env, `SELECT count(*) FROM headgate.idempotency_keys`))
 	roomtest.Do(t, d.env, `UPDATE headgate.tenants SET status = 'moving' WHERE slug = 'brick'`)
-	d.ok(`'note', 'brick', '{"text": "waits, as the Go client's does"}'`)
+	d.ok(`'note', 'brick', '{"text": "waits, as with the Go client"}'`)
 	d.ok(`'note', 'acme', jsonb_build_object('text', repeat('9', 2000))`)
 }
 

@@ -62,7 +62,7 @@ func prepareCentral(ctx context.Context, app *cli.App, file, prefix string) erro
 		return err
 	}
 	defer cli.CloseConn(ctx, conn)
-	recorded, err := migrations.PrepareCentral(ctx, conn, prefix)
+	placed, err := migrations.PrepareCentral(ctx, conn, prefix)
 	if err != nil {
 		return err
 	}
@@ -72,9 +72,9 @@ func prepareCentral(ctx context.Context, app *cli.App, file, prefix string) erro
 	}
 	app.Say("the central database is prepared: the server has the roles %s", strings.Join(names, ", "))
 	next := "headgate migrate up"
-	if recorded != prefix && prefix != migrations.DefaultPrefix || recorded != "" && recorded != prefix {
+	if !placed {
 		next = fmt.Sprintf("headgate migrate up --prefix %s", prefix)
 	}
-	app.Say("next: make each login with CREATE ROLE … LOGIN PASSWORD … IN ROLE %s, then %s", names[0]+" (or another)", next)
+	app.Say("next: make a login for each program with CREATE ROLE … LOGIN PASSWORD … IN ROLE %s, or another of these, then %s", names[1], next)
 	return nil
 }
