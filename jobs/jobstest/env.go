@@ -141,6 +141,10 @@ func (e *Env) pool(connString string) *pgxpool.Pool {
 	return pool
 }
 
+// Applications is the pool that the client, the catalog and the schedules use: Pool, or that
+// of a role's login with EnvRoles.
+func (e *Env) Applications() *pgxpool.Pool { return e.api }
+
 // CatalogKeys is the ring that opens what the catalog has sealed, for a catalog on another
 // pool.
 func (e *Env) CatalogKeys() *catalog.KeyRing { return e.bed.Keys }
