@@ -98,14 +98,10 @@ func sayRoles(ctx context.Context, app *cli.App, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
-	prefix := ""
-	if roles.Prefix != migrations.DefaultPrefix {
-		prefix = " --prefix " + roles.Prefix
-	}
 	if len(roles.There) > 0 && len(roles.Missing) > 0 {
-		app.Say("the server has no role %s: `headgate central prepare%s` makes the role, and `headgate migrate up` grants it its rights then", strings.Join(roles.Missing, ", "), prefix)
+		app.Say("the server has no role %s: `headgate central prepare --prefix %s` makes the role, and `headgate migrate up` grants it its rights then", strings.Join(roles.Missing, ", "), roles.Prefix)
 	} else if len(roles.Missing) > 0 {
-		app.Say("the server has no roles of Headgate's, so every program needs a login with all rights: `headgate central prepare%s` makes the roles, and `headgate migrate up` grants them their rights then", prefix)
+		app.Say("the server has no roles of Headgate's, so every program needs a login with all rights: `headgate central prepare --prefix %s` makes the roles, and `headgate migrate up` grants them their rights then", roles.Prefix)
 	}
 	for _, statement := range slices.Concat(roles.Lacking, roles.Surplus) {
 		app.Say("this login may not do it; have the owner run: %s", statement)

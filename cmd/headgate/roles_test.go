@@ -121,7 +121,7 @@ func TestRolesAfterTheMigrations(t *testing.T) {
 	require.Contains(t, c.run("migrate", "up").err, "the server has no roles of Headgate's")
 	login := finds(t, examined(t, c, cli.ExitOK), "central", "login", doctor.StateWarn)
 	require.Contains(t, login.Says, "is a superuser")
-	require.Contains(t, finds(t, examined(t, c, cli.ExitOK), "central", "roles", doctor.StateOK).Says, "none: `headgate central prepare` makes")
+	require.Contains(t, finds(t, examined(t, c, cli.ExitOK), "central", "roles", doctor.StateOK).Says, "none: `headgate central prepare --prefix headgate` makes")
 
 	prefix := env.Roles()
 	name, url := env.RoleLogin("api")

@@ -27,15 +27,11 @@ func (d *doctor) centralRoles(ctx context.Context, pool *pgxpool.Pool) {
 		return
 	}
 	d.centralLogin(ctx, pool, roles)
-	prefix := ""
-	if roles.Prefix != migrations.DefaultPrefix {
-		prefix = " --prefix " + roles.Prefix
-	}
 	switch {
 	case len(roles.There) == 0:
-		note(StateOK, "roles", "", "none: `headgate central prepare%s` makes one for each program", prefix)
+		note(StateOK, "roles", "", "none: `headgate central prepare --prefix %s` makes one for each program", roles.Prefix)
 	case len(roles.Missing) > 0:
-		note(StateWarn, "roles", "`headgate central prepare"+prefix+"`, then `headgate migrate up`", "the server lacks %s", strings.Join(roles.Missing, ", "))
+		note(StateWarn, "roles", "`headgate central prepare --prefix "+roles.Prefix+"`, then `headgate migrate up`", "the server lacks %s", strings.Join(roles.Missing, ", "))
 	case len(roles.Lacking)+len(roles.Surplus) > 0:
 		all := slices.Concat(roles.Lacking, roles.Surplus)
 		note(StateWarn, "roles", "`headgate migrate up`, as a member of "+roles.Prefix+"_owner or as the owner of schema headgate", "%d rights are not as they should be, the first: %s", len(all), all[0])
