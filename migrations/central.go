@@ -27,6 +27,10 @@ const (
 // not through a transaction pooler). If it fails half way, what is applied
 // stays applied, and the next Up goes on from there.
 //
+// If the schema headgate belongs to a role that the login is a member of, everything is made
+// as that role. At the end the roles of the database that are there are granted what they
+// need ([ReadRoles] tells what then stands otherwise).
+//
 // Up may run while the database is at work. What it cannot get within opts.Wait is a
 // [*LockedError]. opts may be nil.
 func Up(ctx context.Context, conn *pgx.Conn, opts *UpOpts) (applied []string, err error) {
@@ -52,6 +56,11 @@ func up(ctx context.Context, conn *pgx.Conn, opts *UpOpts, ours []migration) (ap
 			err = fmt.Errorf("releasing the migration lock: %w", unlockErr)
 		}
 	}()
+	back, err := becomeOwner(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	defer back()
 	if err := onePlace(ctx, conn); err != nil {
 		return nil, err
 	}
@@ -63,7 +72,11 @@ func up(ctx context.Context, conn *pgx.Conn, opts *UpOpts, ours []migration) (ap
 		return applied, m.explain(err)
 	}
 	done, err := m.upOurs(ctx, ours, !old)
-	return append(applied, done...), m.explain(err)
+	applied = append(applied, done...)
+	if err == nil && len(ours) >= rolesVersion {
+		err = m.shareRights(ctx)
+	}
+	return applied, m.explain(err)
 }
 
 // upRiver applies River's own migrations, each in a transaction of its own: one

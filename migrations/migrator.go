@@ -30,6 +30,11 @@ type UpOpts struct {
 	// the server ends its session. 0 means 5 s; at least 2 s.
 	IdleTimeout time.Duration
 
+	// Prefix is what the names of the central database's roles begin with from now on. ""
+	// leaves the prefix as it is, DefaultPrefix at first. It means nothing for a tenant's
+	// database.
+	Prefix string
+
 	// Notify is told who is in the way, in a sentence, once something has been waited
 	// for for a second. It is not called twice at once. nil means that nobody is told.
 	Notify func(sentence string)

@@ -10,5 +10,5 @@ func TestQueriesPrepare(t *testing.T) {
 	t.Parallel()
 	env := jobstest.New(t)
 	jobstest.PrepareQueries(t, ".", env.Pool, "insertIdentity", "selectIdentity", "upsertSigningKey", "holderColumns")
-	jobstest.PrepareQueries(t, ".", env.Database("acme", jobstest.DatabaseOpts{}).Pool, "selectQueue", "holderColumns")
+	jobstest.PrepareQueries(t, ".", env.Database("acme", jobstest.DatabaseOpts{}).Pool, "selectQueue", "holderColumns", "selectPrefix", "selectQueueSchema", "updatePrefix")
 }

@@ -43,6 +43,10 @@ func TestEveryListComesInPages(t *testing.T) {
 	roomtest.Do(t, env, `
 INSERT INTO headgate.outcomes (id, job_uid, job_id, kind, attempt, state, started_at, ended_at)
 SELECT gen_random_uuid(), $1, 1, 'note', n, 'snoozed', now(), now() FROM generate_series(1, 3) n`, job.UID)
+	for _, kind := range []string{"note", "note.*"} {
+		_, _, err := env.Admission.AddEnqueueGrant(ctx, admission.EnqueueGrant{Role: "postgres", Kind: kind})
+		require.NoError(t, err)
+	}
 	s := roomtest.CreateWith(t, env, "nightly", "@daily", schedule.Policy{Overlap: schedule.OverlapAllow})
 	for range 2 {
 		_, err := env.Schedules.Trigger(ctx, schedule.Key{Tenant: s.Tenant, Name: s.Name}, nil)
@@ -65,6 +69,9 @@ SELECT gen_random_uuid(), $1, 1, 'note', n, 'snoozed', now(), now() FROM generat
 		"Catalog.Servers":   func(p jobs.Page) ([]string, string, error) { return texts(env.Catalog.Servers(ctx, p)) },
 		"Control.Limits":    func(p jobs.Page) ([]string, string, error) { return texts(env.Admission.Limits(ctx, "", p)) },
 		"Control.Pauses":    func(p jobs.Page) ([]string, string, error) { return texts(env.Admission.Pauses(ctx, p)) },
+		"Control.EnqueueGrants": func(p jobs.Page) ([]string, string, error) {
+			return texts(env.Admission.EnqueueGrants(ctx, "", p))
+		},
 		"Control.Names": func(p jobs.Page) ([]string, string, error) {
 			return texts(env.Admission.Names(ctx, admission.OfTenant, p))
 		},

@@ -20,6 +20,7 @@ type kind struct {
 	name string
 	opts jobs.KindOpts
 	form form
+	like jobs.Args // some value of its arguments
 	run  func(ctx context.Context, work work, info jobs.Info, args []byte) error
 
 	// verify is set in verifiable kinds only.
@@ -122,7 +123,7 @@ func newKind[A jobs.Args](f form, handler handling[A]) *kind {
 		err = fmt.Errorf("kind %s is registered without a handler: give the function that does its work", like.Kind())
 	}
 	return &kind{
-		name: like.Kind(), opts: jobs.KindOptsOf(like), form: f, wrong: err,
+		name: like.Kind(), opts: jobs.KindOptsOf(like), form: f, like: like, wrong: err,
 		run: func(ctx context.Context, work work, info jobs.Info, args []byte) error {
 			job, err := decode[A](info, args)
 			if err != nil {

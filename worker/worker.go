@@ -22,6 +22,7 @@ import (
 	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/worker/centre"
 	"github.com/headgate/headgate/worker/claim"
+	"github.com/headgate/headgate/worker/kinds"
 	"github.com/headgate/headgate/worker/tenantdb"
 )
 
@@ -175,7 +176,10 @@ func (w *Worker) start(ctx context.Context) error {
 	w.pools = tenantdb.New(tenants) // before the keeper, which looks at it
 	w.lease.Connect(w.pools)
 	keeper := w.newKeeper(w.id)
-	if err = keeper.Start(ctx); err == nil {
+	if err = w.publishKinds(ctx); err == nil {
+		err = keeper.Start(ctx)
+	}
+	if err == nil {
 		if err = client.Start(context.WithoutCancel(ctx)); err != nil {
 			err = errors.Join(err, keeper.Stop(ctx))
 		}
@@ -249,8 +253,20 @@ func (w *Worker) newKeeper(id string) *claim.Keeper {
 		Pool: w.central, Lease: w.lease, Worker: id, Logger: w.cfg.Logger, Fenced: w.fenced,
 		Kinds: slices.Sorted(maps.Keys(w.kinds)), Queues: slices.Sorted(maps.Keys(w.cfg.Queues)),
 		Every: w.cfg.HeartbeatEvery, DeadAfter: w.cfg.DeadAfter, BlameWindow: w.cfg.BlameWindow, RescueForeignAfter: w.cfg.RescueForeignAfter,
-		ClockSlack: w.cfg.ClockSlack, Servers: w.serverLoad,
+		ClockSlack: w.cfg.ClockSlack, Servers: w.serverLoad, Tell: w.publishKinds,
 	})
+}
+
+// publishKinds says which kinds this process has. That holds while others take the process
+// for alive.
+func (w *Worker) publishKinds(ctx context.Context) error {
+	var forms []kinds.Form
+	for _, k := range w.kinds {
+		if k.form != settles {
+			forms = append(forms, kinds.FormOf(k.like))
+		}
+	}
+	return kinds.Publish(ctx, w.central, forms, w.cfg.DeadAfter+3*w.cfg.HeartbeatEvery)
 }
 
 var errFenced = errors.New("this worker was declared dead while it slept; the job went to another")

@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
@@ -28,15 +31,25 @@ func migrateUp(app *cli.App) *cobra.Command {
 		Short: "Apply what is missing; of several at once, one applies and the others wait",
 		Long: `Apply what is missing, while everything goes on working: a table that is in use
 is tried for, briefly, again and again, and who is in the way is told. Of several
-that run at once one applies and the others wait.`,
+that run at once one applies and the others wait.
+
+At the end the roles that "headgate central prepare" has made are granted what their
+programs need; roles that are not there are named, and are no error. Run it again when
+they have been made.`,
 		Args: cli.Args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if opts.Wait < time.Second {
 				return cli.Usagef("--wait is %s: give a second or more", opts.Wait)
 			}
+			if opts.Prefix != "" {
+				if err := migrations.CheckPrefix(opts.Prefix); err != nil {
+					return cli.BadValue(err)
+				}
+			}
 			return runMigrateUp(cmd.Context(), app, opts)
 		},
 	}
+	cmd.Flags().StringVar(&opts.Prefix, "prefix", "", "what the names of the roles begin with from now on (default: as before, headgate at first)")
 	cmd.Flags().DurationVar(&opts.Wait, "wait", 5*time.Minute, "how long to wait for others in all, before it ends with who is in the way")
 	return cmd
 }
@@ -58,6 +71,9 @@ func runMigrateUp(ctx context.Context, app *cli.App, opts migrations.UpOpts) err
 	if err != nil {
 		return err
 	}
+	if err := sayRoles(ctx, app, conn); err != nil {
+		return err
+	}
 	if app.Output != "table" {
 		view := migratedView{Applied: append([]string{}, applied...), Version: status.Version}
 		return cli.One(app, view, []cli.Column[migratedView]{
@@ -73,6 +89,23 @@ func runMigrateUp(ctx context.Context, app *cli.App, opts migrations.UpOpts) err
 		return nil
 	}
 	app.Say("the central database is at schema %d", status.Version)
+	return nil
+}
+
+// sayRoles tells of roles that are not there, and of rights that this login could not give.
+func sayRoles(ctx context.Context, app *cli.App, conn *pgx.Conn) error {
+	roles, err := migrations.ReadRoles(ctx, conn)
+	if err != nil {
+		return err
+	}
+	if len(roles.There) > 0 && len(roles.Missing) > 0 {
+		app.Say("the server has no role %s: `headgate central prepare --prefix %s` makes the role, and `headgate migrate up` grants it its rights then", strings.Join(roles.Missing, ", "), roles.Prefix)
+	} else if len(roles.Missing) > 0 {
+		app.Say("the server has no roles of Headgate's, so every program needs a login with all rights: `headgate central prepare --prefix %s` makes the roles, and `headgate migrate up` grants them their rights then", roles.Prefix)
+	}
+	for _, statement := range slices.Concat(roles.Lacking, roles.Surplus) {
+		app.Say("this login may not do it; have the owner run: %s", statement)
+	}
 	return nil
 }
 

@@ -60,7 +60,7 @@ var doors = map[string][]string{
 	},
 	"cmd/headgate/internal/provision": {anyPgx, "cmd/internal/cli", "migrations", "orchestrator/catalog", "worker/tenantdb/address"},
 	"cmd/headgate/internal/workcmd": {
-		"github.com/spf13/cobra", "cmd/internal/cli", "cmd/headgate/internal/kinds", "jobs", "orchestrator", "orchestrator/admission", "orchestrator/explain",
+		"github.com/spf13/cobra", "cmd/internal/cli", "cmd/headgate/internal/kinds", "jobs", "orchestrator", "orchestrator/admission", "orchestrator/explain", "orchestrator/schedule",
 	},
 	"cmd/headgate/internal/schedulecmd": {
 		"go.yaml.in/yaml/v3", "github.com/spf13/cobra", "github.com/spf13/pflag",
@@ -89,7 +89,7 @@ var doors = map[string][]string{
 	},
 
 	"orchestrator": {anyPgx, "orchestrator/internal/queue", "orchestrator/catalog", "orchestrator/internal/central", "jobs", "jobs/wire"},
-	"worker":       {anyPgx, anyRiver, anyUUID, "jobs/lifecycle", "worker/centre", "worker/claim", "worker/internal/fault", "worker/internal/redact", "worker/tenantdb", "worker/tenantdb/address", "jobs", "jobs/wire", "jobs/guard", "jobs/session", "migrations"},
+	"worker":       {anyPgx, anyRiver, anyUUID, "jobs/lifecycle", "worker/centre", "worker/claim", "worker/kinds", "worker/internal/fault", "worker/internal/redact", "worker/tenantdb", "worker/tenantdb/address", "jobs", "jobs/wire", "jobs/guard", "jobs/session", "migrations"},
 
 	"orchestrator/admission":          {anyPgx, "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fit", "jobs"},
 	"orchestrator/explain":            {anyPgx, "orchestrator/admission", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/queue", "jobs"},
@@ -101,6 +101,7 @@ var doors = map[string][]string{
 	"orchestrator/catalog/tenanthttp": {"orchestrator/catalog", "jobs"},
 	"worker/tenantdb":                 {anyPgx, "worker/tenantdb/address", "jobs", "jobs/session", "migrations"},
 	"worker/tenantdb/protection":      {anyPgx, "jobs/session", "migrations"}, // no pools: it is handed a connection
+	"worker/kinds":                    {anyPgx, "jobs", "jobs/wire"},
 	"worker/centre":                   {anyPgx, "jobs/lifecycle", "worker/tenantdb"},
 	"worker/claim":                    {anyPgx, anyRiver, anyUUID, "jobs/lifecycle", "worker/internal/fault", "worker/tenantdb", "jobs", "jobs/wire", "jobs/session"},
 	"jobs/report":                     {anyPgx, anyBlob, "jobs", "jobs/internal/sqltext"},

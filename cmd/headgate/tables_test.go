@@ -74,6 +74,9 @@ var writers = map[string][]string{
 	"river_leader":            {"worker/claim"},
 	"certificate_authorities": {"orchestrator/catalog"},
 	"signing_key":             {"migrations"},
+	"kinds":                   {"worker/kinds"},
+	"enqueue_grants":          {"orchestrator/admission"},
+	"roles":                   {"migrations"},
 }
 
 // cleaners delete what has no use any more, of any table. Furnishers make what benchmarks

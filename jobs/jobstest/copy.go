@@ -23,7 +23,7 @@ func (e *Env) Copy() *Env {
 	}
 	from, name := u.Path[1:], "hg_"+random(6)
 	e.central.make(e.t, name, func(ctx context.Context, s *testbed.Server) error { return copyUsed(ctx, s, from, name) })
-	e.Pool.Reset() // its sessions are gone
+	e.Reset() // its sessions are gone
 	return e.At(e.central, name)
 }
 

@@ -2,6 +2,7 @@ package jobstest
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"strconv"
@@ -40,6 +41,10 @@ type Env struct {
 	bed      *testbed.Bed
 	central  *Postgres // where the central database is
 	pollOnly bool      // nothing can be heard through the central pool
+
+	api      *pgxpool.Pool    // what the client and its like use: Pool, or a role's login with EnvRoles
+	worker   *pgxpool.Pool    // what workers use: Pool, or a role's login with EnvRoles
+	resolver *catalog.Catalog // theirs
 }
 
 // New makes a fresh central database and what stands around it. All of it is
@@ -78,19 +83,26 @@ func open(t testing.TB, central *Postgres, cfg testbed.Config) *Env {
 			t.Fatal(err)
 		}
 	}
-	if e.Admission, err = admission.New(admission.Config{Pool: e.Pool, Catalog: e.Catalog}); err != nil {
-		t.Fatal(err)
+	e.api, e.worker, e.resolver = e.Pool, e.Pool, e.Catalog
+	if AsRoles() && !cfg.Adopt {
+		e.api, e.worker = e.rolePool("api"), e.rolePool("worker")
+		e.Catalog, e.resolver = catalog.New(e.api, bed.Keys), catalog.New(e.worker, bed.Keys)
 	}
-	if e.Explain, err = explain.New(explain.Config{Pool: e.Pool, Catalog: e.Catalog}); err != nil {
-		t.Fatal(err)
-	}
-	if e.Schedules, err = schedule.New(schedule.Config{Pool: e.Pool, Catalog: e.Catalog, Logger: e.Log}); err != nil {
-		t.Fatal(err)
-	}
-	if e.Client, err = orchestrator.New(orchestrator.Config{Pool: e.Pool, Catalog: e.Catalog, Logger: e.Log}); err != nil {
-		t.Fatal(err)
-	}
+	e.furnish()
 	return e
+}
+
+// furnish makes what stands on the central database.
+func (e *Env) furnish() {
+	pool := e.api
+	var errs [4]error
+	e.Admission, errs[0] = admission.New(admission.Config{Pool: pool, Catalog: e.Catalog})
+	e.Explain, errs[1] = explain.New(explain.Config{Pool: pool, Catalog: e.Catalog})
+	e.Schedules, errs[2] = schedule.New(schedule.Config{Pool: pool, Catalog: e.Catalog, Logger: e.Log})
+	e.Client, errs[3] = orchestrator.New(orchestrator.Config{Pool: pool, Catalog: e.Catalog, Logger: e.Log})
+	if err := errors.Join(errs[:]...); err != nil {
+		e.t.Fatal(err)
+	}
 }
 
 // atEnd drops something of a bed when the test ends, unless it is to be kept.
@@ -131,6 +143,22 @@ func (e *Env) pool(connString string) *pgxpool.Pool {
 	}
 	e.t.Cleanup(pool.Close)
 	return pool
+}
+
+// Applications is the pool that the client, the catalog and the schedules use: Pool, or that
+// of a role's login with EnvRoles.
+func (e *Env) Applications() *pgxpool.Pool { return e.api }
+
+// CatalogKeys is the ring that opens what the catalog has sealed, for a catalog on another
+// pool.
+func (e *Env) CatalogKeys() *catalog.KeyRing { return e.bed.Keys }
+
+// Reset closes the connections to the central database, so that each new one begins with what
+// is set for the database by then.
+func (e *Env) Reset() {
+	e.Pool.Reset()
+	e.api.Reset()
+	e.worker.Reset()
 }
 
 // DatabaseOpts says what a tenant database is to be.
@@ -205,7 +233,7 @@ func (e *Env) Tenant(slug, database string) catalog.Tenant {
 // and times that suit a test. Change what the test is about.
 func (e *Env) Config() worker.Config {
 	return worker.Config{
-		Pool: e.Pool, PollOnly: e.pollOnly, Resolver: e.Catalog, Logger: e.Log,
+		Pool: e.worker, PollOnly: e.pollOnly, Resolver: e.resolver, Logger: e.Log,
 		FetchCooldown: 5 * time.Millisecond, PollInterval: 50 * time.Millisecond,
 		HoldFor: 100 * time.Millisecond, StopTimeout: 5 * time.Second,
 		RetryDelay: func(int) time.Duration { return 10 * time.Millisecond },

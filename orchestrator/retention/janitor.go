@@ -105,6 +105,7 @@ type Swept struct {
 	Rates      int // of owners that have started nothing for a day
 	Pauses     int // that ended by themselves 30 days ago
 	Hands      int // of workers that are gone
+	Kinds      int // forms of kinds that no worker has had for 30 days
 	Tombstones int // enqueued
 
 	Occurrences int // answers deleted
@@ -181,6 +182,7 @@ func (j *Janitor) RunOnce(ctx context.Context) (swept Swept, err error) {
 		j.pruning("old rates", pruneRatesSQL, func(s *Swept) *int { return &s.Rates }),
 		j.pruning("pauses that are long over", prunePausesSQL, func(s *Swept) *int { return &s.Pauses }),
 		j.pruning("hands of workers that are gone", pruneHandsSQL, func(s *Swept) *int { return &s.Hands }),
+		j.pruning("forms of kinds that no worker has", pruneKindsSQL, func(s *Swept) *int { return &s.Kinds }),
 		j.reconcile, j.measure,
 	} {
 		errs = append(errs, j.step(ctx, work, &swept))

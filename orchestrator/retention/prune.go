@@ -36,6 +36,11 @@ DELETE FROM headgate.hands WHERE incarnation IN (
       AND NOT (dead AND headgate.is_there(hand))
     LIMIT $1 FOR UPDATE OF h SKIP LOCKED)`
 
+// pruneKindsSQL deletes what no worker has said of a kind for a month.
+const pruneKindsSQL = `
+DELETE FROM headgate.kinds WHERE (kind, form) IN (
+    SELECT kind, form FROM headgate.kinds WHERE alive_until < now() - interval '30 days' LIMIT $1 FOR UPDATE SKIP LOCKED)`
+
 // pruning returns one of the looks at what is left behind, as a step.
 func (j *Janitor) pruning(name, sql string, deleted func(*Swept) *int) func(context.Context, *Swept) error {
 	return func(ctx context.Context, swept *Swept) error {

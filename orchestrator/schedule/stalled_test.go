@@ -31,7 +31,7 @@ func TestASchedulerThatStallsLosesItsBatch(t *testing.T) {
 			dueSchedules(t, env, 1000)
 			ended := make(chan struct{})
 			t.Cleanup(func() { <-ended }) // after it has gone on
-			pool, frozen := c.freeze(t, env.Pool, c.statement)
+			pool, frozen := c.freeze(t, env.Applications(), c.statement)
 			store, err := schedule.New(schedule.Config{Pool: pool, Catalog: env.Catalog, Logger: env.Log})
 			require.NoError(t, err)
 			go func() {

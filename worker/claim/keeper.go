@@ -51,6 +51,10 @@ type KeeperConfig struct {
 	// object; it is written as it is. nil means that there is nothing to say.
 	Servers func() []byte
 
+	// Tell is called once in each pass, for what else the process says of itself while it
+	// lives. nil means that there is nothing.
+	Tell func(ctx context.Context) error
+
 	// Fenced is called when this process finds that it was declared dead: it
 	// must cancel all that is running. It returns when that is under way; then
 	// a new incarnation begins.
@@ -101,6 +105,9 @@ func NewKeeper(cfg KeeperConfig) *Keeper {
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
 	if cfg.Servers == nil {
 		cfg.Servers = func() []byte { return []byte("{}") }
+	}
+	if cfg.Tell == nil {
+		cfg.Tell = func(context.Context) error { return nil }
 	}
 	rules := bySnapshot
 	rules.every = rewriteEvery * cfg.Every
@@ -201,7 +208,7 @@ func (k *Keeper) runOnce(ctx context.Context, now time.Time) (reaped []string, e
 		func(ctx context.Context) error { return k.returnUnclaimed(ctx, now) },
 		k.returnOrphans,
 		func(ctx context.Context) error { return k.cfg.Lease.republish(ctx, k.cfg.Pool) },
-		k.endLate,
+		k.endLate, k.cfg.Tell,
 		func(ctx context.Context) error { return endStalled(ctx, k.cfg.Pool, k.cfg.Logger) },
 		func(ctx context.Context) error { _, err := k.rewrite(ctx); return err },
 	}

@@ -85,7 +85,7 @@ var codes = []struct {
 	{ExitUsage, protection.IsRequestError},
 	{ExitUsage, oneOfErrors(catalog.ErrNoKey, catalog.ErrWrongKeys, jobs.ErrNoTenant)},
 	{ExitNotFound, oneOfErrors(jobs.ErrUnknownTenant, jobs.ErrUnknownDatabase, catalog.ErrUnknownServer, catalog.ErrUnknownKey, catalog.ErrUnknownAuthority, catalog.ErrNoIntent,
-		jobs.ErrUnknownJob, schedule.ErrUnknown, admission.ErrNotPaused, admission.ErrNoLimit,
+		jobs.ErrUnknownJob, schedule.ErrUnknown, admission.ErrNotPaused, admission.ErrNoLimit, admission.ErrNoEnqueueGrant,
 		schedule.ErrUnknownCalendar, schedule.ErrUnknownBlackout, schedule.ErrUnknownMaintenanceWindow)},
 	{ExitConflict, oneOfErrors(catalog.ErrExists, catalog.ErrHeld, catalog.ErrExpectation, catalog.ErrKeyInUse, catalog.ErrAuthorityInUse, catalog.ErrRetiredKey, schedule.ErrExists, schedule.ErrConflict, jobs.ErrIdempotencyConflict,
 		jobs.ErrJobFinished, jobs.ErrRetryRefused, migrations.ErrOtherDatabase,

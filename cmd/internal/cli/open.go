@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/headgate/headgate/jobs/session"
 	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/admission"
@@ -45,6 +46,31 @@ func (app *App) Conn(ctx context.Context) (*pgx.Conn, error) {
 	if err == nil && cfg.AfterConnect != nil {
 		err = cfg.AfterConnect(ctx, conn)
 	}
+	if err != nil {
+		return nil, Unreachable(cfg.ConnConfig, err)
+	}
+	return conn, nil
+}
+
+// AdminConn opens one connection to the central database with an administrator's address,
+// which is read as AddressFrom does and kept nowhere. Where the central database is given as
+// well, the address has to lead to a database of the same name.
+func (app *App) AdminConn(ctx context.Context, flag, file, variable string) (*pgx.Conn, error) {
+	text, from, err := app.addressText(ctx, flag, file, variable)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := app.configOf(text, from)
+	if err != nil {
+		return nil, err
+	}
+	if usual, _, err := app.centralString(); err == nil {
+		if other, err := app.configOf(usual, ""); err == nil && other.ConnConfig.Database != cfg.ConnConfig.Database {
+			return nil, Usagef("%s: it leads to database %s, and the central database is %s: give the administrator's address of that one", from, Quote(cfg.ConnConfig.Database), Quote(other.ConnConfig.Database))
+		}
+	}
+	session.Pin(cfg.ConnConfig.RuntimeParams, session.Central)
+	conn, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
 	if err != nil {
 		return nil, Unreachable(cfg.ConnConfig, err)
 	}

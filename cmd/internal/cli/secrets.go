@@ -37,7 +37,20 @@ func (app *App) secretFromEnv(name string) (text, from string, err error) {
 // AddressFrom reads a connection string from a file or "-" given by flag, else
 // from the environment, and holds it to the policy for tenant databases.
 func (app *App) AddressFrom(ctx context.Context, flag, file, variable string) (address.Address, error) {
-	text, from, err := app.secretFromEnv(variable)
+	text, from, err := app.addressText(ctx, flag, file, variable)
+	if err != nil {
+		return address.Address{}, err
+	}
+	a, err := address.Parse(text)
+	if err != nil {
+		return address.Address{}, Usagef("%s: %w", from, err)
+	}
+	return a, nil
+}
+
+// addressText reads a connection string, and says what gave it.
+func (app *App) addressText(ctx context.Context, flag, file, variable string) (text, from string, err error) {
+	text, from, err = app.secretFromEnv(variable)
 	if file != "" {
 		var raw []byte
 		if file == "-" {
@@ -48,16 +61,12 @@ func (app *App) AddressFrom(ctx context.Context, flag, file, variable string) (a
 		text, from = strings.TrimSpace(string(raw)), flag
 	}
 	if err != nil {
-		return address.Address{}, err
+		return "", "", err
 	}
 	if text == "" && file == "" {
-		return address.Address{}, Usagef("no address is given: set %s, or give %s FILE (- reads it from standard input); it is not taken from the command line, where others can see it", variable, flag)
+		return "", "", Usagef("no address is given: set %s, or give %s FILE (- reads it from standard input); it is not taken from the command line, where others can see it", variable, flag)
 	}
-	a, err := address.Parse(text)
-	if err != nil {
-		return address.Address{}, Usagef("%s: %w", from, err)
-	}
-	return a, nil
+	return text, from, nil
 }
 
 // Read returns the contents of a file, or for "-" what ask gets from stdin.

@@ -3,7 +3,6 @@ package queue
 import (
 	"context"
 	"fmt"
-	"maps"
 	"unicode"
 	"unicode/utf8"
 
@@ -34,15 +33,15 @@ func (it *Draft) scope() string {
 	return it.Meta.Tenant
 }
 
-// owner is the job that a key belongs to.
-type owner struct {
-	uid   string
-	print fingerprint
-}
-
-type scopedKey struct{ scope, key string }
-
-func (it *Draft) scopedKey() scopedKey { return scopedKey{it.scope(), it.key} }
+// takeKeysSQL takes keys in their order, so that two lists do not wait for each other. Of
+// two items with one key the first of the list has it: the second call sees what the first
+// has written.
+const takeKeysSQL = `
+SELECT n.i, k.job_uid::text, k.differs
+FROM (
+    SELECT * FROM unnest($1::int[], $2::uuid[], $3::text[], $4::text[], $5::jsonb[], $6::uuid[]) AS u (i, scope, key, kind, args, uid)
+    ORDER BY scope, key, i OFFSET 0
+) n CROSS JOIN LATERAL headgate.take_key(n.scope, n.key, n.kind, n.args, n.uid) k`
 
 // claimKeys takes the keys of all items that have one, and says of each item
 // what became of it: new, same as an earlier one (its UID is then that one's),
@@ -52,59 +51,38 @@ func (it *Draft) scopedKey() scopedKey { return scopedKey{it.scope(), it.key} }
 // end: a key taken by one that rolls back is free.
 func claimKeys(ctx context.Context, tx pgx.Tx, items []Draft) ([]jobs.EnqueueResult, error) {
 	results := make([]jobs.EnqueueResult, len(items))
-	prints := make([]fingerprint, len(items))
-	owners := map[scopedKey]owner{}
-	var firsts []int
+	var at []int
+	var scopes, keys, kinds, args, uids []string
 	for i := range items {
 		it := &items[i]
 		results[i] = jobs.EnqueueResult{UID: it.Meta.UID, Status: jobs.StatusNew, RerunOf: it.Meta.RerunOf}
 		if it.key == "" {
 			continue
 		}
-		var err error
-		if prints[i], err = newFingerprint(it); err != nil {
-			return nil, atIndex(err, i, len(items))
-		}
-		id := it.scopedKey()
-		if _, seen := owners[id]; !seen {
-			owners[id] = owner{it.Meta.UID, prints[i]}
-			firsts = append(firsts, i)
-		}
+		at, scopes, keys = append(at, i), append(scopes, it.scope()), append(keys, it.key)
+		kinds, args, uids = append(kinds, it.Kind), append(args, string(it.Args)), append(uids, it.Meta.UID)
 	}
-	if err := settle(ctx, tx, items, firsts, owners); err != nil {
-		return nil, err
+	if len(at) == 0 {
+		return results, nil
 	}
-	for i := range items {
-		if first := owners[items[i].scopedKey()]; items[i].key != "" && first.uid != items[i].Meta.UID {
-			results[i] = jobs.EnqueueResult{UID: first.uid, Status: jobs.StatusSame, Differs: prints[i].differs(first.print)}
-			if results[i].Differs != "" {
-				results[i].Status = jobs.StatusConflict
-			}
+	rows, err := tx.Query(ctx, takeKeysSQL, at, scopes, keys, kinds, args, uids)
+	if err != nil {
+		return nil, fmt.Errorf("taking %d idempotency keys: %w", len(at), err)
+	}
+	var i int
+	var uid, differs string
+	_, err = pgx.ForEachRow(rows, []any{&i, &uid, &differs}, func() error {
+		switch {
+		case uid == items[i].Meta.UID:
+		case differs == "":
+			results[i] = jobs.EnqueueResult{UID: uid, Status: jobs.StatusSame}
+		default:
+			results[i] = jobs.EnqueueResult{UID: uid, Status: jobs.StatusConflict, Differs: differs}
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("taking %d idempotency keys: %w", len(at), err)
 	}
 	return results, nil
-}
-
-// settle writes the keys of the items at firsts, and puts the earlier owner in
-// the place of each that was taken.
-func settle(ctx context.Context, tx pgx.Tx, items []Draft, firsts []int, owners map[scopedKey]owner) error {
-	if len(firsts) == 0 {
-		return nil
-	}
-	won, err := insertKeys(ctx, tx, items, firsts, owners)
-	if err != nil || len(won) == len(firsts) {
-		return err
-	}
-	var lost []scopedKey
-	for _, i := range firsts {
-		if !won[items[i].Meta.UID] {
-			lost = append(lost, items[i].scopedKey())
-		}
-	}
-	earlier, err := readOwners(ctx, tx, lost)
-	if err == nil && len(earlier) != len(lost) {
-		err = fmt.Errorf("%d idempotency keys are neither free nor taken; nothing is enqueued", len(lost)-len(earlier))
-	}
-	maps.Copy(owners, earlier)
-	return err
 }

@@ -189,9 +189,11 @@ CREATE SCHEMA skew;
 CREATE TABLE skew.clock (by interval NOT NULL);
 INSERT INTO skew.clock VALUES ('0');
 CREATE FUNCTION skew.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT pg_catalog.clock_timestamp() + by FROM skew.clock';
+GRANT USAGE ON SCHEMA skew TO PUBLIC;
+GRANT SELECT ON skew.clock TO PUBLIC;
 DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = skew, pg_catalog, public', current_database()); END $$`)
 	require.NoError(t, err)
-	env.Pool.Reset() // a session has the path that it began with
+	env.Reset() // a session has the path that it began with
 }
 
 // Janitor is one that does nothing until it is told to.

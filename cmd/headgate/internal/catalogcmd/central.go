@@ -11,7 +11,7 @@ import (
 
 // Central is the verbs on the central database itself.
 func Central(app *cli.App) *cobra.Command {
-	return cli.Group("central", "The central database itself", centralAdopt(app))
+	return cli.Group("central", "The central database itself", centralPrepare(app), centralAdopt(app))
 }
 
 var adoptedColumns = []cli.Column[catalog.Adopted]{

@@ -75,6 +75,7 @@ func (d *doctor) centralSchema(ctx context.Context, pool *pgxpool.Pool) bool {
 	}
 	note(StateOK, "schema", "", "version %d, this program brings %d", status.Version, status.Program)
 	d.centralSession(ctx, pool)
+	d.centralRoles(ctx, pool)
 	return true
 }
 

@@ -4,6 +4,7 @@
 //	doctor.go     the command: what is looked at, in which order
 //	findings.go   what is found, and how it is printed
 //	central.go    the central database; listen.go sees whether notifications arrive
+//	roles.go      as which role doctor is connected, and what the roles lack
 //	work.go       whether workers live, serve what waits, and schedules are fired
 //	database.go   servers and tenant databases
 //	certificates.go  when certificates end

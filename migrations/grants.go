@@ -1,0 +1,256 @@
+package migrations
+
+import "slices"
+
+// The roles of a central database, by the ends of their names; before each stands the
+// prefix and an underscore.
+const (
+	roleOwner   = "owner"   // what migrates: it owns the schemas, and needs no grant
+	roleWorker  = "worker"  // headgate serve, headgate worker, worker programs
+	roleAPI     = "api"     // applications with the Go client, and the commands
+	roleEnqueue = "enqueue" // programs in any language: headgate.enqueue and nothing else
+	roleRead    = "read"    // programs that look: the views of headgate_api
+
+	rolePublic = "PUBLIC" // everybody, with no prefix
+)
+
+// RoleNames are the ends of the roles' names, in the order in which they are shown.
+var RoleNames = []string{roleOwner, roleWorker, roleAPI, roleEnqueue, roleRead}
+
+// Letters are those of Postgres's own access lists: r SELECT, a INSERT, w UPDATE,
+// d DELETE, D TRUNCATE, U USAGE, X EXECUTE.
+var letters = map[byte]string{
+	'r': "SELECT", 'a': "INSERT", 'w': "UPDATE", 'd': "DELETE", 'D': "TRUNCATE", 'U': "USAGE", 'X': "EXECUTE",
+}
+
+// right is what the roles may do with one object.
+type right struct{ name, worker, api string }
+
+// queueRights are those on River's tables, in the schema that has the queue.
+var queueRights = []right{
+	{"river_job", "rawd", "raw"},
+	{"river_job_id_seq", "U", "U"},
+	{"river_leader", "rawd", ""},
+	{"river_migration", "", ""},
+	{"river_migration_id_seq", "", ""},
+	{"river_notification", "rad", ""},
+	{"river_notification_id_seq", "U", ""},
+	{"river_queue", "rawd", "r"},
+}
+
+// tableRights are those on the tables, views and sequences of schema headgate.
+// TestGrantsOfTheRoles holds them against what there is. What a statement needs
+// TestStatementsArePermitted says, and TestRolesDoTheirWork what functions and triggers do.
+var tableRights = []right{
+	// The catalog.
+	{"tenants", "r", "raw"},
+	{"tenant_domains", "r", "rad"},
+	{"tenant_emails", "r", "rad"},
+	{"org_ids", "", "rw"},
+	{"databases", "r", "raw"},
+	{"servers", "r", "raw"},
+	{"centre", "rw", "rw"},
+	{"centre_tokens", "rawd", "r"},
+	{"adoptions", "rwd", "rawd"},
+
+	// What people decide.
+	{"tenant_limits", "r", "rawd"},
+	{"plan_limits", "r", "rawd"},
+	{"kind_limits", "r", "rawd"},
+	{"queue_limits", "r", "rawd"},
+	{"pauses", "rwd", "rawd"},
+	{"active_pauses", "r", "r"},
+	{"enqueue_grants", "", "rawd"},
+
+	// Requests.
+	{"idempotency_keys", "rwd", "rawd"},
+
+	// Schedules.
+	{"schedules", "rawd", "rawd"},
+	{"schedule_places", "U", "U"},
+	{"schedule_changes", "ra", "ra"},
+	{"schedule_changes_id_seq", "", ""},
+	{"selector_changes", "rawd", "rawd"},
+	{"selector_changes_id_seq", "", ""},
+	{"occurrences", "rawd", "raw"},
+	{"durations", "rawd", "r"},
+	{"calendars", "r", "rawd"},
+	{"closures", "r", "rawd"},
+	{"fleets", "r", "rawd"},
+	{"fleet_terms", "r", "rawd"},
+	{"fleet_overrides", "r", "rawd"},
+
+	// The history. The months are reached through outcomes.
+	{"outcomes", "ra", "ra"},
+	{"outcomes_default", "rd", ""},
+
+	// Claims.
+	{"lanes", "rawdD", "r"},
+	{"lane_groups", "rawdD", "r"},
+	{"lane_clocks", "rawdD", "r"},
+	{"lane_rates", "rawdD", "r"},
+	{"lane_owners", "r", "r"},
+	{"wakeups", "rawdD", "ra"},
+	{"hands", "rawdD", "r"},
+	{"counted_hands", "r", "r"},
+	{"unserved_queues", "rad", ""},
+	{"workers", "rawd", "r"},
+	{"living_workers", "r", "r"},
+	{"suspects", "rawd", "rd"},
+	{"breakers", "rawd", "r"},
+	{"rewrites", "rw", ""},
+	{"kinds", "rawd", "r"},
+
+	// The schema itself.
+	{"migrations", "r", "r"},
+	{"queue", "r", "r"},
+	{"roles", "r", "r"},
+}
+
+// functionRights are those on the functions of schema headgate. Functions of triggers need
+// none, because Postgres asks for a right on them when the trigger is made.
+var functionRights = []right{
+	{"add_outcomes_month", "X", ""},
+	{"answer_deleted", "", ""},
+	{"answer_error", "", ""},
+	{"as_object", "X", "X"},
+	{"catalog_changed", "", ""},
+	{"centre_mark", "X", "X"},
+	{"changed_fields", "", "X"},
+	{"check_job", "", ""},
+	{"claim_incarnation", "X", "X"},
+	{"claim_token", "X", "X"},
+	{"drop_outcomes_months", "X", ""},
+	{"empty_hand", "", ""},
+	{"end_stalled_sessions", "X", "X"},
+	{"enqueue", "", "X"},
+	{"fleet_document", "", "X"},
+	{"forget_floors", "", ""},
+	{"granted_tenants", "", ""},
+	{"has_uid", "X", "X"},
+	{"idempotency_retention", "", "X"},
+	{"insert_job", "", ""},
+	{"is_claimed", "X", "X"},
+	{"is_selected", "", ""},
+	{"is_there", "X", "X"},
+	{"is_unfinished", "X", "X"},
+	{"job_uid", "X", "X"},
+	{"keep_former_times", "", ""},
+	{"known_kind", "", ""},
+	{"lane", "X", "X"},
+	{"lane_uuid", "", ""},
+	{"limit_changed", "", ""},
+	{"locked_by", "", "X"},
+	{"matching_tenants", "", "X"},
+	{"new_uid", "", ""},
+	{"next_place", "X", "X"},
+	{"note_selector_changes", "", ""},
+	{"notify_queues", "X", "X"},
+	{"owner_changed", "", ""},
+	{"pause_changed", "", ""},
+	{"quoted", "", ""},
+	{"refuse", "", ""},
+	{"request_hash", "", "X"},
+	{"rewrite", "X", ""},
+	{"row_of_uid", "X", "X"},
+	{"schedule_drift", "", "X"},
+	{"selected_tenants", "X", "X"},
+	{"silent", "X", "X"},
+	{"stored_overrides", "", "X"},
+	{"stored_terms", "", "X"},
+	{"sync_fleets", "X", "X"},
+	{"sync_schedules", "X", "X"},
+	{"take_key", "", "X"},
+	{"tenant_field", "X", "X"},
+	{"uid_of_row", "X", "X"},
+	{"uuid_or_null", "X", "X"},
+	{"void_claim", "X", "X"},
+	{"waiting_queues", "", "X"},
+	{"wake_inserted", "", ""},
+	{"wake_owner", "", "X"},
+	{"wake_queues", "X", "X"},
+	{"wake_updated", "", ""},
+}
+
+// publicFunctions may be called by everybody. They are those of the indexes on river_job,
+// which another River client's inserts compute; they tell nothing but what they are given.
+var publicFunctions = []string{"lane", "has_uid", "claim_token", "claim_incarnation"}
+
+// readFunctions are what the views of headgate_api call, as who reads them.
+var readFunctions = []string{"job_uid", "uid_of_row", "uuid_or_null", "silent"}
+
+// The kinds of objects, as GRANT has them.
+const (
+	onSchema   = "SCHEMA"
+	onTable    = "TABLE" // views too
+	onSequence = "SEQUENCE"
+	onFunction = "FUNCTION"
+)
+
+// object is one thing that rights are granted on.
+type object struct {
+	kind   string
+	schema string
+	name   string
+	ident  string // as a statement names it
+}
+
+// granted returns the letters of what a role is to have on an object, "" for nothing.
+func (o object) granted(role, queue string) string {
+	switch {
+	case o.kind == onSchema:
+		return o.schemaRight(role, queue)
+	case role == rolePublic && o.kind != onFunction, role == roleOwner:
+		return ""
+	case o.kind == onFunction && role == rolePublic:
+		return among(publicFunctions, o.name)
+	case o.kind == onFunction && role == roleRead:
+		return among(readFunctions, o.name)
+	case o.kind == onFunction && role == roleEnqueue:
+		return among([]string{"enqueue"}, o.name)
+	case o.kind == onFunction:
+		return lettersOf(functionRights, o.name, role)
+	case o.schema == "headgate_api":
+		return map[string]string{roleRead: "r", roleAPI: "r"}[role]
+	case o.schema == "headgate":
+		return lettersOf(tableRights, o.name, role)
+	default:
+		return lettersOf(queueRights, o.name, role)
+	}
+}
+
+// schemaUsers are who may use a schema of ours, and queueUsers the one that has the queue.
+var (
+	schemaUsers = map[string][]string{
+		"headgate":     {roleWorker, roleAPI, roleEnqueue},
+		"headgate_api": {roleAPI, roleRead},
+	}
+	queueUsers = []string{roleWorker, roleAPI}
+)
+
+func (o object) schemaRight(role, queue string) string {
+	if slices.Contains(schemaUsers[o.name], role) || o.name == queue && slices.Contains(queueUsers, role) {
+		return "U"
+	}
+	return ""
+}
+
+func among(names []string, name string) string {
+	if slices.Contains(names, name) {
+		return "X"
+	}
+	return ""
+}
+
+func lettersOf(rights []right, name, role string) string {
+	at := slices.IndexFunc(rights, func(r right) bool { return r.name == name })
+	switch {
+	case at < 0:
+		return ""
+	case role == roleWorker:
+		return rights[at].worker
+	case role == roleAPI:
+		return rights[at].api
+	}
+	return ""
+}

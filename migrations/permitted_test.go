@@ -1,0 +1,40 @@
+package migrations_test
+
+import (
+	"testing"
+
+	"github.com/headgate/headgate/jobs/jobstest"
+)
+
+// Every statement of the packages that a role's programs use is one that the role may do.
+// The statements that are named are not: they belong to another role's programs.
+func TestStatementsArePermitted(t *testing.T) {
+	t.Parallel()
+	env := jobstest.New(t)
+	for _, c := range []struct {
+		dir, role string
+		refused   []string
+	}{
+		{"../worker/claim", "worker", nil},
+		{"../worker/kinds", "worker", nil},
+		{"../worker/centre", "worker", nil},
+		{"../orchestrator/retention", "worker", nil},
+		{"../orchestrator/internal/queue", "worker", []string{
+			"takeKeysSQL",
+		}},
+		{"../orchestrator/catalog", "worker", []string{
+			"databaseInsertSQL", "databasesShareSQL", "directUpdateSQL", "domainInsertSQL", "emailInsertSQL", "insertAdoptions", "loginUpdateSQL", "loginsForUpdateSQL", "orgIDsSQL", "serverInsertSQL", "serverShareSQL", "setServerSQL", "statusUpdateSQL", "tenantsInsertSQL",
+		}},
+		{"../orchestrator/schedule", "worker", []string{
+			"clearTemplates", "compareTemplates", "countWrong", "deleteCalendar", "deleteTemplatesSQL", "deleteWindow", "holdCalendarsSQL", "insertOverrides", "insertTerms", "selectCalendarOwner", "selectDrift", "selectTemplates", "selectWhy", "spoilRows", "upsertCalendar", "upsertTemplates", "upsertWindow",
+		}},
+		{"../orchestrator/catalog", "api", nil},
+		{"../orchestrator/admission", "api", nil},
+		{"../orchestrator/explain", "api", nil},
+		{"../orchestrator/schedule", "api", nil},
+		{"../orchestrator/internal/queue", "api", nil},
+		{"../cmd/headgate/internal/doctor", "api", nil},
+	} {
+		jobstest.PermitQueries(t, c.dir, env, c.role, c.refused...)
+	}
+}
