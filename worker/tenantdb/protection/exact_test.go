@@ -117,12 +117,13 @@ func TestFindingsAreExact(t *testing.T) {
 				found = append(found, f)
 			}
 		}
-		if len(reached) > 0 {
+		switch {
+		case len(reached) > 0:
 			leaks++
 			require.NotEmpty(t, found, "%s\nreached: %v", b.String(), reached)
-		} else if len(found) == 0 {
+		case len(found) == 0:
 			tight++
-		} else {
+		default:
 			require.True(t, odd(b.String()), "%s\nfound: %v", b.String(), found)
 		}
 		h.root(`DROP TABLE ` + table)
