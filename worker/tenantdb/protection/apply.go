@@ -12,7 +12,7 @@ import (
 	"github.com/headgate/headgate/jobs/session"
 )
 
-// ForeignError: another role must run part of a plan. Nothing has been changed.
+// ForeignError is of a plan of which another role must run a part. Nothing has been changed.
 type ForeignError struct{ Roles []string }
 
 func (e *ForeignError) Error() string {
@@ -36,7 +36,7 @@ func Apply(ctx context.Context, conn Beginner, req Request) (plan Plan, err erro
 	if _, err := tx.Exec(ctx, setLockTimeout, lockTimeout); err != nil {
 		return plan, fmt.Errorf("protecting: %w", err)
 	}
-	if plan, _, err = makePlan(ctx, tx, req); err != nil {
+	if plan, err = makePlan(ctx, tx, req); err != nil {
 		return plan, err
 	}
 	if foreign := plan.Foreign(); len(foreign) > 0 {

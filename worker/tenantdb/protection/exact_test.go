@@ -28,7 +28,7 @@ func (h *house) reach(relation string) (how []string) {
 			"delete": `DELETE FROM ` + relation,
 			"write":  `INSERT INTO ` + relation + ` (id, org, note) VALUES (1000, $1, 'mine')`,
 			"move":   `UPDATE ` + relation + ` SET org = $1`,
-			"take":   `UPDATE ` + relation + ` SET org = $1`,
+			"take":   `UPDATE ` + relation + ` SET org = $1, note = 'mine'`,
 			"empty":  `TRUNCATE ` + relation,
 		} {
 			h.asOrg(1, func(tx pgx.Tx) {
@@ -117,12 +117,13 @@ func TestFindingsAreExact(t *testing.T) {
 				found = append(found, f)
 			}
 		}
-		if len(reached) > 0 {
+		switch {
+		case len(reached) > 0:
 			leaks++
 			require.NotEmpty(t, found, "%s\nreached: %v", b.String(), reached)
-		} else if len(found) == 0 {
+		case len(found) == 0:
 			tight++
-		} else {
+		default:
 			require.True(t, odd(b.String()), "%s\nfound: %v", b.String(), found)
 		}
 		h.root(`DROP TABLE ` + table)
@@ -131,8 +132,42 @@ func TestFindingsAreExact(t *testing.T) {
 	require.Positive(t, tight)
 }
 
+// Each command is looked at by its own expressions, as the login and as its group.
+func TestEachCommandIsLookedAt(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, `CREATE TABLE t (id int, org bigint, note text); INSERT INTO t SELECT i, 1 + i % 2, 'x' FROM generate_series(1, 6) i; ALTER TABLE t ENABLE ROW LEVEL SECURITY`)
+	const bound = `org = (SELECT headgate.current_org())`
+	for _, c := range []struct {
+		policies string
+		grant    string
+		leaks    bool
+	}{
+		{`CREATE POLICY a ON t USING (` + bound + `)`, `SELECT, INSERT, UPDATE, DELETE`, false},
+		{`CREATE POLICY a ON t USING (true) WITH CHECK (` + bound + `)`, `SELECT`, true},
+		{`CREATE POLICY a ON t USING (` + bound + `) WITH CHECK (true)`, `SELECT, DELETE`, false},
+		{`CREATE POLICY a ON t USING (` + bound + `) WITH CHECK (true)`, `SELECT, UPDATE`, true},
+		{`CREATE POLICY a ON t USING (` + bound + `) WITH CHECK (true)`, `INSERT`, true},
+		{`CREATE POLICY a ON t FOR SELECT USING (` + bound + `); CREATE POLICY b ON t FOR INSERT WITH CHECK (true)`, `SELECT, INSERT`, true},
+		{`CREATE POLICY a ON t FOR SELECT USING (` + bound + `); CREATE POLICY b ON t FOR DELETE USING (true)`, `DELETE`, true},
+		{`CREATE POLICY a ON t FOR SELECT USING (` + bound + `); CREATE POLICY b ON t FOR UPDATE USING (true) WITH CHECK (` + bound + `)`, `UPDATE`, true},
+		{`CREATE POLICY a ON t FOR SELECT USING (` + bound + `); CREATE POLICY b ON t FOR UPDATE USING (` + bound + `)`, `SELECT, UPDATE`, false},
+		{`CREATE POLICY a ON t USING (true); CREATE POLICY b ON t AS RESTRICTIVE TO ` + h.db.Job.User + ` USING (` + bound + `)`, `SELECT`, true}, // SET ROLE headgate_job
+		{`CREATE POLICY a ON t USING (true); CREATE POLICY b ON t AS RESTRICTIVE TO headgate_job USING (` + bound + `)`, `SELECT, INSERT, UPDATE, DELETE`, false},
+		{`CREATE POLICY a ON t USING (true); CREATE POLICY b ON t AS RESTRICTIVE FOR SELECT TO headgate_job USING (` + bound + `)`, `SELECT, DELETE`, true},
+		{`CREATE POLICY a ON t USING (` + bound + `); CREATE POLICY b ON t FOR SELECT USING (true)`, `SELECT`, true},
+		{`CREATE POLICY a ON t TO headgate_job USING (` + bound + `)`, `TRUNCATE`, true},
+	} {
+		h.root(c.policies, `GRANT `+c.grant+` ON t TO headgate_job`)
+		name := c.policies + "; " + c.grant
+		require.Equal(t, c.leaks, len(h.reach("t")) > 0, name)
+		require.Equal(t, c.leaks, h.open() != "", name)
+		h.root(`REVOKE ALL ON t FROM headgate_job`, `DROP POLICY a ON t`, `DROP POLICY IF EXISTS b ON t`)
+	}
+}
+
 // odd says whether a policy has a condition that is no equation of the organisation alone: such
-// a condition guards nothing, also where the rows that are there happen to show no leak.
+// a condition guards nothing, also where the rows that are there happen to show no leak. A right
+// to change one column takes no row over, which the check does not count on.
 func odd(setup string) bool {
-	return strings.Contains(setup, "<>") || strings.Contains(setup, "NOT (") || strings.Contains(setup, " OR ")
+	return strings.Contains(setup, "UPDATE (note)") || strings.Contains(setup, "<>") || strings.Contains(setup, "NOT (") || strings.Contains(setup, " OR ")
 }

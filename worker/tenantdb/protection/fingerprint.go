@@ -24,6 +24,8 @@ WITH RECURSIVE mine AS (
     SELECT oid AS role FROM pg_catalog.pg_roles WHERE rolname = session_user
     UNION
     SELECT m.roleid FROM mine JOIN pg_catalog.pg_auth_members m ON m.member = mine.role
+), temporary AS (
+    SELECT oid FROM pg_catalog.pg_class WHERE relpersistence = 't'
 )
 SELECT pg_catalog.concat_ws('.',
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(c.oid, c.xmin, c.ctid), 0)) FROM pg_catalog.pg_class c
@@ -32,13 +34,13 @@ SELECT pg_catalog.concat_ws('.',
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(p.oid, p.xmin, p.ctid), 0)) FROM pg_catalog.pg_proc p
     WHERE p.prosecdef OR p.oid >= 16384 AND p.prokind = 'a'),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(a.attrelid, a.attnum, a.xmin, a.ctid), 0)) FROM pg_catalog.pg_attribute a
-    WHERE a.attrelid >= 16384 AND a.attacl IS NOT NULL AND a.attrelid IN (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relpersistence <> 't')),
+    WHERE a.attrelid >= 16384 AND a.attacl IS NOT NULL AND a.attrelid NOT IN (SELECT oid FROM temporary)),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(r.oid, r.xmin, r.ctid), 0)) FROM pg_catalog.pg_rewrite r
-    WHERE r.oid >= 16384 AND r.ev_class IN (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relpersistence <> 't')),
+    WHERE r.oid >= 16384 AND r.ev_class NOT IN (SELECT oid FROM temporary)),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(t.oid, t.xmin, t.ctid), 0)) FROM pg_catalog.pg_trigger t
-    WHERE NOT t.tgisinternal AND t.tgrelid IN (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relpersistence <> 't')),
+    WHERE NOT t.tgisinternal AND t.tgrelid NOT IN (SELECT oid FROM temporary)),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(i.inhrelid, i.inhparent, i.xmin, i.ctid), 0)) FROM pg_catalog.pg_inherits i
-    WHERE i.inhrelid IN (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relpersistence <> 't')),
+    WHERE i.inhrelid NOT IN (SELECT oid FROM temporary)),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(n.oid, n.xmin, n.ctid), 0)) FROM pg_catalog.pg_namespace n WHERE n.nspname NOT LIKE 'pg\_%temp\_%'),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(d.oid, d.xmin, d.ctid), 0)) FROM pg_catalog.pg_default_acl d),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(e.oid, e.xmin, e.ctid), 0)) FROM pg_catalog.pg_extension e),

@@ -44,10 +44,10 @@ func (s *state) judgeRelation(r *relation) (all []Finding) {
 		}
 		return all
 	}
-	switch {
-	case r.Kind == "v":
+	switch r.Kind {
+	case "v":
 		return append(all, s.judgeView(r)...)
-	case r.Kind == "m" || r.Kind == "f":
+	case "m", "f":
 		add(Open, "unguarded", s.remedy(r), "%s %s has no row-level security, and %s may use it: a job sees every tenant's rows", r.kindName(), r.Name, r.who())
 		return all
 	}

@@ -110,8 +110,7 @@ func MakePlan(ctx context.Context, conn Beginner, req Request) (plan Plan, err e
 		return plan, fmt.Errorf("planning: %w", err)
 	}
 	defer func() { err = errors.Join(err, rollback(ctx, tx)) }()
-	plan, _, err = makePlan(ctx, tx, req)
-	return plan, err
+	return makePlan(ctx, tx, req)
 }
 
 // planner makes a plan.
@@ -124,13 +123,13 @@ type planner struct {
 	pathed bool // the schema of our views is planned
 }
 
-func makePlan(ctx context.Context, tx pgx.Tx, req Request) (Plan, *facts, error) {
+func makePlan(ctx context.Context, tx pgx.Tx, req Request) (Plan, error) {
 	if err := req.check(); err != nil {
-		return Plan{}, nil, err
+		return Plan{}, err
 	}
 	f, names, err := gather(ctx, tx, req)
 	if err != nil {
-		return Plan{}, nil, err
+		return Plan{}, err
 	}
 	p := &planner{facts: f, req: req, tx: tx, plan: Plan{Statements: []Statement{}, Harms: []Harm{}, Notes: []string{}, objects: names}}
 	for i, t := range req.Tables {
@@ -140,12 +139,12 @@ func makePlan(ctx context.Context, tx pgx.Tx, req Request) (Plan, *facts, error)
 	}
 	for i, t := range req.Tables {
 		if err := p.table(ctx, f.relations[names[i]], t); err != nil {
-			return Plan{}, nil, err
+			return Plan{}, err
 		}
 	}
 	for i := range req.Views {
 		if err := p.copyView(ctx, f.relations[names[len(req.Tables)+i]]); err != nil {
-			return Plan{}, nil, err
+			return Plan{}, err
 		}
 	}
 	for _, name := range names[len(req.Tables)+len(req.Views):] {
@@ -154,7 +153,7 @@ func makePlan(ctx context.Context, tx pgx.Tx, req Request) (Plan, *facts, error)
 	if len(req.Tables)+len(req.Views) > 0 { // to trust a function says nothing of tables
 		p.revokeOpen(names)
 	}
-	return p.plan, f, nil
+	return p.plan, nil
 }
 
 // do adds a statement, once.
