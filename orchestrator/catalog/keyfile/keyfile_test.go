@@ -47,7 +47,7 @@ func TestEdit(t *testing.T) {
 	require.NoError(t, err)
 	opened, err := os.Open(file)
 	require.NoError(t, err)
-	defer opened.Close()
+	defer func() { _ = opened.Close() }()
 	require.NoError(t, keyfile.Edit(file, plus("!")))
 	require.Equal(t, planted+"!", content(t, file))
 	after, err := os.Stat(file)
@@ -114,7 +114,7 @@ func TestEditRefusesAnothersFile(t *testing.T) {
 	t.Parallel()
 	f, err := os.Open(written(t, 0o600))
 	require.NoError(t, err)
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	require.NoError(t, keyfile.Own(f, os.Geteuid()))
 	require.ErrorContains(t, keyfile.Own(f, os.Geteuid()+1), fmt.Sprintf("belongs to user %d, and this process runs as %d: run the command as the file's owner", os.Geteuid(), os.Geteuid()+1))
 }

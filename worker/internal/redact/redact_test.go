@@ -118,7 +118,7 @@ func TestConditions(t *testing.T) {
 	db := jobstest.New(t).Database("db", jobstest.DatabaseOpts{})
 	file, err := os.Open("conditions.txt")
 	require.NoError(t, err)
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	codes := map[string][]string{} // by name
 	for lines := bufio.NewScanner(file); lines.Scan(); {
 		code, name, ok := strings.Cut(lines.Text(), " ")

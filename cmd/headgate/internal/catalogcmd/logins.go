@@ -97,7 +97,7 @@ func databaseLogin(app *cli.App) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return app.Open(ctx, ring, func(central cli.Central) error { return setLogins(ctx, app, central, args[0], l, given, directs) })
+			return app.Open(ctx, ring, func(central cli.Central) error { return setLogins(ctx, app, central, args[0], given, directs) })
 		}),
 	}
 	l.flags(cmd)
@@ -128,7 +128,7 @@ func givenLogins(ctx context.Context, app *cli.App, l logins, noneWillDo bool) (
 }
 
 // setLogins tries the addresses, then stores them all or none.
-func setLogins(ctx context.Context, app *cli.App, central cli.Central, name string, l logins, given, directs map[jobs.Login]address.Address) error {
+func setLogins(ctx context.Context, app *cli.App, central cli.Central, name string, given, directs map[jobs.Login]address.Address) error {
 	database, err := cli.FindDatabase(ctx, central.Catalog, name)
 	if err != nil {
 		return err
