@@ -17,7 +17,9 @@ import (
 
 // EnvRoles names the environment variable that makes the client, the catalog, the schedules
 // and the workers of an Env work as members of the roles of the central database, where it is
-// 1. What a test itself does with Env.Pool it does as the superuser.
+// 1. What a test itself does with Env.Pool it does as the superuser. A few tests shadow the
+// clock in a schema that the roles may not use, or freeze a session of the superuser's; those
+// fail under it.
 const EnvRoles = "HEADGATE_TEST_ROLES"
 
 // AsRoles says that tests work as roles (EnvRoles).

@@ -7,12 +7,17 @@ CREATE FUNCTION headgate.idempotency_retention() RETURNS interval
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN interval '720 hours';
 
--- Whether the job of a UID is in the queue and has not ended.
+-- Whether the job of a UID is in the queue and has not ended. The queue is named with its
+-- schema, because callers have search_paths of their own, and in a text, because a body that
+-- Postgres keeps in parts would keep River from changing its table.
+DO $do$
+BEGIN
+    EXECUTE format($create$
 CREATE FUNCTION headgate.is_unfinished(p_uid uuid) RETURNS boolean
-LANGUAGE sql STABLE
-BEGIN ATOMIC
-    SELECT EXISTS (SELECT FROM river_job j WHERE j.state <> 'completed' AND headgate.has_uid(j.metadata, p_uid::text) AND j.finalized_at IS NULL);
-END;
+LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT FROM %I.river_job j WHERE j.state <> 'completed' AND headgate.has_uid(j.metadata, p_uid::text) AND j.finalized_at IS NULL)
+$$ $create$, (SELECT q.schema FROM headgate.queue q));
+END $do$;
 
 -- A hash of one named value of a request. The scope and the key are in it, so that equal
 -- values under two keys do not look alike. Lengths stand before the parts, so that no two

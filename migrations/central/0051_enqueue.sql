@@ -81,14 +81,18 @@ LANGUAGE sql VOLATILE
 RETURN encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid())
     PLACING substring(int8send(floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3) FROM 1 FOR 6), 52, 1), 53, 1), 'hex')::uuid;
 
--- Inserts a row as the Go client does, into the queue that is there when this is created.
+-- Inserts a row as the Go client does. As in 0045, the queue is named in a text.
+DO $do$
+BEGIN
+    EXECUTE format($create$
 CREATE FUNCTION headgate.insert_job(p_kind text, p_args jsonb, p_metadata jsonb, p_queue text, p_priority smallint, p_max_attempts smallint, p_run_at timestamptz) RETURNS void
-LANGUAGE sql VOLATILE
-BEGIN ATOMIC
-    INSERT INTO river_job (args, kind, max_attempts, metadata, priority, queue, scheduled_at, state, tags)
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    INSERT INTO %1$I.river_job (args, kind, max_attempts, metadata, priority, queue, scheduled_at, state, tags)
     VALUES (p_args, p_kind, p_max_attempts, p_metadata, p_priority, p_queue, coalesce(p_run_at, now()),
-            CASE WHEN p_run_at IS NULL THEN 'available'::river_job_state ELSE 'scheduled'::river_job_state END, '{}');
-END;
+            CASE WHEN p_run_at IS NULL THEN 'available' ELSE 'scheduled' END::%1$I.river_job_state, '{}');
+END $$ $create$, (SELECT q.schema FROM headgate.queue q));
+END $do$;
 
 -- Refuses a value, in one sentence: the field, the value, what is allowed. COLUMN is the
 -- field too.

@@ -13,7 +13,8 @@ CREATE VIEW headgate_api.tenants AS
 SELECT t.id, t.slug, t.org_id, t.name, t.plan, t.status, t.timezone, t.labels, d.name AS database, t.generation, t.created_at
 FROM headgate.tenants t JOIN headgate.databases d ON d.id = t.database_id;
 
--- The jobs whose rows are in the queue.
+-- The jobs whose rows are in the queue. A migration of River's that changes the type of one
+-- of these columns needs the view dropped before.
 CREATE VIEW headgate_api.jobs AS
 SELECT headgate.job_uid(j.metadata, j.id, j.created_at) AS uid, j.kind, headgate.uuid_or_null(j.metadata->>'tenant') AS tenant_id,
        headgate.uuid_or_null(j.metadata->>'database') AS database_id, j.queue, j.priority,

@@ -368,7 +368,8 @@ func TestGrantsOfARoleAreItsMembers(t *testing.T) {
 	d.pool.Reset()
 	roomtest.Do(t, d.env, `GRANT `+group+` TO `+d.role)
 	_, err = d.call(`'note', 'acme', '{"text": ""}'`)
-	require.ErrorContains(t, err, "permission denied", "who inherits nothing has nothing")
+	require.Error(t, err) // from Postgres 16 on the first membership was made to inherit, and stays so
+	require.Regexp(t, "permission denied|may not enqueue", err.Error(), "who inherits nothing has nothing")
 }
 
 // What a caller gives cannot become the job's identity, and what a session is set to cannot
