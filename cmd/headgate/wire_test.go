@@ -96,19 +96,19 @@ func (w *wire) hangUp() {
 }
 
 func (w *wire) serve(client net.Conn) {
-	defer client.Close()
+	defer func() { _ = client.Close() }() // it may be closed
 	server, err := net.Dial(w.network, w.backend)
 	if err != nil {
 		return
 	}
-	defer server.Close()
+	defer func() { _ = server.Close() }()
 	w.mu.Lock()
 	w.conns = append(w.conns, client, server)
 	w.mu.Unlock()
 	var last atomic.Bool // the answer to what was sent last is not for the client
 	var back sync.WaitGroup
 	back.Go(func() {
-		defer client.Close()
+		defer func() { _ = client.Close() }()
 		w.answers(client, server, &last)
 	})
 	buffer := make([]byte, 1<<16)
