@@ -43,12 +43,14 @@ func TestFaultsFrozenDatabaseCreate(t *testing.T) {
 	for n := 40; n < messages*9/10; n += every {
 		file := filepath.Join(folder, fmt.Sprint(n))
 		cmd, out := b.process(append(args, file)...)
-		frozen := make(chan struct{})
+		started, frozen := make(chan struct{}), make(chan struct{})
 		w.arm(n, false, func() {
+			<-started
 			_ = cmd.Process.Signal(syscall.SIGSTOP)
 			close(frozen)
 		})
 		require.NoError(t, cmd.Start())
+		close(started)
 		<-frozen
 		w.arm(0, false, nil)
 		began := time.Now()

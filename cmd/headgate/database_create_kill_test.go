@@ -67,8 +67,13 @@ func (k killingCreate) run(t *testing.T) {
 			n := at + k.every/2*btoi(answered)
 			file := filepath.Join(folder, fmt.Sprintf("%d-%t", n, answered))
 			cmd, out := b.process(append(args, file)...)
-			w.arm(n, answered, func() { _ = cmd.Process.Kill() })
+			started := make(chan struct{})
+			w.arm(n, answered, func() {
+				<-started
+				_ = cmd.Process.Kill() // it may have ended
+			})
 			require.NoError(t, cmd.Start())
+			close(started)
 			err := cmd.Wait()
 			w.arm(0, false, nil)
 			rows := b.rows()

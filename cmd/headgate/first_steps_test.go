@@ -68,7 +68,7 @@ func TestFirstStepsAsTheyStand(t *testing.T) {
 	bash := exec.Command("bash", "-eu", "-c", `headgate() { `+asMain+`=1 "$PROGRAM" "$@"; }`+"\n"+script)
 	program, err := filepath.Abs(os.Args[0])
 	require.NoError(t, err)
-	bash.Dir, bash.Env = folder, append(c.environ, "PROGRAM="+program)
+	bash.Dir, bash.Env = folder, c.with("PROGRAM", program).environ
 	out, err := bash.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	c.noSecrets([]string{"first steps"}, result{out: string(out)})

@@ -96,19 +96,19 @@ func (w *wire) hangUp() {
 }
 
 func (w *wire) serve(client net.Conn) {
-	defer client.Close()
+	defer func() { _ = client.Close() }() // it may be closed
 	server, err := net.Dial(w.network, w.backend)
 	if err != nil {
 		return
 	}
-	defer server.Close()
+	defer func() { _ = server.Close() }()
 	w.mu.Lock()
 	w.conns = append(w.conns, client, server)
 	w.mu.Unlock()
 	var last atomic.Bool // the answer to what was sent last is not for the client
 	var back sync.WaitGroup
 	back.Go(func() {
-		defer client.Close()
+		defer func() { _ = client.Close() }()
 		w.answers(client, server, &last)
 	})
 	buffer := make([]byte, 1<<16)
@@ -118,12 +118,8 @@ func (w *wire) serve(client net.Conn) {
 			_ = server.Close()
 			break
 		}
-		hit := w.message(buffer[:n])
-		if hit && w.goesOn {
-			w.strike()
-			hit = false
-		}
-		if hit && !w.answered {
+		hit, answered := w.message(buffer[:n])
+		if hit && !answered {
 			w.hit()
 			break
 		}
@@ -136,18 +132,20 @@ func (w *wire) serve(client net.Conn) {
 	back.Wait()
 }
 
-// readyForQuery is how an answer ends.
+// readyForQuery is how an answer ends; one to a login is a message of its own.
 var readyForQuery = []byte{'Z', 0, 0, 0, 5}
+
+const authentication = 'R'
 
 func (w *wire) answers(client, server net.Conn, last *atomic.Bool) {
 	buffer := make([]byte, 1<<16)
 	for {
 		n, err := server.Read(buffer)
-		if err != nil {
+		if last.Load() && (err != nil || n < 6 || buffer[0] == authentication || bytes.Contains(buffer[:n], readyForQuery)) {
+			w.hit() // the end of the session is an answer too
 			return
 		}
-		if last.Load() && (n < 6 || bytes.Contains(buffer[:n], readyForQuery)) {
-			w.hit()
+		if err != nil {
 			return
 		}
 		if !last.Load() {
@@ -158,13 +156,20 @@ func (w *wire) answers(client, server net.Conn, last *atomic.Bool) {
 	}
 }
 
-// message counts one, and says whether it is the one.
-func (w *wire) message(sent []byte) bool {
-	defer w.mu.Unlock()
+// message counts one, and says whether it is the one, and whether it is to be answered. If
+// everything goes on, it strikes itself.
+func (w *wire) message(sent []byte) (hit, answered bool) {
 	w.mu.Lock()
 	w.heard.Write(sent)
 	w.sent++
-	return w.sent == w.at
+	hit, answered = w.sent == w.at, w.answered
+	goesOn, strike := w.goesOn, w.strike
+	w.mu.Unlock()
+	if hit && goesOn {
+		strike()
+		return false, false
+	}
+	return hit, answered
 }
 
 func (w *wire) hit() {

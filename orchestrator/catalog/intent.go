@@ -153,7 +153,7 @@ func (h *IntentHold) Find(ctx context.Context) (Intent, error) {
 	return intent, err
 }
 
-const passwordsSQL = `
+const sealedSQL = `
 SELECT id, job_password, owner_password, app_password FROM headgate.database_intents WHERE name = $1`
 
 // Passwords opens the passwords of the intent. An error for a missing key matches
@@ -163,7 +163,7 @@ func (h *IntentHold) Passwords(ctx context.Context, ring *KeyRing) (p Passwords,
 	h.mu.Lock()
 	var id uuid.UUID
 	var job, owner, app []byte
-	if err := h.conn.QueryRow(ctx, passwordsSQL, h.name).Scan(&id, &job, &owner, &app); err != nil {
+	if err := h.conn.QueryRow(ctx, sealedSQL, h.name).Scan(&id, &job, &owner, &app); err != nil {
 		return p, fmt.Errorf("read the passwords of database %s: %w", quote(h.name), err)
 	}
 	for _, s := range []struct {

@@ -92,7 +92,7 @@ var codes = []struct {
 		tenantdb.ErrWrongDatabase)},
 	{ExitSchema, matches[*migrations.VersionError]},
 	{ExitSchema, matches[*migrations.QueueError]},
-	{ExitNotPermitted, matches[*notPermitted]},
+	{ExitNotPermitted, matches[*rightError]},
 	{ExitNotPermitted, oneOfErrors(jobs.ErrTenantSuspended, jobs.ErrTenantMoving)},
 	{ExitNotPermitted, sqlstates("28000", "28P01", "42501")},
 	{ExitNotPermitted, isRefused},
@@ -117,14 +117,14 @@ func ExitCode(err error) int {
 	return ExitFailed
 }
 
-// notPermitted is of a login that was found to lack a right before the server said so.
-type notPermitted struct{ error }
+// rightError is of a login that was found to lack a right before the server said so.
+type rightError struct{ error }
 
-func (e *notPermitted) Unwrap() error { return e.error }
+func (e *rightError) Unwrap() error { return e.error }
 
 // NotPermittedf makes an error of a login that lacks a right.
 func NotPermittedf(format string, args ...any) error {
-	return &notPermitted{fmt.Errorf(format, args...)}
+	return &rightError{fmt.Errorf(format, args...)}
 }
 
 func matches[E error](err error) bool {
