@@ -131,7 +131,6 @@ var functionRights = []right{
 	{"idempotency_retention", "", "X"},
 	{"insert_job", "", ""},
 	{"is_claimed", "X", "X"},
-	{"is_selected", "", ""},
 	{"is_there", "X", "X"},
 	{"is_unfinished", "X", "X"},
 	{"job_uid", "X", "X"},

@@ -2,9 +2,11 @@ package migrations
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // selectOwnerRole says who owns schema headgate, whether this login may work as that role,
@@ -30,12 +32,14 @@ func becomeOwner(ctx context.Context, conn *pgx.Conn) (back func(), err error) {
 	case !found:
 		return back, nil
 	case !member:
-		return back, fmt.Errorf("schema headgate belongs to role %s, and login %s is no member of it: have an administrator run GRANT %s TO %s, or migrate with another login",
-			owner, login, pgx.Identifier{owner}.Sanitize(), pgx.Identifier{login}.Sanitize())
+		return back, noMember(owner, login)
 	case !other:
 		return back, nil
 	}
-	if _, err := conn.Exec(ctx, `SET ROLE `+pgx.Identifier{owner}.Sanitize()); err != nil {
+	var said *pgconn.PgError
+	if _, err := conn.Exec(ctx, `SET ROLE `+pgx.Identifier{owner}.Sanitize()); errors.As(err, &said) && said.Code == "42501" {
+		return back, noMember(owner, login) // from Postgres 16 on, who has made a role may only grant it
+	} else if err != nil {
 		return back, fmt.Errorf("working as role %s, whose schema headgate is: %w", owner, err)
 	}
 	return func() {
@@ -43,4 +47,9 @@ func becomeOwner(ctx context.Context, conn *pgx.Conn) (back func(), err error) {
 		defer cancel()
 		_, _ = conn.Exec(ctx, `RESET ROLE`) // fails on a lost connection only
 	}, nil
+}
+
+func noMember(owner, login string) error {
+	return fmt.Errorf("schema headgate belongs to role %s, and login %s is no member of it: have an administrator run GRANT %s TO %s, or migrate with another login",
+		owner, login, pgx.Identifier{owner}.Sanitize(), pgx.Identifier{login}.Sanitize())
 }

@@ -200,7 +200,7 @@ func (m *migrator) grantRoles(ctx context.Context) error {
 				return err
 			})
 			var pgErr *pgconn.PgError
-			if err != nil && !(errors.As(err, &pgErr) && pgErr.Code == "42501") {
+			if mayNot := errors.As(err, &pgErr) && pgErr.Code == "42501"; err != nil && !mayNot {
 				return fmt.Errorf("%s: %w", statement, err)
 			}
 		}

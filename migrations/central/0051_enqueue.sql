@@ -36,21 +36,14 @@ CREATE INDEX enqueue_grants_kind ON headgate.enqueue_grants (kind);
 -- covers neither the built-in kinds, unless it begins with headgate. itself, nor kinds that
 -- work as a database's owner: those are named in full.
 CREATE FUNCTION headgate.granted_tenants(p_login name, p_kind text, p_owner boolean) RETURNS SETOF jsonb
-LANGUAGE sql STABLE AS $$
-    SELECT g.tenants
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY SELECT g.tenants
     FROM headgate.enqueue_grants g JOIN pg_roles r ON r.rolname = g.role
     WHERE (g.kind = p_kind
            OR NOT p_owner AND g.kind = ANY (ARRAY(SELECT left(p_kind, n) || '*' FROM generate_series(CASE WHEN starts_with(p_kind, 'headgate.') THEN 9 ELSE 0 END, length(p_kind)) n)))
-      AND pg_has_role(p_login, r.oid, 'USAGE')
-$$;
-
--- Whether a tenant equals all terms of a selector.
-CREATE FUNCTION headgate.is_selected(p_tenant headgate.tenants, p_terms jsonb) RETURNS boolean
-LANGUAGE sql STABLE AS $$
-    SELECT NOT EXISTS (
-        SELECT FROM jsonb_to_recordset(p_terms) AS f (field text, key text, value text)
-        WHERE f.value IS DISTINCT FROM headgate.tenant_field(p_tenant, f.field, coalesce(f.key, '')))
-$$;
+      AND pg_has_role(p_login, r.oid, 'USAGE');
+END $$;
 
 -- What is known of a kind: of its newest form that a worker has, else of the last that one
 -- had. An argument is required if every form that a worker has requires it, so that no
@@ -186,7 +179,10 @@ BEGIN
                ELSE t.slug = p_tenant END;
     IF v_tenant.id IS NULL AND '[]' = ANY (v_selectors) THEN
         PERFORM headgate.refuse('HG101', 'tenant', format('tenant %s: no tenant has this slug, UUID or org_id', headgate.quoted(p_tenant)), 'headgate tenant list shows the tenants.');
-    ELSIF v_tenant.id IS NULL OR NOT EXISTS (SELECT FROM unnest(v_selectors) s (terms) WHERE headgate.is_selected(v_tenant, s.terms)) THEN
+    ELSIF v_tenant.id IS NULL OR NOT EXISTS (
+        SELECT FROM unnest(v_selectors) s (terms) WHERE NOT EXISTS (
+            SELECT FROM jsonb_to_recordset(s.terms) AS f (field text, key text, value text)
+            WHERE f.value IS DISTINCT FROM headgate.tenant_field(v_tenant, f.field, coalesce(f.key, '')))) THEN
         PERFORM headgate.refuse('HG103', 'tenant', format('tenant %s: login %s may not enqueue kind %s for it', headgate.quoted(p_tenant), quote_ident(session_user), v_said),
             format('headgate enqueue-grant list --role %s shows what is allowed.', quote_ident(session_user)));
     ELSIF v_tenant.status NOT IN ('active', 'moving') THEN

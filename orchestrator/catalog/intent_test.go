@@ -67,7 +67,7 @@ func TestIntent(t *testing.T) {
 	require.Empty(t, next)
 	require.Equal(t, "database", all[0].Step)
 	require.Empty(t, all[0].Error)
-	keys, err := b.KeysInUse(ctx)
+	keys, err := catalog.NewKeys(b.pool, ring).List(ctx)
 	require.NoError(t, err)
 	require.Equal(t, 3, keys[0].Seals, "the intent's passwords count")
 

@@ -43,7 +43,6 @@ type args struct {
 	Zero    time.Time         `json:"zero,omitzero"`
 	Labels  map[string]string `json:",omitempty"`
 	Left    string            `json:"-"`
-	Dash    string            `json:"-,"`
 	Hard    *hard             `json:"hard"`
 	hidden  string
 }
@@ -89,7 +88,7 @@ func (p panics) MarshalJSON() ([]byte, error) { return fmt.Appendf(nil, "%d", p.
 // Required is what the Go client writes of every value; the rest of a form is the kind's own.
 func TestFormOf(t *testing.T) {
 	t.Parallel()
-	required := []string{"-", "Plain", "at", "by", "hard", "named", "pointer"}
+	required := []string{"Plain", "at", "by", "hard", "named", "pointer"}
 	form := kinds.FormOf(args{hidden: "x"})
 	require.Equal(t, required, form.Required)
 	require.Equal(t, required, kinds.FormOf(&pointed{}).Required)
