@@ -112,7 +112,7 @@ func TestTenantSQLIsWhatUpTenantRuns(t *testing.T) {
 	_, err := migrations.UpTenant(ctx, done, id, nil)
 	require.NoError(t, err)
 	shown, _ := ownDatabase(t)
-	_, err = shown.Exec(ctx, migrations.TenantSQL(id))
+	_, err = shown.Exec(ctx, migrations.TenantSQL(id.DatabaseID))
 	require.NoError(t, err)
 	require.Equal(t, rightsOf(t, done), rightsOf(t, shown))
 	applied, err := migrations.UpTenant(ctx, shown, id, nil)

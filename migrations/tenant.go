@@ -57,6 +57,7 @@ var ErrOtherDatabase = jobs.Sentinel("other_database", "the database belongs to 
 type Identity struct {
 	DatabaseID string         // its id of the catalog, a UUID
 	SigningKey address.Secret // its key of the catalog, by which it knows its workers' tickets. Zero leaves what it has
+	Centre     string         // the mark of its central database, left where no mark is; "": nothing is left
 }
 
 // UpTenant installs or upgrades Headgate's schema in one tenant database, with
@@ -169,12 +170,13 @@ func installable(ctx context.Context, tx pgx.Tx) error {
 }
 
 const insertIdentity = `
-INSERT INTO headgate.identity (database_id) VALUES ($1) ON CONFLICT DO NOTHING`
+INSERT INTO headgate.identity AS i (database_id, centre) VALUES ($1, nullif($2, ''))
+ON CONFLICT (only_one) DO UPDATE SET centre = excluded.centre WHERE i.centre IS NULL AND excluded.centre IS NOT NULL`
 
 const selectIdentity = `SELECT database_id::text FROM headgate.identity`
 
 func mark(ctx context.Context, tx pgx.Tx, identity Identity) error {
-	if _, err := tx.Exec(ctx, insertIdentity, identity.DatabaseID); err != nil {
+	if _, err := tx.Exec(ctx, insertIdentity, identity.DatabaseID, identity.Centre); err != nil {
 		return fmt.Errorf("marking the database: %w", err)
 	}
 	var found string

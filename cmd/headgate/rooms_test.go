@@ -79,7 +79,7 @@ var doors = map[string][]string{
 	},
 
 	"jobs/jobstest": {
-		anyPgx, "github.com/stretchr/testify/...", "go.uber.org/goleak",
+		anyPgx, anyUUID, "github.com/stretchr/testify/...", "go.uber.org/goleak",
 		"jobs", "jobs/jobstest/testbed", "jobs/report", "jobs/maintenance",
 		"orchestrator", "orchestrator/admission", "orchestrator/catalog", "orchestrator/calendar", "orchestrator/explain", "orchestrator/localpg", "orchestrator/schedule",
 		"worker", "worker/claim", "worker/tenantdb", "worker/tenantdb/address",
@@ -99,7 +99,7 @@ var doors = map[string][]string{
 	"orchestrator/catalog":            {anyPgx, anyUUID, "github.com/maypok86/otter/v2", "golang.org/x/net/idna", "jobs/lifecycle", "orchestrator/calendar", "orchestrator/catalog/keyfile", "orchestrator/internal/fit", "orchestrator/internal/central", "orchestrator/internal/fault", "worker/tenantdb/address", "jobs"},
 	"orchestrator/catalog/keyfile":    {"worker/tenantdb/address"},
 	"orchestrator/catalog/tenanthttp": {"orchestrator/catalog", "jobs"},
-	"worker/tenantdb":                 {anyPgx, "worker/tenantdb/address", "jobs", "jobs/session", "migrations"},
+	"worker/tenantdb":                 {anyPgx, "worker/tenantdb/address", "worker/tenantdb/protection", "jobs", "jobs/session", "migrations"},
 	"worker/tenantdb/protection":      {anyPgx, "jobs/session", "migrations"}, // no pools: it is handed a connection
 	"worker/kinds":                    {anyPgx, "jobs", "jobs/wire"},
 	"worker/centre":                   {anyPgx, "jobs/lifecycle", "worker/tenantdb"},

@@ -256,14 +256,9 @@ func (h *IntentHold) End(ctx context.Context, work func(tx pgx.Tx) error) error 
 	return nil
 }
 
-const centreMarkSQL = `SELECT headgate.centre_mark()`
-
 // CentreMark is the mark that this central database leaves in its tenants' databases.
 func (h *IntentHold) CentreMark(ctx context.Context) (mark string, err error) {
 	defer h.mu.Unlock()
 	h.mu.Lock()
-	if err := h.conn.QueryRow(ctx, centreMarkSQL).Scan(&mark); err != nil {
-		return "", fmt.Errorf("reading the central database's mark: %w", err)
-	}
-	return mark, nil
+	return CentreMark(ctx, h.conn)
 }

@@ -108,13 +108,14 @@ func (add *adding) run(ctx context.Context, app *cli.App, central cli.Central) (
 				return err
 			}
 		}
-		if _, err := migrations.UpTenant(ctx, owner, migrations.Identity{DatabaseID: add.params.ID, SigningKey: add.params.SigningKey}, nil); err != nil {
+		centre, err := add.centre(ctx, app, central, tx)
+		if err != nil {
+			return err
+		}
+		if _, err := migrations.UpTenant(ctx, owner, migrations.Identity{DatabaseID: add.params.ID, SigningKey: add.params.SigningKey, Centre: centre}, nil); err != nil {
 			return fmt.Errorf("installing in database %s: %w", add.params.Name, err)
 		}
 		installed = true
-		if err := add.centre(ctx, app, central, tx, owner); err != nil {
-			return err
-		}
 		if err := tryJobLogin(ctx, app, job, add.params); err != nil {
 			return err
 		}
@@ -129,26 +130,15 @@ func (add *adding) run(ctx context.Context, app *cli.App, central cli.Central) (
 	return database, err
 }
 
-const (
-	selectCentreMark = `SELECT headgate.centre_mark()`
-	leaveFirstMark   = `UPDATE headgate.identity SET centre = $1 WHERE centre IS NULL`
-)
-
-// centre leaves the central database's mark in a fresh database, before a copy of the
-// central database can; one that is taken over may bear another's.
-func (add *adding) centre(ctx context.Context, app *cli.App, central cli.Central, tx pgx.Tx, owner *pgx.Conn) error {
+// centre is the mark that is left in a fresh database, before a copy of the central
+// database can leave its own. A database that is taken over may bear another's, and is
+// adopted.
+func (add *adding) centre(ctx context.Context, app *cli.App, central cli.Central, tx pgx.Tx) (mark string, err error) {
 	if add.takeOver {
 		_, err := central.Catalog.AdoptTx(ctx, tx, catalog.AdoptParams{Database: add.params.ID, Actor: app.Env("USER")})
-		return err
+		return "", err
 	}
-	var mark string
-	if err := tx.QueryRow(ctx, selectCentreMark).Scan(&mark); err != nil {
-		return fmt.Errorf("reading the central database's mark: %w", err)
-	}
-	if _, err := owner.Exec(ctx, leaveFirstMark, mark); err != nil {
-		return fmt.Errorf("leaving the central database's mark in database %s: %w", add.params.Name, err)
-	}
-	return nil
+	return catalog.CentreMark(ctx, tx)
 }
 
 const selectMark = `SELECT database_id::text FROM headgate.identity`

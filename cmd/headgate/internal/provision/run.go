@@ -288,21 +288,14 @@ func execAll(ctx context.Context, db execer, statements ...string) error {
 	return nil
 }
 
-const leaveFirstMark = `UPDATE headgate.identity SET centre = $1 WHERE centre IS NULL`
-
 // install makes Headgate's schema as its owner, and leaves the central database's mark.
 func (r *Run) install(ctx context.Context, conn *pgx.Conn, m Made) error {
-	if _, err := migrations.UpTenant(ctx, conn, migrations.Identity{DatabaseID: m.Intent.ID, SigningKey: m.SigningKey}, nil); err != nil {
-		return err
-	}
 	mark, err := r.Hold.CentreMark(ctx)
 	if err != nil {
 		return err
 	}
-	if _, err := conn.Exec(ctx, leaveFirstMark, mark); err != nil { // false: an earlier run has left it
-		return fmt.Errorf("leaving the central database's mark: %w", err)
-	}
-	return nil
+	_, err = migrations.UpTenant(ctx, conn, migrations.Identity{DatabaseID: m.Intent.ID, SigningKey: m.SigningKey, Centre: mark}, nil)
+	return err
 }
 
 func (r *Run) tryJob(ctx context.Context, m Made) error {
