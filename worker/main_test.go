@@ -76,7 +76,7 @@ CREATE FUNCTION pretend(org bigint) RETURNS text LANGUAGE sql SECURITY DEFINER A
     SELECT set_config('headgate.context', headgate.hmac(k.inner_key, k.outer_key, concat_ws('|', pg_backend_pid(),
         encode(timestamptz_send(transaction_timestamp()), 'hex'), body)) || '|' || body, true)
     FROM headgate.signing_key k, concat('t|', org, '|', gen_random_uuid(), '||') AS body $$;
-INSERT INTO headgate.protected (object, mode, reason) VALUES ('public.pretend(org bigint)', 'function', 'the tests use it')`
+INSERT INTO headgate.protected (object, mode, reason) VALUES ('public.pretend(pg_catalog.int8)', 'function', 'the tests use it')`
 
 // Transfer moves money between two accounts of one tenant, and leaves a line
 // that names the job: what the tests count.

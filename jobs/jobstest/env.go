@@ -166,6 +166,10 @@ type DatabaseOpts struct {
 	Kind   string // "shared" (the default) or "dedicated"
 	Schema string // the SaaS's own schema: SQL that the owner runs; databases with the same are clones
 
+	// Observed says why jobs run in the database although Schema does not keep its tenants
+	// apart. "" means that such jobs wait, as they do in production.
+	Observed string
+
 	Encoding string // as CREATE DATABASE has it. "" means the server's, which is UTF8
 
 	On *Postgres // the server it is made on. nil means the test server
@@ -208,7 +212,7 @@ func (e *Env) Database(name string, opts DatabaseOpts) *Database {
 	ctx, cancel := deadline()
 	defer cancel()
 	made, err := e.bed.Database(ctx, testbed.DatabaseOpts{
-		Name: name, DBName: "hg_" + random(4), Kind: opts.Kind, Schema: opts.Schema, Encoding: opts.Encoding, Server: on.bed(e.t),
+		Name: name, DBName: "hg_" + random(4), Kind: opts.Kind, Schema: opts.Schema, Observed: opts.Observed, Encoding: opts.Encoding, Server: on.bed(e.t),
 	})
 	if err != nil {
 		e.t.Fatal(err)
