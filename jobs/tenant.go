@@ -10,6 +10,7 @@ type Tenant struct {
 	ID       string            `json:"id"`       // UUID; never changes
 	Slug     string            `json:"slug"`     // short unique name, [a-z][a-z0-9-]{0,62}; may change
 	OrgID    int64             `json:"org_id"`   // the value of the org_id columns in shared tables
+	OrgKey   string            `json:"org_key"`  // the value of such columns that are text or uuid: OrgID in digits, unless the catalog has another
 	Name     string            `json:"name"`     // for people
 	Plan     string            `json:"plan"`     // the pricing plan's name, "freemium" or "enterprise" in the examples
 	Timezone string            `json:"timezone"` // IANA name, "UTC" if not set

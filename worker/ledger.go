@@ -328,7 +328,7 @@ func (a *attempt) ticket(conn *tenantdb.Conn) tenantdb.Ticket { return a.ticketO
 
 // ticketOf is ticket for another job of the same tenant.
 func (a *attempt) ticketOf(conn *tenantdb.Conn, uid string) tenantdb.Ticket {
-	return conn.Ticket(tenantdb.Bearer{Org: a.place.OrgID, Key: strconv.FormatInt(a.place.OrgID, 10), UID: uid})
+	return conn.Ticket(tenantdb.Bearer{Org: a.place.OrgID, Key: a.place.OrgKey, UID: uid})
 }
 
 // appName names the job in the server's pg_stat_activity.

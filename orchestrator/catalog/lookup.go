@@ -80,7 +80,7 @@ func (c *Catalog) lookUp(ctx context.Context, q question, what, name string) (Te
 }
 
 const (
-	rememberedColumns = `t.id, t.slug, t.org_id, t.name, t.plan, t.timezone, t.labels, t.status, d.id, d.name, t.generation, t.xmin, d.xmin`
+	rememberedColumns = `t.id, t.slug, t.org_id, coalesce(t.org_key, t.org_id::text), t.name, t.plan, t.timezone, t.labels, t.status, d.id, d.name, t.generation, t.xmin, d.xmin`
 	rememberedRows    = ` FROM headgate.tenants t JOIN headgate.databases d ON d.id = t.database_id `
 )
 
@@ -115,7 +115,7 @@ func (c *Catalog) askTenant(ctx context.Context, q question) (*answer, error) {
 	t, v := &a.tenant, &a.versions
 	var tenant, database uuid.UUID
 	sql, arg := q.query()
-	err := c.pool.QueryRow(ctx, sql, arg).Scan(&tenant, &t.Slug, &t.OrgID, &t.Name, &t.Plan, &t.Timezone, &t.Labels,
+	err := c.pool.QueryRow(ctx, sql, arg).Scan(&tenant, &t.Slug, &t.OrgID, &t.OrgKey, &t.Name, &t.Plan, &t.Timezone, &t.Labels,
 		&t.Status, &database, &t.Database, &t.Generation, &v.tenant, &v.database, &v.name)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return &answer{}, nil

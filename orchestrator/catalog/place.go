@@ -39,12 +39,12 @@ func (c *Catalog) ResolveTenant(ctx context.Context, tenantID string, login jobs
 		return jobs.Tenant{}, address.Place{}, err
 	}
 	place := *a.place
-	place.OrgID, place.Generation = a.tenant.OrgID, a.tenant.Generation
+	place.OrgID, place.OrgKey, place.Generation = a.tenant.OrgID, a.tenant.OrgKey, a.tenant.Generation
 	return a.own().Tenant, place, nil
 }
 
 const resolveTenantSQL = `
-SELECT t.id::text, t.slug, t.org_id, t.name, t.plan, t.timezone, t.labels, t.status, t.generation,
+SELECT t.id::text, t.slug, t.org_id, coalesce(t.org_key, t.org_id::text), t.name, t.plan, t.timezone, t.labels, t.status, t.generation,
        d.id, d.name, d.kind = 'dedicated', d.protection = 'observe',
        CASE WHEN $2 THEN d.owner_login ELSE d.job_login END,
        CASE WHEN $2 THEN d.owner_version ELSE d.job_version END,
@@ -65,7 +65,7 @@ func (c *Catalog) askPlace(ctx context.Context, q question) (*answer, error) {
 		row.login = jobs.LoginOwner
 	}
 	err := c.pool.QueryRow(ctx, resolveTenantSQL, q.id, row.login == jobs.LoginOwner).Scan(
-		&t.ID, &t.Slug, &t.OrgID, &t.Name, &t.Plan, &t.Timezone, &t.Labels, &t.Status, &t.Generation,
+		&t.ID, &t.Slug, &t.OrgID, &t.OrgKey, &t.Name, &t.Plan, &t.Timezone, &t.Labels, &t.Status, &t.Generation,
 		&row.databaseID, &row.database, &row.dedicated, &row.observed, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.signingKey, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler,
 		&v.tenant, &v.database, &v.server)
 	if errors.Is(err, pgx.ErrNoRows) {

@@ -1,9 +1,12 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -79,6 +82,9 @@ func (c *Catalog) addTenants(ctx context.Context, db beginner, params []TenantPa
 			tenants[i].DatabaseID, tenants[i].Database = place.id.String(), place.name
 		}
 		err = insertTenants(ctx, tx, tenants, databases)
+		for i := range tenants {
+			tenants[i].OrgKey = cmp.Or(tenants[i].OrgKey, strconv.FormatInt(tenants[i].OrgID, 10))
+		}
 		fault.Point(fault.TenantsAdded)
 		return tenants, err
 	})
@@ -179,16 +185,16 @@ func fillDatabases(wanted, found map[string]databaseRow) error {
 }
 
 const tenantsInsertSQL = `
-INSERT INTO headgate.tenants (id, org_id, slug, name, plan, timezone, labels, database_id, database_kind)
-SELECT t.id, t.org_id, t.slug, t.name, t.plan, t.timezone, t.labels::jsonb, d.id, d.kind
-FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[])
-     AS t (id, org_id, slug, name, plan, timezone, labels, database_id)
+INSERT INTO headgate.tenants (id, org_id, org_key, slug, name, plan, timezone, labels, database_id, database_kind)
+SELECT t.id, t.org_id, nullif(t.org_key, ''), t.slug, t.name, t.plan, t.timezone, t.labels::jsonb, d.id, d.kind
+FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::text[])
+     AS t (id, org_id, slug, name, plan, timezone, labels, database_id, org_key)
 JOIN headgate.databases d ON d.id = t.database_id`
 
 // insertTenants writes the tenants, whose databases the caller holds locked.
 func insertTenants(ctx context.Context, tx pgx.Tx, tenants []Tenant, databases map[string]databaseRow) error {
 	var orgIDs []int64
-	var ids, slugs, names, plans, zones, labels, databaseIDs []string
+	var ids, slugs, names, plans, zones, labels, databaseIDs, keys []string
 	for _, t := range tenants {
 		object, err := json.Marshal(t.Labels)
 		if err != nil {
@@ -202,8 +208,9 @@ func insertTenants(ctx context.Context, tx pgx.Tx, tenants []Tenant, databases m
 		zones = append(zones, t.Timezone)
 		labels = append(labels, string(object))
 		databaseIDs = append(databaseIDs, t.DatabaseID)
+		keys = append(keys, t.OrgKey)
 	}
-	_, err := tx.Exec(ctx, tenantsInsertSQL, ids, orgIDs, slugs, names, plans, zones, labels, databaseIDs)
+	_, err := tx.Exec(ctx, tenantsInsertSQL, ids, orgIDs, slugs, names, plans, zones, labels, databaseIDs, keys)
 	return tenantConflict(err, databases)
 }
 
@@ -214,6 +221,9 @@ func tenantConflict(err error, databases map[string]databaseRow) error {
 		return existsf(err, "slug %q is taken already", value)
 	case "tenants_org_id_key":
 		return existsf(err, "org_id %s is taken already; leave it out to get the next free one", value)
+	case "tenants_org_key":
+		_, key, _ := strings.Cut(value, ", ")
+		return existsf(err, "org_key %q is that of another tenant of the database; its rows would be both tenants'", key)
 	case "tenants_dedicated":
 		for _, d := range databases {
 			if d.id.String() == value {

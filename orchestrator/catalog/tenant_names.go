@@ -43,7 +43,7 @@ func parseOrgID(text string) (int64, bool) {
 }
 
 const tenantColumns = `
-SELECT t.id::text, t.slug, t.org_id, t.name, t.plan, t.timezone, t.labels, t.status, d.id::text, d.name, t.generation
+SELECT t.id::text, t.slug, t.org_id, coalesce(t.org_key, t.org_id::text), t.name, t.plan, t.timezone, t.labels, t.status, d.id::text, d.name, t.generation
 FROM headgate.tenants t
 JOIN headgate.databases d ON d.id = t.database_id
 `

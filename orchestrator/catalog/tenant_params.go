@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
+	"strings"
+
+	"github.com/google/uuid"
 
 	"github.com/headgate/headgate/jobs"
 )
@@ -27,6 +30,11 @@ type TenantParams struct {
 	// OrgID is its number in the org_id columns of shared tables. 0 means the
 	// next free one, above all that were ever given out.
 	OrgID int64
+
+	// OrgKey is its value in the organisation columns of shared tables that are text or
+	// uuid: up to 200 characters, without blanks around them, control characters and
+	// vertical bars. "" means OrgID in digits. A UUID is stored in its canonical form.
+	OrgKey string
 
 	// Name is for people, up to 200 characters. "" means the slug.
 	Name string
@@ -78,7 +86,7 @@ func (p TenantParams) tenant() (Tenant, error) {
 	}
 	return Tenant{
 		Tenant: jobs.Tenant{
-			ID: newID().String(), Slug: p.Slug, OrgID: p.OrgID, Name: cmp.Or(p.Name, p.Slug), Plan: p.Plan,
+			ID: newID().String(), Slug: p.Slug, OrgID: p.OrgID, OrgKey: canonicalKey(p.OrgKey), Name: cmp.Or(p.Name, p.Slug), Plan: p.Plan,
 			Timezone: cmp.Or(p.Timezone, "UTC"), Labels: labels,
 		},
 		Status: Active, Generation: 1,
@@ -94,11 +102,30 @@ func (p TenantParams) check() error {
 	}
 	return cmp.Or(
 		checkSlug(p.Slug),
+		checkOrgKey(p.OrgKey),
 		checkText("name", p.Name, maxText),
 		checkText("plan", p.Plan, maxPlan),
 		checkZone(cmp.Or(p.Timezone, "UTC")),
 		checkLabels(p.Labels),
 	)
+}
+
+func checkOrgKey(key string) error {
+	if strings.TrimSpace(key) != key || strings.Contains(key, "|") {
+		return jobs.Inputf("org_key", key, "blanks around it and vertical bars are not allowed")
+	}
+	return checkText("org_key", key, maxText)
+}
+
+var uuidDigits = regexp.MustCompile(`^[0-9a-fA-F]{32}$`)
+
+// canonicalKey is a key in the one form that two equal keys have. Postgres takes a UUID with
+// braces, in capitals and with hyphens elsewhere.
+func canonicalKey(key string) string {
+	if digits := strings.NewReplacer("{", "", "}", "", "-", "").Replace(key); uuidDigits.MatchString(digits) {
+		return uuid.MustParse(digits).String()
+	}
+	return key
 }
 
 func checkLabels(labels map[string]string) error {

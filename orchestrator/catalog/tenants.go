@@ -53,10 +53,7 @@ type TenantFilter struct {
 	jobs.Page // Limit is 200, at most 10,000
 }
 
-const tenantsSQL = `
-SELECT t.id::text, t.slug, t.org_id, t.name, t.plan, t.timezone, t.labels, t.status, d.id::text, d.name, t.generation
-FROM headgate.tenants t
-JOIN headgate.databases d ON d.id = t.database_id
+const tenantsSQL = tenantColumns + `
 WHERE ($1 = '' OR d.name = $1)
   AND ($2::uuid = '00000000-0000-0000-0000-000000000000' OR d.id = $2)
   AND ($3 = '' OR t.plan = $3)

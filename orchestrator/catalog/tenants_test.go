@@ -30,7 +30,7 @@ func TestAddTenant(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, catalog.Tenant{
 		Tenant: jobs.Tenant{
-			ID: acme.ID, Slug: "acme", OrgID: 1041, Name: "Acme, Inc.", Plan: "enterprise", Timezone: "Europe/Paris",
+			ID: acme.ID, Slug: "acme", OrgID: 1041, OrgKey: "1041", Name: "Acme, Inc.", Plan: "enterprise", Timezone: "Europe/Paris",
 			Labels: map[string]string{"tier": "gold", "region": "eu <&>"},
 		},
 		Status: catalog.Active, DatabaseID: shared.ID, Database: "shared-1", Generation: 1,
@@ -121,6 +121,10 @@ func TestAddTenantRefuses(t *testing.T) {
 		"org taken":   {func(p *catalog.TenantParams) { p.OrgID = 1 }, `org_id 1 is taken already; leave it out to get the next free one`},
 		"org":         {func(p *catalog.TenantParams) { p.OrgID = -1 }, `org_id "-1": give 1–922337203685476, or none for the next free one`},
 		"org too big": {func(p *catalog.TenantParams) { p.OrgID = 1 << 60 }, `org_id "1152921504606846976": give 1–922337203685476, or none for the next free one`},
+		"key":         {func(p *catalog.TenantParams) { p.OrgKey = " a" }, `org_key " a": blanks around it and vertical bars are not allowed`},
+		"key's bar":   {func(p *catalog.TenantParams) { p.OrgKey = "a|b" }, `org_key "a|b": blanks around it and vertical bars are not allowed`},
+		"key taken":   {func(p *catalog.TenantParams) { p.OrgKey = "1" }, `org_key "1" is that of another tenant of the database; its rows would be both tenants'`},
+		"long key":    {func(p *catalog.TenantParams) { p.OrgKey = strings.Repeat("x", 201) }, `org_key: 201 characters is too long; at most 200 are allowed`},
 		"name":        {func(p *catalog.TenantParams) { p.Name = "a\x00b" }, `name: control characters and invalid UTF-8 are not allowed`},
 		"long name":   {func(p *catalog.TenantParams) { p.Name = strings.Repeat("é", 201) }, `name: 201 characters is too long; at most 200 are allowed`},
 		"plan":        {func(p *catalog.TenantParams) { p.Plan = strings.Repeat("x", 64) }, `plan: 64 characters is too long; at most 63 are allowed`},
@@ -140,6 +144,36 @@ func TestAddTenantRefuses(t *testing.T) {
 	tenants, _, err := b.Tenants(t.Context(), catalog.TenantFilter{})
 	require.NoError(t, err)
 	require.Len(t, tenants, 1, "nothing was written")
+}
+
+// Equal keys are one key, however they are written, and another database is another world.
+func TestATenantsKey(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx := t.Context()
+	b.addServer(t)
+	b.addDatabase(t, "one", catalog.KindShared)
+	b.addDatabase(t, "other", catalog.KindShared)
+	const id = "0190abcd-0000-7000-8000-000000000001"
+	first, err := b.AddTenant(ctx, catalog.TenantParams{Slug: "first", OrgKey: "{" + strings.ToUpper(id) + "}", Database: "one"})
+	require.NoError(t, err)
+	require.Equal(t, id, first.OrgKey)
+	found, err := b.Tenant(ctx, "first")
+	require.NoError(t, err)
+	require.Equal(t, first, found)
+	_, place, err := b.ResolveTenant(ctx, first.ID, jobs.LoginJob)
+	require.NoError(t, err)
+	require.Equal(t, id, place.OrgKey)
+	for _, same := range []string{id, strings.ReplaceAll(id, "-", ""), "0190-abcd-0000-7000-8000-0000-0000-0001"} {
+		_, err = b.AddTenant(ctx, catalog.TenantParams{Slug: "second", OrgKey: same, Database: "one"})
+		require.ErrorIs(t, err, catalog.ErrExists, same)
+	}
+	_, err = b.AddTenant(ctx, catalog.TenantParams{Slug: "second", OrgKey: id, Database: "other"})
+	require.NoError(t, err)
+	for _, odd := range []string{strings.ToUpper(id), "", " x", "a|b"} {
+		_, err = b.pool.Exec(ctx, `UPDATE headgate.tenants SET org_key = $1 WHERE slug = 'second'`, odd)
+		require.ErrorContains(t, err, "23514", odd)
+	}
 }
 
 func TestDedicatedDatabaseRefusesASecondTenant(t *testing.T) {

@@ -21,9 +21,11 @@ type Place struct {
 	// tenants apart.
 	Observed bool
 
-	// OrgID and Generation are the tenant's organisation and the generation of
-	// its placement; both are 0 for a job of scope database.
+	// OrgID is the tenant's organisation, OrgKey its key in tables whose organisation
+	// column is text or uuid, and Generation that of its placement. All are zero for a job
+	// of scope database.
 	OrgID      int64
+	OrgKey     string
 	Generation int64
 
 	// Upgrading lets a connection to an older Headgate schema through, for the

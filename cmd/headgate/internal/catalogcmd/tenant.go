@@ -21,6 +21,7 @@ type tenantView struct {
 	ID         string            `json:"id"`
 	Slug       string            `json:"slug"`
 	OrgID      int64             `json:"org_id"`
+	OrgKey     string            `json:"org_key"`
 	Name       string            `json:"name"`
 	Plan       string            `json:"plan"`
 	Status     string            `json:"status"`
@@ -33,7 +34,7 @@ type tenantView struct {
 
 func viewTenant(t catalog.Tenant) tenantView {
 	return tenantView{
-		ID: t.ID, Slug: t.Slug, OrgID: t.OrgID, Name: t.Name, Plan: t.Plan, Status: string(t.Status), Timezone: t.Timezone,
+		ID: t.ID, Slug: t.Slug, OrgID: t.OrgID, OrgKey: t.OrgKey, Name: t.Name, Plan: t.Plan, Status: string(t.Status), Timezone: t.Timezone,
 		Labels: t.Labels, Database: t.Database, DatabaseID: t.DatabaseID, Generation: t.Generation,
 	}
 }
@@ -93,6 +94,7 @@ func tenantAdd(app *cli.App) *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&params.Database, "database", "", "the name of the database where it lives")
 	flags.Int64Var(&params.OrgID, "org-id", 0, "its number in the org_id columns of shared tables (default: the next free one)")
+	flags.StringVar(&params.OrgKey, "org-key", "", "its value in organisation columns that are text or uuid (default: its org_id)")
 	flags.StringVar(&params.Name, "name", "", "its name for people (default: the slug)")
 	flags.StringVar(&params.Plan, "plan", "", "its pricing plan")
 	flags.StringVar(&params.Timezone, "timezone", "", "its IANA time zone (default UTC), which its schedules go by that are given no other")

@@ -10,7 +10,7 @@ CREATE VIEW headgate_api.databases AS
 SELECT d.id, d.name, s.name AS server, d.dbname, d.kind, d.created_at FROM headgate.databases d JOIN headgate.servers s ON s.id = d.server_id;
 
 CREATE VIEW headgate_api.tenants AS
-SELECT t.id, t.slug, t.org_id, t.name, t.plan, t.status, t.timezone, t.labels, d.name AS database, t.generation, t.created_at
+SELECT t.id, t.slug, t.org_id, coalesce(t.org_key, t.org_id::text) AS org_key, t.name, t.plan, t.status, t.timezone, t.labels, d.name AS database, t.generation, t.created_at
 FROM headgate.tenants t JOIN headgate.databases d ON d.id = t.database_id;
 
 -- The jobs whose rows are in the queue. A migration of River's that changes the type of one
