@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -26,6 +25,7 @@ import (
 	"github.com/headgate/headgate/orchestrator/retention"
 	"github.com/headgate/headgate/orchestrator/schedule"
 	"github.com/headgate/headgate/worker"
+	"github.com/headgate/headgate/worker/internal/fault"
 )
 
 // A process of each kind that Headgate has, all in one: it works, schedules, cleans up,
@@ -74,7 +74,7 @@ func (p *points) pass(conn *pgx.Conn, sql string) {
 		_, _ = fmt.Fprintln(p.log, point)
 	}
 	if p.at != "" && point == p.at {
-		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP) // a process may always signal itself
+		fault.Stop()
 	}
 }
 

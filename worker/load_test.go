@@ -31,10 +31,12 @@ func TestServerLoads(t *testing.T) {
 	servers, _, err := env.Catalog.Servers(ctx, jobs.Page{})
 	require.NoError(t, err)
 	goOn := make(chan struct{})
+	var workers []*worker.Worker
 	for range 2 {
-		cfg := beatEvery(env.Config(), 50*time.Millisecond)
+		cfg := env.Config()
+		cfg.HeartbeatEvery, cfg.DeadAfter = 50*time.Millisecond, time.Hour
 		cfg.Queues = map[string]int{"default": 2}
-		env.Work(&cfg, func(w *worker.Worker) {
+		workers = append(workers, env.Work(&cfg, func(w *worker.Worker) {
 			worker.InTx(w, func(ctx context.Context, _ pgx.Tx, _ *jobs.Job[Transfer]) error {
 				select {
 				case <-goOn:
@@ -42,7 +44,7 @@ func TestServerLoads(t *testing.T) {
 				}
 				return nil
 			})
-		})
+		}))
 	}
 	var uids []string
 	for range 4 {
@@ -59,8 +61,9 @@ func TestServerLoads(t *testing.T) {
 	for _, uid := range uids {
 		require.Equal(t, jobs.Succeeded, env.Wait(uid).State)
 	}
-	_, err = env.Pool.Exec(ctx, `UPDATE headgate.workers SET ended_at = now()`)
-	require.NoError(t, err)
+	for _, w := range workers {
+		require.NoError(t, w.Stop(ctx))
+	}
 	loads, err := env.Explain.ServerLoads(ctx)
 	require.NoError(t, err)
 	require.Empty(t, loads, "those that have ended do not count")

@@ -24,6 +24,7 @@ import (
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker"
+	"github.com/headgate/headgate/worker/internal/fault"
 )
 
 // SlowTransfer is Transfer that spends some time inside its transaction.
@@ -81,9 +82,7 @@ func registerVictimKinds(w *worker.Worker, began func(uid string)) {
 	worker.InTx(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Freeze]) error {
 		if os.Remove(job.Args.Flag) == nil {
 			began(job.UID)
-			if err := syscall.Kill(os.Getpid(), syscall.SIGSTOP); err != nil {
-				return err
-			}
+			fault.Stop()
 		}
 		return transfer(ctx, tx, &jobs.Job[Transfer]{Info: job.Info, Args: job.Args.Transfer})
 	})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"gocloud.dev/blob"
@@ -44,13 +43,11 @@ func TestFullDiskEndsTheQuery(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.bucket = blob.NewBucket(fullDisk{})
-	began := time.Now()
 	result, err := b.run(t.Context(), t, report.Args{Name: "orders", Query: endless})
 	require.ErrorContains(t, err, "report: writing the file:")
 	require.ErrorContains(t, err, "no space left on device")
 	require.ErrorAs(t, err, new(*jobs.OutputError), "it is not the tenant's server that is full")
 	require.Zero(t, result)
-	require.Less(t, time.Since(began), 20*time.Second)
 }
 
 func TestClosedBucket(t *testing.T) {

@@ -267,10 +267,8 @@ func TestABlackHole(t *testing.T) {
 	require.NoError(t, err)
 	eventually(t, "the answer has aged", 5*time.Second, func() bool { return !b.Fresh("acme") })
 
-	began := time.Now()
 	_, err = b.ResolveName(ctx, "acme")
 	require.NoError(t, err)
-	require.Less(t, time.Since(began), 10*time.Second)
 	var slow, calls atomic.Int64
 	var group sync.WaitGroup
 	until := time.Now().Add(5 * time.Second) // some time in it somebody asks again, and waits

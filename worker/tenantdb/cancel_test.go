@@ -70,9 +70,9 @@ func TestACancelRequestWaitsForItsAnswer(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 			defer cancel()
 			began := time.Now()
-			_, err = conn.Exec(ctx, `SELECT pg_sleep(30)`).ReadAll()
+			_, err = conn.Exec(ctx, `SELECT pg_sleep(600)`).ReadAll()
 			require.Error(t, err)
-			require.Less(t, time.Since(began), 15*time.Second, "it was cancelled")
+			require.Less(t, time.Since(began), 5*time.Minute, "it was cancelled")
 			require.EqualValues(t, 2, dials.Load())
 			require.Equal(t, c.hungUp, hungUp.Load())
 			if !c.hungUp {

@@ -2,6 +2,7 @@ package tenantdb_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -37,14 +38,16 @@ func TestAMarkThatChangesWhileItIsJudged(t *testing.T) {
 	_, err := db.Pool.Exec(ctx, `UPDATE headgate.identity SET centre = 'theirs'`)
 	require.NoError(t, err)
 	asked := 0
-	c.judge = func(tenantdb.Mark) (tenantdb.Mark, error) {
-		asked++
+	c.judge = func(found tenantdb.Mark) (tenantdb.Mark, error) {
+		if asked++; found.Centre == "ours" {
+			return tenantdb.Mark{}, nil
+		}
 		adopted()
 		return tenantdb.Mark{}, tenantdb.ErrWrongCentre
 	}
 	use := func(context.Context, *tenantdb.Conn) error { return nil }
 	require.NoError(t, pools.With(ctx, place, use))
-	require.Equal(t, 1, asked)
+	require.Equal(t, 2, asked)
 
 	// As it is about to be left.
 	_, err = db.Pool.Exec(ctx, `UPDATE headgate.identity SET centre = 'ours', token = '0.a'`)
@@ -60,7 +63,33 @@ func TestAMarkThatChangesWhileItIsJudged(t *testing.T) {
 	var token string
 	require.NoError(t, db.Pool.QueryRow(ctx, `SELECT token FROM headgate.identity`).Scan(&token))
 	require.Equal(t, "2.a", token)
-	require.Equal(t, 4, asked, "twice before it was left, and once to tell of it")
+	require.Equal(t, 5, asked, "twice before it was left, and once to tell of it")
+}
+
+// A centre that could not be told that a database bears its mark is told by the next
+// connection. Until then the decision to take the database is open, and would hold a
+// second time.
+func TestACentreThatWasNotToldIsToldAgain(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	c := &aCentre{now: tenantdb.Mark{Centre: "ours", Token: "1.a"}}
+	_, db, pools, place := setup(t, tenantdb.Config{Centre: c})
+	_, err := db.Pool.Exec(ctx, `UPDATE headgate.identity SET centre = 'theirs'`)
+	require.NoError(t, err)
+	told, away := 0, errors.New("the central database is away")
+	c.judge = func(found tenantdb.Mark) (tenantdb.Mark, error) {
+		if found.Centre == "theirs" {
+			return c.now, nil
+		}
+		if told++; told == 1 {
+			return tenantdb.Mark{}, away
+		}
+		return tenantdb.Mark{}, nil
+	}
+	use := func(context.Context, *tenantdb.Conn) error { return nil }
+	require.ErrorIs(t, pools.With(ctx, place, use), away)
+	require.NoError(t, pools.With(ctx, place, use))
+	require.Equal(t, 2, told)
 }
 
 // A kept connection is asked again when its last look is CentreFor ago, or the token has

@@ -2,10 +2,7 @@
 
 package fault
 
-import (
-	"os"
-	"syscall"
-)
+import "os"
 
 var at = os.Getenv("HEADGATE_STOP_AT")
 
@@ -13,6 +10,6 @@ var at = os.Getenv("HEADGATE_STOP_AT")
 // HEADGATE_STOP_AT names.
 func Point(name string) {
 	if name == at {
-		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP) // a process may always signal itself
+		Stop()
 	}
 }

@@ -14,6 +14,7 @@ func Locked(t *testing.T, env *jobstest.Env, sql string, args ...any) (release f
 	t.Helper()
 	tx, err := env.Pool.Begin(context.Background())
 	require.NoError(t, err)
+	t.Cleanup(func() { _ = tx.Rollback(context.Background()) }) // of a test that fails before
 	_, err = tx.Exec(context.Background(), sql, args...)
 	require.NoError(t, err)
 	return func() { require.NoError(t, tx.Rollback(context.Background())) }

@@ -13,7 +13,7 @@ var crash, stop = os.Getenv("HEADGATE_CRASH_AT"), os.Getenv("HEADGATE_STOP_AT")
 // HEADGATE_CRASH_AT names, and stops the process if HEADGATE_STOP_AT names the step.
 func Point(name string) {
 	if name == stop {
-		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		Stop()
 	}
 	if name == crash {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // a process may always signal itself
