@@ -42,7 +42,7 @@ func TestFaultsRekey(t *testing.T) {
 		for i := range databases {
 			job, owner, name := model, model, fmt.Sprintf("idle%d", i)
 			job.Database, owner.Database, owner.User = name, name, "owner"
-			if _, err := env.Catalog.AddDatabaseTx(ctx, tx, catalog.DatabaseParams{Name: name, Server: jobstest.Server, Kind: "shared", Job: job, Owner: owner}); err != nil {
+			if _, err := env.Catalog.AddDatabaseTx(ctx, tx, catalog.DatabaseParams{Name: name, Server: jobstest.Server, Kind: "shared", Job: job, Owner: owner, SigningKey: catalog.NewSigningKey()}); err != nil {
 				return err
 			}
 		}

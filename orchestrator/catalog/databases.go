@@ -106,7 +106,7 @@ func (p DatabaseParams) check() (id uuid.UUID, err error) {
 		return id, jobs.Inputf("kind", p.Kind, "give shared or dedicated")
 	}
 	if p.SigningKey == (address.Secret{}) {
-		return id, jobs.Missing("signing_key", "NewSigningKey makes one")
+		return id, jobs.Missing("signing_key", "what NewSigningKey returns, to the installation too")
 	}
 	if p.ID == "" {
 		return newID(), nil
@@ -165,7 +165,7 @@ func (c *Catalog) insertDatabase(ctx context.Context, tx pgx.Tx, id uuid.UUID, p
 	err = tx.QueryRow(ctx, databaseInsertSQL, id, params.Name, server.id, params.DBName, params.Kind,
 		c.ring.seal(id, jobColumn, version, address.Encode(job)), version,
 		c.ring.seal(id, ownerColumn, version, address.Encode(owner)),
-		c.ring.seal(id, signingColumn, signingVersion, []byte(params.SigningKey.Reveal())),
+		c.sealSigningKey(id, params.SigningKey),
 		job.RootCert, owner.RootCert,
 	).Scan(&d.CreatedAt)
 	if err != nil {

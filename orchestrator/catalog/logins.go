@@ -45,7 +45,8 @@ func directColumnOf(login jobs.Login) string {
 // same time the last one wins, whole.
 //
 // If the other login's address cannot be opened, for want of its key, the two
-// users are not compared: setting both is the way out of a lost key.
+// users are not compared: setting both is the way out of a lost key. A signing key that
+// cannot be opened is replaced by a new one, which the workers install.
 func (c *Catalog) SetLogin(ctx context.Context, database string, login jobs.Login, a address.Address) error {
 	id, err := c.setLogin(ctx, c.pool, database, login, a)
 	c.memory.changed(err, id)
@@ -82,11 +83,12 @@ type loginsRow struct {
 	dbname  string
 	sealed  map[jobs.Login][]byte
 	version map[jobs.Login]int
+	signing []byte
 	server  serverRow
 }
 
 const loginsForUpdateSQL = `
-SELECT d.id, d.dbname, d.job_login, d.job_version, d.owner_login, d.owner_version, s.id, s.name, s.hosts, s.transport
+SELECT d.id, d.dbname, d.job_login, d.job_version, d.owner_login, d.owner_version, d.signing_key, s.id, s.name, s.hosts, s.transport
 FROM headgate.databases d
 JOIN headgate.servers s ON s.id = d.server_id
 WHERE d.name = $1 OR d.id = $2
@@ -97,7 +99,7 @@ func loginsForUpdate(ctx context.Context, tx pgx.Tx, database string) (row login
 	var job, owner []byte
 	var jobVersion, ownerVersion int
 	name, id := nameOrID(database)
-	err = tx.QueryRow(ctx, loginsForUpdateSQL, name, id).Scan(&row.id, &row.dbname, &job, &jobVersion, &owner, &ownerVersion,
+	err = tx.QueryRow(ctx, loginsForUpdateSQL, name, id).Scan(&row.id, &row.dbname, &job, &jobVersion, &owner, &ownerVersion, &row.signing,
 		&row.server.id, &row.server.name, &row.server.hosts, &row.server.transport)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return row, fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, quote(database))
@@ -114,7 +116,8 @@ SET job_login     = CASE WHEN $2 THEN job_login ELSE $3 END,
     owner_login   = CASE WHEN $2 THEN $3 ELSE owner_login END,
     owner_version = CASE WHEN $2 THEN $4 ELSE owner_version END,
     job_ca        = CASE WHEN $2 THEN job_ca ELSE nullif($5, '') END,
-    owner_ca      = CASE WHEN $2 THEN nullif($5, '') ELSE owner_ca END
+    owner_ca      = CASE WHEN $2 THEN nullif($5, '') ELSE owner_ca END,
+    signing_key   = coalesce($6, signing_key)
 WHERE id = $1`
 
 func (c *Catalog) replaceLogin(ctx context.Context, tx pgx.Tx, row loginsRow, login jobs.Login, a address.Address) error {
@@ -135,7 +138,11 @@ func (c *Catalog) replaceLogin(ctx context.Context, tx pgx.Tx, row loginsRow, lo
 	}
 	version := row.version[login] + 1
 	sealed := c.ring.seal(row.id, columnOf(login), version, address.Encode(a))
-	_, err = tx.Exec(ctx, loginUpdateSQL, row.id, login == jobs.LoginOwner, sealed, version, a.RootCert)
+	var signing []byte // NULL: it stays
+	if _, err := c.ring.open(row.id, signingColumn, signingVersion, row.signing); err != nil {
+		signing = c.sealSigningKey(row.id, NewSigningKey())
+	}
+	_, err = tx.Exec(ctx, loginUpdateSQL, row.id, login == jobs.LoginOwner, sealed, version, a.RootCert, signing)
 	return authorityConflict(err, a.RootCert, a.RootCert)
 }
 
@@ -165,4 +172,8 @@ func (c *Catalog) unseal(database uuid.UUID, column string, version int, sealed 
 		return address.Address{}, fmt.Errorf("%w: %w", address.ErrUndecryptable, err)
 	}
 	return a, nil
+}
+
+func (c *Catalog) sealSigningKey(id uuid.UUID, key address.Secret) []byte {
+	return c.ring.seal(id, signingColumn, signingVersion, []byte(key.Reveal()))
 }

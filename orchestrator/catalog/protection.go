@@ -47,7 +47,7 @@ func (c *Catalog) SetProtection(ctx context.Context, change ProtectionChange) (s
 	case change.To != ProtectionEnforced && change.To != ProtectionObserved:
 		err = jobs.Inputf("protection", string(change.To), "give enforce or observe")
 	case change.To == ProtectionObserved && change.Reason == "":
-		err = jobs.Missing("reason", "say why its jobs may run although one tenant's may reach another's rows")
+		err = jobs.Missing("reason", "the reason why its jobs may run although one tenant's may reach another's rows")
 	case len([]rune(change.Reason)) > maxReason:
 		err = jobs.Inputf("reason", "", "it has %d characters, and may have %d", len([]rune(change.Reason)), maxReason)
 	}

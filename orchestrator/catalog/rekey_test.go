@@ -69,7 +69,7 @@ func (r rotation) exec(t testing.TB, sql string, args ...any) {
 	require.NoError(t, err)
 }
 
-// All four columns are sealed anew, the versions stay, and what one more rekey finds is
+// All five columns are sealed anew, the versions stay, and what one more rekey finds is
 // nothing.
 func TestRekey(t *testing.T) {
 	t.Parallel()
@@ -83,18 +83,18 @@ func TestRekey(t *testing.T) {
 
 	dry, err := r.keys(r.both).Rekey(t.Context(), catalog.RekeyParams{DryRun: true})
 	require.NoError(t, err)
-	require.Equal(t, catalog.Rekeyed{Key: "k2", Values: 8, Sealed: 8, Bad: []catalog.BadSeal{}, DryRun: true}, dry)
-	require.Equal(t, map[string]int{"k1": 8}, r.seals(t), "a dry run writes nothing")
+	require.Equal(t, catalog.Rekeyed{Key: "k2", Values: 11, Sealed: 11, Bad: []catalog.BadSeal{}, DryRun: true}, dry)
+	require.Equal(t, map[string]int{"k1": 11}, r.seals(t), "a dry run writes nothing")
 
 	done, err := r.keys(r.both).Rekey(t.Context(), catalog.RekeyParams{})
 	require.NoError(t, err)
-	require.Equal(t, catalog.Rekeyed{Key: "k2", Values: 8, Sealed: 8, Bad: []catalog.BadSeal{}}, done)
-	require.Equal(t, map[string]int{"k1": 0, "k2": 8}, r.seals(t))
+	require.Equal(t, catalog.Rekeyed{Key: "k2", Values: 11, Sealed: 11, Bad: []catalog.BadSeal{}}, done)
+	require.Equal(t, map[string]int{"k1": 0, "k2": 11}, r.seals(t))
 	require.NoError(t, r.pool.QueryRow(t.Context(), versions).Scan(&after))
 	require.Equal(t, before, after, "workers tell connections apart by the version")
 	verified, err := r.keys(ring(t, r.k2)).Verify(t.Context(), 10)
 	require.NoError(t, err)
-	require.Equal(t, catalog.Verified{Values: 8, Opened: 8, Bad: []catalog.BadSeal{}}, verified)
+	require.Equal(t, catalog.Verified{Values: 11, Opened: 11, Bad: []catalog.BadSeal{}}, verified)
 
 	again, err := r.keys(r.both).Rekey(t.Context(), catalog.RekeyParams{})
 	require.NoError(t, err)
@@ -118,7 +118,7 @@ func TestRekeyPassesWhatItCannotDo(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, done.Bad, 3, "no more are named than was asked for")
 	done.Bad = nil
-	require.Equal(t, catalog.Rekeyed{Key: "k2", Values: 8, Sealed: 4, Failed: 2, Locked: 2}, done)
+	require.Equal(t, catalog.Rekeyed{Key: "k2", Values: 12, Sealed: 7, Failed: 2, Locked: 3}, done)
 
 	require.NoError(t, tx.Rollback(t.Context()))
 	done, err = r.keys(r.both).Rekey(t.Context(), catalog.RekeyParams{Names: 10})
@@ -131,7 +131,7 @@ func TestRekeyPassesWhatItCannotDo(t *testing.T) {
 		"databases bad job_login":   "it is not what was sealed for this row, column and version, or another key of the same id has sealed it",
 		"databases odd owner_login": "it is not what was sealed for this row, column and version, or another key of the same id has sealed it",
 	}, named)
-	require.Equal(t, 2, done.Sealed)
+	require.Equal(t, 3, done.Sealed)
 }
 
 // A row that is released while a rekey tries again is done by the same rekey.
@@ -152,7 +152,7 @@ func TestRekeyWaitsForAHeldRow(t *testing.T) {
 	}})
 	require.NoError(t, err)
 	require.True(t, released)
-	require.Equal(t, 2, done.Sealed)
+	require.Equal(t, 3, done.Sealed)
 	require.Zero(t, done.Locked)
 }
 
@@ -232,6 +232,8 @@ func TestSealedColumnsAreListed(t *testing.T) {
 	for _, l := range []jobs.Login{jobs.LoginJob, jobs.LoginOwner} {
 		require.NoError(t, r.SetDirect(ctx, "a", l, login("a_"+l.String(), "a")))
 	}
+	_, _, err := r.hold(t, "new").Begin(ctx, r.old, intended("new"))
+	require.NoError(t, err)
 	ask := func(sql string) []string {
 		rows, err := r.pool.Query(ctx, sql)
 		require.NoError(t, err)
@@ -287,7 +289,7 @@ func TestSwappedValuesDoNotOpen(t *testing.T) {
 	}
 	now := read()
 	all = append(all, now...)
-	require.Len(t, now, 40)
+	require.Len(t, now, 50)
 	seed := rand.Uint64()
 	t.Log("seed", seed)
 	chance := rand.New(rand.NewPCG(seed, 1))
@@ -302,11 +304,11 @@ func TestSwappedValuesDoNotOpen(t *testing.T) {
 	}
 
 	// The same in the table: each row has its neighbour's logins.
-	r.exec(t, `UPDATE headgate.databases d SET job_login = o.job_login, owner_login = d.owner_direct, owner_direct = o.owner_direct, job_direct = d.job_login
+	r.exec(t, `UPDATE headgate.databases d SET job_login = o.job_login, owner_login = d.owner_direct, owner_direct = o.owner_direct, job_direct = d.job_login, signing_key = o.signing_key
 FROM headgate.databases o WHERE o.name = 'db' || (substr(d.name, 3)::int + 1) % 10`)
 	verified, err := r.keys(r.old).Verify(ctx, 5)
 	require.NoError(t, err)
 	require.Len(t, verified.Bad, 5)
 	verified.Bad = nil
-	require.Equal(t, catalog.Verified{Values: 40, Failed: 40}, verified)
+	require.Equal(t, catalog.Verified{Values: 50, Failed: 50}, verified)
 }

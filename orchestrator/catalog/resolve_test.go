@@ -72,10 +72,13 @@ func TestResolveTenant(t *testing.T) {
 		newer, err := place.Reload(ctx)
 		require.NoError(t, err)
 		require.Equal(t, place.Version, newer.Version)
-		place.Open, place.Reload = nil, nil
+		key, err := place.SigningKey(ctx)
+		require.NoError(t, err)
+		require.Len(t, key.Reveal(), 64)
+		place.Open, place.Reload, place.SigningKey = nil, nil, nil
 		require.Equal(t, address.Place{
 			ServerID: server.ID, Server: server.Name, Budget: 20, Version: 1, DatabaseID: acme.DatabaseID, Database: "acme", Login: which.String(),
-			OrgID: acme.OrgID, Generation: 1, Transport: address.TLS, Pooler: address.NoPooler,
+			OrgID: acme.OrgID, OrgKey: acme.OrgKey, Generation: 1, Transport: address.TLS, Pooler: address.NoPooler,
 		}, place)
 	}
 

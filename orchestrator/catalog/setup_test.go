@@ -54,7 +54,7 @@ func (b bundle) addServer(t testing.TB) catalog.Server {
 }
 
 func databaseParams(name, kind string) catalog.DatabaseParams {
-	return catalog.DatabaseParams{Name: name, Server: "main", Kind: kind, Job: login(name+"_job", name), Owner: login(name+"_owner", name)}
+	return catalog.DatabaseParams{Name: name, Server: "main", Kind: kind, Job: login(name+"_job", name), Owner: login(name+"_owner", name), SigningKey: catalog.NewSigningKey()}
 }
 
 func (b bundle) addDatabase(t testing.TB, name, kind string) catalog.Database {
