@@ -124,9 +124,7 @@ const centreMarkSQL = `SELECT headgate.centre_mark()`
 
 // CentreMark is the mark that this central database leaves in its tenants' databases. db is
 // a connection, a transaction or a pool.
-func CentreMark(ctx context.Context, db interface {
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}) (mark string, err error) {
+func CentreMark(ctx context.Context, db rowQuerier) (mark string, err error) {
 	if err := db.QueryRow(ctx, centreMarkSQL).Scan(&mark); err != nil {
 		return "", fmt.Errorf("reading the central database's mark: %w", err)
 	}

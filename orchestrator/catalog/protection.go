@@ -42,6 +42,18 @@ RETURNING id::text, protection_since`
 // its tenants apart. Running workers follow as soon as they are notified (see [Listener]),
 // else within FreshFor. Errors match jobs.ErrUnknownDatabase or are a *jobs.InputError.
 func (c *Catalog) SetProtection(ctx context.Context, change ProtectionChange) (since time.Time, err error) {
+	id, since, err := c.setProtection(ctx, c.pool, change)
+	c.memory.changed(err, id)
+	return since, err
+}
+
+// SetProtectionTx is SetProtection in the caller's transaction.
+func (c *Catalog) SetProtectionTx(ctx context.Context, tx pgx.Tx, change ProtectionChange) (since time.Time, err error) {
+	_, since, err = c.setProtection(ctx, tx, change)
+	return since, err
+}
+
+func (c *Catalog) setProtection(ctx context.Context, db rowQuerier, change ProtectionChange) (databaseID string, since time.Time, err error) {
 	change.Reason = strings.TrimSpace(change.Reason)
 	switch {
 	case change.To != ProtectionEnforced && change.To != ProtectionObserved:
@@ -52,17 +64,15 @@ func (c *Catalog) SetProtection(ctx context.Context, change ProtectionChange) (s
 		err = jobs.Inputf("reason", "", "it has %d characters, and may have %d", len([]rune(change.Reason)), maxReason)
 	}
 	if err != nil {
-		return since, fmt.Errorf("set the protection of database %s: %w", quote(change.Database), err)
+		return "", since, fmt.Errorf("set the protection of database %s: %w", quote(change.Database), err)
 	}
-	var databaseID string
 	name, id := nameOrID(change.Database)
-	err = c.pool.QueryRow(ctx, setProtectionSQL, name, id, change.To, change.Reason, change.Actor).Scan(&databaseID, &since)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return since, fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, quote(change.Database))
+	err = db.QueryRow(ctx, setProtectionSQL, name, id, change.To, change.Reason, change.Actor).Scan(&databaseID, &since)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		err = fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, quote(change.Database))
+	case err != nil:
+		err = fmt.Errorf("set the protection of database %s: %w", quote(change.Database), err)
 	}
-	c.memory.changed(err, databaseID)
-	if err != nil {
-		return since, fmt.Errorf("set the protection of database %s: %w", quote(change.Database), err)
-	}
-	return since, nil
+	return databaseID, since, err
 }

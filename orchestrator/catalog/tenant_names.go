@@ -17,6 +17,11 @@ type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
+// rowQuerier is a connection, a transaction or a pool.
+type rowQuerier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
 // tenantNames are names of tenants sorted by what they can be. The three forms
 // exclude each other: an org_id is digits, a slug begins with a letter and is
 // never shaped like a UUID.

@@ -52,6 +52,7 @@ type making struct {
 	params    catalog.IntentParams
 	adminFile string
 	appFile   string
+	observe   string // the reason; "": enforced
 	dryRun    bool
 	abandon   bool
 }
@@ -85,15 +86,29 @@ func databaseAdopt(app *cli.App) *cobra.Command {
 		Args:  cli.Args("NAME"),
 	}
 	m.flags(app, cmd)
+	observeFlag(cmd, &m.observe)
 	return cmd
+}
+
+// observeFlag is for databases whose jobs may do something already.
+func observeFlag(cmd *cobra.Command, reason *string) {
+	cmd.Flags().StringVar(reason, "observe", "", "the reason why jobs run although the database does not keep its tenants apart yet (default: they wait)")
+}
+
+func observe(ctx context.Context, app *cli.App, central cli.Central, tx pgx.Tx, id, reason string) error {
+	if reason == "" {
+		return nil
+	}
+	_, err := central.Catalog.SetProtectionTx(ctx, tx, catalog.ProtectionChange{Database: id, To: catalog.ProtectionObserved, Reason: reason, Actor: app.Env("USER")})
+	return err
 }
 
 func (m *making) flags(app *cli.App, cmd *cobra.Command) {
 	limit := makingTime
 	cmd.RunE = cli.Within(&limit, "; run it again, it goes on where it ended", func(ctx context.Context, args []string) error {
 		m.params.Name, m.params.Actor = args[0], app.Env("USER")
-		if m.abandon && (m.dryRun || m.appFile != "") {
-			return cli.Usagef("--abandon goes with neither --dry-run nor --app-url-file")
+		if m.abandon && (m.dryRun || m.appFile != "" || m.observe != "") {
+			return cli.Usagef("--abandon goes with none of --dry-run, --app-url-file and --observe")
 		}
 		if kind := cmd.Flags().Lookup("kind"); kind.Changed {
 			if err := cli.OneOf("--kind", m.params.Kind, kinds); err != nil {
@@ -264,6 +279,9 @@ func (m *making) make(ctx context.Context, app *cli.App, central cli.Central, r 
 					return err
 				}
 			}
+		}
+		if err := observe(ctx, app, central, tx, i.ID, m.observe); err != nil {
+			return err
 		}
 		application = made.App
 		return file.write(application)

@@ -63,6 +63,7 @@ func databaseAdd(app *cli.App) *cobra.Command {
 	})
 	cmd.Flags().StringVar(&add.params.Server, "server", "", "the name of its server in the catalog")
 	cmd.Flags().StringVar(&add.params.Kind, "kind", "", "shared (many tenants) or dedicated (one)")
+	observeFlag(cmd, &add.observe)
 	cmd.Flags().BoolVar(&add.takeOver, "take-over", false, "take a database whose mark is of a catalog entry that is gone for good")
 	cli.Complete(cmd, "kind", kinds)
 	add.logins.flags(cmd)

@@ -33,6 +33,7 @@ type adding struct {
 	params   catalog.DatabaseParams
 	logins   logins
 	takeOver bool
+	observe  string // the reason; "": enforced
 
 	directs map[jobs.Login]address.Address // past the server's pooler
 }
@@ -101,6 +102,9 @@ func (add *adding) run(ctx context.Context, app *cli.App, central cli.Central) (
 	installed := false
 	err = pgx.BeginFunc(ctx, central.Pool, func(tx pgx.Tx) error {
 		if database, err = central.Catalog.AddDatabaseTx(ctx, tx, add.params); err != nil {
+			return err
+		}
+		if err := observe(ctx, app, central, tx, database.ID, add.observe); err != nil {
 			return err
 		}
 		for login, a := range add.directs {
