@@ -133,7 +133,8 @@ func TestFirstStepsAsTheyStand(t *testing.T) {
 		}
 	}
 	others := strings.NewReplacer("shared-1", b.name, "--host db1.internal", where, "PASSWORD '…'", "PASSWORD 'planted-login'",
-		"central prepare", "central prepare --prefix "+prefix, "ROLE hg_", "ROLE "+prefix+"_hg_", " headgate_", " "+prefix+"_")
+		"central prepare", "central prepare --prefix "+prefix, "ROLE hg_", "ROLE "+prefix+"_hg_",
+		"headgate_owner", prefix+"_owner", "headgate_worker", prefix+"_worker", "headgate_api", prefix+"_api")
 	pool, err := pgxpool.New(context.Background(), jobstest.ServerURL(t, central))
 	require.NoError(t, err)
 	defer pool.Close()
