@@ -49,3 +49,16 @@ func TestProofsExist(t *testing.T) {
 	}
 	require.Greater(t, named, 30)
 }
+
+// Every file that docs/security.md names as the place of a promise is there.
+func TestPlacesOfPromisesExist(t *testing.T) {
+	t.Parallel()
+	const root = "../.."
+	text, err := os.ReadFile(filepath.Join(root, "docs", "security.md"))
+	require.NoError(t, err)
+	places := regexp.MustCompile("`((?:cmd|jobs|migrations|orchestrator|worker)/[^`]+)`").FindAllStringSubmatch(string(text), -1)
+	require.Greater(t, len(places), 20)
+	for _, place := range places {
+		require.FileExists(t, filepath.Join(root, place[1]))
+	}
+}

@@ -8,79 +8,168 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs/jobstest"
 )
 
 var (
-	codeBlock  = regexp.MustCompile("(?ms)^```\n(.*?)^```$")
-	acme       = regexp.MustCompile(`\bacme\b`)
-	psqlCommon = regexp.MustCompile(`-c '([^']*)'`)
+	codeBlock   = regexp.MustCompile("(?ms)^```\n(.*?)^```$")
+	placeholder = regexp.MustCompile(`postgres://(\w+):…@(\w+)\.internal/(\w+)`)
 )
 
-// typed is what docs/first-steps.md has a person type until the first table is there: the
-// commands, and the statements of psql. Only names, hosts and passwords are others.
-func typed(t *testing.T, name string, replace ...string) (script string, statements []string) {
+// asPsql makes the test binary run statements as psql does: psql ADDRESS -c SQL -c SQL.
+const asPsql = "HEADGATE_TEST_AS_PSQL"
+
+func psql(args []string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, args[0])
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	for i := 2; i < len(args); i += 2 { // behind each -c
+		if _, err := conn.Exec(ctx, args[i]); err != nil {
+			return fmt.Errorf("%s: %w", args[i], err)
+		}
+	}
+	return nil
+}
+
+// terminal is a folder in which a person types, with headgate and psql on the path.
+type terminal struct {
+	t       *testing.T
+	folder  string
+	environ []string
+	exports string // what has been exported so far
+}
+
+func newTerminal(t *testing.T) *terminal {
+	t.Helper()
+	program, err := filepath.Abs(os.Args[0])
+	require.NoError(t, err)
+	folder := t.TempDir()
+	for name, as := range map[string]string{"headgate": asMain, "psql": asPsql} {
+		script := fmt.Sprintf("#!/bin/sh\nexport %s=1\nexec '%s' \"$@\"\n", as, program)
+		require.NoError(t, os.WriteFile(filepath.Join(folder, name), []byte(script), 0o700))
+	}
+	return &terminal{t: t, folder: folder, environ: []string{"TZ=UTC", "HOME=" + folder, "PATH=" + folder + ":" + os.Getenv("PATH")}}
+}
+
+func (s *terminal) command(block string) *exec.Cmd {
+	cmd := exec.Command("bash", "-eu", "-c", s.exports+block)
+	cmd.Dir, cmd.Env = s.folder, s.environ
+	return cmd
+}
+
+// types is one block that a person types, and what came of it.
+func (s *terminal) types(block string) string {
+	s.t.Helper()
+	out, err := s.command(block).CombinedOutput()
+	require.NoError(s.t, err, "%s\n%s", block, out)
+	for _, line := range regexp.MustCompile(`(?m)^export .*\n`).FindAllString(block, -1) {
+		s.exports += line
+	}
+	return string(out)
+}
+
+// leaves is one block in a terminal of its own, which goes on until the test ends.
+func (s *terminal) leaves(block string) *watched {
+	s.t.Helper()
+	cmd, out := s.command(block), newWatched()
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = out, out, 10*time.Second
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	require.NoError(s.t, cmd.Start())
+	s.t.Cleanup(func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) // an error says that it has ended
+		_ = cmd.Wait()                                      // and this that a signal ended it
+	})
+	return out
+}
+
+// firstSteps are the blocks that docs/first-steps.md has a person type for a database that
+// Headgate makes.
+func firstSteps(t *testing.T) (blocks []string) {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/first-steps.md")
 	require.NoError(t, err)
 	page, _, found := strings.Cut(string(text), "### A database that exists")
 	require.True(t, found)
 	for _, block := range codeBlock.FindAllStringSubmatch(page, -1) {
-		if strings.HasPrefix(block[1], "psql ") {
-			for _, sql := range psqlCommon.FindAllStringSubmatch(block[1], -1) {
-				statements = append(statements, sql[1])
-			}
-			continue
+		if !strings.HasPrefix(block[1], "$ ") { // those show what comes of it
+			blocks = append(blocks, block[1])
 		}
-		script += block[1]
 	}
-	for i := 0; i < len(replace); i += 2 {
-		require.Contains(t, script, replace[i])
-		script = strings.ReplaceAll(script, replace[i], replace[i+1])
-	}
-	return acme.ReplaceAllString(script, name), statements
+	return blocks
 }
 
-// The first steps, typed as they stand by an administrator who is no superuser, on an empty
-// central database: the first job has its effect.
+// The first steps, typed as they stand by administrators who are no superusers, on an empty
+// central database: two tenants of one shared database have their first jobs, and see their
+// own rows. Only names, hosts and passwords are others.
 func TestFirstStepsAsTheyStand(t *testing.T) {
 	t.Parallel()
 	b := newBuilder(t)
-	_, central := emptyDatabase(t)
-	c := newCLI(t, central)
+	central, prefix, centralAdmin := adminOf(t)
 	where := "--plain-loopback"
 	if b.server.socket {
 		where = "--socket " + b.server.host
 	}
-	script, statements := typed(t, b.name,
-		"export DATABASE_URL=postgres://…", "",
-		`export HEADGATE_KEY="k1:$(openssl rand -base64 32)"`, "",
-		"--host db1.internal", where,
-		"HEADGATE_ADMIN_URL=postgres://…@db1.internal/postgres", fmt.Sprintf("HEADGATE_ADMIN_URL='%s'", b.server.address(b.admin, adminPassword, "postgres")))
-	require.Len(t, statements, 2)
-
-	folder := t.TempDir()
-	bash := exec.Command("bash", "-eu", "-c", `headgate() { `+asMain+`=1 "$PROGRAM" "$@"; }`+"\n"+script)
-	program, err := filepath.Abs(os.Args[0])
-	require.NoError(t, err)
-	bash.Dir, bash.Env = folder, c.with("PROGRAM", program).environ
-	out, err := bash.CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	c.noSecrets([]string{"first steps"}, result{out: string(out)})
-	asApp(t, filepath.Join(folder, b.name+".url"), statements...)
-
-	worker := c.start("worker", "--reports", t.TempDir())
-	uid := enqueued(t, c.ok("job", "enqueue", "headgate.sql", "--tenant", b.name, "-o", "json",
-		"--args", `{"sql": "INSERT INTO greetings (org_id, text) VALUES (1, 'Welcome')"}`))
-	pool, err := pgxpool.New(context.Background(), central)
+	address := func(text string) string {
+		part := placeholder.FindStringSubmatch(text)
+		switch {
+		case part[2] == "db1":
+			return "'" + b.server.address(b.admin, adminPassword, part[3]) + "'"
+		case part[1] == "admin":
+			return "'" + centralAdmin + "'"
+		default:
+			return "'" + as(t, jobstest.ServerURL(t, central), prefix+"_"+part[1], "planted-login") + "'"
+		}
+	}
+	others := strings.NewReplacer("shared-1", b.name, "--host db1.internal", where, "PASSWORD '…'", "PASSWORD 'planted-login'",
+		"central prepare", "central prepare --prefix "+prefix, "ROLE hg_", "ROLE "+prefix+"_hg_",
+		"headgate_owner", prefix+"_owner", "headgate_worker", prefix+"_worker", "headgate_api", prefix+"_api")
+	pool, err := pgxpool.New(context.Background(), jobstest.ServerURL(t, central))
 	require.NoError(t, err)
 	defer pool.Close()
-	awaitEnd(t, pool, uid)
-	require.Equal(t, "1", ask(t, b.name, `SELECT count(*) FROM greetings`))
-	require.Equal(t, cli.ExitOK, worker.end())
+	s := newTerminal(t)
+	var all string
+	for _, block := range firstSteps(t) {
+		block = others.Replace(placeholder.ReplaceAllStringFunc(block, address))
+		if strings.Contains(block, " headgate serve") {
+			s.leaves(block).await(t, "msg=ready")
+			continue
+		}
+		all += s.types(block)
+		if strings.Contains(block, "job enqueue") {
+			(&waiter{t: t, pool: pool}).until(`SELECT (count(*) = 0)::int FROM river_job WHERE finalized_at IS NULL`)
+		}
+	}
+	b.noSecrets([]string{"first steps"}, result{out: all})
+	require.NotContains(t, all, "planted-")
+
+	require.Equal(t, "3 succeeded", ask(t, central, `SELECT count(*) || ' ' || min(state) FROM headgate.outcomes`))
+	require.Equal(t, "1, 2", ask(t, b.name, `SELECT string_agg(org_id::text, ', ' ORDER BY org_id) FROM greetings`))
+	reports, err := filepath.Glob(filepath.Join(s.folder, "reports", "*", "*"))
+	require.NoError(t, err)
+	require.Len(t, reports, 1)
+	report, err := os.ReadFile(reports[0])
+	require.NoError(t, err)
+	require.Equal(t, "org_id,text\n1,Welcome\n", string(report), "acme's rows and no others")
+}
+
+// README.md has the same commands, without the words between them.
+func TestReadmeHasTheFirstSteps(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	_, route, found := strings.Cut(string(text), "## Against your own Postgres")
+	require.True(t, found)
+	require.Equal(t, strings.Join(firstSteps(t), ""), codeBlock.FindStringSubmatch(route)[1])
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"fmt"
 	"io"
 	"net/url"
 	"os"
@@ -30,6 +31,13 @@ const asMain = "HEADGATE_TEST_AS_MAIN"
 func TestMain(m *testing.M) {
 	if os.Getenv(asMain) == "1" {
 		main()
+	}
+	if os.Getenv(asPsql) == "1" {
+		if err := psql(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	jobstest.Main(m)
 }
