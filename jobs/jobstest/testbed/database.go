@@ -101,12 +101,18 @@ func (b *Bed) clone(ctx context.Context, d *Database, opts DatabaseOpts) error {
 	if opts.Closed {
 		statements = append(statements, closeTo(d.Owner, d.Job)...)
 	}
-	if err := s.Exec(ctx, d.DBName, statements...); err != nil {
-		return fmt.Errorf("giving the database to its logins: %w", err)
-	}
-	return s.On(ctx, d.DBName, func(conn *pgx.Conn) error {
+	err = s.On(ctx, d.DBName, func(conn *pgx.Conn) error {
+		for _, sql := range statements {
+			if _, err := conn.Exec(ctx, sql); err != nil {
+				return err
+			}
+		}
 		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return migrations.SetSigningKey(ctx, tx, d.SigningKey) })
 	})
+	if err != nil {
+		return fmt.Errorf("giving the database to its logins: %w", err)
+	}
+	return nil
 }
 
 // closeTo are the statements that give a database to an owner and let in only the owner
