@@ -166,6 +166,9 @@ func (r *Roles) compare(objects []object, held map[holding][]string, queue strin
 				want = append(want, letters[letter])
 			}
 			has := held[holding{name, o.kind + o.ident}]
+			if o.kind == onSchema && o.schema == queue && slices.Contains(held[holding{rolePublic, o.kind + o.ident}], "USAGE") {
+				want = without(want, []string{"USAGE"}) // everybody has it, and a login that owns no schema cannot grant it
+			}
 			if lacks := without(want, has); len(lacks) > 0 {
 				r.Lacking = append(r.Lacking, fmt.Sprintf("GRANT %s ON %s %s TO %s", strings.Join(lacks, ", "), o.kind, o.ident, name))
 			}

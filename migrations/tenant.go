@@ -170,13 +170,14 @@ func installable(ctx context.Context, tx pgx.Tx) error {
 }
 
 const insertIdentity = `
-INSERT INTO headgate.identity AS i (database_id, centre) VALUES ($1, nullif($2, ''))
-ON CONFLICT (only_one) DO UPDATE SET centre = excluded.centre WHERE i.centre IS NULL AND excluded.centre IS NOT NULL`
+INSERT INTO headgate.identity (database_id) VALUES ($1) ON CONFLICT DO NOTHING`
+
+const leaveFirstMark = `UPDATE headgate.identity SET centre = $1 WHERE centre IS NULL`
 
 const selectIdentity = `SELECT database_id::text FROM headgate.identity`
 
 func mark(ctx context.Context, tx pgx.Tx, identity Identity) error {
-	if _, err := tx.Exec(ctx, insertIdentity, identity.DatabaseID, identity.Centre); err != nil {
+	if _, err := tx.Exec(ctx, insertIdentity, identity.DatabaseID); err != nil {
 		return fmt.Errorf("marking the database: %w", err)
 	}
 	var found string
@@ -185,6 +186,11 @@ func mark(ctx context.Context, tx pgx.Tx, identity Identity) error {
 	}
 	if found != identity.DatabaseID {
 		return fmt.Errorf("%w: it is marked %s, not %s; drop its schema headgate if that entry is gone", ErrOtherDatabase, found, identity.DatabaseID)
+	}
+	if identity.Centre != "" {
+		if _, err := tx.Exec(ctx, leaveFirstMark, identity.Centre); err != nil {
+			return fmt.Errorf("leaving the central database's mark: %w", err)
+		}
 	}
 	if identity.SigningKey == (address.Secret{}) {
 		return nil

@@ -42,7 +42,7 @@ CREATE CONSTRAINT TRIGGER slowly AFTER INSERT ON transfers DEFERRABLE INITIALLY 
 func TestACommitThatTakesLongIsNobodysFault(t *testing.T) {
 	t.Parallel()
 	env := jobstest.New(t)
-	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
+	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema, Observed: "a trigger has its owner's rights"})
 	env.Tenant("acme", "acme")
 	ctx := context.Background()
 	_, err := db.Pool.Exec(ctx, slowCommit)

@@ -76,7 +76,7 @@ func TestAServerThatIsAwayForLong(t *testing.T) {
 	t.Parallel()
 	env := jobstest.New(t)
 	ctx := context.Background()
-	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
+	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema, Observed: "a function of Headgate's has another name"})
 	env.Tenant("acme", "acme")
 	rename := func(from, to string) {
 		t.Helper()

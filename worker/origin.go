@@ -155,6 +155,8 @@ func (a *attempt) explained(class jobs.Class, err error) error {
 		return fmt.Errorf("before its handler had begun: %w", err)
 	case class == jobs.ClassNotPermitted && a.kind.opts.Login == jobs.LoginOwner:
 		return fmt.Errorf("%w: the owner's login (%s) of database %s must own the object that the message names, or be a member of its owner", err, a.place.Login, a.place.Database)
+	case class == jobs.ClassNotPermitted && !a.place.Dedicated:
+		return fmt.Errorf("%w: `headgate database protect %s --table TABLE` grants jobs the table that the message names, and keeps tenants apart in it; a sequence, function or schema takes a GRANT TO headgate_job", err, a.place.Database)
 	case class == jobs.ClassNotPermitted:
 		return fmt.Errorf("%w: in database %s, GRANT the privilege on the object that the message names TO headgate_job, and USAGE on its schema", err, a.place.Database)
 	}

@@ -37,7 +37,7 @@ CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPT
 CREATE TRIGGER keep BEFORE DELETE ON people FOR EACH ROW EXECUTE FUNCTION keep();
 ALTER TABLE people ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON people TO headgate_job USING (org_id = headgate.current_org());
-GRANT ALL ON people TO headgate_job`
+GRANT SELECT, DELETE ON people TO headgate_job`
 
 func tell(ctx context.Context, tx pgx.Tx, job *jobs.Job[Telling]) error {
 	_, err := tx.Exec(ctx, `SELECT email::int FROM people`)

@@ -144,7 +144,8 @@ func TestDatabaseCreate(t *testing.T) {
 	b.complete(file)
 
 	examined(t, b.commandLine, cli.ExitOK)
-	asApp(t, file, `CREATE TABLE orders (n int)`, `GRANT SELECT ON orders TO headgate_job`)
+	asApp(t, file, `CREATE TABLE orders (org_id bigint, n int)`)
+	b.ok("database", "protect", b.name, "--table", "orders")
 	b.ok("tenant", "add", "acme", "--database", b.name)
 	w := b.start("worker", "--reports", t.TempDir())
 	for _, args := range [][]string{

@@ -66,7 +66,7 @@ func TestKeyRotationInAFile(t *testing.T) {
 	require.Contains(t, c.ok("key", "promote", "k1"), "k1, "+first)
 	require.Equal(t, []string{"k1", first}, fileIDs(t, c, file))
 	require.Contains(t, c.ok("key", "list"), "first: it seals")
-	c.fails(cli.ExitConflict, []string{"key", "retire", first}, "2 values are sealed with "+first, "`headgate key rekey`")
+	c.fails(cli.ExitConflict, []string{"key", "retire", first}, "3 values are sealed with "+first, "`headgate key rekey`")
 	c.fails(cli.ExitConflict, []string{"key", "retire", "k1"}, "k1 is the ring's first key")
 
 	require.Contains(t, c.run("key", "rekey", "--dry-run").err, "nothing was done")
@@ -183,16 +183,16 @@ func TestAnotherKeyOfTheSameID(t *testing.T) {
 	wrong := c.with("HEADGATE_KEY", catalog.NewKey(id).Reveal())
 	found := examined(t, wrong, cli.ExitFailed)
 	told := finds(t, found, "keys", "key "+id, doctor.StateFail)
-	require.Contains(t, told.Says, "2 of 2 addresses that were tried do not open (job_login of db: it is not what was sealed")
+	require.Contains(t, told.Says, "3 of 3 addresses that were tried do not open (job_login of db: it is not what was sealed")
 	for _, command := range []string{"serve", "worker"} {
-		wrong.fails(cli.ExitUsage, []string{command, "--reports", t.TempDir()}, "the key ring opens nothing: none of the 2 sealed values of this central database, with its keys "+id)
+		wrong.fails(cli.ExitUsage, []string{command, "--reports", t.TempDir()}, "the key ring opens nothing: none of the 3 sealed values of this central database, with its keys "+id)
 	}
 	r := wrong.run("key", "verify", "--names", "1", "-o", "json")
 	require.Equal(t, cli.ExitFailed, r.code)
 	var verified catalog.Verified
 	require.NoError(t, json.Unmarshal([]byte(r.out), &verified))
-	require.Equal(t, []int{2, 0, 2, 1}, []int{verified.Values, verified.Opened, verified.Failed, len(verified.Bad)})
-	require.Contains(t, r.err, "and 1 more; --names N names more of them")
+	require.Equal(t, []int{3, 0, 3, 1}, []int{verified.Values, verified.Opened, verified.Failed, len(verified.Bad)})
+	require.Contains(t, r.err, "and 2 more; --names N names more of them")
 
 	// What doctor advises, carried out.
 	other := catalog.NewKey("other").Reveal()

@@ -148,7 +148,7 @@ func TestRolesDoTheirWork(t *testing.T) {
 	c, env := setup(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	env.Database("shared", jobstest.DatabaseOpts{Schema: `CREATE TABLE notes (org_id bigint, note text); GRANT SELECT, INSERT ON notes TO headgate_job`})
+	env.Database("shared", jobstest.DatabaseOpts{Schema: `CREATE TABLE notes (org_id bigint, note text); GRANT SELECT, INSERT ON notes TO headgate_job; ALTER TABLE notes ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON notes TO headgate_job USING (org_id = (SELECT headgate.current_org()))`})
 	_, apiURL := env.RoleLogin("api")
 	_, workerURL := env.RoleLogin("worker")
 	direct := func(url string) *commandLine {

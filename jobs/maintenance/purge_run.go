@@ -115,7 +115,7 @@ func (p *plan) checkGuard(ctx context.Context, tx pgx.Tx) error {
 		return fmt.Errorf("purge: looking at the policies of %s: %w", table, err)
 	}
 	p.ownOrg = numbered
-	const remedy = `give the table a policy like CREATE POLICY one_org ON %[2]s TO headgate_job USING (org_id = (SELECT headgate.current_org())), with ALTER TABLE %[2]s ENABLE ROW LEVEL SECURITY, and run it again`
+	const remedy = "have the database's operator run `headgate database protect DATABASE --table %[2]s`, which gives the table a policy and leaves the application's own statements as they are; then run it again"
 	switch {
 	case !active:
 		return jobs.Cancel(fmt.Errorf("purge: %w: row-level security does not hold this login in table %[2]s, which tenants share: "+remedy, jobs.ErrUnguarded, table))

@@ -155,7 +155,7 @@ func TestPurgeRefusesAnUnguardedTable(t *testing.T) {
 			require.ErrorAs(t, err, &cancel, "it can never work")
 			require.ErrorIs(t, err, jobs.ErrUnguarded)
 			require.ErrorContains(t, err, `table "events", which tenants share`)
-			require.ErrorContains(t, err, `ALTER TABLE "events" ENABLE ROW LEVEL SECURITY`)
+			require.ErrorContains(t, err, "`headgate database protect DATABASE --table \"events\"`")
 			require.Equal(t, 200, b.count("SELECT count(*) FROM events"))
 
 			b.dedicated = true
@@ -343,7 +343,7 @@ func TestAPurgeOfAnUnguardedTableEnds(t *testing.T) {
 	t.Parallel()
 	const table = `CREATE TABLE events (org_id bigint, at timestamptz); GRANT SELECT, DELETE ON events TO headgate_job;`
 	env := jobstest.New(t)
-	shared := env.Database("shared", jobstest.DatabaseOpts{Schema: table})
+	shared := env.Database("shared", jobstest.DatabaseOpts{Schema: table, Observed: "no purge would begin"})
 	alone := env.Database("alone", jobstest.DatabaseOpts{Kind: "dedicated", Schema: table})
 	tenant := env.Tenant("acme", "shared")
 	env.Tenant("brick", "alone")

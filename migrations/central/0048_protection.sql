@@ -5,4 +5,5 @@ ALTER TABLE headgate.databases
     ADD COLUMN protection_reason text,
     ADD COLUMN protection_by     text,
     ADD COLUMN protection_since  timestamptz NOT NULL DEFAULT now(),
-    ADD CONSTRAINT databases_observed_for_a_reason CHECK (protection = 'enforce' OR protection_reason <> '');
+    ADD CONSTRAINT databases_observed_for_a_reason CHECK (protection = 'enforce' OR protection_reason <> ''),
+    ADD CONSTRAINT databases_observed_is_shared CHECK (protection = 'enforce' OR kind = 'shared');

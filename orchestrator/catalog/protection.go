@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headgate/headgate/jobs"
 )
@@ -67,10 +68,13 @@ func (c *Catalog) setProtection(ctx context.Context, db rowQuerier, change Prote
 		return "", since, fmt.Errorf("set the protection of database %s: %w", quote(change.Database), err)
 	}
 	name, id := nameOrID(change.Database)
+	var pgErr *pgconn.PgError
 	err = db.QueryRow(ctx, setProtectionSQL, name, id, change.To, change.Reason, change.Actor).Scan(&databaseID, &since)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		err = fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, quote(change.Database))
+	case errors.As(err, &pgErr) && pgErr.ConstraintName == "databases_observed_is_shared":
+		err = fmt.Errorf("set the protection of database %s: %w", quote(change.Database), jobs.Inputf("protection", string(change.To), "the database is dedicated to one tenant, and its jobs never wait for protection: leave it"))
 	case err != nil:
 		err = fmt.Errorf("set the protection of database %s: %w", quote(change.Database), err)
 	}

@@ -7,7 +7,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/orchestrator/internal/roomtest"
-	"github.com/headgate/headgate/orchestrator/schedule"
 )
 
 // A rerun of a schedule's occurrence is for the same nominal time; one of a
@@ -18,8 +17,7 @@ func TestRerunKeepsWhatItIsFor(t *testing.T) {
 	ctx := context.Background()
 	create(t, env, "acme", "nightly", "@daily")
 	makeDue(t, env)
-	_, _, err := schedule.NewScheduler(env.Schedules, schedule.SchedulerConfig{}).RunOnce(ctx)
-	require.NoError(t, err)
+	fires(t, env, 1)
 	var id int64
 	require.NoError(t, env.Pool.QueryRow(ctx, `SELECT id FROM river_job`).Scan(&id))
 	again, err := env.Client.Rerun(ctx, env.UIDOf(id), nil)

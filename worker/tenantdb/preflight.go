@@ -24,10 +24,24 @@ type verdicts struct {
 	found map[key]verdict // guarded by mu
 }
 
+// replace is put, and says what was there before: of several connections that find the same
+// at once, one finds it first.
+func (v *verdicts) replace(k key, found verdict) (before verdict) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.found == nil || len(v.found) >= maxVerdicts {
+		v.found = map[key]verdict{}
+	}
+	before = v.found[k]
+	v.found[k] = found
+	return before
+}
+
 // verdict is what the last look at a database has found.
 type verdict struct {
 	fingerprint string
 	looked      time.Time
+	observed    bool // as the catalog said then
 	open        []protection.Finding
 }
 
@@ -35,15 +49,6 @@ func (v *verdicts) get(k key) verdict {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.found[k]
-}
-
-func (v *verdicts) put(k key, found verdict) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.found == nil || len(v.found) >= maxVerdicts {
-		v.found = map[key]verdict{}
-	}
-	v.found[k] = found
 }
 
 // Preflight says whether a tenant's job may run on a connection: not if the database is
@@ -65,15 +70,19 @@ func (p *Pools) Preflight(ctx context.Context, place address.Place, conn *Conn) 
 		if err != nil {
 			return connectError(ctx, place, err)
 		}
-		seen.looked = now
-		p.verdicts.put(at, seen)
+		seen.looked, seen.observed = now, place.Observed
+		p.tellProtection(ctx, place, p.verdicts.replace(at, seen), seen)
 		known = seen
 	}
 	if len(known.open) == 0 || place.Observed {
 		return nil
 	}
-	return connectError(ctx, place, fmt.Errorf("%w, so its jobs wait: %s (%d findings): `headgate database protect %s` lists them and says what to do",
-		ErrUnprotected, known.open[0].Says, len(known.open), place.Database))
+	more := ""
+	if n := len(known.open) - 1; n > 0 {
+		more = fmt.Sprintf(" (and %d more)", n)
+	}
+	return connectError(ctx, place, fmt.Errorf("%w, so its jobs wait: %s%s: `headgate database protect %s` lists what is open and says what to do",
+		ErrUnprotected, known.open[0].Says, more, place.Database))
 }
 
 // look returns what is so now. known is what was so before.
@@ -86,16 +95,21 @@ func (p *Pools) look(ctx context.Context, place address.Place, conn *Conn, known
 	if err != nil {
 		return known, err
 	}
-	open := report.Open()
+	return verdict{fingerprint: report.Fingerprint, open: report.Open()}, nil
+}
+
+// tellProtection is one line for each change of what is found, or of what becomes of it.
+func (p *Pools) tellProtection(ctx context.Context, place address.Place, before, now verdict) {
+	was, is := len(before.open), len(now.open)
 	switch {
-	case len(open) > 0 && place.Observed:
-		p.cfg.Logger.WarnContext(ctx, "the database does not keep its tenants apart; its jobs run, because that is only observed",
-			"database", place.Database, "findings", len(open), "first", open[0].Says)
-	case len(open) > 0 && len(known.open) == 0:
-		p.cfg.Logger.ErrorContext(ctx, "the database does not keep its tenants apart; its jobs wait",
-			"database", place.Database, "findings", len(open), "first", open[0].Says)
-	case len(open) == 0 && len(known.open) > 0:
+	case is == 0 && was > 0:
 		p.cfg.Logger.InfoContext(ctx, "the database keeps its tenants apart again", "database", place.Database)
+	case is == 0, was > 0 && before.observed == now.observed && before.fingerprint == now.fingerprint:
+	case now.observed:
+		p.cfg.Logger.WarnContext(ctx, "the database does not keep its tenants apart; its jobs run, because that is only observed",
+			"database", place.Database, "findings", is, "first", now.open[0].Says)
+	default:
+		p.cfg.Logger.ErrorContext(ctx, "the database does not keep its tenants apart; its jobs wait",
+			"database", place.Database, "findings", is, "first", now.open[0].Says)
 	}
-	return verdict{fingerprint: report.Fingerprint, open: open}, nil
 }

@@ -1,11 +1,13 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker/tenantdb/protection"
@@ -41,6 +43,10 @@ func (d *doctor) isolation(ctx context.Context, conn *pgx.Conn, db catalog.Datab
 	if err != nil {
 		note(StateFail, "isolation", "see that the job login may read the catalogs, and run `headgate doctor` again", "could not look: %v", err)
 		return
+	}
+	if !dedicated && db.Protection == catalog.ProtectionObserved {
+		note(StateWarn, "isolation", "when nothing is open: `headgate database set "+db.Name+" --protection enforce`",
+			"its protection is only observed, since %s by %s: %s", cli.Stamp(db.ProtectionSince), cli.Quote(*cmp.Or(db.ProtectionBy, new(string))), *db.ProtectionReason)
 	}
 	states := map[protection.Level]string{protection.Open: StateFail, protection.Note: StateWarn}
 	for i, f := range report.Findings {
