@@ -18,6 +18,7 @@ import (
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker"
 	"github.com/headgate/headgate/worker/tenantdb"
+	"github.com/headgate/headgate/worker/tenantdb/protection"
 )
 
 var _ jobs.TxHandler[maintenance.Purge] = maintenance.RunPurge
@@ -367,10 +368,18 @@ func TestAPurgeOfAnUnguardedTableEnds(t *testing.T) {
 	require.Equal(t, jobs.Succeeded, env.Run("brick", purge).State)
 	require.Zero(t, left(alone))
 
-	for _, remedy := range regexp.MustCompile(`CREATE POLICY .*?\)\)\)?|ALTER TABLE .* ENABLE ROW LEVEL SECURITY`).FindAllString(got.Message, -1) {
-		_, err := shared.Pool.Exec(ctx, remedy)
-		require.NoError(t, err, remedy)
-	}
+	// What the message advises, carried out.
+	named := regexp.MustCompile("`headgate database protect DATABASE --table (.*?)`").FindStringSubmatch(got.Message)
+	require.Len(t, named, 2, got.Message)
+	conn, err := shared.Pool.Acquire(ctx)
+	require.NoError(t, err)
+	defer conn.Release()
+	_, err = conn.Exec(ctx, `SET ROLE `+pgx.Identifier{shared.Owner.User}.Sanitize())
+	require.NoError(t, err)
+	_, err = protection.Apply(ctx, conn, protection.Request{Database: "shared", Login: shared.Job.User, Tables: []protection.Table{{Name: named[1]}}})
+	require.NoError(t, err)
+	_, err = conn.Exec(ctx, `RESET ROLE`)
+	require.NoError(t, err)
 	got = env.Run("acme", purge)
 	require.Equal(t, jobs.Succeeded, got.State, got.Message)
 	require.Equal(t, 10, left(shared), "another's")
