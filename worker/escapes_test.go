@@ -115,18 +115,18 @@ func (p *prison) look(ctx context.Context, tx pgx.Tx, _ *jobs.Job[Neighbour]) er
 	return nil
 }
 
-// endings hears from the worker's log how each attempt ended, which is sooner than the history.
-type endings chan attempt
+// outcomes hears from the worker's log how each attempt ended, which is sooner than the history.
+type outcomes chan attempt
 
 type attempt struct{ uid, said, class, state string }
 
-func (endings) Enabled(context.Context, slog.Level) bool { return true }
-func (e endings) WithAttrs([]slog.Attr) slog.Handler     { return e }
-func (e endings) WithGroup(string) slog.Handler          { return e }
+func (outcomes) Enabled(context.Context, slog.Level) bool { return true }
+func (e outcomes) WithAttrs([]slog.Attr) slog.Handler     { return e }
+func (e outcomes) WithGroup(string) slog.Handler          { return e }
 
 var stateIn = regexp.MustCompile(`SQLSTATE (\w{5})`)
 
-func (e endings) Handle(_ context.Context, r slog.Record) error {
+func (e outcomes) Handle(_ context.Context, r slog.Record) error {
 	a := attempt{said: r.Message}
 	r.Attrs(func(attr slog.Attr) bool {
 		switch attr.Key {
@@ -158,12 +158,12 @@ type prison struct {
 	stolen  string // the context of a job of brick's that has ended
 	fresh   string // what a neighbour finds in a session that nobody has had
 	found   chan found
-	ends    endings
+	ends    outcomes
 }
 
 func newPrison(t *testing.T) *prison {
 	env := jobstest.NewOn(t, jobstest.Direct(t))
-	p := &prison{t: t, env: env, found: make(chan found, 1), ends: make(endings, 100), db: env.Database("shared", jobstest.DatabaseOpts{Schema: whispers, On: jobstest.Direct(t)})}
+	p := &prison{t: t, env: env, found: make(chan found, 1), ends: make(outcomes, 100), db: env.Database("shared", jobstest.DatabaseOpts{Schema: whispers, On: jobstest.Direct(t)})}
 	p.acme, p.brick = env.Tenant("acme", "shared").OrgID, env.Tenant("brick", "shared").OrgID
 	ctx := context.Background()
 	_, err := p.db.Pool.Exec(ctx, `INSERT INTO notes VALUES ($1, 'acme was here'), ($2, $3)`, p.acme, p.brick, whisper)
