@@ -191,7 +191,7 @@ func newVictim(t *testing.T, env *jobstest.Env, id string, beat time.Duration, m
 		v.cmd.Stderr = log
 		t.Cleanup(func() { _ = log.Close() })
 	} else {
-		v.cmd.Stderr = io.Discard
+		v.cmd.Stderr = jobstest.SearchedWriter(t, "a worker process", io.Discard)
 	}
 	out, err := v.cmd.StdoutPipe()
 	require.NoError(t, err)
