@@ -29,7 +29,7 @@ import (
 // on the same connection, which it finds as if nobody had been there.
 
 // Whisper is a note that only its own tenant may read.
-const whisper = "brick's whisper"
+const whisper = jobstest.PlantedEmail
 
 const whispers = schema + `;
 CREATE TABLE notes (org_id bigint NOT NULL DEFAULT headgate.current_org(), body text);
@@ -217,7 +217,7 @@ func stealing(ctx context.Context, tx pgx.Tx, job *jobs.Job[Stealing]) error {
 // stands is what no job of acme's may change or learn: brick's rows and its waiting job,
 // Headgate's own rows, the roles, and which objects there are.
 const stands = `
-SELECT concat_ws(E'\n', (SELECT string_agg(n::text, ',' ORDER BY n::text) FROM notes n WHERE org_id <> $1 OR body ~ 'whisper'),
+SELECT concat_ws(E'\n', (SELECT string_agg(n::text, ',' ORDER BY n::text) FROM notes n WHERE org_id <> $1 OR body ~ 'planted'),
     (SELECT count(*) FROM transfers WHERE org_id <> $1), (SELECT count(*) FROM headgate.ledger WHERE job_uid = $2 OR org_id = $4 AND state <> 'done'),
     (SELECT md5(string_agg(k::text, '')) FROM headgate.signing_key k), (SELECT string_agg(i::text, '') FROM headgate.identity i), (SELECT count(*) FROM headgate.fence),
     (SELECT string_agg(relname || relrowsecurity || coalesce(relacl::text, ''), ',' ORDER BY relname) FROM pg_class WHERE relnamespace IN ('public'::regnamespace, 'headgate'::regnamespace)),

@@ -75,6 +75,7 @@ func registerVictimKinds(w *worker.Worker, began func(uid string)) {
 		began(job.UID)
 		return slow(ctx, tx, job)
 	})
+	worker.InTx(w, crash(began))
 	worker.InTx(w, func(context.Context, pgx.Tx, *jobs.Job[Poison]) error {
 		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	})
