@@ -325,6 +325,7 @@ func TestNoPasswordAnywhere(t *testing.T) {
 	env.Tenant("acme", "acme")
 	wrong := db.Job
 	wrong.Password = db.Owner.Password
+	require.Contains(t, wrong.Password.Reveal(), "planted")
 	require.NoError(t, env.Catalog.SetLogin(ctx, "acme", jobs.LoginJob, wrong))
 	var log bytes.Buffer
 	cfg := env.Config()

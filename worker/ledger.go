@@ -84,10 +84,11 @@ func (a *attempt) begin(ctx context.Context, conn *tenantdb.Conn, e entry) (bool
 	var state found
 	var result []byte
 	var before guard.State
-	ticket := a.ticket(conn)
-	args := append([]any{ticket.Text, ticket.MAC, e.step, a.place.Generation, a.appName()}, a.limits()...)
-	err := open(ctx, conn, session.Begin, e.begin, args, &state, &result, &before)
-	if err != nil {
+	try := func(t tenantdb.Ticket) error {
+		args := append([]any{t.Text, t.MAC, e.step, a.place.Generation, a.appName()}, a.limits()...)
+		return open(ctx, conn, session.Begin, e.begin, args, &state, &result, &before)
+	}
+	if err := a.signed(ctx, conn, try); err != nil {
 		return false, nil, opening(err)
 	}
 	if before.Unguarded() {
@@ -124,6 +125,9 @@ func open(ctx context.Context, conn *tenantdb.Conn, start, sql string, args []an
 	if closing := results.Close(); err == nil {
 		err = closing
 	}
+	if sqlstate(err) == foreignTicket { // it may be asked again: see signed
+		_, _ = conn.Exec(ctx, "ROLLBACK") // if that fails, so does what comes next
+	}
 	return err
 }
 
@@ -159,9 +163,11 @@ const enterJob = `SELECT ARRAY[` + guard.Columns + `] FROM headgate.enter_job($1
 
 // enter opens a read-only job: the same context and limits, no ledger row.
 func (a *attempt) enter(ctx context.Context, conn *tenantdb.Conn) (before guard.State, err error) {
-	ticket := a.ticket(conn)
-	args := append([]any{ticket.Text, ticket.MAC, a.place.Generation, a.appName()}, a.limits()...)
-	if err := open(ctx, conn, session.BeginReadOnly, enterJob, args, &before); err != nil {
+	err = a.signed(ctx, conn, func(t tenantdb.Ticket) error {
+		args := append([]any{t.Text, t.MAC, a.place.Generation, a.appName()}, a.limits()...)
+		return open(ctx, conn, session.BeginReadOnly, enterJob, args, &before)
+	})
+	if err != nil {
 		return nil, opening(err)
 	}
 	return before, nil
@@ -299,8 +305,9 @@ func (a *attempt) ask(ctx context.Context) error {
 	var state found
 	var result []byte
 	err := a.w.pools.With(ctx, a.place, func(ctx context.Context, conn *tenantdb.Conn) error {
-		ticket := a.ticket(conn)
-		err := open(ctx, conn, "BEGIN", probe, []any{ticket.Text, ticket.MAC, a.w.cfg.LockTimeout.Milliseconds(), strconv.FormatInt(probeIdle.Milliseconds(), 10)}, &state, &result)
+		err := a.signed(ctx, conn, func(t tenantdb.Ticket) error {
+			return open(ctx, conn, "BEGIN", probe, []any{t.Text, t.MAC, a.w.cfg.LockTimeout.Milliseconds(), strconv.FormatInt(probeIdle.Milliseconds(), 10)}, &state, &result)
+		})
 		if err == nil {
 			_, err = conn.Exec(ctx, "ROLLBACK") // the probe's row must not stay
 		}
@@ -325,6 +332,16 @@ func (a *attempt) ask(ctx context.Context) error {
 
 // ticket says to the database at the other end of conn which job this is.
 func (a *attempt) ticket(conn *tenantdb.Conn) tenantdb.Ticket { return a.ticketOf(conn, a.meta.UID) }
+
+// signed speaks to a database by a ticket. A clock may have been set since the connection
+// was made, while a job ran for long say: then it speaks again, by the present time.
+func (a *attempt) signed(ctx context.Context, conn *tenantdb.Conn, speak func(tenantdb.Ticket) error) error {
+	err := speak(a.ticket(conn))
+	if sqlstate(err) == foreignTicket && conn.SetClock(ctx) == nil {
+		err = speak(a.ticket(conn))
+	}
+	return err
+}
 
 // ticketOf is ticket for another job of the same tenant.
 func (a *attempt) ticketOf(conn *tenantdb.Conn, uid string) tenantdb.Ticket {

@@ -41,11 +41,12 @@ const lendLonger = 10 * time.Second
 func (a *attempt) onConn(ctx context.Context, conn *tenantdb.Conn) error {
 	var state found
 	var result []byte
-	ticket := a.ticket(conn)
-	args := append([]any{ticket.Text, ticket.MAC, a.place.Generation, a.appName()}, a.limits()...)
-	args = append(args, strconv.FormatInt(min((a.timeout+lendLonger).Milliseconds(), math.MaxInt32), 10))
 	conn.Lend()
-	err := conn.QueryRow(ctx, claimJob, args...).Scan(&state, &result)
+	err := a.signed(ctx, conn, func(t tenantdb.Ticket) error {
+		args := append([]any{t.Text, t.MAC, a.place.Generation, a.appName()}, a.limits()...)
+		args = append(args, strconv.FormatInt(min((a.timeout+lendLonger).Milliseconds(), math.MaxInt32), 10))
+		return conn.QueryRow(ctx, claimJob, args...).Scan(&state, &result)
+	})
 	if err != nil {
 		return lost(conn.Conn, opening(err))
 	}
@@ -109,8 +110,10 @@ func (a *attempt) finishOnConn(ctx context.Context, conn *tenantdb.Conn) error {
 		return err
 	}
 	var ours bool
-	ticket := a.ticket(conn)
-	if err := conn.QueryRow(ctx, finishTwoPhase, ticket.Text, ticket.MAC, result).Scan(&ours); err != nil {
+	err = a.signed(ctx, conn, func(t tenantdb.Ticket) error {
+		return conn.QueryRow(ctx, finishTwoPhase, t.Text, t.MAC, result).Scan(&ours)
+	})
+	if err != nil {
 		if sqlstate(err) == "" && conn.IsClosed() {
 			return &unansweredCommitError{err}
 		}
@@ -141,8 +144,11 @@ func (a *attempt) unfinished(ctx context.Context, conn *tenantdb.Conn, cause err
 
 // release takes the claim back.
 func (a *attempt) release(ctx context.Context, conn *tenantdb.Conn, cause error) error {
-	ticket := a.ticket(conn)
-	if _, err := conn.Exec(ctx, releaseJob, ticket.Text, ticket.MAC); err != nil {
+	err := a.signed(ctx, conn, func(t tenantdb.Ticket) error {
+		_, err := conn.Exec(ctx, releaseJob, t.Text, t.MAC)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("%w (taking its claim back: %w)", errUnsafe, err)
 	}
 	return cause

@@ -76,6 +76,7 @@ func registerVictimKinds(w *worker.Worker, began func(uid string)) {
 		began(job.UID)
 		return slow(ctx, tx, job)
 	})
+	worker.InTx(w, crash(began))
 	worker.InTx(w, func(context.Context, pgx.Tx, *jobs.Job[Poison]) error {
 		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	})
@@ -190,7 +191,7 @@ func newVictim(t *testing.T, env *jobstest.Env, id string, beat time.Duration, m
 		v.cmd.Stderr = log
 		t.Cleanup(func() { _ = log.Close() })
 	} else {
-		v.cmd.Stderr = io.Discard
+		v.cmd.Stderr = jobstest.SearchedWriter(t, "a worker process", io.Discard)
 	}
 	out, err := v.cmd.StdoutPipe()
 	require.NoError(t, err)

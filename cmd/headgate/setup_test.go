@@ -121,6 +121,7 @@ func (c *commandLine) runWith(ctx context.Context, stdin io.Reader, args ...stri
 
 func (c *commandLine) noSecrets(args []string, r result) {
 	c.t.Helper()
+	jobstest.Search(c.t, strings.Join(args, " "), r.out+r.err)
 	for _, secret := range c.secrets {
 		if strings.Contains(r.out+r.err, secret) {
 			c.t.Errorf("%q shows a secret:\n%s%s", args, r.out, r.err)

@@ -1,6 +1,7 @@
 package jobstest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -77,7 +78,9 @@ func open(t testing.TB, central *Postgres, cfg testbed.Config) *Env {
 		URL: central.URL(bed.DBName), Pool: bed.Pool, Key: bed.Key.Reveal(), Catalog: bed.Catalog,
 		Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)), t: t, bed: bed, central: central, pollOnly: central.Bouncer != nil,
 	}
+	e.Log = SearchedLogger(t, e.Log)
 	atEnd(t, bed.Close, bed)
+	t.Cleanup(func() { searchRows(t, bed.Pool, true) })
 	if !cfg.Adopt {
 		if err := bed.Enter(ctx, testServer(t).bed(t)); err != nil {
 			t.Fatal(err)
@@ -218,7 +221,9 @@ func (e *Env) Database(name string, opts DatabaseOpts) *Database {
 		e.t.Fatal(err)
 	}
 	atEnd(e.t, made.Drop, e.bed)
-	return &Database{ID: made.ID, Name: name, Owner: made.Owner, Job: made.Job, SigningKey: made.SigningKey, Pool: e.pool(on.URL(made.DBName))}
+	pool := e.pool(on.URL(made.DBName))
+	e.t.Cleanup(func() { searchRows(e.t, pool, false, made.Job.User, made.Owner.User) })
+	return &Database{ID: made.ID, Name: name, Owner: made.Owner, Job: made.Job, SigningKey: made.SigningKey, Pool: pool}
 }
 
 // Tenant places a new tenant in a database of the test.
@@ -251,7 +256,9 @@ func (e *Env) Work(cfg *worker.Config, register func(*worker.Worker)) *worker.Wo
 		own := e.Config()
 		cfg = &own
 	}
-	w, err := worker.New(*cfg)
+	heard := *cfg
+	heard.Logger = SearchedLogger(e.t, cmp.Or(cfg.Logger, slog.Default()))
+	w, err := worker.New(heard)
 	if err != nil {
 		e.t.Fatal(err)
 	}

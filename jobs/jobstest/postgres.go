@@ -53,7 +53,7 @@ func (p *Postgres) bed(t testing.TB) *testbed.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.KeepTemplates, s.Via = true, p.Via
+	s.KeepTemplates, s.Via, s.Passwords = true, p.Via, Planted
 	if p.Bouncer != nil {
 		s.Via, s.Pooler = p.Bouncer.Port, p.Bouncer.Mode
 	}

@@ -20,3 +20,6 @@ func Freeze(p *Pools) {
 
 // CloseIdle is one pass that closes what lapsed.
 func CloseIdle(p *Pools) { p.closeIdle(time.Time{}) }
+
+// Misjudge is as if a clock had been set since a connection was made.
+func Misjudge(c *Conn, by time.Duration) { c.signer.ahead += by }

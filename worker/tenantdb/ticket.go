@@ -44,6 +44,19 @@ func (c *Conn) Ticket(b Bearer) Ticket {
 	return SignTicket(c.signer.key, time.Now().Add(c.signer.ahead), b)
 }
 
+const serverClock = `SELECT pg_catalog.clock_timestamp()`
+
+// SetClock asks the server for its time. That clock, or this machine's, may have been set since
+// the connection was made, and the tickets would then be of another time.
+func (c *Conn) SetClock(ctx context.Context) error {
+	var clock time.Time
+	err := c.QueryRow(ctx, serverClock).Scan(&clock)
+	if err == nil {
+		c.signer.ahead = time.Until(clock)
+	}
+	return err
+}
+
 // SignTicket signs with a database's key. at is the time by the server's clock.
 func SignTicket(key address.Secret, at time.Time, b Bearer) Ticket {
 	text := fmt.Sprintf("%d|%s|%d|%s|%s", b.Org, b.UID, at.Unix(), b.Brand, b.Key)

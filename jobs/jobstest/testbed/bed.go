@@ -160,7 +160,10 @@ func (b *Bed) makeCentral(ctx context.Context, cfg Config) (*address.Address, er
 func (b *Bed) create(ctx context.Context, u *undo, s *Server, dbname, template string, logins ...newLogin) error {
 	err := s.On(ctx, admin, func(conn *pgx.Conn) error {
 		for _, l := range logins {
-			err := b.exec(ctx, conn, l.create(), u, s, func(ctx context.Context) error { return s.dropRole(ctx, l.User) })
+			create, err := l.create(ctx, conn)
+			if err == nil {
+				err = b.exec(ctx, conn, create, u, s, func(ctx context.Context) error { return s.dropRole(ctx, l.User) })
+			}
 			if err != nil {
 				return fmt.Errorf("making login %s: %w", l.User, err)
 			}

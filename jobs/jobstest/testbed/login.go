@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 
 	"github.com/headgate/headgate/worker/tenantdb/address"
+	"github.com/jackc/pgx/v5"
 )
 
 // jobGroup is the group role of all job logins.
@@ -16,7 +17,7 @@ func (s *Server) login(dbname, user string) address.Address {
 	host, port := s.reach()
 	a := address.Address{
 		Host: host, Port: port, Database: dbname, User: user,
-		Password: address.NewSecret(rand.Text()),
+		Password: address.NewSecret(s.Passwords + rand.Text()),
 	}
 	if s.Transport() != address.TLS {
 		a.SSLMode = "disable"
@@ -30,14 +31,15 @@ type newLogin struct {
 	group string // a role that it is a member of, or ""
 }
 
-// create is the statement that makes the role. The password holds nothing that SQL
-// would need quoted.
-func (l newLogin) create() string {
-	sql := `CREATE ROLE ` + quote(l.User) + ` LOGIN PASSWORD '` + l.Password.Reveal() + `'`
+// create gives the session the password, and returns the statement that makes the role by
+// it: a password in the text of a statement would be shown to all who look at sessions.
+func (l newLogin) create(ctx context.Context, conn *pgx.Conn) (string, error) {
+	_, err := conn.Exec(ctx, `SELECT set_config('testbed.password', $1, false)`, l.Password.Reveal())
+	group := ""
 	if l.group != "" {
-		sql += ` IN ROLE ` + quote(l.group)
+		group = ` IN ROLE ` + quote(l.group)
 	}
-	return sql
+	return `DO $$ BEGIN EXECUTE format('CREATE ROLE ` + quote(l.User) + ` LOGIN PASSWORD %L` + group + `', current_setting('testbed.password')); END $$`, err
 }
 
 // dropRole removes a role that owns nothing any more.

@@ -47,7 +47,11 @@ func (b *Bed) RoleLogin(ctx context.Context, role string) (name, url string, err
 	}
 	login := b.Server.login(b.DBName, fmt.Sprintf("%s_login%d", prefix, b.count.Add(1)))
 	err = b.Server.On(ctx, b.DBName, func(conn *pgx.Conn) error {
-		return b.exec(ctx, conn, newLogin{login, prefix + "_" + role}.create(), &b.undo, b.Server, func(ctx context.Context) error {
+		create, err := newLogin{login, prefix + "_" + role}.create(ctx, conn)
+		if err != nil {
+			return err
+		}
+		return b.exec(ctx, conn, create, &b.undo, b.Server, func(ctx context.Context) error {
 			return b.Server.Exec(ctx, b.DBName, `DROP OWNED BY `+quote(login.User), `DROP ROLE `+quote(login.User))
 		})
 	})

@@ -36,6 +36,10 @@ type Server struct {
 	// login gets a direct address too: 127.0.0.1 and Admin's port.
 	Pooler address.Pooler
 
+	// Passwords begins the password of each login: letters, digits, - and _. "" means that
+	// nothing but chance is in it.
+	Passwords string
+
 	// KeepTemplates leaves templates on the server for the next process. They have
 	// names that do not depend on the bed.
 	KeepTemplates bool
