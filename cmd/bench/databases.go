@@ -33,12 +33,13 @@ func (s *stage) makeBed(ctx context.Context) (err error) {
 		return err
 	}
 	s.later(s.bed.Close)
-	kind := catalog.KindShared
+	opts := testbed.DatabaseOpts{Kind: catalog.KindShared, Schema: schema, Observed: "River's side has no context that a policy could ask for"}
 	if s.layout.tenantsEach == 1 {
-		kind = catalog.KindDedicated
+		opts.Kind, opts.Observed = catalog.KindDedicated, ""
 	}
 	for i := range s.layout.databases {
-		d, err := s.bed.Database(ctx, testbed.DatabaseOpts{Name: databaseName(i), Kind: kind, Schema: schema, Observed: "River's side has no context that a policy could ask for"})
+		opts.Name = databaseName(i)
+		d, err := s.bed.Database(ctx, opts)
 		if err != nil {
 			return err
 		}
