@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -200,4 +201,34 @@ func TestProtectRefuses(t *testing.T) {
 	require.Equal(t, "[]\n", c.ok("database", "protect", "own", "-o", "json"))
 	admin(t, db.Job.Database, `ALTER TABLE orders OWNER TO CURRENT_USER`)
 	c.fails(cli.ExitNotPermitted, []string{"database", "protect", "shared-1", "--table", "orders"}, "to whom tables belong", "--dry-run prints")
+}
+
+// A job that waits because its database is open says what to do; done as it says, the job
+// goes on.
+func TestAnUnprotectedJobSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	c, env, _ := shop(t, `GRANT SELECT, DELETE ON orders TO headgate_job`)
+	work(env)
+	result, err := env.Client.Enqueue(context.Background(), "acme", maintenance.Purge{Table: "orders", Column: "placed_at", OlderThan: "30d"}, nil)
+	require.NoError(t, err)
+	env.WaitFor(result.UID, func(o jobs.Outcome) bool { return o.Class == jobs.ClassUnprotected })
+	command := regexp.MustCompile("`headgate (database protect [^`]*)`")
+	var advised []string
+	require.Eventually(t, func() bool { // not while it is tried again
+		advised = command.FindStringSubmatch(c.ok("job", "explain", result.UID))
+		return advised != nil
+	}, time.Minute, 10*time.Millisecond)
+	r := c.run(append(strings.Fields(advised[1]), "-o", "json")...)
+	require.Equal(t, cli.ExitFailed, r.code, r.err)
+	var found []protection.Finding
+	require.NoError(t, json.Unmarshal([]byte(r.out), &found))
+	for _, f := range found {
+		next := command.FindStringSubmatch(f.Next)
+		require.NotNil(t, next, f.Next)
+		c.ok(strings.Fields(next[1])...)
+	}
+	done := env.Wait(result.UID)
+	require.Equal(t, jobs.Succeeded, done.State, done.Message)
+	require.EqualValues(t, 10, done.Result.Rows)
+	require.Equal(t, 1, done.Attempt)
 }
