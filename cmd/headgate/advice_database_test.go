@@ -62,7 +62,7 @@ func TestWhatDoctorAdvisesOfDatabasesHelps(t *testing.T) {
 	other2 := catalog.NewKey("other").Reveal()
 	foreign := a.with("HEADGATE_KEY", other2)
 	told = finds(t, examined(t, foreign, cli.ExitFailed, "--databases", "0"), "keys", "key test", doctor.StateFail)
-	require.Contains(t, told.Next, "behind the first in HEADGATE_KEY")
+	require.Contains(t, told.Next, "behind the first of the ring (HEADGATE_KEY or the file of HEADGATE_KEY_FILE)")
 	both := a.with("HEADGATE_KEY", other2+","+a.env.Key)
 	finds(t, examined(t, both, cli.ExitOK), "keys", "key test", doctor.StateOK)
 }

@@ -197,7 +197,7 @@ func TestAnotherKeyOfTheSameID(t *testing.T) {
 	// What doctor advises, carried out.
 	other := catalog.NewKey("other").Reveal()
 	c.with("HEADGATE_KEY", other).fails(cli.ExitUsage, []string{"serve"}, "`headgate database login`")
-	require.Contains(t, finds(t, examined(t, c.with("HEADGATE_KEY", other), cli.ExitFailed), "keys", "key "+id, doctor.StateFail).Next, "behind the first in HEADGATE_KEY")
+	require.Contains(t, finds(t, examined(t, c.with("HEADGATE_KEY", other), cli.ExitFailed), "keys", "key "+id, doctor.StateFail).Next, "behind the first of the ring (HEADGATE_KEY or the file of HEADGATE_KEY_FILE)")
 	both := c.with("HEADGATE_KEY", other+","+env.Key)
 	finds(t, examined(t, both, cli.ExitOK), "keys", "key "+id, doctor.StateOK)
 }

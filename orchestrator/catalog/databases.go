@@ -142,7 +142,7 @@ func checkIntended(ctx context.Context, tx pgx.Tx, server serverRow, params Data
 const databaseInsertSQL = `
 INSERT INTO headgate.databases (id, name, server_id, dbname, kind, job_login, job_version, owner_login, owner_version, signing_key, job_ca, owner_ca)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $7, $9, nullif($10, ''), nullif($11, ''))
-RETURNING created_at`
+RETURNING created_at, protection_since`
 
 func (c *Catalog) insertDatabase(ctx context.Context, tx pgx.Tx, id uuid.UUID, params DatabaseParams) (d Database, err error) {
 	server, err := serverForShare(ctx, tx, params.Server)
@@ -169,13 +169,13 @@ func (c *Catalog) insertDatabase(ctx context.Context, tx pgx.Tx, id uuid.UUID, p
 		c.ring.seal(id, ownerColumn, version, address.Encode(owner)),
 		c.sealSigningKey(id, params.SigningKey),
 		job.RootCert, owner.RootCert,
-	).Scan(&d.CreatedAt)
+	).Scan(&d.CreatedAt, &d.ProtectionSince)
 	if err != nil {
 		return d, authorityConflict(err, job.RootCert, owner.RootCert)
 	}
 	return Database{
 		ID: id.String(), Name: params.Name, ServerID: server.id.String(), Server: server.name,
-		DBName: params.DBName, Kind: params.Kind, CreatedAt: d.CreatedAt, Protection: ProtectionEnforced,
+		DBName: params.DBName, Kind: params.Kind, CreatedAt: d.CreatedAt, Protection: ProtectionEnforced, ProtectionSince: d.ProtectionSince,
 	}, nil
 }
 

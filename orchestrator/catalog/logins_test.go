@@ -91,7 +91,7 @@ func TestSetLoginAfterALostKey(t *testing.T) {
 	require.NoError(t, err)
 	_, err = place.Open(ctx)
 	require.ErrorIs(t, err, address.ErrUndecryptable)
-	require.EqualError(t, err, `the job address of database "acme": the sealed address cannot be opened: it was sealed with key "k1", which the ring (k2) lacks; add that key behind the first in HEADGATE_KEY`)
+	require.EqualError(t, err, `the job address of database "acme": the sealed address cannot be opened: it was sealed with key "k1", which the ring (k2) lacks; add that key behind the first of the ring (HEADGATE_KEY or the file of HEADGATE_KEY_FILE)`)
 
 	require.NoError(t, found.SetLogin(ctx, "acme", jobs.LoginJob, login("u", "acme")))
 	require.ErrorContains(t, found.SetLogin(ctx, "acme", jobs.LoginOwner, login("u", "acme")), "is the job login's too")

@@ -63,7 +63,7 @@ func (r *KeyRing) unseal(owner uuid.UUID, column string, version int, sealed []b
 	}
 	wrapping, ok := r.find(id)
 	if !ok {
-		return nil, fmt.Errorf("it was sealed with key %q, which the ring (%s) lacks; add that key behind the first in HEADGATE_KEY",
+		return nil, fmt.Errorf("it was sealed with key %q, which the ring (%s) lacks; add that key behind the first of the ring (HEADGATE_KEY or the file of HEADGATE_KEY_FILE)",
 			id, strings.Join(r.IDs(), ", "))
 	}
 	bound := binding(id, owner, column, version)

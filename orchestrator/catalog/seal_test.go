@@ -81,7 +81,7 @@ func TestSealMissingKey(t *testing.T) {
 	sealed := newRing(t, "k3").seal(owner, jobColumn, 1, []byte("x"))
 	_, err := newRing(t, "k1", "k2").open(owner, jobColumn, 1, sealed)
 	require.ErrorIs(t, err, address.ErrUndecryptable)
-	require.EqualError(t, err, `the sealed address cannot be opened: it was sealed with key "k3", which the ring (k1, k2) lacks; add that key behind the first in HEADGATE_KEY`)
+	require.EqualError(t, err, `the sealed address cannot be opened: it was sealed with key "k3", which the ring (k1, k2) lacks; add that key behind the first of the ring (HEADGATE_KEY or the file of HEADGATE_KEY_FILE)`)
 
 	_, err = newRing(t, "k3").open(owner, jobColumn, 1, sealed)
 	require.EqualError(t, err, "the sealed address cannot be opened: it is not what was sealed for this row, column and version, or another key of the same id has sealed it", "another key of the same name")

@@ -140,7 +140,7 @@ var classSteps = map[jobs.Class]string{
 	jobs.ClassStatementTimeout: "make its statements faster, or give its kind more time (KindOpts.Timeout)",
 	jobs.ClassTimeout:          "make the job faster, or give its kind more time (KindOpts.Timeout; KindOpts.IdleTimeout if the message names that)",
 	jobs.ClassUntrusted:        "what the message says; `headgate ca add NAME FILE` adds the authority that signed the server's certificate, and sslrootcert=NAME in the address names it; once that is done the job goes on by itself",
-	jobs.ClassNotPermitted:     "GRANT the privilege on what the message names TO headgate_job in the tenant's database (a kind with the owner's login: let that own it); the job then goes on by itself",
+	jobs.ClassNotPermitted:     "what the message says; the job then goes on by itself",
 	jobs.ClassOutput:           "free some disk where the workers write their files (`--reports`), or let them write there; the message names the file",
 	jobs.ClassLockTimeout:      "see in pg_locks who holds the lock in the tenant's database; the job then goes on by itself and has used no attempt",
 	jobs.ClassConflict:         "nothing: it is tried again; if that happens often, let fewer of these jobs run at once",

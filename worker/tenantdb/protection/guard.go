@@ -124,7 +124,7 @@ func (s *state) binds(r *relation, as uint32, expr string, depth int) bool {
 	return slices.ContainsFunc(conjuncts(spaces(expr)), func(c string) bool {
 		if col, ok := boundColumn(c); ok {
 			return (col.table == "" || col.table == r.Short) && r.hasColumn(col.name) && !slices.Contains(r.Loose, col.name) &&
-				(declared.Mode != modePolicy || declared.Column == col.name)
+				(declared.Mode != modePolicy || declared.Column == col.name || !r.hasColumn(declared.Column)) // renamed since: the policy has followed
 		}
 		p, ok := parentOf(c, r.Short)
 		return ok && depth > 0 && s.parentHolds(p, as, depth-1)

@@ -70,20 +70,25 @@ type role struct {
 	Settable bool   // SET ROLE, or a grant to itself that then allows it
 	Bound    bool   // policies for headgate_job hold it too
 	Server   bool   // reaches files or programs of the server
+	Granted  string // the membership that leads to it: this role was granted
+	To       string // to the login, or to headgate_job
 }
 
 // selectRoles follows memberships. From Postgres 16 on each says whether it allows SET ROLE;
 // before, each did, and to_jsonb reads what an older server lacks as NULL.
 const selectRoles = `
-WITH RECURSIVE mine(role, settable) AS (
-    SELECT $1::oid, true
+WITH RECURSIVE mine(role, settable, granted, member) AS (
+    SELECT $1::oid, true, $1::oid, $1::oid
     UNION
-    SELECT m.roleid, mine.settable AND (coalesce((pg_catalog.to_jsonb(m) ->> 'set_option')::bool, true) OR m.admin_option)
+    SELECT m.roleid, mine.settable AND (coalesce((pg_catalog.to_jsonb(m) ->> 'set_option')::bool, true) OR m.admin_option),
+           CASE WHEN own THEN m.roleid ELSE mine.granted END, CASE WHEN own THEN m.member ELSE mine.member END
       FROM mine JOIN pg_catalog.pg_auth_members m ON m.member = mine.role
+      CROSS JOIN LATERAL (SELECT m.member = $1 OR pg_catalog.pg_get_userbyid(m.member) = 'headgate_job' AS own) o
 )
 SELECT r.oid, pg_catalog.quote_ident(r.rolname), pg_catalog.bool_or(mine.settable),
        coalesce(pg_catalog.bool_or(pg_catalog.pg_has_role(r.oid, g.oid, 'USAGE')), false) AND NOT r.rolsuper AND NOT r.rolbypassrls,
-       r.rolname IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program')
+       r.rolname IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program'),
+       min(pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(mine.granted))), min(pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(mine.member)))
   FROM mine JOIN pg_catalog.pg_roles r ON r.oid = mine.role LEFT JOIN pg_catalog.pg_roles g ON g.rolname = 'headgate_job'
  WHERE r.oid <> $1
  GROUP BY r.oid, r.rolname, r.rolsuper, r.rolbypassrls ORDER BY 2`
@@ -113,7 +118,10 @@ func (s *state) judgeLogin(dedicated bool) (all []Finding) {
 	add := func(level Level, code, object, next, says string, args ...any) {
 		all = append(all, Finding{Level: level, Code: code, Object: object, Says: fmt.Sprintf(says, args...), Next: next})
 	}
-	other := "give the database a job login that is neither: `headgate database login " + s.database + "`"
+	other := "ALTER ROLE " + l.name + " NOBYPASSRLS"
+	if l.super {
+		other = "give the database a job login that is no superuser: `headgate database login " + s.database + "`"
+	}
 	switch {
 	case l.super:
 		add(level, "superuser", l.name, other, "the job login is a superuser: nothing holds its jobs to their tenant's rows")
@@ -139,9 +147,9 @@ func (s *state) judgeLogin(dedicated bool) (all []Finding) {
 	}
 	for _, r := range s.roles {
 		if r.Server {
-			add(Open, "server_role", r.Name, revokeRole(r, l), "the job login is a member of %s, which reaches files of the server", r.Name)
+			add(Open, "server_role", r.Name, revokeRole(r), "the job login is a member of %s, which reaches files of the server", r.Name)
 		} else if r.Settable && !r.Bound {
-			add(Open, "set_role", r.Name, revokeRole(r, l), "the job login may SET ROLE %s, which no policy for headgate_job holds", r.Name)
+			add(Open, "set_role", r.Name, revokeRole(r), "the job login may SET ROLE %s, which no policy for headgate_job holds", r.Name)
 		}
 	}
 	for _, setting := range l.settings {
@@ -154,4 +162,5 @@ func (s *state) judgeLogin(dedicated bool) (all []Finding) {
 	return all
 }
 
-func revokeRole(r role, l login) string { return fmt.Sprintf("REVOKE %s FROM %s", r.Name, l.name) }
+// revokeRole takes a role from jobs, by the membership through which they have it.
+func revokeRole(r role) string { return fmt.Sprintf("REVOKE %s FROM %s", r.Granted, r.To) }

@@ -45,6 +45,21 @@ func (s *state) parentColumn(r *relation) string {
 	return ""
 }
 
+// openParent is a parent of a table that is to be guarded through its parents, and that is
+// open itself. nil means none.
+func (s *state) openParent(r *relation) *relation {
+	if s.declared[r.Name].Mode != modeThrough {
+		return nil
+	}
+	for _, fk := range r.Parents {
+		_, table, _ := strings.Cut(fk, ">")
+		if parent := s.relations[table]; parent != nil && parent != r && parent.isTable() && s.declared[table].Mode == modePolicy && s.unguarded(parent) != "" {
+			return parent
+		}
+	}
+	return nil
+}
+
 // remedy is the command that mends a relation which is open: it is guarded if somebody can say
 // how, and else taken from jobs.
 func (s *state) remedy(r *relation) string {
@@ -52,6 +67,9 @@ func (s *state) remedy(r *relation) string {
 	if r.isTable() && !r.Partition && !r.Owned {
 		if len(r.Rules) > 0 { // which write with the owner's rights
 			more = " --grant select"
+		}
+		if parent := s.openParent(r); parent != nil {
+			return s.remedy(parent) // which closes this one too, or lets it be guarded
 		}
 		switch column, parent := s.orgColumn(r), s.parentColumn(r); {
 		case column == defaultColumn:
@@ -65,8 +83,15 @@ func (s *state) remedy(r *relation) string {
 	return s.revoke(r, "ALL")
 }
 
-// revoke is the statement that takes rights on a relation from those who hand them to jobs.
+// revoke is the statement that takes rights on a relation from those who hand them to jobs. A
+// role of the application's keeps what it has, because the application needs that: the
+// membership goes through which jobs have it.
 func (s *state) revoke(r *relation, names string) string {
+	for _, ro := range s.roles {
+		if ro.Name != jobGroup && (ro.Name == r.Owner || slices.Contains(r.Holders, ro.Name)) {
+			return revokeRole(ro)
+		}
+	}
 	on := r.Name
 	if r.Kind == "S" {
 		on = "SEQUENCE " + r.Name
@@ -76,7 +101,7 @@ func (s *state) revoke(r *relation, names string) string {
 		from = s.login.name // by a role that reads or writes everything
 		for _, ro := range s.roles {
 			if ro.Name == "pg_read_all_data" || ro.Name == "pg_write_all_data" {
-				return fmt.Sprintf("REVOKE %s FROM %s", ro.Name, s.login.name)
+				return revokeRole(ro)
 			}
 		}
 	}

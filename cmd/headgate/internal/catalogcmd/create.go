@@ -304,7 +304,12 @@ func (m *making) next(app *cli.App, server catalog.Server, database catalog.Data
 	if server.Pooler != address.NoPooler {
 		app.Say("the logins' addresses lead past the pooler: tell it of them, then `headgate database login %s`", database.Name)
 	}
-	app.Say("next: `headgate tenant add SLUG --database %s`; jobs may touch no table yet: `headgate database protect %s --table TABLE`", database.Name, database.Name)
+	app.Say("next: `headgate tenant add SLUG --database %s`", database.Name)
+	if database.Kind == catalog.KindShared {
+		app.Say("then, for each table that jobs need: `headgate database protect %s --table TABLE`", database.Name)
+	} else {
+		app.Say("then, for each table that jobs need: GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE TO headgate_job, as its owner in the database")
+	}
 }
 
 func (m *making) remove(ctx context.Context, app *cli.App, r *provision.Run, intent catalog.Intent) error {

@@ -177,11 +177,13 @@ func nextOf(err error, db catalog.Database) string {
 	case jobs.ClassWrongCentre:
 		return "see which central database is to work it, stop `headgate serve` and the workers of the other, then, on the right one: `headgate central adopt --database " + db.Name + "`"
 	case jobs.ClassUndecryptable:
-		return "add the key that sealed it to HEADGATE_KEY, or store the address again with `headgate database login " + db.Name + "`"
+		return "add the key that sealed it to the ring (HEADGATE_KEY or the file of HEADGATE_KEY_FILE), or store the address again with `headgate database login " + db.Name + "`"
 	case jobs.ClassServerFull:
 		return "give the server more connections, or Headgate fewer: `headgate server set " + db.Server + " --budget N`"
 	case jobs.ClassSchemaNewer:
 		return "upgrade headgate"
+	case jobs.ClassUntrusted:
+		return "what the sentence says; a renewed authority: `headgate ca add NAME FILE --replace`"
 	case jobs.ClassAuthFailed:
 		return "give the catalog the right login: `headgate database login " + db.Name + "`"
 	}

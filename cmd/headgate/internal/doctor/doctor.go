@@ -193,7 +193,7 @@ func (d *doctor) keys(ctx context.Context, keys *catalog.Keys) {
 		case k.Seals == 0:
 			continue
 		case !k.Known():
-			note(StateFail, "key "+k.ID, "add it behind the first in HEADGATE_KEY, or store the addresses again with `headgate database login`",
+			note(StateFail, "key "+k.ID, "add it behind the first of the ring (HEADGATE_KEY or the file of HEADGATE_KEY_FILE), or store the addresses again with `headgate database login`",
 				"the ring lacks it; %d addresses are sealed with it, and their databases cannot be worked on", k.Seals)
 		default:
 			d.sample(ctx, keys, k)
