@@ -36,14 +36,14 @@ const Columns = `pg_catalog.encode(pg_catalog.timestamptz_send(pg_catalog.transa
        CURRENT_USER::pg_catalog.text, SESSION_USER::pg_catalog.text,
        pg_catalog.current_setting('transaction_read_only'), pg_catalog.current_setting('row_security'),
        coalesce(pg_catalog.current_setting('headgate.context', true), ''), pg_catalog.current_setting('session_replication_role'),
-       (pg_catalog.pg_stat_get_xact_tuples_inserted('pg_catalog.pg_authid'::pg_catalog.regclass) +
-        pg_catalog.pg_stat_get_xact_tuples_updated('pg_catalog.pg_authid'::pg_catalog.regclass) +
-        pg_catalog.pg_stat_get_xact_tuples_deleted('pg_catalog.pg_authid'::pg_catalog.regclass) +
-        pg_catalog.pg_stat_get_xact_tuples_inserted('pg_catalog.pg_db_role_setting'::pg_catalog.regclass) +
-        pg_catalog.pg_stat_get_xact_tuples_updated('pg_catalog.pg_db_role_setting'::pg_catalog.regclass) +
-        pg_catalog.pg_stat_get_xact_tuples_deleted('pg_catalog.pg_db_role_setting'::pg_catalog.regclass) +
-        pg_catalog.pg_stat_get_xact_tuples_inserted('pg_catalog.pg_auth_members'::pg_catalog.regclass) +
-        pg_catalog.pg_stat_get_xact_tuples_updated('pg_catalog.pg_auth_members'::pg_catalog.regclass) +
+       (pg_catalog.pg_stat_get_xact_tuples_inserted('pg_catalog.pg_authid'::pg_catalog.regclass) OPERATOR(pg_catalog.+)
+        pg_catalog.pg_stat_get_xact_tuples_updated('pg_catalog.pg_authid'::pg_catalog.regclass) OPERATOR(pg_catalog.+)
+        pg_catalog.pg_stat_get_xact_tuples_deleted('pg_catalog.pg_authid'::pg_catalog.regclass) OPERATOR(pg_catalog.+)
+        pg_catalog.pg_stat_get_xact_tuples_inserted('pg_catalog.pg_db_role_setting'::pg_catalog.regclass) OPERATOR(pg_catalog.+)
+        pg_catalog.pg_stat_get_xact_tuples_updated('pg_catalog.pg_db_role_setting'::pg_catalog.regclass) OPERATOR(pg_catalog.+)
+        pg_catalog.pg_stat_get_xact_tuples_deleted('pg_catalog.pg_db_role_setting'::pg_catalog.regclass) OPERATOR(pg_catalog.+)
+        pg_catalog.pg_stat_get_xact_tuples_inserted('pg_catalog.pg_auth_members'::pg_catalog.regclass) OPERATOR(pg_catalog.+)
+        pg_catalog.pg_stat_get_xact_tuples_updated('pg_catalog.pg_auth_members'::pg_catalog.regclass) OPERATOR(pg_catalog.+)
         pg_catalog.pg_stat_get_xact_tuples_deleted('pg_catalog.pg_auth_members'::pg_catalog.regclass))::pg_catalog.text`
 
 // State is one look at a connection, a value for each of Columns and then one

@@ -12,8 +12,17 @@ import (
 // NOT has parentheses of its own. The form is the same from Postgres 14 to 18. What is
 // written otherwise is not understood, and so guards nothing.
 
-// spaces makes one line of an expression. The forms that are understood hold no string.
-func spaces(expr string) string { return strings.Join(strings.Fields(expr), " ") }
+// spaces makes one line of an expression. Names keep their blanks; the forms that are
+// understood hold no string.
+func spaces(expr string) string {
+	parts := strings.Split(expr, `"`)
+	for i := 0; i < len(parts); i += 2 { // outside of quotes
+		parts[i] = blanks.ReplaceAllString(parts[i], " ")
+	}
+	return strings.TrimSpace(strings.Join(parts, `"`))
+}
+
+var blanks = regexp.MustCompile(`\s+`)
 
 // depthZero calls f for each byte outside of parentheses and quotes, until f says no. It
 // reports whether parentheses and quotes are balanced.
@@ -93,7 +102,7 @@ var (
 	callForm   = regexp.MustCompile(`^headgate\.current_org(?:_key)?\(\)$`)
 	selectForm = regexp.MustCompile(`^SELECT (.+) AS ` + identForm + `$`)
 	castForm   = regexp.MustCompile(`^\((.+)\)::(integer|smallint|bigint|numeric|text|uuid|character varying|bpchar)$`)
-	widerForm  = regexp.MustCompile(`^\((.+)\)::(bigint|text|uuid)$`) // loses nothing of a column
+	widerForm  = regexp.MustCompile(`^\((.+)\)::(bigint|text|uuid)$`)
 	existsForm = regexp.MustCompile(`^EXISTS \( SELECT (?:1 )?FROM ((?:` + identForm + `\.)?` + identForm + `)(?: (` + identForm + `))? WHERE (.+)\)$`)
 	arrayForm  = regexp.MustCompile(`^ANY \(ARRAY\( SELECT ((?:` + identForm + `\.)?` + identForm + `) FROM ((?:` + identForm + `\.)?` + identForm + `)(?: (` + identForm + `))?(?: WHERE (.+))?\)\)$`)
 	viewForm   = regexp.MustCompile(`^SELECT ([^()]+) FROM ((?:` + identForm + `\.)?` + identForm + `) WHERE (.+);$`)
@@ -113,8 +122,25 @@ func isKey(expr string) bool {
 	return inner != nil && isKey(inner[1])
 }
 
-// column is what a column of a table is called in an expression.
-type column struct{ table, name string }
+// column is what a column of a table is called in an expression, and the type that it is cast
+// to, or "".
+type column struct{ table, name, cast string }
+
+// casts are the types of columns of which different values stay different.
+var casts = map[string][]string{
+	"bigint": {"int2", "int4", "int8"},
+	"text":   {"text", "varchar", "uuid", "int2", "int4", "int8"},
+	"uuid":   {"uuid"},
+}
+
+// exact says whether different values of a column are different where it is compared.
+func (r *relation) exact(col column) bool {
+	i := slices.Index(r.Columns, col.name)
+	if i < 0 || slices.Contains(r.Loose, col.name) {
+		return false
+	}
+	return col.cast == "" || i < len(r.Types) && slices.Contains(casts[col.cast], r.Types[i])
+}
 
 // shortOf is the name of schema.name alone.
 func shortOf(object string) string {
@@ -124,17 +150,18 @@ func shortOf(object string) string {
 	return object
 }
 
-// columnOf reads a column, which may be cast to a type that loses nothing.
+// columnOf reads a column, which may be cast.
 func columnOf(expr string) (c column, ok bool) {
 	expr = bare(expr)
+	cast := ""
 	if inner := widerForm.FindStringSubmatch(expr); inner != nil {
-		expr = bare(inner[1])
+		expr, cast = bare(inner[1]), inner[2]
 	}
 	found := columnForm.FindStringSubmatch(expr)
 	if found == nil {
 		return c, false
 	}
-	return column{found[1], found[2]}, true
+	return column{found[1], found[2], cast}, true
 }
 
 // equation reads L = R.
@@ -161,11 +188,20 @@ func boundColumn(expr string) (column, bool) {
 	return columnOf(left)
 }
 
+// namesOf are names of columns with commas between them, as a declaration has them.
+func namesOf(columns []column) string {
+	names := make([]string, len(columns))
+	for i, c := range columns {
+		names[i] = c.name
+	}
+	return strings.Join(names, ",")
+}
+
 // parentForm is a condition that asks a parent table.
 type parentForm struct {
 	table   string   // schema.name
-	joined  []string // columns of the parent that equal columns here
-	here    []string // those, in the same order
+	joined  []column // columns of the parent that equal columns here
+	here    []column // those, in the same order
 	further []string // what else must be true, about the parent
 	alias   string
 }
@@ -195,7 +231,7 @@ func parentOf(expr, here string) (p parentForm, ok bool) {
 			a, b = b, a
 		}
 		if ok && okA && okB && a.table == p.alias && b.table == here {
-			p.joined, p.here = append(p.joined, a.name), append(p.here, b.name)
+			p.joined, p.here = append(p.joined, a), append(p.here, b)
 		} else {
 			p.further = append(p.further, c)
 		}
@@ -216,18 +252,24 @@ func arrayOf(expr, here string) (p parentForm, ok bool) {
 	if !okOwn || !okKey || found[4] != "" && !enclosed(found[4]) || own.table != "" && own.table != here || key.table != "" && key.table != p.alias {
 		return p, false
 	}
-	p.joined, p.here = []string{key.name}, []string{own.name}
+	p.joined, p.here = []column{key}, []column{own}
 	if found[4] != "" {
 		p.further = conjuncts(found[4])
 	}
 	return p, true
 }
 
-// coversUnique says whether the joined columns name one row of the parent at most.
-func (p parentForm) coversUnique(parent *relation) bool {
+// coversUnique says whether the joined columns name one row of the parent at most. here is nil
+// where nobody can tell of it.
+func (p parentForm) coversUnique(parent, here *relation) bool {
+	for i := range p.joined {
+		if !parent.exact(p.joined[i]) || here == nil || !here.exact(p.here[i]) {
+			return false
+		}
+	}
 	return slices.ContainsFunc(parent.Uniques, func(columns string) bool {
 		for c := range strings.SplitSeq(strings.Trim(columns, ","), ",") {
-			if !slices.Contains(p.joined, c) {
+			if !slices.ContainsFunc(p.joined, func(j column) bool { return j.name == c }) {
 				return false
 			}
 		}

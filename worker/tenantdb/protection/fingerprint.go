@@ -12,9 +12,10 @@ type Querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// selectFingerprint adds up hashes of the row versions of all that Inspect judges. A change
-// of a catalog's row makes a new row version, with another xmin at another place; ANALYZE
-// and VACUUM write their figures into the old one. Temporary tables are left out, because a
+// selectFingerprint adds up hashes of all that Inspect judges: of the row versions, and of
+// values in pg_class, whose rows change with each TRUNCATE. A change of a catalog's row makes
+// a new row version, with another xmin at another place; ANALYZE and VACUUM write their
+// figures into the old one. Temporary tables are left out, because a
 // job may make one at any time.
 //
 // pg_roles and headgate.protected show the login no row versions, so their values count. The
@@ -28,13 +29,18 @@ WITH RECURSIVE mine AS (
     SELECT oid FROM pg_catalog.pg_class WHERE relpersistence = 't'
 )
 SELECT pg_catalog.concat_ws('.',
-  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(c.oid, c.xmin, c.ctid), 0)) FROM pg_catalog.pg_class c
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(c.oid, c.relname, c.relnamespace, c.relowner, c.relkind, c.relrowsecurity, c.relispartition, c.relacl, c.reloptions), 0)) FROM pg_catalog.pg_class c
     WHERE (c.oid >= 16384 OR c.relacl IS NOT NULL) AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'),
-  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(p.oid, p.xmin, p.ctid), 0)) FROM pg_catalog.pg_policy p),
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(p.oid, p.xmin, p.ctid), 0)) FROM pg_catalog.pg_policy p
+    WHERE p.polrelid NOT IN (SELECT oid FROM temporary)),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(p.oid, p.xmin, p.ctid), 0)) FROM pg_catalog.pg_proc p
-    WHERE p.prosecdef OR p.oid >= 16384 AND p.prokind = 'a'),
+    WHERE (p.prosecdef OR p.oid >= 16384) AND p.pronamespace NOT IN (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname LIKE 'pg\_temp\_%')),
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(d.classid, d.objid, d.refobjid), 0)) FROM pg_catalog.pg_depend d
+    WHERE d.refclassid = 'pg_catalog.pg_proc'::regclass AND d.refobjid >= 16384 AND d.deptype <> 'e'),
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(i.indexrelid, i.xmin, i.ctid), 0)) FROM pg_catalog.pg_index i
+    WHERE i.indisunique AND i.indrelid >= 16384 AND i.indrelid NOT IN (SELECT oid FROM temporary)),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(a.attrelid, a.attnum, a.xmin, a.ctid), 0)) FROM pg_catalog.pg_attribute a
-    WHERE a.attrelid >= 16384 AND a.attacl IS NOT NULL AND a.attrelid NOT IN (SELECT oid FROM temporary)),
+    WHERE a.attrelid >= 16384 AND (a.attnum > 0 OR a.attacl IS NOT NULL) AND a.attrelid NOT IN (SELECT oid FROM temporary)),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(r.oid, r.xmin, r.ctid), 0)) FROM pg_catalog.pg_rewrite r
     WHERE r.oid >= 16384 AND r.ev_class NOT IN (SELECT oid FROM temporary)),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(t.oid, t.xmin, t.ctid), 0)) FROM pg_catalog.pg_trigger t

@@ -26,7 +26,8 @@ func TestEachChangeIsSeen(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, shop)
 	h.protect(h.request(protection.Table{Name: "orders"}, protection.Table{Name: "items", Through: "order_id"}))
-	require.Empty(t, h.open())
+	h.root(`CREATE SCHEMA hidden; CREATE FUNCTION hidden.leak() RETURNS text LANGUAGE sql SECURITY DEFINER AS 'SELECT 1::text'; CREATE TABLE hidden.t (s text); GRANT SELECT ON hidden.t TO PUBLIC`)
+	require.Empty(t, h.open(), "nothing leads into the schema")
 	app := h.role("NOLOGIN")
 	const both = "unguarded public.items\nunguarded public.orders" // the child asks its parent
 	for _, c := range []struct{ name, does, undoes, finds string }{
@@ -52,6 +53,12 @@ func TestEachChangeIsSeen(t *testing.T) {
 		{"the ledger is granted", `GRANT UPDATE ON headgate.ledger TO headgate_job`, `REVOKE UPDATE ON headgate.ledger FROM headgate_job`, "own_rights headgate.ledger"},
 		{"a hidden column is granted", `GRANT SELECT (installed_at) ON headgate.identity TO headgate_job`, `REVOKE SELECT (installed_at) ON headgate.identity FROM headgate_job`, "own_rights headgate.identity"},
 		{"statistics are granted", `GRANT SELECT ON pg_statistic TO headgate_job`, `REVOKE SELECT ON pg_statistic FROM headgate_job`, "catalog pg_catalog.pg_statistic"},
+		{"a function calls a hidden one", `CREATE FUNCTION wrap() RETURNS text LANGUAGE sql BEGIN ATOMIC SELECT hidden.leak(); END`, `DROP FUNCTION wrap()`, "definer_function hidden.leak()"},
+		{"a function reads a hidden table", `CREATE FUNCTION wrap() RETURNS text LANGUAGE sql BEGIN ATOMIC SELECT s FROM hidden.t; END`, `DROP FUNCTION wrap()`, "unguarded hidden.t"},
+		{"a default calls a hidden function", `ALTER TABLE items ALTER n SET DEFAULT length(hidden.leak())`, `ALTER TABLE items ALTER n DROP DEFAULT`, "definer_function hidden.leak()"},
+		{"a domain calls a hidden function", `CREATE DOMAIN leaky AS text CHECK (VALUE <> hidden.leak())`, `DROP DOMAIN leaky`, "definer_function hidden.leak()"},
+		{"the parent's key is dropped", `ALTER TABLE orders DROP CONSTRAINT orders_pkey CASCADE`, `ALTER TABLE orders ADD CONSTRAINT orders_pkey PRIMARY KEY (id); ALTER TABLE items ADD FOREIGN KEY (order_id) REFERENCES orders`, "unguarded public.items"},
+		{"columns exchange their names", `ALTER TABLE orders RENAME org_id TO x; ALTER TABLE orders RENAME note TO org_id; ALTER TABLE orders RENAME x TO note`, `ALTER TABLE orders RENAME org_id TO x; ALTER TABLE orders RENAME note TO org_id; ALTER TABLE orders RENAME x TO note`, both},
 		{"the parent's guard goes", `GRANT INSERT ON countries TO headgate_job; INSERT INTO headgate.protected (object, mode) VALUES ('public.countries', 'public')`,
 			`REVOKE INSERT ON countries FROM headgate_job; DELETE FROM headgate.protected WHERE object = 'public.countries'`, "public_written public.countries"},
 	} {
@@ -98,7 +105,10 @@ func TestWorkChangesNoFingerprint(t *testing.T) {
 	h := newHouse(t, shop)
 	before := h.fingerprint()
 	h.root(`ANALYZE`, `VACUUM orders`, `INSERT INTO orders (org_id) SELECT 3 FROM generate_series(1, 1000)`, `ANALYZE orders`)
-	_, err := h.job.Exec(context.Background(), `CREATE TEMP TABLE mine (a int); CREATE TEMP VIEW v AS SELECT * FROM mine; GRANT SELECT (a) ON mine TO PUBLIC`)
+	h.root(`TRUNCATE items`, `VACUUM FULL orders`)
+	_, err := h.job.Exec(context.Background(), `
+CREATE TEMP TABLE mine (a int PRIMARY KEY); CREATE TEMP VIEW v AS SELECT * FROM mine; GRANT SELECT (a) ON mine TO PUBLIC;
+ALTER TABLE mine ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON mine USING (true); CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'`)
 	require.NoError(t, err)
 	require.Equal(t, before, h.fingerprint())
 	require.Empty(t, h.open(), "what a job makes for itself is no finding")

@@ -123,17 +123,17 @@ func (s *state) binds(r *relation, as uint32, expr string, depth int) bool {
 	declared := s.declared[r.Name]
 	return slices.ContainsFunc(conjuncts(spaces(expr)), func(c string) bool {
 		if col, ok := boundColumn(c); ok {
-			return (col.table == "" || col.table == r.Short) && r.hasColumn(col.name) && !slices.Contains(r.Loose, col.name) &&
+			return (col.table == "" || col.table == r.Short) && (r.exact(col) || r.exact(column{name: col.name}) && col.cast == "uuid") &&
 				(declared.Mode != modePolicy || declared.Column == col.name || !r.hasColumn(declared.Column)) // renamed since: the policy has followed
 		}
 		p, ok := parentOf(c, r.Short)
-		return ok && depth > 0 && s.parentHolds(p, as, depth-1)
+		return ok && depth > 0 && s.parentHolds(p, r, as, depth-1)
 	})
 }
 
 // parentHolds says whether a policy's EXISTS finds parents of one organisation only. The
 // parent's own policies apply to it, because a policy runs with the reader's rights.
-func (s *state) parentHolds(p parentForm, as uint32, depth int) bool {
+func (s *state) parentHolds(p parentForm, here *relation, as uint32, depth int) bool {
 	parent := s.relations[p.table]
 	if parent == nil {
 		return false // a table of the system, or one that nobody can tell of
@@ -141,7 +141,7 @@ func (s *state) parentHolds(p parentForm, as uint32, depth int) bool {
 	if !parent.as[as].Select {
 		return true // the login may not read it: the query is refused
 	}
-	if s.declared.is(parent.Name, modePublic) || !parent.isTable() || parent.Owned || !p.coversUnique(parent) {
+	if s.declared.is(parent.Name, modePublic) || !parent.isTable() || parent.Owned || !p.coversUnique(parent, here) {
 		return false
 	}
 	return s.assumed[parent.Name] || parent.Guarded && s.holds(parent, as, "r", false, depth)

@@ -70,8 +70,9 @@ func (r Report) Open() []Finding {
 	return r.Findings[:end:end]
 }
 
-// localPath makes Postgres write all names in expressions in full, except its own.
-const localPath = `SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('quote_all_identifiers', 'off', true)`
+// localPath makes Postgres write all names in expressions in full, except its own. The queries
+// are long and their answers short, so that compiling them would take most of the time.
+const localPath = `SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('quote_all_identifiers', 'off', true), pg_catalog.set_config('jit', 'off', true)`
 
 // Inspect looks at everything by which a job login could reach rows, in one read-only
 // transaction of some ten queries and with no more than the login's own rights. A transaction
@@ -93,7 +94,7 @@ func Inspect(ctx context.Context, conn Beginner, opts Options) (report Report, e
 	if err != nil {
 		return Report{}, err
 	}
-	report.Login, report.Relations, report.Findings = found.login.name, len(found.relations), found.judge(opts)
+	report.Login, report.Relations, report.Findings = found.login.name, found.touchable(), found.judge(opts)
 	return report, nil
 }
 
@@ -138,7 +139,11 @@ func look(ctx context.Context, tx pgx.Tx, opts Options, asked []uint32) (s *stat
 	if opts.Dedicated {
 		return s, nil
 	}
-	if s.relations, err = readRelations(ctx, tx, s.login, asked); err != nil {
+	shown, err := s.declaredTables(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	if s.relations, err = readRelations(ctx, tx, s.login, append(shown, asked...)); err != nil {
 		return nil, err
 	}
 	if s.functions, err = readFunctions(ctx, tx, s.login, s.relations); err != nil {
@@ -149,6 +154,36 @@ func look(ctx context.Context, tx pgx.Tx, opts Options, asked []uint32) (s *stat
 	}
 	s.defaults, err = readDefaults(ctx, tx, s.login)
 	return s, err
+}
+
+// touchable is how many relations the login has a right on.
+func (s *state) touchable() (n int) {
+	for _, r := range s.relations {
+		if r.has().any() {
+			n++
+		}
+	}
+	return n
+}
+
+// selectDeclaredTables finds what stands behind the views of ours, where the login has no right.
+const selectDeclaredTables = `
+SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE pg_catalog.format('%I.%I', n.nspname, c.relname) = ANY ($1)`
+
+func (s *state) declaredTables(ctx context.Context, tx pgx.Tx) ([]uint32, error) {
+	names := []string{}
+	for name, d := range s.declared {
+		if d.Mode == modeView {
+			names = append(names, name)
+		}
+	}
+	rows, _ := tx.Query(ctx, selectDeclaredTables, names) // its error is CollectRows' too
+	oids, err := pgx.CollectRows(rows, pgx.RowTo[uint32])
+	if err != nil {
+		return nil, fmt.Errorf("looking for the tables behind the views: %w", err)
+	}
+	return oids, nil
 }
 
 // judge makes findings of the state.

@@ -191,7 +191,7 @@ func (p *planner) isOrg(r *relation, q policy, d declaration) bool {
 		switch {
 		case d.Mode == modePolicy && (!own || col.name != d.Column):
 			return false
-		case d.Mode == modeThrough && (!through || strings.Join(parent.here, ",") != d.Through):
+		case d.Mode == modeThrough && (!through || namesOf(parent.here) != d.Through):
 			return false
 		}
 	}

@@ -58,9 +58,10 @@ type relationRow struct {
 	Extension  string
 	Rules      []string // that rewrite statements, with the owner's rights; for a view of ours also those behind it
 	Holders    []string // who holds rights on it, as REVOKE names them: PUBLIC, roles
-	Uniques    []string // the columns of each unique index, between commas: ,a,b,
+	Uniques    []string // the columns of each unique index that holds at once and for all rows a query finds, between commas: ,a,b,
 	Loose      []string // columns of which different values may be equal (a collation that is not deterministic)
 	Columns    []string // all of its columns
+	Types      []string // their types, in the same order
 	Parents    []string // of each foreign key: the columns here, an arrow, the table there
 	Definition string   // a view's, of schema headgate_app only
 }
@@ -86,10 +87,12 @@ SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.quote
               WHERE CASE x.grantee WHEN 0 THEN true ELSE pg_catalog.pg_has_role(($1::oid[])[1], x.grantee, 'USAGE') OR x.grantee = ANY ($1) END ORDER BY 1),
        ARRAY(SELECT ',' || pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ',') || ',' FROM pg_catalog.pg_index i
                JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
-              WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL GROUP BY i.indexrelid),
+              WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+                AND NOT (c.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhparent = c.oid)) GROUP BY i.indexrelid),
        ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_collation k ON k.oid = a.attcollation
               WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND NOT k.collisdeterministic),
        ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+       ARRAY(SELECT y.typname::text FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type y ON y.oid = a.atttypid WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
        ARRAY(SELECT (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ',' ORDER BY k.n) FROM unnest(f.conkey) WITH ORDINALITY AS k(col, n)
                        JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.col)
                     || '>' || (SELECT pg_catalog.format('%I.%I', pn.nspname, pc.relname) FROM pg_catalog.pg_class pc JOIN pg_catalog.pg_namespace pn ON pn.oid = pc.relnamespace WHERE pc.oid = f.confrelid)
@@ -172,7 +175,7 @@ func collectGranted(ctx context.Context, tx pgx.Tx, l login, asked []uint32) ([]
 	rows, _ := tx.Query(ctx, selectRelations, l.as(), asked) // its error is CollectRows' too
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (g grantedRow, err error) {
 		err = row.Scan(&g.OID, &g.Name, &g.Schema, &g.Short, &g.Kind, &g.Guarded, &g.Owner, &g.Owned, &g.Partition,
-			&g.Invoker, &g.Barrier, &g.Check, &g.Extension, &g.Rules, &g.Holders, &g.Uniques, &g.Loose, &g.Columns, &g.Parents, &g.Definition,
+			&g.Invoker, &g.Barrier, &g.Check, &g.Extension, &g.Rules, &g.Holders, &g.Uniques, &g.Loose, &g.Columns, &g.Types, &g.Parents, &g.Definition,
 			&g.As, &g.Select, &g.Insert, &g.Update, &g.Delete, &g.Truncate, &g.References, &g.Trigger)
 		return g, err
 	})

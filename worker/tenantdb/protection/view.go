@@ -33,7 +33,7 @@ func (s *state) faultOfShown(r *relation, d declaration) string {
 		return "it does not check what is written through it (WITH CASCADED CHECK OPTION)"
 	case r.Owned:
 		return "the login is a member of its owner " + r.Owner
-	case found == nil || found[2] != d.Object || !s.viewBinds(found[3], shortOf(found[2]), d.Column, maxParents):
+	case found == nil || found[2] != d.Object || !s.viewBinds(found[3], found[2], shortOf(found[2]), d.Column, maxParents):
 		return "its definition does not bind the organisation of " + d.Object
 	}
 	return ""
@@ -41,15 +41,18 @@ func (s *state) faultOfShown(r *relation, d declaration) string {
 
 // viewBinds says whether the WHERE of a view of ours holds for one organisation only. The view
 // runs with its owner's rights, so that each parent must be bound within it.
-func (s *state) viewBinds(where, here, orgColumn string, depth int) bool {
+func (s *state) viewBinds(where, object, here, orgColumn string, depth int) bool {
 	return slices.ContainsFunc(conjuncts(where), func(c string) bool {
 		if col, ok := boundColumn(c); ok {
-			return (col.table == "" || col.table == here) && (orgColumn == "" || col.name == orgColumn)
+			table := s.relations[object]
+			return (col.table == "" || col.table == here) && (orgColumn == "" || col.name == orgColumn) && table != nil && table.exact(col)
 		}
 		p, ok := parentOf(c, here)
 		if !ok || depth == 0 {
 			return false
 		}
-		return slices.ContainsFunc(p.further, func(f string) bool { return s.viewBinds(f, p.alias, "", depth-1) })
+		parent := s.relations[p.table]
+		return parent != nil && p.coversUnique(parent, s.relations[object]) &&
+			slices.ContainsFunc(p.further, func(f string) bool { return s.viewBinds(f, p.table, p.alias, "", depth-1) })
 	})
 }
