@@ -73,14 +73,14 @@ func TestExpressionsThatBind(t *testing.T) {
 	t.Parallel()
 	s, r := asked()
 	for _, expr := range binding {
-		require.True(t, s.binds(r, 10, expr, maxParents), expr)
+		require.True(t, s.binds(r, 10, expr, "", maxParents), expr)
 	}
 	for _, expr := range loose {
-		require.False(t, s.binds(r, 10, expr, maxParents), expr)
+		require.False(t, s.binds(r, 10, expr, "", maxParents), expr)
 	}
-	require.False(t, s.binds(s.relations["public.loose"], 10, binding[0], maxParents), "values that differ may be equal")
+	require.False(t, s.binds(s.relations["public.loose"], 10, binding[0], "", maxParents), "values that differ may be equal")
 	s.declared[r.Name] = declaration{Object: r.Name, Mode: modePolicy, Column: "id"}
-	require.False(t, s.binds(r, 10, binding[0], maxParents), "another column is declared")
+	require.False(t, s.binds(r, 10, binding[0], "", maxParents), "another column is declared")
 }
 
 // Whatever an expression is, it is read without harm; and what is put beside it by OR, or
@@ -93,11 +93,11 @@ func FuzzExpressions(f *testing.F) {
 		s, r := asked()
 		_ = s.viewBinds(expr, "public.items", "items", "", maxParents)
 		_ = viewForm.FindStringSubmatch(spaces(expr))
-		bound := s.binds(r, 10, expr, maxParents)
+		bound := s.binds(r, 10, expr, "", maxParents)
 		if depthZero(expr, func(int) bool { return true }) && !strings.ContainsAny(expr, `'"`) {
-			require.False(t, s.binds(r, 10, "(("+expr+") OR (id = 1))", maxParents), expr)
-			require.False(t, s.binds(r, 10, "(NOT ("+expr+"))", maxParents), expr)
-			require.Equal(t, bound || s.binds(r, 10, "("+expr+")", maxParents), s.binds(r, 10, "(("+expr+") AND (id = 1))", maxParents), expr)
+			require.False(t, s.binds(r, 10, "(("+expr+") OR (id = 1))", "", maxParents), expr)
+			require.False(t, s.binds(r, 10, "(NOT ("+expr+"))", "", maxParents), expr)
+			require.Equal(t, bound || s.binds(r, 10, "("+expr+")", "", maxParents), s.binds(r, 10, "(("+expr+") AND (id = 1))", "", maxParents), expr)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package protection
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -60,7 +61,8 @@ func (s *state) judgeRelation(r *relation) (all []Finding) {
 }
 
 // unguarded says why a table's policies do not hold the login to one organisation, "" if
-// they do.
+// they do. One column, or one way to a parent, must hold all commands: a row that is checked by
+// another than it is read by could be given to another tenant.
 func (s *state) unguarded(r *relation) string {
 	if r.Owned {
 		return "the login is a member of its owner " + r.Owner + ", which its policies do not hold"
@@ -68,6 +70,41 @@ func (s *state) unguarded(r *relation) string {
 	if !r.Guarded {
 		return "row-level security is off: a job sees every tenant's rows"
 	}
+	why := ""
+	for _, by := range s.guards(r) {
+		if why = s.unguardedBy(r, by); why == "" {
+			return ""
+		}
+	}
+	return cmp.Or(why, s.unguardedBy(r, ""))
+}
+
+// guards are the columns and ways to parents that a table's policies name.
+func (s *state) guards(r *relation) (all []string) {
+	for _, p := range r.policies {
+		for _, expr := range []string{p.Using, p.Check} {
+			for _, c := range conjuncts(spaces(expr)) {
+				if by := guardOf(c, r.Short); by != "" && !slices.Contains(all, by) {
+					all = append(all, by)
+				}
+			}
+		}
+	}
+	return all
+}
+
+// guardOf names the column that an expression binds, or its way to a parent. "" is for neither.
+func guardOf(expr, here string) string {
+	if col, ok := boundColumn(expr); ok {
+		return col.name
+	}
+	if p, ok := parentOf(expr, here); ok {
+		return namesOf(p.here) + ">" + p.table
+	}
+	return ""
+}
+
+func (s *state) unguardedBy(r *relation, by string) string {
 	for _, as := range s.login.as() {
 		has := r.as[as]
 		for _, c := range []struct {
@@ -82,7 +119,7 @@ func (s *state) unguarded(r *relation) string {
 			{has.Update, "w", true, "write into"},
 			{has.Delete, "d", false, "delete"},
 		} {
-			if c.may && !s.holds(r, as, c.command, c.check, maxParents) {
+			if c.may && !s.holds(r, as, c.command, c.check, by, maxParents) {
 				return fmt.Sprintf("no policy binds a column to headgate.current_org() when a job would %s rows: other tenants' rows are open", c.says)
 			}
 		}
@@ -109,9 +146,10 @@ func (r *relation) applying(as uint32, command string, permissive bool) (all []p
 }
 
 // holds says whether a command of a role meets rows of one organisation only: because a
-// restrictive policy says so, or every permissive one.
-func (s *state) holds(r *relation, as uint32, command string, check bool, depth int) bool {
-	binds := func(p policy) bool { return s.binds(r, as, p.expression(check), depth) }
+// restrictive policy says so, or every permissive one. by is the column or way that has to; ""
+// is for any.
+func (s *state) holds(r *relation, as uint32, command string, check bool, by string, depth int) bool {
+	binds := func(p policy) bool { return s.binds(r, as, p.expression(check), by, depth) }
 	if slices.ContainsFunc(r.applying(as, command, false), binds) {
 		return true
 	}
@@ -119,9 +157,12 @@ func (s *state) holds(r *relation, as uint32, command string, check bool, depth 
 }
 
 // binds says whether an expression over a table's row is true for one organisation only.
-func (s *state) binds(r *relation, as uint32, expr string, depth int) bool {
+func (s *state) binds(r *relation, as uint32, expr, by string, depth int) bool {
 	declared := s.declared[r.Name]
 	return slices.ContainsFunc(conjuncts(spaces(expr)), func(c string) bool {
+		if by != "" && guardOf(c, r.Short) != by {
+			return false
+		}
 		if col, ok := boundColumn(c); ok {
 			return (col.table == "" || col.table == r.Short) && (r.exact(col) || r.exact(column{name: col.name}) && col.cast == "uuid") &&
 				(declared.Mode != modePolicy || declared.Column == col.name || !r.hasColumn(declared.Column)) // renamed since: the policy has followed
@@ -144,7 +185,7 @@ func (s *state) parentHolds(p parentForm, here *relation, as uint32, depth int) 
 	if s.declared.is(parent.Name, modePublic) || !parent.isTable() || parent.Owned || !p.coversUnique(parent, here) {
 		return false
 	}
-	return s.assumed[parent.Name] || parent.Guarded && s.holds(parent, as, "r", false, depth)
+	return s.assumed[parent.Name] || parent.Guarded && s.holds(parent, as, "r", false, "", depth)
 }
 
 // blind names what a right allows and no permissive policy lets through.

@@ -59,6 +59,21 @@ INSERT INTO headgate.protected (object, mode, reason) VALUES ('public."p  q"', '
 	}
 }
 
+// A row that is checked by another column than it is read by could be given to another tenant.
+func TestOneColumnHoldsAllCommands(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, `
+CREATE TABLE items (org_id bigint, made_for bigint); GRANT SELECT, INSERT ON items TO headgate_job; ALTER TABLE items ENABLE ROW LEVEL SECURITY;
+CREATE POLICY p ON items TO headgate_job USING (org_id = (SELECT headgate.current_org())) WITH CHECK (made_for = (SELECT headgate.current_org()))`)
+	h.asOrg(1, func(tx pgx.Tx) {
+		_, err := tx.Exec(context.Background(), `INSERT INTO items VALUES (2, 1)`)
+		require.NoError(t, err, "the control: a row of another organisation")
+	})
+	require.Equal(t, "unguarded public.items", h.open())
+	h.root(`ALTER POLICY p ON items WITH CHECK (org_id = (SELECT headgate.current_org()) AND made_for = (SELECT headgate.current_org()))`)
+	require.Empty(t, h.open())
+}
+
 // A view of ours that asks a parent asks one row of it, whatever has become of the parent.
 func TestAViewAsksOneParent(t *testing.T) {
 	t.Parallel()
