@@ -152,6 +152,29 @@ WHERE a.rolname LIKE $1 || '%'`, db.Job.User).Scan(&all))
 	require.NotEqual(t, before, roles())
 }
 
+// An operator of a job's own, which its search_path finds first, hides no change of a role: the
+// look names Postgres's operators in full.
+func TestAnOperatorOfAJobsOwnHidesNothing(t *testing.T) {
+	t.Parallel()
+	env := jobstest.New(t)
+	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema, On: jobstest.Direct(t)})
+	env.Tenant("acme", "acme")
+	ctx := context.Background()
+	_, err := db.Pool.Exec(ctx, `GRANT CREATE ON SCHEMA public TO headgate_job`) // as on every Postgres before 15
+	require.NoError(t, err)
+	env.Work(nil, func(w *worker.Worker) { worker.InTx(w, escape) })
+	got := env.Run("acme", Escape{SQL: `DO $$ BEGIN
+		EXECUTE 'CREATE FUNCTION public.zero(bigint, bigint) RETURNS bigint LANGUAGE sql AS ''SELECT 0::bigint''';
+		EXECUTE 'CREATE OPERATOR public.+ (leftarg = bigint, rightarg = bigint, function = public.zero)';
+		PERFORM set_config('search_path', 'public, pg_catalog', true);
+		EXECUTE 'ALTER ROLE CURRENT_USER SET work_mem = 77777';
+	END $$`})
+	require.Equal(t, jobs.ClassEscaped, got.Class, got.Message)
+	var settings int
+	require.NoError(t, db.Pool.QueryRow(ctx, `SELECT count(*) FROM pg_db_role_setting WHERE setconfig::text LIKE '%77777%' AND setrole = (SELECT oid FROM pg_roles WHERE rolname = $1)`, db.Job.User).Scan(&settings))
+	require.Zero(t, settings)
+}
+
 // Late reads for long, then writes: the ledger's row comes last.
 type Late struct{}
 
