@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -69,23 +70,37 @@ func TestDatabaseAbandonKnowsItsOwn(t *testing.T) {
 	require.Equal(t, nothing, b.rows())
 }
 
+// alone waits until the sessions of the test itself have left the database, which a server
+// ends a little later than their clients.
+func (b *builder) alone() {
+	b.t.Helper()
+	require.Eventually(b.t, func() bool {
+		return ask(b.t, "postgres", `SELECT count(*) FROM pg_stat_activity WHERE usesysid IS NOT NULL AND datname = '`+b.name+`'`) == "0"
+	}, 30*time.Second, 5*time.Millisecond)
+}
+
 // A database goes only while nothing is in it that Headgate did not make, and nobody.
 func TestDatabaseAbandonLeavesWhatIsSomebodyElses(t *testing.T) {
 	t.Parallel()
 	b := newBuilder(t)
 	mend := b.stuck(b.create()...)
 	for sql, says := range map[string][2]string{
-		`CREATE TABLE public.orders (n int)`:                                   {`DROP TABLE public.orders`, "table orders"},
-		`CREATE SCHEMA theirs`:                                                 {`DROP SCHEMA theirs`, "schema theirs"},
-		`CREATE TABLE headgate.theirs ()`:                                      {`DROP TABLE headgate.theirs`, "table headgate.theirs"},
-		`CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'`:           {`DROP FUNCTION f()`, "function f()"},
-		`CREATE TYPE mood AS ENUM ('good')`:                                    {`DROP TYPE mood`, "type mood"},
-		`SELECT lo_create(4711)`:                                               {`SELECT lo_unlink(4711)`, "large object 4711"},
-		`CREATE VIEW v AS SELECT 1 AS n; CREATE SEQUENCE s`:                    {`DROP VIEW v; DROP SEQUENCE s`, "sequence s, view v"},
-		`CREATE PUBLICATION everything`:                                        {`DROP PUBLICATION everything`, "publication everything"},
-		`CREATE MATERIALIZED VIEW m AS SELECT 1 AS n; CREATE INDEX mi ON m(n)`: {`DROP MATERIALIZED VIEW m`, "table m"},
+		`CREATE TABLE public.orders (n int)`:                                            {`DROP TABLE public.orders`, "table orders"},
+		`CREATE SCHEMA theirs`:                                                          {`DROP SCHEMA theirs`, "schema theirs"},
+		`CREATE TABLE headgate.theirs ()`:                                               {`DROP TABLE headgate.theirs`, "table headgate.theirs"},
+		`CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'`:                    {`DROP FUNCTION f()`, "function f()"},
+		`CREATE TYPE mood AS ENUM ('good')`:                                             {`DROP TYPE mood`, "type mood"},
+		`SELECT lo_create(4711)`:                                                        {`SELECT lo_unlink(4711)`, "large object 4711"},
+		`CREATE VIEW v AS SELECT 1 AS n; CREATE SEQUENCE s`:                             {`DROP VIEW v; DROP SEQUENCE s`, "sequence s, view v"},
+		`CREATE COLLATION theirs (locale = 'C')`:                                        {`DROP COLLATION theirs`, "collation theirs"},
+		`CREATE OPERATOR public.=== (leftarg = int, rightarg = int, function = int4eq)`: {`DROP OPERATOR public.=== (int, int)`, "operator ===(integer,integer)"},
+		`CREATE FOREIGN DATA WRAPPER theirs`:                                            {`DROP FOREIGN DATA WRAPPER theirs`, "foreign-data wrapper theirs"},
+		`CREATE TEXT SEARCH CONFIGURATION theirs (copy = simple)`:                       {`DROP TEXT SEARCH CONFIGURATION theirs`, "text search configuration theirs"},
+		`CREATE PUBLICATION everything`:                                                 {`DROP PUBLICATION everything`, "publication everything"},
+		`CREATE MATERIALIZED VIEW m AS SELECT 1 AS n; CREATE INDEX mi ON m(n)`:          {`DROP MATERIALIZED VIEW m`, "table m"},
 	} {
 		admin(t, b.name, sql)
+		b.alone()
 		b.fails(cli.ExitFailed, b.abandon(), "database "+b.name+" has what Headgate did not make: ", says[1], "nothing was removed")
 		require.Equal(t, allHere, b.here())
 		require.Equal(t, "0 in the catalog, 1 unfinished", b.rows())
@@ -95,6 +110,7 @@ func TestDatabaseAbandonLeavesWhatIsSomebodyElses(t *testing.T) {
 	require.NoError(t, err)
 	b.fails(cli.ExitFailed, b.abandon(), "1 sessions are connected to database "+b.name, "nothing was removed")
 	require.NoError(t, conn.Close(t.Context()))
+	b.alone()
 
 	dbname, _ := emptyDatabase(t)
 	admin(t, dbname, fmt.Sprintf(`CREATE TABLE theirs (); GRANT SELECT ON theirs TO "%s"`, b.job()))

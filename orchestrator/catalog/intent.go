@@ -46,7 +46,7 @@ func (i Intent) Roles() []string {
 // Next is how an intent that was left goes on, or is removed.
 func (i Intent) Next() string {
 	if i.Creates {
-		return fmt.Sprintf("`headgate database create %s --app-url-file FILE` goes on, and with --abandon removes it again", i.Name)
+		return fmt.Sprintf("`headgate database create %s` goes on, and with --abandon removes it again; --app-url-file FILE keeps the application's address, if nobody has that yet", i.Name)
 	}
 	return fmt.Sprintf("`headgate database adopt %s` goes on, and with --abandon removes it again", i.Name)
 }

@@ -73,7 +73,7 @@ func TestIntent(t *testing.T) {
 
 	_, err = b.AddDatabase(ctx, databaseParams("acme", catalog.KindShared))
 	require.ErrorIs(t, err, catalog.ErrExists)
-	require.ErrorContains(t, err, "is being made, as acme: `headgate database create acme --app-url-file FILE` goes on")
+	require.ErrorContains(t, err, "is being made, as acme: `headgate database create acme` goes on")
 	other := b.hold(t, "other")
 	params := intended("other")
 	params.DBName = "acme"

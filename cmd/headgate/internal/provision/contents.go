@@ -16,7 +16,7 @@ SELECT count(*) FROM pg_stat_activity
 WHERE datid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND pid <> pg_backend_pid() AND usesysid IS NOT NULL`
 
 // selectContents is what Headgate did not make: whatever is not in schema headgate, and in
-// schema headgate what is not its owner's ($1). Indexes, row types and the like belong to a
+// schema headgate what is not its owner's ($1), of every kind of object there is. Indexes, row types and the like belong to a
 // table that is named. From oid 16384 on nothing came with the database from template0.
 const selectContents = `
 SELECT what FROM (
@@ -28,6 +28,24 @@ SELECT what FROM (
     FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE t.oid >= 16384 AND t.typrelid = 0 AND t.typelem = 0
     UNION ALL SELECT 'schema ' || n.oid::regnamespace, n.nspname, n.nspowner FROM pg_namespace n WHERE n.oid >= 16384
     UNION ALL SELECT 'extension ' || e.extname, '', e.extowner FROM pg_extension e WHERE e.oid >= 16384
+    UNION ALL SELECT pg_describe_object('pg_collation'::regclass, o.oid, 0), n.nspname, o.collowner FROM pg_collation o JOIN pg_namespace n ON n.oid = o.collnamespace WHERE o.oid >= 16384
+    UNION ALL SELECT pg_describe_object('pg_operator'::regclass, o.oid, 0), n.nspname, o.oprowner FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid >= 16384
+    UNION ALL SELECT pg_describe_object('pg_opclass'::regclass, o.oid, 0), n.nspname, o.opcowner FROM pg_opclass o JOIN pg_namespace n ON n.oid = o.opcnamespace WHERE o.oid >= 16384
+    UNION ALL SELECT pg_describe_object('pg_opfamily'::regclass, o.oid, 0), n.nspname, o.opfowner FROM pg_opfamily o JOIN pg_namespace n ON n.oid = o.opfnamespace WHERE o.oid >= 16384
+    UNION ALL SELECT pg_describe_object('pg_conversion'::regclass, o.oid, 0), n.nspname, o.conowner FROM pg_conversion o JOIN pg_namespace n ON n.oid = o.connamespace WHERE o.oid >= 16384
+    UNION ALL SELECT pg_describe_object('pg_ts_config'::regclass, o.oid, 0), n.nspname, o.cfgowner FROM pg_ts_config o JOIN pg_namespace n ON n.oid = o.cfgnamespace WHERE o.oid >= 16384
+    UNION ALL SELECT pg_describe_object('pg_ts_dict'::regclass, o.oid, 0), n.nspname, o.dictowner FROM pg_ts_dict o JOIN pg_namespace n ON n.oid = o.dictnamespace WHERE o.oid >= 16384
+    UNION ALL SELECT pg_describe_object('pg_statistic_ext'::regclass, o.oid, 0), n.nspname, o.stxowner FROM pg_statistic_ext o JOIN pg_namespace n ON n.oid = o.stxnamespace WHERE o.oid >= 16384
+    UNION ALL SELECT pg_describe_object('pg_ts_parser'::regclass, o.oid, 0), '', 0 FROM pg_ts_parser o WHERE o.oid >= 16384
+    UNION ALL SELECT pg_describe_object('pg_ts_template'::regclass, o.oid, 0), '', 0 FROM pg_ts_template o WHERE o.oid >= 16384
+    UNION ALL SELECT pg_describe_object('pg_foreign_data_wrapper'::regclass, o.oid, 0), '', o.fdwowner FROM pg_foreign_data_wrapper o WHERE o.oid >= 16384
+    UNION ALL SELECT pg_describe_object('pg_foreign_server'::regclass, o.oid, 0), '', o.srvowner FROM pg_foreign_server o WHERE o.oid >= 16384
+    UNION ALL SELECT pg_describe_object('pg_cast'::regclass, o.oid, 0), '', 0 FROM pg_cast o WHERE o.oid >= 16384
+    UNION ALL SELECT pg_describe_object('pg_language'::regclass, o.oid, 0), '', o.lanowner FROM pg_language o WHERE o.oid >= 16384
+    UNION ALL SELECT pg_describe_object('pg_event_trigger'::regclass, o.oid, 0), '', o.evtowner FROM pg_event_trigger o WHERE o.oid >= 16384
+    UNION ALL SELECT pg_describe_object('pg_transform'::regclass, o.oid, 0), '', 0 FROM pg_transform o WHERE o.oid >= 16384
+    UNION ALL SELECT pg_describe_object('pg_am'::regclass, o.oid, 0), '', 0 FROM pg_am o WHERE o.oid >= 16384
+    UNION ALL SELECT 'user mapping for ' || m.usename || ' on ' || m.srvname, '', 0 FROM pg_user_mappings m
     UNION ALL SELECT 'publication ' || p.pubname, '', p.pubowner FROM pg_publication p
     UNION ALL SELECT 'large object ' || l.oid, '', l.lomowner FROM pg_largeobject_metadata l
 ) o (what, schema, owner)
