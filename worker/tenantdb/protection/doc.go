@@ -9,6 +9,7 @@
 //	expression.go   reads the expressions of policies and of our own views
 //	view.go         the same for views
 //	function.go     functions that run with another's rights
+//	door.go         what leads past policies without a relation
 //	own.go          its rights on Headgate's own tables, against what migrations grant
 //	declaration.go  what the owner has declared (headgate.protected)
 //	remedy.go       the command that mends a finding

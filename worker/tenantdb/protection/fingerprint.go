@@ -34,7 +34,7 @@ SELECT pg_catalog.concat_ws('.',
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(p.oid, p.xmin, p.ctid), 0)) FROM pg_catalog.pg_policy p
     WHERE p.polrelid NOT IN (SELECT oid FROM temporary)),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(p.oid, p.xmin, p.ctid), 0)) FROM pg_catalog.pg_proc p
-    WHERE (p.prosecdef OR p.oid >= 16384) AND p.pronamespace NOT IN (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname LIKE 'pg\_temp\_%')),
+    WHERE (p.prosecdef OR p.oid >= 16384 OR p.proacl IS NOT NULL) AND p.pronamespace NOT IN (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname LIKE 'pg\_temp\_%')),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(d.classid, d.objid, d.refobjid), 0)) FROM pg_catalog.pg_depend d
     WHERE d.refclassid = 'pg_catalog.pg_proc'::regclass AND d.refobjid >= 16384 AND d.deptype <> 'e'),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(i.indexrelid, i.xmin, i.ctid), 0)) FROM pg_catalog.pg_index i
@@ -50,6 +50,8 @@ SELECT pg_catalog.concat_ws('.',
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(n.oid, n.xmin, n.ctid), 0)) FROM pg_catalog.pg_namespace n WHERE n.nspname NOT LIKE 'pg\_%temp\_%'),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(d.oid, d.xmin, d.ctid), 0)) FROM pg_catalog.pg_default_acl d),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(e.oid, e.xmin, e.ctid), 0)) FROM pg_catalog.pg_extension e),
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(f.oid, f.xmin, f.ctid), 0)) FROM pg_catalog.pg_foreign_server f),
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(m.umid, m.srvid, m.umuser), 0)) FROM pg_catalog.pg_user_mappings m),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(m.roleid, m.member, m.xmin, m.ctid), 0)) FROM pg_catalog.pg_auth_members m
     WHERE m.member IN (SELECT role FROM mine)),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(s.setdatabase, s.setrole, s.xmin, s.ctid), 0)) FROM pg_catalog.pg_db_role_setting s

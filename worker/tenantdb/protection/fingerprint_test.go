@@ -59,6 +59,8 @@ func TestEachChangeIsSeen(t *testing.T) {
 		{"a domain calls a hidden function", `CREATE DOMAIN leaky AS text CHECK (VALUE <> hidden.leak())`, `DROP DOMAIN leaky`, "definer_function hidden.leak()"},
 		{"the parent's key is dropped", `ALTER TABLE orders DROP CONSTRAINT orders_pkey CASCADE`, `ALTER TABLE orders ADD CONSTRAINT orders_pkey PRIMARY KEY (id); ALTER TABLE items ADD FOREIGN KEY (order_id) REFERENCES orders`, "unguarded public.items"},
 		{"columns exchange their names", `ALTER TABLE orders RENAME org_id TO x; ALTER TABLE orders RENAME note TO org_id; ALTER TABLE orders RENAME x TO note`, `ALTER TABLE orders RENAME org_id TO x; ALTER TABLE orders RENAME note TO org_id; ALTER TABLE orders RENAME x TO note`, both},
+		{"a file function is granted", `GRANT EXECUTE ON FUNCTION pg_read_binary_file(text) TO PUBLIC`, `REVOKE EXECUTE ON FUNCTION pg_read_binary_file(text) FROM PUBLIC`, "server_function pg_catalog.pg_read_binary_file(text)"},
+		{"a foreign server has a login for all", `CREATE FOREIGN DATA WRAPPER w; CREATE SERVER far FOREIGN DATA WRAPPER w; CREATE USER MAPPING FOR PUBLIC SERVER far; GRANT USAGE ON FOREIGN SERVER far TO PUBLIC`, `DROP FOREIGN DATA WRAPPER w CASCADE`, "foreign_server far"},
 		{"the parent's guard goes", `GRANT INSERT ON countries TO headgate_job; INSERT INTO headgate.protected (object, mode) VALUES ('public.countries', 'public')`,
 			`REVOKE INSERT ON countries FROM headgate_job; DELETE FROM headgate.protected WHERE object = 'public.countries'`, "public_written public.countries"},
 	} {

@@ -112,6 +112,7 @@ type state struct {
 	roles     []role
 	relations map[string]*relation // by schema.name
 	functions []function
+	doors     []door
 	declared  declarations
 	own       []ownRight
 	spaces    []space
@@ -147,6 +148,9 @@ func look(ctx context.Context, tx pgx.Tx, opts Options, asked []uint32) (s *stat
 		return nil, err
 	}
 	if s.functions, err = readFunctions(ctx, tx, s.login, s.relations); err != nil {
+		return nil, err
+	}
+	if s.doors, err = readDoors(ctx, tx, s.login); err != nil {
 		return nil, err
 	}
 	if s.spaces, err = readSpaces(ctx, tx, s.login); err != nil {
@@ -194,6 +198,7 @@ func (s *state) judge(opts Options) (all []Finding) {
 			all = append(all, s.judgeRelation(r)...)
 		}
 		all = append(all, s.judgeFunctions()...)
+		all = append(all, s.judgeDoors()...)
 		all = append(all, s.judgeSpaces()...)
 		all = append(all, s.judgeDefaults()...)
 	}

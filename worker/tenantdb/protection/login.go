@@ -26,17 +26,20 @@ type login struct {
 	owned       []string // up to four things of the database that it, or a role it is a member of, owns
 	ownedCount  int
 	settings    []string // NAME=VALUE, of ALTER ROLE … SET
+	further     []uint32 // roles that it can act as and that policies for headgate_job hold
 }
 
 // all says that no policy holds the login.
 func (l login) all() bool { return l.super || l.bypass }
 
-// as are the roles as which statements of the login may run: itself, and its group.
+// as are the roles as which statements of the login may run: itself, its group, and members of
+// the group that it can become.
 func (l login) as() []uint32 {
-	if l.group == 0 || l.group == l.oid {
-		return []uint32{l.oid}
+	all := []uint32{l.oid}
+	if l.group != 0 && l.group != l.oid {
+		all = append(all, l.group)
 	}
-	return []uint32{l.oid, l.group}
+	return append(all, l.further...)
 }
 
 // selectLogin reads one login ("" means the session's). What it owns counts in the whole
@@ -103,6 +106,11 @@ func readLogin(ctx context.Context, tx pgx.Tx, name string) (l login, roles []ro
 		return l, nil, fmt.Errorf("looking at the job login: %w", err)
 	}
 	roles, err = collect[role](ctx, tx, "the job login's roles", selectRoles, l.oid)
+	for _, r := range roles {
+		if r.Settable && r.Bound && r.OID != l.group {
+			l.further = append(l.further, r.OID)
+		}
+	}
 	return l, roles, err
 }
 

@@ -74,6 +74,24 @@ CREATE POLICY p ON items TO headgate_job USING (org_id = (SELECT headgate.curren
 	require.Empty(t, h.open())
 }
 
+// A member of headgate_job that the login can become is judged by its own rights.
+func TestARoleOfTheGroupHasItsOwnRights(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, shop)
+	h.protect(h.request(protection.Table{Name: "orders"}))
+	member := h.role("NOLOGIN IN ROLE headgate_job")
+	h.root(`GRANT SELECT ON items TO `+member, `GRANT `+member+` TO `+h.db.Job.User, `ALTER ROLE `+h.db.Job.User+` NOINHERIT`, `ALTER ROLE `+h.db.Job.User+` SET role = headgate_job`)
+	h.job = h.login(h.db.Job)
+	h.asOrg(2, func(tx pgx.Tx) {
+		var n int
+		_, err := tx.Exec(context.Background(), `SET LOCAL ROLE `+member)
+		require.NoError(t, err)
+		require.NoError(t, tx.QueryRow(context.Background(), `SELECT count(*) FROM items`).Scan(&n))
+		require.Equal(t, 20, n, "the control: all rows")
+	})
+	require.Equal(t, "unguarded public.items", h.open())
+}
+
 // A view of ours that asks a parent asks one row of it, whatever has become of the parent.
 func TestAViewAsksOneParent(t *testing.T) {
 	t.Parallel()
