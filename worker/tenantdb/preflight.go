@@ -18,14 +18,46 @@ var ErrUnprotected = jobs.Sentinel("unprotected", "the database does not keep it
 // each is looked at again.
 const maxVerdicts = 10_000
 
+// lookTime bounds one look, whatever time a job has.
+const lookTime = 30 * time.Second
+
 // verdicts is what this process has found in the shared databases that it has worked in.
 type verdicts struct {
-	mu    sync.Mutex
-	found map[key]verdict // guarded by mu
+	mu      sync.Mutex
+	found   map[key]verdict       // guarded by mu
+	looking map[key]chan struct{} // guarded by mu; closed when the look ends
 }
 
-// replace is put, and says what was there before: of several connections that find the same
-// at once, one finds it first.
+// turn waits until nobody else of this process looks at a database, and returns what ends the
+// caller's turn. Many jobs that begin at once look once.
+func (v *verdicts) turn(ctx context.Context, k key) (end func(), err error) {
+	for {
+		v.mu.Lock()
+		busy, ok := v.looking[k]
+		if !ok {
+			mine := make(chan struct{})
+			if v.looking == nil {
+				v.looking = map[key]chan struct{}{}
+			}
+			v.looking[k] = mine
+			v.mu.Unlock()
+			return func() {
+				v.mu.Lock()
+				defer v.mu.Unlock()
+				delete(v.looking, k)
+				close(mine)
+			}, nil
+		}
+		v.mu.Unlock()
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("waiting for another look at the database's protection: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// replace says what was there before.
 func (v *verdicts) replace(k key, found verdict) (before verdict) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -56,23 +88,17 @@ func (v *verdicts) get(k key) verdict {
 // observed. Call it before the job's transaction.
 //
 // It looks again where the last look is older than Config.ProtectedFor: first at a
-// fingerprint, and at all only where that has changed. No lock is held meanwhile, so that
-// several connections may look at once. The error is a *[ConnectError] that matches
+// fingerprint, and at all only where that has changed. Of several jobs of a database one
+// looks, and the others wait for it. The error is a *[ConnectError] that matches
 // ErrUnprotected, or says why it could not look.
 func (p *Pools) Preflight(ctx context.Context, place address.Place, conn *Conn) error {
 	if place.Dedicated || place.Login != jobs.LoginJob.String() {
 		return nil
 	}
 	at := keyOf(place)
-	known := p.verdicts.get(at)
-	if now := time.Now(); now.Sub(known.looked) >= p.cfg.ProtectedFor {
-		seen, err := p.look(ctx, place, conn, known)
-		if err != nil {
-			return connectError(ctx, place, err)
-		}
-		seen.looked, seen.observed = now, place.Observed
-		p.tellProtection(ctx, place, p.verdicts.replace(at, seen), seen)
-		known = seen
+	known, err := p.verdictOf(ctx, at, place, conn)
+	if err != nil {
+		return connectError(ctx, place, err)
 	}
 	if len(known.open) == 0 || place.Observed {
 		return nil
@@ -83,6 +109,31 @@ func (p *Pools) Preflight(ctx context.Context, place address.Place, conn *Conn) 
 	}
 	return connectError(ctx, place, fmt.Errorf("%w, so its jobs wait: %s%s: `headgate database protect %s` lists what is open and says what to do",
 		ErrUnprotected, known.open[0].Says, more, place.Database))
+}
+
+// verdictOf returns what is known, and looks again if that is too old.
+func (p *Pools) verdictOf(ctx context.Context, at key, place address.Place, conn *Conn) (verdict, error) {
+	if known := p.verdicts.get(at); time.Since(known.looked) < p.cfg.ProtectedFor {
+		return known, nil
+	}
+	end, err := p.verdicts.turn(ctx, at)
+	if err != nil {
+		return verdict{}, err
+	}
+	defer end()
+	known, now := p.verdicts.get(at), time.Now()
+	if now.Sub(known.looked) < p.cfg.ProtectedFor { // another has looked meanwhile
+		return known, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	seen, err := p.look(ctx, place, conn, known)
+	if err != nil {
+		return verdict{}, err
+	}
+	seen.looked, seen.observed = now, place.Observed
+	p.tellProtection(ctx, place, p.verdicts.replace(at, seen), seen)
+	return seen, nil
 }
 
 // look returns what is so now. known is what was so before.
