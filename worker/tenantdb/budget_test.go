@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -119,6 +120,9 @@ func keepsTheBudget(t *testing.T, databases, budget, goroutines, each int, sampl
 	}
 }
 
+// groupSize is how many goroutines of a profile have one stack.
+var groupSize = regexp.MustCompile(`(?m)^(\d+) @ `)
+
 // labelled counts the goroutines of this process that bear a label: goroutines inherit the
 // labels of who starts them.
 func labelled(t *testing.T, label string) (n int) {
@@ -127,8 +131,9 @@ func labelled(t *testing.T, label string) (n int) {
 	require.NoError(t, pprof.Lookup("goroutine").WriteTo(&profile, 1))
 	for group := range strings.SplitSeq(profile.String(), "\n\n") {
 		if strings.Contains(group, `# labels: {"test":"`+label+`"}`) {
-			count, _, _ := strings.Cut(group[strings.LastIndex(group[:strings.Index(group, " @ ")], "\n")+1:], " ")
-			one, err := strconv.Atoi(count)
+			found := groupSize.FindStringSubmatch(group)
+			require.NotNil(t, found, group)
+			one, err := strconv.Atoi(found[1])
 			require.NoError(t, err, group)
 			n += one
 		}
