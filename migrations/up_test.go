@@ -50,6 +50,9 @@ func value[T any](t *testing.T, conn *pgx.Conn, sql string) (v T) {
 	return v
 }
 
+// longEnough is a wait in which Notify is told, after a second, on a slow machine too.
+const longEnough = 5 * time.Second
+
 // heard keeps what Notify is told.
 type heard struct {
 	mu    sync.Mutex
@@ -95,12 +98,12 @@ func TestWhoHoldsTheMigrationLockIsNamed(t *testing.T) {
 	run(t, holder, "SET application_name = 'stuck'")
 	run(t, holder, "SELECT pg_advisory_lock(x'6865616467617465'::bigint)")
 	heard := newHeard()
-	_, err := migrations.Up(ctx, conn, &migrations.UpOpts{Wait: 1500 * time.Millisecond, Notify: heard.notify})
+	_, err := migrations.Up(ctx, conn, &migrations.UpOpts{Wait: longEnough, Notify: heard.notify})
 	var locked *migrations.LockedError
 	require.ErrorAs(t, err, &locked)
 	require.Equal(t, "the migration lock", locked.What)
 	named := fmt.Sprintf(`held by pid %d \(app stuck, user \w+, idle, since [-0-9: ]+ UTC\); end it with SELECT pg_terminate_backend\(%[1]d\)`, holder.PgConn().PID())
-	require.Regexp(t, "^gave up after 1.5s of waiting for the migration lock: "+named+"; then run it again$", err.Error())
+	require.Regexp(t, "^gave up after 5s of waiting for the migration lock: "+named+"; then run it again$", err.Error())
 	require.Len(t, heard.all(), 1, "once a holder")
 	require.Regexp(t, "^waiting for the migration lock: "+named+"$", heard.all()[0])
 
@@ -122,7 +125,7 @@ func TestWhoHoldsATableIsNamed(t *testing.T) {
 	run(t, holder, "SELECT FROM river_job LIMIT 1")
 	heard := newHeard()
 	files := more(addsColumn, "CREATE TABLE headgate.later ();")
-	_, err := migrations.UpMore(ctx, conn, &migrations.UpOpts{Wait: 2 * time.Second, Notify: heard.notify}, files)
+	_, err := migrations.UpMore(ctx, conn, &migrations.UpOpts{Wait: longEnough, Notify: heard.notify}, files)
 	var locked *migrations.LockedError
 	require.ErrorAs(t, err, &locked)
 	require.Contains(t, locked.What, "a table that migration ")
@@ -295,7 +298,8 @@ func TestATenantsInstallGivesUp(t *testing.T) {
 		conn, err := db.Pool.Acquire(ctx)
 		require.NoError(t, err)
 		t.Cleanup(conn.Release)
-		_, err = migrations.UpTenant(ctx, conn.Conn(), identity(db.ID), &migrations.UpOpts{Wait: 1500 * time.Millisecond})
+		heard := newHeard()
+		_, err = migrations.UpTenant(ctx, conn.Conn(), identity(db.ID), &migrations.UpOpts{Wait: longEnough, Notify: heard.notify})
 		var locked *migrations.LockedError
 		require.ErrorAs(t, err, &locked, held)
 		require.ErrorContains(t, err, fmt.Sprintf("held by pid %d (", tx.Conn().PgConn().PID()), held)

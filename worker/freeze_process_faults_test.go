@@ -19,13 +19,13 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/jobs/jobstest/suspend"
 	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/admission"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/retention"
 	"github.com/headgate/headgate/orchestrator/schedule"
 	"github.com/headgate/headgate/worker"
-	"github.com/headgate/headgate/worker/internal/fault"
 )
 
 // A process of each kind that Headgate has, all in one: it works, schedules, cleans up,
@@ -74,7 +74,7 @@ func (p *points) pass(conn *pgx.Conn, sql string) {
 		_, _ = fmt.Fprintln(p.log, point)
 	}
 	if p.at != "" && point == p.at {
-		fault.Stop()
+		suspend.Process()
 	}
 }
 

@@ -22,9 +22,9 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/jobs/jobstest/suspend"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker"
-	"github.com/headgate/headgate/worker/internal/fault"
 )
 
 // SlowTransfer is Transfer that spends some time inside its transaction.
@@ -83,7 +83,7 @@ func registerVictimKinds(w *worker.Worker, began func(uid string)) {
 	worker.InTx(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Freeze]) error {
 		if os.Remove(job.Args.Flag) == nil {
 			began(job.UID)
-			fault.Stop()
+			suspend.Process()
 		}
 		return transfer(ctx, tx, &jobs.Job[Transfer]{Info: job.Info, Args: job.Args.Transfer})
 	})

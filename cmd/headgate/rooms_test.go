@@ -114,14 +114,15 @@ var doors = map[string][]string{
 	"jobs/wire":               {"jobs"},
 	"jobs":                    {"github.com/jackc/pgx/v5"}, // Tx and Conn in the types of handlers, no more
 	"worker/tenantdb/address": {},
-	"worker/internal/fault":   {},
 	"worker/internal/redact":  {"github.com/jackc/pgx/v5/pgconn"},
+	"worker/internal/fault":   {"jobs/jobstest/suspend"}, // with the tag faults only
 	"orchestrator/calendar":   {"github.com/agnivade/levenshtein", "github.com/robfig/cron/v3"},
 	"orchestrator/localpg":    {anyPgx},
 
+	"jobs/jobstest/suspend":         {},
 	"jobs/lifecycle":                {}, // of both halves, which meet in nothing else than leaves
 	"orchestrator/internal/central": {anyPgx, "jobs", "jobs/wire"},
-	"orchestrator/internal/fault":   {},
+	"orchestrator/internal/fault":   {"jobs/jobstest/suspend"},
 	"orchestrator/internal/fit":     {anyUUID},
 	"orchestrator/internal/roomtest": {
 		anyPgx, anyUUID, "github.com/stretchr/testify/require", "orchestrator", "orchestrator/retention", "orchestrator/schedule", "jobs", "jobs/jobstest",

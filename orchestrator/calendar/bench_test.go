@@ -26,16 +26,3 @@ func BenchmarkParse(b *testing.B) {
 		}
 	}
 }
-
-func BenchmarkCount(b *testing.B) {
-	s, err := calendar.Parse("* * * * *", "America/New_York")
-	if err != nil {
-		b.Fatal(err)
-	}
-	now := time.Date(2026, 11, 24, 12, 0, 30, 0, time.UTC)
-	for b.Loop() {
-		if s.Count(now.AddDate(0, 0, -30), now) != 43_200 || len(s.Last(now.AddDate(-30, 0, 0), now, 10)) != 10 {
-			b.Fatal("a count is wrong")
-		}
-	}
-}

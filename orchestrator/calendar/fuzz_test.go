@@ -41,7 +41,7 @@ func FuzzParse(f *testing.F) {
 		if _, err := calendar.Parse(s.Expr(), s.Zone()); err != nil {
 			t.Fatalf("%q was accepted, but not its own Expr: %v", expr, err)
 		}
-		if took := time.Since(began); took > time.Minute {
+		if took := time.Since(began); took > 2*time.Second {
 			t.Fatalf("%q in %s took %s", expr, zone, took)
 		}
 	})

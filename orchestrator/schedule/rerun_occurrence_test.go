@@ -17,7 +17,7 @@ func TestRerunKeepsWhatItIsFor(t *testing.T) {
 	ctx := context.Background()
 	create(t, env, "acme", "nightly", "@daily")
 	makeDue(t, env)
-	fires(t, env, 1)
+	require.Equal(t, 1, pass(t, env))
 	var id int64
 	require.NoError(t, env.Pool.QueryRow(ctx, `SELECT id FROM river_job`).Scan(&id))
 	again, err := env.Client.Rerun(ctx, env.UIDOf(id), nil)

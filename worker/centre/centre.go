@@ -34,12 +34,13 @@ type Centre struct {
 
 	refreshing chan struct{} // holds one while somebody asks the central database
 
-	mu       sync.Mutex
-	now      tenantdb.Mark // guarded by mu
-	bears    string        // guarded by mu; the mark that stands in the central database itself
-	tokens   []string      // guarded by mu; of 90 days, oldest first
-	adopting bool          // guarded by mu; adoptions wait for their databases
-	hour     int64         // guarded by mu; the present one, counted from 1970, by the central database's clock
+	mu      sync.Mutex
+	now     tenantdb.Mark // guarded by mu
+	bears   string        // guarded by mu; the mark that stands in the central database itself
+	tokens  []string      // guarded by mu; of 90 days, oldest first
+	pending []string      // guarded by mu; databases whose adoption was open at the last look, and is still
+	unsure  bool          // guarded by mu; the last look failed: others may have decided more adoptions since
+	hour    int64         // guarded by mu; the present one, counted from 1970, by the central database's clock
 
 	cycle *lifecycle.Cycle
 }
@@ -82,7 +83,7 @@ func (c *Centre) loop(ctx context.Context) error {
 		case <-tick.C:
 			if err := c.Refresh(ctx); err != nil && ctx.Err() == nil {
 				c.mu.Lock()
-				c.adopting = true // others may have decided it since the last look
+				c.unsure = true
 				c.mu.Unlock()
 				c.log.WarnContext(ctx, "could not ask the central database for its token; the last one counts", "error", err)
 			}
@@ -117,7 +118,7 @@ DELETE FROM headgate.centre_tokens WHERE hour IN (SELECT hour FROM headgate.cent
 const markFirst = `UPDATE headgate.centre SET mark = headgate.centre_mark() WHERE mark IS NULL`
 
 const selectMark = `
-SELECT headgate.centre_mark(), coalesce((SELECT mark FROM headgate.centre), headgate.centre_mark()), EXISTS (SELECT FROM headgate.adoptions), floor(extract(epoch FROM now()) / 3600)::bigint`
+SELECT headgate.centre_mark(), coalesce((SELECT mark FROM headgate.centre), headgate.centre_mark()), ARRAY(SELECT database_id::text FROM headgate.adoptions), floor(extract(epoch FROM now()) / 3600)::bigint`
 
 // selectMade are the tokens that are kept, at most 2,184.
 const selectMade = `
@@ -166,9 +167,9 @@ func (c *Centre) Refresh(ctx context.Context) error {
 		}
 	}
 	var mark, bears string
-	var adopting bool
+	var pending []string
 	var hour int64
-	if err := c.pool.QueryRow(ctx, selectMark).Scan(&mark, &bears, &adopting, &hour); err != nil {
+	if err := c.pool.QueryRow(ctx, selectMark).Scan(&mark, &bears, &pending, &hour); err != nil {
 		return fmt.Errorf("reading the centre's mark: %w", err)
 	}
 	rows, err := c.pool.Query(ctx, selectMade)
@@ -190,7 +191,7 @@ func (c *Centre) Refresh(ctx context.Context) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.now, c.bears, c.tokens, c.adopting, c.hour = now, bears, tokens, adopting, hour
+	c.now, c.bears, c.tokens, c.pending, c.unsure, c.hour = now, bears, tokens, pending, false, hour
 	return nil
 }
 
@@ -231,7 +232,7 @@ func (c *Centre) Judge(ctx context.Context, databaseID string, found tenantdb.Ma
 		if err := c.adopts(ctx, databaseID, now, found); err != nil {
 			return leave, err
 		}
-	} else if err := c.forget(ctx, databaseID); err != nil {
+	} else if err := c.forget(ctx, databaseID, found == now); err != nil {
 		return leave, err
 	}
 	newer := ours && found.Centre == now.Centre && c.place(found.Token) >= c.place(now.Token)
@@ -277,16 +278,21 @@ func (c *Centre) adopts(ctx context.Context, databaseID string, now, found tenan
 const forgetAdoption = `DELETE FROM headgate.adoptions WHERE database_id = $1`
 
 // forget ends the adoption of a database that is this centre's: it was carried out, or
-// there was no need for it. A copy of this central database must not make use of it.
-func (c *Centre) forget(ctx context.Context, databaseID string) error {
+// there was no need for it. A copy of this central database must not make use of it. Where
+// the present mark stands already, only an adoption that is known to be open is a reason to
+// ask: connections are made also while the central database is away.
+func (c *Centre) forget(ctx context.Context, databaseID string, stands bool) error {
 	c.mu.Lock()
-	waits := c.adopting
+	open := slices.Contains(c.pending, databaseID) || c.unsure && !stands
 	c.mu.Unlock()
-	if !waits || c.readOnly {
+	if !open || c.readOnly {
 		return nil
 	}
 	if _, err := c.pool.Exec(ctx, forgetAdoption, databaseID); err != nil {
 		return fmt.Errorf("forgetting an adoption: %w", err)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pending = slices.DeleteFunc(slices.Clone(c.pending), func(id string) bool { return id == databaseID })
 	return nil
 }

@@ -197,3 +197,32 @@ func TestAnAdoptionHoldsForWhatIsFoundFirst(t *testing.T) {
 	_, err = c.Judge(ctx, db.ID, then)
 	require.ErrorIs(t, err, tenantdb.ErrWrongCentre, "it has changed hands again")
 }
+
+// An adoption that could not be forgotten when it was carried out is forgotten by the next
+// who finds this centre's mark; the others' databases have nothing to ask meanwhile.
+func TestAnAdoptionThatIsCarriedOutIsForgotten(t *testing.T) {
+	t.Parallel()
+	env, ctx := jobstest.New(t), context.Background()
+	done, waits := env.Database("done", jobstest.DatabaseOpts{}), env.Database("waits", jobstest.DatabaseOpts{})
+	c := start(t, env)
+	_, err := env.Pool.Exec(ctx, `INSERT INTO headgate.adoptions (database_id, centre, found) SELECT id, headgate.centre_mark(), '1/2/3 ' FROM headgate.databases`)
+	require.NoError(t, err)
+	open := func() (ids []string) {
+		require.NoError(t, env.Pool.QueryRow(ctx, `SELECT array_agg(database_id::text) FROM headgate.adoptions`).Scan(&ids))
+		return ids
+	}
+	require.NoError(t, c.Refresh(ctx))
+	for range 2 {
+		leave, err := c.Judge(ctx, done.ID, c.Now())
+		require.NoError(t, err)
+		require.Zero(t, leave)
+		require.Equal(t, []string{waits.ID}, open())
+	}
+	tx, err := env.Pool.Begin(ctx)
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(ctx) }()
+	_, err = tx.Exec(ctx, `LOCK TABLE headgate.adoptions IN ACCESS EXCLUSIVE MODE`)
+	require.NoError(t, err)
+	_, err = c.Judge(ctx, done.ID, c.Now())
+	require.NoError(t, err, "nobody is asked")
+}

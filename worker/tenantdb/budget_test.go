@@ -1,10 +1,14 @@
 package tenantdb_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"runtime"
+	"regexp"
+	"runtime/pprof"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -116,6 +120,27 @@ func keepsTheBudget(t *testing.T, databases, budget, goroutines, each int, sampl
 	}
 }
 
+// groupSize is how many goroutines of a profile have one stack.
+var groupSize = regexp.MustCompile(`(?m)^(\d+) @ `)
+
+// labelled counts the goroutines of this process that bear a label: goroutines inherit the
+// labels of who starts them.
+func labelled(t *testing.T, label string) (n int) {
+	t.Helper()
+	var profile bytes.Buffer
+	require.NoError(t, pprof.Lookup("goroutine").WriteTo(&profile, 1))
+	for group := range strings.SplitSeq(profile.String(), "\n\n") {
+		if strings.Contains(group, `# labels: {"test":"`+label+`"}`) {
+			found := groupSize.FindStringSubmatch(group)
+			require.NotNil(t, found, group)
+			one, err := strconv.Atoi(found[1])
+			require.NoError(t, err, group)
+			n += one
+		}
+	}
+	return n
+}
+
 // A thousand databases touched in turn leave no goroutine and no connection
 // behind each.
 func TestIdleServersCostNothing(t *testing.T) {
@@ -124,13 +149,19 @@ func TestIdleServersCostNothing(t *testing.T) {
 	places, users := many(t, env, 6)
 	pools := tenantdb.New(tenantdb.Config{MaxConns: 4, IdleTimeout: 100 * time.Millisecond, Logger: env.Log})
 	t.Cleanup(pools.Close)
-	before := runtime.NumGoroutine()
-	for i := range 60 {
-		require.NoError(t, pools.With(context.Background(), places[i%len(places)], func(ctx context.Context, conn *tenantdb.Conn) error {
-			return conn.Ping(ctx)
-		}))
-	}
-	require.Less(t, runtime.NumGoroutine(), before+40, "other tests run beside, but not sixty goroutines of ours")
+	label := t.Name()
+	pprof.Do(context.Background(), pprof.Labels("test", label), func(ctx context.Context) {
+		end := make(chan struct{})
+		go func() { <-end }()
+		require.Equal(t, 2, labelled(t, label), "the control: this one, and that")
+		close(end)
+		for i := range 60 {
+			require.NoError(t, pools.With(ctx, places[i%len(places)], func(ctx context.Context, conn *tenantdb.Conn) error {
+				return conn.Ping(ctx)
+			}))
+		}
+		require.Less(t, labelled(t, label), 40)
+	})
 	require.Eventually(t, func() bool {
 		var n int
 		err := env.Pool.QueryRow(context.Background(), `SELECT count(*) FROM pg_stat_activity WHERE usename = ANY ($1)`, users).Scan(&n)

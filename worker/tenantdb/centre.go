@@ -57,7 +57,7 @@ func (p *Pools) centred(ctx context.Context, place address.Place, conn *Conn, fo
 	if p.cfg.Centre == nil || !found.marked {
 		return Mark{}, nil
 	}
-	for range looksAtMark { // the centre judges its own mark too: it may not know yet that the mark stands there
+	for range looksAtMark { // its own mark too, which the centre may not know to stand there
 		leave, refused := p.cfg.Centre.Judge(ctx, place.DatabaseID, found.mark)
 		switch {
 		case refused == nil && leave == Mark{}:

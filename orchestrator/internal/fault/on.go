@@ -2,7 +2,11 @@
 
 package fault
 
-import "os"
+import (
+	"os"
+
+	"github.com/headgate/headgate/jobs/jobstest/suspend"
+)
 
 var at = os.Getenv("HEADGATE_STOP_AT")
 
@@ -10,6 +14,6 @@ var at = os.Getenv("HEADGATE_STOP_AT")
 // HEADGATE_STOP_AT names.
 func Point(name string) {
 	if name == at {
-		Stop()
+		suspend.Process()
 	}
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package fault
+package suspend
 
 import (
 	"os"
@@ -8,10 +8,10 @@ import (
 	"syscall"
 )
 
-// Stop stops the process, and returns when somebody has sent it SIGCONT. The signal alone
+// Process stops the process, and returns when somebody has sent it SIGCONT. The signal alone
 // would not do, because the thread that sends the signal may go on until another thread
 // of the process has taken it.
-func Stop() {
+func Process() {
 	woken := make(chan os.Signal, 1)
 	signal.Notify(woken, syscall.SIGCONT)
 	defer signal.Stop(woken)
