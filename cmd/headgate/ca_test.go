@@ -2,40 +2,15 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
-	"os"
-	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/cmd/headgate/internal/doctor"
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/jobs/jobstest/tlstest"
 )
-
-// authorityFile is the certificate of an authority, in a file.
-func authorityFile(t *testing.T) string {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ours"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * 365 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true,
-	}
-	raw, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	require.NoError(t, err)
-	file := filepath.Join(t.TempDir(), "ca.pem")
-	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}), 0o644))
-	return file
-}
 
 // Authorities come and go by commands; doctor says when one ends, and what it advises
 // helps.
@@ -43,7 +18,7 @@ func TestCertificateAuthorities(t *testing.T) {
 	t.Parallel()
 	c, env := setup(t)
 	ctx := context.Background()
-	file := authorityFile(t)
+	file := tlstest.NewAuthority(t, "ours").Write(t)
 	require.Equal(t, "[]\n", c.ok("ca", "list", "-o", "json"))
 	require.Contains(t, c.run("ca", "list").err, "`headgate ca add NAME FILE`")
 	require.Contains(t, c.ok("ca", "add", "ours", file), "ours")

@@ -80,6 +80,14 @@ func (s *terminal) types(block string) string {
 	return string(out)
 }
 
+// fails is one block that must not succeed, and what came of it.
+func (s *terminal) fails(block string) string {
+	s.t.Helper()
+	out, err := s.command(block).CombinedOutput()
+	require.Error(s.t, err, "%s\n%s", block, out)
+	return string(out)
+}
+
 // leaves is one block in a terminal of its own, which goes on until the test ends.
 func (s *terminal) leaves(block string) *watched {
 	s.t.Helper()

@@ -120,6 +120,7 @@ var doors = map[string][]string{
 	"orchestrator/localpg":    {anyPgx},
 
 	"jobs/jobstest/suspend":         {},
+	"jobs/jobstest/tlstest":         {anyPgx, "github.com/stretchr/testify/require"},
 	"jobs/lifecycle":                {}, // of both halves, which meet in nothing else than leaves
 	"orchestrator/internal/central": {anyPgx, "jobs", "jobs/wire"},
 	"orchestrator/internal/fault":   {"jobs/jobstest/suspend"},

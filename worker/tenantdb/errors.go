@@ -74,9 +74,18 @@ type ConnectError struct {
 func (e *ConnectError) Error() string {
 	next := nextStep[e.Class]
 	if e.Class == jobs.ClassUntrusted {
-		next = untrustedStep(e.Err)
+		next = untrustedStep(e.Err, ", with `headgate database login`")
 	}
 	return fmt.Sprintf("connecting to database %s as its %s login: %v%s", e.Database, e.Login, e.Err, next)
+}
+
+// Untrusted is what to do about a server that is not trusted, by whoever has given the
+// address. It is empty where the server was trusted, and else begins with a semicolon.
+func (e *ConnectError) Untrusted() string {
+	if e.Class != jobs.ClassUntrusted {
+		return ""
+	}
+	return untrustedStep(e.Err, "")
 }
 
 // Unwrap returns the cause.

@@ -2,107 +2,33 @@ package tenantdb
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"io"
-	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/jobstest/tlstest"
 	"github.com/headgate/headgate/orchestrator/localpg"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
-// authority is a certificate authority made for one test.
-type authority struct {
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-	pem         string
-}
-
-func newAuthority(t *testing.T, name string) authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	raw, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	require.NoError(t, err)
-	certificate, err := x509.ParseCertificate(raw)
-	require.NoError(t, err)
-	return authority{certificate, key, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}))}
-}
-
-// issue writes a server's certificate and key, for a host, which ends at some time.
-func (a authority) issue(t *testing.T, dir, host string, until time.Time) (certFile, keyFile string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: host}, DNSNames: []string{host}, NotBefore: until.Add(-48 * time.Hour), NotAfter: until,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	raw, err := x509.CreateCertificate(rand.Reader, template, a.certificate, &key.PublicKey, a.key)
-	require.NoError(t, err)
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	require.NoError(t, err)
-	certFile, keyFile = filepath.Join(dir, host+".crt"), filepath.Join(dir, host+".key")
-	require.NoError(t, os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}), 0o644))
-	require.NoError(t, os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600))
-	return certFile, keyFile
-}
-
 // newTLSServer starts a real Postgres without TLS. give gives it a certificate.
-func newTLSServer(t *testing.T) (port int, give func(certFile, keyFile string)) {
+func newTLSServer(t *testing.T) (port int, give func(tlstest.Certificate)) {
 	t.Helper()
 	server, err := localpg.Start(context.Background(), localpg.Config{TCP: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, server.Stop()) })
-	cfg, err := pgxpool.ParseConfig(server.URL("postgres"))
-	require.NoError(t, err)
-	conn, err := pgx.ConnectConfig(context.Background(), cfg.ConnConfig)
+	conn, err := pgx.Connect(context.Background(), server.URL("postgres"))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	exec := func(sql string) {
-		_, err := conn.Exec(context.Background(), sql)
-		require.NoError(t, err, sql)
-	}
-	exec(`CREATE ROLE tls_job LOGIN PASSWORD 'planted'`)
-	give = func(certFile, keyFile string) {
-		// The server reads them from its own directory, as its own user.
-		for name, file := range map[string]string{"server.crt": certFile, "server.key": keyFile} {
-			text, err := os.ReadFile(file)
-			require.NoError(t, err)
-			var dir string
-			require.NoError(t, conn.QueryRow(context.Background(), `SHOW data_directory`).Scan(&dir))
-			info, err := os.Stat(dir)
-			require.NoError(t, err)
-			path := filepath.Join(dir, name)
-			require.NoError(t, os.WriteFile(path, text, 0o600))
-			if owner, ok := info.Sys().(*syscall.Stat_t); ok {
-				require.NoError(t, os.Chown(path, int(owner.Uid), int(owner.Gid)))
-			}
-		}
-		exec(`ALTER SYSTEM SET ssl = on`)
-		exec(`SELECT pg_reload_conf()`)
-	}
-	return server.Port(), give
+	_, err = conn.Exec(context.Background(), `CREATE ROLE tls_job LOGIN PASSWORD 'planted'`)
+	require.NoError(t, err)
+	return server.Port(), func(c tlstest.Certificate) { c.Serve(t, conn) }
 }
 
 // connectTLS connects as a worker would, whose resolver leads the host to a port of this
@@ -135,9 +61,9 @@ func connectTLS(t *testing.T, a address.Address, port int) error {
 // is wrong is refused with its own next step, before the password is sent.
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	ours, other := newAuthority(t, "ours"), newAuthority(t, "other")
+	ours, other := tlstest.NewAuthority(t, "ours"), tlstest.NewAuthority(t, "other")
 	port, give := newTLSServer(t)
-	good := address.Address{Host: "db.example.com", RootCert: "ours", Roots: ours.pem}
+	good := address.Address{Host: "db.example.com", RootCert: "ours", Roots: ours.PEM}
 	refused := func(a address.Address, port int, says ...string) {
 		t.Helper()
 		err := connectTLS(t, a, port)
@@ -150,7 +76,7 @@ func TestTLS(t *testing.T) {
 	}
 	refused(good, port, "server refused TLS connection", "turn ssl on at the server") // it has none yet
 
-	give(ours.issue(t, t.TempDir(), "db.example.com", time.Now().Add(24*time.Hour)))
+	give(ours.Issue(t, time.Now().Add(24*time.Hour), "db.example.com"))
 	eventually := func(a address.Address) {
 		t.Helper()
 		require.Eventually(t, func() bool { return connectTLS(t, a, port) == nil }, time.Minute, 10*time.Millisecond)
@@ -160,14 +86,14 @@ func TestTLS(t *testing.T) {
 	verifyCA.SSLMode, verifyCA.Host = "verify-ca", "alias.example.com"
 	eventually(verifyCA)
 	several := good
-	several.Roots = other.pem + ours.pem
+	several.Roots = other.PEM + ours.PEM
 	eventually(several)
 
 	wrongName := good
 	wrongName.Host = "alias.example.com"
 	refused(wrongName, port, "db.example.com, not alias.example.com", "a name that the server's certificate is for")
 	wrongAuthority := good
-	wrongAuthority.Roots = other.pem
+	wrongAuthority.Roots = other.PEM
 	refused(wrongAuthority, port, "signed by unknown authority", "`headgate ca add NAME FILE`")
 	wrongAuthority.SSLMode = "verify-ca"
 	refused(wrongAuthority, port, "signed by unknown authority")
@@ -175,7 +101,7 @@ func TestTLS(t *testing.T) {
 	refused(address.Address{Host: "db.example.com", RootCert: "nobody"}, port, `the catalog has no certificate authority "nobody"`, "`headgate ca add NAME FILE`")
 	refused(good, naysayer(t), "server refused TLS connection", "see who else may answer in its place")
 
-	give(ours.issue(t, t.TempDir(), "db.example.com", time.Now().Add(-time.Hour)))
+	give(ours.Issue(t, time.Now().Add(-time.Hour), "db.example.com"))
 	require.Eventually(t, func() bool { return connectTLS(t, good, port) != nil }, time.Minute, 10*time.Millisecond)
 	refused(good, port, "certificate has expired", "renew the server's certificate")
 	verifyCA.Host = "db.example.com"

@@ -72,7 +72,7 @@ func refusal(failed *tenantdb.ConnectError) string {
 	case errors.As(failed, &network):
 		return fmt.Sprintf("the server does not answer (%v); is it running, and are host and port right?", network.Err)
 	}
-	return fmt.Sprintf("no connection (%v)", cli.Cause(failed.Err))
+	return fmt.Sprintf("no connection (%v)%s", cli.Cause(failed.Err), failed.Untrusted())
 }
 
 const selectWhoami = `SELECT database_id::text FROM headgate.whoami()`
