@@ -41,15 +41,18 @@ func TestAnUnprotectedDatabaseDoesNoWork(t *testing.T) {
 		return result
 	}
 	require.Equal(t, jobs.Succeeded, env.Wait(run().UID).State)
-	const policy = `CREATE POLICY org ON transfers TO headgate_job USING (org_id = (SELECT headgate.current_org()))`
+	const policy = `CREATE POLICY org ON transfers AS RESTRICTIVE TO headgate_job USING (org_id = (SELECT headgate.current_org()))`
+	exec(`DROP POLICY org ON transfers; CREATE POLICY others ON transfers USING (true); ` + policy)
+	job := pgx.Identifier{db.Job.User}.Sanitize()
 	for name, c := range map[string]struct{ open, mend string }{
-		"a policy is dropped":           {`ALTER POLICY org ON transfers USING (true)`, `DROP POLICY org ON transfers; ` + policy},
+		"a policy is dropped":           {`DROP POLICY org ON transfers`, policy},
+		"a policy binds nothing":        {`ALTER POLICY org ON transfers USING (true)`, `DROP POLICY org ON transfers; ` + policy},
+		"a membership":                  {`GRANT ` + other + ` TO ` + job, `REVOKE ` + other + ` FROM ` + job},
 		"row-level security is off":     {`ALTER TABLE transfers DISABLE ROW LEVEL SECURITY`, `ALTER TABLE transfers ENABLE ROW LEVEL SECURITY`},
 		"a function with other rights":  {`CREATE FUNCTION everything() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM transfers'`, `DROP FUNCTION everything`},
 		"a table without a policy":      {`CREATE TABLE later (org_id bigint); GRANT SELECT ON later TO headgate_job`, `DROP TABLE later`},
 		"a view with its owner's right": {`CREATE VIEW all_transfers AS SELECT * FROM transfers; GRANT SELECT ON all_transfers TO headgate_job`, `DROP VIEW all_transfers`},
-		"a role that passes by": {`ALTER ROLE ` + pgx.Identifier{db.Job.User}.Sanitize() + ` BYPASSRLS`,
-			`ALTER ROLE ` + pgx.Identifier{db.Job.User}.Sanitize() + ` NOBYPASSRLS`},
+		"a role that passes by":         {`ALTER ROLE ` + job + ` BYPASSRLS`, `ALTER ROLE ` + job + ` NOBYPASSRLS`},
 	} {
 		exec(c.open)
 		opened := time.Now()

@@ -148,6 +148,10 @@ func TestProtectShapes(t *testing.T) {
 	golden(t, "database_protect", c.ok(dry[:len(dry)-1]...))
 	golden(t, "database_protect_none", c.ok("database", "protect", "shared-1", "-o", "json"))
 	require.Equal(t, "ann", ask(t, db.Job.Database, `SELECT actor FROM headgate.protected WHERE object = 'public.orders'`))
+	golden(t, "database_protect_declared", c.ok("database", "protect", "shared-1", "--declared", "-o", "json"))
+	c.ok("database", "protect", "shared-1", "--withdraw", "orders")
+	require.Equal(t, "[]\n", c.ok("database", "protect", "shared-1", "--declared", "-o", "json"))
+	require.Empty(t, findingsOf(t, c, cli.ExitOK))
 }
 
 // What the script says may be run by hand, and does the same.
@@ -194,6 +198,8 @@ func TestProtectRefuses(t *testing.T) {
 		{"database protect shared-1 --table ordrs", cli.ExitUsage, "there is no table or view ordrs"},
 		{"database protect shared-1 --table orders --grant all", cli.ExitUsage, `"all" cannot be granted`},
 		{"database protect shared-1 --trusted-function nothing() --reason x", cli.ExitUsage, "there is no function nothing()"},
+		{"database protect shared-1 --withdraw orders", cli.ExitUsage, "nothing is declared of orders"},
+		{"database protect shared-1 --declared --table orders", cli.ExitUsage, "give it alone"},
 		{"database protect own --table orders", cli.ExitUsage, "database own is dedicated"},
 	} {
 		c.fails(test.code, strings.Fields(test.args), test.says)

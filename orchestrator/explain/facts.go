@@ -127,7 +127,7 @@ func step(class jobs.Class, database string) string {
 var classSteps = map[jobs.Class]string{
 	jobs.ClassUnreachable:      "see that the tenant's server answers; the job then goes on by itself and has used no attempt",
 	jobs.ClassServerFull:       "the message says whose connections are used up: raise max_connections of the server, or the CONNECTION LIMIT of the database or role, or let others use fewer; `headgate server list` shows what Headgate uses",
-	jobs.ClassAuthFailed:       "give the catalog the right login: `headgate database login DATABASE`, with its address in HEADGATE_JOB_URL (of the owner: HEADGATE_OWNER_URL); once that is done the job goes on by itself",
+	jobs.ClassAuthFailed:       "give the catalog the right login: `headgate database login DATABASE`, with its address in HEADGATE_JOB_URL (of the owner: HEADGATE_OWNER_URL); the job then goes on at once, and within 5 minutes if the password was changed at the server only",
 	jobs.ClassReadOnly:         "make the server a primary again, or point the catalog at the primary: `headgate database login DATABASE`",
 	jobs.ClassDiskFull:         "free some disk on the tenant's server",
 	jobs.ClassWrongDatabase:    "correct the address: `headgate database login DATABASE`; a database that was made anew or renamed no command takes in yet",

@@ -2,6 +2,10 @@ package protection
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -41,6 +45,35 @@ func readDeclarations(ctx context.Context, tx pgx.Tx) (declarations, error) {
 		all[d.Object] = d
 	}
 	return all, err
+}
+
+// judgeShown notes views of ours that jobs do not find: nothing is open, and jobs fail.
+func (s *state) judgeShown() (all []Finding) {
+	first := slices.ContainsFunc(s.login.settings, func(c string) bool {
+		path, found := strings.CutPrefix(c, "search_path=")
+		begin, _, _ := strings.Cut(path, ",")
+		return found && strings.Trim(begin, ` "`) == AppSchema
+	})
+	for _, object := range slices.Sorted(maps.Keys(s.declared)) {
+		d := s.declared[object]
+		if d.ShownBy == "" {
+			continue
+		}
+		how := "--view " + shellWord(object)
+		if d.Mode == modeView {
+			how = "--table " + shellWord(object) + " --by view"
+		}
+		next := fmt.Sprintf("`headgate database protect %s %s`; if %s is gone, `headgate database protect %s --withdraw %s`", s.database, how, object, s.database, shellWord(object))
+		switch {
+		case s.relations[d.ShownBy] == nil:
+			all = append(all, Finding{Level: Note, Code: "view_gone", Object: d.ShownBy, Next: next,
+				Says: fmt.Sprintf("jobs are to reach %s through %s, which is gone, or jobs have no right on it: they are refused", object, d.ShownBy)})
+		case !first:
+			all = append(all, Finding{Level: Note, Code: "search_path", Object: d.ShownBy, Next: next,
+				Says: fmt.Sprintf("the search_path of job login %s does not begin with %s: a name without a schema does not reach %s", s.login.name, AppSchema, d.ShownBy)})
+		}
+	}
+	return all
 }
 
 // is says whether an object is declared so.

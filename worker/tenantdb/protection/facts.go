@@ -73,7 +73,8 @@ SELECT pg_catalog.current_setting('server_version_num')::int, pg_catalog.quote_i
        pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')`
 
 // gather resolves the names of a request and reads what is known of them. resolved has the
-// names of tables and views as the catalogs have them, and those of functions behind them.
+// names of tables and views as the catalogs have them, those of functions behind them, and
+// then what is withdrawn.
 func gather(ctx context.Context, tx pgx.Tx, req Request) (f *facts, resolved []string, err error) {
 	names := make([]string, 0, len(req.Tables)+len(req.Views))
 	for _, t := range req.Tables {
@@ -92,6 +93,11 @@ func gather(ctx context.Context, tx pgx.Tx, req Request) (f *facts, resolved []s
 	if err != nil {
 		return nil, nil, err
 	}
+	taken, further, err := withdrawn(ctx, tx, req.Withdraw)
+	if err != nil {
+		return nil, nil, err
+	}
+	asked = append(asked, further...)
 	f = &facts{tables: map[string]tableFact{}}
 	if err := tx.QueryRow(ctx, selectSession).Scan(&f.version, &f.user, &f.dbname, &f.database); err != nil {
 		return nil, nil, fmt.Errorf("asking what the owner's session is: %w", err)
@@ -116,7 +122,7 @@ func gather(ctx context.Context, tx pgx.Tx, req Request) (f *facts, resolved []s
 	for _, oid := range oids {
 		resolved = append(resolved, byOID[oid])
 	}
-	return f, append(resolved, functions...), nil
+	return f, slices.Concat(resolved, functions, taken), nil
 }
 
 // resolve returns the numbers of relations, and refuses names that lead nowhere.

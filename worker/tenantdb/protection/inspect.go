@@ -201,6 +201,7 @@ func (s *state) judge(opts Options) (all []Finding) {
 		all = append(all, s.judgeDoors()...)
 		all = append(all, s.judgeSpaces()...)
 		all = append(all, s.judgeDefaults()...)
+		all = append(all, s.judgeShown()...)
 	}
 	slices.SortFunc(all, func(a, b Finding) int {
 		return cmp.Or(-strings.Compare(string(a.Level), string(b.Level)), strings.Compare(a.Code, b.Code), strings.Compare(a.Object, b.Object), strings.Compare(a.Says, b.Says))

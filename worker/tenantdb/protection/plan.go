@@ -147,8 +147,15 @@ func makePlan(ctx context.Context, tx pgx.Tx, req Request) (Plan, error) {
 			return Plan{}, err
 		}
 	}
-	for _, name := range names[len(req.Tables)+len(req.Views):] {
+	functions := len(req.Tables) + len(req.Views)
+	for _, name := range names[functions : functions+len(req.Functions)] {
 		p.declare(declaration{Object: name, Mode: modeFunction})
+	}
+	for i, name := range names[functions+len(req.Functions):] {
+		if slices.Contains(names[:functions+len(req.Functions)+i], name) {
+			return Plan{}, refuse("%s is to be declared and withdrawn, or withdrawn twice: say one thing of it", name)
+		}
+		p.withdraw(name)
 	}
 	if len(req.Tables)+len(req.Views) > 0 { // to trust a function says nothing of tables
 		p.revokeOpen(names)

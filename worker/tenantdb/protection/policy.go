@@ -47,6 +47,9 @@ func (p *planner) ownCondition(r *relation, column, of string) (string, error) {
 	case slices.Contains(r.Loose, column):
 		return "", refuse("column %s of %s has a collation under which different values may be equal, so that two tenants' keys may be one: give it a deterministic collation", column, r.Name)
 	}
+	if kind == "uuid" {
+		p.note("column %s of %s is a uuid: jobs of a tenant whose --org-key is no uuid fail there (22P02)", column, r.Name)
+	}
 	return fmt.Sprintf("%s.%s = %s", of, column, key), nil
 }
 

@@ -42,6 +42,7 @@ type Request struct {
 	Tables    []Table
 	Views     []string // views of the application's, to be had as copies with the reader's rights
 	Functions []string // that may run with their owner's rights, as SQL would write them
+	Withdraw  []string // declarations that are taken back: relations or functions, also such as are gone
 	Actor     string   // who asks
 	Reason    string   // why; needed for public tables and trusted functions
 }

@@ -22,7 +22,7 @@ import (
 
 const protectLong = `Hold the jobs of each tenant to that tenant's rows in a database that tenants share.
 
-Without --table, --view and --trusted-function it lists what is open, with the
+Without --table, --view, --trusted-function and --withdraw it lists what is open, with the
 command that mends each thing, changes nothing, and exits with 1 if anything is.
 
 With --table it gives jobs the table: a restrictive policy binds the organisation
@@ -32,15 +32,18 @@ char or uuid. A table without such a column is reached through a foreign key
 (--through), or belongs to no tenant (--public). --by view leaves the table as it
 is, and gives jobs a view of their tenant's rows instead.
 
-Rights of jobs on what is neither guarded nor declared are taken away. All of it
-is done in one transaction, or nothing is. What must be run by another role than
+Rights of jobs on what is neither guarded nor declared are taken away. --declared
+lists who declared what, and --withdraw takes a declaration back: jobs lose the
+object, and the table is as it was. All of it is done in one transaction, or
+nothing is. What must be run by another role than
 the owner login is not run: --dry-run prints the whole script.`
 
 const protectExample = `  headgate database protect shared-1
   headgate database protect shared-1 --table app.orders --org-column customer_id --dry-run
   headgate database protect shared-1 --table app.orders --table app.invoices --org-column customer_id
   headgate database protect shared-1 --table app.order_items --through order_id
-  headgate database protect shared-1 --table app.countries --public --reason "the same for all tenants"`
+  headgate database protect shared-1 --table app.countries --public --reason "the same for all tenants"
+  headgate database protect shared-1 --withdraw app.countries`
 
 // protecting is one `database protect`.
 type protecting struct {
@@ -49,6 +52,8 @@ type protecting struct {
 	table     protection.Table
 	views     []string
 	functions []string
+	withdraw  []string
+	declared  bool
 	reason    string
 	actor     string
 	dryRun    bool
@@ -79,6 +84,8 @@ func databaseProtect(app *cli.App) *cobra.Command {
 	f.StringSliceVar(&p.table.Grant, "grant", nil, "what jobs may do with these tables: some of select,insert,update,delete (all four unless set, or what they may already)")
 	f.StringArrayVar(&p.views, "view", nil, "a view of the application's, of which jobs get a copy with their own rights (Postgres 15 or newer); may be repeated")
 	f.StringArrayVar(&p.functions, "trusted-function", nil, "a function that runs with its owner's rights and keeps to its caller's tenant (needs --reason); may be repeated")
+	f.StringArrayVar(&p.withdraw, "withdraw", nil, "a table, view or function whose declaration is taken back; may be repeated")
+	f.BoolVar(&p.declared, "declared", false, "list what is declared, by whom and why, and change nothing")
 	f.StringVar(&p.reason, "reason", "", "why, for the record")
 	f.StringVar(&p.actor, "actor", "", "who decides, for the record (default: $USER)")
 	f.BoolVar(&p.dryRun, "dry-run", false, "print the whole script and what the application may notice, and change nothing")
@@ -88,7 +95,9 @@ func databaseProtect(app *cli.App) *cobra.Command {
 }
 
 // asks says whether anything is to be changed.
-func (p *protecting) asks() bool { return len(p.tables)+len(p.views)+len(p.functions) > 0 }
+func (p *protecting) asks() bool {
+	return len(p.tables)+len(p.views)+len(p.functions)+len(p.withdraw) > 0
+}
 
 func (p *protecting) check(cmd *cobra.Command) error {
 	if err := cli.OneOf("--by", p.table.By, []string{protection.ByPolicy, protection.ByView}); err != nil {
@@ -102,8 +111,11 @@ func (p *protecting) check(cmd *cobra.Command) error {
 	if err := cli.NotZero(cmd, "org-column", "through", "reason"); err != nil {
 		return err
 	}
+	if p.declared && (p.asks() || p.dryRun || cmd.Flags().Changed("reason")) {
+		return cli.Usagef("--declared lists and changes nothing: give it alone")
+	}
 	if !p.asks() && (p.dryRun || cmd.Flags().Changed("reason")) {
-		return cli.Usagef("nothing is to be changed: give --table, --view or --trusted-function, or leave out --dry-run and --reason for the list of what is open")
+		return cli.Usagef("nothing is to be changed: give --table, --view, --trusted-function or --withdraw, or leave out --dry-run and --reason for the list of what is open")
 	}
 	return nil
 }
@@ -120,6 +132,9 @@ func (p *protecting) run(ctx context.Context, app *cli.App) error {
 		}
 		if db.Kind == catalog.KindDedicated && p.asks() {
 			return cli.Usagef("database %s is dedicated: it has one tenant, from whom nothing needs to be kept; give its jobs rights with GRANT … TO headgate_job", db.Name)
+		}
+		if p.declared {
+			return p.declarations(ctx, app, central, db)
 		}
 		job, login, err := p.connect(ctx, central, db, jobs.LoginJob)
 		if err != nil {
@@ -184,7 +199,7 @@ func belongs(ctx context.Context, conn *pgx.Conn, a address.Address, db catalog.
 
 func (p *protecting) request(app *cli.App, db catalog.Database, login string) protection.Request {
 	req := protection.Request{
-		Database: db.Name, Login: login, Views: p.views, Functions: p.functions,
+		Database: db.Name, Login: login, Views: p.views, Functions: p.functions, Withdraw: p.withdraw,
 		Actor: cmp.Or(p.actor, app.Env("USER")), Reason: strings.TrimSpace(p.reason),
 	}
 	for _, name := range p.tables {
@@ -256,6 +271,30 @@ func things(n int) string {
 		return "1 thing is"
 	}
 	return fmt.Sprintf("%d things are", n)
+}
+
+var declarationColumns = []cli.Column[protection.Declaration]{
+	{Name: "object", Of: func(d protection.Declaration) any { return d.Object }},
+	{Name: "mode", Of: func(d protection.Declaration) any { return d.Mode }},
+	{Name: "org_column", Of: func(d protection.Declaration) any { return d.OrgColumn }},
+	{Name: "through", Of: func(d protection.Declaration) any { return d.Through }},
+	{Name: "shown_by", Of: func(d protection.Declaration) any { return d.ShownBy }},
+	{Name: "actor", Of: func(d protection.Declaration) any { return d.Actor }},
+	{Name: "declared_at", Of: func(d protection.Declaration) any { return d.DeclaredAt }},
+	{Name: "reason", Of: func(d protection.Declaration) any { return d.Reason }},
+}
+
+func (p *protecting) declarations(ctx context.Context, app *cli.App, central cli.Central, db catalog.Database) error {
+	owner, _, err := p.connect(ctx, central, db, jobs.LoginOwner)
+	if err != nil {
+		return err
+	}
+	defer cli.CloseConn(ctx, owner)
+	all, err := protection.Declarations(ctx, owner)
+	if err != nil {
+		return err
+	}
+	return cli.List(app, all, "nothing is declared in database "+db.Name, declarationColumns)
 }
 
 var findingColumns = []cli.Column[protection.Finding]{
