@@ -39,12 +39,18 @@ CREATE TRIGGER refuse BEFORE UPDATE ON river_job FOR EACH ROW WHEN (NEW.state = 
 	}, 20*time.Second, 20*time.Millisecond)
 	require.Regexp(t, `^claims of queue default fail on worker \S+ since .*, \d+ in a row: committing a claim: ERROR: the disk is on fire`, fact.Fact)
 	require.WithinDuration(t, time.Now(), *fact.Since, time.Minute)
-	tenant, err := o.Explain.ExplainTenant(ctx, "other")
-	require.NoError(t, err)
-	require.NotNil(t, failing(tenant.Facts))
-	workers, _, err := o.Explain.Workers(ctx, jobs.Page{})
-	require.NoError(t, err)
-	require.True(t, slices.ContainsFunc(workers, func(w explain.WorkerStatus) bool { return len(w.Claims.Failing) == 1 && w.Claims.Failing[0].Lasts() }))
+	require.Eventually(t, func() bool { // a worker whose sign of life is late is not named just then
+		tenant, err := o.Explain.ExplainTenant(ctx, "other")
+		require.NoError(t, err)
+		return failing(tenant.Facts) != nil
+	}, 20*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool {
+		workers, _, err := o.Explain.Workers(ctx, jobs.Page{})
+		require.NoError(t, err)
+		return slices.ContainsFunc(workers, func(w explain.WorkerStatus) bool {
+			return len(w.Claims.Failing) == 1 && w.Claims.Failing[0].Lasts()
+		})
+	}, 20*time.Second, 20*time.Millisecond)
 
 	o.exec(`DROP TRIGGER refuse ON river_job`)
 	require.Equal(t, jobs.Succeeded, o.Wait(job.UID).State)

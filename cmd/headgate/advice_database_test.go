@@ -45,6 +45,10 @@ func TestWhatDoctorAdvisesOfDatabasesHelps(t *testing.T) {
 
 	admin(t, "postgres", "ALTER ROLE "+db.Job.User+" BYPASSRLS")
 	told = finds(t, examined(t, a.commandLine, cli.ExitFailed), "database wrong", "isolation", doctor.StateFail)
+	admin(t, "postgres", told.Next)
+	finds(t, examined(t, a.commandLine, cli.ExitOK), "database wrong", "isolation", doctor.StateOK)
+	admin(t, "postgres", "ALTER ROLE "+db.Job.User+" SUPERUSER")
+	told = finds(t, examined(t, a.commandLine, cli.ExitFailed), "database wrong", "isolation", doctor.StateFail)
 	other := db.Job
 	other.User += "2"
 	admin(t, "postgres", fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD '%s' IN ROLE headgate_job", other.User, other.Password.Reveal()))
@@ -97,7 +101,8 @@ func TestWhatExplainAdvisesOfHeldJobsHelps(t *testing.T) {
 			func(a *adviser, db *jobstest.Database, f explain.Fact) {
 				table := regexp.MustCompile(`permission denied for table (\w+)`).FindStringSubmatch(f.Fact)
 				require.NotNil(a.t, table, f.Fact)
-				require.Contains(a.t, f.Next, "GRANT the privilege on what the message names TO headgate_job")
+				require.Contains(a.t, f.Next, "what the message says")
+				require.Contains(a.t, f.Fact, "GRANT the privilege on the object that the message names TO headgate_job")
 				admin(a.t, db.Job.Database, `GRANT SELECT ON `+table[1]+` TO headgate_job`)
 			},
 		},

@@ -155,7 +155,9 @@ func TestHarmsByWhatIsThere(t *testing.T) {
 	h.root(`SET LOCAL client_min_messages = error; CREATE SUBSCRIPTION `+app+`_s CONNECTION 'dbname=none' PUBLICATION p WITH (connect = false, slot_name = NONE, enabled = false)`,
 		`INSERT INTO pg_subscription_rel (srsubid, srrelid, srsubstate) SELECT oid, 'orders'::regclass, 'r' FROM pg_subscription WHERE subname = '`+app+`_s'`,
 		`UPDATE pg_subscription SET subowner = '`+app+`'::regrole WHERE subname = '`+app+`_s'`,
-		`ALTER ROLE `+app+` IN DATABASE `+h.db.Job.Database+` SET row_security = off`)
+		`ALTER ROLE `+app+` IN DATABASE `+h.db.Job.Database+` SET row_security = off`, `GRANT UPDATE ON orders TO `+app)
+	stranger := h.role("LOGIN") // may do nothing with the table
+	h.root(`ALTER ROLE ` + stranger + ` SET row_security = off`)
 	t.Cleanup(func() {
 		h.root(`UPDATE pg_subscription SET subowner = current_user::regrole WHERE subname = '`+app+`_s'`, `DROP SUBSCRIPTION `+app+`_s`)
 	})

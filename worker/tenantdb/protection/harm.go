@@ -30,11 +30,13 @@ SELECT pg_catalog.quote_ident(s.subname), pg_catalog.quote_ident(r.rolname)
 
 type subscription struct{ Name, Owner string }
 
-// selectRefusing are the roles, or databases, whose sessions refuse to be filtered.
+// selectRefusing are the roles among those that use a relation, or the database, whose sessions
+// refuse to be filtered.
 const selectRefusing = `
 SELECT coalesce(pg_catalog.quote_ident(r.rolname), 'every role')
   FROM pg_catalog.pg_db_role_setting s LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole, unnest(s.setconfig) AS c
- WHERE c IN ('row_security=off', 'row_security=false', 'row_security=0', 'row_security=no')
+ WHERE (s.setrole = 0 OR pg_catalog.has_any_column_privilege(s.setrole, $1::oid, 'SELECT, INSERT, UPDATE') OR pg_catalog.has_table_privilege(s.setrole, $1::oid, 'DELETE'))
+   AND c IN ('row_security=off', 'row_security=false', 'row_security=0', 'row_security=no')
    AND s.setdatabase IN (0, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())) ORDER BY 1`
 
 type named struct{ Name string }
@@ -60,7 +62,7 @@ func (p *planner) harms(ctx context.Context, r *relation) error {
 	if err != nil {
 		return err
 	}
-	refusing, err := collect[named](ctx, p.tx, "settings of row_security", selectRefusing)
+	refusing, err := collect[named](ctx, p.tx, "settings of row_security", selectRefusing, r.OID)
 	if err != nil {
 		return err
 	}
