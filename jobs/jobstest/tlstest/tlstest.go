@@ -49,7 +49,7 @@ func NewAuthority(t testing.TB, name string) Authority {
 func (a Authority) Write(t testing.TB) (file string) {
 	t.Helper()
 	file = filepath.Join(t.TempDir(), "ca.pem")
-	require.NoError(t, os.WriteFile(file, []byte(a.PEM), 0o644))
+	require.NoError(t, os.WriteFile(file, []byte(a.PEM), 0o600))
 	return file
 }
 
