@@ -152,6 +152,35 @@ WHERE a.rolname LIKE $1 || '%'`, db.Job.User).Scan(&all))
 	require.NotEqual(t, before, roles())
 }
 
+// DROP OWNED takes the policies that are for the job login alone, and its rights. A job that
+// runs it is rolled back, also from within a block, where no first word tells.
+func TestAJobDropsNoPolicy(t *testing.T) {
+	t.Parallel()
+	env := jobstest.New(t)
+	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema, On: jobstest.Direct(t)})
+	env.Tenant("acme", "acme")
+	ctx := context.Background()
+	login := pgx.Identifier{db.Job.User}.Sanitize()
+	_, err := db.Pool.Exec(ctx, `CREATE POLICY alone ON transfers AS RESTRICTIVE TO `+login+` USING (org_id = (SELECT headgate.current_org()))`)
+	require.NoError(t, err)
+	policies := func() (n int) {
+		require.NoError(t, db.Pool.QueryRow(ctx, `SELECT count(*) FROM pg_policy WHERE polname = 'alone'`).Scan(&n))
+		return n
+	}
+	env.Work(nil, func(w *worker.Worker) { worker.InTx(w, escape) })
+	const drop = `DO $$ BEGIN DROP OWNED BY CURRENT_USER; END $$`
+	got := env.Run("acme", Escape{SQL: drop})
+	require.Equal(t, jobs.ClassEscaped, got.Class, got.Message)
+	require.Equal(t, 1, policies())
+	require.Equal(t, jobs.Succeeded, env.Run("acme", Escape{SQL: `SELECT 1`}).State)
+	own, err := pgx.Connect(ctx, db.Pool.Config().ConnString())
+	require.NoError(t, err)
+	defer func() { _ = own.Close(ctx) }()
+	_, err = own.Exec(ctx, `SET SESSION AUTHORIZATION `+login+`; `+drop)
+	require.NoError(t, err)
+	require.Zero(t, policies(), "the control: outside of a job Postgres lets it be")
+}
+
 // An operator of a job's own, which its search_path finds first, hides no change of a role: the
 // look names Postgres's operators in full.
 func TestAnOperatorOfAJobsOwnHidesNothing(t *testing.T) {

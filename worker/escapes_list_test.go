@@ -6,6 +6,9 @@ func inBlock(sql string) string {
 		`; PERFORM set_config('headgate.context', own, true); END $do$`
 }
 
+// later is what a job would do when nobody looks any more.
+const later = `ALTER ROLE CURRENT_USER SET work_mem = 77777`
+
 const leak = `INSERT INTO notes (org_id, body) SELECT headgate.current_org(), body FROM notes`
 
 // escaping is a text of SQL, and what becomes of it through each door: sql, report, tx,
@@ -46,8 +49,8 @@ var escapes = map[string]escaping{
 	"F9 row_security":              {`SET LOCAL row_security = off`, "kind kind escaped escaped escaped ok"},
 	"F9 replication role":          {`SET session_replication_role = replica`, "kind kind postgres postgres postgres postgres"},
 	"F9 a view of its own":         {`CREATE TEMP VIEW mine AS SELECT * FROM notes; SELECT * FROM mine`, "postgres kind ok postgres ok ok"},
-	"F9 a definer of its own":      {`CREATE FUNCTION pg_temp.mine() RETURNS SETOF notes LANGUAGE sql SECURITY DEFINER AS 'SELECT * FROM notes'; SELECT count(*) FROM pg_temp.mine()`, "postgres kind ok postgres ok ok"},
-	"F9 a copy of a function":      {`CREATE FUNCTION pg_temp.current_org() RETURNS bigint LANGUAGE sql AS 'SELECT $org::bigint'; SET LOCAL search_path = pg_temp, headgate, public; ` + leak, "postgres kind ok postgres ok ok"},
+	"F9 a definer of its own":      {`CREATE FUNCTION pg_temp.mine() RETURNS SETOF notes LANGUAGE sql SECURITY DEFINER AS 'SELECT * FROM notes'; SELECT count(*) FROM pg_temp.mine()`, "postgres kind escaped postgres escaped ok"},
+	"F9 a copy of a function":      {`CREATE FUNCTION pg_temp.current_org() RETURNS bigint LANGUAGE sql AS 'SELECT $org::bigint'; SET LOCAL search_path = pg_temp, headgate, public; ` + leak, "postgres kind escaped postgres escaped ok"},
 	"F9 the policy":                {`DROP POLICY org ON notes`, "postgres kind postgres postgres postgres postgres"},
 	"F9 off":                       {`ALTER TABLE notes DISABLE ROW LEVEL SECURITY`, "postgres kind postgres postgres postgres postgres"},
 	"C4 set":                       {`ALTER ROLE CURRENT_USER SET statement_timeout = 1`, "kind kind escaped postgres escaped ok!"},
@@ -86,8 +89,17 @@ var escapes = map[string]escaping{
 	"C6 the ledger":                {`DELETE FROM headgate.ledger`, "postgres kind postgres postgres postgres postgres"},
 	"C6 a ledger of its own":       {`CREATE TEMP TABLE ledger (org_id bigint, job_uid uuid, step text, state text, result jsonb, done_at timestamptz); SET LOCAL search_path = pg_temp, headgate`, "postgres kind ok postgres ok ok"},
 	"C6 the fence":                 {`UPDATE headgate.fence SET generation = 9`, "postgres kind postgres postgres postgres postgres"},
-	"-- leave a lock":              {`SELECT pg_advisory_lock(7)`, "ok ok ok ok ok ok"},
-	"-- leave a statement":         {`PREPARE mine AS SELECT 1`, "kind kind ok ok ok ok"},
-	"-- leave a table":             {`CREATE TEMP TABLE mine (a int)`, "ok kind ok postgres ok ok"},
-	"-- leave a setting":           {`SET search_path = nowhere`, "kind kind ok ok ok ok"},
+	"at COMMIT a trigger": {`DO $do$ BEGIN CREATE TEMP TABLE d (a int); CREATE FUNCTION pg_temp.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN ` + later + `; RETURN NEW; END';
+		CREATE CONSTRAINT TRIGGER t AFTER INSERT ON d DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION pg_temp.f(); INSERT INTO d VALUES (1); END $do$`, "escaped kind escaped postgres escaped ok!"},
+	"at COMMIT a trigger again": {`DO $do$ BEGIN CREATE TEMP TABLE d (a int); CREATE FUNCTION pg_temp.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF NEW.a = 1 THEN SET CONSTRAINTS ALL DEFERRED; INSERT INTO d VALUES (2); ELSE ` + later + `; END IF; RETURN NEW; END';
+		CREATE CONSTRAINT TRIGGER t AFTER INSERT ON d DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION pg_temp.f(); INSERT INTO d VALUES (1); SET CONSTRAINTS ALL IMMEDIATE; END $do$`, "postgres kind escaped postgres escaped ok!"},
+	"at COMMIT a cursor": {`DO $do$ BEGIN CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE plpgsql AS 'BEGIN ` + later + `; RETURN 1; END';
+		EXECUTE 'DECLARE c CURSOR WITH HOLD FOR SELECT pg_temp.f()'; END $do$`, "escaped kind escaped postgres escaped ok!"},
+	"at COMMIT a cursor without a function": {`DO $do$ BEGIN EXECUTE 'DECLARE c CURSOR WITH HOLD FOR SELECT 1'; END $do$`, "escaped kind escaped escaped escaped ok"},
+	"default privileges":                    {`ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO headgate_job`, "escaped kind escaped postgres escaped ok"},
+	"a function for the job alone":          {`DO $do$ BEGIN CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'; DROP FUNCTION pg_temp.f(); END $do$`, "ok kind ok postgres ok ok"},
+	"-- leave a lock":                       {`SELECT pg_advisory_lock(7)`, "ok ok ok ok ok ok"},
+	"-- leave a statement":                  {`PREPARE mine AS SELECT 1`, "kind kind ok ok ok ok"},
+	"-- leave a table":                      {`CREATE TEMP TABLE mine (a int)`, "ok kind ok postgres ok ok"},
+	"-- leave a setting":                    {`SET search_path = nowhere`, "kind kind ok ok ok ok"},
 }

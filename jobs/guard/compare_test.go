@@ -14,7 +14,7 @@ import (
 func TestWhatCountsAsTheSame(t *testing.T) {
 	t.Parallel()
 	const start, number = 0, 1
-	before := guard.State{"s", "7", "role", "session", "off", "on", "1", "origin", "0", "watched"}
+	before := guard.State{"s", "7", "role", "session", "off", "on", "1", "origin", "0", "0", "watched"}
 	with := func(i int, value string) guard.State {
 		s := slices.Clone(before)
 		s[i] = value

@@ -22,15 +22,21 @@ import (
 // or let [Watch] ask. Every name in it is qualified, so that no search_path can
 // lead it elsewhere.
 //
-// The last is how many rows this session has changed in the tables of roles, their
-// settings and memberships. Every role may change its own password and settings, which
-// would outlive the job in all databases of the server. The session's own counters know of
-// each change, also of one that a savepoint has taken back. A look at locks would know as
-// much, but costs 3 us for each lock that anybody on the server holds.
-//
 // It has the transaction's identity first. The time of its start is part of it,
 // for transactions that have no number yet; a client cannot set it. No setting
 // changes the form of any value.
+//
+// Changes are how many rows this session has changed in the tables of roles, their
+// settings and memberships, and of databases. Every role may change its own password and
+// settings, which would outlive the job in all databases of the server. Who may not make
+// things in schema headgate, as job logins may not, changes no policy and no default
+// privilege either; DROP OWNED would. The session's own counters know of each change, also
+// of one that a savepoint has taken back. A look at locks would know as much, but costs 3 us
+// for each lock that anybody on the server holds.
+//
+// Code is what SQL has left that could run at COMMIT, after the last look: functions of
+// the session's temporary schema, triggers of its tables, and cursors WITH HOLD. The tables
+// of functions and triggers are read only where the session has made some.
 const Columns = `pg_catalog.encode(pg_catalog.timestamptz_send(pg_catalog.transaction_timestamp()), 'hex'),
        coalesce(pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text, ''),
        CURRENT_USER::pg_catalog.text, SESSION_USER::pg_catalog.text,
@@ -44,7 +50,24 @@ const Columns = `pg_catalog.encode(pg_catalog.timestamptz_send(pg_catalog.transa
         pg_catalog.pg_stat_get_xact_tuples_deleted('pg_catalog.pg_db_role_setting'::pg_catalog.regclass) OPERATOR(pg_catalog.+)
         pg_catalog.pg_stat_get_xact_tuples_inserted('pg_catalog.pg_auth_members'::pg_catalog.regclass) OPERATOR(pg_catalog.+)
         pg_catalog.pg_stat_get_xact_tuples_updated('pg_catalog.pg_auth_members'::pg_catalog.regclass) OPERATOR(pg_catalog.+)
-        pg_catalog.pg_stat_get_xact_tuples_deleted('pg_catalog.pg_auth_members'::pg_catalog.regclass))::pg_catalog.text`
+        pg_catalog.pg_stat_get_xact_tuples_deleted('pg_catalog.pg_auth_members'::pg_catalog.regclass) OPERATOR(pg_catalog.+)
+        pg_catalog.pg_stat_get_xact_tuples_inserted('pg_catalog.pg_database'::pg_catalog.regclass) OPERATOR(pg_catalog.+)
+        pg_catalog.pg_stat_get_xact_tuples_updated('pg_catalog.pg_database'::pg_catalog.regclass) OPERATOR(pg_catalog.+)
+        pg_catalog.pg_stat_get_xact_tuples_deleted('pg_catalog.pg_database'::pg_catalog.regclass) OPERATOR(pg_catalog.+)
+        CASE WHEN pg_catalog.has_schema_privilege(SESSION_USER, pg_catalog.to_regnamespace('headgate')::pg_catalog.oid, 'CREATE') THEN 0
+             ELSE pg_catalog.pg_stat_get_xact_tuples_inserted('pg_catalog.pg_policy'::pg_catalog.regclass) OPERATOR(pg_catalog.+)
+                  pg_catalog.pg_stat_get_xact_tuples_updated('pg_catalog.pg_policy'::pg_catalog.regclass) OPERATOR(pg_catalog.+)
+                  pg_catalog.pg_stat_get_xact_tuples_deleted('pg_catalog.pg_policy'::pg_catalog.regclass) OPERATOR(pg_catalog.+)
+                  pg_catalog.pg_stat_get_xact_tuples_inserted('pg_catalog.pg_default_acl'::pg_catalog.regclass) OPERATOR(pg_catalog.+)
+                  pg_catalog.pg_stat_get_xact_tuples_updated('pg_catalog.pg_default_acl'::pg_catalog.regclass) OPERATOR(pg_catalog.+)
+                  pg_catalog.pg_stat_get_xact_tuples_deleted('pg_catalog.pg_default_acl'::pg_catalog.regclass) END)::pg_catalog.text,
+       (CASE WHEN pg_catalog.current_setting('track_counts') OPERATOR(pg_catalog.=) 'on'
+              AND pg_catalog.pg_stat_get_xact_tuples_inserted('pg_catalog.pg_proc'::pg_catalog.regclass) OPERATOR(pg_catalog.=) 0
+              AND pg_catalog.pg_stat_get_xact_tuples_inserted('pg_catalog.pg_trigger'::pg_catalog.regclass) OPERATOR(pg_catalog.=) 0 THEN 0
+             ELSE (SELECT pg_catalog.count(*) FROM pg_catalog.pg_proc p WHERE p.pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) OPERATOR(pg_catalog.+)
+                  (SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid
+                    WHERE NOT t.tgisinternal AND c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) END OPERATOR(pg_catalog.+)
+        (SELECT pg_catalog.count(*) FROM pg_catalog.pg_cursors u WHERE u.is_holdable))::pg_catalog.text`
 
 // State is one look at a connection, a value for each of Columns and then one
 // for each setting that is watched besides.
@@ -57,12 +80,13 @@ const (
 	columnUser
 	columnContext     = columnUser + 4
 	columnReplication = columnUser + 5
-	columnRoles       = columnUser + 6
+	columnChanges     = columnUser + 6
+	columnCode        = columnUser + 7
 )
 
 var names = []string{
 	"the transaction's start", "the transaction's number", "current_user", "session_user",
-	"transaction_read_only", "row_security", "headgate.context", "session_replication_role", "changes of roles",
+	"transaction_read_only", "row_security", "headgate.context", "session_replication_role", "changes", "code",
 }
 
 // Unguarded says that the session fires no triggers, so that neither foreign keys
@@ -105,8 +129,10 @@ func Compare(before, now State, settings ...string) error {
 		case now[i] == before[i]:
 		case i == columnContext: // its values say nothing to people
 			escaped.Changed = append(escaped.Changed, names[i]+" is not what Headgate has set")
-		case i == columnRoles:
-			escaped.Changed = append(escaped.Changed, "a role's password, settings or memberships, which all jobs and databases share")
+		case i == columnChanges:
+			escaped.Changed = append(escaped.Changed, "a role's password, settings or memberships, a policy or default privileges, which all jobs share")
+		case i == columnCode:
+			escaped.Changed = append(escaped.Changed, "a function or trigger in pg_temp, or a cursor WITH HOLD, is left and could run at COMMIT; drop or close it before the job ends")
 		default:
 			escaped.Changed = append(escaped.Changed, fmt.Sprintf("%s was %q and is %q", all[i], before[i], now[i]))
 		}
@@ -153,6 +179,7 @@ func (g *Guard) Check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	now[columnCode] = g.before[columnCode] // which counts at the end: until then SQL may drop it
 	return Compare(g.before, now, g.settings...)
 }
 

@@ -12,7 +12,8 @@ import (
 	"github.com/headgate/headgate/jobs/session"
 )
 
-// ForeignError is of a plan of which another role must run a part. Nothing has been changed.
+// ForeignError is of a plan of which another role must run a part. Nothing has been changed,
+// except that these roles may use schema headgate now, which their part needs.
 type ForeignError struct{ Roles []string }
 
 func (e *ForeignError) Error() string {
@@ -23,7 +24,7 @@ const setLockTimeout = `SELECT pg_catalog.set_config('lock_timeout', $1, true)`
 
 // Apply does what [MakePlan] says, on the owner login's connection: all of it in one
 // transaction that waits for no table longer than two seconds, and looks before it commits
-// whether what was asked for is closed. It does nothing if that is not so, if a role other than
+// whether what was asked for is closed. It changes no table if that is not so, if a role other than
 // the owner login must run a part ([*ForeignError]), or if a table is in use (SQLSTATE 55P03).
 //
 // The plan's Path is left to the caller, who has the job login's connection.
@@ -40,6 +41,14 @@ func Apply(ctx context.Context, conn Beginner, req Request) (plan Plan, err erro
 		return plan, err
 	}
 	if foreign := plan.Foreign(); len(foreign) > 0 {
+		for _, s := range plan.Before {
+			if _, err := tx.Exec(ctx, s.SQL); err != nil {
+				return plan, fmt.Errorf("running %s: %w", s.SQL, err)
+			}
+		}
+		if err := tx.Commit(ctx); err != nil {
+			return plan, fmt.Errorf("protecting: %w", err)
+		}
 		return plan, &ForeignError{foreign}
 	}
 	for _, s := range plan.Statements {

@@ -59,11 +59,7 @@ func (s *state) judgeShown() (all []Finding) {
 		if d.ShownBy == "" {
 			continue
 		}
-		how := "--view " + shellWord(object)
-		if d.Mode == modeView {
-			how = "--table " + shellWord(object) + " --by view"
-		}
-		next := fmt.Sprintf("`headgate database protect %s %s`; if %s is gone, `headgate database protect %s --withdraw %s`", s.database, how, object, s.database, shellWord(object))
+		next := fmt.Sprintf("%s; if %s is gone, `headgate database protect %s --withdraw %s`", s.showAgain(d), object, s.database, shellWord(object))
 		switch {
 		case s.relations[d.ShownBy] == nil:
 			all = append(all, Finding{Level: Note, Code: "view_gone", Object: d.ShownBy, Next: next,
@@ -74,6 +70,14 @@ func (s *state) judgeShown() (all []Finding) {
 		}
 	}
 	return all
+}
+
+// showAgain is the command that makes a view of ours anew.
+func (s *state) showAgain(d declaration) string {
+	if d.Mode == modeView {
+		return fmt.Sprintf("`headgate database protect %s --table %s --by view`", s.database, shellWord(d.Object))
+	}
+	return fmt.Sprintf("`headgate database protect %s --view %s`", s.database, shellWord(d.Object))
 }
 
 // is says whether an object is declared so.

@@ -28,6 +28,7 @@ type tableFact struct {
 	Mine      bool     // the session has its owner's rights
 	Types     []string // of its columns, in their order
 	Sequences []string // that its columns draw from, and jobs may not yet
+	Drawn     []string // the same that jobs may use
 	Reads     []string // the relations that it reads, if it is a view
 	GroupHas  []string // what is granted to headgate_job itself, on the whole
 	Space     bool     // jobs may use its schema
@@ -56,6 +57,10 @@ SELECT c.oid, pg_catalog.pg_has_role(current_user, c.relowner, 'USAGE'),
                JOIN pg_catalog.pg_class s ON s.oid = d.objid JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
               WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = c.oid AND d.deptype = 'a'
                 AND CASE s.relkind WHEN 'S' THEN NOT pg_catalog.has_sequence_privilege('headgate_job', s.oid, 'USAGE') ELSE false END ORDER BY 1),
+       ARRAY(SELECT pg_catalog.format('%I.%I', sn.nspname, s.relname) FROM pg_catalog.pg_depend d
+               JOIN pg_catalog.pg_class s ON s.oid = d.objid JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
+              WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = c.oid AND d.deptype = 'a'
+                AND CASE s.relkind WHEN 'S' THEN pg_catalog.has_sequence_privilege('headgate_job', s.oid, 'USAGE, SELECT') ELSE false END ORDER BY 1),
        ARRAY(SELECT DISTINCT pg_catalog.format('%I.%I', bn.nspname, b.relname) FROM pg_catalog.pg_rewrite w
                JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> c.oid
                JOIN pg_catalog.pg_class b ON b.oid = d.refobjid JOIN pg_catalog.pg_namespace bn ON bn.oid = b.relnamespace
@@ -108,13 +113,15 @@ func gather(ctx context.Context, tx pgx.Tx, req Request) (f *facts, resolved []s
 	if f.login.group == 0 {
 		return nil, nil, refuse("the server has no role %s: run `headgate server prepare` once with an administrator's address", jobGroup)
 	}
-	rows, err := collect[tableFact](ctx, tx, "the tables that are named", selectTableFacts, asked)
-	if err != nil {
-		return nil, nil, err
-	}
 	byOID := map[uint32]string{}
+	all := []uint32{} // those too from which rights are taken
 	for _, r := range f.relations {
 		byOID[r.OID] = r.Name
+		all = append(all, r.OID)
+	}
+	rows, err := collect[tableFact](ctx, tx, "the tables that are named", selectTableFacts, all)
+	if err != nil {
+		return nil, nil, err
 	}
 	for _, row := range rows {
 		f.tables[byOID[row.OID]] = row

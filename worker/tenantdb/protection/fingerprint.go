@@ -50,6 +50,7 @@ SELECT pg_catalog.concat_ws('.',
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(n.oid, n.xmin, n.ctid), 0)) FROM pg_catalog.pg_namespace n WHERE n.nspname NOT LIKE 'pg\_%temp\_%'),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(d.oid, d.xmin, d.ctid), 0)) FROM pg_catalog.pg_default_acl d),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(e.oid, e.xmin, e.ctid), 0)) FROM pg_catalog.pg_extension e),
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(e.oid, e.xmin, e.ctid), 0)) FROM pg_catalog.pg_event_trigger e),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(f.oid, f.xmin, f.ctid), 0)) FROM pg_catalog.pg_foreign_server f),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(m.umid, m.srvid, m.umuser), 0)) FROM pg_catalog.pg_user_mappings m),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(m.roleid, m.member, m.xmin, m.ctid), 0)) FROM pg_catalog.pg_auth_members m

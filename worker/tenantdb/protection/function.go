@@ -21,6 +21,7 @@ type function struct {
 	Public    bool   // PUBLIC may execute it
 	Held      string // who may else, as REVOKE names them: roles, or ""
 	Trigger   string // a table that the login writes and whose trigger it is, or ""
+	Event     string // an event trigger that runs it when the login makes or drops something, or ""
 }
 
 // selectFunctions reads SECURITY DEFINER functions outside schema headgate: those that a role
@@ -51,9 +52,11 @@ SELECT pg_catalog.format('%I.%I(%s)', n.nspname, p.proname, (
                   WHERE x.grantee <> 0 AND x.grantee <> p.proowner AND pg_catalog.pg_has_role(($1::oid[])[1], x.grantee, 'USAGE')), ''),
        coalesce((SELECT pg_catalog.format('%I.%I', cn.nspname, c.relname) FROM pg_catalog.pg_trigger g
                    JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid JOIN pg_catalog.pg_namespace cn ON cn.oid = c.relnamespace
-                  WHERE g.tgfoid = p.oid AND g.tgenabled <> 'D' AND g.tgrelid IN (SELECT oid FROM written) ORDER BY 1 LIMIT 1), '')
+                  WHERE g.tgfoid = p.oid AND g.tgenabled <> 'D' AND g.tgrelid IN (SELECT oid FROM written) ORDER BY 1 LIMIT 1), ''),
+       coalesce((SELECT pg_catalog.quote_ident(e.evtname) FROM pg_catalog.pg_event_trigger e WHERE e.evtfoid = p.oid AND e.evtenabled <> 'D' ORDER BY 1 LIMIT 1), '')
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
  WHERE p.prosecdef AND n.nspname <> 'headgate' AND (
+       EXISTS (SELECT FROM pg_catalog.pg_event_trigger e WHERE e.evtfoid = p.oid AND e.evtenabled <> 'D') OR
        EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgfoid = p.oid AND g.tgenabled <> 'D' AND g.tgrelid IN (SELECT oid FROM written))
     OR EXISTS (SELECT FROM unnest($1::oid[]) AS r WHERE pg_catalog.has_function_privilege(r, p.oid, 'EXECUTE') AND (
            pg_catalog.has_schema_privilege(r, n.oid, 'USAGE')
@@ -87,8 +90,11 @@ func (s *state) judgeFunctions() (all []Finding) {
 			continue
 		}
 		how := "jobs may call"
-		if f.Trigger != "" {
+		switch {
+		case f.Trigger != "":
 			how = "a trigger of " + f.Trigger + " runs"
+		case f.Event != "":
+			how = "event trigger " + f.Event + ", which temporary tables of jobs set off, runs"
 		}
 		all = append(all, Finding{
 			Level: Open, Code: "definer_function", Object: f.Shown, Next: s.revokeFunction(f),
@@ -102,7 +108,7 @@ func (s *state) judgeFunctions() (all []Finding) {
 // a person who has read it may say instead that it is to be trusted.
 func (s *state) revokeFunction(f function) string {
 	trust := fmt.Sprintf("if it keeps to rows of headgate.current_org(), `headgate database protect %s --trusted-function %s --reason TEXT`", s.database, shellWord(f.Shown))
-	if f.Trigger != "" {
+	if f.Trigger != "" || f.Event != "" {
 		return trust
 	}
 	if f.Public {

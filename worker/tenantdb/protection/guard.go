@@ -43,6 +43,10 @@ func (s *state) judgeRelation(r *relation) (all []Finding) {
 		if has.writes() {
 			add(Open, "public_written", s.revoke(r, "INSERT, UPDATE, DELETE"), "%s %s is declared public, and %s may write it: one tenant's job would change what all tenants read", r.kindName(), r.Name, r.who())
 		}
+		if heirs := s.privateHeirs(r); len(heirs) > 0 {
+			add(Open, "public_children", fmt.Sprintf("`headgate database protect %s --withdraw %s`", s.database, shellWord(r.Name)),
+				"table %s is declared public, and whoever reads it reads %s too, which inherits from it", r.Name, strings.Join(heirs, ", "))
+		}
 		return all
 	}
 	switch r.Kind {
@@ -56,6 +60,16 @@ func (s *state) judgeRelation(r *relation) (all []Finding) {
 		add(Open, "unguarded", s.remedy(r), "%s may use %s %s, and %s", r.who(), r.kindName(), r.Name, why)
 	} else if blind := r.blind(); blind != "" && !s.assumed[r.Name] {
 		add(Note, "blind", s.remedy(r), "no permissive policy of %s lets the job login %s: jobs find no row, or are refused", r.Name, blind)
+	}
+	return all
+}
+
+// privateHeirs are the tables that inherit from a relation and are not declared public.
+func (s *state) privateHeirs(r *relation) (all []string) {
+	for _, heir := range r.Heirs {
+		if !s.declared.is(heir, modePublic) {
+			all = append(all, heir)
+		}
 	}
 	return all
 }

@@ -121,7 +121,11 @@ func (p *planner) index(ctx context.Context, r *relation, where string) error {
 		return fmt.Errorf("asking how %s is found: %w", r.Name, err)
 	}
 	if strings.Contains(plan, `"Seq Scan"`) {
-		p.note("no index of %s serves the guard: each query of a job reads the whole table; CREATE INDEX CONCURRENTLY on the column mends that", r.Name)
+		index := "CREATE INDEX CONCURRENTLY"
+		if r.Kind == "p" {
+			index = "CREATE INDEX"
+		}
+		p.note("no index of %s, or of a table in it, serves the guard: each query of a job reads that whole; %s on the column mends that", r.Name, index)
 	}
 	return nil
 }

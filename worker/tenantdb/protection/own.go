@@ -29,7 +29,7 @@ WITH mine AS (
 )
 SELECT pg_catalog.format('headgate.%I', m.relname), m.relname::text, a.attname::text, w.kind, ''
   FROM mine m JOIN pg_catalog.pg_attribute a ON a.attrelid = m.oid AND a.attnum > 0 AND NOT a.attisdropped
-  CROSS JOIN (VALUES ('SELECT'), ('INSERT'), ('UPDATE')) AS w(kind) WHERE pg_catalog.has_column_privilege($1::oid, m.oid, a.attnum, w.kind)
+  CROSS JOIN (VALUES ('SELECT'), ('INSERT'), ('UPDATE'), ('REFERENCES')) AS w(kind) WHERE pg_catalog.has_column_privilege($1::oid, m.oid, a.attnum, w.kind)
 UNION ALL
 SELECT pg_catalog.format('headgate.%I', m.relname), m.relname::text, '', w.kind, ''
   FROM mine m CROSS JOIN (VALUES ('DELETE'), ('TRUNCATE'), ('TRIGGER')) AS w(kind) WHERE pg_catalog.has_table_privilege($1::oid, m.oid, w.kind)

@@ -120,7 +120,8 @@ type planner struct {
 	req    Request
 	plan   Plan
 	tx     pgx.Tx
-	pathed bool // the schema of our views is planned
+	pathed bool     // the schema of our views is planned
+	gone   []string // views of ours that are dropped
 }
 
 func makePlan(ctx context.Context, tx pgx.Tx, req Request) (Plan, error) {
@@ -155,10 +156,12 @@ func makePlan(ctx context.Context, tx pgx.Tx, req Request) (Plan, error) {
 		if slices.Contains(names[:functions+len(req.Functions)+i], name) {
 			return Plan{}, refuse("%s is to be declared and withdrawn, or withdrawn twice: say one thing of it", name)
 		}
-		p.withdraw(name)
+		if err := p.withdraw(name, names[functions+len(req.Functions):]); err != nil {
+			return Plan{}, err
+		}
 	}
 	if len(req.Tables)+len(req.Views) > 0 { // to trust a function says nothing of tables
-		p.revokeOpen(names)
+		p.revokeOpen(slices.Concat(p.plan.objects, p.gone))
 	}
 	return p.plan, nil
 }
@@ -225,6 +228,10 @@ func (p *planner) public(r *relation) error {
 	if r.Partition {
 		return refuse("%s is a partition: declare the table that it is a partition of", r.Name)
 	}
+	if heirs := p.privateHeirs(r); len(heirs) > 0 {
+		return refuse("whoever reads %s reads %s too, which inherits from it: declare these public first, if every tenant may read them", r.Name, strings.Join(heirs, ", "))
+	}
+	p.instead(r, modePublic)
 	if column := p.orgColumn(r); column != "" {
 		p.note("%s has a column %s, and is declared public: every tenant's jobs read all of its rows", r.Name, column)
 	}
@@ -283,12 +290,27 @@ func (p *planner) wanted(r *relation, t Table) (want []string) {
 func (p *planner) present(r *relation) []string {
 	declared, ok := p.declared[r.Name]
 	switch view := p.relations[declared.ShownBy]; {
+	case declared.Mode == modePublic: // who may only read it is not meant
+		return nil
 	case ok && view != nil:
 		return view.as[p.login.group].names()
 	case ok:
 		return p.tables[r.Name].GroupHas
 	}
 	return nil
+}
+
+// instead plans that what an earlier declaration of a relation has made goes, where the new
+// one is of another mode.
+func (p *planner) instead(r *relation, mode string) {
+	old := p.declared[r.Name]
+	if old.ShownBy != "" && mode != modeView {
+		p.do("", "DROP VIEW IF EXISTS %s", old.ShownBy)
+		p.gone = append(p.gone, old.ShownBy)
+	}
+	if (old.Mode == modePolicy || old.Mode == modeThrough) && (mode == modeView || mode == modePublic) {
+		p.dropPolicies(r, p.as(r))
+	}
 }
 
 // revokeOpen takes from the group what is neither guarded nor declared, nor asked for.
@@ -300,7 +322,8 @@ func (p *planner) revokeOpen(asked []string) {
 	slices.Sort(names)
 	for _, name := range names {
 		r := p.relations[name]
-		if slices.Contains(asked, name) || !slices.Contains(r.Holders, jobGroup) {
+		_, declared := p.declared[name]
+		if _, shown := p.declared.shown(name); declared || shown || slices.Contains(asked, name) || !slices.Contains(r.Holders, jobGroup) {
 			continue
 		}
 		if slices.ContainsFunc(p.judgeRelation(r), func(f Finding) bool { return f.Level == Open }) {

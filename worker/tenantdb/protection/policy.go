@@ -145,6 +145,7 @@ func (p *planner) policies(ctx context.Context, r *relation, t Table) error {
 	if !r.Guarded && len(r.policies) > 0 && slices.ContainsFunc(r.policies, func(q policy) bool { return !q.ours() }) {
 		return refuse("table %s has policies, and row-level security is off: switching it on would make them count for the application; switch it on yourself, or drop them, or take --by view", r.Name)
 	}
+	p.instead(r, d.Mode)
 	as, want := p.as(r), p.wanted(r, t)
 	if as != "" && !p.tables[r.Name].Refers {
 		p.plan.Before = append(p.plan.Before, Statement{SQL: "GRANT USAGE ON SCHEMA headgate TO " + as})
@@ -155,7 +156,7 @@ func (p *planner) policies(ctx context.Context, r *relation, t Table) error {
 		}
 		p.do(as, "ALTER TABLE %s ENABLE ROW LEVEL SECURITY", r.Name)
 	}
-	if len(r.policies) == 0 {
+	if len(r.policies) == 0 && !r.Guarded {
 		p.do(as, "CREATE POLICY %s ON %s AS PERMISSIVE FOR ALL TO PUBLIC USING (true) WITH CHECK (true)", policyOthers, r.Name)
 	}
 	present := slices.IndexFunc(r.policies, func(q policy) bool { return q.Name == policyOrg })
@@ -166,7 +167,7 @@ func (p *planner) policies(ctx context.Context, r *relation, t Table) error {
 	if present < 0 {
 		p.do(as, "CREATE POLICY %s ON %s AS RESTRICTIVE FOR ALL TO %s USING (%s) WITH CHECK (%s)", policyOrg, r.Name, jobGroup, c.using, c.check)
 	}
-	if len(r.policies) > 0 && p.blindFor(r, want) {
+	if (len(r.policies) > 0 || r.Guarded) && p.blindFor(r, want) { // without a policy nobody sees a row, and that stays
 		p.do(as, "CREATE POLICY %s ON %s AS PERMISSIVE FOR ALL TO %s USING (true) WITH CHECK (true)", policyJob, r.Name, jobGroup)
 	}
 	for _, q := range r.policies {

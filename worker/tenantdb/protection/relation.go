@@ -63,6 +63,7 @@ type relationRow struct {
 	Columns    []string // all of its columns
 	Types      []string // their types, in the same order
 	Parents    []string // of each foreign key: the columns here, an arrow, the table there
+	Heirs      []string // tables that inherit from it and are no partitions: their rows are found in it
 	Definition string   // a view's, of schema headgate_app only
 }
 
@@ -97,6 +98,9 @@ SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.quote
                        JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.col)
                     || '>' || (SELECT pg_catalog.format('%I.%I', pn.nspname, pc.relname) FROM pg_catalog.pg_class pc JOIN pg_catalog.pg_namespace pn ON pn.oid = pc.relnamespace WHERE pc.oid = f.confrelid)
                FROM pg_catalog.pg_constraint f WHERE f.conrelid = c.oid AND f.contype = 'f' ORDER BY 1),
+       ARRAY(SELECT pg_catalog.format('%I.%I', hn.nspname, hc.relname) FROM pg_catalog.pg_inherits h
+               JOIN pg_catalog.pg_class hc ON hc.oid = h.inhrelid JOIN pg_catalog.pg_namespace hn ON hn.oid = hc.relnamespace
+              WHERE h.inhparent = c.oid AND c.relkind = 'r' ORDER BY 1),
        CASE WHEN n.nspname = 'headgate_app' AND c.relkind = 'v' THEN pg_catalog.pg_get_viewdef(c.oid) ELSE '' END,
        r.oid, p.*
   FROM pg_catalog.pg_class c
@@ -175,7 +179,7 @@ func collectGranted(ctx context.Context, tx pgx.Tx, l login, asked []uint32) ([]
 	rows, _ := tx.Query(ctx, selectRelations, l.as(), asked) // its error is CollectRows' too
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (g grantedRow, err error) {
 		err = row.Scan(&g.OID, &g.Name, &g.Schema, &g.Short, &g.Kind, &g.Guarded, &g.Owner, &g.Owned, &g.Partition,
-			&g.Invoker, &g.Barrier, &g.Check, &g.Extension, &g.Rules, &g.Holders, &g.Uniques, &g.Loose, &g.Columns, &g.Types, &g.Parents, &g.Definition,
+			&g.Invoker, &g.Barrier, &g.Check, &g.Extension, &g.Rules, &g.Holders, &g.Uniques, &g.Loose, &g.Columns, &g.Types, &g.Parents, &g.Heirs, &g.Definition,
 			&g.As, &g.Select, &g.Insert, &g.Update, &g.Delete, &g.Truncate, &g.References, &g.Trigger)
 		return g, err
 	})

@@ -54,16 +54,17 @@ func (p *planner) shown(ctx context.Context, r *relation, t Table) error {
 		return err
 	}
 	d.Mode, d.ShownBy = modeView, AppSchema+"."+r.Short
-	if other, taken := p.declared.shown(d.ShownBy); taken && other.Object != r.Name {
-		return refuse("%s shows %s already: two relations of one name cannot both be reached without their schema", d.ShownBy, other.Object)
+	if err := p.free(ctx, d); err != nil {
+		return err
 	}
 	if err := p.appSchema(ctx); err != nil {
 		return err
 	}
-	want := p.wanted(r, t)
-	if r.Kind == "m" {
-		want = []string{"SELECT"}
+	want, err := p.wantedThrough(r, t)
+	if err != nil {
+		return err
 	}
+	p.instead(r, d.Mode)
 	as := p.as(r)
 	if slices.Contains(r.Holders, jobGroup) {
 		p.do(as, "REVOKE ALL ON %s FROM %s", r.Name, jobGroup)
@@ -84,6 +85,46 @@ func (p *planner) shown(ctx context.Context, r *relation, t Table) error {
 	p.plan.objects = append(p.plan.objects, d.ShownBy)
 	p.declare(d)
 	return p.index(ctx, r, c.using)
+}
+
+// free refuses a name in our schema that is taken.
+func (p *planner) free(ctx context.Context, d declaration) error {
+	if slices.Contains(p.plan.objects, d.ShownBy) {
+		return refuse("%s would show two relations: two of one name cannot both be reached without their schema", d.ShownBy)
+	}
+	if other, taken := p.declared.shown(d.ShownBy); taken {
+		if other.Object != d.Object {
+			return refuse("%s shows %s already: two relations of one name cannot both be reached without their schema", d.ShownBy, other.Object)
+		}
+		return nil
+	}
+	var there bool
+	if err := p.tx.QueryRow(ctx, selectTaken, d.ShownBy).Scan(&there); err != nil {
+		return fmt.Errorf("looking for %s: %w", d.ShownBy, err)
+	}
+	if there && !slices.Contains(p.gone, d.ShownBy) {
+		return refuse("there is a %s already that Headgate has not made: give it another name, or drop it", d.ShownBy)
+	}
+	return nil
+}
+
+const selectTaken = `SELECT pg_catalog.to_regclass($1) IS NOT NULL`
+
+// wantedThrough are the rights that jobs are to have on a view of ours. They never may
+// both insert and update, because INSERT … ON CONFLICT DO UPDATE asks no view which row it
+// meets.
+func (p *planner) wantedThrough(r *relation, t Table) ([]string, error) {
+	want := p.wanted(r, t)
+	switch both := slices.Contains(want, "INSERT") && slices.Contains(want, "UPDATE"); {
+	case r.Kind == "m":
+		return []string{"SELECT"}, nil
+	case both && len(t.Grant) > 0:
+		return nil, refuse("%s: through a view jobs may insert or update, and not both, because INSERT … ON CONFLICT DO UPDATE would reach other tenants' rows: leave out one of the two, or guard the table by policy", r.Name)
+	case both:
+		p.note("jobs may not UPDATE %s: with INSERT they could reach other tenants' rows through a view (ON CONFLICT DO UPDATE); --grant select,update,delete gives them UPDATE instead", r.Name)
+		return slices.DeleteFunc(want, func(w string) bool { return w == "UPDATE" }), nil
+	}
+	return want, nil
 }
 
 // lend plans that the owner login has the rights that a view of its own passes on.
@@ -118,7 +159,14 @@ func (p *planner) copyView(ctx context.Context, r *relation) error {
 		if p.declared.is(behind, modeView) {
 			return refuse("view %s reads %s, which jobs reach through a view only, so that a copy would be refused: protect the table by policy, or write a view over %s.%s", r.Name, behind, AppSchema, shortOf(behind))
 		}
+		if b != nil && b.Kind == "v" {
+			return refuse("view %s reads view %s, and a copy would read that with its owner's rights no more: make %s WITH (security_invoker = true), GRANT SELECT on it TO %s, and run the command again", r.Name, behind, behind, jobGroup)
+		}
 		return refuse("view %s reads %s, which jobs may not read under a guard of its own: protect that first, or name both", r.Name, behind)
+	}
+	d := declaration{Object: r.Name, Mode: modeCopy, ShownBy: AppSchema + "." + r.Short}
+	if err := p.free(ctx, d); err != nil {
+		return err
 	}
 	if err := p.appSchema(ctx); err != nil {
 		return err
@@ -127,13 +175,13 @@ func (p *planner) copyView(ctx context.Context, r *relation) error {
 	if err := p.tx.QueryRow(ctx, selectViewBody, r.OID).Scan(&body); err != nil {
 		return fmt.Errorf("reading view %s: %w", r.Name, err)
 	}
-	d := declaration{Object: r.Name, Mode: modeCopy, ShownBy: AppSchema + "." + r.Short}
 	if slices.Contains(r.Holders, jobGroup) {
 		p.do(p.as(r), "REVOKE ALL ON %s FROM %s", r.Name, jobGroup)
 	}
 	p.do("", "DROP VIEW IF EXISTS %s", d.ShownBy)
 	p.do("", "CREATE VIEW %s WITH (security_invoker = true) AS %s", d.ShownBy, strings.TrimSuffix(strings.TrimSpace(body), ";"))
 	p.do("", "GRANT SELECT ON %s TO %s", d.ShownBy, jobGroup)
+	p.plan.objects = append(p.plan.objects, d.ShownBy)
 	p.declare(d)
 	return nil
 }

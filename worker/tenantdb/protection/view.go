@@ -16,7 +16,11 @@ func (s *state) judgeView(r *relation) []Finding {
 			return nil
 		}
 	}
-	return []Finding{{Level: Open, Code: "unguarded", Object: r.Name, Next: s.remedy(r),
+	next := s.remedy(r)
+	if declared, ours := s.declared.shown(r.Name); ours {
+		next = s.showAgain(declared)
+	}
+	return []Finding{{Level: Open, Code: "unguarded", Object: r.Name, Next: next,
 		Says: fmt.Sprintf("%s may use view %s, and %s", r.who(), r.Name, why)}}
 }
 
@@ -31,6 +35,8 @@ func (s *state) faultOfShown(r *relation, d declaration) string {
 		return "it is no security barrier (security_barrier)"
 	case (has.Insert || has.Update) && !r.Check:
 		return "it does not check what is written through it (WITH CASCADED CHECK OPTION)"
+	case has.Insert && has.Update: // ON CONFLICT asks no view which row it meets
+		return "jobs may insert into it and change its rows: INSERT … ON CONFLICT DO UPDATE reaches rows that it does not show"
 	case r.Owned:
 		return "the login is a member of its owner " + r.Owner
 	case found == nil || found[2] != d.Object || !s.viewBinds(found[3], found[2], shortOf(found[2]), d.Column, maxParents):

@@ -96,44 +96,53 @@ func objectOf(ctx context.Context, tx pgx.Tx, name string) (object string, oid u
 
 // withdraw plans that a declaration is taken back: jobs lose what it gave them, and the
 // application's table is as it was before.
-func (p *planner) withdraw(object string) {
+func (p *planner) withdraw(object string, all []string) error {
 	d := p.declared[object]
 	if r := p.relations[object]; r != nil {
+		for _, child := range p.reachedThrough(r) {
+			if !slices.Contains(all, child) {
+				return refuse("%s is reached through %s, and would be open: withdraw %s too, or protect it in another way first", child, r.Name, child)
+			}
+		}
 		as := p.as(r)
+		for _, sequence := range p.tables[object].Drawn {
+			p.do(as, "REVOKE ALL ON SEQUENCE %s FROM %s", sequence, jobGroup)
+		}
 		if slices.Contains(r.Holders, jobGroup) {
 			p.do(as, "REVOKE ALL ON %s FROM %s", r.Name, jobGroup)
 		}
 		if d.Mode == modePolicy || d.Mode == modeThrough {
 			p.dropPolicies(r, as)
 		}
-		p.orphans(r)
 	}
 	if d.ShownBy != "" {
 		p.do("", "DROP VIEW IF EXISTS %s", d.ShownBy)
 	}
 	p.do("", "DELETE FROM headgate.protected WHERE object = %s", quoted(object))
+	return nil
 }
 
 // dropPolicies takes Headgate's policies from a table. Row-level security goes with them where
-// Headgate switched it on.
+// Headgate switched it on, which headgate_others tells. Where the application has policies
+// beside that, both stay, because others would lose or gain rows.
 func (p *planner) dropPolicies(r *relation, as string) {
-	switched, others := false, false
+	theirs := slices.ContainsFunc(r.policies, func(q policy) bool { return !q.ours() })
 	for _, q := range r.policies {
-		if !q.ours() {
-			others = true
-			continue
+		switch {
+		case !q.ours():
+		case q.Name == policyOthers && theirs:
+			p.note("row-level security and policy %s stay on %s, because the table has policies of the application's", policyOthers, r.Name)
+		default:
+			p.do(as, "DROP POLICY %s ON %s", q.Name, r.Name)
+			if q.Name == policyOthers {
+				p.do(as, "ALTER TABLE %s DISABLE ROW LEVEL SECURITY", r.Name)
+			}
 		}
-		switched = switched || q.Name == policyOthers
-		p.do(as, "DROP POLICY %s ON %s", q.Name, r.Name)
-	}
-	if switched && !others {
-		p.do(as, "ALTER TABLE %s DISABLE ROW LEVEL SECURITY", r.Name)
 	}
 }
 
-// orphans notes the tables that jobs reach through one that they lose.
-func (p *planner) orphans(parent *relation) {
-	var names []string
+// reachedThrough are the tables that are declared to be reached through one, by name.
+func (p *planner) reachedThrough(parent *relation) (names []string) {
 	for object, d := range p.declared {
 		if d.Mode != modeThrough {
 			continue
@@ -143,7 +152,5 @@ func (p *planner) orphans(parent *relation) {
 		}
 	}
 	slices.Sort(names)
-	for _, name := range names {
-		p.note("%s is reached through %s: jobs that use it are refused until it is protected in another way", name, parent.Name)
-	}
+	return names
 }
