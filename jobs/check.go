@@ -10,6 +10,10 @@ import (
 // MaxArgs bounds the arguments of one job, in bytes of JSON.
 const MaxArgs = 256 << 10
 
+// MaxArgsDepth bounds how many arrays and objects of arguments stand one in another, the
+// arguments' own object included. Readers of JSON have bounds of their own beyond that.
+const MaxArgsDepth = 100
+
 // MaxQueueName bounds the name of a queue, in bytes.
 const MaxQueueName = 64
 

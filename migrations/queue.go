@@ -17,6 +17,7 @@ type QueueError struct {
 	Found  string // where this session's search_path leads; "" for nowhere
 	Path   string // the search_path
 	Role   string
+	Usage  bool // the login may use the schema
 }
 
 // Error says what to do.
@@ -25,6 +26,10 @@ func (e *QueueError) Error() string {
 	if e.Schema == "" {
 		return fmt.Sprintf("no schema of the search_path of login %s (%s) is there, so the queue would be nowhere: ALTER ROLE %s SET search_path = public, or another schema that is there, and connect again",
 			e.Role, shownPath(e.Path), role)
+	}
+	if e.Found == "" && !e.Usage {
+		return fmt.Sprintf("the queue is in schema %s of the central database, and login %s may not use that schema: as its owner GRANT USAGE ON SCHEMA %s TO the login's role; `headgate migrate up` names the role",
+			e.Schema, e.Role, pgx.Identifier{e.Schema}.Sanitize())
 	}
 	found := "none"
 	if e.Found != "" {
@@ -45,14 +50,15 @@ func shownPath(path string) string {
 const selectQueue = `
 SELECT q.schema, coalesce((SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                            WHERE c.oid = pg_catalog.to_regclass('river_job')), ''),
-       pg_catalog.current_setting('search_path'), CURRENT_USER::text
+       pg_catalog.current_setting('search_path'), CURRENT_USER::text,
+       coalesce(pg_catalog.has_schema_privilege(pg_catalog.to_regnamespace(pg_catalog.quote_ident(q.schema))::oid, 'USAGE'), true)
 FROM headgate.queue q`
 
 // Queue returns the schema that holds the queue. The error is a *[QueueError] if
 // this session would find another one, and a *[VersionError] before there is one.
 func Queue(ctx context.Context, db Querier) (schema string, err error) {
 	e := &QueueError{}
-	err = db.QueryRow(ctx, selectQueue).Scan(&e.Schema, &e.Found, &e.Path, &e.Role)
+	err = db.QueryRow(ctx, selectQueue).Scan(&e.Schema, &e.Found, &e.Path, &e.Role, &e.Usage)
 	switch pgErr := (*pgconn.PgError)(nil); {
 	case errors.As(err, &pgErr) && (pgErr.Code == "42P01" || pgErr.Code == "3F000"):
 		return "", &VersionError{Where: "the central database", Program: len(central)}

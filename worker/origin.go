@@ -155,9 +155,11 @@ func (a *attempt) explained(class jobs.Class, err error) error {
 		return fmt.Errorf("before its handler had begun: %w", err)
 	case class == jobs.ClassNotPermitted && a.kind.opts.Login == jobs.LoginOwner:
 		return fmt.Errorf("%w: the owner's login (%s) of database %s must own the object that the message names, or be a member of its owner", err, a.place.Login, a.place.Database)
+	case class == jobs.ClassNotPermitted && !a.called: // Headgate's own statements, whose error says what to do
+		return err
 	case class == jobs.ClassNotPermitted && !a.place.Dedicated:
 		return fmt.Errorf("%w: `headgate database protect %s --table TABLE`, or --view VIEW, gives jobs what the message names and keeps them to their tenant's rows, where a GRANT alone would stop all jobs of the database; "+
-			"a partition is reached through its parent, a view by the name that --view prints, and nobody's job may TRUNCATE; USAGE on a sequence or schema, and EXECUTE on a function without SECURITY DEFINER, take a GRANT TO headgate_job", err, a.place.Database)
+			"if jobs have some rights on it, --grant select,insert,update,delete says which they are to have; a partition is reached through its parent, a view by the name that --view prints, and nobody's job may TRUNCATE; USAGE on a sequence or schema, and EXECUTE on a function without SECURITY DEFINER, take a GRANT TO headgate_job", err, a.place.Database)
 	case class == jobs.ClassNotPermitted:
 		return fmt.Errorf("%w: in database %s, GRANT the privilege on the object that the message names TO headgate_job, and USAGE on its schema", err, a.place.Database)
 	}

@@ -169,7 +169,7 @@ func TestDatabaseCreateRefuses(t *testing.T) {
 		{cli.ExitUsage, []string{"database", "create", b.name, "--server", jobstest.Server}, "--kind is missing"},
 		{cli.ExitUsage, []string{"database", "create", b.name, "--server", jobstest.Server, "--kind", "both"}, "is not one of shared, dedicated"},
 		{cli.ExitUsage, b.create("--dbname", "a=b"), `a name may not hold "="`},
-		{cli.ExitUsage, b.create("--dry-run", "--abandon"), "--abandon goes with none"},
+		{cli.ExitUsage, b.create("--dry-run", "--abandon"), "--abandon goes with neither"},
 		{cli.ExitUsage, b.create("--app-url-file", there), "exists already: remove it, or name another"},
 		{cli.ExitUsage, b.create("--app-url-file", filepath.Join(there, "x")), "cannot be made"},
 		{cli.ExitUsage, b.create("--app-url-file", filepath.Dir(there)), "is no regular file"},

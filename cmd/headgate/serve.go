@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/headgate/internal/kinds"
@@ -56,7 +57,11 @@ func stayCommand(app *cli.App, name, short, long string, schedules bool) *cobra.
 			if err != nil {
 				return err
 			}
-			return runUntil(cmd.Context(), app, ring, stay)
+			err = runUntil(cmd.Context(), app, ring, stay)
+			if said := (*pgconn.PgError)(nil); errors.As(err, &said) && said.Code == "42501" {
+				return fmt.Errorf("%w; this login may not do a worker's work: have an administrator GRANT headgate_worker TO it, or give another login in DATABASE_URL", err)
+			}
+			return err
 		},
 	}
 	stay.flags(cmd)

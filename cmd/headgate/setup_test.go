@@ -59,7 +59,7 @@ type result struct {
 func newCLI(t *testing.T, centralURL string) *commandLine {
 	t.Helper()
 	key := catalog.NewKey("test").Reveal()
-	c := &commandLine{t: t, environ: []string{"TZ=UTC", "PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}}
+	c := &commandLine{t: t, environ: []string{"TZ=UTC", "USER=tester", "PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}}
 	c.set("DATABASE_URL", centralURL)
 	if b := jobstest.TestBouncer(t); b != nil && centralURL != "" {
 		c.set("DATABASE_URL", b.URL(centralURL))

@@ -77,8 +77,30 @@ func checkObject(kind string, raw []byte) error {
 		return fmt.Errorf("args are %d bytes of JSON: at most %d; keep the document elsewhere and pass its name", len(raw), jobs.MaxArgs)
 	case len(raw) == 0 || raw[0] != '{':
 		return fmt.Errorf("args of kind %s encode as %s: they must be a JSON object", kind, jsonType(raw))
+	case depth(raw) > jobs.MaxArgsDepth:
+		return fmt.Errorf("args have more than %d arrays and objects one in another: make them flatter, or pass the document as text", jobs.MaxArgsDepth)
 	}
 	return nil
+}
+
+// depth is how many arrays and objects of JSON stand one in another at most.
+func depth(raw []byte) (most int) {
+	now, text := 0, false
+	for i := 0; i < len(raw); i++ {
+		switch c := raw[i]; {
+		case text && c == '\\':
+			i++
+		case c == '"':
+			text = !text
+		case text:
+		case c == '{', c == '[':
+			now++
+			most = max(most, now)
+		case c == '}', c == ']':
+			now--
+		}
+	}
+	return most
 }
 
 // EncodeArgs returns arguments as a JSON object that Postgres can store, or says

@@ -2,10 +2,12 @@ package wire_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/wire"
 )
 
@@ -34,4 +36,16 @@ func TestNamesAreGivenOnce(t *testing.T) {
 		require.NoError(t, wire.CheckNames([]byte(raw)), raw)
 		require.True(t, json.Valid([]byte(raw)))
 	}
+}
+
+// Arguments nest as deep as every reader of JSON takes them, by the rule of headgate.enqueue.
+func TestArgumentsThatNest(t *testing.T) {
+	t.Parallel()
+	nested := func(n int) written {
+		return written(`{"text":"[[[\"[","a":` + strings.Repeat("[", n-1) + strings.Repeat("]", n-1) + `}`)
+	}
+	_, err := wire.EncodeArgs(nested(jobs.MaxArgsDepth))
+	require.NoError(t, err)
+	_, err = wire.EncodeArgs(nested(jobs.MaxArgsDepth + 1))
+	require.ErrorContains(t, err, "args have more than 100 arrays and objects one in another")
 }

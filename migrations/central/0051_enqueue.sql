@@ -114,6 +114,9 @@ BEGIN
     ELSIF v_size > 1000 AND EXISTS (SELECT FROM jsonb_path_query(p_args, 'strict $.** ? (@.type() == "number")') n WHERE length(n::text) > 1000) THEN
         PERFORM headgate.refuse('HG100', 'args', 'args hold a number of more than 1000 digits', 'Pass it as text.');
     END IF;
+    IF v_size > 200 AND EXISTS (SELECT FROM jsonb_path_query(p_args, 'strict $.**{100 to last} ? (@.type() == "object" || @.type() == "array")')) THEN
+        PERFORM headgate.refuse('HG100', 'args', 'args have more than 100 arrays and objects one in another', 'Make them flatter, or pass the document as text.');
+    END IF;
     IF octet_length(p_queue) > 64 OR p_queue !~ '^[a-z0-9]+([_-][a-z0-9]+)*$' THEN
         PERFORM headgate.refuse('HG100', 'queue', format('queue %s: a queue''s name is 1 to 64 lower-case letters and digits, and single dashes or underscores between them', headgate.quoted(p_queue)),
             'Leave queue out for the kind''s own.');
@@ -163,6 +166,7 @@ BEGIN
     IF cardinality(v_selectors) = 0 THEN
         PERFORM headgate.refuse('HG103', 'kind', format('kind %s: login %s may not enqueue it', v_said, quote_ident(session_user)),
             CASE WHEN starts_with(p_kind, 'headgate.tombstone') THEN 'Headgate alone enqueues it.'
+                 WHEN p_kind IN ('headgate.analyze', 'headgate.vacuum') THEN 'It works on a whole database: headgate job enqueue KIND --database NAME enqueues it.'
                  ELSE format('An operator allows it: headgate enqueue-grant add %s %s --tenant SLUG', quote_ident(session_user), p_kind) END);
     END IF;
     IF NOT v_known.known THEN

@@ -51,7 +51,7 @@ func mayNotConnect(cfg *pgx.ConnConfig, err error) error {
 // mayNotUse says of a login that may not use Headgate's schema how it may.
 func mayNotUse(login, user string, err error) error {
 	name := pgx.Identifier{user}.Sanitize()
-	next := "GRANT headgate_job TO " + name + "; GRANT USAGE ON SCHEMA headgate TO headgate_job; GRANT EXECUTE ON FUNCTION headgate.whoami() TO headgate_job"
+	next := "GRANT headgate_job TO " + name + " /* in any database */; GRANT USAGE ON SCHEMA headgate TO headgate_job /* as the schema's owner */; GRANT EXECUTE ON FUNCTION headgate.whoami() TO headgate_job /* likewise */"
 	if login == jobs.LoginOwner.String() {
 		next = "GRANT of the role that owns schema headgate TO " + name
 	}

@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -56,6 +59,12 @@ func (app *App) Env(name string) string {
 		}
 	}
 	return ""
+}
+
+// Actor is who runs the command, for records: the login name, or the user's number where
+// the environment has no name.
+func (app *App) Actor() string {
+	return cmp.Or(app.Env("USER"), app.Env("LOGNAME"), fmt.Sprintf("uid %d", os.Getuid()))
 }
 
 // Once reports whether it is asked for the first time about what.

@@ -199,6 +199,7 @@ func TestSQLEnqueueRefuses(t *testing.T) {
 		{"HG100", "args", "more than 1000 digits", `'note', 'acme', ('{"text": "", "n": [{"a": ' || repeat('9', 1001) || '}]}')::jsonb`},
 		{"HG105", "args", `args of kind "note" lack "text"`, `'note', 'acme'`},
 		{"HG105", "args", `lack "text"`, `'note', 'acme', '{"Text": "x"}'`},
+		{"HG100", "args", "more than 100 arrays and objects", `'note', 'acme', ('{"text": "[[", "a": ' || repeat('[', 100) || repeat(']', 100) || '}')::jsonb`},
 		{"HG100", "queue", `queue "Big": a queue's name is`, `'note', 'acme', '{"text": ""}', queue => 'Big'`},
 		{"HG100", "queue", `queue ""`, `'note', 'acme', '{"text": ""}', queue => ''`},
 		{"HG100", "queue", "queue", `'note', 'acme', '{"text": ""}', queue => repeat('q', 65)`},

@@ -80,6 +80,21 @@ func (s *state) showAgain(d declaration) string {
 	return fmt.Sprintf("`headgate database protect %s --view %s`", s.database, shellWord(d.Object))
 }
 
+// byShort returns the one object that is declared and has this name in some schema, "" if
+// there is none or there are several.
+func (d declarations) byShort(name string) (object string) {
+	for one := range d {
+		if shortOf(one) != name {
+			continue
+		}
+		if object != "" {
+			return ""
+		}
+		object = one
+	}
+	return object
+}
+
 // is says whether an object is declared so.
 func (d declarations) is(object, mode string) bool { return d[object].Mode == mode }
 

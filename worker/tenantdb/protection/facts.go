@@ -189,6 +189,9 @@ func resolveFunctions(ctx context.Context, tx pgx.Tx, names []string) (all []str
 		case err != nil:
 			return nil, fmt.Errorf("looking for function %s: %w", given, err)
 		}
+		if strings.HasPrefix(found, "headgate.") {
+			return nil, refuse("%s is Headgate's own function, and no declaration is needed", found)
+		}
 		all = append(all, found)
 	}
 	return all, nil

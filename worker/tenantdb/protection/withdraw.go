@@ -53,6 +53,9 @@ func withdrawn(ctx context.Context, tx pgx.Tx, names []string) (objects []string
 			object = name
 		}
 		if _, ok := declared[object]; !ok {
+			object = declared.byShort(name)
+		}
+		if object == "" {
 			return nil, nil, refuse("nothing is declared of %s: --declared lists what is", name)
 		}
 		objects = append(objects, object)

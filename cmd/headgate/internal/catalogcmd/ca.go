@@ -35,7 +35,7 @@ A file with a private key in it is refused.
 them: give the old and the new one in one file before an authority is renewed.`
 
 func caAdd(app *cli.App) *cobra.Command {
-	params := catalog.AuthorityParams{Actor: app.Env("USER")}
+	params := catalog.AuthorityParams{Actor: app.Actor()}
 	cmd := &cobra.Command{
 		Use: "add NAME FILE", Short: "Keep the certificates of an authority", Long: caAddLong, Args: cli.Args("NAME", "FILE"),
 		Example: "  headgate ca add our-ca /etc/ssl/our-ca.pem",

@@ -78,7 +78,7 @@ func centralAdopt(app *cli.App) *cobra.Command {
 	cmd.Flags().BoolVar(&params.All, "all", false, "all databases of the catalog")
 	cmd.Flags().BoolVar(&params.DryRun, "dry-run", false, "only say how many that would be")
 	cmd.Flags().StringVar(&params.Actor, "actor", "", "who decides, for the record (default: $USER)")
-	params.Actor = app.Env("USER")
+	params.Actor = app.Actor()
 	confirm.Flags(cmd)
 	return cmd
 }

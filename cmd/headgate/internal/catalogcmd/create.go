@@ -95,20 +95,22 @@ func observeFlag(cmd *cobra.Command, reason *string) {
 	cmd.Flags().StringVar(reason, "observe", "", "the reason why jobs run although the database does not keep its tenants apart yet (default: they wait)")
 }
 
-func observe(ctx context.Context, app *cli.App, central cli.Central, tx pgx.Tx, id, reason string) error {
+func observe(ctx context.Context, app *cli.App, central cli.Central, tx pgx.Tx, d *catalog.Database, reason string) (err error) {
 	if reason == "" {
 		return nil
 	}
-	_, err := central.Catalog.SetProtectionTx(ctx, tx, catalog.ProtectionChange{Database: id, To: catalog.ProtectionObserved, Reason: reason, Actor: app.Env("USER")})
+	actor := app.Actor()
+	d.ProtectionSince, err = central.Catalog.SetProtectionTx(ctx, tx, catalog.ProtectionChange{Database: d.ID, To: catalog.ProtectionObserved, Reason: reason, Actor: actor})
+	d.Protection, d.ProtectionReason, d.ProtectionBy = catalog.ProtectionObserved, &reason, &actor
 	return err
 }
 
 func (m *making) flags(app *cli.App, cmd *cobra.Command) {
 	limit := makingTime
 	cmd.RunE = cli.Within(&limit, "; run it again, it goes on where it ended", func(ctx context.Context, args []string) error {
-		m.params.Name, m.params.Actor = args[0], app.Env("USER")
-		if m.abandon && (m.dryRun || m.appFile != "" || m.observe != "") {
-			return cli.Usagef("--abandon goes with none of --dry-run, --app-url-file and --observe")
+		m.params.Name, m.params.Actor = args[0], app.Actor()
+		if m.abandon && (m.dryRun || m.observe != "") {
+			return cli.Usagef("--abandon goes with neither --dry-run nor --observe")
 		}
 		if kind := cmd.Flags().Lookup("kind"); kind.Changed {
 			if err := cli.OneOf("--kind", m.params.Kind, kinds); err != nil {
@@ -280,7 +282,7 @@ func (m *making) make(ctx context.Context, app *cli.App, central cli.Central, r 
 				}
 			}
 		}
-		if err := observe(ctx, app, central, tx, i.ID, m.observe); err != nil {
+		if err := observe(ctx, app, central, tx, &database, m.observe); err != nil {
 			return err
 		}
 		application = made.App

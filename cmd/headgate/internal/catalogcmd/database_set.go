@@ -35,7 +35,7 @@ func databaseSet(app *cli.App) *cobra.Command {
 		}
 		return app.Open(ctx, nil, func(central cli.Central) error {
 			_, err := central.Catalog.SetProtection(ctx, catalog.ProtectionChange{
-				Database: args[0], To: catalog.Protection(to), Reason: reason, Actor: app.Env("USER"),
+				Database: args[0], To: catalog.Protection(to), Reason: reason, Actor: app.Actor(),
 			})
 			if err == nil && catalog.Protection(to) == catalog.ProtectionObserved {
 				app.Say("next: `headgate database protect %s` lists what is open", args[0])

@@ -104,7 +104,7 @@ func (add *adding) run(ctx context.Context, app *cli.App, central cli.Central) (
 		if database, err = central.Catalog.AddDatabaseTx(ctx, tx, add.params); err != nil {
 			return err
 		}
-		if err := observe(ctx, app, central, tx, database.ID, add.observe); err != nil {
+		if err := observe(ctx, app, central, tx, &database, add.observe); err != nil {
 			return err
 		}
 		for login, a := range add.directs {
@@ -139,7 +139,7 @@ func (add *adding) run(ctx context.Context, app *cli.App, central cli.Central) (
 // adopted.
 func (add *adding) centre(ctx context.Context, app *cli.App, central cli.Central, tx pgx.Tx) (mark string, err error) {
 	if add.takeOver {
-		_, err := central.Catalog.AdoptTx(ctx, tx, catalog.AdoptParams{Database: add.params.ID, Actor: app.Env("USER")})
+		_, err := central.Catalog.AdoptTx(ctx, tx, catalog.AdoptParams{Database: add.params.ID, Actor: app.Actor()})
 		return "", err
 	}
 	return catalog.CentreMark(ctx, tx)

@@ -200,7 +200,7 @@ func belongs(ctx context.Context, conn *pgx.Conn, a address.Address, db catalog.
 func (p *protecting) request(app *cli.App, db catalog.Database, login string) protection.Request {
 	req := protection.Request{
 		Database: db.Name, Login: login, Views: p.views, Functions: p.functions, Withdraw: p.withdraw,
-		Actor: cmp.Or(p.actor, app.Env("USER")), Reason: strings.TrimSpace(p.reason),
+		Actor: cmp.Or(p.actor, app.Actor()), Reason: strings.TrimSpace(p.reason),
 	}
 	for _, name := range p.tables {
 		t := p.table
@@ -312,7 +312,7 @@ func (p *protecting) list(ctx context.Context, app *cli.App, db catalog.Database
 		return err
 	}
 	if app.Output == "table" {
-		err = sentences(app, report, db.Name)
+		err = sentences(app, report, db.Name, db.Kind == catalog.KindDedicated)
 	} else {
 		err = cli.List(app, report.Findings, "", findingColumns)
 	}
@@ -322,7 +322,7 @@ func (p *protecting) list(ctx context.Context, app *cli.App, db catalog.Database
 	return err
 }
 
-func sentences(app *cli.App, report protection.Report, database string) error {
+func sentences(app *cli.App, report protection.Report, database string, dedicated bool) error {
 	for _, f := range report.Findings {
 		if err := app.Paragraph("  "+string(f.Level)+"  ", f.Says); err != nil {
 			return err
@@ -331,7 +331,9 @@ func sentences(app *cli.App, report protection.Report, database string) error {
 			return err
 		}
 	}
-	if len(report.Open()) == 0 {
+	if len(report.Open()) == 0 && dedicated {
+		app.Say("nothing is open in database %s: it is dedicated, and its one tenant's jobs have the rights that headgate_job was given", database)
+	} else if len(report.Open()) == 0 {
 		app.Say("nothing is open in database %s: its job login may touch %d tables, views and sequences, all guarded or declared", database, report.Relations)
 	}
 	return nil

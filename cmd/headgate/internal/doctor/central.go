@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
@@ -54,6 +55,11 @@ func (d *doctor) central(ctx context.Context) (pool *pgxpool.Pool, ok bool, err 
 	return pool, ok, nil
 }
 
+func notPermitted(err error) bool {
+	pgErr := (*pgconn.PgError)(nil)
+	return errors.As(err, &pgErr) && pgErr.Code == "42501"
+}
+
 func (d *doctor) centralSchema(ctx context.Context, pool *pgxpool.Pool) bool {
 	note := d.on("central")
 	status, err := migrations.ReadStatus(ctx, pool)
@@ -64,10 +70,13 @@ func (d *doctor) centralSchema(ctx context.Context, pool *pgxpool.Pool) bool {
 	var queue *migrations.QueueError
 	switch {
 	case errors.As(err, &queue):
-		note(StateFail, "queue", "ALTER ROLE, as beside", "%v", err)
+		note(StateFail, "queue", "the statement beside", "%v", err)
 		return false
 	case errors.As(err, &unfit) && unfit.Newer():
 		note(StateFail, "schema", "upgrade headgate", "%v", err)
+		return false
+	case notPermitted(err):
+		note(StateFail, "schema", "connect with a login of one of the roles that `headgate central prepare` makes, as docs/operations.md says; this one may read nothing here", "%v", err)
 		return false
 	case err != nil:
 		note(StateFail, "schema", "`headgate migrate up`", "%v", err)
@@ -167,7 +176,7 @@ func (d *doctor) snapshots(ctx context.Context, pool *pgxpool.Pool) {
 		note(StateWarn, "snapshots", "end it, or let long reports run on a standby without hot_standby_feedback",
 			"%s, the oldest of %d: what has died in any table since then cannot be removed", oldest, n)
 	case !shown:
-		note(StateWarn, "snapshots", "GRANT pg_read_all_stats TO it, or run doctor as a login that has that", "this login is not shown other logins' transactions: whether one is open for longer than %s is not known", d.openFor)
+		note(StateWarn, "snapshots", "GRANT pg_read_all_stats TO this login, or run doctor as a login that has that", "this login is not shown other logins' transactions: whether one is open for longer than %s is not known", d.openFor)
 	default:
 		note(StateOK, "snapshots", "", "no transaction has been open for %s", d.openFor)
 	}

@@ -199,7 +199,7 @@ no such backup is left.`
 
 func keyRetire(app *cli.App) *cobra.Command {
 	r := ring{app: app}
-	params := catalog.RetireParams{Actor: app.Env("USER")}
+	params := catalog.RetireParams{Actor: app.Actor()}
 	cmd := &cobra.Command{
 		Use: "retire ID", Short: "Let a key seal nothing any more, and take it out of the ring", Long: keyRetireLong, Args: cli.Args("ID"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {

@@ -72,7 +72,7 @@ func (o *owner) flags(cmd *cobra.Command) {
 
 func (o *owner) actorFlag(app *cli.App, cmd *cobra.Command) {
 	cmd.Flags().StringVar(&o.actor, "actor", "", "who does it, for the record of changes (default: $USER)")
-	o.actor = app.Env("USER")
+	o.actor = app.Actor()
 }
 
 func (o *owner) of(name string) (schedule.Key, error) {

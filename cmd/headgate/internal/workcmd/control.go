@@ -37,7 +37,7 @@ func jobCancel(app *cli.App) *cobra.Command {
 told to stop and its transaction rolled back. Of a job that waits between two attempts
 the tenant's ledger is asked first. Until the answer is known the state is cancelling.`,
 		func(ctx context.Context, central cli.Central, name string) (jobs.CancelResult, error) {
-			opts.Actor = app.Env("USER")
+			opts.Actor = app.Actor()
 			return central.Client.Cancel(ctx, name, &opts)
 		},
 		func(result jobs.CancelResult) error { return cli.One(app, result, cancelColumns) })

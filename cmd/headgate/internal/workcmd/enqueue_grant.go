@@ -109,7 +109,7 @@ func enqueueGrantAdd(app *cli.App) *cobra.Command {
 				}
 				terms = []admission.Term{{Field: "tenant", Value: found.Slug}}
 			}
-			added, hint, err := central.Admission.AddEnqueueGrant(ctx, admission.EnqueueGrant{Role: args[0], Kind: args[1], Tenants: terms, By: app.Env("USER")})
+			added, hint, err := central.Admission.AddEnqueueGrant(ctx, admission.EnqueueGrant{Role: args[0], Kind: args[1], Tenants: terms, By: app.Actor()})
 			if err != nil {
 				return cli.BadValue(err)
 			}

@@ -44,7 +44,7 @@ func Pause(app *cli.App) *cobra.Command {
 		}
 		scope := admission.Subject(args[0])
 		return app.Open(ctx, nil, func(central cli.Central) error {
-			pause, err := central.Admission.Pause(ctx, scope, args[1], &admission.PauseOpts{By: app.Env("USER"), Note: note, Until: at})
+			pause, err := central.Admission.Pause(ctx, scope, args[1], &admission.PauseOpts{By: app.Actor(), Note: note, Until: at})
 			if err != nil {
 				return cli.Near(ctx, central.Admission, scope, args[1], err)
 			}
