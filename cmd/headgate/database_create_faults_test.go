@@ -30,7 +30,7 @@ func TestFaultsKilledDatabaseCreate(t *testing.T) {
 func TestFaultsFrozenDatabaseCreate(t *testing.T) {
 	t.Parallel()
 	b, w := wired(t)
-	w.goesOn = true
+	w.passOn()
 	folder := t.TempDir()
 	args := []string{"database", "create", b.name, "--server", "wire", "--kind", "dedicated", "--app-url-file"}
 	w.arm(0, false, nil)

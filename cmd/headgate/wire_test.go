@@ -78,6 +78,13 @@ func (w *wire) arm(at int, answered bool, strike func()) {
 	w.sent, w.at, w.answered, w.strike = 0, at, answered, strike
 }
 
+// passOn lets everything pass also after a strike.
+func (w *wire) passOn() {
+	defer w.mu.Unlock()
+	w.mu.Lock()
+	w.goesOn = true
+}
+
 // seen is how many messages there were since arm.
 func (w *wire) seen() int {
 	defer w.mu.Unlock()
