@@ -181,6 +181,46 @@ func TestAJobDropsNoPolicy(t *testing.T) {
 	require.Zero(t, policies(), "the control: outside of a job Postgres lets it be")
 }
 
+// Where everybody may make things in schema public, as up to Postgres 14, what a job makes
+// there does not run at COMMIT either.
+func TestNothingInPublicRunsAtCommit(t *testing.T) {
+	t.Parallel()
+	env := jobstest.New(t)
+	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema, On: jobstest.Direct(t)})
+	env.Tenant("acme", "acme")
+	ctx := context.Background()
+	exec := func(sql string) {
+		t.Helper()
+		_, err := db.Pool.Exec(ctx, sql)
+		require.NoError(t, err)
+	}
+	exec(`GRANT CREATE ON SCHEMA public TO headgate_job`)
+	settings := func() (n int) {
+		require.NoError(t, db.Pool.QueryRow(ctx, `SELECT count(*) FROM pg_db_role_setting WHERE setconfig::text LIKE '%77777%' AND setrole = (SELECT oid FROM pg_roles WHERE rolname = $1)`, db.Job.User).Scan(&n))
+		return n
+	}
+	env.Work(nil, func(w *worker.Worker) { worker.InTx(w, escape) })
+	for name, sql := range map[string]string{
+		"a trigger": `CREATE TABLE public.d (a int); CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN ` + later + `; RETURN NEW; END $f$;
+			CREATE CONSTRAINT TRIGGER t AFTER INSERT ON public.d DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.f(); INSERT INTO public.d VALUES (1)`,
+		"a constraint": `CREATE FUNCTION public.f(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $f$ BEGIN IF current_setting('app.later', true) = 'yes' THEN ` + later + `; END IF; RETURN 1; END $f$;
+			CREATE TEMP TABLE d (a int, EXCLUDE USING btree ((public.f(a)) WITH =) DEFERRABLE INITIALLY DEFERRED); INSERT INTO d VALUES (1), (2); DELETE FROM d WHERE a = 1; SET app.later = 'yes'`,
+	} {
+		got := env.Run("acme", Escape{SQL: sql})
+		require.Equal(t, jobs.ClassEscaped, got.Class, "%s: %s", name, got.Message)
+		require.Zero(t, settings(), name)
+		exec(`DROP TABLE IF EXISTS public.d; DROP FUNCTION IF EXISTS public.f()`)
+	}
+	own, err := pgx.Connect(ctx, db.Pool.Config().ConnString())
+	require.NoError(t, err)
+	defer func() { _ = own.Close(ctx) }()
+	_, err = own.Exec(ctx, `SET SESSION AUTHORIZATION `+pgx.Identifier{db.Job.User}.Sanitize()+`; CREATE TABLE public.d (a int);
+		CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN `+later+`; RETURN NEW; END $f$;
+		CREATE CONSTRAINT TRIGGER t AFTER INSERT ON public.d DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.f(); INSERT INTO public.d VALUES (1)`)
+	require.NoError(t, err)
+	require.Equal(t, 1, settings(), "the control: outside of a job it runs")
+}
+
 // An operator of a job's own, which its search_path finds first, hides no change of a role: the
 // look names Postgres's operators in full.
 func TestAnOperatorOfAJobsOwnHidesNothing(t *testing.T) {

@@ -125,7 +125,7 @@ func open(ctx context.Context, conn *tenantdb.Conn, start, sql string, args []an
 	if closing := results.Close(); err == nil {
 		err = closing
 	}
-	if sqlstate(err) == foreignTicket { // it may be asked again: see signed
+	if sqlstate(err) == tenantdb.ForeignTicket { // it may be asked again: see signed
 		_, _ = conn.Exec(ctx, "ROLLBACK") // if that fails, so does what comes next
 	}
 	return err
@@ -337,7 +337,7 @@ func (a *attempt) ticket(conn *tenantdb.Conn) tenantdb.Ticket { return a.ticketO
 // was made, while a job ran for long say: then it speaks again, by the present time.
 func (a *attempt) signed(ctx context.Context, conn *tenantdb.Conn, speak func(tenantdb.Ticket) error) error {
 	err := speak(a.ticket(conn))
-	if sqlstate(err) == foreignTicket && conn.SetClock(ctx) == nil {
+	if sqlstate(err) == tenantdb.ForeignTicket && conn.SetClock(ctx) == nil {
 		err = speak(a.ticket(conn))
 	}
 	return err

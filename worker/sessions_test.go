@@ -283,10 +283,13 @@ func (b *sessionsBed) hostileServer() *jobstest.Database {
 	db := b.database("servers", on)
 	b.set(db, "SYSTEM", worst)
 	reload := func(first string) {
-		conn, err := pgx.Connect(context.Background(), server.URL("postgres"))
+		cfg, err := pgx.ParseConfig(server.URL("postgres"))
+		require.NoError(b.t, err)
+		session.Pin(cfg.RuntimeParams, session.Tenant) // a SET would itself have one millisecond
+		conn, err := pgx.ConnectConfig(context.Background(), cfg)
 		require.NoError(b.t, err)
 		defer func() { _ = conn.Close(context.Background()) }()
-		for _, sql := range []string{"SET statement_timeout = 0", first, "SELECT pg_reload_conf()"} {
+		for _, sql := range []string{first, "SELECT pg_reload_conf()"} {
 			_, err = conn.Exec(context.Background(), sql)
 			require.NoError(b.t, err)
 		}

@@ -10,17 +10,13 @@ import (
 	"github.com/headgate/headgate/worker/tenantdb"
 )
 
-// foreignTicket is what a database answers that does not know its worker by its key, or
-// whose clock is another than the worker takes it for.
-const foreignTicket = "HG004"
-
 // upgradeIfOlder brings a tenant database's Headgate schema up to this program's
 // when a connection finds it older, and its signing key to the catalog's, with the owner's
 // login and under the migrations' own lock, so that of many jobs that find it one does it.
 // It reports whether the attempt is worth making again.
 func (a *attempt) upgradeIfOlder(ctx context.Context, cause error) (bool, error) {
 	var version *migrations.VersionError
-	foreign := sqlstate(cause) == foreignTicket
+	foreign := sqlstate(cause) == tenantdb.ForeignTicket
 	if a.called || !foreign && (!errors.As(cause, &version) || version.Newer()) {
 		return false, cause
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
@@ -95,13 +94,7 @@ func asApp(t *testing.T, file string, statements ...string) {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	require.NoError(t, err)
-	conn, err := pgx.Connect(t.Context(), strings.TrimSpace(string(text)))
-	require.NoError(t, err)
-	defer func() { _ = conn.Close(context.Background()) }()
-	for _, sql := range statements {
-		_, err := conn.Exec(t.Context(), sql)
-		require.NoError(t, err, sql)
-	}
+	execute(t, strings.TrimSpace(string(text)), statements...)
 }
 
 // complete holds the database against what the command promises.

@@ -146,23 +146,12 @@ func firstStepsOverTLS(t *testing.T, major string) {
 	s.environ = append(s.environ, ca)
 	passwords := strings.NewReplacer("admin:…@", "admin:planted-admin@", ":…@", ":planted-login@", "PASSWORD '…'", "PASSWORD 'planted-login'")
 	jobs := &waiter{t: t, pool: central}
-	var all string
-	for _, block := range firstSteps(t) {
-		block = passwords.Replace(block)
-		if strings.Contains(block, " headgate serve") {
-			s.leaves(block).await(t, "msg=ready")
-			continue
-		}
-		all += s.types(block)
-		if strings.Contains(block, "job enqueue") {
-			jobs.until(`SELECT (count(*) = 0)::int FROM river_job WHERE finalized_at IS NULL`)
-		}
-	}
+	all := s.walks(passwords.Replace, jobs)
 	require.NotContains(t, all, "planted-")
 	var ended string
 	require.NoError(t, central.QueryRow(ctx, `SELECT count(*) || ' ' || string_agg(DISTINCT state, ' ') FROM headgate.outcomes`).Scan(&ended))
 	require.Equal(t, "3 succeeded", ended)
-	require.Equal(t, "org_id,text\n1,Welcome\n", reportOf(t, s, "acme", "greetings"), "acme's rows and no others")
+	require.Equal(t, "org_id,text\n1,Welcome\n", s.report("acme", "greetings"), "acme's rows and no others")
 	if testing.Short() {
 		return
 	}
@@ -172,28 +161,6 @@ func firstStepsOverTLS(t *testing.T, major string) {
 		s.t, jobs.t = t, t
 		shapesOverTLS(t, s, jobs)
 	})
-}
-
-func execute(t *testing.T, url string, statements ...string) {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
-	require.NoError(t, err)
-	defer func() { _ = conn.Close(context.Background()) }()
-	for _, sql := range statements {
-		_, err := conn.Exec(t.Context(), sql)
-		require.NoError(t, err, sql)
-	}
-}
-
-// reportOf is the one report of a tenant with some name.
-func reportOf(t *testing.T, s *terminal, tenant, name string) string {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(s.folder, "reports", tenant, name+"-*"))
-	require.NoError(t, err)
-	require.Len(t, files, 1)
-	text, err := os.ReadFile(files[0])
-	require.NoError(t, err)
-	return string(text)
 }
 
 const (
@@ -253,7 +220,7 @@ psql "$(cat shop.url)" -c 'CREATE TABLE later (org_id bigint NOT NULL)'`)
 			name := strings.ReplaceAll(table, "_", "-")
 			uid := enqueued(t, s.types(fmt.Sprintf(`headgate job enqueue headgate.report --tenant %s --args '{"name": "%s", "query": "SELECT count(*) AS n FROM %s"}' -o json`, tenant, name, table)))
 			jobs.until(`SELECT count(*) FROM headgate.outcomes WHERE job_uid = $1 AND state = 'succeeded'`, uid)
-			require.Equal(t, map[string]string{"north": "n\n2\n", "south": "n\n1\n"}[tenant], reportOf(t, s, tenant, name), "%s of %s", table, tenant)
+			require.Equal(t, map[string]string{"north": "n\n2\n", "south": "n\n1\n"}[tenant], s.report(tenant, name), "%s of %s", table, tenant)
 		}
 	}
 	// What is not granted is refused by Postgres, and the job waits.

@@ -102,6 +102,35 @@ func (s *terminal) leaves(block string) *watched {
 	return out
 }
 
+// walks types the first steps, each block as it is made fit for the place, waits until their
+// jobs have ended, and returns what was printed.
+func (s *terminal) walks(fit func(block string) string, jobs *waiter) (all string) {
+	s.t.Helper()
+	for _, block := range firstSteps(s.t) {
+		block = fit(block)
+		if strings.Contains(block, " headgate serve") {
+			s.leaves(block).await(s.t, "msg=ready")
+			continue
+		}
+		all += s.types(block)
+		if strings.Contains(block, "job enqueue") {
+			jobs.until(`SELECT (count(*) = 0)::int FROM river_job WHERE finalized_at IS NULL`)
+		}
+	}
+	return all
+}
+
+// report is the one report of a tenant with some name.
+func (s *terminal) report(tenant, name string) string {
+	s.t.Helper()
+	files, err := filepath.Glob(filepath.Join(s.folder, "reports", tenant, name+"-*"))
+	require.NoError(s.t, err)
+	require.Len(s.t, files, 1)
+	text, err := os.ReadFile(files[0])
+	require.NoError(s.t, err)
+	return string(text)
+}
+
 // firstSteps are the blocks that docs/first-steps.md has a person type for a database that
 // Headgate makes.
 func firstSteps(t *testing.T) (blocks []string) {
@@ -147,29 +176,13 @@ func TestFirstStepsAsTheyStand(t *testing.T) {
 	require.NoError(t, err)
 	defer pool.Close()
 	s := newTerminal(t)
-	var all string
-	for _, block := range firstSteps(t) {
-		block = others.Replace(placeholder.ReplaceAllStringFunc(block, address))
-		if strings.Contains(block, " headgate serve") {
-			s.leaves(block).await(t, "msg=ready")
-			continue
-		}
-		all += s.types(block)
-		if strings.Contains(block, "job enqueue") {
-			(&waiter{t: t, pool: pool}).until(`SELECT (count(*) = 0)::int FROM river_job WHERE finalized_at IS NULL`)
-		}
-	}
+	all := s.walks(func(block string) string { return others.Replace(placeholder.ReplaceAllStringFunc(block, address)) }, &waiter{t: t, pool: pool})
 	b.noSecrets([]string{"first steps"}, result{out: all})
 	require.NotContains(t, all, "planted-")
 
 	require.Equal(t, "3 succeeded", ask(t, central, `SELECT count(*) || ' ' || min(state) FROM headgate.outcomes`))
 	require.Equal(t, "1, 2", ask(t, b.name, `SELECT string_agg(org_id::text, ', ' ORDER BY org_id) FROM greetings`))
-	reports, err := filepath.Glob(filepath.Join(s.folder, "reports", "*", "*"))
-	require.NoError(t, err)
-	require.Len(t, reports, 1)
-	report, err := os.ReadFile(reports[0])
-	require.NoError(t, err)
-	require.Equal(t, "org_id,text\n1,Welcome\n", string(report), "acme's rows and no others")
+	require.Equal(t, "org_id,text\n1,Welcome\n", s.report("acme", "greetings"), "acme's rows and no others")
 }
 
 // README.md has the same commands, without the words between them.

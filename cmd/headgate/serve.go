@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/headgate/internal/kinds"
@@ -58,7 +57,7 @@ func stayCommand(app *cli.App, name, short, long string, schedules bool) *cobra.
 				return err
 			}
 			err = runUntil(cmd.Context(), app, ring, stay)
-			if said := (*pgconn.PgError)(nil); errors.As(err, &said) && said.Code == "42501" {
+			if cli.LacksRight(err) {
 				return fmt.Errorf("%w; this login may not do a worker's work: have an administrator GRANT headgate_worker TO it, or give another login in DATABASE_URL", err)
 			}
 			return err

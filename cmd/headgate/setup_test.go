@@ -260,9 +260,15 @@ func emptyDatabase(t *testing.T) (name, address string) {
 // admin runs statements as the superuser.
 func admin(t *testing.T, dbname string, statements ...string) {
 	t.Helper()
+	execute(t, jobstest.ServerURL(t, dbname), statements...)
+}
+
+// execute runs statements at an address.
+func execute(t *testing.T, address string, statements ...string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, jobstest.ServerURL(t, dbname))
+	conn, err := pgx.Connect(ctx, address)
 	require.NoError(t, err)
 	defer func() { _ = conn.Close(ctx) }()
 	for _, sql := range statements {

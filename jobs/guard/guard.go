@@ -35,8 +35,11 @@ import (
 // for each lock that anybody on the server holds.
 //
 // Code is what SQL has left that could run at COMMIT, after the last look: functions of
-// the session's temporary schema, triggers of its tables, and cursors WITH HOLD. The tables
-// of functions and triggers are read only where the session has made some.
+// the session's temporary schema, triggers of its tables, deferrable triggers that this
+// transaction has made anywhere, and cursors WITH HOLD. Of job logins every function that
+// this transaction has made counts, because up to Postgres 14 everybody may make some in
+// schema public. The tables of functions and triggers are read only where the session has
+// made some.
 const Columns = `pg_catalog.encode(pg_catalog.timestamptz_send(pg_catalog.transaction_timestamp()), 'hex'),
        coalesce(pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text, ''),
        CURRENT_USER::pg_catalog.text, SESSION_USER::pg_catalog.text,
@@ -64,9 +67,13 @@ const Columns = `pg_catalog.encode(pg_catalog.timestamptz_send(pg_catalog.transa
        (CASE WHEN pg_catalog.current_setting('track_counts') OPERATOR(pg_catalog.=) 'on'
               AND pg_catalog.pg_stat_get_xact_tuples_inserted('pg_catalog.pg_proc'::pg_catalog.regclass) OPERATOR(pg_catalog.=) 0
               AND pg_catalog.pg_stat_get_xact_tuples_inserted('pg_catalog.pg_trigger'::pg_catalog.regclass) OPERATOR(pg_catalog.=) 0 THEN 0
-             ELSE (SELECT pg_catalog.count(*) FROM pg_catalog.pg_proc p WHERE p.pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) OPERATOR(pg_catalog.+)
+             ELSE (SELECT pg_catalog.count(*) FROM pg_catalog.pg_proc p
+                    WHERE p.pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()
+                       OR NOT pg_catalog.has_schema_privilege(SESSION_USER, pg_catalog.to_regnamespace('headgate')::pg_catalog.oid, 'CREATE')
+                      AND pg_catalog.age(p.xmin) OPERATOR(pg_catalog.<=) pg_catalog.age(pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.xid)) OPERATOR(pg_catalog.+)
                   (SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid
-                    WHERE NOT t.tgisinternal AND c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) END OPERATOR(pg_catalog.+)
+                    WHERE NOT t.tgisinternal AND (c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()
+                       OR t.tgdeferrable AND pg_catalog.age(t.xmin) OPERATOR(pg_catalog.<=) pg_catalog.age(pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.xid))) END OPERATOR(pg_catalog.+)
         (SELECT pg_catalog.count(*) FROM pg_catalog.pg_cursors u WHERE u.is_holdable))::pg_catalog.text`
 
 // State is one look at a connection, a value for each of Columns and then one
@@ -132,7 +139,7 @@ func Compare(before, now State, settings ...string) error {
 		case i == columnChanges:
 			escaped.Changed = append(escaped.Changed, "a role's password, settings or memberships, a policy or default privileges, which all jobs share")
 		case i == columnCode:
-			escaped.Changed = append(escaped.Changed, "a function or trigger in pg_temp, or a cursor WITH HOLD, is left and could run at COMMIT; drop or close it before the job ends")
+			escaped.Changed = append(escaped.Changed, "a function, a trigger or a cursor WITH HOLD is left and could run at COMMIT; drop or close it before the job ends")
 		default:
 			escaped.Changed = append(escaped.Changed, fmt.Sprintf("%s was %q and is %q", all[i], before[i], now[i]))
 		}

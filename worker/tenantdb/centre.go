@@ -81,20 +81,21 @@ func (p *Pools) centred(ctx context.Context, place address.Place, conn *Conn, fo
 	return Mark{}, nil // others leave their marks at this moment, or have locked the row; the next job looks again
 }
 
-// notThisKey is what a database answers that knows its workers by another key.
-const notThisKey = "HG004"
+// ForeignTicket is the SQLSTATE of a database that does not know its worker by its key, or
+// whose clock is another than the worker takes it for.
+const ForeignTicket = "HG004"
 
 // leaveMark returns false if what was found does not stand there any more, or its row is
 // locked. It returns false too where the connection is to install the key that the mark is
-// signed with, because the connections behind that can leave the mark. A database that takes no writes keeps what it has: what a job does there does
-// not last either.
+// signed with, because the connections behind that can leave the mark. A database that takes
+// no writes keeps what it has: what a job does there does not last either.
 func (p *Pools) leaveMark(ctx context.Context, place address.Place, conn *Conn, found, leave Mark) (left bool, err error) {
 	ticket := conn.Ticket(Bearer{UID: noJob})
 	err = conn.QueryRow(ctx, leaveCentre, pgx.QueryExecModeExec, ticket.Text, ticket.MAC, found.Centre, found.Token, leave.Centre, leave.Token).Scan(&left)
 	switch pgErr := (*pgconn.PgError)(nil); {
 	case errors.As(err, &pgErr) && pgErr.Code == "25006":
 		return true, nil
-	case errors.As(err, &pgErr) && pgErr.Code == notThisKey && place.Upgrading:
+	case errors.As(err, &pgErr) && pgErr.Code == ForeignTicket && place.Upgrading:
 		return false, nil
 	}
 	if err != nil {

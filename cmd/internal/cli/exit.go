@@ -145,6 +145,9 @@ func sqlstates(codes ...string) func(error) bool {
 	}
 }
 
+// LacksRight reports whether a server said that the login lacks a privilege.
+func LacksRight(err error) bool { return sqlstates("42501")(err) }
+
 // isRefused reports whether a login was refused, in the server's words or in a
 // pooler's.
 func isRefused(err error) bool {

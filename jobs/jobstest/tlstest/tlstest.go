@@ -21,7 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Authority is a certificate authority made for one test. It ends after a year.
+// Authority is a certificate authority made for one test.
 type Authority struct {
 	PEM string // its certificate
 
@@ -29,20 +29,45 @@ type Authority struct {
 	key         *ecdsa.PrivateKey
 }
 
-// NewAuthority makes an authority of some name.
+// NewAuthority makes an authority of some name, which ends after a year.
 func NewAuthority(t testing.TB, name string) Authority {
+	t.Helper()
+	return SelfSigned(t, name, true, time.Now().Add(-time.Hour), time.Now().Add(365*24*time.Hour))
+}
+
+// SelfSigned is a certificate of some time that has signed itself: an authority's, or one
+// that may sign nothing.
+func SelfSigned(t testing.TB, name string, authority bool, from, until time.Time) Authority {
+	t.Helper()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: from, NotAfter: until,
+		IsCA: authority, BasicConstraintsValid: true,
+	}
+	if authority {
+		template.KeyUsage = x509.KeyUsageCertSign
+	}
+	raw, key := sign(t, template, nil)
+	certificate, err := x509.ParseCertificate(raw)
+	require.NoError(t, err)
+	return Authority{string(encoded("CERTIFICATE", raw)), certificate, key}
+}
+
+// sign makes a key and a certificate of it, signed by an authority, or by itself for nil.
+func sign(t testing.TB, template *x509.Certificate, by *Authority) (raw []byte, key *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(365 * 24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	issuer, signer := template, key
+	if by != nil {
+		issuer, signer = by.certificate, by.key
 	}
-	raw, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	raw, err = x509.CreateCertificate(rand.Reader, template, issuer, &key.PublicKey, signer)
 	require.NoError(t, err)
-	certificate, err := x509.ParseCertificate(raw)
-	require.NoError(t, err)
-	return Authority{string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw})), certificate, key}
+	return raw, key
+}
+
+func encoded(kind string, raw []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: raw})
 }
 
 // Write puts the authority's certificate into a file of a temporary folder.
@@ -59,20 +84,13 @@ type Certificate struct{ cert, key []byte }
 // Issue makes a certificate of a server's names, which ends at some time.
 func (a Authority) Issue(t testing.TB, until time.Time, hosts ...string) Certificate {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
+	raw, key := sign(t, &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: hosts[0]}, DNSNames: hosts, NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: until,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	raw, err := x509.CreateCertificate(rand.Reader, template, a.certificate, &key.PublicKey, a.key)
-	require.NoError(t, err)
+	}, &a)
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	require.NoError(t, err)
-	return Certificate{
-		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}),
-		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
-	}
+	return Certificate{encoded("CERTIFICATE", raw), encoded("PRIVATE KEY", private)}
 }
 
 // Serve has a Postgres of this machine serve TLS with a certificate, as a superuser's

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -49,11 +48,6 @@ func readDeclarations(ctx context.Context, tx pgx.Tx) (declarations, error) {
 
 // judgeShown notes views of ours that jobs do not find: nothing is open, and jobs fail.
 func (s *state) judgeShown() (all []Finding) {
-	first := slices.ContainsFunc(s.login.settings, func(c string) bool {
-		path, found := strings.CutPrefix(c, "search_path=")
-		begin, _, _ := strings.Cut(path, ",")
-		return found && strings.Trim(begin, ` "`) == AppSchema
-	})
 	for _, object := range slices.Sorted(maps.Keys(s.declared)) {
 		d := s.declared[object]
 		if d.ShownBy == "" {
@@ -64,7 +58,7 @@ func (s *state) judgeShown() (all []Finding) {
 		case s.relations[d.ShownBy] == nil:
 			all = append(all, Finding{Level: Note, Code: "view_gone", Object: d.ShownBy, Next: next,
 				Says: fmt.Sprintf("jobs are to reach %s through %s, which is gone, or jobs have no right on it: they are refused", object, d.ShownBy)})
-		case !first:
+		case !s.space.first():
 			all = append(all, Finding{Level: Note, Code: "search_path", Object: d.ShownBy, Next: next,
 				Says: fmt.Sprintf("the search_path of job login %s does not begin with %s: a name without a schema does not reach %s", s.login.name, AppSchema, d.ShownBy)})
 		}
@@ -80,19 +74,19 @@ func (s *state) showAgain(d declaration) string {
 	return fmt.Sprintf("`headgate database protect %s --view %s`", s.database, shellWord(d.Object))
 }
 
-// byShort returns the one object that is declared and has this name in some schema, "" if
-// there is none or there are several.
-func (d declarations) byShort(name string) (object string) {
+// byShort returns the one object that is declared and has this name in some schema. It
+// returns false if there is none, or there are several.
+func (d declarations) byShort(name string) (object string, ok bool) {
 	for one := range d {
 		if shortOf(one) != name {
 			continue
 		}
 		if object != "" {
-			return ""
+			return "", false
 		}
 		object = one
 	}
-	return object
+	return object, object != ""
 }
 
 // is says whether an object is declared so.

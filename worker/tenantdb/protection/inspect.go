@@ -118,13 +118,18 @@ type state struct {
 	spaces    []space
 	defaults  []defaultRight
 	assumed   map[string]bool // tables that a plan will guard
-	database  string          // its name in the catalog
+	space     appSpace
+	database  string // its name in the catalog
 }
 
 // look reads the state, with the relations that are asked for. The transaction's search_path
 // is changed for its rest.
 func look(ctx context.Context, tx pgx.Tx, opts Options, asked []uint32) (s *state, err error) {
 	s = &state{assumed: map[string]bool{}, database: cmp.Or(opts.Database, "NAME")}
+	var servers string
+	if err := tx.QueryRow(ctx, selectServersPath).Scan(&servers); err != nil {
+		return nil, fmt.Errorf("asking for the server's search_path: %w", err)
+	}
 	if _, err := tx.Exec(ctx, localPath); err != nil {
 		return nil, fmt.Errorf("setting the look's search_path: %w", err)
 	}
@@ -139,6 +144,9 @@ func look(ctx context.Context, tx pgx.Tx, opts Options, asked []uint32) (s *stat
 	}
 	if opts.Dedicated {
 		return s, nil
+	}
+	if err := tx.QueryRow(ctx, selectAppSchema, s.login.oid, servers).Scan(&s.space.usable, &s.space.path); err != nil {
+		return nil, fmt.Errorf("looking for schema %s: %w", AppSchema, err)
 	}
 	shown, err := s.declaredTables(ctx, tx)
 	if err != nil {

@@ -8,37 +8,50 @@ import (
 )
 
 // appSchema plans the schema of our views, and that unqualified names reach them.
-func (p *planner) appSchema(ctx context.Context) error {
+func (p *planner) appSchema() {
 	if p.pathed {
-		return nil
+		return
 	}
 	p.pathed = true
-	var there bool
-	var path string
-	if err := p.tx.QueryRow(ctx, selectAppSchema, p.login.oid).Scan(&there, &path); err != nil {
-		return fmt.Errorf("looking for schema %s: %w", AppSchema, err)
-	}
-	if !there {
+	if !p.space.usable {
 		p.do("", "CREATE SCHEMA IF NOT EXISTS %s", AppSchema)
 		p.do("", "GRANT USAGE ON SCHEMA %s TO %s", AppSchema, jobGroup)
 	}
-	if first, _, _ := strings.Cut(path, ","); strings.TrimSpace(first) == AppSchema {
-		return nil
+	if p.space.first() {
+		return
 	}
-	p.plan.Path = &Statement{SQL: fmt.Sprintf("ALTER ROLE %s IN DATABASE %s SET search_path = %s, %s", p.login.name, p.dbname, AppSchema, path), As: p.login.name}
-	return nil
+	p.plan.Path = &Statement{SQL: fmt.Sprintf("ALTER ROLE %s IN DATABASE %s SET search_path = %s, %s", p.login.name, p.dbname, AppSchema, p.space.path), As: p.login.name}
 }
+
+// appSpace is the schema of our views, and how a session of the job login finds it.
+type appSpace struct {
+	usable bool   // jobs may use it
+	path   string // the search_path that the session begins with
+}
+
+// first says whether a name without a schema is looked for there first.
+func (a appSpace) first() bool {
+	begin, _, _ := strings.Cut(a.path, ",")
+	return strings.Trim(begin, ` "`) == AppSchema
+}
+
+// selectServersPath is the server's own search_path, as long as nothing has set another one
+// in this session. Its operators are written in full, because it runs before the look's own
+// search_path is set.
+const selectServersPath = `
+SELECT coalesce((SELECT t.reset_val FROM pg_catalog.pg_settings t
+                  WHERE t.name OPERATOR(pg_catalog.=) 'search_path' AND t.source OPERATOR(pg_catalog.=) ANY ('{default,configuration file}'::pg_catalog.text[])),
+                '"$user", public')`
 
 // selectAppSchema reads whether jobs may use the schema, and the search_path that a session of
 // the login $1 begins with: the role's in this database, the role's, the database's, or the
-// server's.
+// server's ($2).
 const selectAppSchema = `
 SELECT coalesce((SELECT pg_catalog.has_schema_privilege('headgate_job', n.oid, 'USAGE') FROM pg_catalog.pg_namespace n WHERE n.nspname = 'headgate_app'), false),
        coalesce((SELECT pg_catalog.substr(c, 13) FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) AS c
                   WHERE c LIKE 'search\_path=%' AND s.setrole IN (0, $1) AND s.setdatabase IN (0, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))
                   ORDER BY s.setrole <> 0 AND s.setdatabase <> 0 DESC, s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1),
-                (SELECT t.reset_val FROM pg_catalog.pg_settings t WHERE t.name = 'search_path' AND t.source IN ('default', 'configuration file')),
-                '"$user", public')`
+                $2::text)`
 
 // shown plans that jobs reach a relation through a view of ours only. The relation itself is
 // left as it is.
@@ -57,9 +70,7 @@ func (p *planner) shown(ctx context.Context, r *relation, t Table) error {
 	if err := p.free(ctx, d); err != nil {
 		return err
 	}
-	if err := p.appSchema(ctx); err != nil {
-		return err
-	}
+	p.appSchema()
 	want, err := p.wantedThrough(r, t)
 	if err != nil {
 		return err
@@ -168,9 +179,7 @@ func (p *planner) copyView(ctx context.Context, r *relation) error {
 	if err := p.free(ctx, d); err != nil {
 		return err
 	}
-	if err := p.appSchema(ctx); err != nil {
-		return err
-	}
+	p.appSchema()
 	var body string
 	if err := p.tx.QueryRow(ctx, selectViewBody, r.OID).Scan(&body); err != nil {
 		return fmt.Errorf("reading view %s: %w", r.Name, err)

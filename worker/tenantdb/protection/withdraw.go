@@ -52,10 +52,11 @@ func withdrawn(ctx context.Context, tx pgx.Tx, names []string) (objects []string
 		if _, ok := declared[name]; ok {
 			object = name
 		}
-		if _, ok := declared[object]; !ok {
-			object = declared.byShort(name)
+		_, ok := declared[object]
+		if !ok && oid == 0 { // it may be gone, with the schema in which it was
+			object, ok = declared.byShort(name)
 		}
-		if object == "" {
+		if !ok {
 			return nil, nil, refuse("nothing is declared of %s: --declared lists what is", name)
 		}
 		objects = append(objects, object)

@@ -95,4 +95,20 @@ func TestViewsThatJobsDoNotFind(t *testing.T) {
 		h.protect(req) // the advice is carried out
 		require.Empty(t, h.inspect().Findings, c.does)
 	}
+	// A path of the whole database's does as well.
+	h.root(`ALTER ROLE `+job+` IN DATABASE `+h.db.Job.Database+` RESET search_path`, `ALTER DATABASE `+h.db.Job.Database+` SET search_path = headgate_app, public`)
+	require.Empty(t, h.inspect().Findings)
+}
+
+// A name without a schema means what is gone, and nothing that is there and not declared.
+func TestWithdrawByAShortName(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, `CREATE SCHEMA a; CREATE TABLE a.codes (code text); CREATE TABLE codes (code text); CREATE TABLE a.gone (code text)`)
+	req := h.request(protection.Table{Name: "a.codes", Public: true}, protection.Table{Name: "a.gone", Public: true})
+	req.Reason = "a test"
+	h.protect(req)
+	h.refused(withdrawing(h, "codes"), "nothing is declared of codes")
+	h.mine(`DROP TABLE a.gone`)
+	h.protect(withdrawing(h, "gone"))
+	require.Equal(t, "a.codes", h.text(`SELECT string_agg(object, ',') FROM headgate.protected`))
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
@@ -55,11 +54,6 @@ func (d *doctor) central(ctx context.Context) (pool *pgxpool.Pool, ok bool, err 
 	return pool, ok, nil
 }
 
-func notPermitted(err error) bool {
-	pgErr := (*pgconn.PgError)(nil)
-	return errors.As(err, &pgErr) && pgErr.Code == "42501"
-}
-
 func (d *doctor) centralSchema(ctx context.Context, pool *pgxpool.Pool) bool {
 	note := d.on("central")
 	status, err := migrations.ReadStatus(ctx, pool)
@@ -75,7 +69,7 @@ func (d *doctor) centralSchema(ctx context.Context, pool *pgxpool.Pool) bool {
 	case errors.As(err, &unfit) && unfit.Newer():
 		note(StateFail, "schema", "upgrade headgate", "%v", err)
 		return false
-	case notPermitted(err):
+	case cli.LacksRight(err):
 		note(StateFail, "schema", "connect with a login of one of the roles that `headgate central prepare` makes, as docs/operations.md says; this one may read nothing here", "%v", err)
 		return false
 	case err != nil:
