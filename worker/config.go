@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/tenantdb"
@@ -48,6 +49,10 @@ type Config struct {
 
 	// Resolver finds a tenant's database.
 	Resolver Resolver
+
+	// Meter records the metrics that package jobs/telemetry names. nil means OpenTelemetry's
+	// global provider, which records nothing where the program has set none.
+	Meter metric.MeterProvider
 
 	// Queues names the queues to work and how many jobs of each may run at
 	// once in this process. nil means {"default": 20, "bulk": 10}: what is enqueued

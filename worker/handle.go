@@ -17,6 +17,7 @@ import (
 	"github.com/riverqueue/river/rivertype"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/telemetry"
 	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/worker/claim"
 	"github.com/headgate/headgate/worker/internal/fault"
@@ -81,6 +82,7 @@ func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) err
 	}
 	outcome := a.outcome(end)
 	a.log(ctx, outcome)
+	a.measure(ctx, outcome)
 	followUps, err := a.followUps(end)
 	if err == nil {
 		err = a.note(ctx, end)
@@ -210,6 +212,15 @@ func (a *attempt) outcome(end disposition) jobs.Outcome {
 		o.Result.Output = clean(o.Result.Output, 64<<10)
 	}
 	return o
+}
+
+// measure records the attempt's end.
+func (a *attempt) measure(ctx context.Context, o jobs.Outcome) {
+	a.w.meter.Attempt(ctx, telemetry.Attempt{
+		Kind: o.Kind, Queue: a.row.Queue, State: string(o.State), Class: string(o.Class), Server: a.place.Server,
+		First: a.row.Attempt == 1 && a.meta.Held == nil, Again: o.State == jobs.Failed,
+		Took: o.EndedAt.Sub(o.StartedAt), Waited: o.StartedAt.Sub(a.row.ScheduledAt),
+	})
 }
 
 func newUID() string { return uuid.Must(uuid.NewV7()).String() }

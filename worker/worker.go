@@ -19,6 +19,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/lifecycle"
+	"github.com/headgate/headgate/jobs/telemetry"
 	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/worker/centre"
 	"github.com/headgate/headgate/worker/claim"
@@ -30,6 +31,7 @@ import (
 // and Stop it. All methods are safe for concurrent use; registering is not.
 type Worker struct {
 	cfg   Config
+	meter *telemetry.Worker
 	id    string // the name in outcomes
 	pools *tenantdb.Pools
 
@@ -43,7 +45,7 @@ type Worker struct {
 	central  *pgxpool.Pool                                          // set by Start: the worker's own connections to the central database
 	driver   func(central *pgxpool.Pool) riverdriver.Driver[pgx.Tx] // takes claims and ends under that lease
 
-	lifeMu sync.Mutex      // guards life, end and exhausted
+	lifeMu sync.Mutex      // guards life, end, exhausted, and what Health reads: lease and keeper
 	life   context.Context // ends when this incarnation is found to have been declared dead
 	end    context.CancelCauseFunc
 
@@ -65,7 +67,11 @@ func New(cfg Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{cfg: cfg, kinds: map[string]*kind{}, exhausted: make(chan struct{}), goroutines: make(chan func())}
+	meter, err := telemetry.NewWorker(cfg.Meter)
+	if err != nil {
+		return nil, fmt.Errorf("making the instruments of the worker's metrics: %w", err)
+	}
+	w := &Worker{cfg: cfg, meter: meter, kinds: map[string]*kind{}, exhausted: make(chan struct{}), goroutines: make(chan func())}
 	w.cycle = lifecycle.New(lifecycle.Parts{Name: "the worker", Begin: w.begin, Loop: w.loop, Quit: w.quit, End: w.shutDown})
 	w.driver = func(central *pgxpool.Pool) riverdriver.Driver[pgx.Tx] {
 		return claim.NewDriver(central, cfg.Listen, w.lease)
@@ -150,10 +156,11 @@ func (w *Worker) begin(ctx context.Context) error {
 
 // renew forgets what was of the time before the last Stop.
 func (w *Worker) renew() {
-	w.lease, w.closing = claim.NewLease(), make(chan struct{})
-	w.stopping.Store(false)
 	w.lifeMu.Lock()
 	defer w.lifeMu.Unlock()
+	w.lease, w.closing = claim.NewLease(), make(chan struct{})
+	w.keeper = nil
+	w.stopping.Store(false)
 	select {
 	case <-w.exhausted:
 		w.exhausted = make(chan struct{})
@@ -189,7 +196,10 @@ func (w *Worker) start(ctx context.Context) error {
 		w.centre.Stop()
 		return err
 	}
-	w.client, w.keeper = client, keeper
+	w.client = client
+	w.lifeMu.Lock()
+	w.keeper = keeper
+	w.lifeMu.Unlock()
 	w.cfg.Logger.Info("worker started", "worker", client.ID(), "kinds", len(w.kinds))
 	return nil
 }
@@ -317,6 +327,7 @@ func (w *Worker) newClient() (*river.Client[pgx.Tx], error) {
 	}
 	w.lease.Slots(w.cfg.Queues)
 	w.lease.Apart(w.apart())
+	w.lease.Measure(w.meter.Claim)
 	w.lease.Sessions(w.session, w.stay())
 	client, err := river.NewClient(w.driver(w.central), &river.Config{
 		ID:                  w.cfg.ID,

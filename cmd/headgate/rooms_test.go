@@ -45,7 +45,8 @@ var (
 var doors = map[string][]string{
 	"cmd/headgate": {
 		anyPgx, anyBlob, "github.com/spf13/cobra", "golang.org/x/sys/unix",
-		"cmd/internal/cli", "cmd/headgate/internal/...", "jobs", "jobs/jobstest/testbed", "jobs/report", "migrations", "orchestrator", "orchestrator/catalog", "orchestrator/localpg", "orchestrator/retention", "orchestrator/schedule", "worker", "worker/tenantdb",
+		"github.com/coreos/go-systemd/v22/daemon", "github.com/prometheus/client_golang/...", "go.opentelemetry.io/otel/...", // exporters are here only
+		"cmd/internal/cli", "cmd/headgate/internal/...", "jobs", "jobs/jobstest/testbed", "jobs/report", "jobs/telemetry", "migrations", "orchestrator", "orchestrator/catalog", "orchestrator/localpg", "orchestrator/retention", "orchestrator/schedule", "worker", "worker/tenantdb",
 	},
 	"cmd/headgate/internal/kinds": {
 		anyBlob, "github.com/spf13/cobra",
@@ -55,6 +56,7 @@ var doors = map[string][]string{
 		anyPgx, anyUUID, "github.com/spf13/cobra",
 		"cmd/headgate/internal/provision", "cmd/internal/cli", "jobs", "jobs/session", "migrations", "orchestrator", "orchestrator/explain", "orchestrator/catalog", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
 	},
+	"cmd/headgate/internal/health": {"golang.org/x/net/netutil", "cmd/internal/cli"},
 	"cmd/headgate/internal/keycmd": {
 		"github.com/spf13/cobra", "cmd/internal/cli", "orchestrator/catalog", "orchestrator/catalog/keyfile", "worker/tenantdb/address",
 	},
@@ -89,7 +91,7 @@ var doors = map[string][]string{
 	},
 
 	"orchestrator": {anyPgx, "orchestrator/internal/queue", "orchestrator/catalog", "orchestrator/internal/central", "jobs", "jobs/wire"},
-	"worker":       {anyPgx, anyRiver, anyUUID, "jobs/lifecycle", "worker/centre", "worker/claim", "worker/kinds", "worker/internal/fault", "worker/internal/redact", "worker/tenantdb", "worker/tenantdb/address", "jobs", "jobs/wire", "jobs/guard", "jobs/session", "migrations"},
+	"worker":       {anyPgx, anyRiver, anyUUID, "go.opentelemetry.io/otel/metric", "jobs/lifecycle", "jobs/telemetry", "worker/centre", "worker/claim", "worker/kinds", "worker/internal/fault", "worker/internal/redact", "worker/tenantdb", "worker/tenantdb/address", "jobs", "jobs/wire", "jobs/guard", "jobs/session", "migrations"},
 
 	"orchestrator/admission":          {anyPgx, "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fit", "jobs"},
 	"orchestrator/explain":            {anyPgx, "orchestrator/admission", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/queue", "jobs"},
@@ -109,6 +111,7 @@ var doors = map[string][]string{
 	"jobs/guard":                      {anyPgx},
 	"jobs/maintenance":                {anyPgx, "jobs"},
 
+	"jobs/telemetry":          {"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/metric"}, // its API only
 	"jobs/internal/sqltext":   {"github.com/jackc/pgx/v5/pgconn"},
 	"jobs/session":            {},
 	"jobs/wire":               {"jobs"},

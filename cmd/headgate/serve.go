@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -76,6 +77,7 @@ type staying struct {
 	queues    []string
 	reports   string
 	detail    string
+	health    string
 }
 
 func (s *staying) flags(cmd *cobra.Command) {
@@ -86,6 +88,7 @@ func (s *staying) flags(cmd *cobra.Command) {
 	flags.StringArrayVar(&s.queues, "queue", nil, "another queue NAME=SLOTS; may be repeated")
 	flags.StringVar(&s.reports, "reports", "./reports", "the directory for reports")
 	flags.StringVar(&s.detail, "error-detail", string(worker.ErrorsRedacted), "how much is kept of what a tenant's database says of an error: "+strings.Join(worker.DetailLevels, ", ")+" (redacted keeps the condition's name where a message may hold values of rows)")
+	flags.StringVar(&s.health, "health", "", "answer /livez, /readyz and /startupz at HOST:PORT, or at a port of 127.0.0.1 (not unless given)")
 	cli.Complete(cmd, "error-detail", worker.DetailLevels)
 }
 
@@ -147,6 +150,11 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 	if err := cli.OneOf("--error-detail", s.detail, worker.DetailLevels); err != nil {
 		return err
 	}
+	probes, err := openProbes(ctx, app, s.health)
+	if err != nil {
+		return err
+	}
+	defer probes.end()
 	pool, err := app.Pool(ctx, servingConns)
 	if err != nil {
 		return err
@@ -165,7 +173,8 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 	if err != nil {
 		return err
 	}
-	if err := catalog.NewKeys(pool, ring).Check(ctx); err != nil {
+	keys := catalog.NewKeys(pool, ring)
+	if err := keys.Check(ctx); err != nil {
 		return err
 	}
 	dir, err := filepath.Abs(s.reports)
@@ -178,7 +187,7 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 	}
 	defer func() { _ = reports.Close() }() // a folder has nothing to flush
 	w, err := worker.New(worker.Config{
-		Pool: pool, PollOnly: app.Pooled(), Listen: ear, Resolver: central.Catalog, Queues: queues, Logger: app.Log, ErrorDetail: worker.ErrorDetail(s.detail),
+		Pool: pool, PollOnly: app.Pooled(), Listen: ear, Resolver: central.Catalog, Queues: queues, Logger: app.Log, Meter: probes.meter(), ErrorDetail: worker.ErrorDetail(s.detail),
 	})
 	if err != nil {
 		return cli.BadValue(err)
@@ -203,8 +212,16 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 			return errors.Join(err, w.Stop(closing))
 		}
 	}
+	loops := []loop{{"worker", func() time.Time { return w.Health().Turned }}}
+	if s.schedules {
+		loops = append(loops, loop{"scheduler", scheduler.Turned})
+	}
+	if err := probes.started(w, loops, ready(w, pool, keys)); err != nil {
+		return errors.Join(err, scheduler.Stop(closing), janitor.Stop(closing), w.Stop(closing))
+	}
 	app.Log.Info("ready", "queues", queues, "schedules", s.schedules, "reports", dir, "version", thisVersion().Version)
 	stuck := w.Wait(ctx)
+	probes.stopping()
 	reason := cmp.Or(stuck, context.Cause(ctx))
 	app.Log.Info("stopping: running jobs may end, a second signal ends at once", "reason", reason.Error())
 	if err := errors.Join(scheduler.Stop(closing), janitor.Stop(closing)); err != nil {

@@ -56,7 +56,17 @@ type Scheduler struct {
 	size   *batchSize
 	looked time.Time // when it looked for sessions whose clients have stopped; of the loop alone
 
-	cycle *lifecycle.Cycle
+	cycle  *lifecycle.Cycle
+	turned atomic.Pointer[time.Time]
+}
+
+// Turned returns when the loop last began a pass, also one that failed; zero before Start.
+// It is safe for concurrent use.
+func (s *Scheduler) Turned() time.Time {
+	if t := s.turned.Load(); t != nil {
+		return *t
+	}
+	return time.Time{}
 }
 
 // NewScheduler returns a scheduler that does nothing until Start.
@@ -85,6 +95,7 @@ func (s *Scheduler) Run(ctx context.Context) error { return s.cycle.Run(ctx) }
 
 func (s *Scheduler) loop(ctx context.Context) error {
 	for {
+		s.turned.Store(new(time.Now()))
 		sleep, err := s.pass(ctx)
 		if err != nil && ctx.Err() == nil {
 			s.store.log.ErrorContext(ctx, "firing schedules failed; trying again", "error", err)

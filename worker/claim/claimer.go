@@ -85,9 +85,17 @@ type claimer struct {
 // claim claims for the token in params.ClientID as many jobs as there are free slots
 // when it chooses: params.MaxToLock of them at least, which is what River counted.
 func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailableParams) (*claimBatch, error) {
+	began := time.Now()
 	b, err := c.tryClaim(ctx, params)
 	if ctx.Err() == nil { // a worker that stops says nothing of its claims
 		c.gate.stats.note(c.queue, err, c.locked, time.Now())
+		if looked := err != nil || b.jobs != nil; looked && c.gate.record != nil { // else it saw that nothing waits
+			taken := 0
+			if err == nil {
+				taken = len(b.result.Jobs)
+			}
+			c.gate.record(ctx, c.queue, time.Since(began), taken, err != nil)
+		}
 	}
 	return b, err
 }

@@ -1,6 +1,7 @@
 package claim
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -64,6 +65,12 @@ func (l *Lease) Connect(conns Connections) { l.gate.conns = conns }
 // Call it before the first.
 func (l *Lease) Slots(queues map[string]int) { l.gate.slots = queues }
 
+// Measure has each claim told to record: its queue, how long it took, how many jobs it
+// took, and whether it failed. Call it before the first.
+func (l *Lease) Measure(record func(ctx context.Context, queue string, took time.Duration, jobs int, failed bool)) {
+	l.gate.record = record
+}
+
 // Apart says which kinds need no connection to a tenant's server, so that they use
 // none of its budget. Call it before the first.
 func (l *Lease) Apart(kinds []string) { l.gate.apart = kinds }
@@ -81,6 +88,9 @@ func (l *Lease) Broken(id string) bool { return l.gate.isBroken(id) }
 
 // Stats returns how this process's claims have gone since the last call.
 func (l *Lease) Stats() Stats { return l.gate.stats.take() }
+
+// Failing returns the queues whose claims fail now, by name.
+func (l *Lease) Failing() []Failing { return l.gate.stats.now() }
 
 // drop forgets claims that are ended, or no longer this process's to end. It returns
 // whether this process has become free for a suspect.

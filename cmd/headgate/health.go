@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/headgate/headgate/cmd/headgate/internal/health"
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/migrations"
+	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/worker"
+)
+
+// probes are what the process tells those who watch it: whoever asks at --health, and
+// systemd, where that has started the process.
+type probes struct {
+	log     *slog.Logger
+	health  *health.Server // nil without --health, as metrics is
+	metrics *metrics
+	quit    context.CancelFunc
+	done    chan struct{} // closed when the watchdog is not fed any more
+}
+
+// openProbes begins to answer. end must be called.
+func openProbes(ctx context.Context, app *cli.App, addr string) (*probes, error) {
+	w := &probes{log: app.Log, quit: func() {}, done: make(chan struct{})}
+	close(w.done)
+	if addr == "" {
+		return w, nil
+	}
+	var err error
+	if w.metrics, err = newMetrics(); err != nil {
+		return nil, err
+	}
+	w.health, err = health.Listen(ctx, addr, health.Config{Log: app.Log}, map[string]http.Handler{"/metrics": w.metrics.handler()})
+	if err != nil {
+		return nil, err
+	}
+	app.Log.Info("answering about health", "address", w.health.Addr().String())
+	return w, nil
+}
+
+// meter is what records metrics; nil where nobody may ask for them.
+func (w *probes) meter() metric.MeterProvider {
+	if w.metrics == nil {
+		return nil
+	}
+	return w.metrics.provider
+}
+
+// started says that the process has started, and from what is answered.
+func (w *probes) started(worker *worker.Worker, loops []loop, ready []health.Check) error {
+	live := live(loops)
+	if w.health != nil {
+		if err := w.metrics.watch(worker, loops); err != nil {
+			return err
+		}
+		w.health.Started(live, ready)
+	}
+	w.notify(daemon.SdNotifyReady)
+	every, err := daemon.SdWatchdogEnabled(false)
+	if err != nil || every == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	w.quit, w.done = cancel, make(chan struct{})
+	go func() {
+		defer close(w.done)
+		w.feed(ctx, every/2, live)
+	}()
+	return nil
+}
+
+// feed tells systemd's watchdog that the process lives, as long as its loops turn.
+func (w *probes) feed(ctx context.Context, every time.Duration, live []health.Check) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		if err := health.First(ctx, live); err == nil {
+			w.notify(daemon.SdNotifyWatchdog)
+		} else {
+			w.log.ErrorContext(ctx, "systemd's watchdog is not told that this process lives", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (w *probes) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil { // nothing is sent where systemd does not wait for it
+		w.log.Warn("systemd was not told", "state", state, "error", err)
+	}
+}
+
+// stopping says that the process ends what it has.
+func (w *probes) stopping() { w.notify(daemon.SdNotifyStopping) }
+
+// end ends the answers.
+func (w *probes) end() {
+	w.quit()
+	<-w.done
+	if w.health != nil {
+		_ = w.health.Close()                      // connections that were cut off are no error of ours
+		_ = w.metrics.close(context.Background()) // nothing is pushed, so that nothing can fail
+	}
+}
+
+// loopsWithin is how long a loop of this process may take for one turn. Each turn's own
+// deadlines are shorter.
+const loopsWithin = 2 * time.Minute
+
+// loop is one of the process's own, and when it last turned: zero before its start.
+type loop struct {
+	name   string
+	turned func() time.Time
+}
+
+// live are the checks of /livez.
+func live(loops []loop) (all []health.Check) {
+	for _, l := range loops {
+		all = append(all, health.Check{Name: l.name + " loop", Run: func(context.Context) error {
+			if at := l.turned(); !at.IsZero() && time.Since(at) > loopsWithin {
+				return fmt.Errorf("it has not turned since %s", at.UTC().Format(time.RFC3339))
+			}
+			return nil
+		}})
+	}
+	return all
+}
+
+// ready are the checks of /readyz beside those of /livez.
+func ready(w *worker.Worker, pool *pgxpool.Pool, keys *catalog.Keys) []health.Check {
+	return []health.Check{
+		{Name: "draining", Run: func(context.Context) error {
+			if w.Health().Draining {
+				return errors.New("the worker ends what it has, and claims nothing")
+			}
+			return nil
+		}},
+		{Name: "heartbeat", Run: func(context.Context) error {
+			if h := w.Health(); !h.Heartbeat.IsZero() && time.Since(h.Heartbeat) > h.DeadAfter {
+				return fmt.Errorf("the central database has taken no heartbeat since %s", h.Heartbeat.UTC().Format(time.RFC3339))
+			}
+			return nil
+		}},
+		{Name: "claims", Run: func(context.Context) error {
+			for _, f := range w.Health().Failing {
+				if f.Times >= 3 {
+					return &health.Hidden{
+						Says: fmt.Sprintf("claims of queue %s fail since %s, %d in a row", f.Queue, f.Since.UTC().Format(time.RFC3339), f.Times),
+						Err:  errors.New(f.Error),
+					}
+				}
+			}
+			return nil
+		}},
+		{Name: "central schema", Run: func(ctx context.Context) error {
+			err := migrations.Check(ctx, pool)
+			var version *migrations.VersionError
+			if err == nil || errors.As(err, &version) {
+				return err
+			}
+			return &health.Hidden{Says: "the central database does not answer as it should", Err: err}
+		}},
+		{Name: "keys", Run: func(ctx context.Context) error {
+			err := keys.Check(ctx)
+			switch {
+			case err == nil:
+				return nil
+			case errors.Is(err, catalog.ErrWrongKeys):
+				return &health.Hidden{Says: "the key ring opens no address of a tenant's database", Err: err}
+			}
+			return &health.Hidden{Says: "nobody can tell whether the key ring opens anything", Err: err}
+		}},
+	}
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel/attribute"
+	exporter "go.opentelemetry.io/otel/exporters/prometheus"
+	"go.opentelemetry.io/otel/metric"
+	sdk "go.opentelemetry.io/otel/sdk/metric"
+
+	"github.com/headgate/headgate/jobs/telemetry"
+	"github.com/headgate/headgate/worker"
+)
+
+// metrics are what /metrics answers with: OpenTelemetry's instruments, and the Go
+// runtime's and the process's own.
+type metrics struct {
+	registry *prometheus.Registry
+	provider *sdk.MeterProvider
+}
+
+func newMetrics() (*metrics, error) {
+	m := &metrics{registry: prometheus.NewRegistry()}
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reader, err := exporter.New(exporter.WithRegisterer(m.registry), exporter.WithoutScopeInfo(), exporter.WithoutTargetInfo())
+	if err != nil {
+		return nil, fmt.Errorf("making the exporter of metrics: %w", err)
+	}
+	m.provider = sdk.NewMeterProvider(sdk.WithReader(reader), sdk.WithCardinalityLimit(2000))
+	return m, nil
+}
+
+// scrapes bounds how many ask for metrics at once, and for how long.
+var scrapes = promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}
+
+func (m *metrics) handler() http.Handler { return promhttp.HandlerFor(m.registry, scrapes) }
+
+// watch observes what the process knows of itself whenever somebody asks.
+func (m *metrics) watch(w *worker.Worker, loops []loop) error {
+	meter := m.provider.Meter(telemetry.Scope)
+	seconds := func(name, says string) (metric.Float64ObservableGauge, error) {
+		return meter.Float64ObservableGauge(name, metric.WithUnit("s"), metric.WithDescription(says))
+	}
+	beat, err := seconds(telemetry.WorkerHeartbeatAge, "since the central database took a heartbeat of this process")
+	if err != nil {
+		return fmt.Errorf("making the gauge of heartbeats: %w", err)
+	}
+	turned, err := seconds(telemetry.LoopAge, "since a loop of this process turned")
+	if err != nil {
+		return fmt.Errorf("making the gauge of loops: %w", err)
+	}
+	_, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		if at := w.Health().Heartbeat; !at.IsZero() {
+			o.ObserveFloat64(beat, time.Since(at).Seconds())
+		}
+		for _, l := range loops {
+			if at := l.turned(); !at.IsZero() {
+				o.ObserveFloat64(turned, time.Since(at).Seconds(), metric.WithAttributes(attribute.String(telemetry.Loop, l.name)))
+			}
+		}
+		return nil
+	}, beat, turned)
+	if err != nil {
+		return fmt.Errorf("observing the process's gauges: %w", err)
+	}
+	return nil
+}
+
+func (m *metrics) close(ctx context.Context) error { return m.provider.Shutdown(ctx) }
