@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/tenantdb"
@@ -53,6 +54,11 @@ type Config struct {
 	// Meter records the metrics that package jobs/telemetry names. nil means OpenTelemetry's
 	// global provider, which records nothing where the program has set none.
 	Meter metric.MeterProvider
+
+	// Tracer records the spans that package jobs/telemetry names. A job whose producer was
+	// not sampled is not traced. nil means OpenTelemetry's global provider, which records
+	// nothing where the program has set none.
+	Tracer trace.TracerProvider
 
 	// Queues names the queues to work and how many jobs of each may run at
 	// once in this process. nil means {"default": 20, "bulk": 10}: what is enqueued
@@ -213,6 +219,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.ErrorDetail = detail
 	c.Logger = cmp.Or(c.Logger, slog.Default())
+	if c.Tenants.Tracer == nil {
+		c.Tenants.Tracer = c.Tracer
+	}
 	c.Tenants.Logger = cmp.Or(c.Tenants.Logger, c.Logger)
 	if c.RetryDelay == nil {
 		c.RetryDelay = retryDelay

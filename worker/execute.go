@@ -9,6 +9,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/guard"
+	"github.com/headgate/headgate/jobs/telemetry"
 	"github.com/headgate/headgate/worker/internal/fault"
 	"github.com/headgate/headgate/worker/tenantdb"
 	"github.com/headgate/headgate/worker/tenantdb/address"
@@ -20,7 +21,10 @@ func (a *attempt) execute(ctx context.Context) error {
 		if err := a.w.centre.Own(); err != nil {
 			return err
 		}
-		return late(ctx, a.mark(nil, a.call(ctx, work{})))
+		inside, end := telemetry.Step(ctx, telemetry.SpanHandler)
+		err := a.mark(nil, a.call(inside, work{}))
+		end(err)
+		return late(ctx, err)
 	}
 	if a.kind.form == settles {
 		return late(ctx, a.writeTombstone(ctx))
@@ -47,7 +51,13 @@ func (a *attempt) execute(ctx context.Context) error {
 }
 
 // runOn does the work on its connection.
-func (a *attempt) runOn(ctx context.Context, conn *tenantdb.Conn) error {
+func (a *attempt) runOn(ctx context.Context, conn *tenantdb.Conn) (err error) {
+	name := telemetry.SpanTransaction
+	if a.kind.form == onConn {
+		name = telemetry.SpanSession
+	}
+	ctx, end := telemetry.Step(ctx, name)
+	defer func() { end(err) }()
 	switch a.kind.form {
 	case readOnly:
 		return a.readOnly(ctx, conn)

@@ -50,8 +50,9 @@ type attempt struct {
 	following []wire.FollowUp // what the handler has asked for
 
 	recovered bool   // the ledger said that it was done before
-	trace     string // of a panic
+	stack     string // of a panic
 	started   time.Time
+	span      telemetry.Process
 }
 
 // handle makes one attempt and leaves its outcome for the completion. What it
@@ -65,6 +66,7 @@ func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) err
 	ctx, cancel := w.within(ctx)
 	defer cancel()
 	err := a.read()
+	ctx = a.trace(ctx)
 	if err == nil {
 		timed, cancel := context.WithTimeoutCause(ctx, a.timeout, &timeoutError{after: a.timeout})
 		defer cancel()
@@ -83,15 +85,19 @@ func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) err
 	outcome := a.outcome(end)
 	a.log(ctx, outcome)
 	a.measure(ctx, outcome)
-	followUps, err := a.followUps(end)
+	followUps, err := a.followUps(ctx, end)
 	if err == nil {
 		err = a.note(ctx, end)
+	}
+	if err == nil {
+		err = a.traceEnd(ctx, outcome)
 	}
 	if err != nil {
 		return err
 	}
 	w.lease.SetCompletion(row, claim.Completion{
 		Outcome: &outcome, FollowUps: followUps, Settling: !a.closed(), Again: end.wait, AlreadyRecorded: end.repeats(a.called),
+		Written: func() { a.written(outcome.EndedAt) },
 	})
 	fault.Point(fault.Ended)
 	return end.toRiver()
@@ -103,7 +109,6 @@ func (a *attempt) run(ctx context.Context) error {
 		return err
 	}
 	fault.Point(fault.Resolved)
-	ctx = jobs.WithTraceParent(ctx, a.meta.TraceParent)
 	if a.info.Tenant.ID != "" {
 		ctx = jobs.WithTenant(ctx, a.info.Tenant.ID)
 	}
@@ -172,6 +177,8 @@ func hasKey(raw []byte, key string) bool {
 
 // resolve asks the catalog where the job runs.
 func (a *attempt) resolve(ctx context.Context) (err error) {
+	ctx, end := telemetry.Step(ctx, telemetry.SpanResolve)
+	defer func() { end(err) }()
 	login := a.kind.opts.Login
 	if a.kind.opts.Scope == jobs.ScopeDatabase {
 		if a.meta.Database == "" {
@@ -189,6 +196,7 @@ func (a *attempt) resolve(ctx context.Context) (err error) {
 		return &resolveError{err}
 	}
 	a.resolved.Store(&whereTo{a.info.Tenant, a.place})
+	a.span.Where(a.info.Tenant.Slug, a.place.Database, a.place.Server)
 	return nil
 }
 
@@ -203,7 +211,7 @@ func (a *attempt) outcome(end disposition) jobs.Outcome {
 	o := jobs.Outcome{
 		ID: newUID(), JobUID: a.meta.UID,
 		TenantID: a.meta.Tenant, DatabaseID: a.place.DatabaseID, Kind: a.row.Kind, Attempt: a.row.Attempt,
-		State: end.state, Class: end.class, SQLState: end.sqlstate, Message: end.says, Trace: clean(a.trace, 8<<10),
+		State: end.state, Class: end.class, SQLState: end.sqlstate, Message: end.says, Trace: clean(a.stack, 8<<10),
 		Recovered: a.recovered, StartedAt: a.started.UTC(), EndedAt: time.Now().UTC(),
 		Schedule: clean(a.meta.Schedule, 200), Worker: a.w.id,
 	}
@@ -248,8 +256,8 @@ func (a *attempt) log(ctx context.Context, o jobs.Outcome) {
 	if a.meta.Schedule != "" {
 		attrs = append(attrs, "schedule", a.meta.Schedule)
 	}
-	if parts := strings.Split(a.meta.TraceParent, "-"); len(parts) == 4 {
-		attrs = append(attrs, "trace_id", parts[1])
+	if id := telemetry.TraceID(telemetry.TraceParent(ctx)); id != "" {
+		attrs = append(attrs, "trace_id", id)
 	}
 	log := a.w.cfg.Logger
 	if o.State == jobs.Succeeded {

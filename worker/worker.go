@@ -30,10 +30,11 @@ import (
 // Worker runs jobs. Make one with [New], register kinds, then Run it, or Start
 // and Stop it. All methods are safe for concurrent use; registering is not.
 type Worker struct {
-	cfg   Config
-	meter *telemetry.Worker
-	id    string // the name in outcomes
-	pools *tenantdb.Pools
+	cfg    Config
+	meter  *telemetry.Worker
+	tracer telemetry.Tracer
+	id     string // the name in outcomes
+	pools  *tenantdb.Pools
 
 	centre *centre.Centre // set by Start: which tenant databases are this central database's
 	kinds  map[string]*kind
@@ -71,7 +72,7 @@ func New(cfg Config) (*Worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the instruments of the worker's metrics: %w", err)
 	}
-	w := &Worker{cfg: cfg, meter: meter, kinds: map[string]*kind{}, exhausted: make(chan struct{}), goroutines: make(chan func())}
+	w := &Worker{cfg: cfg, meter: meter, tracer: telemetry.NewTracer(cfg.Tracer), kinds: map[string]*kind{}, exhausted: make(chan struct{}), goroutines: make(chan func())}
 	w.cycle = lifecycle.New(lifecycle.Parts{Name: "the worker", Begin: w.begin, Loop: w.loop, Quit: w.quit, End: w.shutDown})
 	w.driver = func(central *pgxpool.Pool) riverdriver.Driver[pgx.Tx] {
 		return claim.NewDriver(central, cfg.Listen, w.lease)

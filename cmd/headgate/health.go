@@ -23,8 +23,9 @@ import (
 // systemd, where that has started the process.
 type probes struct {
 	log     *slog.Logger
-	health  *health.Server // nil without --health, as metrics is
-	metrics *metrics
+	exports *exporters
+	health  *health.Server // nil without --health
+	metrics *metrics       // nil where nobody asks for them
 	quit    context.CancelFunc
 	done    chan struct{} // closed when the watchdog is not fed any more
 }
@@ -33,12 +34,15 @@ type probes struct {
 func openProbes(ctx context.Context, app *cli.App, addr string) (*probes, error) {
 	w := &probes{log: app.Log, quit: func() {}, done: make(chan struct{})}
 	close(w.done)
-	if addr == "" {
+	var err error
+	if w.exports, err = openExporters(ctx, app); err != nil {
+		return nil, err
+	}
+	if addr == "" && w.exports.metrics == nil {
 		return w, nil
 	}
-	var err error
-	if w.metrics, err = newMetrics(); err != nil {
-		return nil, err
+	if w.metrics, err = newMetrics(ctx, w.exports.metrics); err != nil || addr == "" {
+		return w, err
 	}
 	w.health, err = health.Listen(ctx, addr, health.Config{Log: app.Log}, map[string]http.Handler{"/metrics": w.metrics.handler()})
 	if err != nil {
@@ -59,10 +63,12 @@ func (w *probes) meter() metric.MeterProvider {
 // started says that the process has started, and from what is answered.
 func (w *probes) started(worker *worker.Worker, loops []loop, ready []health.Check) error {
 	live := live(loops)
-	if w.health != nil {
+	if w.metrics != nil {
 		if err := w.metrics.watch(worker, loops); err != nil {
 			return err
 		}
+	}
+	if w.health != nil {
 		w.health.Started(live, ready)
 	}
 	w.notify(daemon.SdNotifyReady)
@@ -106,13 +112,25 @@ func (w *probes) notify(state string) {
 // stopping says that the process ends what it has.
 func (w *probes) stopping() { w.notify(daemon.SdNotifyStopping) }
 
-// end ends the answers.
+// lastExport bounds what sending the last telemetry takes. A collector that is away keeps
+// no process from its end.
+const lastExport = 5 * time.Second
+
+// end ends the answers, and sends what is left to be sent.
 func (w *probes) end() {
 	w.quit()
 	<-w.done
 	if w.health != nil {
-		_ = w.health.Close()                      // connections that were cut off are no error of ours
-		_ = w.metrics.close(context.Background()) // nothing is pushed, so that nothing can fail
+		_ = w.health.Close() // connections that were cut off are no error of ours
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lastExport)
+	defer cancel()
+	err := w.exports.close(ctx)
+	if w.metrics != nil {
+		err = errors.Join(err, w.metrics.close(ctx))
+	}
+	if err != nil {
+		w.log.Warn("telemetry of the last seconds is lost", "error", err)
 	}
 }
 

@@ -25,14 +25,23 @@ type metrics struct {
 	provider *sdk.MeterProvider
 }
 
-func newMetrics() (*metrics, error) {
+// newMetrics makes them. pushed sends them away by itself; nil: nobody does.
+func newMetrics(ctx context.Context, pushed sdk.Reader) (*metrics, error) {
 	m := &metrics{registry: prometheus.NewRegistry()}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	reader, err := exporter.New(exporter.WithRegisterer(m.registry), exporter.WithoutScopeInfo(), exporter.WithoutTargetInfo())
 	if err != nil {
 		return nil, fmt.Errorf("making the exporter of metrics: %w", err)
 	}
-	m.provider = sdk.NewMeterProvider(sdk.WithReader(reader), sdk.WithCardinalityLimit(2000))
+	of, err := thisService(ctx)
+	if err != nil {
+		return nil, err
+	}
+	opts := []sdk.Option{sdk.WithReader(reader), sdk.WithCardinalityLimit(2000), sdk.WithResource(of)}
+	if pushed != nil {
+		opts = append(opts, sdk.WithReader(pushed))
+	}
+	m.provider = sdk.NewMeterProvider(opts...)
 	return m, nil
 }
 

@@ -90,18 +90,18 @@ var doors = map[string][]string{
 		anyPgx, anyUUID, "jobs", "migrations", "orchestrator/catalog", "orchestrator/localpg", "worker/tenantdb/address",
 	},
 
-	"orchestrator": {anyPgx, "orchestrator/internal/queue", "orchestrator/catalog", "orchestrator/internal/central", "jobs", "jobs/wire"},
-	"worker":       {anyPgx, anyRiver, anyUUID, "go.opentelemetry.io/otel/metric", "jobs/lifecycle", "jobs/telemetry", "worker/centre", "worker/claim", "worker/kinds", "worker/internal/fault", "worker/internal/redact", "worker/tenantdb", "worker/tenantdb/address", "jobs", "jobs/wire", "jobs/guard", "jobs/session", "migrations"},
+	"orchestrator": {anyPgx, "go.opentelemetry.io/otel/trace", "jobs/telemetry", "orchestrator/internal/queue", "orchestrator/catalog", "orchestrator/internal/central", "jobs", "jobs/wire"},
+	"worker":       {anyPgx, anyRiver, anyUUID, "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace", "jobs/lifecycle", "jobs/telemetry", "worker/centre", "worker/claim", "worker/kinds", "worker/internal/fault", "worker/internal/redact", "worker/tenantdb", "worker/tenantdb/address", "jobs", "jobs/wire", "jobs/guard", "jobs/session", "migrations"},
 
 	"orchestrator/admission":          {anyPgx, "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fit", "jobs"},
 	"orchestrator/explain":            {anyPgx, "orchestrator/admission", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/queue", "jobs"},
 	"orchestrator/retention":          {anyPgx, "jobs", "jobs/lifecycle", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/queue"},
-	"orchestrator/schedule":           {anyPgx, anyUUID, "jobs/lifecycle", "orchestrator/calendar", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/fit", "orchestrator/internal/queue", "jobs", "jobs/wire"},
-	"orchestrator/internal/queue":     {anyPgx, anyRiver, anyUUID, "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/fit", "jobs", "jobs/wire", "migrations"},
+	"orchestrator/schedule":           {anyPgx, anyUUID, "go.opentelemetry.io/otel/trace", "jobs/telemetry", "jobs/lifecycle", "orchestrator/calendar", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/fit", "orchestrator/internal/queue", "jobs", "jobs/wire"},
+	"orchestrator/internal/queue":     {anyPgx, anyRiver, anyUUID, "jobs/telemetry", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/fit", "jobs", "jobs/wire", "migrations"},
 	"orchestrator/catalog":            {anyPgx, anyUUID, "github.com/maypok86/otter/v2", "golang.org/x/net/idna", "jobs/lifecycle", "orchestrator/calendar", "orchestrator/catalog/keyfile", "orchestrator/internal/fit", "orchestrator/internal/central", "orchestrator/internal/fault", "worker/tenantdb/address", "jobs"},
 	"orchestrator/catalog/keyfile":    {"worker/tenantdb/address"},
 	"orchestrator/catalog/tenanthttp": {"orchestrator/catalog", "jobs"},
-	"worker/tenantdb":                 {anyPgx, "worker/tenantdb/address", "worker/tenantdb/protection", "jobs", "jobs/session", "migrations"},
+	"worker/tenantdb":                 {anyPgx, "github.com/exaring/otelpgx", "go.opentelemetry.io/otel/...", "jobs/telemetry", "worker/tenantdb/address", "worker/tenantdb/protection", "jobs", "jobs/session", "migrations"},
 	"worker/tenantdb/protection":      {anyPgx, "jobs/session", "migrations"}, // no pools: it is handed a connection
 	"worker/kinds":                    {anyPgx, "jobs", "jobs/wire"},
 	"worker/centre":                   {anyPgx, "jobs/lifecycle", "worker/tenantdb"},

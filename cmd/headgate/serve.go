@@ -169,6 +169,7 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 	} else if app.Pooled() {
 		app.Log.Warn("nothing is heard of new work through the pooler: it is found by looking once a second; DATABASE_DIRECT_URL, the address past it, makes that faster")
 	}
+	app.Tracer = probes.exports.tracer()
 	central, err := app.On(pool, ring)
 	if err != nil {
 		return err
@@ -187,7 +188,7 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 	}
 	defer func() { _ = reports.Close() }() // a folder has nothing to flush
 	w, err := worker.New(worker.Config{
-		Pool: pool, PollOnly: app.Pooled(), Listen: ear, Resolver: central.Catalog, Queues: queues, Logger: app.Log, Meter: probes.meter(), ErrorDetail: worker.ErrorDetail(s.detail),
+		Pool: pool, PollOnly: app.Pooled(), Listen: ear, Resolver: central.Catalog, Queues: queues, Logger: app.Log, Meter: probes.meter(), Tracer: app.Tracer, ErrorDetail: worker.ErrorDetail(s.detail),
 	})
 	if err != nil {
 		return cli.BadValue(err)

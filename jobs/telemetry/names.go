@@ -1,9 +1,34 @@
-// Package telemetry names what Headgate measures, and records it by OpenTelemetry's API.
-// Who sets no provider pays for nothing: the API's own does nothing. Exporters are in
-// cmd only.
+// Package telemetry names what Headgate measures and traces, and records both by
+// OpenTelemetry's API. A program that sets no provider pays nothing, because the API's own
+// provider does nothing. Exporters are in cmd only.
 //
 // No metric has a tenant, a job or a text of an error, because each of these is without a
 // bound. The history has them.
+//
+// # Traces
+//
+// An enqueue is a span of its caller's trace, and its W3C traceparent goes into the job's
+// row. Each attempt is a trace of its own, whose root is linked to that span and to the
+// attempt before. A job is not nested in its producer's trace, because the job may run a
+// week later and many times.
+//
+//	the application's trace      POST /invoices
+//	                             └─ send invoice.render
+//	                                   ▲ link
+//	the attempt's trace          process invoice.render
+//	                             ├─ claim
+//	                             ├─ resolve
+//	                             ├─ connect
+//	                             ├─ transaction
+//	                             │  └─ INSERT
+//	                             └─ end
+//	                                   ▲ link
+//	the follow-up's trace        process invoice.mail
+//
+// The producer decides about sampling: an attempt is traced if the producer's span was. A
+// row without a traceparent leaves the decision to the worker's own sampler.
+//
+// A span has no text of an error and no argument. An error is its class or its SQLSTATE.
 package telemetry
 
 // Scope is the instrumentation scope of all that Headgate records.
@@ -15,6 +40,7 @@ const (
 	Attempts        = "headgate.attempts"         // attempts that have ended, by kind, state, class and server
 	AttemptDuration = "headgate.attempt.duration" // seconds from an attempt's begin to its end, by kind and state
 	PickUpDelay     = "headgate.pickup.delay"     // seconds from the time when a job was due to the begin of its first attempt, by queue
+	EndDelay        = "headgate.end.delay"        // seconds from an attempt's end until the central database has recorded it
 	ClaimDuration   = "headgate.claim.duration"   // seconds of a claim, by queue and outcome
 	ClaimJobs       = "headgate.claim.jobs"       // jobs that claims have taken, by queue
 	Retries         = "headgate.retries"          // attempts that have failed and are tried again, by kind and class
@@ -35,4 +61,40 @@ const (
 	Server  = "headgate.server" // its name in the catalog
 	Outcome = "headgate.outcome"
 	Loop    = "headgate.loop"
+)
+
+// The spans. Each name is followed by the job's kind where the comment says so.
+const (
+	SpanSend    = "send"    // producer: an enqueue, from its check to its commit; and the kind
+	SpanFire    = "fire"    // producer: one occurrence of a schedule, a trace's root; and the kind
+	SpanProcess = "process" // consumer: an attempt, from its claim until its end is recorded; and the kind
+
+	SpanClaim       = "claim"       // the claim that brought the job, and others with it
+	SpanResolve     = "resolve"     // asking the catalog where the job runs
+	SpanConnect     = "connect"     // waiting for a connection to the tenant's database, and opening one
+	SpanTransaction = "transaction" // the tenant's transaction, from BEGIN to COMMIT's answer
+	SpanSession     = "session"     // a handler that has a connection, and no transaction of ours
+	SpanHandler     = "handler"     // a handler that has no connection
+	SpanEnd         = "end"         // from the attempt's end until the central database has recorded it
+)
+
+// The attributes of spans, beside those of metrics. The first ones are OpenTelemetry's
+// conventions for messaging.
+const (
+	MessagingSystem      = "messaging.system" // always "headgate"
+	MessagingOperation   = "messaging.operation.name"
+	MessagingType        = "messaging.operation.type"
+	MessagingDestination = "messaging.destination.name"    // the queue
+	MessagingMessage     = "messaging.message.id"          // the job's UID
+	MessagingCount       = "messaging.batch.message_count" // jobs of one enqueue
+	ErrorType            = "error.type"                    // a class, or a Go type
+	Tenant               = "headgate.tenant"               // slug
+	Database             = "headgate.database"             // its name in the catalog
+	AttemptNumber        = "headgate.attempt"              // from 1
+	Schedule             = "headgate.schedule"             // its name
+	Nominal              = "headgate.schedule.nominal"     // RFC 3339, UTC
+	Recovered            = "headgate.recovered"            // the ledger said that the work was done before
+	Link                 = "headgate.link"                 // why a span is linked: one of the following
+	LinkProducer         = "producer"                      // who enqueued the job
+	LinkAttempt          = "attempt"                       // the attempt before
 )

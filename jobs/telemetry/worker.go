@@ -12,8 +12,8 @@ import (
 
 // Worker records what a worker does. Its methods are safe for concurrent use.
 type Worker struct {
-	attempts, retries, claimJobs     metric.Int64Counter
-	duration, pickUp, claimDurations metric.Float64Histogram
+	attempts, retries, claimJobs           metric.Int64Counter
+	duration, pickUp, ends, claimDurations metric.Float64Histogram
 }
 
 // Bounds of histograms, in seconds.
@@ -45,6 +45,7 @@ func NewWorker(provider metric.MeterProvider) (*Worker, error) {
 		claimJobs:      counter(ClaimJobs, "{job}", "jobs that claims have taken"),
 		duration:       histogram(AttemptDuration, "from an attempt's begin to its end", longBounds),
 		pickUp:         histogram(PickUpDelay, "from the time when a job was due to the begin of its first attempt", longBounds),
+		ends:           histogram(EndDelay, "from an attempt's end until the central database has recorded it", shortBounds),
 		claimDurations: histogram(ClaimDuration, "how long claims take", shortBounds),
 	}
 	return w, errors.Join(errs...)
@@ -71,6 +72,11 @@ func (w *Worker) Attempt(ctx context.Context, a Attempt) {
 	if a.Again {
 		w.retries.Add(ctx, 1, metric.WithAttributes(kind, class))
 	}
+}
+
+// End records that an attempt's end has been recorded, so long after it came.
+func (w *Worker) End(ctx context.Context, delay time.Duration) {
+	w.ends.Record(ctx, max(delay, 0).Seconds())
 }
 
 // Claim records a claim. failed says that it took nothing because of an error.

@@ -273,10 +273,16 @@ func (s *Scheduler) fire(ctx context.Context, limit int, behind *cursor) (batch 
 			}
 		}
 		fault.Point(fault.BatchDecided)
+		for i := range decisions {
+			s.store.trace(ctx, &batch[i], &decisions[i])
+		}
 		slow, err = s.carryOutApart(ctx, tx, now, batch, decisions, queues)
 		fault.Point(fault.BatchWritten)
 		return err
 	})
+	for i := range batch {
+		batch[i].endTraces(err)
+	}
 	return batch, slow, err
 }
 

@@ -5,8 +5,10 @@ import (
 	"log/slog"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/telemetry"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/internal/queue"
 )
@@ -25,6 +27,11 @@ type Config struct {
 	// may ask for a kind that is gone. nil means that all fit. Check is called inside
 	// transactions, by several goroutines at once.
 	Check func(kind string, args []byte) error
+
+	// Tracer traces what fires: each occurrence begins a trace, and the job's attempts are
+	// linked to it. nil means OpenTelemetry's global provider, which records nothing where
+	// the program has set none.
+	Tracer trace.TracerProvider
 
 	// Logger is told what the store and its scheduler do. nil means slog.Default().
 	Logger *slog.Logger
@@ -65,6 +72,7 @@ type deps struct {
 	check   func(kind string, args []byte) error // never nil
 	log     *slog.Logger
 	queue   *queue.Queue
+	tracer  telemetry.Tracer
 }
 
 // New returns the schedules of a central database.
@@ -80,7 +88,8 @@ func New(cfg Config) (*Store, error) {
 		check = func(string, []byte) error { return nil }
 	}
 	d := deps{
-		pool: cfg.Pool, catalog: cfg.Catalog, check: check, log: log,
+		tracer: telemetry.NewTracer(cfg.Tracer),
+		pool:   cfg.Pool, catalog: cfg.Catalog, check: check, log: log,
 		queue: queue.New(queue.Config{Pool: cfg.Pool, Catalog: cfg.Catalog, Check: check, Logger: log}),
 	}
 	templates := &Templates{d}

@@ -138,6 +138,9 @@ func (c *claimer) tryClaim(ctx context.Context, params *riverdriver.JobGetAvaila
 	}
 	// The jobs are in flight before the turn is over. This process's claim for another
 	// queue would else publish too small a usage, and a limit be exceeded.
+	for _, job := range all.jobs {
+		job.asked = began
+	}
 	c.lease.inflight.take(params.ClientID, all.jobs)
 	c.working.Add(int64(len(all.result.Jobs)))
 	c.busy = len(all.jobs) == all.want

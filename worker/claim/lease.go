@@ -114,6 +114,12 @@ func (l *Lease) SetCompletion(row *rivertype.JobRow, c Completion) {
 	l.inflight.setCompletion(claimed{row.ID, Token(row.AttemptedBy)}, c)
 }
 
+// Claimed returns when the claim of a row began and when it had succeeded, by this process's
+// clock. Both are zero if this process does not have the row any more.
+func (l *Lease) Claimed(row *rivertype.JobRow) (began, succeeded time.Time) {
+	return l.inflight.times(claimed{row.ID, Token(row.AttemptedBy)})
+}
+
 func (l *Lease) next() string {
 	return fmt.Sprintf("%s:%d", l.Incarnation(), l.claims.Add(1))
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
+	"github.com/headgate/headgate/jobs/telemetry"
 	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/internal/central"
@@ -33,6 +34,9 @@ type Config struct {
 	// nil means that all fit.
 	Check func(kind string, args []byte) error
 
+	// Tracer traces enqueues. The zero value traces none.
+	Tracer telemetry.Tracer
+
 	// Logger is told of notifications that failed. nil means slog.Default().
 	Logger *slog.Logger
 }
@@ -46,6 +50,7 @@ type Queue struct {
 	catalog *catalog.Catalog
 	check   func(kind string, args []byte) error // never nil
 	log     *slog.Logger
+	tracer  telemetry.Tracer
 	bell    *bell
 
 	compared atomic.Bool                          // the pool's sessions find the same queue
@@ -58,7 +63,7 @@ func New(cfg Config) *Queue {
 	if check == nil {
 		check = func(string, []byte) error { return nil }
 	}
-	return &Queue{pool: cfg.Pool, catalog: cfg.Catalog, check: check, log: log, bell: newBell(cfg.Pool, log)}
+	return &Queue{pool: cfg.Pool, catalog: cfg.Catalog, check: check, log: log, tracer: cfg.Tracer, bell: newBell(cfg.Pool, log)}
 }
 
 // silent is River's driver without its notification of an insert: a statement

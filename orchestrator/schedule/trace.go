@@ -1,0 +1,24 @@
+package schedule
+
+import (
+	"context"
+)
+
+// trace begins a trace for each job of a schedule that fires.
+func (st *Store) trace(ctx context.Context, d *dueSchedule, decided *decision) {
+	for i := range decided.items {
+		it := &decided.items[i]
+		parent, end := st.tracer.Fire(ctx, it.Kind, d.name, it.Meta.UID, *it.Meta.Nominal)
+		it.Meta.TraceParent = parent
+		d.traced = append(d.traced, end)
+	}
+}
+
+// endTraces ends the spans of what has fired, with the error that kept that from being
+// committed. A later call does nothing.
+func (d *dueSchedule) endTraces(err error) {
+	for _, end := range d.traced {
+		end(err)
+	}
+	d.traced = nil
+}
