@@ -172,7 +172,7 @@ var functionRights = []right{
 	{"uid_of_row", "X", "X"},
 	{"uuid_or_null", "X", "X"},
 	{"void_claim", "X", "X"},
-	{"waiting_queues", "", "X"},
+	{"waiting_queues", "X", "X"},
 	{"wake_inserted", "", ""},
 	{"wake_owner", "", "X"},
 	{"wake_queues", "X", "X"},

@@ -222,15 +222,6 @@ func (a *attempt) outcome(end disposition) jobs.Outcome {
 	return o
 }
 
-// measure records the attempt's end.
-func (a *attempt) measure(ctx context.Context, o jobs.Outcome) {
-	a.w.meter.Attempt(ctx, telemetry.Attempt{
-		Kind: o.Kind, Queue: a.row.Queue, State: string(o.State), Class: string(o.Class), Server: a.place.Server,
-		First: a.row.Attempt == 1 && a.meta.Held == nil, Again: o.State == jobs.Failed,
-		Took: o.EndedAt.Sub(o.StartedAt), Waited: o.StartedAt.Sub(a.row.ScheduledAt),
-	})
-}
-
 func newUID() string { return uuid.Must(uuid.NewV7()).String() }
 
 // clean makes text fit for a Postgres column: valid UTF-8, no NUL, bounded.

@@ -56,10 +56,11 @@ type Worker struct {
 	stuck     atomic.Int64  // handlers that ignore the end of their context
 	exhausted chan struct{} // guarded by lifeMu; closed when there are too many of them
 
-	cycle    *lifecycle.Cycle
-	client   *river.Client[pgx.Tx] // set by Start
-	keeper   *claim.Keeper         // set by Start
-	stopping atomic.Bool           // tells a job that was cancelled by Stop from one that was cancelled itself
+	cycle     *lifecycle.Cycle
+	client    *river.Client[pgx.Tx] // set by Start
+	keeper    *claim.Keeper         // set by Start
+	unobserve func() error          // set by Start
+	stopping  atomic.Bool           // tells a job that was cancelled by Stop from one that was cancelled itself
 }
 
 // New checks the configuration and returns a worker that does nothing yet.
@@ -184,7 +185,14 @@ func (w *Worker) start(ctx context.Context) error {
 	w.pools = tenantdb.New(tenants) // before the keeper, which looks at it
 	w.lease.Connect(w.pools)
 	keeper := w.newKeeper(w.id)
-	if err = w.publishKinds(ctx); err == nil {
+	unobserve, err := w.observe(keeper)
+	if err != nil {
+		unobserve = func() error { return nil }
+	}
+	if err == nil {
+		err = w.publishKinds(ctx)
+	}
+	if err == nil {
 		err = keeper.Start(ctx)
 	}
 	if err == nil {
@@ -193,11 +201,12 @@ func (w *Worker) start(ctx context.Context) error {
 		}
 	}
 	if err != nil {
+		err = errors.Join(err, unobserve())
 		w.pools.Close()
 		w.centre.Stop()
 		return err
 	}
-	w.client = client
+	w.client, w.unobserve = client, unobserve
 	w.lifeMu.Lock()
 	w.keeper = keeper
 	w.lifeMu.Unlock()
@@ -226,7 +235,7 @@ func (w *Worker) shutDown(ctx context.Context) (over bool, err error) {
 	} else {
 		w.pools.Close()
 	}
-	err = w.keeper.Stop(ctx)
+	err = errors.Join(w.unobserve(), w.keeper.Stop(ctx))
 	w.centre.Stop()
 	w.central.Close()
 	return true, err
@@ -328,7 +337,7 @@ func (w *Worker) newClient() (*river.Client[pgx.Tx], error) {
 	}
 	w.lease.Slots(w.cfg.Queues)
 	w.lease.Apart(w.apart())
-	w.lease.Measure(w.meter.Claim)
+	w.lease.Measure(w.measureClaim)
 	w.lease.Sessions(w.session, w.stay())
 	client, err := river.NewClient(w.driver(w.central), &river.Config{
 		ID:                  w.cfg.ID,

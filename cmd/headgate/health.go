@@ -61,10 +61,10 @@ func (w *probes) meter() metric.MeterProvider {
 }
 
 // started says that the process has started, and from what is answered.
-func (w *probes) started(worker *worker.Worker, loops []loop, ready []health.Check) error {
+func (w *probes) started(loops []loop, ready []health.Check, central *figures) error {
 	live := live(loops)
 	if w.metrics != nil {
-		if err := w.metrics.watch(worker, loops); err != nil {
+		if err := errors.Join(w.metrics.watch(loops), central.observe(w.metrics.provider)); err != nil {
 			return err
 		}
 	}

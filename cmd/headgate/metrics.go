@@ -15,7 +15,6 @@ import (
 	sdk "go.opentelemetry.io/otel/sdk/metric"
 
 	"github.com/headgate/headgate/jobs/telemetry"
-	"github.com/headgate/headgate/worker"
 )
 
 // metrics are what /metrics answers with: OpenTelemetry's instruments, and the Go
@@ -24,6 +23,10 @@ type metrics struct {
 	registry *prometheus.Registry
 	provider *sdk.MeterProvider
 }
+
+// mostSeries bounds the label values of each metric, and so the memory that they take: kinds,
+// classes and servers multiply. What is beyond is counted as otel_metric_overflow.
+const mostSeries = 10_000
 
 // newMetrics makes them. pushed sends them away by itself; nil: nobody does.
 func newMetrics(ctx context.Context, pushed sdk.Reader) (*metrics, error) {
@@ -37,7 +40,7 @@ func newMetrics(ctx context.Context, pushed sdk.Reader) (*metrics, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts := []sdk.Option{sdk.WithReader(reader), sdk.WithCardinalityLimit(2000), sdk.WithResource(of)}
+	opts := []sdk.Option{sdk.WithReader(reader), sdk.WithCardinalityLimit(mostSeries), sdk.WithResource(of)}
 	if pushed != nil {
 		opts = append(opts, sdk.WithReader(pushed))
 	}
@@ -50,33 +53,23 @@ var scrapes = promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Se
 
 func (m *metrics) handler() http.Handler { return promhttp.HandlerFor(m.registry, scrapes) }
 
-// watch observes what the process knows of itself whenever somebody asks.
-func (m *metrics) watch(w *worker.Worker, loops []loop) error {
+// watch observes the process's loops whenever somebody asks.
+func (m *metrics) watch(loops []loop) error {
 	meter := m.provider.Meter(telemetry.Scope)
-	seconds := func(name, says string) (metric.Float64ObservableGauge, error) {
-		return meter.Float64ObservableGauge(name, metric.WithUnit("s"), metric.WithDescription(says))
-	}
-	beat, err := seconds(telemetry.WorkerHeartbeatAge, "since the central database took a heartbeat of this process")
-	if err != nil {
-		return fmt.Errorf("making the gauge of heartbeats: %w", err)
-	}
-	turned, err := seconds(telemetry.LoopAge, "since a loop of this process turned")
+	turned, err := meter.Float64ObservableGauge(telemetry.LoopAge, metric.WithUnit("s"), metric.WithDescription("since a loop of this process turned"))
 	if err != nil {
 		return fmt.Errorf("making the gauge of loops: %w", err)
 	}
 	_, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		if at := w.Health().Heartbeat; !at.IsZero() {
-			o.ObserveFloat64(beat, time.Since(at).Seconds())
-		}
 		for _, l := range loops {
 			if at := l.turned(); !at.IsZero() {
 				o.ObserveFloat64(turned, time.Since(at).Seconds(), metric.WithAttributes(attribute.String(telemetry.Loop, l.name)))
 			}
 		}
 		return nil
-	}, beat, turned)
+	}, turned)
 	if err != nil {
-		return fmt.Errorf("observing the process's gauges: %w", err)
+		return fmt.Errorf("observing the process's loops: %w", err)
 	}
 	return nil
 }

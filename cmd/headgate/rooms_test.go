@@ -45,7 +45,8 @@ var (
 var doors = map[string][]string{
 	"cmd/headgate": {
 		anyPgx, anyBlob, "github.com/spf13/cobra", "golang.org/x/sys/unix",
-		"github.com/coreos/go-systemd/v22/daemon", "github.com/prometheus/client_golang/...", "go.opentelemetry.io/otel/...", // exporters are here only
+		"github.com/coreos/go-systemd/v22/daemon", "github.com/prometheus/client_golang/...", "go.opentelemetry.io/otel/...", "go.opentelemetry.io/contrib/exporters/autoexport", // exporters are here only
+		"orchestrator/explain",
 		"cmd/internal/cli", "cmd/headgate/internal/...", "jobs", "jobs/jobstest/testbed", "jobs/report", "jobs/telemetry", "migrations", "orchestrator", "orchestrator/catalog", "orchestrator/localpg", "orchestrator/retention", "orchestrator/schedule", "worker", "worker/tenantdb",
 	},
 	"cmd/headgate/internal/kinds": {
@@ -76,6 +77,7 @@ var doors = map[string][]string{
 	"cmd/demo":           slices.Concat(tool, below, []string{"cmd/internal/cli"}),
 	"cmd/example-worker": slices.Concat(tool, below),
 	"cmd/internal/cli": {
+		"go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace",
 		anyPgx, "github.com/agnivade/levenshtein", "github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/jedib0t/go-pretty/v6/...", "golang.org/x/term",
 		"jobs", "jobs/report", "jobs/session", "migrations", "orchestrator", "orchestrator/admission", "orchestrator/explain", "orchestrator/catalog", "orchestrator/schedule", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
 	},
@@ -96,9 +98,9 @@ var doors = map[string][]string{
 	"orchestrator/admission":          {anyPgx, "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fit", "jobs"},
 	"orchestrator/explain":            {anyPgx, "orchestrator/admission", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/queue", "jobs"},
 	"orchestrator/retention":          {anyPgx, "jobs", "jobs/lifecycle", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/queue"},
-	"orchestrator/schedule":           {anyPgx, anyUUID, "go.opentelemetry.io/otel/trace", "jobs/telemetry", "jobs/lifecycle", "orchestrator/calendar", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/fit", "orchestrator/internal/queue", "jobs", "jobs/wire"},
+	"orchestrator/schedule":           {anyPgx, anyUUID, "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace", "jobs/telemetry", "jobs/lifecycle", "orchestrator/calendar", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/fit", "orchestrator/internal/queue", "jobs", "jobs/wire"},
 	"orchestrator/internal/queue":     {anyPgx, anyRiver, anyUUID, "jobs/telemetry", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/fit", "jobs", "jobs/wire", "migrations"},
-	"orchestrator/catalog":            {anyPgx, anyUUID, "github.com/maypok86/otter/v2", "golang.org/x/net/idna", "jobs/lifecycle", "orchestrator/calendar", "orchestrator/catalog/keyfile", "orchestrator/internal/fit", "orchestrator/internal/central", "orchestrator/internal/fault", "worker/tenantdb/address", "jobs"},
+	"orchestrator/catalog":            {anyPgx, anyUUID, "github.com/maypok86/otter/v2", "golang.org/x/net/idna", "go.opentelemetry.io/otel/metric", "jobs/lifecycle", "jobs/telemetry", "orchestrator/calendar", "orchestrator/catalog/keyfile", "orchestrator/internal/fit", "orchestrator/internal/central", "orchestrator/internal/fault", "worker/tenantdb/address", "jobs"},
 	"orchestrator/catalog/keyfile":    {"worker/tenantdb/address"},
 	"orchestrator/catalog/tenanthttp": {"orchestrator/catalog", "jobs"},
 	"worker/tenantdb":                 {anyPgx, "github.com/exaring/otelpgx", "go.opentelemetry.io/otel/...", "jobs/telemetry", "worker/tenantdb/address", "worker/tenantdb/protection", "jobs", "jobs/session", "migrations"},
@@ -111,7 +113,7 @@ var doors = map[string][]string{
 	"jobs/guard":                      {anyPgx},
 	"jobs/maintenance":                {anyPgx, "jobs"},
 
-	"jobs/telemetry":          {"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/metric"}, // its API only
+	"jobs/telemetry":          {"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes", "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/propagation", "go.opentelemetry.io/otel/trace"}, // its API only
 	"jobs/internal/sqltext":   {"github.com/jackc/pgx/v5/pgconn"},
 	"jobs/session":            {},
 	"jobs/wire":               {"jobs"},

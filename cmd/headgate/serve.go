@@ -19,6 +19,7 @@ import (
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/report"
 	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/orchestrator/explain"
 	"github.com/headgate/headgate/orchestrator/retention"
 	"github.com/headgate/headgate/orchestrator/schedule"
 	"github.com/headgate/headgate/worker"
@@ -78,6 +79,7 @@ type staying struct {
 	reports   string
 	detail    string
 	health    string
+	watch     []string
 }
 
 func (s *staying) flags(cmd *cobra.Command) {
@@ -89,6 +91,7 @@ func (s *staying) flags(cmd *cobra.Command) {
 	flags.StringVar(&s.reports, "reports", "./reports", "the directory for reports")
 	flags.StringVar(&s.detail, "error-detail", string(worker.ErrorsRedacted), "how much is kept of what a tenant's database says of an error: "+strings.Join(worker.DetailLevels, ", ")+" (redacted keeps the condition's name where a message may hold values of rows)")
 	flags.StringVar(&s.health, "health", "", "answer /livez, /readyz and /startupz at HOST:PORT, or at a port of 127.0.0.1 (not unless given)")
+	flags.StringArrayVar(&s.watch, "watch-schedule", nil, "a schedule's NAME whose last success is a metric, for the tenant that waits longest; may be repeated, 20 at most")
 	cli.Complete(cmd, "error-detail", worker.DetailLevels)
 }
 
@@ -150,6 +153,9 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 	if err := cli.OneOf("--error-detail", s.detail, worker.DetailLevels); err != nil {
 		return err
 	}
+	if len(s.watch) > explain.MaxWatched {
+		return cli.Usagef("--watch-schedule is given %d times: give at most %d names", len(s.watch), explain.MaxWatched)
+	}
 	probes, err := openProbes(ctx, app, s.health)
 	if err != nil {
 		return err
@@ -169,7 +175,7 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 	} else if app.Pooled() {
 		app.Log.Warn("nothing is heard of new work through the pooler: it is found by looking once a second; DATABASE_DIRECT_URL, the address past it, makes that faster")
 	}
-	app.Tracer = probes.exports.tracer()
+	app.Tracer, app.Meter = probes.exports.tracer(), probes.meter()
 	central, err := app.On(pool, ring)
 	if err != nil {
 		return err
@@ -188,7 +194,7 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 	}
 	defer func() { _ = reports.Close() }() // a folder has nothing to flush
 	w, err := worker.New(worker.Config{
-		Pool: pool, PollOnly: app.Pooled(), Listen: ear, Resolver: central.Catalog, Queues: queues, Logger: app.Log, Meter: probes.meter(), Tracer: app.Tracer, ErrorDetail: worker.ErrorDetail(s.detail),
+		Pool: pool, PollOnly: app.Pooled(), Listen: ear, Resolver: central.Catalog, Queues: queues, Logger: app.Log, Meter: app.Meter, Tracer: app.Tracer, ErrorDetail: worker.ErrorDetail(s.detail),
 	})
 	if err != nil {
 		return cli.BadValue(err)
@@ -217,7 +223,7 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 	if s.schedules {
 		loops = append(loops, loop{"scheduler", scheduler.Turned})
 	}
-	if err := probes.started(w, loops, ready(w, pool, keys)); err != nil {
+	if err := probes.started(loops, ready(w, pool, keys), &figures{look: central.Explain.Figures, watch: explain.FiguresParams{Schedules: s.watch}, log: app.Log}); err != nil {
 		return errors.Join(err, scheduler.Stop(closing), janitor.Stop(closing), w.Stop(closing))
 	}
 	app.Log.Info("ready", "queues", queues, "schedules", s.schedules, "reports", dir, "version", thisVersion().Version)

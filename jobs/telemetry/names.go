@@ -40,16 +40,46 @@ const (
 	Attempts        = "headgate.attempts"         // attempts that have ended, by kind, state, class and server
 	AttemptDuration = "headgate.attempt.duration" // seconds from an attempt's begin to its end, by kind and state
 	PickUpDelay     = "headgate.pickup.delay"     // seconds from the time when a job was due to the begin of its first attempt, by queue
+	Retries         = "headgate.retries"          // attempts that have failed and are tried again, by kind and class
+	LedgerHits      = "headgate.ledger.hits"      // attempts whose work the ledger knew as done, by kind
 	EndDelay        = "headgate.end.delay"        // seconds from an attempt's end until the central database has recorded it
 	ClaimDuration   = "headgate.claim.duration"   // seconds of a claim, by queue and outcome
 	ClaimJobs       = "headgate.claim.jobs"       // jobs that claims have taken, by queue
-	Retries         = "headgate.retries"          // attempts that have failed and are tried again, by kind and class
+	ClaimLimited    = "headgate.claim.limited"    // claims that left due jobs, by queue and by what kept these back
 
 	WorkerHeartbeatAge = "headgate.worker.heartbeat.age" // seconds since the central database took a heartbeat
 	LoopAge            = "headgate.loop.age"             // seconds since a loop of the process turned, by loop
-	ServerConnections  = "headgate.server.connections"   // open connections of the process, by server
-	ServerWaiting      = "headgate.server.waiting"       // jobs of the process that wait for a connection, by server
-	ServerBreaker      = "headgate.server.breaker.open"  // 1 while the process's breaker of a server is not closed
+	RunningJobs        = "headgate.jobs.running"         // attempts of the process that run now, by queue
+	Slots              = "headgate.jobs.slots"           // attempts that the process may run at once, by queue
+	EndsWaiting        = "headgate.ends.waiting"         // attempts that are over, and whose ends are not in the central database yet
+	StuckHandlers      = "headgate.handlers.stuck"       // handlers that go on after their attempts were given up
+
+	ServerConnections = "headgate.server.connections"        // open connections of the process, idle ones included, by server
+	ServerAllowed     = "headgate.server.connections.limit"  // connections that the process may have, by server
+	ServerOpened      = "headgate.server.connections.opened" // connections that the process has made, by server
+	ServerWaiting     = "headgate.server.waiting"            // jobs of the process that wait for a connection, by server
+	ServerBreaker     = "headgate.server.breaker.open"       // 1 while the process's breaker of a server is not closed, by server
+	CentralConns      = "headgate.central.connections"       // the worker's connections to the central database, by state
+	CatalogLookups    = "headgate.catalog.lookups"           // questions of the catalog, by outcome: hit is answered from memory
+
+	ScheduleAnswers  = "headgate.schedule.answers"  // occurrences that the process's scheduler has answered, by answer
+	ScheduleLateness = "headgate.schedule.lateness" // seconds from an occurrence's time to its firing
+
+	// What follows is of all processes together, as one of them has found in the central
+	// database.
+	QueueWaiting      = "headgate.queue.waiting"         // jobs that are due and wait, by queue; counted up to 10,000
+	QueueOldest       = "headgate.queue.oldest.age"      // seconds that the first of them has been due, by queue
+	Workers           = "headgate.workers"               // worker processes, by state: live, draining, silent
+	ServerBudget      = "headgate.server.budget"         // connections that the server's budget allows, by server
+	ServerUsed        = "headgate.server.budget.used"    // of these, the ones that processes have published, by server
+	Breakers          = "headgate.breakers.open"         // breakers that are open, by server
+	Quarantined       = "headgate.quarantined"           // jobs in quarantine, counted up to 10,000
+	UnservedKinds     = "headgate.kinds.unserved"        // kinds of waiting jobs that no live worker has
+	SchedulesOverdue  = "headgate.schedules.overdue"     // schedules with an expected occurrence that is unanswered for a minute; counted up to 10,000
+	SchedulesLateness = "headgate.schedules.overdue.age" // seconds since the first of these was due
+	SchedulesBroken   = "headgate.schedules.broken"      // schedules that an error has stopped; counted up to 10,000
+	ScheduleSuccess   = "headgate.schedule.success.age"  // seconds since a job of a watched schedule succeeded, of the tenant that waits longest, by schedule
+	FiguresAge        = "headgate.central.figures.age"   // seconds since these were found
 )
 
 // The attributes.
@@ -61,6 +91,8 @@ const (
 	Server  = "headgate.server" // its name in the catalog
 	Outcome = "headgate.outcome"
 	Loop    = "headgate.loop"
+	Reason  = "headgate.reason" // limit, server, rate
+	Answer  = "headgate.answer"
 )
 
 // The spans. Each name is followed by the job's kind where the comment says so.

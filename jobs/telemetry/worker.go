@@ -12,8 +12,10 @@ import (
 
 // Worker records what a worker does. Its methods are safe for concurrent use.
 type Worker struct {
-	attempts, retries, claimJobs           metric.Int64Counter
-	duration, pickUp, ends, claimDurations metric.Float64Histogram
+	meter metric.Meter
+
+	attempts, retries, hits, claimJobs, limited metric.Int64Counter
+	duration, pickUp, ends, claimDurations      metric.Float64Histogram
 }
 
 // Bounds of histograms, in seconds.
@@ -40,8 +42,11 @@ func NewWorker(provider metric.MeterProvider) (*Worker, error) {
 		return h
 	}
 	w := &Worker{
+		meter:          meter,
 		attempts:       counter(Attempts, "{attempt}", "attempts that have ended"),
 		retries:        counter(Retries, "{attempt}", "attempts that have failed and are tried again"),
+		hits:           counter(LedgerHits, "{attempt}", "attempts whose work the ledger knew as done"),
+		limited:        counter(ClaimLimited, "{claim}", "claims that left due jobs because of a limit"),
 		claimJobs:      counter(ClaimJobs, "{job}", "jobs that claims have taken"),
 		duration:       histogram(AttemptDuration, "from an attempt's begin to its end", longBounds),
 		pickUp:         histogram(PickUpDelay, "from the time when a job was due to the begin of its first attempt", longBounds),
@@ -57,6 +62,7 @@ type Attempt struct {
 
 	First  bool          // it was the job's first
 	Again  bool          // it has failed and is tried again
+	Hit    bool          // the ledger knew its work as done
 	Took   time.Duration // from its begin to its end
 	Waited time.Duration // from the time when the job was due; only of the first one
 }
@@ -69,6 +75,9 @@ func (w *Worker) Attempt(ctx context.Context, a Attempt) {
 	if a.First {
 		w.pickUp.Record(ctx, max(a.Waited, 0).Seconds(), metric.WithAttributes(attribute.String(Queue, a.Queue)))
 	}
+	if a.Hit {
+		w.hits.Add(ctx, 1, metric.WithAttributes(kind))
+	}
 	if a.Again {
 		w.retries.Add(ctx, 1, metric.WithAttributes(kind, class))
 	}
@@ -79,13 +88,25 @@ func (w *Worker) End(ctx context.Context, delay time.Duration) {
 	w.ends.Record(ctx, max(delay, 0).Seconds())
 }
 
-// Claim records a claim. failed says that it took nothing because of an error.
-func (w *Worker) Claim(ctx context.Context, queue string, took time.Duration, jobs int, failed bool) {
+// Claim is one that has ended.
+type Claim struct {
+	Queue   string
+	Took    time.Duration
+	Jobs    int
+	Failed  bool     // it took nothing because of an error
+	Limited []string // what kept due jobs back: limit, server, rate
+}
+
+// Claim records one.
+func (w *Worker) Claim(ctx context.Context, c Claim) {
 	outcome := "ok"
-	if failed {
+	if c.Failed {
 		outcome = "failed"
 	}
-	q := attribute.String(Queue, queue)
-	w.claimDurations.Record(ctx, took.Seconds(), metric.WithAttributes(q, attribute.String(Outcome, outcome)))
-	w.claimJobs.Add(ctx, int64(jobs), metric.WithAttributes(q))
+	queue := attribute.String(Queue, c.Queue)
+	w.claimDurations.Record(ctx, c.Took.Seconds(), metric.WithAttributes(queue, attribute.String(Outcome, outcome)))
+	w.claimJobs.Add(ctx, int64(c.Jobs), metric.WithAttributes(queue))
+	for _, why := range c.Limited {
+		w.limited.Add(ctx, 1, metric.WithAttributes(queue, attribute.String(Reason, why)))
+	}
 }

@@ -16,3 +16,4 @@ const (
 
 // ClassSteps is what explain says to do about a class.
 var ClassSteps = classSteps
+const OneLooksSQL = oneLooksSQL

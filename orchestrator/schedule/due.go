@@ -35,6 +35,7 @@ type dueSchedule struct {
 
 	table  *calendar.Schedule // nil before decide
 	traced []func(error)      // end the spans of what has fired
+	aside  bool               // nothing of its decision was written
 }
 
 // waiting is an occurrence that waits for the end of the run before it.

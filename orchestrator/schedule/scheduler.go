@@ -242,9 +242,10 @@ var schedulerLimits = central.Limits{Idle: 5 * time.Second, Lock: 250 * time.Mil
 // next times, in one transaction. The batch is returned also with an error. slow says
 // that it went only in parts.
 func (s *Scheduler) fire(ctx context.Context, limit int, behind *cursor) (batch []dueSchedule, slow bool, err error) {
-	err = s.store.queue.TransactWithin(ctx, schedulerLimits, func(tx pgx.Tx, queues queue.Set) error {
-		now, err := central.AgreedClock(ctx, tx, s.cfg.MaxSkew)
-		if err != nil {
+	var decisions []decision
+	var now time.Time
+	err = s.store.queue.TransactWithin(ctx, schedulerLimits, func(tx pgx.Tx, queues queue.Set) (err error) {
+		if now, err = central.AgreedClock(ctx, tx, s.cfg.MaxSkew); err != nil {
 			return err
 		}
 		fault.Point(fault.BatchBegun)
@@ -256,7 +257,7 @@ func (s *Scheduler) fire(ctx context.Context, limit int, behind *cursor) (batch 
 		if err != nil {
 			return err
 		}
-		decisions := make([]decision, 0, len(batch))
+		decisions = make([]decision, 0, len(batch))
 		for began := time.Now(); len(decisions) < len(batch); {
 			if len(decisions) > 0 && time.Since(began) > s.cfg.DecideFor { // the rest in the next batch
 				batch = batch[:len(decisions)]
@@ -282,6 +283,9 @@ func (s *Scheduler) fire(ctx context.Context, limit int, behind *cursor) (batch 
 	})
 	for i := range batch {
 		batch[i].endTraces(err)
+	}
+	if err == nil {
+		s.measure(ctx, now, batch, decisions)
 	}
 	return batch, slow, err
 }

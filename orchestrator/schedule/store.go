@@ -2,7 +2,10 @@ package schedule
 
 import (
 	"cmp"
+	"fmt"
 	"log/slog"
+
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.opentelemetry.io/otel/trace"
@@ -32,6 +35,10 @@ type Config struct {
 	// linked to it. nil means OpenTelemetry's global provider, which records nothing where
 	// the program has set none.
 	Tracer trace.TracerProvider
+
+	// Meter records the metrics of the scheduler that package jobs/telemetry names. nil
+	// means OpenTelemetry's global provider.
+	Meter metric.MeterProvider
 
 	// Logger is told what the store and its scheduler do. nil means slog.Default().
 	Logger *slog.Logger
@@ -73,6 +80,7 @@ type deps struct {
 	log     *slog.Logger
 	queue   *queue.Queue
 	tracer  telemetry.Tracer
+	meter   *telemetry.Scheduler
 }
 
 // New returns the schedules of a central database.
@@ -87,9 +95,13 @@ func New(cfg Config) (*Store, error) {
 	if check == nil {
 		check = func(string, []byte) error { return nil }
 	}
+	meter, err := telemetry.NewScheduler(cfg.Meter)
+	if err != nil {
+		return nil, fmt.Errorf("making the instruments of the scheduler's metrics: %w", err)
+	}
 	d := deps{
-		tracer: telemetry.NewTracer(cfg.Tracer),
-		pool:   cfg.Pool, catalog: cfg.Catalog, check: check, log: log,
+		tracer: telemetry.NewTracer(cfg.Tracer), meter: meter,
+		pool: cfg.Pool, catalog: cfg.Catalog, check: check, log: log,
 		queue: queue.New(queue.Config{Pool: cfg.Pool, Catalog: cfg.Catalog, Check: check, Logger: log}),
 	}
 	templates := &Templates{d}

@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"context"
+	"time"
 )
 
 // trace begins a trace for each job of a schedule that fires.
@@ -21,4 +22,23 @@ func (d *dueSchedule) endTraces(err error) {
 		end(err)
 	}
 	d.traced = nil
+}
+
+// measure records the answers of a batch that is committed.
+func (s *Scheduler) measure(ctx context.Context, now time.Time, batch []dueSchedule, decisions []decision) {
+	answers := map[string]int{}
+	for i := range decisions {
+		if batch[i].aside {
+			continue
+		}
+		for _, a := range decisions[i].answers {
+			answers[string(a.Outcome)] += a.Count
+			if a.Outcome == Fired && a.EffectiveAt != nil {
+				s.store.meter.Late(ctx, now.Sub(*a.EffectiveAt))
+			}
+		}
+	}
+	for answer, n := range answers {
+		s.store.meter.Answered(ctx, answer, n)
+	}
 }

@@ -90,11 +90,11 @@ func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailable
 	if ctx.Err() == nil { // a worker that stops says nothing of its claims
 		c.gate.stats.note(c.queue, err, c.locked, time.Now())
 		if looked := err != nil || b.jobs != nil; looked && c.gate.record != nil { // else it saw that nothing waits
-			taken := 0
+			m := Measured{Queue: c.queue, Took: time.Since(began), Failed: err != nil}
 			if err == nil {
-				taken = len(b.result.Jobs)
+				m.Jobs, m.Limit, m.Rate, m.Server = len(b.result.Jobs), b.byLimit, b.byRate, len(b.full) > 0
 			}
-			c.gate.record(ctx, c.queue, time.Since(began), taken, err != nil)
+			c.gate.record(ctx, m)
 		}
 	}
 	return b, err
@@ -223,6 +223,8 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 		waits = left > 0 && (chosen.limited || b.limited || excluded.full())
 		maps.Copy(full, chosen.full)
 		maps.Copy(full, b.full)
+		all.byLimit = all.byLimit || chosen.byLimit || b.byLimit
+		all.byRate = all.byRate || len(chosen.throttled) > 0
 		if pass == passes || !c.again(b, snap, chosen, excluded, left) {
 			break
 		}
@@ -248,7 +250,7 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 	if c.gate.conns != nil {
 		c.grow(mine, all, c.gate.own, allowance)
 	}
-	c.gate.wants[c.queue] = slices.Sorted(maps.Keys(full))
+	c.gate.wants[c.queue], all.full = slices.Sorted(maps.Keys(full)), full
 	if err := c.commit(ctx, conn, batch, snap, mine, waits); err != nil {
 		return nil, err
 	}

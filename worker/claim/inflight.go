@@ -156,6 +156,21 @@ func (f *inflight) usage() *usage {
 	return sum
 }
 
+// running counts the attempts that run, by queue, and those whose ends are on the way.
+func (f *inflight) running() (byQueue map[string]int, ending int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	byQueue = map[string]int{}
+	for _, job := range f.jobs {
+		if job.over {
+			ending++
+		} else {
+			byQueue[job.queue]++
+		}
+	}
+	return byQueue, ending
+}
+
 // inDatabase counts the jobs that run in one database.
 func (f *inflight) inDatabase(id string) (n int) {
 	f.mu.Lock()

@@ -65,11 +65,24 @@ func (l *Lease) Connect(conns Connections) { l.gate.conns = conns }
 // Call it before the first.
 func (l *Lease) Slots(queues map[string]int) { l.gate.slots = queues }
 
-// Measure has each claim told to record: its queue, how long it took, how many jobs it
-// took, and whether it failed. Call it before the first.
-func (l *Lease) Measure(record func(ctx context.Context, queue string, took time.Duration, jobs int, failed bool)) {
-	l.gate.record = record
+// Measured is one claim that has ended.
+type Measured struct {
+	Queue  string
+	Took   time.Duration
+	Jobs   int
+	Failed bool // it took nothing because of an error
+
+	// Limit, Server and Rate say what kept due jobs back: a limit of the queue, an owner or
+	// a kind; a server's budget; an owner's rate.
+	Limit, Server, Rate bool
 }
+
+// Measure has each claim told to record. Call it before the first.
+func (l *Lease) Measure(record func(ctx context.Context, m Measured)) { l.gate.record = record }
+
+// Running returns how many attempts of each queue run in this process, and how many are
+// over whose ends are not written.
+func (l *Lease) Running() (byQueue map[string]int, ending int) { return l.inflight.running() }
 
 // Apart says which kinds need no connection to a tenant's server, so that they use
 // none of its budget. Call it before the first.

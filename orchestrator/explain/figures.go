@@ -1,0 +1,194 @@
+package explain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/orchestrator/internal/central"
+)
+
+// Figures are what the central database knows of the whole at one moment, as numbers for
+// metrics. No tenant and no job is among them.
+type Figures struct {
+	At      time.Time // by this process's clock
+	Workers WorkerHealth
+	Queues  []QueueFigure
+	Servers []ServerFigure
+
+	Quarantined   int // jobs, counted to 10,000
+	UnservedKinds int // kinds of waiting jobs that no live worker has, counted to 1,000
+
+	Overdue    int           // schedules with an expected occurrence that is unanswered for a minute, counted to 10,000
+	OverdueFor time.Duration // since the first of these was due
+	Broken     int           // schedules that an error has stopped, counted to 10,000
+
+	// Successes are the watched schedules, by name: how long ago a job of the schedule
+	// succeeded, for the tenant that waits longest. A schedule of that name that has not had
+	// a success counts from its creation. Paused ones do not count.
+	Successes map[string]time.Duration
+}
+
+// QueueFigure is one queue in which jobs are due.
+type QueueFigure struct {
+	Name    string
+	Waiting int           // jobs that are due, counted to 10,000
+	Oldest  time.Duration // since the first of them was due
+}
+
+// ServerFigure is one server of the catalog.
+type ServerFigure struct {
+	Name         string
+	Budget, Used int // connections; Budget is 0 where none is set
+	Broken       int // open breakers, the server's and those of its databases
+}
+
+// FiguresParams says what Figures looks at besides.
+type FiguresParams struct {
+	Schedules []string // names of schedules to watch, at most 20
+}
+
+// MaxWatched bounds the schedules that are watched.
+const MaxWatched = 20
+
+// mostFigure bounds what is counted.
+const mostFigure = 10_000
+
+// figuresFor bounds one look. Figures that take longer are none.
+const figuresFor = "2s"
+
+const boundFiguresSQL = `SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', '100ms', true)`
+
+// oneLooksSQL keeps processes that are asked at once from looking at once.
+const oneLooksSQL = `SELECT pg_try_advisory_xact_lock(hashtextextended('headgate.figures', 0))`
+
+// queueFiguresSQL walks the index on available rows of each queue, up to $1 entries.
+const queueFiguresSQL = `
+SELECT q.queue, w.n, coalesce(extract(epoch FROM now() - f.first), 0)::float8
+FROM headgate.waiting_queues() AS q (queue)
+CROSS JOIN LATERAL (
+    SELECT count(*)::int AS n FROM (SELECT FROM river_job j WHERE j.state = 'available' AND j.queue = q.queue LIMIT $1) x
+) w
+CROSS JOIN LATERAL (
+    SELECT min(p.scheduled_at) AS first
+    FROM generate_series(1, 4) priority
+    CROSS JOIN LATERAL (
+        SELECT j.scheduled_at FROM river_job j WHERE j.state = 'available' AND j.queue = q.queue AND j.priority = priority ORDER BY j.scheduled_at LIMIT 1
+    ) p
+) f
+ORDER BY 1 LIMIT 1000`
+
+const serverFiguresSQL = `
+WITH used AS (
+    SELECT l.key AS id, sum(greatest((l.value->>'jobs')::int, (l.value->>'conns')::int))::int AS n
+    FROM headgate.counted_hands h, jsonb_each(h.hand->'servers') l
+    GROUP BY l.key
+), broken AS (
+    SELECT coalesce(d.server_id, b.id) AS id, count(*)::int AS n
+    FROM headgate.breakers b
+    LEFT JOIN headgate.databases d ON b.scope = 'database' AND d.id = b.id
+    GROUP BY 1
+)
+SELECT s.name, coalesce(s.connection_budget, 0), coalesce(u.n, 0), coalesce(b.n, 0)
+FROM headgate.servers s
+LEFT JOIN used u ON u.id = s.id::text
+LEFT JOIN broken b ON b.id = s.id
+ORDER BY 1 LIMIT 1000`
+
+const countFiguresSQL = `
+SELECT (SELECT count(*) FROM (SELECT FROM headgate.suspects WHERE quarantined_at IS NOT NULL LIMIT $1) s),
+       (SELECT count(*) FROM (SELECT FROM headgate.schedules WHERE next_run_at IS NULL AND error <> '' LIMIT $1) s)`
+
+// successesSQL finds the newest success among the last answers of each schedule of the
+// names in $1. It reads all schedules once.
+const successesSQL = `
+SELECT s.name, max(extract(epoch FROM now() - coalesce(f.at, s.created_at)))::float8
+FROM headgate.schedules s
+LEFT JOIN LATERAL (
+    SELECT max(o.ended_at) AS at
+    FROM (SELECT job_uid FROM headgate.occurrences c WHERE c.schedule_id = s.id AND c.outcome = 'fired' ORDER BY c.nominal_at DESC LIMIT 10) c
+    CROSS JOIN LATERAL (
+        SELECT o.ended_at FROM headgate.outcomes o WHERE o.job_uid = c.job_uid AND o.state = 'succeeded' ORDER BY o.ended_at DESC LIMIT 1
+    ) o
+) f ON true
+WHERE s.name = ANY ($1) AND NOT s.paused
+GROUP BY 1`
+
+// Figures looks, unless another process does so now: then ok is false. A look takes at most
+// 2 seconds a statement.
+func (x *Explainer) Figures(ctx context.Context, params FiguresParams) (f Figures, ok bool, err error) {
+	if len(params.Schedules) > MaxWatched {
+		return f, false, fmt.Errorf("watching %d schedules: give at most %d names", len(params.Schedules), MaxWatched)
+	}
+	err = central.Read(ctx, x.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, boundFiguresSQL, figuresFor); err != nil {
+			return err
+		}
+		if err := tx.QueryRow(ctx, oneLooksSQL).Scan(&ok); err != nil || !ok {
+			return err
+		}
+		return f.look(ctx, tx, params)
+	})
+	if err != nil {
+		return Figures{}, false, fmt.Errorf("looking at the figures of the central database: %w", err)
+	}
+	f.At = time.Now()
+	return f, ok, nil
+}
+
+func (f *Figures) look(ctx context.Context, tx pgx.Tx, params FiguresParams) error {
+	var kinds, queues []string
+	var since *time.Time
+	w := &f.Workers
+	err := errors.Join(
+		tx.QueryRow(ctx, workerHealthSQL).Scan(&w.Alive, &w.Draining, &w.Silent, &w.LastAt),
+		tx.QueryRow(ctx, servedSQL).Scan(&kinds, &queues),
+		tx.QueryRow(ctx, overdueSQL, overdueAfter, mostFigure).Scan(&f.Overdue, &since),
+		tx.QueryRow(ctx, countFiguresSQL, mostFigure).Scan(&f.Quarantined, &f.Broken),
+	)
+	if err != nil {
+		return err
+	}
+	if since != nil {
+		f.OverdueFor = time.Since(*since)
+	}
+	var q QueueFigure
+	var age float64
+	rows, _ := tx.Query(ctx, queueFiguresSQL, mostFigure) // its error is ForEachRow's too
+	_, err = pgx.ForEachRow(rows, []any{&q.Name, &q.Waiting, &age}, func() error {
+		q.Oldest = seconds(age)
+		f.Queues = append(f.Queues, q)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	var s ServerFigure
+	rows, _ = tx.Query(ctx, serverFiguresSQL)
+	if _, err = pgx.ForEachRow(rows, []any{&s.Name, &s.Budget, &s.Used, &s.Broken}, func() error { f.Servers = append(f.Servers, s); return nil }); err != nil {
+		return err
+	}
+	unserved, err := unserved(ctx, tx, dueKindsSQL, kinds)
+	if err != nil {
+		return err
+	}
+	f.UnservedKinds = len(unserved)
+	return f.successes(ctx, tx, params.Schedules)
+}
+
+func (f *Figures) successes(ctx context.Context, tx pgx.Tx, names []string) error {
+	f.Successes = map[string]time.Duration{}
+	if len(names) == 0 {
+		return nil
+	}
+	var name string
+	var age float64
+	rows, _ := tx.Query(ctx, successesSQL, names) // its error is ForEachRow's too
+	_, err := pgx.ForEachRow(rows, []any{&name, &age}, func() error { f.Successes[name] = seconds(age); return nil })
+	return err
+}
+
+func seconds(n float64) time.Duration { return time.Duration(max(n, 0) * float64(time.Second)) }
