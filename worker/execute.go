@@ -84,7 +84,9 @@ func (a *attempt) where() (address.Place, error) {
 // job, COMMIT with the one that marks it done, and last with what makes the
 // connection fit for the next job.
 func (a *attempt) transact(ctx context.Context, conn *tenantdb.Conn, e entry, last bool, do func(tx pgx.Tx) error) error {
-	todo, before, err := a.begin(ctx, conn, e)
+	inside, end := telemetry.Own(ctx, telemetry.SpanBegin)
+	todo, before, err := a.begin(inside, conn, e)
+	end(err)
 	if err != nil {
 		return lost(conn.Conn, err)
 	}
@@ -100,7 +102,10 @@ func (a *attempt) transact(ctx context.Context, conn *tenantdb.Conn, e entry, la
 		return lost(conn.Conn, endedInside(status))
 	}
 	fault.Point(fault.Finished)
-	if err := a.finish(ctx, conn, e, last, before); err != nil {
+	inside, end = telemetry.Own(ctx, telemetry.SpanCommit)
+	err = a.finish(inside, conn, e, last, before)
+	end(err)
+	if err != nil {
 		var unanswered *unansweredCommitError
 		a.open = a.open || errors.As(err, &unanswered)
 		return err
@@ -111,7 +116,9 @@ func (a *attempt) transact(ctx context.Context, conn *tenantdb.Conn, e entry, la
 
 // readOnly runs a handler that cannot write, with no ledger row.
 func (a *attempt) readOnly(ctx context.Context, conn *tenantdb.Conn) error {
-	before, err := a.enter(ctx, conn)
+	inside, end := telemetry.Own(ctx, telemetry.SpanBegin)
+	before, err := a.enter(inside, conn)
+	end(err)
 	if err != nil {
 		return lost(conn.Conn, err)
 	}
@@ -121,7 +128,10 @@ func (a *attempt) readOnly(ctx context.Context, conn *tenantdb.Conn) error {
 	if status := conn.PgConn().TxStatus(); status != 'T' {
 		return lost(conn.Conn, endedInside(status))
 	}
-	return lost(conn.Conn, a.exit(ctx, conn, before))
+	inside, end = telemetry.Own(ctx, telemetry.SpanCommit)
+	err = a.exit(inside, conn, before)
+	end(err)
+	return lost(conn.Conn, err)
 }
 
 // call runs the handler, and nothing else.

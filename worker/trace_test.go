@@ -132,12 +132,12 @@ func TestTraces(t *testing.T) {
 		require.Equal(t, "acme", has[telemetry.Tenant])
 		require.Equal(t, "acme", has[telemetry.Database])
 		require.Equal(t, []string{"failed", "succeeded"}[i], has[telemetry.State])
-		require.Subset(t, b.under(a.SpanContext, ""), []string{"claim", "connect", "end", "resolve", "transaction", "transaction/SELECT"})
+		require.Subset(t, b.under(a.SpanContext, ""), []string{"claim", "connect", "end", "resolve", "transaction", "transaction/begin"})
 	}
 	require.Equal(t, string(jobs.ClassJobError), attributes(attempts[0])[telemetry.ErrorType])
 	require.NotContains(t, linked(attempts[0]), telemetry.LinkAttempt)
 	require.Equal(t, attempts[0].SpanContext.SpanID(), linked(attempts[1])[telemetry.LinkAttempt])
-	require.Contains(t, b.under(attempts[1].SpanContext, ""), "transaction/SQL", "a comment is no operation")
+	require.Contains(t, b.under(attempts[1].SpanContext, ""), "transaction/query SQL", "a comment is no operation")
 	mail := b.of(t, "process mail", 1)[0]
 	require.Equal(t, attempts[1].SpanContext.SpanID(), linked(mail)[telemetry.LinkProducer])
 	require.Contains(t, b.under(mail.SpanContext, ""), "handler")

@@ -20,7 +20,9 @@
 //	                             ├─ resolve
 //	                             ├─ connect
 //	                             ├─ transaction
-//	                             │  └─ INSERT
+//	                             │  ├─ begin
+//	                             │  ├─ query INSERT
+//	                             │  └─ commit
 //	                             └─ end
 //	                                   ▲ link
 //	the follow-up's trace        process invoice.mail
@@ -105,6 +107,8 @@ const (
 	SpanResolve     = "resolve"     // asking the catalog where the job runs
 	SpanConnect     = "connect"     // waiting for a connection to the tenant's database, and opening one
 	SpanTransaction = "transaction" // the tenant's transaction, from BEGIN to COMMIT's answer
+	SpanBegin       = "begin"       // what opens a job: BEGIN, and the ledger's question
+	SpanCommit      = "commit"      // what marks a job done: the ledger's row, and COMMIT
 	SpanSession     = "session"     // a handler that has a connection, and no transaction of ours
 	SpanHandler     = "handler"     // a handler that has no connection
 	SpanEnd         = "end"         // from the attempt's end until the central database has recorded it

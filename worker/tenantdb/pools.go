@@ -158,7 +158,7 @@ func (p *Pools) With(ctx context.Context, place address.Place, fn func(ctx conte
 		return err
 	}
 	defer p.leave()
-	connecting, end := telemetry.Step(ctx, telemetry.SpanConnect)
+	connecting, end := telemetry.Own(ctx, telemetry.SpanConnect)
 	c, err := p.connection(connecting, s, place)
 	end(err)
 	if err != nil {

@@ -20,7 +20,7 @@ func (c Config) tracer() pgx.QueryTracer {
 	}
 	opts := []otelpgx.Option{
 		otelpgx.WithTracerProvider(withoutTexts{provider}), otelpgx.WithMeterProvider(metricnoop.NewMeterProvider()),
-		otelpgx.WithDisableConnectionDetailsInAttributes(), otelpgx.WithSpanNameFunc(operation),
+		otelpgx.WithDisableConnectionDetailsInAttributes(), otelpgx.WithSpanNameFunc(operation), otelpgx.WithQuerySpanNamePrefix(),
 	}
 	if !c.TraceSQL {
 		opts = append(opts, otelpgx.WithDisableSQLStatementInAttributes())
