@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -135,6 +136,16 @@ type Config struct {
 	// the history, the queue and logs. "" means ErrorsRedacted.
 	ErrorDetail ErrorDetail
 
+	// Middleware is around every handler, the first outermost. nil means none.
+	Middleware []Middleware
+
+	// OnError is told of each attempt that has failed by itself, for an error tracker. nil
+	// means nobody.
+	OnError OnError
+
+	// OnErrorTimeout bounds a call of OnError. 0 means 5 seconds.
+	OnErrorTimeout time.Duration
+
 	// Tenants configures the connections to tenant databases.
 	Tenants tenantdb.Config
 
@@ -144,6 +155,12 @@ type Config struct {
 
 	// Logger is told what happens to jobs. nil means slog.Default().
 	Logger *slog.Logger
+
+	// EndedLines is how many attempts a second leave a line when they end: so many that did
+	// not fail, at level info, and as many others, at level warn. The lines of further ones
+	// are at level debug, and a line says how many these were. 0 means 20; negative leaves
+	// all lines at level debug.
+	EndedLines int
 }
 
 // leastConns leaves heartbeats, ends and claims a connection each, besides what
@@ -212,12 +229,27 @@ func (c Config) withDefaults() (Config, error) {
 		return c, err
 	}
 	c.ErrorDetail = detail
+	if err := c.hooks(); err != nil {
+		return c, err
+	}
 	c.Logger = cmp.Or(c.Logger, slog.Default())
 	c.Tenants.Logger = cmp.Or(c.Tenants.Logger, c.Logger)
 	if c.RetryDelay == nil {
 		c.RetryDelay = retryDelay
 	}
 	return c, nil
+}
+
+// hooks checks what the program hangs into the worker.
+func (c *Config) hooks() error {
+	if at := slices.IndexFunc(c.Middleware, func(m Middleware) bool { return m == nil }); at >= 0 {
+		return jobs.Missing(fmt.Sprintf("worker.Config.Middleware[%d]", at), "a function, or leave the element out")
+	}
+	if c.OnErrorTimeout = cmp.Or(c.OnErrorTimeout, 5*time.Second); c.OnErrorTimeout < 0 {
+		return jobs.Inputf("worker.Config.OnErrorTimeout", c.OnErrorTimeout.String(), "give more than 0, or 0 for 5s")
+	}
+	c.EndedLines = max(cmp.Or(c.EndedLines, 20), 0)
+	return nil
 }
 
 // shortestKeep leaves those who wait for a job's end the time to see it.

@@ -114,12 +114,12 @@ func (a *attempt) readOnly(ctx context.Context, conn *tenantdb.Conn) error {
 	return lost(conn.Conn, a.exit(ctx, conn, before))
 }
 
-// call runs the handler, and nothing else.
+// call runs the handler within the worker's middleware, and nothing else.
 func (a *attempt) call(ctx context.Context, work work) error {
 	a.called = true
 	a.handling.Store(true)
 	defer a.handling.Store(false)
-	err := a.kind.run(ctx, work, a.info, a.row.EncodedArgs)
+	err := a.through(ctx, func(ctx context.Context) error { return a.kind.run(ctx, work, a.info, a.row.EncodedArgs) })
 	conn := work.conn
 	if work.tx != nil {
 		conn = work.tx.Conn()

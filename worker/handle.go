@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"math"
 	"strings"
 	"sync/atomic"
@@ -41,7 +40,8 @@ type attempt struct {
 
 	handling *atomic.Bool             // while the handler, and none of our own code, is at work
 	resolved *atomic.Pointer[whereTo] // once that is known
-	called   bool                     // the handler has begun
+	called   bool                     // the handler, or its middleware, has begun
+	passedBy bool                     // middleware has returned and never called the handler
 	wanted   bool                     // somebody has cancelled it; read once, so that two rules see one fact
 	unproven bool                     // its class says something of the server that the worker's own probe does not find
 
@@ -81,7 +81,8 @@ func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) err
 		}
 	}
 	outcome := a.outcome(end)
-	a.log(ctx, outcome)
+	a.logEnd(ctx, outcome)
+	a.tell(end, outcome)
 	a.measure(ctx, outcome)
 	followUps, err := a.followUps(end)
 	if err == nil {
@@ -235,26 +236,4 @@ func clean(s string, limit int) string {
 		s = strings.ToValidUTF8(s[:limit-len(mark)], "") + mark
 	}
 	return s
-}
-
-func (a *attempt) log(ctx context.Context, o jobs.Outcome) {
-	if o.State == jobs.Succeeded && !a.w.cfg.Logger.Enabled(ctx, slog.LevelDebug) {
-		return
-	}
-	attrs := []any{
-		"tenant", a.info.Tenant.Slug, "database", a.info.Database, "kind", o.Kind, "job_uid", o.JobUID,
-		"attempt", o.Attempt, "took", o.EndedAt.Sub(o.StartedAt).Round(time.Microsecond).String(),
-	}
-	if a.meta.Schedule != "" {
-		attrs = append(attrs, "schedule", a.meta.Schedule)
-	}
-	if parts := strings.Split(a.meta.TraceParent, "-"); len(parts) == 4 {
-		attrs = append(attrs, "trace_id", parts[1])
-	}
-	log := a.w.cfg.Logger
-	if o.State == jobs.Succeeded {
-		log.DebugContext(ctx, "job succeeded", attrs...)
-		return
-	}
-	log.WarnContext(ctx, "job "+string(o.State), append(attrs, "class", o.Class, "error", o.Message)...)
 }

@@ -55,6 +55,9 @@ type Worker struct {
 	stuck     atomic.Int64  // handlers that ignore the end of their context
 	exhausted chan struct{} // guarded by lifeMu; closed when there are too many of them
 
+	errorCalls *errorHook // set by Start
+	lines      endedLines
+
 	cycle    *lifecycle.Cycle
 	client   *river.Client[pgx.Tx] // set by Start
 	keeper   *claim.Keeper         // set by Start
@@ -72,6 +75,7 @@ func New(cfg Config) (*Worker, error) {
 		return nil, fmt.Errorf("making the instruments of the worker's metrics: %w", err)
 	}
 	w := &Worker{cfg: cfg, meter: meter, kinds: map[string]*kind{}, exhausted: make(chan struct{}), goroutines: make(chan func())}
+	w.lines = newEndedLines(cfg.Logger, cfg.EndedLines)
 	w.cycle = lifecycle.New(lifecycle.Parts{Name: "the worker", Begin: w.begin, Loop: w.loop, Quit: w.quit, End: w.shutDown})
 	w.driver = func(central *pgxpool.Pool) riverdriver.Driver[pgx.Tx] {
 		return claim.NewDriver(central, cfg.Listen, w.lease)
@@ -182,6 +186,7 @@ func (w *Worker) start(ctx context.Context) error {
 	tenants.Heard, tenants.Centre = w.heard, w.centre
 	w.pools = tenantdb.New(tenants) // before the keeper, which looks at it
 	w.lease.Connect(w.pools)
+	w.errorCalls = startErrorHook(w.cfg.OnError, w.cfg.OnErrorTimeout, w.cfg.Logger)
 	keeper := w.newKeeper(w.id)
 	if err = w.publishKinds(ctx); err == nil {
 		err = keeper.Start(ctx)
@@ -192,6 +197,7 @@ func (w *Worker) start(ctx context.Context) error {
 		}
 	}
 	if err != nil {
+		w.errorCalls.stop(ctx)
 		w.pools.Close()
 		w.centre.Stop()
 		return err
@@ -220,6 +226,8 @@ func (w *Worker) shutDown(ctx context.Context) (over bool, err error) {
 	if err := w.client.Stop(ctx); err != nil {
 		return false, err // jobs may still be using the connections, and their rows are still this worker's
 	}
+	w.errorCalls.stop(ctx)
+	w.lines.flush()
 	if w.stuck.Load() > 0 {
 		go w.pools.Close() // it waits for the stuck handlers' connections: ends with them, or with the process
 	} else {
