@@ -110,7 +110,7 @@ func TestMiddlewareBreaksNoGuarantee(t *testing.T) {
 	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
 	env.Tenant("acme", "acme")
 	cfg := env.Config()
-	late, mayEnd := make(chan struct{}), make(chan struct{})
+	late, begun, mayEnd := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	cfg.Middleware = []worker.Middleware{func(ctx context.Context, job jobs.Info, next func(context.Context) error) error {
 		how := ""
 		if len(job.Tags) > 0 {
@@ -145,6 +145,7 @@ func TestMiddlewareBreaksNoGuarantee(t *testing.T) {
 				defer close(late)
 				_ = next(ctx)
 			}()
+			<-begun
 			close(mayEnd)
 			return nil
 		}
@@ -153,6 +154,7 @@ func TestMiddlewareBreaksNoGuarantee(t *testing.T) {
 	env.Work(&cfg, func(w *worker.Worker) {
 		worker.InTx(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Ending]) error {
 			if job.Args.How == "slow" {
+				close(begun)
 				<-mayEnd
 				if _, err := tx.Exec(ctx, `SELECT pg_sleep(0.05)`); err != nil {
 					return err
