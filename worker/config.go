@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"strconv"
 	"time"
@@ -116,7 +115,8 @@ type Config struct {
 	MaxStuck   int
 
 	// RetryDelay is how long a job waits after its nth failed attempt. nil means
-	// n to the fourth power in seconds, give or take a tenth (1 s, 16 s, 81 s, …).
+	// n to the fourth power in seconds, give or take a tenth (1 s, 16 s, 81 s, …). A kind
+	// may have a delay of its own (jobs.WithRetryDelay).
 	RetryDelay func(attempt int) time.Duration
 
 	// FetchCooldown is the least time between two claims of one queue, and
@@ -274,12 +274,4 @@ func (c *Config) keep() error {
 		}
 	}
 	return nil
-}
-
-// retryDelay is the usual backoff: it spreads 25 attempts over three weeks, and
-// its jitter keeps jobs that failed together from coming back together.
-func retryDelay(attempt int) time.Duration {
-	n := float64(min(max(attempt, 1), 40))
-	seconds := n * n * n * n * (0.9 + 0.2*rand.Float64()) //nolint:gosec // jitter needs no secrecy
-	return time.Duration(seconds * float64(time.Second))
 }

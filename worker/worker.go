@@ -347,7 +347,7 @@ func (w *Worker) newClient() (*river.Client[pgx.Tx], error) {
 		PollOnly:            w.cfg.PollOnly && w.cfg.Listen == nil,
 		FetchOnlyKnownKinds: true,
 		JobTimeout:          -1, // execute.go has the kind's own
-		RetryPolicy:         retries{w.cfg.RetryDelay},
+		RetryPolicy:         retries{w},
 		SoftStopTimeout:     w.cfg.StopTimeout,
 
 		CompletedJobRetentionPeriod: w.cfg.KeepSucceeded,
@@ -393,14 +393,4 @@ type attempts struct {
 // Work is called by River, once for each attempt.
 func (m *attempts) Work(ctx context.Context, row *rivertype.JobRow, _ func(context.Context) error) error {
 	return m.w.handle(ctx, m.kind, row)
-}
-
-// retries tells River when a failed job is tried again.
-type retries struct {
-	delay func(attempt int) time.Duration
-}
-
-// NextRetry is called by River after a failed attempt.
-func (r retries) NextRetry(row *rivertype.JobRow) time.Time {
-	return time.Now().Add(r.delay(row.Attempt))
 }
