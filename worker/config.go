@@ -136,6 +136,10 @@ type Config struct {
 	// the history, the queue and logs. "" means ErrorsRedacted.
 	ErrorDetail ErrorDetail
 
+	// JobLogLevel is the level from which on a line of job.Log is kept with its job, whatever
+	// Logger takes. 0 is slog.LevelInfo.
+	JobLogLevel slog.Level
+
 	// Middleware is around every handler, the first outermost. nil means none.
 	Middleware []Middleware
 

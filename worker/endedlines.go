@@ -66,8 +66,16 @@ func (a *attempt) logEnd(ctx context.Context, o jobs.Outcome) {
 func (a *attempt) logAttrs() []any {
 	attrs := make([]any, 0, 20)
 	attrs = append(attrs, "tenant", a.info.Tenant.Slug, "database", a.info.Database, "kind", a.row.Kind, "job_uid", a.meta.UID, "attempt", a.row.Attempt)
-	if parts := strings.Split(a.meta.TraceParent, "-"); len(parts) == 4 {
-		attrs = append(attrs, "trace_id", parts[1])
+	if id := a.traceID(); id != "" {
+		attrs = append(attrs, "trace_id", id)
 	}
 	return attrs
+}
+
+// traceID is the job's, "" if it has none.
+func (a *attempt) traceID() string {
+	if parts := strings.Split(a.meta.TraceParent, "-"); len(parts) == 4 {
+		return parts[1]
+	}
+	return ""
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/worker/claim"
 	"github.com/headgate/headgate/worker/internal/fault"
+	"github.com/headgate/headgate/worker/tenantdb"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -45,6 +46,8 @@ type attempt struct {
 	wanted   bool                     // somebody has cancelled it; read once, so that two rules see one fact
 	unproven bool                     // its class says something of the server that the worker's own probe does not find
 
+	conn *tenantdb.Conn    // while it has one
+	log  *jobLog           // since its handler began
 	said []*pgconn.PgError // what the server has sent on its connection, if it failed
 
 	following []wire.FollowUp // what the handler has asked for
@@ -92,7 +95,7 @@ func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) err
 		return err
 	}
 	w.lease.SetCompletion(row, claim.Completion{
-		Outcome: &outcome, FollowUps: followUps, Settling: !a.closed(), Again: end.wait, AlreadyRecorded: end.repeats(a.called),
+		Outcome: &outcome, FollowUps: followUps, Log: a.log.take(), Settling: !a.closed(), Again: end.wait, AlreadyRecorded: end.repeats(a.called),
 	})
 	fault.Point(fault.Ended)
 	return end.toRiver()

@@ -87,6 +87,7 @@ func (a *attempt) takeOver(ctx context.Context, conn *tenantdb.Conn) (over bool,
 		return true, errUnsafe
 	case jobs.Verifiable:
 		a.called = true
+		a.beginLog()
 		a.handling.Store(true)
 		happened, err := a.kind.verify(ctx, conn.Conn, a.info, a.row.EncodedArgs)
 		a.handling.Store(false)

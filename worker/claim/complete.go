@@ -26,6 +26,7 @@ type end struct {
 	now         *time.Time
 	outcome     *jobs.Outcome // for the history; nil: none
 	followUps   []FollowUp
+	log         string // what its handler has logged (joblogs.go)
 	settling    bool // if it is cancelled it goes back, to be settled
 }
 
