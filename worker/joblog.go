@@ -254,9 +254,12 @@ func fitting(_ []string, attr slog.Attr) slog.Attr {
 			break
 		}
 		text, err := asJSON(attr.Value.Any())
-		if err != nil || len(text) > logTextMost || string(text) == "{}" {
+		switch {
+		case err != nil || string(text) == "{}":
 			attr.Value = slog.StringValue(clean(fmt.Sprintf("%+v", attr.Value.Any()), logTextMost))
-		} else {
+		case len(text) > logTextMost:
+			attr.Value = slog.StringValue(clean(string(text), logTextMost))
+		default:
 			attr.Value = slog.AnyValue(json.RawMessage(text))
 		}
 	default:
