@@ -27,7 +27,7 @@ type end struct {
 	outcome     *jobs.Outcome // for the history; nil: none
 	followUps   []FollowUp
 	log         string // what its handler has logged (joblogs.go)
-	settling    bool // if it is cancelled it goes back, to be settled
+	settling    bool   // if it is cancelled it goes back, to be settled
 }
 
 // querier is a pool, where each statement commits by itself, or what stands for a

@@ -22,6 +22,9 @@ func showLog(app *cli.App, view jobView) error {
 	if len(view.Log) == 0 {
 		return nil
 	}
+	if err := app.Print("\n"); err != nil {
+		return err
+	}
 	if view.EarlierLog {
 		app.Say("these are the last %d lines that it has logged: `headgate job logs %s` lists all", len(view.Log), view.UID)
 	}
