@@ -20,10 +20,10 @@ import (
 // tracker is an error tracker of a test.
 type tracker struct {
 	mu   sync.Mutex
-	told []told
+	told []failureTold
 }
 
-type told struct {
+type failureTold struct {
 	info  jobs.Info
 	end   jobs.Outcome
 	trace string
@@ -32,10 +32,10 @@ type told struct {
 func (k *tracker) hear(ctx context.Context, job jobs.Info, end jobs.Outcome) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.told = append(k.told, told{job, end, jobs.TraceParentFrom(ctx)})
+	k.told = append(k.told, failureTold{job, end, jobs.TraceParentFrom(ctx)})
 }
 
-func (k *tracker) of(uid string) (list []told) {
+func (k *tracker) of(uid string) (list []failureTold) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, f := range k.told {
