@@ -132,11 +132,11 @@ func TestNoLineHarmsAnEnd(t *testing.T) {
 			l.Info(huge, "text", huge[:4000], "bytes", []byte(huge[:4000]), "map", map[string]string{"a": huge[:4000]})
 		},
 		"many": func(l *slog.Logger) {
-			for i := range 5000 {
+			for i := range 500 {
 				l.Info("line", "i", i)
 			}
 		},
-		"key":      func(l *slog.Logger) { l.Info("long key", huge, 1) },
+		"key":      func(l *slog.Logger) { l.Info("long key", huge[:100_000], 1) },
 		"newlines": func(l *slog.Logger) { l.Info("a\nb\r\nc", "json", json.RawMessage("{\n\"a\": 1\n}")) },
 		"broken": func(l *slog.Logger) {
 			l.Info("broken", "error", (*broken)(nil), "json", broken{}, "nil", nil, "func", func() {})
@@ -167,7 +167,7 @@ func TestNoLineHarmsAnEnd(t *testing.T) {
 		case "nothing":
 			require.Empty(t, kept)
 		case "many":
-			require.Equal(t, fmt.Sprintf("%d further lines were left out: an attempt keeps 16 KB", 5000-len(kept)+1), kept[len(kept)-1].Message)
+			require.Equal(t, fmt.Sprintf("%d further lines were left out: an attempt keeps 16 KB", 500-len(kept)+1), kept[len(kept)-1].Message)
 			require.Greater(t, size, 15<<10)
 			require.JSONEq(t, `{"i": 0}`, string(kept[0].Attrs))
 		case "key":

@@ -123,8 +123,8 @@ func TestStrictArgs(t *testing.T) {
 		})
 		worker.InTx(w, end)
 	})
-	require.EqualError(t, orchestrator.CheckStored(Exact{}, []byte(`{"name": "x", "nmae": "S3cret"}`)),
-		`args of kind exact do not fit its struct: "nmae" is no field of the kind's, and the kind takes no others`)
+	require.EqualError(t, orchestrator.CheckStored(Exact{}, []byte(`{"name": "x", "nickname": "S3cret"}`)),
+		`args of kind exact do not fit its struct: "nickname" is no field of the kind's, and the kind takes no others`)
 	require.NoError(t, orchestrator.CheckStored(Exact{}, []byte(`{"name": "x"}`)))
 	require.NoError(t, orchestrator.CheckStored(Ending{}, []byte(`{"how": "", "else": 1}`)), "a kind that is not strict")
 
@@ -135,8 +135,8 @@ func TestStrictArgs(t *testing.T) {
 		return env.UIDOf(id)
 	}
 	for args, says := range map[string]string{
-		`{"name": "x"}`:                               "",
-		`{"name": "x", "nmae": "its-own-value"}`:      `"nmae" is no field`,
+		`{"name": "x"}`: "",
+		`{"name": "x", "nickname": "its-own-value"}`:  `"nickname" is no field`,
 		`{"name": "x", "inner": {"deap": 77}}`:        `"deap" is no field`,
 		`{"name": "x", "inner": {"deep": 1}}`:         "",
 		`{"name": "x", "a \"quoted\" name\n": false}`: `"a \"quoted\" name\n" is no field`,
