@@ -84,9 +84,11 @@ var tableRights = []right{
 	{"fleet_terms", "r", "rawd"},
 	{"fleet_overrides", "r", "rawd"},
 
-	// The history. The months are reached through outcomes.
+	// The history. The months are reached through outcomes, the days through job_logs.
 	{"outcomes", "ra", "ra"},
 	{"outcomes_default", "rd", ""},
+	{"job_logs", "ra", "r"},
+	{"job_logs_default", "rd", ""},
 
 	// Claims.
 	{"lanes", "rawdD", "r"},
@@ -114,7 +116,9 @@ var tableRights = []right{
 // functionRights are those on the functions of schema headgate. Functions of triggers need
 // none, because Postgres asks for a right on them when the trigger is made.
 var functionRights = []right{
+	{"add_job_logs_day", "X", ""},
 	{"add_outcomes_month", "X", ""},
+	{"add_part", "", ""},
 	{"answer_deleted", "", ""},
 	{"answer_error", "", ""},
 	{"as_object", "X", "X"},
@@ -125,7 +129,9 @@ var functionRights = []right{
 	{"check_seals", "", ""},
 	{"claim_incarnation", "X", "X"},
 	{"claim_token", "X", "X"},
+	{"drop_job_logs_days", "X", ""},
 	{"drop_outcomes_months", "X", ""},
+	{"drop_parts", "", ""},
 	{"empty_hand", "", ""},
 	{"end_stalled_sessions", "X", "X"},
 	{"enqueue", "", "X"},

@@ -5,7 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -121,7 +121,8 @@ type Config struct {
 	MaxStuck   int
 
 	// RetryDelay is how long a job waits after its nth failed attempt. nil means
-	// n to the fourth power in seconds, give or take a tenth (1 s, 16 s, 81 s, …).
+	// n to the fourth power in seconds, give or take a tenth (1 s, 16 s, 81 s, …). A kind
+	// may have a delay of its own (jobs.WithRetryDelay).
 	RetryDelay func(attempt int) time.Duration
 
 	// FetchCooldown is the least time between two claims of one queue, and
@@ -141,6 +142,20 @@ type Config struct {
 	// the history, the queue and logs. "" means ErrorsRedacted.
 	ErrorDetail ErrorDetail
 
+	// JobLogLevel is the level from which on a line of job.Log is kept with its job, whatever
+	// Logger takes. 0 is slog.LevelInfo.
+	JobLogLevel slog.Level
+
+	// Middleware is around every handler, the first outermost. nil means none.
+	Middleware []Middleware
+
+	// OnError is told of each attempt that has failed by itself, for an error tracker. nil
+	// means nobody.
+	OnError OnError
+
+	// OnErrorTimeout bounds a call of OnError. 0 means 5 seconds.
+	OnErrorTimeout time.Duration
+
 	// Tenants configures the connections to tenant databases.
 	Tenants tenantdb.Config
 
@@ -150,6 +165,12 @@ type Config struct {
 
 	// Logger is told what happens to jobs. nil means slog.Default().
 	Logger *slog.Logger
+
+	// EndedLines is how many attempts a second leave a line when they end: so many that did
+	// not fail, at level info, and as many others, at level warn. The lines of further ones
+	// are at level debug, and a line says how many these were. 0 means 20; negative leaves
+	// all lines at level debug.
+	EndedLines int
 }
 
 // leastConns leaves heartbeats, ends and claims a connection each, besides what
@@ -218,6 +239,9 @@ func (c Config) withDefaults() (Config, error) {
 		return c, err
 	}
 	c.ErrorDetail = detail
+	if err := c.hooks(); err != nil {
+		return c, err
+	}
 	c.Logger = cmp.Or(c.Logger, slog.Default())
 	if c.Tenants.Tracer == nil {
 		c.Tenants.Tracer = c.Tracer
@@ -227,6 +251,18 @@ func (c Config) withDefaults() (Config, error) {
 		c.RetryDelay = retryDelay
 	}
 	return c, nil
+}
+
+// hooks checks what the program hangs into the worker.
+func (c *Config) hooks() error {
+	if at := slices.IndexFunc(c.Middleware, func(m Middleware) bool { return m == nil }); at >= 0 {
+		return jobs.Missing(fmt.Sprintf("worker.Config.Middleware[%d]", at), "a function, or leave the element out")
+	}
+	if c.OnErrorTimeout = cmp.Or(c.OnErrorTimeout, 5*time.Second); c.OnErrorTimeout < 0 {
+		return jobs.Inputf("worker.Config.OnErrorTimeout", c.OnErrorTimeout.String(), "give more than 0, or 0 for 5s")
+	}
+	c.EndedLines = max(cmp.Or(c.EndedLines, 20), 0)
+	return nil
 }
 
 // shortestKeep leaves those who wait for a job's end the time to see it.
@@ -251,12 +287,4 @@ func (c *Config) keep() error {
 		}
 	}
 	return nil
-}
-
-// retryDelay is the usual backoff: it spreads 25 attempts over three weeks, and
-// its jitter keeps jobs that failed together from coming back together.
-func retryDelay(attempt int) time.Duration {
-	n := float64(min(max(attempt, 1), 40))
-	seconds := n * n * n * n * (0.9 + 0.2*rand.Float64()) //nolint:gosec // jitter needs no secrecy
-	return time.Duration(seconds * float64(time.Second))
 }

@@ -37,6 +37,8 @@ func (a *attempt) execute(ctx context.Context) error {
 		if err := a.w.pools.Preflight(ctx, place, conn); err != nil {
 			return err
 		}
+		a.conn = conn
+		defer func() { a.log.release() }()
 		return a.mark(conn, a.runOn(ctx, conn))
 	})
 	var unanswered *unansweredCommitError
@@ -134,12 +136,13 @@ func (a *attempt) readOnly(ctx context.Context, conn *tenantdb.Conn) error {
 	return lost(conn.Conn, err)
 }
 
-// call runs the handler, and nothing else.
+// call runs the handler within the worker's middleware, and nothing else.
 func (a *attempt) call(ctx context.Context, work work) error {
 	a.called = true
+	a.beginLog()
 	a.handling.Store(true)
 	defer a.handling.Store(false)
-	err := a.kind.run(ctx, work, a.info, a.row.EncodedArgs)
+	err := a.through(ctx, func(ctx context.Context) error { return a.kind.run(ctx, work, a.info, a.row.EncodedArgs) })
 	conn := work.conn
 	if work.tx != nil {
 		conn = work.tx.Conn()

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"math"
 	"strings"
 	"sync/atomic"
@@ -21,6 +20,7 @@ import (
 	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/worker/claim"
 	"github.com/headgate/headgate/worker/internal/fault"
+	"github.com/headgate/headgate/worker/tenantdb"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -41,10 +41,13 @@ type attempt struct {
 
 	handling *atomic.Bool             // while the handler, and none of our own code, is at work
 	resolved *atomic.Pointer[whereTo] // once that is known
-	called   bool                     // the handler has begun
+	called   bool                     // the handler, or its middleware, has begun
+	passedBy bool                     // middleware has returned and never called the handler
 	wanted   bool                     // somebody has cancelled it; read once, so that two rules see one fact
 	unproven bool                     // its class says something of the server that the worker's own probe does not find
 
+	conn *tenantdb.Conn    // while it has one
+	log  *jobLog           // since its handler began
 	said []*pgconn.PgError // what the server has sent on its connection, if it failed
 
 	following []wire.FollowUp // what the handler has asked for
@@ -83,7 +86,8 @@ func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) err
 		}
 	}
 	outcome := a.outcome(end)
-	a.log(ctx, outcome)
+	a.logEnd(ctx, outcome)
+	a.tell(ctx, end, outcome)
 	a.measure(ctx, outcome)
 	followUps, err := a.followUps(ctx, end)
 	if err == nil {
@@ -96,7 +100,7 @@ func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) err
 		return err
 	}
 	w.lease.SetCompletion(row, claim.Completion{
-		Outcome: &outcome, FollowUps: followUps, Settling: !a.closed(), Again: end.wait, AlreadyRecorded: end.repeats(a.called),
+		Outcome: &outcome, FollowUps: followUps, Log: a.log.take(), Settling: !a.closed(), Again: end.wait, AlreadyRecorded: end.repeats(a.called),
 		Written: func() { a.written(outcome.EndedAt) },
 	})
 	fault.Point(fault.Ended)
@@ -234,26 +238,4 @@ func clean(s string, limit int) string {
 		s = strings.ToValidUTF8(s[:limit-len(mark)], "") + mark
 	}
 	return s
-}
-
-func (a *attempt) log(ctx context.Context, o jobs.Outcome) {
-	if o.State == jobs.Succeeded && !a.w.cfg.Logger.Enabled(ctx, slog.LevelDebug) {
-		return
-	}
-	attrs := []any{
-		"tenant", a.info.Tenant.Slug, "database", a.info.Database, "kind", o.Kind, "job_uid", o.JobUID,
-		"attempt", o.Attempt, "took", o.EndedAt.Sub(o.StartedAt).Round(time.Microsecond).String(),
-	}
-	if a.meta.Schedule != "" {
-		attrs = append(attrs, "schedule", a.meta.Schedule)
-	}
-	if id := telemetry.TraceID(telemetry.TraceParent(ctx)); id != "" {
-		attrs = append(attrs, "trace_id", id)
-	}
-	log := a.w.cfg.Logger
-	if o.State == jobs.Succeeded {
-		log.DebugContext(ctx, "job succeeded", attrs...)
-		return
-	}
-	log.WarnContext(ctx, "job "+string(o.State), append(attrs, "class", o.Class, "error", o.Message)...)
 }

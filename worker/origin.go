@@ -90,7 +90,7 @@ func (a *attempt) classOfWork(ctx context.Context, err error, work *workError) j
 	)
 	switch {
 	case errors.As(err, &args):
-		return jobs.ClassBadArgs
+		return args.class()
 	case errors.As(err, &escaped):
 		return jobs.ClassEscaped
 	case errors.As(err, &output): // the handler may have closed its connection for it

@@ -56,6 +56,9 @@ type Worker struct {
 	stuck     atomic.Int64  // handlers that ignore the end of their context
 	exhausted chan struct{} // guarded by lifeMu; closed when there are too many of them
 
+	errorCalls *errorHook // set by Start
+	lines      endedLines
+
 	cycle     *lifecycle.Cycle
 	client    *river.Client[pgx.Tx] // set by Start
 	keeper    *claim.Keeper         // set by Start
@@ -74,6 +77,7 @@ func New(cfg Config) (*Worker, error) {
 		return nil, fmt.Errorf("making the instruments of the worker's metrics: %w", err)
 	}
 	w := &Worker{cfg: cfg, meter: meter, tracer: telemetry.NewTracer(cfg.Tracer), kinds: map[string]*kind{}, exhausted: make(chan struct{}), goroutines: make(chan func())}
+	w.lines = newEndedLines(cfg.Logger, cfg.EndedLines)
 	w.cycle = lifecycle.New(lifecycle.Parts{Name: "the worker", Begin: w.begin, Loop: w.loop, Quit: w.quit, End: w.shutDown})
 	w.driver = func(central *pgxpool.Pool) riverdriver.Driver[pgx.Tx] {
 		return claim.NewDriver(central, cfg.Listen, w.lease)
@@ -184,6 +188,7 @@ func (w *Worker) start(ctx context.Context) error {
 	tenants.Heard, tenants.Centre = w.heard, w.centre
 	w.pools = tenantdb.New(tenants) // before the keeper, which looks at it
 	w.lease.Connect(w.pools)
+	w.errorCalls = startErrorHook(w.cfg.OnError, w.cfg.OnErrorTimeout, w.cfg.Logger)
 	keeper := w.newKeeper(w.id)
 	unobserve, err := w.observe(keeper)
 	if err != nil {
@@ -202,6 +207,7 @@ func (w *Worker) start(ctx context.Context) error {
 	}
 	if err != nil {
 		err = errors.Join(err, unobserve())
+		w.errorCalls.stop(ctx)
 		w.pools.Close()
 		w.centre.Stop()
 		return err
@@ -230,6 +236,8 @@ func (w *Worker) shutDown(ctx context.Context) (over bool, err error) {
 	if err := w.client.Stop(ctx); err != nil {
 		return false, err // jobs may still be using the connections, and their rows are still this worker's
 	}
+	w.errorCalls.stop(ctx)
+	w.lines.flush()
 	if w.stuck.Load() > 0 {
 		go w.pools.Close() // it waits for the stuck handlers' connections: ends with them, or with the process
 	} else {
@@ -349,7 +357,7 @@ func (w *Worker) newClient() (*river.Client[pgx.Tx], error) {
 		PollOnly:            w.cfg.PollOnly && w.cfg.Listen == nil,
 		FetchOnlyKnownKinds: true,
 		JobTimeout:          -1, // execute.go has the kind's own
-		RetryPolicy:         retries{w.cfg.RetryDelay},
+		RetryPolicy:         retries{w},
 		SoftStopTimeout:     w.cfg.StopTimeout,
 
 		CompletedJobRetentionPeriod: w.cfg.KeepSucceeded,
@@ -395,14 +403,4 @@ type attempts struct {
 // Work is called by River, once for each attempt.
 func (m *attempts) Work(ctx context.Context, row *rivertype.JobRow, _ func(context.Context) error) error {
 	return m.w.handle(ctx, m.kind, row)
-}
-
-// retries tells River when a failed job is tried again.
-type retries struct {
-	delay func(attempt int) time.Duration
-}
-
-// NextRetry is called by River after a failed attempt.
-func (r retries) NextRetry(row *rivertype.JobRow) time.Time {
-	return time.Now().Add(r.delay(row.Attempt))
 }

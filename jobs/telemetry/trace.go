@@ -139,6 +139,14 @@ type Process struct{ span trace.Span }
 // Recording says whether anybody records the span.
 func (p Process) Recording() bool { return p.span != nil && p.span.IsRecording() }
 
+// TraceID is that of the span, in hexadecimal digits; "" if nobody records the span.
+func (p Process) TraceID() string {
+	if !p.Recording() {
+		return ""
+	}
+	return p.span.SpanContext().TraceID().String()
+}
+
 // Where says for whom the attempt is made, and where.
 func (p Process) Where(tenant, database, server string) {
 	if p.Recording() {

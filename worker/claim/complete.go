@@ -26,7 +26,8 @@ type end struct {
 	now         *time.Time
 	outcome     *jobs.Outcome // for the history; nil: none
 	followUps   []FollowUp
-	settling    bool // if it is cancelled it goes back, to be settled
+	log         string // what its handler has logged (joblogs.go)
+	settling    bool   // if it is cancelled it goes back, to be settled
 }
 
 // querier is a pool, where each statement commits by itself, or what stands for a

@@ -61,6 +61,7 @@ type inflight struct {
 type Completion struct {
 	Outcome   *jobs.Outcome // for the history
 	FollowUps []FollowUp    // to be inserted if the job succeeds
+	Log       string        // what the handler has logged, a JSON object a line; kept if Outcome is
 
 	// Settling says that an attempt at the job may be open. If such a job is cancelled
 	// meanwhile and would be tried again, it is tried again soon, because its tenant's
