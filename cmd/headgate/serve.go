@@ -16,6 +16,7 @@ import (
 	"github.com/headgate/headgate/cmd/headgate/internal/kinds"
 	"github.com/headgate/headgate/cmd/headgate/internal/workcmd"
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/cmd/internal/pages"
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/report"
 	"github.com/headgate/headgate/orchestrator/catalog"
@@ -78,6 +79,7 @@ type staying struct {
 	reports   string
 	detail    string
 	health    string
+	pages     pageFlags
 }
 
 func (s *staying) flags(cmd *cobra.Command) {
@@ -89,7 +91,9 @@ func (s *staying) flags(cmd *cobra.Command) {
 	flags.StringVar(&s.reports, "reports", "./reports", "the directory for reports")
 	flags.StringVar(&s.detail, "error-detail", string(worker.ErrorsRedacted), "how much is kept of what a tenant's database says of an error: "+strings.Join(worker.DetailLevels, ", ")+" (redacted keeps the condition's name where a message may hold values of rows)")
 	flags.StringVar(&s.health, "health", "", "answer /livez, /readyz and /startupz at HOST:PORT, or at a port of 127.0.0.1 (not unless given)")
+	s.pages.flags(flags)
 	cli.Complete(cmd, "error-detail", worker.DetailLevels)
+	cli.Complete(cmd, "ui-detail", pages.Details)
 }
 
 // What a process works on unless flags say otherwise. Bulk work has slots of its
@@ -155,6 +159,9 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 		return err
 	}
 	defer probes.end()
+	if err := s.pages.check(); err != nil {
+		return err
+	}
 	pool, err := app.Pool(ctx, servingConns)
 	if err != nil {
 		return err
@@ -198,6 +205,11 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 		return err
 	}
 	defer deafen()
+	shut, err := openPages(ctx, app, central, s.pages)
+	if err != nil {
+		return err
+	}
+	defer shut()
 	if err := w.Start(ctx); err != nil {
 		return err
 	}
