@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -82,7 +83,7 @@ func (u *riverUI) mount(mux *http.ServeMux) {
 		refuse(w, r, http.StatusNotFound, "these pages do not answer "+r.Method+" here")
 	})
 	mux.HandleFunc("GET "+prefix+"/headgate.js", script)
-	mux.HandleFunc("GET "+prefix+"/", u.page)
+	mux.HandleFunc(prefix+"/", u.page)
 }
 
 // answer is what River's UI has answered, before anybody has seen it.
@@ -163,8 +164,13 @@ func (u *riverUI) asRiverSays(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// page gives a file of River's UI. Its one page loads our script before its own.
+// page gives a file of River's UI. Its one page loads our script before its own. However a path
+// is written, none of the API comes this way.
 func (u *riverUI) page(w http.ResponseWriter, r *http.Request) {
+	if !reads(r) || strings.HasPrefix(r.URL.Path, prefix+"/api") {
+		refuse(w, r, http.StatusNotFound, "these pages do not answer "+r.Method+" here")
+		return
+	}
 	a := &answer{header: http.Header{}}
 	u.ui.ServeHTTP(a, r)
 	a.give(w, bytes.Replace(a.body.Bytes(), []byte(moduleTag), []byte(scriptTag+moduleTag), 1))
