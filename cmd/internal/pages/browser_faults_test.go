@@ -5,6 +5,8 @@ package pages_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -176,8 +178,151 @@ func TestFaultsPagesInABrowser(t *testing.T) {
 		b.shotsOf(name, page[0], page[1])
 		require.NotContains(t, evaluate[string](b, `document.documentElement.outerHTML`), secret)
 	}
+	require.Empty(t, b.complaints(), "the policy keeps nothing of it out")
+
+	b.open(job(runs))
+	b.press("Cancel")
+	require.Equal(t, jobs.Cancelled, s.env.Wait(runs).State)
+	b.reads("Cancelled")
+	after, err := s.env.Client.Job(t.Context(), runs)
+	require.NoError(t, err)
+	require.Equal(t, "asked for in River's UI", after.Cancel.Reason, "our client did it")
+
+	b.open(s.base + "/river/jobs?state=discarded")
+	b.do(chromedp.Click(`//a[normalize-space(.)="note"]`, chromedp.NodeVisible))
+	b.reads("Job Details")
+	b.press("Retry")
+	s.env.WaitFor(fails, func(o jobs.Outcome) bool { return o.Attempt == 2 })
+
+	b.open(s.base + "/river/queues")
+	const toggle = `//tr[contains(., "default")]//button`
+	b.reads("Active")
+	b.do(chromedp.Click(toggle, chromedp.NodeVisible))
+	b.reads("Paused")
+	b.shot("paused")
+	waits := s.enqueue(Note{})
+	why, err := s.env.Explain.Explain(t.Context(), waits)
+	require.NoError(t, err)
+	require.Contains(t, fmt.Sprint(why), "paused")
+	b.do(chromedp.Click(toggle, chromedp.NodeVisible))
+	require.Eventually(t, func() bool { return !strings.Contains(b.text(), "Paused") }, time.Minute, 50*time.Millisecond)
+	s.until(waits, jobs.Succeeded)
 	require.Empty(t, b.complaints())
+
+	b.open(job(done))
+	b.press("Delete")
+	b.press("Delete job")
+	b.reads("jobs are not deleted by hand")
+	b.shot("delete-refused")
+	require.Equal(t, jobs.Succeeded, s.state(done))
 }
 
-var _ = httptest.NewServer
-var _ = http.StatusOK
+// What other pages try: a page of another origin, a name that is led to loopback, and proxies.
+func TestFaultsPagesAgainstOtherPages(t *testing.T) {
+	t.Parallel()
+	s := open(t, func(cfg *pages.Config) { cfg.Write = true })
+	uid := s.enqueue(Note{})
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(w, "<p>another page</p>")
+	}))
+	defer other.Close()
+	_, port, err := net.SplitHostPort(s.server.Addr().String())
+	require.NoError(t, err)
+	_, otherPort, err := net.SplitHostPort(strings.TrimPrefix(other.URL, "http://"))
+	require.NoError(t, err)
+	b := openBrowser(t)
+	b.open(s.next())
+	b.reads("No jobs found")
+
+	// From another host, and from another port of this one, to which the cookie goes along.
+	post := `fetch("` + s.base + path("/jobs/cancel") + `", {method: "POST", mode: "no-cors", credentials: "include", headers: {"Content-Type": "text/plain"}, body: '` + s.ids(uid) + `'}).then(r => r.type, e => "refused: " + e)`
+	form := `{
+		const form = Object.assign(document.createElement("form"), {method: "POST", enctype: "text/plain", action: "` + s.base + path("/jobs/cancel") + `"});
+		form.append(Object.assign(document.createElement("input"), {name: '` + strings.TrimSuffix(s.ids(uid), "}") + `, "x', value: '": 1}'}));
+		document.body.append(form);
+		form.submit();
+	}`
+	for _, from := range []string{"http://evil.example:" + otherPort, "http://127.0.0.1:" + otherPort} {
+		b.open(from)
+		b.reads("another page")
+		require.Equal(t, "refused: TypeError: Failed to fetch", evaluate[string](b, post), "it is sent, and the answer is not for this page")
+		require.Contains(t, evaluate[string](b, `fetch("`+s.base+path("/jobs")+`", {credentials: "include"}).then(r => r.text(), e => "refused: " + e)`), "refused: ", "nothing is read")
+		_ = evaluate[any](b, form+`; 1`)
+		b.reads("message")
+		require.Contains(t, b.text(), map[bool]string{true: "one-time address", false: "a page of another origin"}[strings.Contains(from, "evil")], from)
+		require.Equal(t, jobs.Waiting, s.state(uid))
+	}
+
+	// A page rebinds its name to loopback: it is this very server, and answers nothing.
+	b.open("http://evil.example:" + port + "/river/")
+	b.reads("these pages are not asked for by this name")
+	b.open("http://evil.example:" + port + path("/jobs"))
+	b.reads("these pages are not asked for by this name")
+
+	// Control: our own page does the same.
+	b.open(s.base + "/river/")
+	require.Equal(t, "200", evaluate[string](b, strings.NewReplacer("no-cors", "same-origin", "text/plain", "application/json", "r.type", "String(r.status)").Replace(post)))
+	require.Equal(t, jobs.Cancelled, s.state(uid))
+}
+
+// nginxOf is an nginx before the pages that is configured in some way.
+func nginxOf(t *testing.T, to, settings string) (port string) {
+	t.Helper()
+	path, err := exec.LookPath("nginx")
+	if err != nil {
+		path, err = exec.LookPath("/usr/sbin/nginx")
+	}
+	require.NoError(t, err, "Debian: apt-get install nginx-light")
+	free, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	_, port, err = net.SplitHostPort(free.Addr().String())
+	require.NoError(t, err)
+	require.NoError(t, free.Close())
+	dir := t.TempDir()
+	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // nginx's worker is another user
+	config := filepath.Join(dir, "nginx.conf")
+	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, `
+daemon off; master_process off; pid %[1]s/pid; error_log %[1]s/error.log;
+events {}
+http {
+    access_log off; client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
+    server { listen 127.0.0.1:%[2]s; location / { proxy_pass %[3]s; %[4]s } }
+}`, dir, port, to, settings), 0o600))
+	cmd := exec.CommandContext(t.Context(), path, "-c", config, "-e", filepath.Join(dir, "error.log"))
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Wait() }) // it was interrupted
+	require.Eventually(t, func() bool {
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", "127.0.0.1:"+port)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	}, time.Minute, 20*time.Millisecond)
+	return port
+}
+
+// A proxy on this machine would open the pages to everybody: each is refused with a sentence,
+// the one that says nothing of itself too.
+func TestFaultsPagesBehindNginx(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil) // read-only: nothing else would stand before the jobs
+	s.enqueue(Note{})
+	b := openBrowser(t)
+	for _, x := range []struct{ name, settings, says string }{
+		{"as it comes", ``, "this request comes through a proxy (HTTP/1.0)"},
+		{"as most are", `proxy_http_version 1.1; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;`, "this request comes through a proxy (header X-Forwarded-For)"},
+		{"RFC 7239", `proxy_http_version 1.1; proxy_set_header Forwarded "for=$remote_addr";`, "this request comes through a proxy (header Forwarded)"},
+		{"Via", `proxy_http_version 1.1; proxy_set_header Via "1.1 nginx";`, "this request comes through a proxy (header Via)"},
+		{"the browser's Host", `proxy_http_version 1.1; proxy_set_header Host $host;`, "these pages are not asked for by this name"},
+		{"nothing at all", `proxy_http_version 1.1; proxy_set_header Connection "";`, "comes from a page of another name (Referer)"},
+	} {
+		port := nginxOf(t, s.base, x.settings)
+		b.open("http://jobs.example:" + port + "/river/jobs?state=available")
+		b.reads(x.says)
+		b.shot("nginx-" + strings.ReplaceAll(x.name, " ", "-"))
+	}
+	b.open(s.base + "/river/jobs?state=available")
+	b.reads("note")
+}

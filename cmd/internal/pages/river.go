@@ -3,6 +3,7 @@ package pages
 import (
 	"bytes"
 	"context"
+	_ "embed" // the script before River's own
 	"errors"
 	"log/slog"
 	"net/http"
@@ -181,20 +182,12 @@ const (
 	scriptTag = `<script src="` + prefix + `/headgate.js"></script>` + "\n    "
 )
 
-// scriptText gives what River's UI sends its true type: it sends JSON as text/plain, which a
-// form of any page could send too.
-const scriptText = `"use strict";
-const send = window.fetch;
-window.fetch = (to, options = {}) => {
-  const headers = new Headers(options.headers);
-  if (typeof options.body === "string" && !headers.has("Content-Type")) headers.set("Content-Type", "application/json");
-  return send(to, { ...options, headers });
-};
-`
+//go:embed headgate.js
+var scriptText []byte
 
 func script(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
-	_, _ = w.Write([]byte(scriptText)) // who asked may be gone
+	_, _ = w.Write(scriptText) // who asked may be gone
 }
 
 // bound keeps a list within what these pages show at once.
