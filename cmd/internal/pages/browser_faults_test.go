@@ -213,6 +213,7 @@ func TestFaultsPagesInABrowser(t *testing.T) {
 	b.press("Delete")
 	b.press("Delete job")
 	b.reads("jobs are not deleted by hand")
+	b.reads("Job Details")
 	b.shot("delete-refused")
 	require.Equal(t, jobs.Succeeded, s.state(done))
 }

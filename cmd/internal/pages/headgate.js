@@ -2,7 +2,8 @@
 
 // River's UI sends JSON as text/plain, which a form of any page could send too: what it sends
 // gets its true type. What these pages refuse, River's UI does not say: the sentence is shown
-// until it is clicked away or the next one comes.
+// until it is clicked away or the next one comes. A refused change does not reach River's UI,
+// which would give its whole page up for it.
 {
   const send = window.fetch;
 
@@ -25,7 +26,10 @@
     const headers = new Headers(options.headers);
     if (typeof options.body === "string" && !headers.has("Content-Type")) headers.set("Content-Type", "application/json");
     const answer = await send(to, { ...options, headers });
-    if (!answer.ok) answer.clone().json().then((said) => said.message && show(said.message), () => {});
-    return answer;
+    if (answer.ok) return answer;
+    const said = await answer.clone().json().catch(() => ({}));
+    if (said.message) show(said.message);
+    const changes = !["GET", "HEAD"].includes((options.method ?? "GET").toUpperCase());
+    return said.message && changes ? new Promise(() => {}) : answer;
   };
 }
