@@ -36,6 +36,9 @@ DATABASE_DIRECT_URL (or _FILE); without it changes count after half a second.
 Queue bulk holds what runs over many tenants, as maintenance does; it has slots
 of its own (--bulk-slots), so that neither waits behind the other.
 
+With --listen PORT browsers of this machine see the jobs in River's own UI. It reads
+only, unless --ui-write lets whoever opens the one-time address change things too.
+
 Kinds of your own live in your own program: see cmd/example-worker.`
 
 func serveCommand(app *cli.App) *cobra.Command {

@@ -6,6 +6,7 @@
 //	guard.go     what stands before every request
 //	entrance.go  the one-time address and the cookie that it gives, with writes only
 //	river.go     the routes of River's UI that are answered, and how long each may take
+//	states.go    how many jobs there are in each state
 //	actions.go   cancel, retry, pause, resume: by Headgate's client, never by River's
 //	redact.go    what is taken out of the answers
 //

@@ -21,7 +21,7 @@ SELECT 'kind-' || n % 40, jsonb_build_object('member', md5(n::text), 'points', n
 FROM generate_series(1, 1000000) n
 CROSS JOIN LATERAL (SELECT now() - interval '1 day' + n * interval '80 ms' AS at) t
 CROSS JOIN LATERAL (SELECT CASE WHEN n % 100 < 40 THEN 'available' WHEN n % 100 < 45 THEN 'scheduled' WHEN n % 100 < 48 THEN 'retryable'
-                                WHEN n % 10000 < 4801 THEN 'running' WHEN n % 100 < 90 THEN 'completed' WHEN n % 100 < 95 THEN 'discarded' ELSE 'cancelled' END AS state) k
+                                WHEN n % 10000 = 48 THEN 'running' WHEN n % 100 < 90 THEN 'completed' WHEN n % 100 < 95 THEN 'discarded' ELSE 'cancelled' END AS state) k
 CROSS JOIN LATERAL (SELECT k.state, k.state IN ('completed', 'discarded', 'cancelled') AS ended, CASE WHEN k.state IN ('available', 'scheduled') THEN 0 ELSE 1 END AS attempt) s`
 
 // Each list and search of River's UI on a million rows is answered within the limit, or ends

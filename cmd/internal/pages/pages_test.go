@@ -340,7 +340,7 @@ func TestReadOnly(t *testing.T) {
 	require.Equal(t, jobs.Waiting, s.state(uid))
 	for one, contains := range map[string]string{
 		"/river/": "headgate.js", "/river/jobs/7": "headgate.js", "/river/headgate.js": "window.fetch", path("/jobs?state=available"): `"kind":"note"`, path("/jobs/", s.env.RowOf(uid)): uid,
-		path("/queues"): `"data":`, path("/states"): `"available":{"accuracy":"exact","count":1`, path("/features"): `"job_list_hide_args_by_default":true`, path("/version"): "go_version",
+		path("/queues"): `"data":`, path("/states"): `"available":{"accuracy":"exact_cached","count":1`, path("/features"): `"job_list_hide_args_by_default":true`, path("/version"): "go_version",
 		path("/autocomplete?facet=job_kind"): "note", path("/health-checks/complete"): "ok",
 	} {
 		got := s.get(one)

@@ -40,6 +40,7 @@ type riverUI struct {
 	within  time.Duration
 	log     *slog.Logger
 	slots   chan struct{}
+	counter *counter
 }
 
 // newRiver makes River's UI on a pool. Its services are not started: they count all rows of
@@ -59,7 +60,7 @@ func newRiver(cfg Config, pool *pgxpool.Pool) (*riverUI, error) {
 	}
 	return &riverUI{
 		ui: ui, central: cfg.Central, pool: pool, full: full, actor: cfg.Actor, within: cfg.Within, log: log,
-		slots: make(chan struct{}, maxAnswers),
+		slots: make(chan struct{}, maxAnswers), counter: newCounter(pool),
 	}, nil
 }
 
@@ -72,9 +73,10 @@ func (u *riverUI) mount(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+api+"/jobs/{id}", u.job)
 	mux.HandleFunc("GET "+api+"/queues", u.queues)
 	mux.HandleFunc("GET "+api+"/queues/{name}", u.queue)
-	for _, as := range []string{"/autocomplete", "/features", "/health-checks/{name}", "/states", "/version"} {
+	for _, as := range []string{"/autocomplete", "/features", "/health-checks/{name}", "/version"} {
 		mux.HandleFunc("GET "+api+as, u.asRiverSays)
 	}
+	mux.HandleFunc("GET "+api+"/states", u.states)
 	mux.HandleFunc("POST "+api+"/jobs/cancel", u.cancel)
 	mux.HandleFunc("POST "+api+"/jobs/retry", u.retry)
 	mux.HandleFunc("POST "+api+"/jobs/delete", u.delete)

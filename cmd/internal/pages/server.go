@@ -140,7 +140,7 @@ func openPool(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 					return err
 				}
 			}
-			_, err := conn.Exec(ctx, setTimeoutSQL, cfg.Within.Milliseconds())
+			_, err := conn.Exec(ctx, setTimeoutSQL, (cfg.Within + late).Milliseconds())
 			return err
 		}
 	}
@@ -150,6 +150,10 @@ func openPool(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 	}
 	return pool, nil
 }
+
+// late is how much later the server ends a statement by itself than the pages give up: that is
+// for when the pages' own request to cancel has not come through.
+const late = 500 * time.Millisecond
 
 const setTimeoutSQL = `SELECT set_config('statement_timeout', $1::bigint::text, false)`
 
