@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/cmd/internal/pages"
@@ -17,11 +17,13 @@ type pageFlags struct {
 	detail string
 }
 
-func (p *pageFlags) flags(flags *pflag.FlagSet) {
+func (p *pageFlags) flags(cmd *cobra.Command) {
+	flags := cmd.Flags()
 	flags.StringVar(&p.listen, "listen", "", "serve River's UI to browsers of this machine, at a port of 127.0.0.1 or HOST:PORT of loopback (not unless given)")
 	flags.StringArrayVar(&p.names, "listen-name", nil, "a further host's name by which the pages may be asked for; may be repeated")
 	flags.BoolVar(&p.write, "ui-write", false, "let the pages cancel, retry, pause and resume, for whoever opens the one-time address that is printed")
 	flags.StringVar(&p.detail, "ui-detail", pages.DetailRedacted, "what the pages show of a job: redacted (the names of its arguments and the classes of its errors) or full (the values and texts too)")
+	cli.Complete(cmd, "ui-detail", pages.Details)
 }
 
 // check refuses what cannot be served, before anything is opened.

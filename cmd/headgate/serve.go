@@ -16,7 +16,6 @@ import (
 	"github.com/headgate/headgate/cmd/headgate/internal/kinds"
 	"github.com/headgate/headgate/cmd/headgate/internal/workcmd"
 	"github.com/headgate/headgate/cmd/internal/cli"
-	"github.com/headgate/headgate/cmd/internal/pages"
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/report"
 	"github.com/headgate/headgate/orchestrator/catalog"
@@ -94,9 +93,8 @@ func (s *staying) flags(cmd *cobra.Command) {
 	flags.StringVar(&s.reports, "reports", "./reports", "the directory for reports")
 	flags.StringVar(&s.detail, "error-detail", string(worker.ErrorsRedacted), "how much is kept of what a tenant's database says of an error: "+strings.Join(worker.DetailLevels, ", ")+" (redacted keeps the condition's name where a message may hold values of rows)")
 	flags.StringVar(&s.health, "health", "", "answer /livez, /readyz and /startupz at HOST:PORT, or at a port of 127.0.0.1 (not unless given)")
-	s.pages.flags(flags)
+	s.pages.flags(cmd)
 	cli.Complete(cmd, "error-detail", worker.DetailLevels)
-	cli.Complete(cmd, "ui-detail", pages.Details)
 }
 
 // What a process works on unless flags say otherwise. Bulk work has slots of its

@@ -102,7 +102,8 @@ func (s *site) serve(change func(cfg *pages.Config)) {
 	}
 	s.server, err = pages.Listen(s.t.Context(), "0", cfg)
 	require.NoError(s.t, err)
-	s.t.Cleanup(func() { _ = s.server.Close() })
+	server := s.server // another one may follow
+	s.t.Cleanup(func() { _ = server.Close() })
 	s.base = "http://" + s.server.Addr().String()
 	jar, err := cookiejar.New(nil)
 	require.NoError(s.t, err)
