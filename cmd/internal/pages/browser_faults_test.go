@@ -281,7 +281,7 @@ func nginxOf(t *testing.T, to, settings string) (port string) {
 	require.NoError(t, err)
 	require.NoError(t, free.Close())
 	dir := t.TempDir()
-	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // nginx's worker is another user
+	require.NoError(t, os.Chmod(dir, 0o755)) // nginx's worker may be another user
 	config := filepath.Join(dir, "nginx.conf")
 	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, `
 daemon off; master_process off; pid %[1]s/pid; error_log %[1]s/error.log;

@@ -139,5 +139,5 @@ func refuse(w http.ResponseWriter, r *http.Request, code int, says string) {
 	}
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(code)
-	_, _ = w.Write([]byte(says + "\n")) // who asked may be gone
+	_, _ = w.Write([]byte(says + "\n")) //nolint:gosec // plain text, and nosniff; who asked may be gone
 }
