@@ -64,7 +64,9 @@ type counter struct {
 	at   time.Time
 }
 
-func newCounter(pool *pgxpool.Pool) *counter { return &counter{pool: pool, turn: make(chan struct{}, 1)} }
+func newCounter(pool *pgxpool.Pool) *counter {
+	return &counter{pool: pool, turn: make(chan struct{}, 1)}
+}
 
 func (c *counter) kept() (stateCounts, bool) {
 	c.mu.Lock()
