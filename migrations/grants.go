@@ -136,6 +136,8 @@ var functionRights = []right{
 	{"end_stalled_sessions", "X", "X"},
 	{"enqueue", "", "X"},
 	{"fleet_document", "", "X"},
+	{"foreign_cancelled", "", ""},
+	{"foreign_deleted", "", ""},
 	{"forget_floors", "", ""},
 	{"granted_tenants", "", ""},
 	{"has_uid", "X", "X"},

@@ -47,7 +47,7 @@ var doors = map[string][]string{
 		anyPgx, anyBlob, "github.com/spf13/cobra", "golang.org/x/sys/unix",
 		"github.com/coreos/go-systemd/v22/daemon", "github.com/prometheus/client_golang/...", "go.opentelemetry.io/otel/...", "go.opentelemetry.io/contrib/exporters/autoexport", // exporters are here only
 		"orchestrator/explain",
-		"cmd/internal/cli", "cmd/headgate/internal/...", "jobs", "jobs/jobstest/testbed", "jobs/report", "jobs/telemetry", "migrations", "orchestrator", "orchestrator/catalog", "orchestrator/localpg", "orchestrator/retention", "orchestrator/schedule", "worker", "worker/tenantdb",
+		"cmd/internal/cli", "cmd/internal/pages", "cmd/headgate/internal/...", "jobs", "jobs/jobstest/testbed", "jobs/report", "jobs/telemetry", "migrations", "orchestrator", "orchestrator/catalog", "orchestrator/localpg", "orchestrator/retention", "orchestrator/schedule", "worker", "worker/tenantdb",
 	},
 	"cmd/headgate/internal/kinds": {
 		anyBlob, "github.com/spf13/cobra",
@@ -74,8 +74,12 @@ var doors = map[string][]string{
 		"cmd/internal/cli", "jobs", "jobs/wire", "jobs/session", "migrations", "orchestrator", "orchestrator/explain", "orchestrator/catalog", "worker/centre", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
 	},
 	"cmd/bench":          slices.Concat(tool, below, rawRiver, []string{"cmd/internal/cli"}),
-	"cmd/demo":           slices.Concat(tool, below, []string{"cmd/internal/cli"}),
+	"cmd/demo":           slices.Concat(tool, below, []string{"cmd/internal/cli", "cmd/internal/pages"}),
 	"cmd/example-worker": slices.Concat(tool, below),
+	"cmd/internal/pages": { // River's UI takes River's client: TestOnlyBenchKnowsRiver
+		anyPgx, "github.com/riverqueue/river", "github.com/riverqueue/river/riverdriver/riverpgxv5", "riverqueue.com/riverui", "golang.org/x/net/netutil",
+		"cmd/internal/cli", "jobs", "jobs/wire", "orchestrator/admission",
+	},
 	"cmd/internal/cli": {
 		"go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace",
 		anyPgx, "github.com/agnivade/levenshtein", "github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/jedib0t/go-pretty/v6/...", "golang.org/x/term",

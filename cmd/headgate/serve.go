@@ -36,6 +36,9 @@ DATABASE_DIRECT_URL (or _FILE); without it changes count after half a second.
 Queue bulk holds what runs over many tenants, as maintenance does; it has slots
 of its own (--bulk-slots), so that neither waits behind the other.
 
+With --listen PORT browsers of this machine see the jobs in River's own UI. It reads
+only, unless --ui-write lets whoever opens the one-time address change things too.
+
 Kinds of your own live in your own program: see cmd/example-worker.`
 
 func serveCommand(app *cli.App) *cobra.Command {
@@ -80,6 +83,7 @@ type staying struct {
 	detail    string
 	health    string
 	watch     []string
+	pages     pageFlags
 }
 
 func (s *staying) flags(cmd *cobra.Command) {
@@ -92,6 +96,7 @@ func (s *staying) flags(cmd *cobra.Command) {
 	flags.StringVar(&s.detail, "error-detail", string(worker.ErrorsRedacted), "how much is kept of what a tenant's database says of an error: "+strings.Join(worker.DetailLevels, ", ")+" (redacted keeps the condition's name where a message may hold values of rows)")
 	flags.StringVar(&s.health, "health", "", "answer /livez, /readyz and /startupz at HOST:PORT, or at a port of 127.0.0.1 (not unless given)")
 	flags.StringArrayVar(&s.watch, "watch-schedule", nil, "a schedule's NAME whose last success is a metric, for the tenant that waits longest; may be repeated, 20 at most")
+	s.pages.flags(cmd)
 	cli.Complete(cmd, "error-detail", worker.DetailLevels)
 }
 
@@ -161,6 +166,9 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 		return err
 	}
 	defer probes.end()
+	if err := s.pages.check(); err != nil {
+		return err
+	}
 	pool, err := app.Pool(ctx, servingConns)
 	if err != nil {
 		return err
@@ -205,6 +213,11 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 		return err
 	}
 	defer deafen()
+	shut, err := openPages(ctx, app, central, s.pages)
+	if err != nil {
+		return err
+	}
+	defer shut()
 	if err := w.Start(ctx); err != nil {
 		return err
 	}

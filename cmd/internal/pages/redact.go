@@ -1,0 +1,219 @@
+package pages
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/wire"
+	"github.com/headgate/headgate/orchestrator/admission"
+)
+
+// shownJob is a job as River's UI reads it. A field that is not here is not shown.
+type shownJob struct {
+	ID          int64      `json:"id"`
+	Args        string     `json:"args"`
+	Attempt     int        `json:"attempt"`
+	AttemptedAt *time.Time `json:"attempted_at"`
+	AttemptedBy []string   `json:"attempted_by"`
+	CreatedAt   time.Time  `json:"created_at"`
+	FinalizedAt *time.Time `json:"finalized_at"`
+	Kind        string     `json:"kind"`
+	MaxAttempts int        `json:"max_attempts"`
+	Priority    int        `json:"priority"`
+	Queue       string     `json:"queue"`
+	ScheduledAt time.Time  `json:"scheduled_at"`
+	State       string     `json:"state"`
+	Tags        []string   `json:"tags"`
+}
+
+type shownError struct {
+	At      time.Time `json:"at"`
+	Attempt int       `json:"attempt"`
+	Error   string    `json:"error"`
+	Trace   string    `json:"trace"`
+}
+
+// hidden stands where a value is left out.
+const hidden = "…"
+
+// jobs lists jobs: without the values of their arguments, unless all is shown.
+func (u *riverUI) jobs(w http.ResponseWriter, r *http.Request) {
+	var list struct {
+		Data []*shownJob `json:"data"`
+	}
+	u.rewritten(w, bound(r), &list, func(context.Context) error {
+		for _, job := range list.Data {
+			u.redact(job)
+		}
+		return nil
+	})
+}
+
+// job shows one job. Of each error the class is told, as the history has it; the text is what
+// a handler or a driver has said, and may hold anything.
+func (u *riverUI) job(w http.ResponseWriter, r *http.Request) {
+	var job struct {
+		shownJob
+		Errors   []shownError    `json:"errors"`
+		Metadata json.RawMessage `json:"metadata"`
+	}
+	u.rewritten(w, r, &job, func(ctx context.Context) error {
+		u.redact(&job.shownJob)
+		meta, _ := wire.ReadMeta(job.Metadata, job.ID, job.CreatedAt)
+		job.Metadata = shownMeta(job.Metadata, meta)
+		if u.full || len(job.Errors) == 0 {
+			return nil
+		}
+		record, err := u.central.Client.Job(ctx, meta.UID)
+		if err != nil {
+			return err
+		}
+		for i := range job.Errors {
+			job.Errors[i].Error, job.Errors[i].Trace = says(job.Errors[i].Attempt, record), ""
+		}
+		return nil
+	})
+}
+
+// says is what is told of an attempt's error instead of its text.
+func says(attempt int, of jobs.Record) string {
+	for _, o := range slices.Backward(of.Attempts) {
+		if o.Attempt != attempt || o.Class == "" {
+			continue
+		}
+		code := ""
+		if o.SQLState != "" {
+			code = ", SQLSTATE " + o.SQLState
+		}
+		return fmt.Sprintf("%s%s: headgate job show %s prints the text", o.Class, code, of.UID)
+	}
+	return fmt.Sprintf("not shown here: headgate job show %s prints what the history has", of.UID)
+}
+
+// redact takes out of a job what is nobody's to see: the tokens of its leases always, the
+// values of its arguments unless all is shown.
+func (u *riverUI) redact(job *shownJob) {
+	for i, token := range job.AttemptedBy {
+		if incarnation, _, ours := strings.Cut(token, ":"); ours && wire.IsUID(incarnation) {
+			job.AttemptedBy[i] = "worker " + incarnation[:8]
+		}
+	}
+	if !u.full {
+		job.Args = namesOnly(job.Args)
+	}
+}
+
+// namesOnly is JSON with its top-level names, and none of its values.
+func namesOnly(args string) string {
+	var named map[string]json.RawMessage
+	if json.Unmarshal([]byte(args), &named) != nil || named == nil {
+		return `"` + hidden + `"`
+	}
+	shown := make(map[string]string, len(named))
+	for name := range named {
+		shown[name] = hidden
+	}
+	text, _ := json.Marshal(shown) // never fails
+	return string(text)
+}
+
+// shownMeta is the metadata that Headgate writes, but its trace context, and what River itself
+// knows of the row. Anything else may be an attempt's output, and is left out.
+func shownMeta(raw json.RawMessage, meta wire.Meta) json.RawMessage {
+	meta.TraceParent = ""
+	text, _ := json.Marshal(meta) // never fails
+	var shown, all map[string]json.RawMessage
+	_ = json.Unmarshal(text, &shown) // it was just written
+	if json.Unmarshal(raw, &all) == nil {
+		var at time.Time
+		if value, there := all["cancel_attempted_at"]; there && json.Unmarshal(value, &at) == nil {
+			shown["cancel_attempted_at"] = value
+		}
+		var n int
+		if value, there := all["snoozes"]; there && json.Unmarshal(value, &n) == nil {
+			shown["snoozes"] = value
+		}
+	}
+	text, _ = json.Marshal(shown) // never fails
+	return text
+}
+
+// shownQueue is a queue as River's UI reads it.
+type shownQueue struct {
+	CountAvailable int             `json:"count_available"`
+	CountRunning   int             `json:"count_running"`
+	CreatedAt      time.Time       `json:"created_at"`
+	Concurrency    json.RawMessage `json:"concurrency"`
+	Name           string          `json:"name"`
+	PausedAt       *time.Time      `json:"paused_at"`
+	UpdatedAt      time.Time       `json:"updated_at"`
+}
+
+// queues lists queues. A pause of headgate pause is one, too.
+func (u *riverUI) queues(w http.ResponseWriter, r *http.Request) {
+	var list struct {
+		Data []*shownQueue `json:"data"`
+	}
+	u.rewritten(w, r, &list, func(ctx context.Context) error { return u.pausedToo(ctx, list.Data) })
+}
+
+func (u *riverUI) queue(w http.ResponseWriter, r *http.Request) {
+	var queue shownQueue
+	u.rewritten(w, r, &queue, func(ctx context.Context) error { return u.pausedToo(ctx, []*shownQueue{&queue}) })
+}
+
+func (u *riverUI) pausedToo(ctx context.Context, queues []*shownQueue) error {
+	since := map[string]time.Time{}
+	list, _, err := u.central.Admission.Pauses(ctx, jobs.Page{Limit: 1000})
+	if err != nil {
+		return err
+	}
+	for _, pause := range list {
+		if pause.Subject == admission.OfQueue {
+			since[pause.Name] = pause.Since
+		}
+	}
+	for _, queue := range queues {
+		if at, paused := since[queue.Name]; paused && queue.PausedAt == nil {
+			queue.PausedAt = &at
+		}
+	}
+	return nil
+}
+
+// rewritten gives River's answer as into and rewrite make it. An answer that does not fit into
+// is not given, because nobody knows what it holds.
+func (u *riverUI) rewritten(w http.ResponseWriter, r *http.Request, into any, rewrite func(ctx context.Context) error) {
+	u.limited(w, r, func(r *http.Request) {
+		a, ok := u.ask(w, r)
+		if !ok {
+			return
+		}
+		if a.code != http.StatusOK {
+			a.give(w, nil)
+			return
+		}
+		err := json.Unmarshal(a.body.Bytes(), into)
+		if err == nil {
+			err = rewrite(r.Context())
+		}
+		if err == nil {
+			var body []byte
+			if body, err = json.Marshal(into); err == nil {
+				a.give(w, body)
+				return
+			}
+		}
+		if r.Context().Err() != nil {
+			u.tooLong(w, r)
+			return
+		}
+		u.failed(w, r, fmt.Errorf("reading what River answers: %w", err))
+	})
+}
