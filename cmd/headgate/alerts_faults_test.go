@@ -45,7 +45,7 @@ var sooner = []struct{ old, new string }{
 	{"headgate_worker_heartbeat_age_seconds > 30", "headgate_worker_heartbeat_age_seconds > 15"},
 	{"headgate_loop_age_seconds > 120", "headgate_loop_age_seconds > 15"},
 	{"headgate_queue_oldest_age_seconds) > 600", "headgate_queue_oldest_age_seconds) > 6"},
-	{"headgate_ends_waiting > 100", "headgate_ends_waiting > 2"},
+	{"headgate_ends_waiting > 100", "headgate_ends_waiting > 0"},
 	{"headgate_central_figures_age_seconds) > 300", "headgate_central_figures_age_seconds) > 25"},
 	{"[2m]", "[10s]"},
 }

@@ -99,7 +99,7 @@ func tree(all []received, root received) string {
 	var draw func(s received, indent, mark string)
 	draw = func(s received, indent, mark string) {
 		fmt.Fprintf(&text, "%s%s%s", indent, mark, s.Name)
-		if s.service != "" && (mark == "" || mark == "⇢ ") {
+		if len(s.ParentSpanId) == 0 {
 			fmt.Fprintf(&text, "  [%s]", s.service)
 		}
 		for _, key := range []string{"headgate.tenant", "headgate.state"} {
@@ -192,7 +192,7 @@ func TestTracesByOTLP(t *testing.T) {
 		return slices.ContainsFunc(all, func(s received) bool { return s.Name == "process headgate.sql" }) &&
 			slices.ContainsFunc(all, func(s received) bool { return s.Name == "POST /invoices" }) &&
 			slices.ContainsFunc(all, func(s received) bool { return s.Name == "process invoice" })
-	}, time.Minute, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond, "%s", log)
 	require.NoError(t, serve.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, serve.Wait())
 	all = r.all()

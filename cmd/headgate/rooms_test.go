@@ -112,10 +112,10 @@ var doors = map[string][]string{
 	"worker/kinds":                    {anyPgx, "jobs", "jobs/wire"},
 	"worker/centre":                   {anyPgx, "jobs/lifecycle", "worker/tenantdb"},
 	"worker/claim":                    {anyPgx, anyRiver, anyUUID, "jobs/lifecycle", "worker/internal/fault", "worker/tenantdb", "jobs", "jobs/wire", "jobs/session"},
-	"jobs/report":                     {anyPgx, anyBlob, "jobs", "jobs/internal/sqltext"},
-	"jobs/sqlscript":                  {anyPgx, "jobs", "jobs/guard", "jobs/internal/sqltext"},
+	"jobs/report":                     {anyPgx, anyBlob, "jobs", "jobs/internal/sqltext", "jobs/telemetry"},
+	"jobs/sqlscript":                  {anyPgx, "jobs", "jobs/guard", "jobs/internal/sqltext", "jobs/telemetry"},
 	"jobs/guard":                      {anyPgx},
-	"jobs/maintenance":                {anyPgx, "jobs"},
+	"jobs/maintenance":                {anyPgx, "jobs", "jobs/telemetry"},
 
 	"jobs/telemetry":          {"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes", "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/propagation", "go.opentelemetry.io/otel/trace"}, // its API only
 	"jobs/internal/sqltext":   {"github.com/jackc/pgx/v5/pgconn"},

@@ -123,6 +123,8 @@ const (
 	MessagingDestination = "messaging.destination.name"    // the queue
 	MessagingMessage     = "messaging.message.id"          // the job's UID
 	MessagingCount       = "messaging.batch.message_count" // jobs of one enqueue
+	DBSystem             = "db.system.name"                // always "postgresql"
+	SQLState             = "pgx.sql_state"                 // as otelpgx has it
 	ErrorType            = "error.type"                    // a class, or a Go type
 	Tenant               = "headgate.tenant"               // slug
 	Database             = "headgate.database"             // its name in the catalog

@@ -16,4 +16,5 @@ const (
 
 // ClassSteps is what explain says to do about a class.
 var ClassSteps = classSteps
+
 const OneLooksSQL = oneLooksSQL

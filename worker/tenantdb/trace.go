@@ -2,7 +2,6 @@ package tenantdb
 
 import (
 	"context"
-	"strings"
 
 	"github.com/exaring/otelpgx"
 	"github.com/jackc/pgx/v5"
@@ -10,6 +9,8 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/headgate/headgate/jobs/telemetry"
 )
 
 // tracer makes the spans of statements.
@@ -20,36 +21,12 @@ func (c Config) tracer() pgx.QueryTracer {
 	}
 	opts := []otelpgx.Option{
 		otelpgx.WithTracerProvider(withoutTexts{provider}), otelpgx.WithMeterProvider(metricnoop.NewMeterProvider()),
-		otelpgx.WithDisableConnectionDetailsInAttributes(), otelpgx.WithSpanNameFunc(operation), otelpgx.WithQuerySpanNamePrefix(),
+		otelpgx.WithDisableConnectionDetailsInAttributes(), otelpgx.WithSpanNameFunc(telemetry.Operation), otelpgx.WithQuerySpanNamePrefix(),
 	}
 	if !c.TraceSQL {
 		opts = append(opts, otelpgx.WithDisableSQLStatementInAttributes())
 	}
 	return otelpgx.NewTracer(opts...)
-}
-
-// operations are the first words of statements that a span may have as its name. Anything
-// else may be a value.
-var operations = map[string]bool{
-	"SELECT": true, "INSERT": true, "UPDATE": true, "DELETE": true, "MERGE": true, "WITH": true, "VALUES": true, "COPY": true, "CALL": true, "DO": true,
-	"BEGIN": true, "COMMIT": true, "ROLLBACK": true, "SAVEPOINT": true, "RELEASE": true, "SET": true, "RESET": true, "SHOW": true, "LOCK": true,
-	"CREATE": true, "ALTER": true, "DROP": true, "TRUNCATE": true, "ANALYZE": true, "VACUUM": true, "REINDEX": true, "REFRESH": true, "EXPLAIN": true,
-	"DECLARE": true, "FETCH": true, "CLOSE": true, "PREPARE": true, "EXECUTE": true, "GRANT": true, "REVOKE": true, "COMMENT": true,
-}
-
-// operation is a statement's first word, or SQL.
-func operation(sql string) string {
-	word := strings.TrimLeft(sql, " \t\r\n(")
-	if end := strings.IndexFunc(word, func(r rune) bool { return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') }); end >= 0 {
-		word = word[:end]
-	}
-	if len(word) > 10 {
-		return "SQL"
-	}
-	if word = strings.ToUpper(word); operations[word] {
-		return word
-	}
-	return "SQL"
 }
 
 // withoutTexts is a provider whose spans take no text of an error, because a server's text
