@@ -55,6 +55,10 @@ type Config struct {
 	// global provider, which records nothing where the program has set none.
 	Meter metric.MeterProvider
 
+	// TopTenants adds metrics of the ten busiest tenants and the ten that fail most, by slug.
+	// Whoever reads the metrics then reads these slugs.
+	TopTenants bool
+
 	// Tracer records the spans that package jobs/telemetry names. A job whose producer was
 	// not sampled is not traced. nil means OpenTelemetry's global provider, which records
 	// nothing where the program has set none.

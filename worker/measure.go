@@ -12,6 +12,7 @@ import (
 func (a *attempt) measure(ctx context.Context, o jobs.Outcome) {
 	a.w.meter.Attempt(ctx, telemetry.Attempt{
 		Kind: o.Kind, Queue: a.row.Queue, State: string(o.State), Class: string(o.Class), Server: a.place.Server,
+		Tenant: a.info.Tenant.Slug, Failed: o.State == jobs.Failed || o.State == jobs.Discarded,
 		First: a.row.Attempt == 1 && a.meta.Held == nil, Again: o.State == jobs.Failed, Hit: o.Recovered,
 		Took: o.EndedAt.Sub(o.StartedAt), Waited: o.StartedAt.Sub(a.row.ScheduledAt),
 	})

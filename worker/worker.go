@@ -76,6 +76,11 @@ func New(cfg Config) (*Worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the instruments of the worker's metrics: %w", err)
 	}
+	if cfg.TopTenants {
+		if err := meter.TopTenants(); err != nil {
+			return nil, fmt.Errorf("making the instruments of tenants' metrics: %w", err)
+		}
+	}
 	w := &Worker{cfg: cfg, meter: meter, tracer: telemetry.NewTracer(cfg.Tracer), kinds: map[string]*kind{}, exhausted: make(chan struct{}), goroutines: make(chan func())}
 	w.lines = newEndedLines(cfg.Logger, cfg.EndedLines)
 	w.cycle = lifecycle.New(lifecycle.Parts{Name: "the worker", Begin: w.begin, Loop: w.loop, Quit: w.quit, End: w.shutDown})

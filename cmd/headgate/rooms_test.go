@@ -73,7 +73,7 @@ var doors = map[string][]string{
 		anyPgx, "github.com/spf13/cobra",
 		"cmd/internal/cli", "jobs", "jobs/wire", "jobs/session", "migrations", "orchestrator", "orchestrator/explain", "orchestrator/catalog", "worker/centre", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
 	},
-	"cmd/bench":          slices.Concat(tool, below, rawRiver, []string{"cmd/internal/cli"}),
+	"cmd/bench":          slices.Concat(tool, below, rawRiver, []string{"cmd/internal/cli", "go.opentelemetry.io/otel/...", "go.opentelemetry.io/proto/otlp/...", "google.golang.org/grpc"}),
 	"cmd/demo":           slices.Concat(tool, below, []string{"cmd/internal/cli", "cmd/internal/pages"}),
 	"cmd/example-worker": slices.Concat(tool, below),
 	"cmd/internal/pages": { // River's UI takes River's client: TestOnlyBenchKnowsRiver

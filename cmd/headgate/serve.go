@@ -83,6 +83,7 @@ type staying struct {
 	detail    string
 	health    string
 	watch     []string
+	top       bool
 	pages     pageFlags
 }
 
@@ -95,6 +96,7 @@ func (s *staying) flags(cmd *cobra.Command) {
 	flags.StringVar(&s.reports, "reports", "./reports", "the directory for reports")
 	flags.StringVar(&s.detail, "error-detail", string(worker.ErrorsRedacted), "how much is kept of what a tenant's database says of an error: "+strings.Join(worker.DetailLevels, ", ")+" (redacted keeps the condition's name where a message may hold values of rows)")
 	flags.StringVar(&s.health, "health", "", "answer /livez, /readyz and /startupz at HOST:PORT, or at a port of 127.0.0.1 (not unless given)")
+	flags.BoolVar(&s.top, "top-tenants", false, "add metrics of the ten busiest tenants and the ten that fail most: whoever reads /metrics reads their names")
 	flags.StringArrayVar(&s.watch, "watch-schedule", nil, "a schedule's NAME whose last success is a metric, for the tenant that waits longest; may be repeated, 20 at most")
 	s.pages.flags(cmd)
 	cli.Complete(cmd, "error-detail", worker.DetailLevels)
@@ -202,7 +204,7 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 	}
 	defer func() { _ = reports.Close() }() // a folder has nothing to flush
 	w, err := worker.New(worker.Config{
-		Pool: pool, PollOnly: app.Pooled(), Listen: ear, Resolver: central.Catalog, Queues: queues, Logger: app.Log, Meter: app.Meter, Tracer: app.Tracer, ErrorDetail: worker.ErrorDetail(s.detail),
+		Pool: pool, PollOnly: app.Pooled(), Listen: ear, Resolver: central.Catalog, Queues: queues, Logger: app.Log, Meter: app.Meter, TopTenants: s.top, Tracer: app.Tracer, ErrorDetail: worker.ErrorDetail(s.detail),
 	})
 	if err != nil {
 		return cli.BadValue(err)

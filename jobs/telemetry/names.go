@@ -64,6 +64,9 @@ const (
 	CentralConns      = "headgate.central.connections"       // the worker's connections to the central database, by state
 	CatalogLookups    = "headgate.catalog.lookups"           // questions of the catalog, by outcome: hit is answered from memory
 
+	TenantAttempts = "headgate.tenant.attempts" // attempts of the busiest tenants, by tenant; only if asked for
+	TenantFailures = "headgate.tenant.failures" // of these, and of the tenants that fail most, those that failed
+
 	ScheduleAnswers  = "headgate.schedule.answers"  // occurrences that the process's scheduler has answered, by answer
 	ScheduleLateness = "headgate.schedule.lateness" // seconds from an occurrence's time to its firing
 

@@ -13,6 +13,7 @@ import (
 // Worker records what a worker does. Its methods are safe for concurrent use.
 type Worker struct {
 	meter metric.Meter
+	top   *topTenants // nil unless TopTenants was called
 
 	attempts, retries, hits, claimJobs, limited metric.Int64Counter
 	duration, pickUp, ends, claimDurations      metric.Float64Histogram
@@ -60,6 +61,9 @@ func NewWorker(provider metric.MeterProvider) (*Worker, error) {
 type Attempt struct {
 	Kind, Queue, State, Class, Server string
 
+	Tenant string // its slug; "" for a job of a whole database
+	Failed bool   // for good, or to be tried again
+
 	First  bool          // it was the job's first
 	Again  bool          // it has failed and is tried again
 	Hit    bool          // the ledger knew its work as done
@@ -75,6 +79,7 @@ func (w *Worker) Attempt(ctx context.Context, a Attempt) {
 	if a.First {
 		w.pickUp.Record(ctx, max(a.Waited, 0).Seconds(), metric.WithAttributes(attribute.String(Queue, a.Queue)))
 	}
+	w.top.count(a.Tenant, a.Failed)
 	if a.Hit {
 		w.hits.Add(ctx, 1, metric.WithAttributes(kind))
 	}
