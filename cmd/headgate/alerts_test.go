@@ -111,5 +111,5 @@ func TestAlertsAndDashboard(t *testing.T) {
 			require.Empty(t, unknownNames(q, metrics, labels), title)
 		}
 	}
-	require.Equal(t, []string{"headgate_attemps_total"}, unknownNames(`sum(headgate_attemps_total{headgate_kind="x"})`, metrics, labels), "the control")
+	require.Equal(t, []string{"headgate_attemptz_total"}, unknownNames(`sum(headgate_attemptz_total{headgate_kind="x"})`, metrics, labels), "the control")
 }

@@ -73,7 +73,10 @@ func (w *probes) started(loops []loop, ready []health.Check, central *figures) e
 	}
 	w.notify(daemon.SdNotifyReady)
 	every, err := daemon.SdWatchdogEnabled(false)
-	if err != nil || every == 0 {
+	if err != nil {
+		w.log.Warn("systemd's watchdog is not fed", "error", err)
+	}
+	if every == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -175,7 +178,7 @@ func ready(w *worker.Worker, pool *pgxpool.Pool, keys *catalog.Keys) []health.Ch
 		{Name: "claims", Run: func(context.Context) error {
 			for _, f := range w.Health().Failing {
 				if f.Times >= 3 {
-					return &health.Hidden{
+					return &health.HiddenError{
 						Says: fmt.Sprintf("claims of queue %s fail since %s, %d in a row", f.Queue, f.Since.UTC().Format(time.RFC3339), f.Times),
 						Err:  errors.New(f.Error),
 					}
@@ -189,7 +192,7 @@ func ready(w *worker.Worker, pool *pgxpool.Pool, keys *catalog.Keys) []health.Ch
 			if err == nil || errors.As(err, &version) {
 				return err
 			}
-			return &health.Hidden{Says: "the central database does not answer as it should", Err: err}
+			return &health.HiddenError{Says: "the central database does not answer as it should", Err: err}
 		}},
 		{Name: "keys", Run: func(ctx context.Context) error {
 			err := keys.Check(ctx)
@@ -197,9 +200,9 @@ func ready(w *worker.Worker, pool *pgxpool.Pool, keys *catalog.Keys) []health.Ch
 			case err == nil:
 				return nil
 			case errors.Is(err, catalog.ErrWrongKeys):
-				return &health.Hidden{Says: "the key ring opens no address of a tenant's database", Err: err}
+				return &health.HiddenError{Says: "the key ring opens no address of a tenant's database", Err: err}
 			}
-			return &health.Hidden{Says: "nobody can tell whether the key ring opens anything", Err: err}
+			return &health.HiddenError{Says: "nobody can tell whether the key ring opens anything", Err: err}
 		}},
 	}
 }

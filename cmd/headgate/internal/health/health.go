@@ -227,16 +227,16 @@ func write(w http.ResponseWriter, code int, text string) {
 	_, _ = w.Write([]byte(text)) // who asked may be gone
 }
 
-// Hidden is a sentence for strangers with the error that only the log may have.
-type Hidden struct {
+// HiddenError is a sentence for strangers with the error that only the log may have.
+type HiddenError struct {
 	Says string
 	Err  error
 }
 
-func (h *Hidden) Error() string { return h.Says }
+func (h *HiddenError) Error() string { return h.Says }
 
 func cause(err error) any {
-	var hidden *Hidden
+	var hidden *HiddenError
 	if errors.As(err, &hidden) {
 		return hidden.Err
 	}
