@@ -76,6 +76,8 @@ func (l *jobLog) WithGroup(name string) slog.Handler { return l.root().WithGroup
 
 // Write keeps a line, which comes whole.
 func (l *jobLog) Write(line []byte) (int, error) {
+	n := len(line)
+	line = bytes.ToValidUTF8(line, []byte("\uFFFD")) // what a value marshals itself to may be anything
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -85,7 +87,7 @@ func (l *jobLog) Write(line []byte) (int, error) {
 	default:
 		l.text.Write(line)
 	}
-	return len(line), nil
+	return n, nil
 }
 
 // take ends the keeping and returns what was kept.

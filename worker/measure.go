@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/telemetry"
@@ -50,4 +51,17 @@ func (w *Worker) observe(keeper *claim.Keeper) (stop func() error, err error) {
 		s.Central = map[string]int{"used": int(at.AcquiredConns()), "idle": int(at.IdleConns()), "free": int(at.MaxConns() - at.TotalConns())}
 		return s
 	})
+}
+
+// endObserving has nobody look any more, as long as ctx allows: whoever collects metrics now
+// may be held up by what others have registered with the same provider.
+func (w *Worker) endObserving(ctx context.Context) error {
+	over := make(chan error, 1)
+	go func() { over <- w.unobserve() }() // ends with the collection that is under way
+	select {
+	case err := <-over:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("metrics are being collected, and that does not end: %w", ctx.Err())
+	}
 }

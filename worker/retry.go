@@ -23,24 +23,30 @@ func (r retries) NextRetry(row *rivertype.JobRow) time.Time {
 func (r retries) delay(kind string, attempt int) time.Duration {
 	if k := r.w.kinds[kind]; k != nil {
 		if own, ok := k.like.(jobs.WithRetryDelay); ok {
-			delay, err := askRetryDelay(own, attempt)
+			delay, err := askRetryDelay(own.RetryDelay, attempt)
 			if err == nil {
 				return min(max(delay, 0), jobs.MaxRetryDelay)
 			}
 			r.w.cfg.Logger.Error("a kind does not say how long its job waits; the worker's own delay holds", "kind", kind, "attempt", attempt, "error", err)
 		}
 	}
-	return r.w.cfg.RetryDelay(attempt)
+	delay, err := askRetryDelay(r.w.cfg.RetryDelay, attempt)
+	if err != nil {
+		r.w.cfg.Logger.Error("worker.Config does not say how long a job waits; the usual delay holds", "kind", kind, "attempt", attempt, "error", err)
+		delay = retryDelay(attempt)
+	}
+	return min(max(delay, 0), jobs.MaxRetryDelay)
 }
 
-// askRetryDelay asks a kind, whose code may panic.
-func askRetryDelay(kind jobs.WithRetryDelay, attempt int) (delay time.Duration, err error) {
+// askRetryDelay asks the user's code, which may panic. River asks on a goroutine of its own,
+// where a panic would end the process.
+func askRetryDelay(ask func(attempt int) time.Duration, attempt int) (delay time.Duration, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("its RetryDelay panicked: %v", v)
 		}
 	}()
-	return kind.RetryDelay(attempt), nil
+	return ask(attempt), nil
 }
 
 // askedDelays is how many of a kind's delays are looked at before the worker starts: those
@@ -54,7 +60,7 @@ func (k *kind) checkRetryDelay() error {
 		return nil
 	}
 	for attempt := 1; attempt <= max(askedDelays, min(k.opts.MaxAttempts, 1000)); attempt++ {
-		switch delay, err := askRetryDelay(own, attempt); {
+		switch delay, err := askRetryDelay(own.RetryDelay, attempt); {
 		case err != nil:
 			return fmt.Errorf("kind %s: %w, asked for attempt %d", k.name, err, attempt)
 		case delay < 0 || delay > jobs.MaxRetryDelay:

@@ -248,7 +248,8 @@ func (w *Worker) shutDown(ctx context.Context) (over bool, err error) {
 	} else {
 		w.pools.Close()
 	}
-	err = errors.Join(w.unobserve(), w.keeper.Stop(ctx))
+	err = w.keeper.Stop(ctx)
+	err = errors.Join(err, w.endObserving(ctx))
 	w.centre.Stop()
 	w.central.Close()
 	return true, err

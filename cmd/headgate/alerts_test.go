@@ -87,7 +87,7 @@ func unknownNames(query string, metrics, labels []string) (unknown []string) {
 func TestAlertsAndDashboard(t *testing.T) {
 	t.Parallel()
 	metrics := metricNames(t)
-	labels := []string{"headgate_kind", "headgate_queue", "headgate_state", "headgate_class", "headgate_server", "headgate_outcome", "headgate_loop", "headgate_reason", "headgate_answer", "headgate_schedule"}
+	labels := []string{"headgate_kind", "headgate_queue", "headgate_state", "headgate_class", "headgate_server", "headgate_outcome", "headgate_loop", "headgate_reason", "headgate_answer", "headgate_schedule", "headgate_figure"}
 	runbook, err := os.ReadFile(filepath.Join("..", "..", "docs", "runbook.md"))
 	require.NoError(t, err)
 	tests := string(deployed(t, "prometheus", "headgate.rules.test.yml"))

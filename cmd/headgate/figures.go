@@ -15,39 +15,94 @@ import (
 	"github.com/headgate/headgate/orchestrator/explain"
 )
 
-// figuresFresh is how long figures of the central database are given again. A process that
-// is asked more often than that, or by several, looks no more often.
-const figuresFresh = 15 * time.Second
+// Figures of the central database are given again for figuresFresh: a process that is
+// asked more often than that, or by several, looks no more often. A look ends after
+// figuresWithin, and who asks waits for it no longer than figuresWait.
+const (
+	figuresFresh  = 15 * time.Second
+	figuresWithin = 5 * time.Second
+	figuresWait   = 3 * time.Second
+)
 
 // figures are the metrics of all processes together. Whoever is asked looks, unless
 // another process does so at that moment: then the figures of before stand, and their age
 // is a metric too.
+//
+// Nobody looks while metrics are collected, because a session that has frozen would hold
+// all of them. The look is a goroutine of its own, one at a time, which end ends.
 type figures struct {
 	look  func(context.Context, explain.FiguresParams) (explain.Figures, bool, error)
 	watch explain.FiguresParams
 	log   *slog.Logger
+	born  time.Time
 
-	mu    sync.Mutex
-	last  explain.Figures // zero: there are none
-	tried time.Time
+	mu      sync.Mutex
+	last    explain.Figures // zero: there are none
+	tried   time.Time
+	looking chan struct{} // closed when the look is over; nil: none is under way
+	cancel  context.CancelFunc
+	closed  bool
 }
 
 // now returns the figures that are to be given.
-func (f *figures) now(ctx context.Context) explain.Figures {
+func (f *figures) now() explain.Figures {
+	f.mu.Lock()
+	if f.looking == nil && !f.closed && time.Since(f.tried) >= figuresFresh {
+		ctx, cancel := context.WithTimeout(context.Background(), figuresWithin)
+		f.tried, f.looking, f.cancel = time.Now(), make(chan struct{}), cancel
+		go f.lookOnce(ctx, f.looking)
+	}
+	looking := f.looking
+	f.mu.Unlock()
+	if looking != nil {
+		enough := time.NewTimer(figuresWait)
+		defer enough.Stop()
+		select {
+		case <-looking:
+		case <-enough.C:
+		}
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if time.Since(f.tried) < figuresFresh {
-		return f.last
-	}
-	f.tried = time.Now()
+	return f.last
+}
+
+func (f *figures) lookOnce(ctx context.Context, over chan struct{}) {
 	found, ok, err := f.look(ctx, f.watch)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cancel()
+	defer close(over)
+	f.looking = nil
 	switch {
 	case err != nil:
 		f.log.WarnContext(ctx, "the figures of the central database are not new", "error", err)
 	case ok:
 		f.last = found
+		for name, err := range found.Missing {
+			f.log.WarnContext(ctx, "a figure of the central database could not be found", "figure", name, "error", err)
+		}
 	}
-	return f.last
+}
+
+// end ends a look that is under way, and waits for that a while: a session that has frozen
+// keeps no process from its end.
+func (f *figures) end() {
+	ctx, cancel := context.WithTimeout(context.Background(), figuresWithin)
+	defer cancel()
+	f.mu.Lock()
+	f.closed = true
+	looking := f.looking
+	if looking != nil {
+		f.cancel()
+	}
+	f.mu.Unlock()
+	if looking != nil {
+		select {
+		case <-looking:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // observe gives the figures whenever somebody asks for metrics.
@@ -77,27 +132,41 @@ func (f *figures) observe(provider metric.MeterProvider) error {
 	overdueFor := seconds(telemetry.SchedulesLateness, "since the first unanswered occurrence was due")
 	stopped := count(telemetry.SchedulesBroken, "{schedule}", "schedules that an error has stopped, counted up to 10,000")
 	success := seconds(telemetry.ScheduleSuccess, "since a job of a watched schedule succeeded, for the tenant that waits longest")
+	missing := count(telemetry.FiguresMissing, "{figure}", "1 for a group of figures of the central database that could not be found")
 	age := seconds(telemetry.FiguresAge, "since the figures of the central database were found")
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("making the gauges of the central database: %w", err)
 	}
-	_, err := meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
-		now := f.now(ctx)
+	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		now := f.now()
 		if now.At.IsZero() {
+			o.ObserveFloat64(age, time.Since(f.born).Seconds())
 			return nil
 		}
 		of := func(key, value string) metric.MeasurementOption {
 			return metric.WithAttributes(attribute.String(key, value))
 		}
 		o.ObserveFloat64(age, time.Since(now.At).Seconds())
+		has := func(figure string) bool {
+			_, lacks := now.Missing[figure]
+			return !lacks
+		}
+		for _, figure := range explain.FigureNames {
+			n := int64(0)
+			if !has(figure) {
+				n = 1
+			}
+			o.ObserveInt64(missing, n, of(telemetry.Figure, figure))
+		}
 		for _, q := range now.Queues {
 			o.ObserveInt64(waiting, int64(q.Waiting), of(telemetry.Queue, q.Name))
 			o.ObserveFloat64(oldest, q.Oldest.Seconds(), of(telemetry.Queue, q.Name))
 		}
-		w := now.Workers
-		o.ObserveInt64(workers, int64(w.Alive-w.Draining), of(telemetry.State, "live"))
-		o.ObserveInt64(workers, int64(w.Draining), of(telemetry.State, "draining"))
-		o.ObserveInt64(workers, int64(w.Silent), of(telemetry.State, "silent"))
+		if w := now.Workers; has(explain.FigureWorkers) {
+			o.ObserveInt64(workers, int64(w.Alive-w.Draining), of(telemetry.State, "live"))
+			o.ObserveInt64(workers, int64(w.Draining), of(telemetry.State, "draining"))
+			o.ObserveInt64(workers, int64(w.Silent), of(telemetry.State, "silent"))
+		}
 		for _, s := range now.Servers {
 			if s.Budget > 0 {
 				o.ObserveInt64(budget, int64(s.Budget), of(telemetry.Server, s.Name))
@@ -105,11 +174,17 @@ func (f *figures) observe(provider metric.MeterProvider) error {
 			o.ObserveInt64(used, int64(s.Used), of(telemetry.Server, s.Name))
 			o.ObserveInt64(broken, int64(s.Broken), of(telemetry.Server, s.Name))
 		}
-		o.ObserveInt64(quarantined, int64(now.Quarantined))
-		o.ObserveInt64(unserved, int64(now.UnservedKinds))
-		o.ObserveInt64(overdue, int64(now.Overdue))
-		o.ObserveFloat64(overdueFor, now.OverdueFor.Seconds())
-		o.ObserveInt64(stopped, int64(now.Broken))
+		if has(explain.FigureCounts) {
+			o.ObserveInt64(quarantined, int64(now.Quarantined))
+			o.ObserveInt64(stopped, int64(now.Broken))
+		}
+		if has(explain.FigureKinds) {
+			o.ObserveInt64(unserved, int64(now.UnservedKinds))
+		}
+		if has(explain.FigureSchedules) {
+			o.ObserveInt64(overdue, int64(now.Overdue))
+			o.ObserveFloat64(overdueFor, now.OverdueFor.Seconds())
+		}
 		for name, since := range now.Successes {
 			o.ObserveFloat64(success, since.Seconds(), of(telemetry.Schedule, name))
 		}

@@ -234,11 +234,13 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 			return errors.Join(err, w.Stop(closing))
 		}
 	}
+	whole := &figures{look: central.Explain.Figures, watch: explain.FiguresParams{Schedules: s.watch}, log: app.Log, born: time.Now()}
+	defer whole.end()
 	loops := []loop{{"worker", func() time.Time { return w.Health().Turned }}}
 	if s.schedules {
 		loops = append(loops, loop{"scheduler", scheduler.Turned})
 	}
-	if err := probes.started(loops, ready(w, pool, keys), &figures{look: central.Explain.Figures, watch: explain.FiguresParams{Schedules: s.watch}, log: app.Log}); err != nil {
+	if err := probes.started(loops, ready(w, pool, keys), whole); err != nil {
 		return errors.Join(err, scheduler.Stop(closing), janitor.Stop(closing), w.Stop(closing))
 	}
 	app.Log.Info("ready", "queues", queues, "schedules", s.schedules, "reports", dir, "version", thisVersion().Version)

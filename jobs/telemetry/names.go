@@ -72,19 +72,20 @@ const (
 
 	// What follows is of all processes together, as one of them has found in the central
 	// database.
-	QueueWaiting      = "headgate.queue.waiting"         // jobs that are due and wait, by queue; counted up to 10,000
-	QueueOldest       = "headgate.queue.oldest.age"      // seconds that the first of them has been due, by queue
-	Workers           = "headgate.workers"               // worker processes, by state: live, draining, silent
-	ServerBudget      = "headgate.server.budget"         // connections that the server's budget allows, by server
-	ServerUsed        = "headgate.server.budget.used"    // of these, the ones that processes have published, by server
-	Breakers          = "headgate.breakers.open"         // breakers that are open, by server
-	Quarantined       = "headgate.quarantined"           // jobs in quarantine, counted up to 10,000
-	UnservedKinds     = "headgate.kinds.unserved"        // kinds of waiting jobs that no live worker has
-	SchedulesOverdue  = "headgate.schedules.overdue"     // schedules with an expected occurrence that is unanswered for a minute; counted up to 10,000
-	SchedulesLateness = "headgate.schedules.overdue.age" // seconds since the first of these was due
-	SchedulesBroken   = "headgate.schedules.broken"      // schedules that an error has stopped; counted up to 10,000
-	ScheduleSuccess   = "headgate.schedule.success.age"  // seconds since a job of a watched schedule succeeded, of the tenant that waits longest, by schedule
-	FiguresAge        = "headgate.central.figures.age"   // seconds since these were found
+	QueueWaiting      = "headgate.queue.waiting"           // jobs that are due and wait, by queue; counted up to 10,000
+	QueueOldest       = "headgate.queue.oldest.age"        // seconds that the first of them has been due, by queue
+	Workers           = "headgate.workers"                 // worker processes, by state: live, draining, silent
+	ServerBudget      = "headgate.server.budget"           // connections that the server's budget allows, by server
+	ServerUsed        = "headgate.server.budget.used"      // of these, the ones that processes have published, by server
+	Breakers          = "headgate.breakers.open"           // breakers that are open, by server
+	Quarantined       = "headgate.quarantined"             // jobs in quarantine, counted up to 10,000
+	UnservedKinds     = "headgate.kinds.unserved"          // kinds of waiting jobs that no live worker has
+	SchedulesOverdue  = "headgate.schedules.overdue"       // schedules with an expected occurrence that is unanswered for a minute; counted up to 10,000
+	SchedulesLateness = "headgate.schedules.overdue.age"   // seconds since the first of these was due
+	SchedulesBroken   = "headgate.schedules.broken"        // schedules that an error has stopped; counted up to 10,000
+	ScheduleSuccess   = "headgate.schedule.success.age"    // seconds since a job of a watched schedule succeeded, of the tenant that waits longest, by schedule
+	FiguresMissing    = "headgate.central.figures.missing" // 1 for a group of these that could not be found, by figure
+	FiguresAge        = "headgate.central.figures.age"     // seconds since these were found
 )
 
 // The attributes.
@@ -98,6 +99,7 @@ const (
 	Loop    = "headgate.loop"
 	Reason  = "headgate.reason" // limit, server, rate
 	Answer  = "headgate.answer"
+	Figure  = "headgate.figure"
 )
 
 // The spans. Each name is followed by the job's kind where the comment says so.

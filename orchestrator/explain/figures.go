@@ -30,7 +30,25 @@ type Figures struct {
 	// succeeded, for the tenant that waits longest. A schedule of that name that has not had
 	// a success counts from its creation. Paused ones do not count.
 	Successes map[string]time.Duration
+
+	// Missing are the figures that could not be found this time, by name, and why. Their
+	// values mean nothing.
+	Missing map[string]error
 }
+
+// The names in Figures.Missing.
+const (
+	FigureWorkers   = "workers"
+	FigureQueues    = "queues"
+	FigureServers   = "servers"
+	FigureKinds     = "kinds"
+	FigureSchedules = "schedules"
+	FigureCounts    = "counts"
+	FigureSuccesses = "successes"
+)
+
+// FigureNames are all of them.
+var FigureNames = []string{FigureWorkers, FigureQueues, FigureServers, FigureKinds, FigureSchedules, FigureCounts, FigureSuccesses}
 
 // QueueFigure is one queue in which jobs are due.
 type QueueFigure struct {
@@ -73,18 +91,20 @@ CROSS JOIN LATERAL (
     SELECT count(*)::int AS n FROM (SELECT FROM river_job j WHERE j.state = 'available' AND j.queue = q.queue LIMIT $1) x
 ) w
 CROSS JOIN LATERAL (
-    SELECT min(p.scheduled_at) AS first
-    FROM generate_series(1, 4) priority
+    SELECT min(e.scheduled_at) AS first
+    FROM generate_series(1, 4) p (n)
     CROSS JOIN LATERAL (
-        SELECT j.scheduled_at FROM river_job j WHERE j.state = 'available' AND j.queue = q.queue AND j.priority = priority ORDER BY j.scheduled_at LIMIT 1
-    ) p
+        SELECT j.scheduled_at FROM river_job j WHERE j.state = 'available' AND j.queue = q.queue AND j.priority = p.n ORDER BY j.scheduled_at LIMIT 1
+    ) e
 ) f
 ORDER BY 1 LIMIT 1000`
 
 const serverFiguresSQL = `
 WITH used AS (
-    SELECT l.key AS id, sum(greatest((l.value->>'jobs')::int, (l.value->>'conns')::int))::int AS n
-    FROM headgate.counted_hands h, jsonb_each(h.hand->'servers') l
+    SELECT l.key AS id, least(sum(greatest(
+               CASE WHEN jsonb_typeof(l.value->'jobs') = 'number' THEN (l.value->>'jobs')::numeric END,
+               CASE WHEN jsonb_typeof(l.value->'conns') = 'number' THEN (l.value->>'conns')::numeric END)), 1000000)::int AS n
+    FROM headgate.counted_hands h, jsonb_each(CASE WHEN jsonb_typeof(h.hand->'servers') = 'object' THEN h.hand->'servers' END) l
     GROUP BY l.key
 ), broken AS (
     SELECT coalesce(d.server_id, b.id) AS id, count(*)::int AS n
@@ -139,55 +159,89 @@ func (x *Explainer) Figures(ctx context.Context, params FiguresParams) (f Figure
 	return f, ok, nil
 }
 
+// look finds each figure by itself: one that takes too long, or whose rows are odd, is
+// missing, and takes none of the others with it.
 func (f *Figures) look(ctx context.Context, tx pgx.Tx, params FiguresParams) error {
-	var kinds, queues []string
-	var since *time.Time
-	w := &f.Workers
-	err := errors.Join(
-		tx.QueryRow(ctx, workerHealthSQL).Scan(&w.Alive, &w.Draining, &w.Silent, &w.LastAt),
-		tx.QueryRow(ctx, servedSQL).Scan(&kinds, &queues),
-		tx.QueryRow(ctx, overdueSQL, overdueAfter, mostFigure).Scan(&f.Overdue, &since),
-		tx.QueryRow(ctx, countFiguresSQL, mostFigure).Scan(&f.Quarantined, &f.Broken),
-	)
-	if err != nil {
-		return err
+	f.Missing = map[string]error{}
+	var kinds []string
+	for _, part := range []struct {
+		name string
+		find func(tx pgx.Tx) error
+	}{
+		{FigureWorkers, func(tx pgx.Tx) error {
+			w, queues := &f.Workers, []string(nil)
+			return errors.Join(
+				tx.QueryRow(ctx, workerHealthSQL).Scan(&w.Alive, &w.Draining, &w.Silent, &w.LastAt),
+				tx.QueryRow(ctx, servedSQL).Scan(&kinds, &queues))
+		}},
+		{FigureQueues, func(tx pgx.Tx) error { return f.queues(ctx, tx) }},
+		{FigureServers, func(tx pgx.Tx) error { return f.servers(ctx, tx) }},
+		{FigureKinds, func(tx pgx.Tx) error {
+			found, err := unserved(ctx, tx, dueKindsSQL, kinds)
+			f.UnservedKinds = len(found)
+			return err
+		}},
+		{FigureSchedules, func(tx pgx.Tx) error {
+			var since *time.Time
+			err := tx.QueryRow(ctx, overdueSQL, overdueAfter, mostFigure).Scan(&f.Overdue, &since)
+			if since != nil {
+				f.OverdueFor = time.Since(*since)
+			}
+			return err
+		}},
+		{FigureCounts, func(tx pgx.Tx) error {
+			return tx.QueryRow(ctx, countFiguresSQL, mostFigure).Scan(&f.Quarantined, &f.Broken)
+		}},
+		{FigureSuccesses, func(tx pgx.Tx) error { return f.successes(ctx, tx, params.Schedules) }},
+	} {
+		err := central.Apart(ctx, tx, 0, 1, func(tx pgx.Tx, _, _ int) error { return part.find(tx) },
+			func(_ pgx.Tx, _ int, cause error) error { f.Missing[part.name] = cause; return nil })
+		if err != nil {
+			return err
+		}
 	}
-	if since != nil {
-		f.OverdueFor = time.Since(*since)
-	}
+	return nil
+}
+
+func (f *Figures) queues(ctx context.Context, tx pgx.Tx) error {
+	var all []QueueFigure
 	var q QueueFigure
 	var age float64
 	rows, _ := tx.Query(ctx, queueFiguresSQL, mostFigure) // its error is ForEachRow's too
-	_, err = pgx.ForEachRow(rows, []any{&q.Name, &q.Waiting, &age}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&q.Name, &q.Waiting, &age}, func() error {
 		q.Oldest = seconds(age)
-		f.Queues = append(f.Queues, q)
+		all = append(all, q)
 		return nil
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		f.Queues = all
 	}
+	return err
+}
+
+func (f *Figures) servers(ctx context.Context, tx pgx.Tx) error {
+	var all []ServerFigure
 	var s ServerFigure
-	rows, _ = tx.Query(ctx, serverFiguresSQL)
-	if _, err = pgx.ForEachRow(rows, []any{&s.Name, &s.Budget, &s.Used, &s.Broken}, func() error { f.Servers = append(f.Servers, s); return nil }); err != nil {
-		return err
+	rows, _ := tx.Query(ctx, serverFiguresSQL) // its error is ForEachRow's too
+	_, err := pgx.ForEachRow(rows, []any{&s.Name, &s.Budget, &s.Used, &s.Broken}, func() error { all = append(all, s); return nil })
+	if err == nil {
+		f.Servers = all
 	}
-	unserved, err := unserved(ctx, tx, dueKindsSQL, kinds)
-	if err != nil {
-		return err
-	}
-	f.UnservedKinds = len(unserved)
-	return f.successes(ctx, tx, params.Schedules)
+	return err
 }
 
 func (f *Figures) successes(ctx context.Context, tx pgx.Tx, names []string) error {
-	f.Successes = map[string]time.Duration{}
 	if len(names) == 0 {
 		return nil
 	}
+	all := map[string]time.Duration{}
 	var name string
 	var age float64
 	rows, _ := tx.Query(ctx, successesSQL, names) // its error is ForEachRow's too
-	_, err := pgx.ForEachRow(rows, []any{&name, &age}, func() error { f.Successes[name] = seconds(age); return nil })
+	_, err := pgx.ForEachRow(rows, []any{&name, &age}, func() error { all[name] = seconds(age); return nil })
+	if err == nil {
+		f.Successes = all
+	}
 	return err
 }
 

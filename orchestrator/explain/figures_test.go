@@ -92,3 +92,27 @@ func TestOneProcessLooksAtFigures(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, ok)
 }
+
+// A row that nobody can read, and a figure that takes too long, take none of the others
+// with them.
+func TestAFigureThatFailsIsMissing(t *testing.T) {
+	t.Parallel()
+	env := roomtest.Setup(t)
+	ctx := context.Background()
+	roomtest.Enqueue(t, env)
+	roomtest.Holds(t, env, `{"servers": {"S": {"jobs": "many", "conns": 5}}}`)
+	roomtest.Holds(t, env, `{"servers": ["S"]}`)
+	f, ok, err := env.Explain.Figures(ctx, explain.FiguresParams{})
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Empty(t, f.Missing)
+	require.Equal(t, 5, f.Servers[0].Used)
+	release := roomtest.Locked(t, env, `LOCK TABLE headgate.suspects IN ACCESS EXCLUSIVE MODE`)
+	f, ok, err = env.Explain.Figures(ctx, explain.FiguresParams{})
+	release()
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Len(t, f.Missing, 1)
+	require.ErrorContains(t, f.Missing[explain.FigureCounts], "lock timeout")
+	require.Len(t, f.Queues, 1)
+}

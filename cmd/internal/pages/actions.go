@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -30,6 +31,9 @@ func (list *ids) UnmarshalJSON(raw []byte) error {
 	if err := json.Unmarshal(raw, &numbers); err != nil {
 		return err
 	}
+	if *list != nil {
+		return errors.New("the numbers are given twice")
+	}
 	for _, number := range numbers {
 		text := string(number)
 		if err := json.Unmarshal(number, &text); err != nil {
@@ -44,6 +48,18 @@ func (list *ids) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
+// decodeWhole reads one value, which must be all there is.
+func decodeWhole(from io.Reader, into any) error {
+	d := json.NewDecoder(from)
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("there is something behind the first value")
+	}
+	return nil
+}
+
 const uidsOfRowsSQL = `
 SELECT j.id, headgate.job_uid(j.metadata, j.id, j.created_at)::text FROM river_job j WHERE j.id = ANY ($1::bigint[])`
 
@@ -53,7 +69,7 @@ func (u *riverUI) each(w http.ResponseWriter, r *http.Request, done string, do f
 	var request struct {
 		IDs ids `json:"ids"`
 	}
-	if err := json.NewDecoder(r.Body).Decode(&request); err != nil || len(request.IDs) == 0 || len(request.IDs) > maxIDs {
+	if err := decodeWhole(r.Body, &request); err != nil || len(request.IDs) == 0 || len(request.IDs) > maxIDs {
 		refuse(w, r, http.StatusBadRequest, fmt.Sprintf(`give {"ids": ["1", "2"]}, the numbers of 1 to %d jobs`, maxIDs))
 		return
 	}
@@ -82,7 +98,7 @@ func (u *riverUI) each(w http.ResponseWriter, r *http.Request, done string, do f
 	case len(request.IDs) == 1:
 		u.failed(w, r, first)
 	default:
-		u.failed(w, r, fmt.Errorf("%d of %d jobs were %s; %w", well, len(request.IDs), done, first))
+		u.failedAfter(w, r, fmt.Sprintf("%d of %d jobs were %s; ", well, len(request.IDs), done), first)
 	}
 }
 
@@ -103,6 +119,11 @@ func (u *riverUI) uids(ctx context.Context, of ids) (map[int64]string, error) {
 // failed answers with the sentence of an error that is the request's own; of any other the
 // log has the text.
 func (u *riverUI) failed(w http.ResponseWriter, r *http.Request, err error) {
+	u.failedAfter(w, r, "", err)
+}
+
+// failedAfter is failed where something has been done before.
+func (u *riverUI) failedAfter(w http.ResponseWriter, r *http.Request, before string, err error) {
 	code, says := http.StatusConflict, err.Error()
 	switch {
 	case errors.Is(err, jobs.ErrUnknownJob):
@@ -112,7 +133,7 @@ func (u *riverUI) failed(w http.ResponseWriter, r *http.Request, err error) {
 		code, says = http.StatusInternalServerError, "the central database did not do it; the log of this process says why"
 		u.log.ErrorContext(r.Context(), "a page could not do what it was asked for", "path", r.URL.Path, "error", err)
 	}
-	refuse(w, r, code, says)
+	refuse(w, r, code, before+says)
 }
 
 func writeOK(w http.ResponseWriter) {

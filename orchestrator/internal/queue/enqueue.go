@@ -102,8 +102,8 @@ func (q *Queue) enqueueManyTx(ctx context.Context, tx pgx.Tx, items []Draft, wak
 
 // send begins the span of an enqueue.
 func (q *Queue) send(ctx context.Context, params []jobs.EnqueueParams) (context.Context, func(error)) {
-	kind := ""
-	if len(params) > 0 && params[0].Args != nil {
+	kind := "nothing"
+	if len(params) > 0 && jobs.CheckArgs(params[0].Args) == nil { // nil has no kind; its own check refuses it
 		kind = params[0].Args.Kind()
 	}
 	return q.tracer.Send(ctx, kind, len(params))
