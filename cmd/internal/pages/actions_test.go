@@ -143,6 +143,8 @@ func TestNothingSecretIsShown(t *testing.T) {
 	done := s.enqueue(Note{Text: secret})
 	s.until(done, jobs.Succeeded)
 	// Another River client's row, with whatever it likes in it.
+	_, err := s.env.Pool.Exec(t.Context(), `UPDATE river_job SET metadata = metadata || '{"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}' WHERE id = $1`, s.env.RowOf(done))
+	require.NoError(t, err)
 	var foreign int64
 	require.NoError(t, s.env.Pool.QueryRow(t.Context(), `
 INSERT INTO river_job (kind, args, max_attempts, attempt, state, finalized_at, attempted_at, attempted_by, metadata, errors)
