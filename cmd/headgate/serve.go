@@ -95,7 +95,7 @@ func (s *staying) flags(cmd *cobra.Command) {
 	flags.StringArrayVar(&s.queues, "queue", nil, "another queue NAME=SLOTS; may be repeated")
 	flags.StringVar(&s.reports, "reports", "./reports", "the directory for reports")
 	flags.StringVar(&s.detail, "error-detail", string(worker.ErrorsRedacted), "how much is kept of what a tenant's database says of an error: "+strings.Join(worker.DetailLevels, ", ")+" (redacted keeps the condition's name where a message may hold values of rows)")
-	flags.StringVar(&s.health, "health", "", "answer /livez, /readyz and /startupz at HOST:PORT, or at a port of 127.0.0.1 (not unless given)")
+	flags.StringVar(&s.health, "health", "", "answer /livez, /readyz, /startupz and /metrics at HOST:PORT, or at a port of 127.0.0.1 (not unless given)")
 	flags.BoolVar(&s.top, "top-tenants", false, "add metrics of the ten busiest tenants and the ten that fail most: whoever reads /metrics reads their names")
 	flags.StringArrayVar(&s.watch, "watch-schedule", nil, "a schedule's NAME whose last success is a metric, for the tenant that waits longest; may be repeated, 20 at most")
 	s.pages.flags(cmd)
