@@ -221,6 +221,42 @@ func TestNothingInPublicRunsAtCommit(t *testing.T) {
 	require.Equal(t, 1, settings(), "the control: outside of a job it runs")
 }
 
+// OwnersEscape is SQL under the owner's login, which may make functions on purpose.
+type OwnersEscape struct {
+	SQL string `json:"sql"`
+}
+
+func (OwnersEscape) Kind() string { return "owners-escape" }
+
+func (OwnersEscape) KindOpts() jobs.KindOpts {
+	return jobs.KindOpts{Scope: jobs.ScopeDatabase, Login: jobs.LoginOwner, MaxAttempts: 1}
+}
+
+// The owner's jobs may leave functions in the application's schemas, and none in the
+// session's temporary schema, where nothing but the session's own code finds them.
+func TestAnOwnersJobLeavesNothingInPgTemp(t *testing.T) {
+	t.Parallel()
+	env := jobstest.New(t)
+	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
+	_, err := db.Pool.Exec(context.Background(), `GRANT CREATE ON SCHEMA public TO `+pgx.Identifier{db.Owner.User}.Sanitize())
+	require.NoError(t, err)
+	env.Work(nil, func(w *worker.Worker) {
+		worker.InTx(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[OwnersEscape]) error {
+			_, err := tx.Exec(ctx, job.Args.SQL)
+			return err
+		})
+	})
+	run := func(schema string) jobs.Outcome {
+		t.Helper()
+		r, err := env.Client.EnqueueDatabase(context.Background(), "acme", OwnersEscape{`CREATE FUNCTION ` + schema + `.left_behind() RETURNS int LANGUAGE sql AS 'SELECT 1'`}, nil)
+		require.NoError(t, err)
+		return env.Wait(r.UID)
+	}
+	got := run("pg_temp")
+	require.Equal(t, jobs.ClassEscaped, got.Class, got.Message)
+	require.Equal(t, jobs.Succeeded, run("public").State, "the control")
+}
+
 // An operator of a job's own, which its search_path finds first, hides no change of a role: the
 // look names Postgres's operators in full.
 func TestAnOperatorOfAJobsOwnHidesNothing(t *testing.T) {
