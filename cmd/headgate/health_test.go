@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -140,6 +141,9 @@ func TestHealthBesideHeldConnections(t *testing.T) {
 		require.True(t, answer.Close, what)
 	}
 	require.Equal(t, cli.ExitOK, asked(c, addr, "livez").code)
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	c.fails(cli.ExitFailed, []string{"healthcheck", other.Listener.Addr().String()}, "it does not know /readyz: give the address of a process's --health")
 }
 
 // Wrong addresses are refused before anything is opened; while the process starts it says so.

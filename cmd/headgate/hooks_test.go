@@ -64,6 +64,10 @@ func TestTheProgramWithHooks(t *testing.T) {
 	require.Equal(t, jobs.Cancelled, env.Wait(job.UID).State)
 	output.await(t, "tracker: charge of acme, attempt 1: cancelled by its handler: the card has expired (1 attempts begun)")
 
+	// While it serves its kind, nobody is told that the kind waits for a worker.
+	require.NotContains(t, c.run("job", "enqueue", "charge", "--tenant", "acme").err, "is no built-in kind")
+	require.Contains(t, c.run("job", "enqueue", "change", "--tenant", "acme").err, "is no built-in kind")
+
 	shown := c.ok("job", "show", job.UID)
 	require.Contains(t, shown, "charging")
 	require.Contains(t, shown, `{"cents":700}`)
