@@ -20,7 +20,7 @@ func TestKindsWithoutAConnectionBehindABreaker(t *testing.T) {
 			p := f.process(4, "a")
 			p.lease.Apart([]string{"a"})
 			ctx := context.Background()
-			f.exec(`INSERT INTO headgate.breakers (scope, id, until) SELECT $1, id, now() + '1 hour' FROM headgate.` + scope + `s`, scope)
+			f.exec(`INSERT INTO headgate.breakers (scope, id, until) SELECT $1, id, now() + '1 hour' FROM headgate.`+scope+`s`, scope)
 			require.Empty(t, p.claim(ctx, 4))
 			f.exec(`UPDATE headgate.breakers SET until = now()`)
 			trial := p.claim(ctx, 4)
