@@ -102,10 +102,11 @@ func strictObject(decoder *json.Decoder, of reflect.Type) error {
 		name, _ := token.(string) // a name is one
 		inner := values
 		if fields != nil {
-			known := false
-			if inner, known = fields[name]; !known {
+			declared, known := fields[name]
+			if !known {
 				return &UnknownFieldError{name}
 			}
+			inner = declared
 		}
 		if seen[name] {
 			return &DuplicateFieldError{name}

@@ -46,8 +46,8 @@ type exact struct {
 	From    netip.Addr         `json:"from"`
 	Pair    [2]int             `json:"pair"`
 	Text    int                `json:"text,string"`
-	Odd     int                `json:"a\"b"`
-	Minus   int                `json:"-,"`
+	Odd     int                `json:"a\"b"` //nolint:staticcheck // encoding/json takes the field's own name
+	Minus   int                `json:"-,"`   //nolint:staticcheck // the name is -
 	private int
 }
 
