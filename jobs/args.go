@@ -86,8 +86,9 @@ type KindOpts struct {
 	Priority int
 
 	// StrictArgs refuses stored arguments with a field that the struct of the kind does
-	// not have: a name that somebody has misspelt would else count as left out. Whatever takes
-	// JSON for the kind in Go refuses them (orchestrator.CheckStored); a row that another
+	// not have by this very name, upper and lower case included: a name that somebody has
+	// misspelt would else count as left out. It refuses a name that one object has twice, and
+	// null for a field that is no pointer, slice, map or interface. Whatever takes JSON for the kind in Go refuses them (orchestrator.CheckStored); a row that another
 	// client has written ends as cancelled, class bad_args, without an attempt's work. When
 	// a field is new, replace the workers before the programs that write the field. A type that
 	// reads its own JSON checks for itself.

@@ -13,7 +13,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/headgate/headgate/worker/internal/redact"
 	"github.com/headgate/headgate/worker/tenantdb"
 )
 
@@ -143,7 +142,7 @@ func (h *jobLogHandler) Handle(ctx context.Context, r slog.Record) error {
 	clean := h.log.redactor()
 	line := slog.NewRecord(r.Time, r.Level, clean.text(r.Message), r.PC)
 	r.Attrs(func(attr slog.Attr) bool {
-		line.AddAttrs(clean.attr(attr))
+		line.AddAttrs(clean.attr(attr, 0))
 		return true
 	})
 	var errs []error
@@ -158,113 +157,12 @@ func (h *jobLogHandler) Handle(ctx context.Context, r slog.Record) error {
 
 // WithAttrs has attributes in each line.
 func (h *jobLogHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	clean := h.log.redactor()
-	redacted := make([]slog.Attr, len(attrs))
-	for i, attr := range attrs {
-		redacted[i] = clean.attr(attr)
-	}
+	redacted := h.log.redactor().attrs(attrs)
 	return &jobLogHandler{log: h.log, own: h.own.WithAttrs(redacted), kept: h.kept.WithAttrs(redacted)}
 }
 
 // WithGroup has further attributes in a group.
 func (h *jobLogHandler) WithGroup(name string) slog.Handler {
+	name = h.log.redactor().text(name)
 	return &jobLogHandler{log: h.log, own: h.own.WithGroup(name), kept: h.kept.WithGroup(name)}
-}
-
-// redactor takes out of lines what the server has said of rows, as attempt.text does it.
-type redactor struct {
-	full bool
-	said []*pgconn.PgError
-}
-
-func (l *jobLog) redactor() redactor {
-	if l.a.w.cfg.ErrorDetail == ErrorsFull {
-		return redactor{full: true}
-	}
-	return redactor{said: l.heard()}
-}
-
-func (r redactor) text(s string) string {
-	if r.full || len(r.said) == 0 {
-		return s
-	}
-	return redact.Text(errors.New(s), r.said)
-}
-
-func (r redactor) attr(attr slog.Attr) slog.Attr {
-	if r.full {
-		return attr
-	}
-	attr.Value = attr.Value.Resolve()
-	switch attr.Value.Kind() {
-	case slog.KindString:
-		attr.Value = slog.StringValue(r.text(attr.Value.String()))
-	case slog.KindGroup:
-		members := attr.Value.Group()
-		redacted := make([]slog.Attr, len(members))
-		for i, m := range members {
-			redacted[i] = r.attr(m)
-		}
-		attr.Value = slog.GroupValue(redacted...)
-	case slog.KindAny:
-		switch v := attr.Value.Any().(type) {
-		case nil:
-		case error:
-			attr.Value = slog.StringValue(r.ofError(v))
-		default:
-			if len(r.said) == 0 {
-				break
-			}
-			if was := fmt.Sprintf("%+v", v); r.text(was) != was {
-				attr.Value = slog.StringValue(r.text(was))
-			}
-		}
-	default: // numbers and times
-	}
-	return attr
-}
-
-// ofError is an error's text. Where its own code panics, as with a nil pointer, it is what
-// fmt makes of it.
-func (r redactor) ofError(err error) (text string) {
-	defer func() {
-		if recover() != nil {
-			text = r.text(fmt.Sprint(err))
-		}
-	}()
-	return redact.Text(err, r.said)
-}
-
-// asJSON is a value as encoding/json has it, whose own code may panic.
-func asJSON(v any) (text []byte, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("its own JSON panicked: %v", p)
-		}
-	}()
-	return json.Marshal(v)
-}
-
-// fitting cuts what is too long to be kept. It is slog.HandlerOptions.ReplaceAttr.
-func fitting(_ []string, attr slog.Attr) slog.Attr {
-	switch attr.Value.Kind() {
-	case slog.KindString:
-		attr.Value = slog.StringValue(clean(attr.Value.String(), logTextMost))
-	case slog.KindAny:
-		if level, ok := attr.Value.Any().(slog.Level); ok {
-			attr.Value = slog.StringValue(level.String())
-			break
-		}
-		text, err := asJSON(attr.Value.Any())
-		switch {
-		case err != nil || string(text) == "{}":
-			attr.Value = slog.StringValue(clean(fmt.Sprintf("%+v", attr.Value.Any()), logTextMost))
-		case len(text) > logTextMost:
-			attr.Value = slog.StringValue(clean(string(text), logTextMost))
-		default:
-			attr.Value = slog.AnyValue(json.RawMessage(text))
-		}
-	default:
-	}
-	return attr
 }

@@ -2,15 +2,21 @@ package worker_test
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf16"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
@@ -109,6 +115,16 @@ type broken struct{}
 func (*broken) Error() string               { panic("no text") }
 func (broken) MarshalJSON() ([]byte, error) { panic("no JSON") }
 
+// endless is a group that holds itself, and ouroboros an error that wraps itself.
+type endless struct{}
+
+func (endless) LogValue() slog.Value { return slog.GroupValue(slog.Any("again", endless{})) }
+
+type ouroboros struct{}
+
+func (ouroboros) Error() string   { return "I wrap myself" }
+func (o ouroboros) Unwrap() error { return o }
+
 // Says is a kind whose handler logs what it is told.
 type Says struct {
 	How string `json:"how"`
@@ -142,7 +158,12 @@ func TestNoLineHarmsAnEnd(t *testing.T) {
 		"broken": func(l *slog.Logger) {
 			l.Info("broken", "error", (*broken)(nil), "json", broken{}, "nil", nil, "func", func() {})
 		},
-		"time":    func(l *slog.Logger) { l.Info("same names", "time", "x", "level", "y", "msg", "z") },
+		"time": func(l *slog.Logger) { l.Info("same names", "time", "x", "level", "y", "msg", "z") },
+		"cycle": func(l *slog.Logger) {
+			m, list := map[string]any{}, make([]any, 1)
+			m["itself"], list[0] = m, list
+			l.Info("holds itself", "map", m, "list", list, "valuer", endless{}, "error", ouroboros{}, "deep", json.RawMessage(strings.Repeat("[", 20_000)+strings.Repeat("]", 20_000)))
+		},
 		"odd":     func(l *slog.Logger) { l.Info("odd", []any{"only a key"}...) },
 		"nothing": func(*slog.Logger) {},
 	}
@@ -189,6 +210,106 @@ func TestNoLineHarmsAnEnd(t *testing.T) {
 	}
 }
 
+// shapes are how a handler may log what its server has said.
+var shapes = map[string]func(*slog.Logger, error){
+	"pointer": func(l *slog.Logger, err error) { s := err.Error(); l.Error("x", "v", &s) },
+	"pointers in a list": func(l *slog.Logger, err error) {
+		s := err.Error()
+		l.Error("x", "v", []*string{nil, &s})
+	},
+	"pointers in a struct": func(l *slog.Logger, err error) {
+		s := err.Error()
+		l.Error("x", "v", &struct{ Inner *struct{ Said *string } }{&struct{ Said *string }{&s}})
+	},
+	"raw JSON": func(l *slog.Logger, err error) { l.Error("x", "v", json.RawMessage(jsonOf(err.Error()))) },
+	"raw JSON, as an error has it": func(l *slog.Logger, err error) {
+		var said *pgconn.PgError
+		_ = errors.As(err, &said) // it is one
+		l.Error("x", "v", json.RawMessage(jsonOf(said)))
+	},
+	"raw JSON, escaped": func(l *slog.Logger, err error) {
+		raw := `"`
+		for _, unit := range utf16.Encode([]rune(err.Error())) {
+			raw += fmt.Sprintf(`\u%04x`, unit)
+		}
+		l.Error("x", "v", json.RawMessage(raw+`"`))
+	},
+	"JSON in a text":    func(l *slog.Logger, err error) { l.Error("x", "v", jsonOf(map[string]string{"said": err.Error()})) },
+	"JSON in JSON":      func(l *slog.Logger, err error) { l.Error("x", "v", []string{jsonOf(jsonOf(err.Error()))}) },
+	"quoted":            func(l *slog.Logger, err error) { l.Error(fmt.Sprintf("x %q", err.Error())) },
+	"key":               func(l *slog.Logger, err error) { l.Error("x", err.Error(), 1) },
+	"key of a map":      func(l *slog.Logger, err error) { l.Error("x", "v", map[string]int{err.Error(): 1}) },
+	"group":             func(l *slog.Logger, err error) { l.WithGroup(err.Error()).Error("x", "v", 1) },
+	"group of a line":   func(l *slog.Logger, err error) { l.Error("x", slog.Group(err.Error(), "v", 1)) },
+	"key before":        func(l *slog.Logger, err error) { l.With(err.Error(), 1).Error("x") },
+	"valuer":            func(l *slog.Logger, err error) { l.Error("x", "v", valuer{err}) },
+	"valuer in a group": func(l *slog.Logger, err error) { l.Error("x", slog.Group("g", "v", &valuer{err})) },
+	"bytes":             func(l *slog.Logger, err error) { l.Error("x", "v", []byte(err.Error())) },
+	"bytes in a struct": func(l *slog.Logger, err error) {
+		l.Error("x", "v", struct{ Said []byte }{[]byte(err.Error())})
+	},
+	"stringer":         func(l *slog.Logger, err error) { l.Error("x", "v", stringer{err}) },
+	"own JSON":         func(l *slog.Logger, err error) { l.Error("x", "v", ownJSON{err}) },
+	"own text":         func(l *slog.Logger, err error) { l.Error("x", "v", ownText{err}) },
+	"JSON that panics": func(l *slog.Logger, err error) { l.Error("x", "v", ownJSON{}, "w", panics{err}) },
+	"JSON that fails":  func(l *slog.Logger, err error) { l.Error("x", "v", fails{err}) },
+}
+
+// lineWith is the line of a shape.
+func lineWith(text, shape string) string {
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, `"shape":"`+shape+`"`) {
+			return line
+		}
+	}
+	return ""
+}
+
+// tells says whether a text holds words, as they are, escaped, or as base64.
+func tells(text, words string) bool {
+	if strings.Contains(text, words) {
+		return true
+	}
+	for _, word := range regexp.MustCompile(`[A-Za-z0-9+/=]{12,}`).FindAllString(text, -1) {
+		if plain, err := base64.StdEncoding.DecodeString(word); err == nil && strings.Contains(string(plain), words) {
+			return true
+		}
+	}
+	return strings.Contains(regexp.MustCompile(`\\+u00[0-9a-f]{2}`).ReplaceAllStringFunc(text, func(escaped string) string {
+		n, _ := strconv.ParseUint(escaped[len(escaped)-2:], 16, 8) // the pattern's
+		return string(rune(n))
+	}), words)
+}
+
+func jsonOf(v any) string {
+	raw, _ := json.Marshal(v) // never fails
+	return string(raw)
+}
+
+type valuer struct{ err error }
+
+func (v valuer) LogValue() slog.Value { return slog.GroupValue(slog.Any("said", &v.err)) }
+
+type stringer struct{ err error }
+
+func (s stringer) String() string { return s.err.Error() }
+
+type ownJSON struct{ err error }
+
+func (o ownJSON) MarshalJSON() ([]byte, error) { return json.Marshal([]string{fmt.Sprint(o.err)}) }
+
+type ownText struct{ err error }
+
+func (o ownText) MarshalText() ([]byte, error) { return []byte(o.err.Error()), nil }
+
+type panics struct{ err error }
+
+func (p panics) MarshalJSON() ([]byte, error) { panic(p.err) }
+
+type fails struct{ err error }
+
+func (f fails) MarshalJSON() ([]byte, error) { return nil, f.err }
+
 // What a tenant's database says of its rows is in no line, however the handler logs it. A
 // worker that is told to keep everything keeps it. Nor does Headgate log arguments.
 func TestNoLineTellsAValueOfARow(t *testing.T) {
@@ -218,6 +339,9 @@ func TestNoLineTellsAValueOfARow(t *testing.T) {
 					log.Error("in a group", slog.Group("g", "error", err))
 					log.Error("in a value", "all", struct{ Err error }{err}, "list", []string{err.Error()})
 					log.With("error", err).WithGroup("g").Error("before", "error", err.Error())
+					for shape, say := range shapes {
+						say(log.With("shape", shape), err)
+					}
 					return err
 				})
 			})
@@ -227,11 +351,20 @@ func TestNoLineTellsAValueOfARow(t *testing.T) {
 			require.NoError(t, w.Stop(t.Context()))
 			kept, err := json.Marshal(logsOf(t, env, job.UID))
 			require.NoError(t, err)
-			require.Len(t, logsOf(t, env, job.UID), 7)
+			require.Len(t, logsOf(t, env, job.UID), 7+len(shapes))
+			if detail == worker.ErrorsFull { // the control: each shape does tell
+				for shape := range shapes {
+					require.True(t, tells(lineWith(text.String(), shape), email), shape)
+					require.True(t, slices.ContainsFunc(logsOf(t, env, job.UID), func(l jobs.LogLine) bool {
+						line := l.Message + string(l.Attrs)
+						return strings.Contains(line, `"shape":"`+shape+`"`) && tells(line, email)
+					}), shape)
+				}
+			}
 			told, err := json.Marshal(heard.of(job.UID)[0].end)
 			require.NoError(t, err)
 			for where, said := range map[string]string{"kept": string(kept), "log": text.String(), "tracker": string(told)} {
-				require.Equal(t, detail == worker.ErrorsFull, strings.Contains(said, email), where)
+				require.Equal(t, detail == worker.ErrorsFull, tells(said, email), where)
 				require.NotContains(t, said, "argument-of-its-own", where)
 				if detail == worker.ErrorsRedacted {
 					require.Contains(t, said, "invalid_text_representation", where)

@@ -125,6 +125,8 @@ func TestStrictArgs(t *testing.T) {
 	})
 	require.EqualError(t, orchestrator.CheckStored(Exact{}, []byte(`{"name": "x", "nickname": "S3cret"}`)),
 		`args of kind exact do not fit its struct: "nickname" is no field of the kind's, and the kind takes no others`)
+	require.EqualError(t, orchestrator.CheckStored(Exact{}, []byte(`{"name": "x", "name": "S3cret"}`)), `args of kind exact do not fit its struct: "name" is given twice: one object has each name once`)
+	require.EqualError(t, orchestrator.CheckStored(Exact{}, []byte(`{"name": null}`)), `args of kind exact do not fit its struct: "name" is null: give a string, or leave the field out`)
 	require.NoError(t, orchestrator.CheckStored(Exact{}, []byte(`{"name": "x"}`)))
 	require.NoError(t, orchestrator.CheckStored(Ending{}, []byte(`{"how": "", "else": 1}`)), "a kind that is not strict")
 
@@ -138,6 +140,7 @@ func TestStrictArgs(t *testing.T) {
 		`{"name": "x"}`: "",
 		`{"name": "x", "nickname": "its-own-value"}`:  `"nickname" is no field`,
 		`{"name": "x", "inner": {"deap": 77}}`:        `"deap" is no field`,
+		`{"Name": "its-own-value"}`:                   `"Name" is no field`,
 		`{"name": "x", "inner": {"deep": 1}}`:         "",
 		`{"name": "x", "a \"quoted\" name\n": false}`: `"a \"quoted\" name\n" is no field`,
 	} {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/contrib/exporters/autoexport"
@@ -15,6 +16,8 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/go-logr/logr"
+
 	"github.com/headgate/headgate/cmd/internal/cli"
 )
 
@@ -23,6 +26,7 @@ import (
 type exporters struct {
 	traces  *sdk.TracerProvider
 	metrics metric.Reader
+	hide    *strings.Replacer // takes secrets of the environment out of texts
 }
 
 // endpoint is set by whoever has a collector for everything.
@@ -31,7 +35,10 @@ const endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT"
 // openExporters opens what is asked for. A collector that does not answer is no error:
 // what is sent to it is lost, and the log says so.
 func openExporters(ctx context.Context, app *cli.App) (*exporters, error) {
-	x := &exporters{}
+	hide := hidden(app)
+	x := &exporters{hide: hide}
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(seldom(app.Log, hide)))
+	otel.SetLogger(logr.FromSlogHandler(telemetryLog{app.Log.Handler()})) // else it prints to stderr what it could not read
 	if app.Env("OTEL_SDK_DISABLED") == "true" {
 		return x, nil
 	}
@@ -46,7 +53,7 @@ func openExporters(ctx context.Context, app *cli.App) (*exporters, error) {
 	if asked("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
 		exporter, err := autoexport.NewSpanExporter(ctx)
 		if err != nil {
-			return nil, cli.Usagef("OTEL_TRACES_EXPORTER and what goes with it: %w", err)
+			return nil, cli.Usagef("OTEL_TRACES_EXPORTER and what goes with it: %s", hide.Replace(err.Error()))
 		}
 		of, err := thisService(ctx)
 		if err != nil {
@@ -59,13 +66,12 @@ func openExporters(ctx context.Context, app *cli.App) (*exporters, error) {
 	if asked("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") {
 		reader, err := autoexport.NewMetricReader(ctx)
 		if err != nil {
-			return nil, cli.Usagef("OTEL_METRICS_EXPORTER and what goes with it: %w", err)
+			return nil, cli.Usagef("OTEL_METRICS_EXPORTER and what goes with it: %s", hide.Replace(err.Error()))
 		}
 		if !autoexport.IsNoneMetricReader(reader) {
 			x.metrics = reader
 		}
 	}
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(seldom(app.Log)))
 	return x, nil
 }
 
@@ -80,15 +86,15 @@ func thisService(ctx context.Context) (*resource.Resource, error) {
 	return of, nil
 }
 
-// seldom tells of exports that fail, at most once a minute.
-func seldom(log *slog.Logger) func(error) {
+// seldom tells of exports that fail, at most once a minute, without what hide takes out.
+func seldom(log *slog.Logger, hide *strings.Replacer) func(error) {
 	turn := make(chan time.Time, 1)
 	turn <- time.Time{}
 	return func(err error) {
 		last := <-turn
 		if time.Since(last) >= time.Minute {
 			last = time.Now()
-			log.Warn("telemetry is not exported; further failures are told once a minute", "error", err)
+			log.Warn("telemetry is not exported; further failures are told once a minute", "error", hide.Replace(err.Error()))
 		}
 		turn <- last
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -115,26 +116,33 @@ func (w *probes) notify(state string) {
 // stopping says that the process ends what it has.
 func (w *probes) stopping() { w.notify(daemon.SdNotifyStopping) }
 
-// lastExport bounds what sending the last telemetry takes. A collector that is away keeps
-// no process from its end.
+// lastExport bounds what sending the last traces takes, and what sending the last metrics
+// takes. A collector that is away keeps no process from its end.
 const lastExport = 5 * time.Second
 
-// end ends the answers, and sends what is left to be sent.
+// end ends the answers, and sends what is left to be sent. Traces and metrics may go to two
+// collectors, so none of the two waits for the other.
 func (w *probes) end() {
 	w.quit()
 	<-w.done
 	if w.health != nil {
 		_ = w.health.Close() // connections that were cut off are no error of ours
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), lastExport)
-	defer cancel()
-	err := w.exports.close(ctx)
+	var sent sync.WaitGroup
+	send := func(what string, end func(context.Context) error) {
+		sent.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), lastExport)
+			defer cancel()
+			if err := end(ctx); err != nil {
+				w.log.Warn("telemetry of the last seconds is lost", "what", what, "error", w.exports.hide.Replace(err.Error()))
+			}
+		})
+	}
+	send("traces", w.exports.close)
 	if w.metrics != nil {
-		err = errors.Join(err, w.metrics.close(ctx))
+		send("metrics", w.metrics.close)
 	}
-	if err != nil {
-		w.log.Warn("telemetry of the last seconds is lost", "error", err)
-	}
+	sent.Wait()
 }
 
 // loopsWithin is how long a loop of this process may take for one turn. Each turn's own

@@ -2,6 +2,10 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -105,6 +109,41 @@ func TestHealth(t *testing.T) {
 	require.NoError(t, locked.Rollback(t.Context()))
 	require.Equal(t, cli.ExitOK, w.wait())
 	require.Equal(t, cli.ExitUnreachable, asked(c, addr, "readyz").code)
+}
+
+// Whoever holds connections open, silent or in the middle of a request, keeps neither the
+// kubelet nor Prometheus out. No connection outlives its answer.
+func TestHealthBesideHeldConnections(t *testing.T) {
+	t.Parallel()
+	c, _ := setup(t)
+	w := c.start("worker", "--reports", t.TempDir(), "--health", "0")
+	w.err.await(t, "msg=ready")
+	addr := answersAt.FindStringSubmatch(w.err.String())[1]
+	for i := range 200 { // 64 are open at once
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
+		require.NoError(t, err)
+		defer func() { _ = conn.Close() }()
+		if i%2 == 0 {
+			_, err = io.WriteString(conn, "GET /livez HTTP/1.1\r\nHost: x\r\n")
+			require.NoError(t, err)
+		}
+	}
+	for what, says := range map[string]string{"livez": "ok", "startupz": "ok", "metrics": "headgate_jobs_slots", "": "/livez, /readyz, /startupz, /metrics"} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/"+what, http.NoBody)
+		require.NoError(t, err)
+		answer, err := http.DefaultClient.Do(req)
+		require.NoError(t, err, what)
+		text, err := io.ReadAll(answer.Body)
+		require.NoError(t, err)
+		require.NoError(t, answer.Body.Close())
+		require.Equal(t, http.StatusOK, answer.StatusCode)
+		require.Contains(t, string(text), says)
+		require.True(t, answer.Close, what)
+	}
+	require.Equal(t, cli.ExitOK, asked(c, addr, "livez").code)
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	c.fails(cli.ExitFailed, []string{"healthcheck", other.Listener.Addr().String()}, "it does not know /readyz: give the address of a process's --health")
 }
 
 // Wrong addresses are refused before anything is opened; while the process starts it says so.

@@ -62,6 +62,12 @@ func askHealth(ctx context.Context, app *cli.App, url string) error {
 	if err != nil {
 		return cli.InWords(err, fmt.Sprintf("the answer of %s ended early: %v", url, cli.Cause(err)))
 	}
+	switch {
+	case answer.Header.Get("Content-Security-Policy") != "": // which the pages have, and the health listener has not
+		return errors.New("the pages of --listen answer there: give the address of --health")
+	case answer.StatusCode == http.StatusNotFound:
+		return errors.New("it does not know " + req.URL.Path + ": give the address of a process's --health")
+	}
 	if err := app.Print("%s", strings.TrimRight(string(text), "\n")); err != nil {
 		return err
 	}

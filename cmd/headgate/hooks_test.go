@@ -46,6 +46,26 @@ func pageProgram(t *testing.T) (binary string) {
 	return binary
 }
 
+// Each further example of docs/hooks.md compiles.
+func TestExamplesOfHooksCompile(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/hooks.md")
+	require.NoError(t, err)
+	blocks := strings.Split(string(text), "```go\n")[2:]
+	require.NotEmpty(t, blocks)
+	source := "package main\n\nimport (\n\t\"context\"\n\t\"log\"\n\t\"time\"\n\n\t\"github.com/headgate/headgate/jobs\"\n\t\"github.com/headgate/headgate/worker\"\n)\n\n" +
+		"type Invoice struct{}\n\nvar _ = []worker.Middleware{measure}\n\nvar _ jobs.WithKindOpts = Invoice{}\n\nfunc main() {}\n\n"
+	for _, block := range blocks {
+		example, _, found := strings.Cut(block, "```\n")
+		require.True(t, found)
+		source += example + "\n"
+	}
+	main := filepath.Join(t.TempDir(), "main.go")
+	require.NoError(t, os.WriteFile(main, []byte(source), 0o600))
+	output, err := exec.CommandContext(t.Context(), "go", "build", "-o", os.DevNull, main).CombinedOutput()
+	require.NoError(t, err, "%s\n%s", output, source)
+}
+
 // The program of docs/hooks.md counts, tells its tracker, and logs lines that job show and
 // job logs find.
 func TestTheProgramWithHooks(t *testing.T) {
@@ -63,6 +83,10 @@ func TestTheProgramWithHooks(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, jobs.Cancelled, env.Wait(job.UID).State)
 	output.await(t, "tracker: charge of acme, attempt 1: cancelled by its handler: the card has expired (1 attempts begun)")
+
+	// While it serves its kind, nobody is told that the kind waits for a worker.
+	require.NotContains(t, c.run("job", "enqueue", "charge", "--tenant", "acme").err, "is no built-in kind")
+	require.Contains(t, c.run("job", "enqueue", "change", "--tenant", "acme").err, "is no built-in kind")
 
 	shown := c.ok("job", "show", job.UID)
 	require.Contains(t, shown, "charging")

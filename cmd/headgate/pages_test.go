@@ -42,6 +42,7 @@ func TestPages(t *testing.T) {
 		require.NoError(t, answer.Body.Close())
 		require.Equal(t, x.code, answer.StatusCode, string(text))
 		require.Contains(t, string(text), x.shows)
+		c.fails(cli.ExitFailed, []string{"healthcheck", req.URL.Host}, "the pages of --listen answer there: give the address of --health")
 		w.stop()
 		require.Equal(t, cli.ExitOK, w.wait())
 		_, err = client.Do(req) //nolint:bodyclose // there is none

@@ -45,7 +45,7 @@ var (
 var doors = map[string][]string{
 	"cmd/headgate": {
 		anyPgx, anyBlob, "github.com/spf13/cobra", "golang.org/x/sys/unix",
-		"github.com/coreos/go-systemd/v22/daemon", "golang.org/x/crypto/x509roots/fallback", "github.com/prometheus/client_golang/...", "go.opentelemetry.io/otel/...", "go.opentelemetry.io/contrib/exporters/autoexport", // exporters are here only
+		"github.com/coreos/go-systemd/v22/daemon", "golang.org/x/crypto/x509roots/fallback", "github.com/prometheus/client_golang/...", "github.com/go-logr/logr", "go.opentelemetry.io/otel/...", "go.opentelemetry.io/contrib/exporters/autoexport", // exporters are here only
 		"orchestrator/explain",
 		"cmd/internal/cli", "cmd/internal/pages", "cmd/headgate/internal/...", "jobs", "jobs/jobstest/testbed", "jobs/report", "jobs/telemetry", "migrations", "orchestrator", "orchestrator/catalog", "orchestrator/localpg", "orchestrator/retention", "orchestrator/schedule", "worker", "worker/tenantdb",
 	},
@@ -57,7 +57,7 @@ var doors = map[string][]string{
 		anyPgx, anyUUID, "github.com/spf13/cobra",
 		"cmd/headgate/internal/provision", "cmd/internal/cli", "jobs", "jobs/session", "migrations", "orchestrator", "orchestrator/explain", "orchestrator/catalog", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
 	},
-	"cmd/headgate/internal/health": {"golang.org/x/net/netutil", "cmd/internal/cli"},
+	"cmd/headgate/internal/health": {"cmd/internal/cli", "cmd/internal/conns"},
 	"cmd/headgate/internal/keycmd": {
 		"github.com/spf13/cobra", "cmd/internal/cli", "orchestrator/catalog", "orchestrator/catalog/keyfile", "worker/tenantdb/address",
 	},
@@ -77,9 +77,10 @@ var doors = map[string][]string{
 	"cmd/demo":           slices.Concat(tool, below, []string{"cmd/internal/cli", "cmd/internal/pages"}),
 	"cmd/example-worker": slices.Concat(tool, below),
 	"cmd/internal/pages": { // River's UI takes River's client: TestOnlyBenchKnowsRiver
-		anyPgx, "github.com/riverqueue/river", "github.com/riverqueue/river/riverdriver/riverpgxv5", "riverqueue.com/riverui", "golang.org/x/net/netutil",
-		"cmd/internal/cli", "jobs", "jobs/wire", "orchestrator/admission",
+		anyPgx, "github.com/riverqueue/river", "github.com/riverqueue/river/riverdriver/riverpgxv5", "riverqueue.com/riverui",
+		"cmd/internal/cli", "cmd/internal/conns", "jobs", "jobs/wire", "orchestrator/admission",
 	},
+	"cmd/internal/conns": {},
 	"cmd/internal/cli": {
 		"go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace",
 		anyPgx, "github.com/agnivade/levenshtein", "github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/jedib0t/go-pretty/v6/...", "golang.org/x/term",

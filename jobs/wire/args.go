@@ -40,7 +40,8 @@ func (e *UnknownFieldError) Error() string {
 
 // DecodeArgs reads JSON into a kind's struct. Its error names the field that does not
 // fit, in the words of JSON and without the value. strict refuses fields that the struct
-// does not have, with an *UnknownFieldError.
+// does not have by these very names (*UnknownFieldError), names that one object has twice
+// (*DuplicateFieldError), and null where the field's type has no null (*NullFieldError).
 func DecodeArgs(raw []byte, into any, strict bool) error {
 	err := unmarshal(raw, into, strict)
 	var wrong *json.UnmarshalTypeError
@@ -61,8 +62,11 @@ func unmarshal(raw []byte, into any, strict bool) error {
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(into)
+	if err == nil && !json.Valid(raw) { // the decoder ends with the first value
+		return errors.New("there is more behind the first value of their JSON")
+	}
 	if err == nil {
-		return nil
+		return checkStrict(raw, reflect.TypeOf(into))
 	}
 	if quoted, is := strings.CutPrefix(err.Error(), unknownField); is {
 		if name, err := strconv.Unquote(quoted); err == nil {

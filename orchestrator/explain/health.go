@@ -74,6 +74,18 @@ WITH alive AS (
 SELECT coalesce((SELECT array_agg(DISTINCT k) FROM alive, unnest(kinds) k), '{}'), coalesce((SELECT array_agg(DISTINCT q) FROM alive, unnest(queues) q), '{}')
 FROM (SELECT) one`
 
+const kindServedSQL = `
+SELECT EXISTS (SELECT FROM headgate.living_workers WHERE NOT draining AND NOT headgate.silent(beat_at, dead_after) AND $1 = ANY (kinds))`
+
+// Served returns whether a living worker that takes jobs serves the kind, as of its last
+// heartbeat.
+func (x *Explainer) Served(ctx context.Context, kind string) (served bool, err error) {
+	if err := x.pool.QueryRow(ctx, kindServedSQL, kind).Scan(&served); err != nil {
+		return false, fmt.Errorf("looking whether a worker serves kind %s: %w", kind, err)
+	}
+	return served, nil
+}
+
 // dueQueuesSQL finds of each queue the job that was due first.
 const dueQueuesSQL = `
 SELECT q.queue, min(f.scheduled_at)

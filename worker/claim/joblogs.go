@@ -2,12 +2,14 @@ package claim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
@@ -26,12 +28,35 @@ INSERT INTO headgate.job_logs (id, job_uid, attempt, ended_at, lines)
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::timestamptz[], $5::text[])
 ON CONFLICT DO NOTHING`
 
-// insertLogs writes the lines of those ends that were recorded.
+// logRow is what one attempt has logged.
+type logRow struct {
+	id, uid pgtype.UUID
+	attempt int
+	at      time.Time
+	lines   string
+}
+
+// logsWithin bounds how long an end waits while lines that do not fit are told from others.
+const logsWithin = time.Second
+
+// insertLogs writes the lines of those ends that were recorded. What cannot be written is
+// told of and given up.
 func insertLogs(ctx context.Context, tx pgx.Tx, log *slog.Logger, ends []end, ended map[int64]string) error {
-	var ids, uids []pgtype.UUID
-	var attempts []int
-	var at []time.Time
-	var lines []string
+	rows := logRows(ends, ended)
+	if len(rows) == 0 {
+		return nil
+	}
+	w := logWriter{tx: tx, until: time.Now().Add(logsWithin)}
+	if err := w.write(ctx, rows); err != nil {
+		return fmt.Errorf("writing what %d attempts have logged: %w", len(rows), err)
+	}
+	if w.lost > 0 {
+		log.ErrorContext(ctx, "what jobs have logged could not be written; their ends are, without the lines", "attempts", w.lost, "of", len(rows), "error", w.why)
+	}
+	return nil
+}
+
+func logRows(ends []end, ended map[int64]string) (rows []logRow) {
 	for _, e := range ends {
 		if _, recorded := ended[e.id]; !recorded || e.log == "" || e.outcome == nil {
 			continue
@@ -41,28 +66,59 @@ func insertLogs(ctx context.Context, tx pgx.Tx, log *slog.Logger, ends []end, en
 		if wrongID != nil || wrongUID != nil {
 			continue // its outcome does not fit either
 		}
-		ids, uids = append(ids, pgtype.UUID{Bytes: id, Valid: true}), append(uids, pgtype.UUID{Bytes: uid, Valid: true})
-		attempts, at, lines = append(attempts, e.outcome.Attempt), append(at, e.outcome.EndedAt), append(lines, e.log)
+		rows = append(rows, logRow{pgtype.UUID{Bytes: id, Valid: true}, pgtype.UUID{Bytes: uid, Valid: true}, e.outcome.Attempt, e.outcome.EndedAt, e.log})
 	}
-	if len(ids) == 0 {
-		return nil
+	return rows
+}
+
+// logWriter writes lines in the transaction of their ends.
+type logWriter struct {
+	tx    pgx.Tx
+	until time.Time // nothing is tried again after it
+
+	lost int   // attempts whose lines were given up
+	why  error // the first reason
+}
+
+// write writes rows together. Where one of them does not fit, each half is tried by itself,
+// and so on, so that one row takes none of the others' lines. Its error is of the transaction.
+func (w *logWriter) write(ctx context.Context, rows []logRow) error {
+	failed, err := w.try(ctx, rows)
+	switch {
+	case err != nil || failed == nil:
+		return err
+	case len(rows) > 1 && oddRow(failed) && !undefined(failed) && time.Now().Before(w.until):
+		half := len(rows) / 2
+		if err := w.write(ctx, rows[:half]); err != nil {
+			return err
+		}
+		return w.write(ctx, rows[half:])
 	}
-	inner, err := tx.Begin(ctx) // a savepoint: the ends stand without the lines
+	w.lost += len(rows)
+	if w.why == nil {
+		w.why = failed
+	}
+	return nil
+}
+
+// try writes rows, all or none: failed says why none.
+func (w *logWriter) try(ctx context.Context, rows []logRow) (failed, err error) {
+	inner, err := w.tx.Begin(ctx) // a savepoint: the ends stand without the lines
 	if err != nil {
-		return fmt.Errorf("writing what %d attempts have logged: %w", len(ids), err)
+		return nil, err
 	}
 	batch := &pgx.Batch{}
 	batch.Queue(boundLogsSQL)
-	batch.Queue(insertLogsSQL, ids, uids, attempts, at, lines)
-	if err := inner.SendBatch(ctx, batch).Close(); err != nil {
-		log.ErrorContext(ctx, "what jobs have logged could not be written; their ends are, without the lines", "attempts", len(ids), "error", err)
-		if err := inner.Rollback(ctx); err != nil {
-			return fmt.Errorf("writing what %d attempts have logged: %w", len(ids), err)
-		}
-		return nil
+	batch.Queue(insertLogsSQL, column(rows, func(r logRow) pgtype.UUID { return r.id }), column(rows, func(r logRow) pgtype.UUID { return r.uid }),
+		column(rows, func(r logRow) int { return r.attempt }), column(rows, func(r logRow) time.Time { return r.at }), column(rows, func(r logRow) string { return r.lines }))
+	if failed := inner.SendBatch(ctx, batch).Close(); failed != nil {
+		return failed, inner.Rollback(ctx)
 	}
-	if err := inner.Commit(ctx); err != nil {
-		return fmt.Errorf("writing what %d attempts have logged: %w", len(ids), err)
-	}
-	return nil
+	return nil, inner.Commit(ctx)
+}
+
+// undefined says that the table, or the right to it, is missing, whatever the rows are.
+func undefined(err error) bool {
+	pgErr := (*pgconn.PgError)(nil)
+	return errors.As(err, &pgErr) && pgErr.Code[:2] == "42"
 }

@@ -163,7 +163,52 @@ func TestATextThatDoesNotFitHoldsUpNoEnd(t *testing.T) {
 	other := g.addLogged(t, "mine:1", `{"msg":"fits"}`)
 	require.Equal(t, 2, g.end(t))
 	require.Len(t, g.outcomes(t), 2)
-	require.Empty(t, g.lines(t, other), "lines of one group are written together")
+	require.Len(t, g.lines(t, other), 1, "its neighbour's lines are written")
+}
+
+// One line that the table refuses takes no other attempt's lines with it. The log says how
+// many attempts have lost theirs.
+func TestALineTakesNoneOfTheOthers(t *testing.T) {
+	t.Parallel()
+	for name, harm := range map[string]string{
+		"none":         `SELECT 1`,
+		"a constraint": `ALTER TABLE headgate.job_logs ADD CHECK (lines NOT LIKE '%bad%')`,
+		"a trigger":    `CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no' USING ERRCODE = 'U0815'; END $$; CREATE TRIGGER refuses BEFORE INSERT ON headgate.job_logs FOR EACH ROW WHEN (NEW.lines LIKE '%bad%') EXECUTE FUNCTION refuses()`,
+		"no partition": `DROP TABLE headgate.job_logs; CREATE TABLE headgate.job_logs (id uuid, job_uid uuid, attempt int, ended_at timestamptz, lines text) PARTITION BY LIST (lines);
+			CREATE TABLE headgate.job_logs_good PARTITION OF headgate.job_logs FOR VALUES IN ('{"msg":"good"}')`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g, log := newGroup(t), &strings.Builder{}
+			_, err := river.NewClient(g.driver, &river.Config{Logger: slog.New(slog.NewTextHandler(log, nil))})
+			require.NoError(t, err)
+			_, err = g.env.Pool.Exec(t.Context(), harm)
+			require.NoError(t, err)
+			var good, bad []*jobs.Outcome
+			for i := range 20 {
+				if i == 3 || i == 11 {
+					bad = append(bad, g.addLogged(t, "mine:1", `{"msg":"bad"}`))
+					continue
+				}
+				good = append(good, g.addLogged(t, "mine:1", `{"msg":"good"}`))
+			}
+			require.Equal(t, 20, g.end(t))
+			require.Len(t, g.outcomes(t), 20)
+			for _, o := range good {
+				require.Equal(t, []string{`{"msg":"good"}`}, g.lines(t, o))
+			}
+			if name == "none" {
+				require.Len(t, g.lines(t, bad[0]), 1, "the control")
+				require.NotContains(t, log.String(), "could not be written")
+				return
+			}
+			for _, o := range bad {
+				require.Empty(t, g.lines(t, o))
+			}
+			require.Contains(t, log.String(), "could not be written; their ends are, without the lines\" attempts=2 of=20")
+			require.Equal(t, 1, strings.Count(log.String(), "could not be written"))
+		})
+	}
 }
 
 // A table that somebody has locked holds up ends for a bounded time.

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/orchestrator/admission"
 )
 
@@ -31,9 +32,6 @@ func (list *ids) UnmarshalJSON(raw []byte) error {
 	if err := json.Unmarshal(raw, &numbers); err != nil {
 		return err
 	}
-	if *list != nil {
-		return errors.New("the numbers are given twice")
-	}
 	for _, number := range numbers {
 		text := string(number)
 		if err := json.Unmarshal(number, &text); err != nil {
@@ -48,18 +46,6 @@ func (list *ids) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// decodeWhole reads one value, which must be all there is.
-func decodeWhole(from io.Reader, into any) error {
-	d := json.NewDecoder(from)
-	if err := d.Decode(into); err != nil {
-		return err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("there is something behind the first value")
-	}
-	return nil
-}
-
 const uidsOfRowsSQL = `
 SELECT j.id, headgate.job_uid(j.metadata, j.id, j.created_at)::text FROM river_job j WHERE j.id = ANY ($1::bigint[])`
 
@@ -69,7 +55,11 @@ func (u *riverUI) each(w http.ResponseWriter, r *http.Request, done string, do f
 	var request struct {
 		IDs ids `json:"ids"`
 	}
-	if err := decodeWhole(r.Body, &request); err != nil || len(request.IDs) == 0 || len(request.IDs) > maxIDs {
+	body, err := io.ReadAll(r.Body) // which has a bound
+	if err == nil {
+		err = wire.DecodeArgs(body, &request, true) // one value, and each name once
+	}
+	if err != nil || len(request.IDs) == 0 || len(request.IDs) > maxIDs {
 		refuse(w, r, http.StatusBadRequest, fmt.Sprintf(`give {"ids": ["1", "2"]}, the numbers of 1 to %d jobs`, maxIDs))
 		return
 	}

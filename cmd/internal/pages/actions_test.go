@@ -78,9 +78,15 @@ func TestActions(t *testing.T) {
 	got = s.send(http.MethodPost, path("/jobs/cancel"), `{"ids": [12345678]}`, nil)
 	require.Equal(t, http.StatusNotFound, got.code)
 	require.Contains(t, s.says(got), "no job has the number 12345678")
-	for _, body := range []string{`{}`, `{"ids": []}`, `{"ids": ["x"]}`, `[]`, `{"ids": [1` + strings.Repeat(", 1", 1000) + `]}`} {
+	victim := s.enqueue(Note{Waits: true})
+	require.Equal(t, victim, receive(t, s.began))
+	one := fmt.Sprintf(`"%d"`, s.env.RowOf(victim))
+	for _, body := range []string{`{"ids": [` + one + `]} {"ids": ["1"]}`, `{"ids": [` + one + `]} x`, `{"ids": [], "ids": [` + one + `]}`, `{"ids": [` + one + `], "ids": []}`, `{"IDs": [` + one + `]}`, `{"ids": [` + one + `], "all": true}`, `{"ids": null}`,
+		`{}`, `{"ids": []}`, `{"ids": ["x"]}`, `[]`, `{"ids": [1` + strings.Repeat(", 1", 1000) + `]}`} {
 		require.Equal(t, http.StatusBadRequest, s.send(http.MethodPost, path("/jobs/cancel"), body, nil).code, body)
 	}
+	require.Equal(t, jobs.Running, s.state(victim), "nothing has reached it")
+	require.Equal(t, http.StatusOK, s.send(http.MethodPost, path("/jobs/cancel"), s.ids(victim), nil).code)
 
 	got = s.send(http.MethodPost, path("/jobs/delete"), s.ids(done), nil)
 	require.Equal(t, http.StatusForbidden, got.code)

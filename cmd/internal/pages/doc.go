@@ -9,6 +9,7 @@
 //	states.go    how many jobs there are in each state
 //	actions.go   cancel, retry, pause, resume: by Headgate's client, never by River's
 //	redact.go    what is taken out of the answers
+//	log.go       how often what the pages meet is logged
 //
 // Any local user of the machine reaches loopback. Without writes, all of them may read the
 // pages; with writes, only who has opened the one-time address may read or write.

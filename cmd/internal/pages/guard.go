@@ -3,10 +3,11 @@ package pages
 import (
 	"encoding/json"
 	"mime"
-	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -102,7 +103,7 @@ func (g *guard) refuses(r *http.Request) string {
 // proxied names what shows that a request has come through a proxy.
 func proxied(r *http.Request) string {
 	for name := range r.Header {
-		if name == "Forwarded" || name == "Via" || name == "X-Real-Ip" || strings.HasPrefix(name, "X-Forwarded-") {
+		if ofProxy(name) {
 			return "header " + name
 		}
 	}
@@ -112,14 +113,39 @@ func proxied(r *http.Request) string {
 	return ""
 }
 
+// ofProxy says whether a header is one that proxies add: all that begin with X-, because no
+// browser adds such by itself and River's UI sends none, and those of the standards.
+func ofProxy(header string) bool {
+	name := strings.ReplaceAll(strings.ToLower(header), "_", "-")
+	return strings.HasPrefix(name, "x-") || slices.ContainsFunc([]string{"forward", "proxy", "client-ip", "connecting-ip", "cdn-loop", "cf-"}, func(part string) bool {
+		return strings.Contains(name, part)
+	}) || name == "via"
+}
+
 // knows says that a request's Host is a name of these pages, with any port.
 func (g *guard) knows(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	} else {
-		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	name, ok := hostName(host)
+	return ok && slices.Contains(g.names, name)
+}
+
+// hostName is the name or the address of a Host, which is one of these two with or without a
+// port. An address of IPv6 stands in brackets.
+func hostName(host string) (name string, ok bool) {
+	name, port, ported := strings.Cut(host, ":")
+	if inner, is := strings.CutPrefix(host, "["); is {
+		inner, rest, closed := strings.Cut(inner, "]")
+		at, err := netip.ParseAddr(inner)
+		if !closed || err != nil || !at.Is6() || at.Zone() != "" || rest != "" && rest[0] != ':' {
+			return "", false
+		}
+		name, port, ported = at.String(), strings.TrimPrefix(rest, ":"), rest != ""
 	}
-	return slices.Contains(g.names, strings.ToLower(host))
+	if ported {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || port[0] == '+' {
+			return "", false
+		}
+	}
+	return strings.ToLower(name), name != ""
 }
 
 func (g *guard) knowsPage(address string) bool {

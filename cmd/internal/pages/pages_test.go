@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -307,6 +308,77 @@ func TestGuards(t *testing.T) {
 	require.Contains(t, raw(t, s, "GET /river/ HTTP/1.1\r\nHost:\r\n\r\n"), "not asked for by this name")
 	require.Contains(t, raw(t, s, "GET /river/ HTTP/1.1\r\nHost: 127.0.0.1\r\nX: "+strings.Repeat("x", 40<<10)+"\r\n\r\n"), "431")
 	require.Equal(t, http.StatusBadRequest, s.send(http.MethodPost, cancel, `{"ids": [`+strings.Repeat("1,", 40<<10)+`1]}`, nil).code)
+}
+
+// A Host is parsed as the standard has it, and headers of proxies are refused by one rule.
+func TestHostsAndHeaders(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil)
+	for host, ok := range map[string]bool{
+		"localhost": true, "LOCALHOST:80": true, "127.0.0.1": true, "127.0.0.1:65535": true, "[::1]": true, "[::1]:80": true, "[0:0:0:0:0:0:0:1]:80": true,
+		"": false, "[::1": false, "::1]": false, "::1": false, "[::1]80": false, "[::1]]": false, "[[::1]]": false, "[127.0.0.1]": false, "[::1%25lo]": false, "[::1]:": false, "[localhost]": false,
+		"[::ffff:127.0.0.1]": false, "localhost:": false, "localhost:0": false, "localhost:+80": false, "localhost:x": false, "localhost:80:80": false, "localhost:65536": false,
+		"localhost.": false, "127.1": false, "2130706433": false, "evil.example": false, "evil.example:127.0.0.1": false, "localhost@evil.example": false, "127.0.0.1.evil.example": false,
+	} {
+		got := raw(t, s, "GET /river/api/version HTTP/1.1\r\nHost: "+host+"\r\n\r\n")
+		if ok {
+			require.Contains(t, got, "HTTP/1.1 200", host)
+			continue
+		}
+		require.Regexp(t, "^HTTP/1.1 (403|400)", got, host)
+	}
+	for header, ok := range map[string]bool{
+		"Accept": true, "Cookie": true, "Sec-Fetch-Site": true, "User-Agent": true, "Priority": true, "DNT": true, "Sec-GPC": true, "Upgrade-Insecure-Requests": true, "If-None-Match": true,
+		"Forwarded": false, "X-Forwarded-For": false, "X-Forwarded-Host": false, "X-Forwarded": false, "X-Forwarded-Client-Cert": false, "Via": false, "X-Real-IP": false, "x-real-ip": false,
+		"X_Forwarded_For": false, "Forwarded-For": false, "X-Client-IP": false, "Client-IP": false, "True-Client-IP": false, "Fastly-Client-IP": false, "X-Cluster-Client-IP": false, "CF-Connecting-IP": false,
+		"CF-Ray": false, "CDN-Loop": false, "X-Original-Host": false, "X-Original-URL": false, "X-Rewrite-URL": false, "X-Envoy-External-Address": false, "X-Request-ID": false, "X-Amzn-Trace-Id": false,
+		"Proxy-Connection": false, "Proxy-Authorization": false, "X-ProxyUser-Ip": false, "Max-Forwards": false, "X-ARR-ClientIP": false, "X-Remote-User": false,
+	} {
+		got := raw(t, s, "GET /river/api/version HTTP/1.1\r\nHost: localhost\r\n"+header+": 1\r\n\r\n")
+		if ok {
+			require.Contains(t, got, "HTTP/1.1 200", header)
+			continue
+		}
+		require.Contains(t, got, "HTTP/1.1 403", header)
+		require.Contains(t, got, "comes through a proxy", header)
+	}
+}
+
+// However many requests are wrong, the log has a line of each text a minute, and River's own
+// are not there at level info.
+func TestRequestsDoNotFillTheLog(t *testing.T) {
+	t.Parallel()
+	s := open(t, func(cfg *pages.Config) { cfg.Within = 50 * time.Millisecond })
+	for range 30 {
+		require.Equal(t, http.StatusBadRequest, s.get(path("/jobs/x")).code)
+		require.Equal(t, http.StatusBadRequest, s.get(path("/jobs?limit=x")).code)
+	}
+	require.Empty(t, s.log.String())
+	tx, err := s.env.Pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	_, err = tx.Exec(t.Context(), `LOCK TABLE river_job`)
+	require.NoError(t, err)
+	for range 5 {
+		require.Equal(t, http.StatusServiceUnavailable, s.get(path("/jobs?state=available")).code)
+	}
+	require.Equal(t, 1, strings.Count(s.log.String(), "a page was not answered in time"))
+}
+
+// Connections that others hold, silent or idle, keep nobody out.
+func TestPagesAnswerBesideHeldConnections(t *testing.T) {
+	t.Parallel()
+	s := open(t, func(cfg *pages.Config) { cfg.Conns = 8 })
+	for i := range 24 {
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", s.server.Addr().String())
+		require.NoError(t, err)
+		defer func() { _ = conn.Close() }()
+		if i%2 == 0 {
+			_, err = io.WriteString(conn, "GET /river/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+			require.NoError(t, err)
+		}
+	}
+	require.Equal(t, http.StatusOK, s.get(path("/version")).code)
 }
 
 // Control: the same request without a guard's reason does what it asks.

@@ -46,7 +46,7 @@ type riverUI struct {
 // newRiver makes River's UI on a pool. Its services are not started: they count all rows of
 // the queue now and then, whether anybody looks or not. Without these counts it estimates.
 func newRiver(cfg Config, pool *pgxpool.Pool) (*riverUI, error) {
-	log := cfg.Log.With("pages", "river")
+	log := newSeldom(cfg.Log.With("pages", "river"))
 	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Logger: log})
 	if err != nil {
 		return nil, err

@@ -14,9 +14,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"golang.org/x/net/netutil"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/cmd/internal/conns"
 )
 
 // How much of a job the pages show.
@@ -63,13 +63,17 @@ type Config struct {
 	// Session is how long a browser that opened the one-time address stays in. 0 means
 	// 12 hours.
 	Session time.Duration
+
+	// Conns bounds the connections of browsers that are open at once: for one more, the one
+	// that has waited longest without a request is closed. 0 means 64.
+	Conns int
+
+	// Idle is how long a connection may stay open without a request. 0 means 1 minute.
+	Idle time.Duration
 }
 
-// maxConns bounds the connections of browsers, uiConns those to the central database.
-const (
-	maxConns = 64
-	uiConns  = 3
-)
+// uiConns bounds the connections to the central database.
+const uiConns = 3
 
 // Server serves the pages. Its methods are safe for concurrent use.
 type Server struct {
@@ -113,12 +117,13 @@ func Listen(ctx context.Context, addr string, cfg Config) (*Server, error) {
 		return nil, errors.Join(err, listener.Close())
 	}
 	s.http = &http.Server{
-		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
+		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: cmp.Or(cfg.Idle, time.Minute),
 		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 	}
+	listener = conns.Bound(s.http, listener, cmp.Or(cfg.Conns, 64))
 	go func() {
 		defer close(s.done)
-		if err := s.http.Serve(netutil.LimitListener(listener, maxConns)); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			cfg.Log.Error("the pages are not served any more", "error", err)
 		}
 	}()

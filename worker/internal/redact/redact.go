@@ -19,9 +19,12 @@
 package redact
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -58,24 +61,59 @@ func replace(text, words, by string) string {
 	if len(words) < shortest {
 		return text
 	}
-	return strings.ReplaceAll(text, words, by)
+	text = strings.ReplaceAll(text, words, by)
+	for _, form := range forms {
+		if quoted := form(words); quoted != words {
+			text = strings.ReplaceAll(text, quoted, form(by))
+		}
+	}
+	return text
 }
 
-// Find returns the server's errors that err wraps.
-func Find(err error) []*pgconn.PgError { return find(err, nil) }
+// forms are how words stand within quoted text: of JSON, of JSON within JSON, and of Go (%q).
+var forms = []func(string) string{
+	inJSON,
+	func(s string) string { return inJSON(inJSON(s)) },
+	func(s string) string { return inQuotes(json.Marshal(s)) }, // with < and > escaped
+	func(s string) string { return inQuotes([]byte(strconv.Quote(s)), nil) },
+	func(s string) string { return inQuotes([]byte(strconv.QuoteToASCII(s)), nil) },
+}
 
-func find(err error, found []*pgconn.PgError) []*pgconn.PgError {
+func inJSON(s string) string {
+	var to bytes.Buffer
+	encoder := json.NewEncoder(&to)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(s)
+	return inQuotes(bytes.TrimSpace(to.Bytes()), err)
+}
+
+// inQuotes is what stands between quotes. Encoding a string never fails.
+func inQuotes(quoted []byte, _ error) string { return string(quoted[1 : len(quoted)-1]) }
+
+// Find returns the server's errors that err wraps.
+func Find(err error) []*pgconn.PgError {
+	left := mostWrapped
+	return find(err, nil, &left)
+}
+
+// mostWrapped is how many errors of a tree are looked at, because an error may wrap itself.
+const mostWrapped = 1000
+
+func find(err error, found []*pgconn.PgError, left *int) []*pgconn.PgError {
+	if *left--; *left < 0 {
+		return found
+	}
 	if said, ok := err.(*pgconn.PgError); ok { //nolint:errorlint // each error of the tree is looked at
 		return append(found, said)
 	}
 	switch e := err.(type) { //nolint:errorlint // each error of the tree is looked at
 	case interface{ Unwrap() []error }:
 		for _, inner := range e.Unwrap() {
-			found = find(inner, found)
+			found = find(inner, found, left)
 		}
 	case interface{ Unwrap() error }:
 		if inner := e.Unwrap(); inner != nil {
-			found = find(inner, found)
+			found = find(inner, found, left)
 		}
 	}
 	return found

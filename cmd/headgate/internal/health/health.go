@@ -8,6 +8,7 @@
 package health
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/net/netutil"
+	"github.com/headgate/headgate/cmd/internal/conns"
 )
 
 // Check is one thing that must be so. Its error is one sentence for strangers.
@@ -39,10 +40,20 @@ type Config struct {
 	// Keep is how long an answer of /readyz is given again, so that many who ask cost
 	// no more than one. 0 means 1 second.
 	Keep time.Duration
+
+	// Conns bounds the connections that are open at once: for one more, the one that has
+	// waited longest without a request is closed. 0 means 64.
+	Conns int
+
+	// ReadWithin bounds how long a request may take to come, WriteWithin how long an answer
+	// takes, /metrics included. 0 means 2 and 30 seconds.
+	ReadWithin, WriteWithin time.Duration
 }
 
-// maxConns bounds the connections that a server has open at once.
-const maxConns = 64
+func (c *Config) setDefaults() {
+	c.Within, c.Keep = cmp.Or(c.Within, 2*time.Second), cmp.Or(c.Keep, time.Second)
+	c.Conns, c.ReadWithin, c.WriteWithin = cmp.Or(c.Conns, 64), cmp.Or(c.ReadWithin, 2*time.Second), cmp.Or(c.WriteWithin, 30*time.Second)
+}
 
 // Server answers at one address. Its methods are safe for concurrent use.
 type Server struct {
@@ -74,12 +85,7 @@ func Listen(ctx context.Context, addr string, cfg Config, more map[string]http.H
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Within == 0 {
-		cfg.Within = 2 * time.Second
-	}
-	if cfg.Keep == 0 {
-		cfg.Keep = time.Second
-	}
+	cfg.setDefaults()
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listening at %s for health: %w", addr, err)
@@ -89,16 +95,21 @@ func Listen(ctx context.Context, addr string, cfg Config, more map[string]http.H
 	mux.HandleFunc("GET /livez", s.live)
 	mux.HandleFunc("GET /readyz", s.ready)
 	mux.HandleFunc("GET /startupz", s.startup)
+	paths := []string{"/livez", "/readyz", "/startupz"}
 	for path, handler := range more {
 		mux.Handle("GET "+path, handler)
+		paths = append(paths, path)
 	}
+	mux.HandleFunc("GET /{$}", index(paths))
 	s.http = &http.Server{
-		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
+		Handler: mux, ReadHeaderTimeout: cfg.ReadWithin, ReadTimeout: cfg.ReadWithin, WriteTimeout: cfg.WriteWithin,
 		MaxHeaderBytes: 8 << 10, ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 	}
+	s.http.SetKeepAlivesEnabled(false) // who asks comes every few seconds, and holds nothing meanwhile
+	listener = conns.Bound(s.http, listener, cfg.Conns)
 	go func() {
 		defer close(s.done)
-		if err := s.http.Serve(netutil.LimitListener(listener, maxConns)); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			cfg.Log.Error("nobody answers about health any more", "error", err)
 		}
 	}()
@@ -119,6 +130,13 @@ func (s *Server) Close() error {
 	err := s.http.Close()
 	<-s.done
 	return err
+}
+
+// index lists what is answered, because somebody who has only the port asks for nothing else.
+func index(paths []string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		write(w, http.StatusOK, "headgate answers here: "+strings.Join(paths, ", ")+" (?verbose lists what is well too)\n")
+	}
 }
 
 func (s *Server) startup(w http.ResponseWriter, _ *http.Request) {

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/jobs/jobstest"
+)
+
+// A setting of OpenTelemetry's that is broken is told by its kind, and nothing that the process
+// prints has what is secret in it.
+func TestBrokenTelemetrySettingsAreNotPrinted(t *testing.T) {
+	t.Parallel()
+	c, _ := setup(t)
+	key := "-----BEGIN PRIVATE KEY-----\nhidden-4711\n-----END PRIVATE KEY-----"
+	for name, x := range map[string]struct {
+		environ map[string]string
+		says    string
+	}{
+		"headers without =":    {map[string]string{"OTEL_EXPORTER_OTLP_HEADERS": "authorization Bearer hidden-4711"}, "parse headers"},
+		"headers badly quoted": {map[string]string{"OTEL_EXPORTER_OTLP_HEADERS": "authorization=%zz-hidden-4711"}, "escape header value"},
+		"a key for a value":    {map[string]string{"OTEL_EXPORTER_OTLP_HEADERS": "Bearer hidden-4711=x"}, "parse headers"},
+		"traces' headers":      {map[string]string{"OTEL_EXPORTER_OTLP_TRACES_HEADERS": "hidden-4711"}, "parse headers"},
+		"metrics' headers":     {map[string]string{"OTEL_EXPORTER_OTLP_METRICS_HEADERS": "hidden-4711"}, "parse headers"},
+		"a key itself":         {map[string]string{"OTEL_EXPORTER_OTLP_CLIENT_KEY": key, "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE": key}, "read tls client"},
+		"traces' key":          {map[string]string{"OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY": key, "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE": "/dev/null"}, "read tls client key"},
+		"an endpoint":          {map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://user:hidden-4711@[::1:4318"}, "parse url"},
+		"an endpoint in use":   {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://user:hidden-4711@127.0.0.1:1"}, ""},
+		"a value of a header":  {map[string]string{"OTEL_EXPORTER_OTLP_HEADERS": "authorization=hidden-4711%0Ax"}, ""},
+	} {
+		for _, protocol := range []string{"grpc", "http/protobuf"} {
+			t.Run(name+" "+protocol, func(t *testing.T) {
+				t.Parallel()
+				with := c.with("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1").with("OTEL_EXPORTER_OTLP_PROTOCOL", protocol).with("OTEL_EXPORTER_OTLP_TIMEOUT", "200").with("OTEL_METRIC_EXPORT_INTERVAL", "50").with("OTEL_BSP_SCHEDULE_DELAY", "50")
+				for variable, value := range x.environ {
+					with = with.with(variable, value)
+				}
+				w, out := with.process("worker", "--reports", t.TempDir())
+				require.NoError(t, w.Start())
+				out.await(t, "msg=ready")
+				out.await(t, "telemetry is not exported")
+				require.NoError(t, w.Process.Signal(syscall.SIGTERM))
+				require.NoError(t, w.Wait())
+				require.NotContains(t, out.String(), "hidden-4711")
+				if x.says != "" {
+					require.Contains(t, out.String(), `msg="OpenTelemetry could not use a setting, and goes on without it"`)
+					require.Contains(t, out.String(), x.says)
+				}
+			})
+		}
+	}
+}
+
+// frozen accepts connections and never answers.
+func frozen(t *testing.T) (addr string) {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	return listener.Addr().String() // the kernel accepts
+}
+
+// A collector that hangs takes none of the time of the other: what is left is sent to that.
+func TestTheLastTelemetryBesideAFrozenCollector(t *testing.T) {
+	t.Parallel()
+	for _, x := range []struct{ alive, frozen string }{{"METRICS", "TRACES"}, {"TRACES", "METRICS"}} {
+		t.Run(x.frozen, func(t *testing.T) {
+			t.Parallel()
+			c, env := setup(t)
+			env.Database("db", jobstest.DatabaseOpts{Kind: "dedicated", Schema: `CREATE TABLE notes (n int); GRANT ALL ON notes TO headgate_job`})
+			env.Tenant("acme", "db")
+			var came atomic.Int64
+			collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				came.Add(1)
+			}))
+			t.Cleanup(collector.Close)
+			w, out := c.with("OTEL_EXPORTER_OTLP_"+x.alive+"_ENDPOINT", collector.URL).with("OTEL_EXPORTER_OTLP_"+x.frozen+"_ENDPOINT", "http://"+frozen(t)).
+				with("OTEL_METRIC_EXPORT_INTERVAL", "3600000").with("OTEL_METRIC_EXPORT_TIMEOUT", "3600000").with("OTEL_BSP_SCHEDULE_DELAY", "3600000").with("OTEL_BSP_EXPORT_TIMEOUT", "3600000").
+				with("OTEL_EXPORTER_OTLP_TIMEOUT", "3600000").process("serve", "--reports", t.TempDir())
+			require.NoError(t, w.Start())
+			out.await(t, "msg=ready")
+			c.ok("job", "enqueue", "headgate.sql", "--tenant", "acme", "--args", `{"sql": "INSERT INTO notes VALUES (1)"}`)
+			out.await(t, "job succeeded")
+			require.Zero(t, came.Load(), "nothing is sent before the end")
+			require.NoError(t, w.Process.Signal(syscall.SIGTERM))
+			require.NoError(t, w.Wait(), "%s", out)
+			require.Positive(t, came.Load(), "%s", out)
+			require.Contains(t, out.String(), `msg="telemetry of the last seconds is lost" what=`+strings.ToLower(x.frozen))
+			require.NotContains(t, out.String(), `is lost" what=`+strings.ToLower(x.alive))
+		})
+	}
+}
