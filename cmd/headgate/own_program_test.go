@@ -13,6 +13,7 @@ import (
 
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/jobstest"
 )
 
 // The program of docs/telemetry.md answers about its health and its metrics, drains when it
@@ -39,7 +40,7 @@ func TestTheProgramWithHealth(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, jobs.Succeeded, env.Wait(job.UID).State)
 	require.Eventually(t, func() bool {
-		return strings.Contains(scrape(t, addr), `headgate_attempts_total{headgate_class="",headgate_kind="charge",headgate_server="",headgate_state="succeeded"} 1`)
+		return strings.Contains(scrape(t, addr), `headgate_attempts_total{headgate_class="",headgate_kind="charge",headgate_server="`+jobstest.Server+`",headgate_state="succeeded"} 1`)
 	}, time.Minute, 20*time.Millisecond)
 
 	admin(t, env.Pool.Config().ConnConfig.Database, `INSERT INTO headgate.migrations (version, name, serves) VALUES (9999, 'contract', 9999)`)
