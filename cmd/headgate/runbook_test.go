@@ -136,3 +136,27 @@ func TestOldestJobsFirst(t *testing.T) {
 	require.NotContains(t, second, uids[2])
 	c.fails(cli.ExitUsage, []string{"job", "list", "--after", strings.Fields(after)[0]}, "give what next of the page before was")
 }
+
+// A server's list says that databases on it do not work, the databases' list says which and
+// why, and the workers' list says whose claims fail.
+func TestListsTellWhatFails(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	env.Database("db", jobstestShared)
+	env.Database("well", jobstestShared)
+	require.NotContains(t, c.run("server", "list").err, "database list")
+	admin(t, env.Pool.Config().ConnConfig.Database,
+		`INSERT INTO headgate.breakers (scope, id, until, cause, class) SELECT 'database', id, '2099-01-01Z', 'no space left', 'disk_full' FROM headgate.databases WHERE name = 'db'`,
+		`INSERT INTO headgate.workers (incarnation, worker, host, pid, kinds, queues, claims) VALUES (gen_random_uuid(), 'w1', 'here', 7, '{}', '{default}',
+    '{"failing": [{"queue": "default", "since": "2026-01-02T03:04:05Z", "times": 12, "error": "claims wait for session 77 of ana"}]}')`)
+	servers := c.run("server", "list")
+	require.Regexp(t, `closed +1 `, servers.out)
+	require.Contains(t, servers.err, "`headgate database list` names them")
+	databases := c.run("database", "list")
+	require.Regexp(t, `(?m)^db .* open \(disk_full\) `, databases.out)
+	require.Regexp(t, `(?m)^well .* closed `, databases.out)
+	require.Regexp(t, `db: open \(disk_full\) since .*: no space left`, databases.err)
+	workers := c.run("worker", "list")
+	require.Contains(t, workers.out, "default fail since 2026-01-02 03:04:05 UTC")
+	require.Contains(t, workers.err, "w1: 12 claims of queue default have failed in a row: claims wait for session 77 of ana")
+}
