@@ -214,11 +214,12 @@ func TestFaultsAlerts(t *testing.T) {
 	p.fires("HeadgateAbsent", func() {})
 
 	c.ok("schedule", "create", "nightly", "--tenant", "acme", "--cron", "0 3 * * *", "--zone", "UTC", "--kind", "headgate.sql", "--args", `{"sql": "INSERT INTO notes VALUES (2)"}`)
-	only := c.start("worker", "--health", "0", "--watch-schedule", "nightly")
+	only := c.start("worker", "--health", "0", "--watch-schedule", "nightly", "--watch-schedule", "nihgtly")
 	only.err.await(t, "msg=ready")
 	onlyAt := answersAt.FindStringSubmatch(only.err.String())[1]
 	p.asks(onlyAt)
 	p.ends("HeadgateAbsent")
+	p.fires("HeadgateScheduleUnknown", func() {})
 	p.fires("HeadgateScheduleUnanswered", func() {
 		do(`UPDATE headgate.schedules SET next_run_at = now() - interval '2 minutes', next_nominal_at = now() - interval '2 minutes'`)
 	})

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/telemetry"
 	"github.com/headgate/headgate/orchestrator/explain"
 )
@@ -125,13 +126,14 @@ func (f *figures) observe(provider metric.MeterProvider) error {
 	workers := count(telemetry.Workers, "{worker}", "worker processes by state")
 	budget := count(telemetry.ServerBudget, "{connection}", "connections that the server's budget allows")
 	used := count(telemetry.ServerUsed, "{connection}", "connections of the budget that processes have published")
-	broken := count(telemetry.Breakers, "{breaker}", "breakers that are open, of the server and its databases")
+	broken := count(telemetry.Breakers, "{breaker}", "breakers that are open, of the server and its databases, by the class of what opened them")
 	quarantined := count(telemetry.Quarantined, "{job}", "jobs in quarantine, counted up to 10,000")
 	unserved := count(telemetry.UnservedKinds, "{kind}", "kinds of waiting jobs that no live worker has")
 	overdue := count(telemetry.SchedulesOverdue, "{schedule}", "schedules with an expected occurrence that is unanswered for a minute, counted up to 10,000")
 	overdueFor := seconds(telemetry.SchedulesLateness, "since the first unanswered occurrence was due")
 	stopped := count(telemetry.SchedulesBroken, "{schedule}", "schedules that an error has stopped, counted up to 10,000")
 	success := seconds(telemetry.ScheduleSuccess, "since a job of a watched schedule succeeded, for the tenant that waits longest")
+	watched := count(telemetry.SchedulesWatched, "{schedule}", "schedules that a watched name has, whoever's")
 	missing := count(telemetry.FiguresMissing, "{figure}", "1 for a group of figures of the central database that could not be found")
 	age := seconds(telemetry.FiguresAge, "since the figures of the central database were found")
 	if err := errors.Join(errs...); err != nil {
@@ -172,7 +174,13 @@ func (f *figures) observe(provider metric.MeterProvider) error {
 				o.ObserveInt64(budget, int64(s.Budget), of(telemetry.Server, s.Name))
 			}
 			o.ObserveInt64(used, int64(s.Used), of(telemetry.Server, s.Name))
-			o.ObserveInt64(broken, int64(s.Broken), of(telemetry.Server, s.Name))
+			server := attribute.String(telemetry.Server, s.Name)
+			if _, is := s.Broken[string(jobs.ClassUnreachable)]; !is { // each server has a series
+				o.ObserveInt64(broken, 0, metric.WithAttributes(server, attribute.String(telemetry.Class, string(jobs.ClassUnreachable))))
+			}
+			for class, n := range s.Broken {
+				o.ObserveInt64(broken, int64(n), metric.WithAttributes(server, attribute.String(telemetry.Class, class)))
+			}
 		}
 		if has(explain.FigureCounts) {
 			o.ObserveInt64(quarantined, int64(now.Quarantined))
@@ -184,6 +192,9 @@ func (f *figures) observe(provider metric.MeterProvider) error {
 		if has(explain.FigureSchedules) {
 			o.ObserveInt64(overdue, int64(now.Overdue))
 			o.ObserveFloat64(overdueFor, now.OverdueFor.Seconds())
+		}
+		for name, n := range now.Watched {
+			o.ObserveInt64(watched, int64(n), of(telemetry.Schedule, name))
 		}
 		for name, since := range now.Successes {
 			o.ObserveFloat64(success, since.Seconds(), of(telemetry.Schedule, name))

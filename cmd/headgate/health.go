@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -13,11 +12,11 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.opentelemetry.io/otel/metric"
 
-	"github.com/headgate/headgate/cmd/headgate/internal/health"
+	probe "github.com/headgate/headgate/cmd/headgate/internal/health"
 	"github.com/headgate/headgate/cmd/internal/cli"
-	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker"
+	"github.com/headgate/headgate/worker/health"
 )
 
 // probes are what the process tells those who watch it: whoever asks at --health, and
@@ -25,8 +24,8 @@ import (
 type probes struct {
 	log     *slog.Logger
 	exports *exporters
-	health  *health.Server // nil without --health
-	metrics *metrics       // nil where nobody asks for them
+	health  *probe.Server // nil without --health
+	metrics *metrics      // nil where nobody asks for them
 	quit    context.CancelFunc
 	done    chan struct{} // closed when the watchdog is not fed any more
 }
@@ -45,7 +44,7 @@ func openProbes(ctx context.Context, app *cli.App, addr string) (*probes, error)
 	if w.metrics, err = newMetrics(ctx, w.exports.metrics); err != nil || addr == "" {
 		return w, err
 	}
-	w.health, err = health.Listen(ctx, addr, health.Config{Log: app.Log}, map[string]http.Handler{"/metrics": w.metrics.handler()})
+	w.health, err = probe.Listen(ctx, addr, probe.Config{Config: health.Config{Log: app.Log}}, map[string]http.Handler{"/metrics": w.metrics.handler()})
 	if err != nil {
 		return nil, err
 	}
@@ -145,10 +144,6 @@ func (w *probes) end() {
 	sent.Wait()
 }
 
-// loopsWithin is how long a loop of this process may take for one turn. Each turn's own
-// deadlines are shorter.
-const loopsWithin = 2 * time.Minute
-
 // loop is one of the process's own, and when it last turned: zero before its start.
 type loop struct {
 	name   string
@@ -158,59 +153,22 @@ type loop struct {
 // live are the checks of /livez.
 func live(loops []loop) (all []health.Check) {
 	for _, l := range loops {
-		all = append(all, health.Check{Name: l.name + " loop", Run: func(context.Context) error {
-			if at := l.turned(); !at.IsZero() && time.Since(at) > loopsWithin {
-				return fmt.Errorf("it has not turned since %s", at.UTC().Format(time.RFC3339))
-			}
-			return nil
-		}})
+		all = append(all, health.Loop(l.name, l.turned))
 	}
 	return all
 }
 
 // ready are the checks of /readyz beside those of /livez.
 func ready(w *worker.Worker, pool *pgxpool.Pool, keys *catalog.Keys) []health.Check {
-	return []health.Check{
-		{Name: "draining", Run: func(context.Context) error {
-			if w.Health().Draining {
-				return errors.New("the worker ends what it has, and claims nothing")
-			}
+	_, all := health.Worker(w)
+	return append(all, health.Schema(pool), health.Check{Name: "keys", Run: func(ctx context.Context) error {
+		err := keys.Check(ctx)
+		switch {
+		case err == nil:
 			return nil
-		}},
-		{Name: "heartbeat", Run: func(context.Context) error {
-			if h := w.Health(); !h.Heartbeat.IsZero() && time.Since(h.Heartbeat) > h.DeadAfter {
-				return fmt.Errorf("the central database has taken no heartbeat since %s", h.Heartbeat.UTC().Format(time.RFC3339))
-			}
-			return nil
-		}},
-		{Name: "claims", Run: func(context.Context) error {
-			for _, f := range w.Health().Failing {
-				if f.Times >= 3 {
-					return &health.HiddenError{
-						Says: fmt.Sprintf("claims of queue %s fail since %s, %d in a row", f.Queue, f.Since.UTC().Format(time.RFC3339), f.Times),
-						Err:  errors.New(f.Error),
-					}
-				}
-			}
-			return nil
-		}},
-		{Name: "central schema", Run: func(ctx context.Context) error {
-			err := migrations.Check(ctx, pool)
-			var version *migrations.VersionError
-			if err == nil || errors.As(err, &version) {
-				return err
-			}
-			return &health.HiddenError{Says: "the central database does not answer as it should", Err: err}
-		}},
-		{Name: "keys", Run: func(ctx context.Context) error {
-			err := keys.Check(ctx)
-			switch {
-			case err == nil:
-				return nil
-			case errors.Is(err, catalog.ErrWrongKeys):
-				return &health.HiddenError{Says: "the key ring opens no address of a tenant's database", Err: err}
-			}
-			return &health.HiddenError{Says: "nobody can tell whether the key ring opens anything", Err: err}
-		}},
-	}
+		case errors.Is(err, catalog.ErrWrongKeys):
+			return &health.HiddenError{Says: "the key ring opens no address of a tenant's database", Err: err}
+		}
+		return &health.HiddenError{Says: "nobody can tell whether the key ring opens anything", Err: err}
+	}})
 }

@@ -21,10 +21,11 @@ type Charge struct{ Cents int }
 // Kind is the page's.
 func (Charge) Kind() string { return "charge" }
 
-// pageProgram is the program of docs/hooks.md, compiled.
-func pageProgram(t *testing.T) (binary string) {
+// pageProgram is the first program of a page of docs, which has at most so many lines,
+// compiled.
+func pageProgram(t *testing.T, page string, most int) (binary string) {
 	t.Helper()
-	text, err := os.ReadFile("../../docs/hooks.md")
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", page))
 	require.NoError(t, err)
 	_, rest, found := strings.Cut(string(text), "```go\n")
 	require.True(t, found)
@@ -36,7 +37,7 @@ func pageProgram(t *testing.T) (binary string) {
 			lines++
 		}
 	}
-	require.LessOrEqual(t, lines, 40)
+	require.LessOrEqual(t, lines, most)
 	folder := t.TempDir()
 	main := filepath.Join(folder, "main.go")
 	require.NoError(t, os.WriteFile(main, []byte(source), 0o600))
@@ -73,7 +74,7 @@ func TestTheProgramWithHooks(t *testing.T) {
 	c, env := setup(t)
 	env.Database("db", jobstestShared)
 	env.Tenant("acme", "db")
-	program, output := exec.Command(pageProgram(t)), newWatched()
+	program, output := exec.Command(pageProgram(t, "hooks.md", 40)), newWatched()
 	program.Env = append(os.Environ(), "DATABASE_URL="+env.URL, "HEADGATE_KEY="+env.Key)
 	program.Stdout, program.Stderr = output, output
 	require.NoError(t, program.Start())

@@ -68,8 +68,9 @@ func TestMetrics(t *testing.T) {
 	c, env := setup(t)
 	env.Database("db", jobstest.DatabaseOpts{Kind: "dedicated", Schema: `CREATE TABLE notes (n int); GRANT ALL ON notes TO headgate_job`})
 	env.Tenant("acme-of-the-planted-name", "db")
-	w := c.start("serve", "--reports", t.TempDir(), "--health", "0")
+	w := c.start("serve", "--reports", t.TempDir(), "--health", "0", "--watch-schedule", "nihgtly")
 	w.err.await(t, "msg=ready")
+	require.Contains(t, w.err.String(), `msg="no schedule has the name that --watch-schedule gives" schedule=nihgtly`)
 	addr := answersAt.FindStringSubmatch(w.err.String())[1]
 	for _, sql := range []string{`INSERT INTO notes VALUES (1)`, `SELECT 'planted-text'::int`} {
 		uid := enqueued(t, c.ok("job", "enqueue", "headgate.sql", "--tenant", "acme-of-the-planted-name", "--max-attempts", "1", "--args", `{"sql": "`+sql+`"}`, "-o", "json"))
@@ -81,6 +82,8 @@ func TestMetrics(t *testing.T) {
 		`headgate_attempts_total{headgate_class="job_error",headgate_kind="headgate.sql",headgate_server="` + jobstest.Server + `",headgate_state="discarded"} 1`,
 		`headgate_claim_jobs_total{headgate_queue="default"} 2`,
 		`headgate_pickup_delay_seconds_count{headgate_queue="default"} 2`,
+		`headgate_schedule_watched{headgate_schedule="nihgtly"} 0`,
+		`headgate_breakers_open{headgate_class="unreachable",headgate_server="` + jobstest.Server + `"} 0`,
 	} {
 		require.Contains(t, text, line)
 	}

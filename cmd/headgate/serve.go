@@ -147,6 +147,24 @@ func (s *staying) queueSlots() (map[string]int, error) {
 	return queues, nil
 }
 
+// warnUnknown says which of the watched names no schedule has. They may come later, so that
+// is no error, and neither is a question that has no answer: the metric says the same.
+func warnUnknown(ctx context.Context, app *cli.App, central cli.Central, watch []string) {
+	if len(watch) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, figuresWithin)
+	defer cancel()
+	unknown, err := central.Explain.UnknownSchedules(ctx, watch)
+	if err != nil {
+		app.Log.WarnContext(ctx, "nobody can tell whether schedules have the names that --watch-schedule gives", "error", err)
+		return
+	}
+	for _, name := range unknown {
+		app.Log.WarnContext(ctx, "no schedule has the name that --watch-schedule gives", "schedule", name, "hint", "`headgate schedule list` shows the names; headgate_schedule_watched is 0 until there is one")
+	}
+}
+
 // servingConns is how many connections to the central database a process keeps at
 // most for the catalog and the scheduler. The worker has ten of its own.
 const servingConns = 6
@@ -236,6 +254,7 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 	}
 	whole := &figures{look: central.Explain.Figures, watch: explain.FiguresParams{Schedules: s.watch}, log: app.Log, born: time.Now()}
 	defer whole.end()
+	warnUnknown(ctx, app, central, s.watch)
 	loops := []loop{{"worker", func() time.Time { return w.Health().Turned }}}
 	if s.schedules {
 		loops = append(loops, loop{"scheduler", scheduler.Turned})

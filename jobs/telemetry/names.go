@@ -77,13 +77,14 @@ const (
 	Workers           = "headgate.workers"                 // worker processes, by state: live, draining, silent
 	ServerBudget      = "headgate.server.budget"           // connections that the server's budget allows, by server
 	ServerUsed        = "headgate.server.budget.used"      // of these, the ones that processes have published, by server
-	Breakers          = "headgate.breakers.open"           // breakers that are open, by server
+	Breakers          = "headgate.breakers.open"           // breakers that are open, by server and class
 	Quarantined       = "headgate.quarantined"             // jobs in quarantine, counted up to 10,000
 	UnservedKinds     = "headgate.kinds.unserved"          // kinds of waiting jobs that no live worker has
 	SchedulesOverdue  = "headgate.schedules.overdue"       // schedules with an expected occurrence that is unanswered for a minute; counted up to 10,000
 	SchedulesLateness = "headgate.schedules.overdue.age"   // seconds since the first of these was due
 	SchedulesBroken   = "headgate.schedules.broken"        // schedules that an error has stopped; counted up to 10,000
 	ScheduleSuccess   = "headgate.schedule.success.age"    // seconds since a job of a watched schedule succeeded, of the tenant that waits longest, by schedule
+	SchedulesWatched  = "headgate.schedule.watched"        // schedules that a watched name has, whoever's, by schedule; 0 is a name that nobody's has
 	FiguresMissing    = "headgate.central.figures.missing" // 1 for a group of these that could not be found, by figure
 	FiguresAge        = "headgate.central.figures.age"     // seconds since these were found
 )

@@ -17,4 +17,9 @@ const (
 // ClassSteps is what explain says to do about a class.
 var ClassSteps = classSteps
 
-const OneLooksSQL = oneLooksSQL
+// Statements about figures.
+const (
+	OneLooksSQL     = oneLooksSQL
+	SuccessesSQL    = successesSQL
+	QueueFiguresSQL = queueFiguresSQL
+)

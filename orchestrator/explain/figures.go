@@ -27,9 +27,15 @@ type Figures struct {
 	Broken     int           // schedules that an error has stopped, counted to 10,000
 
 	// Successes are the watched schedules, by name: how long ago a job of the schedule
-	// succeeded, for the tenant that waits longest. A schedule of that name that has not had
-	// a success counts from its creation. Paused ones do not count.
+	// succeeded, for the tenant that waits longest. Paused ones do not count. A schedule whose
+	// kept answers have no success counts from the oldest of these, which is a lower bound,
+	// and from its creation if it has not fired. 10,000 answers of a schedule are looked at,
+	// or fewer if 100,000 do not suffice for all, but five at least.
 	Successes map[string]time.Duration
+
+	// Watched are the schedules that each watched name has, paused ones included: 0 is a name
+	// that nobody's schedule has.
+	Watched map[string]int
 
 	// Missing are the figures that could not be found this time, by name, and why. Their
 	// values mean nothing.
@@ -61,7 +67,10 @@ type QueueFigure struct {
 type ServerFigure struct {
 	Name         string
 	Budget, Used int // connections; Budget is 0 where none is set
-	Broken       int // open breakers, the server's and those of its databases
+
+	// Broken are the open breakers, the server's and those of its databases, by the class of
+	// the attempts that opened them.
+	Broken map[string]int
 }
 
 // FiguresParams says what Figures looks at besides.
@@ -107,12 +116,14 @@ WITH used AS (
     FROM headgate.counted_hands h, jsonb_each(CASE WHEN jsonb_typeof(h.hand->'servers') = 'object' THEN h.hand->'servers' END) l
     GROUP BY l.key
 ), broken AS (
-    SELECT coalesce(d.server_id, b.id) AS id, count(*)::int AS n
-    FROM headgate.breakers b
-    LEFT JOIN headgate.databases d ON b.scope = 'database' AND d.id = b.id
+    SELECT id, jsonb_object_agg(class, n) AS classes
+    FROM (SELECT coalesce(d.server_id, b.id) AS id, b.class, count(*)::int AS n
+          FROM headgate.breakers b
+          LEFT JOIN headgate.databases d ON b.scope = 'database' AND d.id = b.id
+          GROUP BY 1, 2) c
     GROUP BY 1
 )
-SELECT s.name, coalesce(s.connection_budget, 0), coalesce(u.n, 0), coalesce(b.n, 0)
+SELECT s.name, coalesce(s.connection_budget, 0), coalesce(u.n, 0), coalesce(b.classes, '{}')
 FROM headgate.servers s
 LEFT JOIN used u ON u.id = s.id::text
 LEFT JOIN broken b ON b.id = s.id
@@ -122,19 +133,42 @@ const countFiguresSQL = `
 SELECT (SELECT count(*) FROM (SELECT FROM headgate.suspects WHERE quarantined_at IS NOT NULL LIMIT $1) s),
        (SELECT count(*) FROM (SELECT FROM headgate.schedules WHERE next_run_at IS NULL AND error <> '' LIMIT $1) s)`
 
-// successesSQL finds the newest success among the last answers of each schedule of the
-// names in $1. It reads all schedules once.
+// mostAnswers bounds the answers that one look at successes reads, except that five of each
+// schedule are read in any case. A schedule that succeeds needs one.
+const mostAnswers = 100_000
+
+// successesSQL finds of each schedule of the names in $1 the newest answer whose job has
+// succeeded. It walks back from the last answer and stops at the first success. After too
+// many answers without one the oldest of these is a lower bound.
+//
+// An attempt ends after its occurrence was decided, so of the history only the months since
+// then are looked at; a day is for clocks that differ. All schedules are read once.
 const successesSQL = `
-SELECT s.name, max(extract(epoch FROM now() - coalesce(f.at, s.created_at)))::float8
-FROM headgate.schedules s
+WITH watched AS MATERIALIZED (
+    SELECT s.id, s.name, s.created_at, s.paused FROM headgate.schedules s WHERE s.name = ANY ($1)
+), depth AS MATERIALIZED (
+    SELECT greatest(5, least(10000, $2 / greatest(count(*), 1))) AS n FROM watched
+)
+SELECT n.name, count(w.id)::int,
+       max(extract(epoch FROM now() - coalesce(
+           f.at,
+           (SELECT min(c.nominal_at)
+            FROM (SELECT c.nominal_at FROM headgate.occurrences c WHERE c.schedule_id = w.id AND c.outcome = 'fired'
+                  ORDER BY c.nominal_at DESC LIMIT (SELECT n FROM depth)) c),
+           w.created_at))) FILTER (WHERE NOT w.paused)::float8
+FROM (SELECT DISTINCT name FROM unnest($1::text[]) AS n (name)) n
+LEFT JOIN watched w ON w.name = n.name
 LEFT JOIN LATERAL (
-    SELECT max(o.ended_at) AS at
-    FROM (SELECT job_uid FROM headgate.occurrences c WHERE c.schedule_id = s.id AND c.outcome = 'fired' ORDER BY c.nominal_at DESC LIMIT 10) c
+    SELECT o.ended_at AS at
+    FROM (SELECT c.job_uid, c.nominal_at, c.decided_at FROM headgate.occurrences c WHERE c.schedule_id = w.id AND NOT w.paused AND c.outcome = 'fired'
+          ORDER BY c.nominal_at DESC LIMIT (SELECT n FROM depth)) c
     CROSS JOIN LATERAL (
-        SELECT o.ended_at FROM headgate.outcomes o WHERE o.job_uid = c.job_uid AND o.state = 'succeeded' ORDER BY o.ended_at DESC LIMIT 1
+        SELECT o.ended_at FROM headgate.outcomes o
+        WHERE o.job_uid = c.job_uid AND o.state = 'succeeded' AND o.ended_at > c.decided_at - interval '1 day' AND o.ended_at < now() + interval '1 day'
+        ORDER BY o.ended_at DESC LIMIT 1
     ) o
+    ORDER BY c.nominal_at DESC LIMIT 1
 ) f ON true
-WHERE s.name = ANY ($1) AND NOT s.paused
 GROUP BY 1`
 
 // Figures looks, unless another process does so now: then ok is false. A look takes at most
@@ -222,8 +256,13 @@ func (f *Figures) queues(ctx context.Context, tx pgx.Tx) error {
 func (f *Figures) servers(ctx context.Context, tx pgx.Tx) error {
 	var all []ServerFigure
 	var s ServerFigure
+	scan := func() error {
+		all = append(all, s)
+		s.Broken = nil // the next one's is a map of its own
+		return nil
+	}
 	rows, _ := tx.Query(ctx, serverFiguresSQL) // its error is ForEachRow's too
-	_, err := pgx.ForEachRow(rows, []any{&s.Name, &s.Budget, &s.Used, &s.Broken}, func() error { all = append(all, s); return nil })
+	_, err := pgx.ForEachRow(rows, []any{&s.Name, &s.Budget, &s.Used, &s.Broken}, scan)
 	if err == nil {
 		f.Servers = all
 	}
@@ -234,15 +273,33 @@ func (f *Figures) successes(ctx context.Context, tx pgx.Tx, names []string) erro
 	if len(names) == 0 {
 		return nil
 	}
-	all := map[string]time.Duration{}
+	ages, counts := map[string]time.Duration{}, map[string]int{}
 	var name string
-	var age float64
-	rows, _ := tx.Query(ctx, successesSQL, names) // its error is ForEachRow's too
-	_, err := pgx.ForEachRow(rows, []any{&name, &age}, func() error { all[name] = seconds(age); return nil })
+	var n int
+	var age *float64
+	rows, _ := tx.Query(ctx, successesSQL, names, mostAnswers) // its error is ForEachRow's too
+	_, err := pgx.ForEachRow(rows, []any{&name, &n, &age}, func() error {
+		counts[name] = n
+		if age != nil {
+			ages[name] = seconds(*age)
+		}
+		return nil
+	})
 	if err == nil {
-		f.Successes = all
+		f.Successes, f.Watched = ages, counts
 	}
 	return err
+}
+
+const unknownSchedulesSQL = `SELECT n.name FROM unnest($1::text[]) AS n (name) WHERE NOT EXISTS (SELECT FROM headgate.schedules s WHERE s.name = n.name)`
+
+// UnknownSchedules returns which of the names no schedule has, whoever's.
+func (x *Explainer) UnknownSchedules(ctx context.Context, names []string) (unknown []string, err error) {
+	rows, _ := x.pool.Query(ctx, unknownSchedulesSQL, names) // its error is CollectRows' too
+	if unknown, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
+		return nil, fmt.Errorf("looking for schedules by name: %w", err)
+	}
+	return unknown, nil
 }
 
 func seconds(n float64) time.Duration { return time.Duration(max(n, 0) * float64(time.Second)) }

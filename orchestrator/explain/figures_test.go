@@ -29,7 +29,8 @@ func TestFigures(t *testing.T) {
 	require.Zero(t, none.Workers.Alive+none.Workers.Silent+none.Quarantined+none.UnservedKinds+none.Overdue+none.Broken)
 	require.Empty(t, none.Queues)
 	require.Empty(t, none.Successes)
-	require.Zero(t, none.Servers[0].Used+none.Servers[0].Broken)
+	require.Zero(t, none.Servers[0].Used)
+	require.Empty(t, none.Servers[0].Broken)
 
 	job := roomtest.Enqueue(t, env)
 	roomtest.Do(t, env, `UPDATE river_job SET scheduled_at = now() - interval '1 hour'`)
@@ -46,7 +47,7 @@ FROM river_job j, headgate.tenants t JOIN headgate.databases d ON d.id = t.datab
 	roomtest.Do(t, env, `UPDATE headgate.schedules SET next_run_at = NULL, error = 'no such kind' WHERE name = 'stopped'`)
 	roomtest.Do(t, env, `INSERT INTO headgate.suspects (job_id, job_uid, kind, quarantined_at) VALUES (1, 'a', 'note', now()), (2, 'b', 'note', NULL)`)
 	roomtest.Do(t, env, `INSERT INTO headgate.breakers (scope, id, until) SELECT 'server', id, '2099-01-01Z' FROM headgate.servers`)
-	roomtest.Do(t, env, `INSERT INTO headgate.breakers (scope, id, until) SELECT 'database', id, '2099-01-01Z' FROM headgate.databases LIMIT 1`)
+	roomtest.Do(t, env, `INSERT INTO headgate.breakers (scope, id, until, class) SELECT 'database', id, '2099-01-01Z', 'unprotected' FROM headgate.databases LIMIT 1`)
 	f := look()
 	require.Equal(t, 1, f.UnservedKinds, "no worker has the waiting job's kind")
 	require.Len(t, f.Queues, 1)
@@ -57,7 +58,7 @@ FROM river_job j, headgate.tenants t JOIN headgate.databases d ON d.id = t.datab
 	require.InDelta(t, 2*time.Hour.Seconds(), f.OverdueFor.Seconds(), 600)
 	require.Equal(t, 1, f.Broken)
 	require.Equal(t, 1, f.Quarantined)
-	require.Equal(t, 2, f.Servers[0].Broken)
+	require.Equal(t, map[string]int{"unreachable": 1, "unprotected": 1}, f.Servers[0].Broken)
 	require.InDelta(t, 72*time.Hour.Seconds(), f.Successes["nightly"].Seconds(), 600, "since it was created")
 
 	roomtest.Holds(t, env, `{"servers": {"S": {"jobs": 2, "conns": 5}}}`)

@@ -116,6 +116,9 @@ func (c *claimer) tryClaim(ctx context.Context, params *riverdriver.JobGetAvaila
 	}
 	if err != nil {
 		c.gate.releaseConn()
+		if lockedOut(err) || timedOut(ctx) {
+			err = errors.Join(c.holders(ctx), err)
+		}
 	}
 	if err != nil || idle {
 		return &claimBatch{result: &riverdriver.JobGetAvailableResult{}}, err
@@ -133,6 +136,8 @@ func (c *claimer) tryClaim(ctx context.Context, params *riverdriver.JobGetAvaila
 				return &claimBatch{result: &riverdriver.JobGetAvailableResult{}}, nil
 			}
 			err = errors.Join(c.holders(ctx), err, endStalled(ctx, c.pool, c.log))
+		} else if timedOut(ctx) {
+			err = errors.Join(c.holders(ctx), err)
 		}
 		return c.without(ctx, params, err)
 	}
@@ -153,6 +158,10 @@ func (c *claimer) tryClaim(ctx context.Context, params *riverdriver.JobGetAvaila
 	}
 	return all, nil
 }
+
+// timedOut says that a claim has waited for something until its time was over. Statements
+// that are being prepared, and the question of an idle worker, wait without a lock_timeout.
+func timedOut(ctx context.Context) bool { return errors.Is(ctx.Err(), context.DeadlineExceeded) }
 
 // idle says that there is nothing to claim and nothing to publish.
 func (c *claimer) idle(ctx context.Context, conn *pgx.Conn) (idle bool, err error) {

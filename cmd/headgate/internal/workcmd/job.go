@@ -46,7 +46,7 @@ func jobList(app *cli.App) *cobra.Command {
 	var state string
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List jobs, newest first; finished ones leave the queue after a while",
+		Short: "List jobs, newest first or --oldest first; finished ones leave the queue after a while",
 		Args:  cli.Args(),
 		RunE: cli.Brief(func(ctx context.Context, _ []string) error {
 			if state != "" {
@@ -72,6 +72,7 @@ func jobList(app *cli.App) *cobra.Command {
 	flags.StringVar(&state, "state", "", "only those in this state: "+strings.Join(jobs.StateWords(), ", "))
 	flags.StringVar(&filter.Kind, "kind", "", "only those of this kind")
 	flags.StringVar(&filter.Tenant, "tenant", "", "only those of this tenant, by slug, UUID or org_id")
+	flags.BoolVar(&filter.Oldest, "oldest", false, "the job that was enqueued first comes first")
 	flags.StringVar(&filter.After, "after", "", "go on behind this one, as the list before said")
 	flags.IntVar(&filter.Limit, "limit", 50, "at most so many, 1 to 1000")
 	cli.Complete(cmd, "state", jobs.StateWords())
