@@ -124,7 +124,7 @@ func TestOldestJobsFirst(t *testing.T) {
 		require.NoError(t, err)
 		uids = append(uids, job.UID)
 	}
-	place := func(text, uid string) int { return strings.Index(text, uid) }
+	place := strings.Index
 	first := c.run("job", "list", "--state", "waiting", "--oldest", "--limit", "3")
 	require.Equal(t, cli.ExitOK, first.code)
 	require.Less(t, place(first.out, uids[0]), place(first.out, uids[1]))

@@ -30,7 +30,7 @@ type Figures struct {
 	// succeeded, for the tenant that waits longest. Paused ones do not count. A schedule whose
 	// kept answers have no success counts from the oldest of these, which is a lower bound,
 	// and from its creation if it has not fired. 10,000 answers of a schedule are looked at,
-	// or fewer if 100,000 do not suffice for all, but five at least.
+	// or fewer if 60,000 do not suffice for all, but three at least.
 	Successes map[string]time.Duration
 
 	// Watched are the schedules that each watched name has, paused ones included: 0 is a name
@@ -133,9 +133,9 @@ const countFiguresSQL = `
 SELECT (SELECT count(*) FROM (SELECT FROM headgate.suspects WHERE quarantined_at IS NOT NULL LIMIT $1) s),
        (SELECT count(*) FROM (SELECT FROM headgate.schedules WHERE next_run_at IS NULL AND error <> '' LIMIT $1) s)`
 
-// mostAnswers bounds the answers that one look at successes reads, except that five of each
+// mostAnswers bounds the answers that one look at successes reads, except that three of each
 // schedule are read in any case. A schedule that succeeds needs one.
-const mostAnswers = 100_000
+const mostAnswers = 60_000
 
 // successesSQL finds of each schedule of the names in $1 the newest answer whose job has
 // succeeded. It walks back from the last answer and stops at the first success. After too
@@ -147,7 +147,7 @@ const successesSQL = `
 WITH watched AS MATERIALIZED (
     SELECT s.id, s.name, s.created_at, s.paused FROM headgate.schedules s WHERE s.name = ANY ($1)
 ), depth AS MATERIALIZED (
-    SELECT greatest(5, least(10000, $2 / greatest(count(*), 1))) AS n FROM watched
+    SELECT greatest(3, least(10000, $2 / greatest(count(*), 1))) AS n FROM watched
 )
 SELECT n.name, count(w.id)::int,
        max(extract(epoch FROM now() - coalesce(
