@@ -78,7 +78,7 @@ var doors = map[string][]string{
 	"cmd/example-worker": slices.Concat(tool, below),
 	"cmd/internal/pages": { // River's UI takes River's client: TestOnlyBenchKnowsRiver
 		anyPgx, "github.com/riverqueue/river", "github.com/riverqueue/river/riverdriver/riverpgxv5", "riverqueue.com/riverui", "golang.org/x/net/netutil",
-		"cmd/internal/cli", "jobs", "jobs/wire", "orchestrator/admission",
+		"cmd/internal/cli", "jobs", "jobs/wire", "migrations", "orchestrator/admission",
 	},
 	"cmd/internal/cli": {
 		"go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace",

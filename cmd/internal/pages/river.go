@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"riverqueue.com/riverui"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/migrations"
 )
 
 // prefix is where River's UI is.
@@ -43,11 +45,28 @@ type riverUI struct {
 	counter *counter
 }
 
+// riverSchema are the schemas' names that River takes. Another one is left to the login's
+// search_path.
+var riverSchema = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
+
 // newRiver makes River's UI on a pool. Its services are not started: they count all rows of
 // the queue now and then, whether anybody looks or not. Without these counts it estimates.
-func newRiver(cfg Config, pool *pgxpool.Pool) (*riverUI, error) {
+//
+// The client is told which schema has the queue, as workers are. Left to itself it notifies on
+// the channels of the first schema of its search_path: of "$user" where a login is called
+// headgate, and workers would hear of a pause when they next look, a minute later.
+func newRiver(ctx context.Context, cfg Config, pool *pgxpool.Pool) (*riverUI, error) {
 	log := cfg.Log.With("pages", "river")
-	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Logger: log})
+	ctx, cancel := context.WithTimeout(ctx, actWithin)
+	defer cancel()
+	schema, err := migrations.Queue(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	if !riverSchema.MatchString(schema) {
+		schema = ""
+	}
+	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Logger: log, Schema: schema})
 	if err != nil {
 		return nil, err
 	}
