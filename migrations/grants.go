@@ -64,6 +64,7 @@ var tableRights = []right{
 	{"queue_limits", "r", "rawd"},
 	{"pauses", "rwd", "rawd"},
 	{"active_pauses", "r", "r"},
+	{"all_pauses", "r", "r"},
 	{"enqueue_grants", "", "rawd"},
 
 	// Requests.
@@ -165,6 +166,7 @@ var functionRights = []right{
 	{"refuse", "", ""},
 	{"request_hash", "", "X"},
 	{"reseal", "", "X"},
+	{"resume_in_river", "X", "X"},
 	{"rewrite", "X", ""},
 	{"row_of_uid", "X", "X"},
 	{"schedule_drift", "", "X"},
