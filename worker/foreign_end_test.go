@@ -17,22 +17,22 @@ import (
 	"github.com/headgate/headgate/worker"
 )
 
-// Lasting is a job that has its effect and then goes on until the test lets it end.
-type Lasting struct{}
+// Lingering is a job that has its effect and then goes on until the test lets it end.
+type Lingering struct{}
 
-func (Lasting) Kind() string { return "lasting" }
+func (Lingering) Kind() string { return "lingering" }
 
-func (Lasting) KindOpts() jobs.KindOpts {
+func (Lingering) KindOpts() jobs.KindOpts {
 	return jobs.KindOpts{MaxAttempts: 3, Timeout: 3 * time.Minute}
 }
 
-// lasting starts a worker and such a job, and returns when the job has its effect, which is not
+// lingering starts a worker and such a job, and returns when the job has its effect, which is not
 // committed. end lets it end; a job that is stopped ends by itself.
-func lasting(t *testing.T, env *jobstest.Env) (uid string, end func()) {
+func lingering(t *testing.T, env *jobstest.Env) (uid string, end func()) {
 	t.Helper()
 	began, may := make(chan struct{}, 3), make(chan struct{})
 	env.Work(nil, func(w *worker.Worker) {
-		worker.InTx(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Lasting]) error {
+		worker.InTx(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Lingering]) error {
 			if _, err := tx.Exec(ctx, `INSERT INTO transfers (org_id, job_uid, source, target, amount) VALUES ($1, $2, 0, 0, 0)`, job.Tenant.OrgID, job.UID); err != nil {
 				return err
 			}
@@ -45,7 +45,7 @@ func lasting(t *testing.T, env *jobstest.Env) (uid string, end func()) {
 			}
 		})
 	})
-	job, err := env.Client.Enqueue(t.Context(), "acme", Lasting{}, nil)
+	job, err := env.Client.Enqueue(t.Context(), "acme", Lingering{}, nil)
 	require.NoError(t, err)
 	receive(t, began)
 	return job.UID, func() { close(may) }
@@ -94,7 +94,7 @@ func leads(t *testing.T, env *jobstest.Env, knows bool) (rescue func() (discarde
 	workers := river.NewWorkers()
 	river.AddWorker(workers, theirs[Ending]{})
 	if knows {
-		river.AddWorker(workers, theirs[Lasting]{})
+		river.AddWorker(workers, theirs[Lingering]{})
 	}
 	client, err := river.NewClient(riverpgxv5.New(env.Pool), &river.Config{
 		ID: "stock", Logger: slog.New(heard), JobTimeout: time.Millisecond, RescueStuckJobsAfter: time.Millisecond,
@@ -162,7 +162,7 @@ func TestAStockLeaderRescuesNothingThatRuns(t *testing.T) {
 				unguarded(t, env)
 			}
 			rescue := leads(t, env, x.knows)
-			uid, end := lasting(t, env)
+			uid, end := lingering(t, env)
 			discarded, retried := rescue()
 			require.Equal(t, x.knows, retried == 1, "%d were retried", retried)
 			require.Equal(t, !x.knows, discarded == 1, "%d were discarded", discarded)
@@ -208,7 +208,7 @@ func TestAnEndWrittenByHandOfAJobThatRuns(t *testing.T) {
 			if !x.guarded {
 				unguarded(t, env)
 			}
-			uid, end := lasting(t, env)
+			uid, end := lingering(t, env)
 			_, err := env.Pool.Exec(t.Context(), `UPDATE river_job SET `+x.set+` WHERE id = $1`, env.RowOf(uid))
 			require.NoError(t, err)
 			if x.outcome == jobs.Succeeded {
