@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/google/uuid"
@@ -34,8 +33,8 @@ func (w *Worker) openCentral(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if w.pooled() && riverSchema.MatchString(schema) {
-		w.schema = schema
+	if w.pooled() {
+		w.schema = migrations.RiverSchema(schema)
 	}
 	w.session = sessionName(w.cfg.Pool.Config().ConnConfig.RuntimeParams["application_name"])
 	w.central, err = w.centralPool(ctx, schema)
@@ -51,9 +50,6 @@ func (w *Worker) openCentral(ctx context.Context) error {
 
 // pooled says that a pooler stands before the central database, whose sessions nobody sets.
 func (w *Worker) pooled() bool { return w.cfg.PollOnly || w.cfg.Listen != nil }
-
-// riverSchema are the schemas' names that River takes.
-var riverSchema = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
 
 func (w *Worker) centralPool(ctx context.Context, schema string) (*pgxpool.Pool, error) {
 	cfg := w.cfg.Pool.Config()

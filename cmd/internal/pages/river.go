@@ -7,7 +7,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -45,16 +44,11 @@ type riverUI struct {
 	counter *counter
 }
 
-// riverSchema are the schemas' names that River takes. Another one is left to the login's
-// search_path.
-var riverSchema = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
-
 // newRiver makes River's UI on a pool. Its services are not started: they count all rows of
 // the queue now and then, whether anybody looks or not. Without these counts it estimates.
 //
-// The client is told which schema has the queue, as workers are. Left to itself it notifies on
-// the channels of the first schema of its search_path: of "$user" where a login is called
-// headgate, and workers would hear of a pause when they next look, a minute later.
+// The client is told which schema has the queue, so that workers hear of a pause at once, and
+// not when they next look, a minute later.
 func newRiver(ctx context.Context, cfg Config, pool *pgxpool.Pool) (*riverUI, error) {
 	log := cfg.Log.With("pages", "river")
 	ctx, cancel := context.WithTimeout(ctx, actWithin)
@@ -63,10 +57,7 @@ func newRiver(ctx context.Context, cfg Config, pool *pgxpool.Pool) (*riverUI, er
 	if err != nil {
 		return nil, err
 	}
-	if !riverSchema.MatchString(schema) {
-		schema = ""
-	}
-	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Logger: log, Schema: schema})
+	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Logger: log, Schema: migrations.RiverSchema(schema)})
 	if err != nil {
 		return nil, err
 	}
