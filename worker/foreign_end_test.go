@@ -101,6 +101,10 @@ func leads(t *testing.T, env *jobstest.Env, knows bool) (rescue func() (discarde
 		Queues: map[string]river.QueueConfig{"theirs": {MaxWorkers: 1}}, Workers: workers,
 	})
 	require.NoError(t, err)
+	_, err = env.Pool.Exec(t.Context(), `
+CREATE FUNCTION not_elected() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE TRIGGER not_elected BEFORE INSERT ON river_leader FOR EACH ROW WHEN (NEW.leader_id <> 'stock') EXECUTE FUNCTION not_elected()`)
+	require.NoError(t, err, "else a Headgate worker may be elected")
 	require.NoError(t, client.Start(context.WithoutCancel(t.Context())))
 	t.Cleanup(func() { require.NoError(t, client.StopAndCancel(context.Background())) })
 	require.Eventually(t, func() (leads bool) {
@@ -108,8 +112,8 @@ func leads(t *testing.T, env *jobstest.Env, knows bool) (rescue func() (discarde
 		return err == nil && leads
 	}, time.Minute, 20*time.Millisecond)
 	return func() (discarded, retried int) {
-		// Who resigns is the first to be elected again, and its rescuer begins anew. If that
-		// gets lost the rescuer looks every 30 seconds.
+		// Who resigns is elected again, and its rescuer begins anew. If the request gets lost
+		// the rescuer looks every 30 seconds.
 		require.NoError(t, client.Notify().RequestResign(t.Context()))
 		select {
 		case n := <-heard.discarded:
