@@ -64,6 +64,7 @@ var tableRights = []right{
 	{"queue_limits", "r", "rawd"},
 	{"pauses", "rwd", "rawd"},
 	{"active_pauses", "r", "r"},
+	{"all_pauses", "r", "r"},
 	{"enqueue_grants", "", "rawd"},
 
 	// Requests.
@@ -136,8 +137,9 @@ var functionRights = []right{
 	{"end_stalled_sessions", "X", "X"},
 	{"enqueue", "", "X"},
 	{"fleet_document", "", "X"},
-	{"foreign_cancelled", "", ""},
 	{"foreign_deleted", "", ""},
+	{"foreign_ended", "", ""},
+	{"foreign_truncated", "", ""},
 	{"forget_floors", "", ""},
 	{"granted_tenants", "", ""},
 	{"has_uid", "X", "X"},
@@ -164,6 +166,7 @@ var functionRights = []right{
 	{"refuse", "", ""},
 	{"request_hash", "", "X"},
 	{"reseal", "", "X"},
+	{"resume_in_river", "X", "X"},
 	{"rewrite", "X", ""},
 	{"row_of_uid", "X", "X"},
 	{"schedule_drift", "", "X"},

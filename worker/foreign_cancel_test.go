@@ -30,7 +30,7 @@ func stock(t *testing.T, env *jobstest.Env) *river.Client[pgx.Tx] {
 // unguarded takes the triggers away that stand before other River clients.
 func unguarded(t *testing.T, env *jobstest.Env) {
 	t.Helper()
-	for _, trigger := range []string{"headgate_foreign_cancelled", "headgate_foreign_deleted"} {
+	for _, trigger := range []string{"headgate_foreign_ended", "headgate_foreign_deleted", "headgate_foreign_forgotten"} {
 		_, err := env.Pool.Exec(context.Background(), `ALTER TABLE river_job DISABLE TRIGGER `+trigger)
 		require.NoError(t, err)
 	}
@@ -150,13 +150,21 @@ func TestRiversCancelOfAJobThatWasNeverBegun(t *testing.T) {
 	require.Equal(t, jobs.Cancelled, stateOf(t, env, job.UID))
 }
 
-// The leader of other River clients ends what runs for long and is to be cancelled.
-func TestRiversRescuerOfAJobThatRuns(t *testing.T) {
+// The leader of other River clients ends what runs for long, although nobody knows yet whether
+// the worker lives that runs it. Headgate's own workers give such a job back.
+func TestRiversRescuerOfAJobThatWasLost(t *testing.T) {
 	t.Parallel()
 	for name, x := range map[string]struct {
-		guarded bool
-		after   jobs.State
-	}{"": {true, jobs.Cancelling}, "control": {false, jobs.Cancelled}} {
+		guarded, cancel bool
+		rescue          string
+		after           jobs.State
+	}{
+		"to be cancelled":          {true, true, "cancelled", jobs.Cancelling},
+		"to be cancelled, control": {false, true, "cancelled", jobs.Cancelled},
+		"discarded":                {true, false, "discarded", jobs.Running},
+		"discarded, control":       {false, false, "discarded", jobs.Discarded},
+		"retried":                  {true, false, "retryable", jobs.Running},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			env, db, tenant := acme(t)
@@ -169,10 +177,16 @@ func TestRiversRescuerOfAJobThatRuns(t *testing.T) {
 			lose(t, env, job.UID, time.Minute)
 			open := zombie(t, db, tenant.OrgID, job.UID)
 			client, now := stock(t, env), time.Now()
-			_, err = client.JobCancel(ctx, env.RowOf(job.UID))
-			require.NoError(t, err)
+			if x.cancel {
+				_, err = client.JobCancel(ctx, env.RowOf(job.UID))
+				require.NoError(t, err)
+			}
+			ended := []*time.Time{&now}
+			if x.rescue == "retryable" {
+				ended[0] = nil
+			}
 			_, err = client.Driver().GetExecutor().JobRescueMany(ctx, &riverdriver.JobRescueManyParams{
-				ID: []int64{env.RowOf(job.UID)}, Error: [][]byte{[]byte(`{}`)}, FinalizedAt: []*time.Time{&now}, ScheduledAt: []time.Time{now}, State: []string{"cancelled"}, StuckHorizon: now,
+				ID: []int64{env.RowOf(job.UID)}, Error: [][]byte{[]byte(`{}`)}, FinalizedAt: ended, ScheduledAt: []time.Time{now}, State: []string{x.rescue}, StuckHorizon: now,
 			})
 			require.NoError(t, err)
 			require.Equal(t, x.after, stateOf(t, env, job.UID))

@@ -43,6 +43,7 @@ type Worker struct {
 	refusals refusals
 	lease    *claim.Lease                                           // set by Start
 	session  string                                                 // set by Start: the application_name of these connections
+	schema   string                                                 // set by Start: that River is told; "": the first of the search_path
 	central  *pgxpool.Pool                                          // set by Start: the worker's own connections to the central database
 	driver   func(central *pgxpool.Pool) riverdriver.Driver[pgx.Tx] // takes claims and ends under that lease
 
@@ -355,6 +356,7 @@ func (w *Worker) newClient() (*river.Client[pgx.Tx], error) {
 	w.lease.Sessions(w.session, w.stay())
 	client, err := river.NewClient(w.driver(w.central), &river.Config{
 		ID:                  w.cfg.ID,
+		Schema:              w.schema,
 		Queues:              queues,
 		Workers:             workers,
 		Logger:              quiet(w.cfg.Logger),

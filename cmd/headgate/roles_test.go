@@ -168,6 +168,9 @@ func TestRolesDoTheirWork(t *testing.T) {
 	} {
 		api.ok(strings.Fields(args)...)
 	}
+	_, err := env.Pool.Exec(ctx, `UPDATE river_queue SET paused_at = now() WHERE name = 'bulk'`)
+	require.NoError(t, err)
+	require.Contains(t, api.ok("resume", "queue", "bulk"), "River")
 	enqueued := func(args ...string) string {
 		var view struct{ UID string }
 		require.NoError(t, json.Unmarshal([]byte(api.ok(append(args, "-o", "json")...)), &view))

@@ -46,13 +46,19 @@ BEGIN
 END $$;
 
 -- Drops the months or days that ended before a time and returns their names. Everybody
--- waits for it and it for everybody, so set a lock_timeout.
+-- waits for it and it for everybody, so set a lock_timeout. The last day stays, whoever calls:
+-- a janitor keeps a day or more (retention.Config), and any worker's login may call.
 CREATE FUNCTION headgate.drop_parts(p_table text, p_unit text, p_before timestamptz) RETURNS text[]
 LANGUAGE plpgsql SET timezone = 'UTC' SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     name    text;
     dropped text[] := '{}';
 BEGIN
+    IF p_before > clock_timestamp() - interval '1 day' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('dropping the %ss of headgate.%s that ended before %s: the last 24 hours stay', p_unit, p_table, p_before),
+            HINT = 'Give a time that is 24 hours past or more. retention.Config says how long each is kept.';
+    END IF;
     FOR name IN
         SELECT c.relname
         FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid

@@ -128,7 +128,7 @@ func TestExplain(t *testing.T) {
 			make: func(t *testing.T, env *jobstest.Env, _ jobs.EnqueueResult) {
 				roomtest.Do(t, env, `INSERT INTO river_queue (name, paused_at, updated_at) VALUES ('default', now(), now())`)
 			},
-			says: []string{"queue default is paused in River → resume the queue"},
+			says: []string{"queue default is paused in River → `headgate resume queue default`"},
 		},
 		"suspect": {
 			make: func(t *testing.T, env *jobstest.Env, job jobs.EnqueueResult) {

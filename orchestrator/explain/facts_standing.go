@@ -59,7 +59,7 @@ func (s *standing) paused(p admission.Pause) Fact {
 func (s *standing) place() []Fact {
 	var facts []Fact
 	if s.queuePausedAt != nil {
-		facts = append(facts, Fact{Code: CodePausedQueue, Fact: "queue " + s.queue + " is paused in River", Since: usual(s.queuePausedAt), Next: "resume the queue with River's QueueResume"})
+		facts = append(facts, Fact{Code: CodePausedQueue, Fact: "queue " + s.queue + " is paused in River", Since: usual(s.queuePausedAt), Next: fmt.Sprintf("`headgate resume queue %s`", s.queue)})
 	}
 	switch s.tenantStatus {
 	case "suspended", "archived", "provisioning":

@@ -20,7 +20,14 @@ type Health struct {
 	Queues   []Unserved     `json:"queues"` // whose jobs no living worker claims
 	Kinds    []Unserved     `json:"kinds"`  // that jobs wait for, or schedules name, and no living worker knows
 	Pairs    []UnservedPair `json:"pairs"`  // that jobs wait in: workers know the kind, and others claim from the queue
+	Paused   []PausedQueue  `json:"paused"` // queues that River's UI or another River client has paused
 	Schedule ScheduleHealth `json:"schedules"`
+}
+
+// PausedQueue is a queue that is paused in River, which says neither by whom nor why.
+type PausedQueue struct {
+	Name  string    `json:"name"`
+	Since jobs.Time `json:"since"`
 }
 
 // WorkerHealth counts the workers that have not stopped and are not declared dead.
@@ -134,6 +141,8 @@ const lockedScheduleSQL = `
 SELECT coalesce(max(headgate.locked_by(x)), '')
 FROM (SELECT xmax AS x FROM headgate.schedules WHERE next_run_at < clock_timestamp() - $1::interval ORDER BY next_run_at LIMIT 10) s WHERE x::text <> '0'`
 
+const pausedInRiverSQL = `SELECT name, paused_at FROM river_queue WHERE paused_at IS NOT NULL ORDER BY name LIMIT 1000`
+
 // Health looks whether workers live, and know and take what waits, and whether schedules
 // are fired. It reads all schedules once: it is for people and for alerts that ask now
 // and then.
@@ -167,6 +176,10 @@ func (x *Explainer) Health(ctx context.Context) (h Health, err error) {
 			return p, err
 		})
 		if err != nil {
+			return err
+		}
+		rows, _ = tx.Query(ctx, pausedInRiverSQL)
+		if h.Paused, err = pgx.CollectRows(rows, pgx.RowToStructByPos[PausedQueue]); err != nil {
 			return err
 		}
 		return h.scheduledKinds(ctx, tx, kinds)

@@ -44,7 +44,7 @@ func costOf(t *testing.T, tx pgx.Tx, sql string, args ...any) cost {
 
 // endAll is the change that an end makes, and the one that every end of an attempt contains.
 const (
-	endAll    = `UPDATE river_job SET state = 'completed', finalized_at = now() WHERE id = ANY ($1) AND state::text = 'running'`
+	endAll    = `WITH ours AS MATERIALIZED (SELECT ` + claim.OwnSQL + `) UPDATE river_job SET state = 'completed', finalized_at = now() FROM ours WHERE id = ANY ($1) AND state::text = 'running'`
 	deleteAll = `DELETE FROM river_job WHERE id = ANY ($1)`
 )
 
@@ -79,7 +79,7 @@ func TestForeignWritersTriggersCostNothing(t *testing.T) {
 		deleted = costOf(t, tx, deleteAll, ids)
 		return claimed, ended, deleted
 	}
-	const off = `ALTER TABLE river_job DISABLE TRIGGER headgate_foreign_cancelled; ALTER TABLE river_job DISABLE TRIGGER headgate_foreign_deleted`
+	const off = `ALTER TABLE river_job DISABLE TRIGGER headgate_foreign_ended; ALTER TABLE river_job DISABLE TRIGGER headgate_foreign_deleted; ALTER TABLE river_job DISABLE TRIGGER headgate_foreign_forgotten`
 	claimed, ended, deleted := measure("")
 	for _, c := range []cost{claimed, ended, deleted} {
 		require.NotContains(t, c.calls(), "foreign")

@@ -16,10 +16,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/cmd/internal/pages"
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/orchestrator/admission"
 )
 
@@ -134,6 +136,35 @@ func TestPauseAndResume(t *testing.T) {
 		put("resume")
 		require.False(t, paused())
 		s.until(uid, jobs.Succeeded)
+	}
+}
+
+// Workers hear of a pause and of its end at once, also where the pages' login has a schema of its
+// own name: a login that is called headgate has.
+func TestPauseIsHeard(t *testing.T) {
+	t.Parallel()
+	s := open(t, func(cfg *pages.Config) {
+		cfg.Write = true
+		if !cfg.Pooled { // a pooler takes no such parameter
+			cfg.Database.ConnConfig.RuntimeParams["search_path"] = "headgate, public"
+		}
+	})
+	s.enter()
+	s.work()
+	s.until(s.enqueue(Note{}), jobs.Succeeded)
+	worker, err := pgx.Connect(t.Context(), jobstest.ServerURL(t, s.env.Pool.Config().ConnConfig.Database))
+	require.NoError(t, err)
+	defer func() { _ = worker.Close(context.WithoutCancel(t.Context())) }()
+	_, err = worker.Exec(t.Context(), `LISTEN "public.river_control"`)
+	require.NoError(t, err)
+	for _, what := range []string{"pause", "resume"} {
+		got := s.send(http.MethodPut, path("/queues/default/", what), "", nil)
+		require.Equal(t, http.StatusOK, got.code, got.body)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		heard, err := worker.WaitForNotification(ctx)
+		cancel()
+		require.NoError(t, err)
+		require.JSONEq(t, `{"action": "`+what+`", "queue": "default"}`, heard.Payload)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"riverqueue.com/riverui"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/migrations"
 )
 
 // prefix is where River's UI is.
@@ -45,9 +46,18 @@ type riverUI struct {
 
 // newRiver makes River's UI on a pool. Its services are not started: they count all rows of
 // the queue now and then, whether anybody looks or not. Without these counts it estimates.
-func newRiver(cfg Config, pool *pgxpool.Pool) (*riverUI, error) {
+//
+// The client is told which schema has the queue, so that workers hear of a pause at once, and
+// not when they next look, a minute later.
+func newRiver(ctx context.Context, cfg Config, pool *pgxpool.Pool) (*riverUI, error) {
 	log := newSeldom(cfg.Log.With("pages", "river"))
-	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Logger: log})
+	ctx, cancel := context.WithTimeout(ctx, actWithin)
+	defer cancel()
+	schema, err := migrations.Queue(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Logger: log, Schema: migrations.RiverSchema(schema)})
 	if err != nil {
 		return nil, err
 	}

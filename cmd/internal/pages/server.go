@@ -111,7 +111,7 @@ func Listen(ctx context.Context, addr string, cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("listening at %s for the pages: %w", addr, err)
 	}
 	s := &Server{pool: pool, done: make(chan struct{}), addr: listener.Addr()}
-	handler, err := s.handler(cfg, names)
+	handler, err := s.handler(ctx, cfg, names)
 	if err != nil {
 		pool.Close()
 		return nil, errors.Join(err, listener.Close())
@@ -163,8 +163,8 @@ const late = 500 * time.Millisecond
 const setTimeoutSQL = `SELECT set_config('statement_timeout', $1::bigint::text, false)`
 
 // handler is what is served: the guards, and behind them the pages.
-func (s *Server) handler(cfg Config, names []string) (http.Handler, error) {
-	river, err := newRiver(cfg, s.pool)
+func (s *Server) handler(ctx context.Context, cfg Config, names []string) (http.Handler, error) {
+	river, err := newRiver(ctx, cfg, s.pool)
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
@@ -85,10 +84,6 @@ func (q *Queue) TransactWithin(ctx context.Context, limits central.Limits, do fu
 
 const selectQueueSchema = `SELECT schema FROM headgate.queue`
 
-// riverSchema is what River takes for the name of a schema. Others are found by
-// search_path alone.
-var riverSchema = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
-
 // Ready compares, once, the queue that the pool finds with the one that is
 // there. The error is a *migrations.QueueError or *migrations.VersionError.
 func (q *Queue) Ready(ctx context.Context) error {
@@ -141,10 +136,7 @@ func (q *Queue) inserts(ctx context.Context, tx pgx.Tx) (*river.Client[pgx.Tx], 
 	if err != nil {
 		return nil, fmt.Errorf("asking which schema holds the queue: %w", err)
 	}
-	if !riverSchema.MatchString(schema) {
-		schema = ""
-	}
-	inserter, err := river.NewClient(silent{riverpgxv5.New(q.pool)}, &river.Config{Logger: q.log, Schema: schema})
+	inserter, err := river.NewClient(silent{riverpgxv5.New(q.pool)}, &river.Config{Logger: q.log, Schema: migrations.RiverSchema(schema)})
 	if err != nil {
 		return nil, fmt.Errorf("preparing the queue's client: %w", err)
 	}

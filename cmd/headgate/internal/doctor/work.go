@@ -28,6 +28,10 @@ func (d *doctor) work(ctx context.Context, explainer *explain.Explainer) {
 			d.on("central")(StateFail, "kind "+p.Kind, p.Next, "jobs wait in queue %s since %s: some workers know the kind, and others claim from the queue", p.Queue, momentOf(&p.Since))
 		}
 	}
+	for _, p := range health.Paused {
+		d.on("central")(StateWarn, "queue "+p.Name, fmt.Sprintf("`headgate resume queue %s`, if its jobs may start", p.Name),
+			"it is paused in River since %s, by its UI or another client", momentOf(&p.Since))
+	}
 	d.schedules(health.Schedule)
 }
 
