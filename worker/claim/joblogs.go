@@ -18,8 +18,15 @@ import (
 // lines pays nothing. Lines that cannot be written are given up, and never hold up an end.
 
 // boundLogsSQL gives the statement behind it more time than an end has, because a janitor
-// may be dropping an old day.
-const boundLogsSQL = `SELECT set_config('lock_timeout', '2s', true)`
+// may be dropping an old day. Once somebody has held the table for longer, later groups wait
+// hardly at all for a while, so that no end is held up again and again.
+const boundLogsSQL = `SELECT set_config('lock_timeout', $1, true)`
+
+const (
+	logsLockWait    = "2s"
+	logsLockedWait  = "20ms"
+	logsLockedAfter = 30 * time.Second
+)
 
 // insertLogsSQL writes the lines of a group. A group that is handed over again, because the
 // reply to its commit was lost, finds its lines there.
@@ -41,14 +48,21 @@ const logsWithin = time.Second
 
 // insertLogs writes the lines of those ends that were recorded. What cannot be written is
 // told of and given up.
-func insertLogs(ctx context.Context, tx pgx.Tx, log *slog.Logger, ends []end, ended map[int64]string) error {
+func (l *Lease) insertLogs(ctx context.Context, tx pgx.Tx, log *slog.Logger, ends []end, ended map[int64]string) error {
 	rows := logRows(ends, ended)
 	if len(rows) == 0 {
 		return nil
 	}
-	w := logWriter{tx: tx, until: time.Now().Add(logsWithin)}
+	now := time.Now()
+	w := logWriter{tx: tx, until: now.Add(logsWithin), wait: logsLockWait}
+	if now.UnixNano() < l.logsLocked.Load() {
+		w.wait = logsLockedWait
+	}
 	if err := w.write(ctx, rows); err != nil {
 		return fmt.Errorf("writing what %d attempts have logged: %w", len(rows), err)
+	}
+	if lockedOut(w.why) {
+		l.logsLocked.Store(now.Add(logsLockedAfter).UnixNano())
 	}
 	if w.lost > 0 {
 		log.ErrorContext(ctx, "what jobs have logged could not be written; their ends are, without the lines", "attempts", w.lost, "of", len(rows), "error", w.why)
@@ -75,6 +89,7 @@ func logRows(ends []end, ended map[int64]string) (rows []logRow) {
 type logWriter struct {
 	tx    pgx.Tx
 	until time.Time // nothing is tried again after it
+	wait  string    // for a lock
 
 	lost int   // attempts whose lines were given up
 	why  error // the first reason
@@ -108,7 +123,7 @@ func (w *logWriter) try(ctx context.Context, rows []logRow) (failed, err error) 
 		return nil, err
 	}
 	batch := &pgx.Batch{}
-	batch.Queue(boundLogsSQL)
+	batch.Queue(boundLogsSQL, w.wait)
 	batch.Queue(insertLogsSQL, column(rows, func(r logRow) pgtype.UUID { return r.id }), column(rows, func(r logRow) pgtype.UUID { return r.uid }),
 		column(rows, func(r logRow) int { return r.attempt }), column(rows, func(r logRow) time.Time { return r.at }), column(rows, func(r logRow) string { return r.lines }))
 	if failed := inner.SendBatch(ctx, batch).Close(); failed != nil {

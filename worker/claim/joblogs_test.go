@@ -2,6 +2,7 @@ package claim_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -48,7 +49,7 @@ func (s *statements) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEnd
 
 func (s *statements) TraceBatchStart(ctx context.Context, _ *pgx.Conn, b pgx.TraceBatchStartData) context.Context {
 	for _, q := range b.Batch.QueuedQueries {
-		s.note(q.SQL)
+		s.note(strings.TrimSpace(q.SQL + " " + fmt.Sprint(q.Arguments...)))
 	}
 	return ctx
 }
@@ -211,17 +212,29 @@ func TestALineTakesNoneOfTheOthers(t *testing.T) {
 	}
 }
 
-// A table that somebody has locked holds up ends for a bounded time.
+// A table that somebody has locked holds up ends for a bounded time, and later ends hardly.
 func TestALockedTableOfLinesHoldsUpNoEnd(t *testing.T) {
 	t.Parallel()
-	g := newGroup(t)
+	g, sent := tracedGroup(t)
 	locker, err := g.env.Pool.Begin(t.Context())
 	require.NoError(t, err)
+	defer func() { _ = locker.Rollback(context.Background()) }()
 	_, err = locker.Exec(t.Context(), `LOCK TABLE headgate.job_logs IN ACCESS EXCLUSIVE MODE`)
 	require.NoError(t, err)
+	for _, wait := range []string{"2s", "20ms", "20ms"} {
+		g.reset()
+		sent.take()
+		g.addLogged(t, "mine:1", `{"msg":"one"}`)
+		require.Equal(t, 1, g.end(t))
+		require.Len(t, g.outcomes(t), 1)
+		require.Contains(t, sent.take(), `SELECT set_config('lock_timeout', $1, true) `+wait)
+	}
+	require.NoError(t, locker.Rollback(t.Context()))
+	rows := 0
+	require.NoError(t, g.env.Pool.QueryRow(t.Context(), `SELECT count(*) FROM headgate.job_logs`).Scan(&rows))
+	require.Zero(t, rows)
+	g.reset()
 	o := g.addLogged(t, "mine:1", `{"msg":"one"}`)
 	require.Equal(t, 1, g.end(t))
-	require.Len(t, g.outcomes(t), 1)
-	require.NoError(t, locker.Rollback(t.Context()))
-	require.Empty(t, g.lines(t, o))
+	require.Len(t, g.lines(t, o), 1, "what is free is written without a wait")
 }

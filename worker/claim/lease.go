@@ -33,6 +33,7 @@ type Lease struct {
 	inflight    *inflight  // what this process has claimed and not yet ended
 	gate        *claimGate // where its claimers claim
 	closed      atomic.Bool
+	logsLocked  atomic.Int64 // until when lines wait for no lock (joblogs.go), in nanoseconds since 1970
 }
 
 // NewLease begins a first incarnation.

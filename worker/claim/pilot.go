@@ -175,7 +175,7 @@ func (p *pilot) endGroup(ctx context.Context, ends []end) (ended map[int64]strin
 			if ended, err = endAttempts(ctx, tx, ends, endLockWait); err != nil {
 				return err
 			}
-			return insertLogs(ctx, tx, p.log, ends, ended)
+			return p.lease.insertLogs(ctx, tx, p.log, ends, ended)
 		})
 	} else {
 		ended, err = endAttempts(ctx, p.pool, ends, endLockWait)
@@ -190,7 +190,7 @@ func (p *pilot) endGroup(ctx context.Context, ends []end) (ended map[int64]strin
 // endApart ends attempts beside rows that somebody has locked, whose ends wait. It
 // returns the attempts that have ended.
 func (p *pilot) endApart(ctx context.Context, ends []end) (ended map[int64]string, over []end, err error) {
-	ended, late, err := endFree(ctx, p.pool, p.log, ends)
+	ended, late, err := p.lease.endFree(ctx, p.pool, p.log, ends)
 	if err != nil {
 		return nil, nil, err
 	}
