@@ -295,8 +295,8 @@ func TestFaultsAlerts(t *testing.T) {
 	})
 
 	stop := make(chan struct{})
-	own := ownWorker(t, env, stop)
-	p.asks(onlyAt, serveAt, own)
+	own, ownAt := ownWorker(t, env, stop)
+	p.asks(onlyAt, serveAt, ownAt)
 	p.fires("HeadgateHandlerStuck", func() {
 		_, err := env.Client.Enqueue(ctx, "acme", Stuck{}, &jobs.EnqueueOpts{Timeout: time.Second, MaxAttempts: 1})
 		require.NoError(t, err)
@@ -353,6 +353,7 @@ func TestFaultsAlerts(t *testing.T) {
 	require.NoError(t, err)
 	c.ok("server", "set", jobstest.Server, "--budget", "20")
 	p.fires("HeadgateNoWorker", func() {
+		require.NoError(t, own.Stop(ctx))
 		require.Equal(t, cli.ExitOK, only.end())
 		note("acme")
 		(&waiter{t: t, pool: env.Pool}).until(`SELECT count(*) FROM river_job WHERE state = 'running'`)
@@ -395,7 +396,7 @@ func answered(p *prometheusServer) {
 
 // ownWorker is a program of the user's own, in this process: its metrics are asked for at
 // the address that is returned, and its handler ignores its context until stop.
-func ownWorker(t *testing.T, env *jobstest.Env, stop <-chan struct{}) (addr string) {
+func ownWorker(t *testing.T, env *jobstest.Env, stop <-chan struct{}) (w *worker.Worker, addr string) {
 	t.Helper()
 	m, err := newMetrics(t.Context(), nil)
 	require.NoError(t, err)
@@ -403,8 +404,8 @@ func ownWorker(t *testing.T, env *jobstest.Env, stop <-chan struct{}) (addr stri
 	t.Cleanup(server.Close)
 	cfg := env.Config()
 	cfg.Meter, cfg.StuckAfter, cfg.Tenants.CancelWait = m.provider, 200*time.Millisecond, 100*time.Millisecond
-	env.Work(&cfg, func(w *worker.Worker) {
+	w = env.Work(&cfg, func(w *worker.Worker) {
 		worker.NoConn(w, func(context.Context, *jobs.Job[Stuck]) error { <-stop; return nil })
 	})
-	return strings.TrimPrefix(server.URL, "http://")
+	return w, strings.TrimPrefix(server.URL, "http://")
 }
