@@ -353,6 +353,8 @@ func TestFaultsAlerts(t *testing.T) {
 	admin(t, central, `DROP TRIGGER refuse ON river_job`)
 	p.ends("HeadgateHeartbeatFails")
 	p.ends("HeadgateFiguresOld")
+	require.Eventually(t, func() bool { return p.rows(`max(headgate_workers{headgate_state="live"}) > 0`) == 1 }, 2*time.Minute, 200*time.Millisecond) // their heartbeats have come again
+	p.ends("HeadgateNoWorker")
 
 	// The program of the user's own outlives the workers, and says so.
 	p.fires("HeadgateNoWorker", func() {
