@@ -3,6 +3,7 @@ package telemetry
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,8 +36,8 @@ func TestTopTenants(t *testing.T) {
 	require.Contains(t, names(), "ill")
 	require.LessOrEqual(t, len(names()), 2*shownEach)
 	before := names()
-	for i := range 1000 {
-		for n := range 30 {
+	for n := range counted + 100 { // more than there is room for, and each is busier than all before
+		for i := range 2000 {
 			c.count(fmt.Sprintf("later-%d", n), i%2 == 0)
 		}
 	}
@@ -44,6 +45,13 @@ func TestTopTenants(t *testing.T) {
 	now = now.Add(shownFor + time.Second)
 	after := names()
 	require.LessOrEqual(t, len(after), 2*shownEach)
-	require.True(t, slices.ContainsFunc(after, func(s string) bool { return s == "later-0" }))
+	require.True(t, slices.ContainsFunc(after, func(s string) bool { return strings.HasPrefix(s, "later-") }))
+
+	for i := range 2000 { // a busy one comes last, between many that come once
+		c.count("late", false)
+		c.count(fmt.Sprintf("once-%d", i), false)
+	}
+	require.NotNil(t, c.all["late"])
+	require.GreaterOrEqual(t, c.all["late"].attempts, int64(2000))
 	(*topTenants)(nil).count("nobody", true)
 }

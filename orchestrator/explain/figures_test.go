@@ -85,13 +85,15 @@ func TestOneProcessLooksAtFigures(t *testing.T) {
 	defer func() { _ = tx.Rollback(ctx) }()
 	_, err = tx.Exec(ctx, explain.OneLooksSQL, pgx.QueryExecModeExec)
 	require.NoError(t, err)
-	_, ok, err := env.Explain.Figures(ctx, explain.FiguresParams{})
+	none, ok, err := env.Explain.Figures(ctx, explain.FiguresParams{})
 	require.NoError(t, err)
 	require.False(t, ok)
+	require.Nil(t, none.Missing, "it has not looked")
 	require.NoError(t, tx.Rollback(ctx))
-	_, ok, err = env.Explain.Figures(ctx, explain.FiguresParams{})
+	found, ok, err := env.Explain.Figures(ctx, explain.FiguresParams{})
 	require.NoError(t, err)
 	require.True(t, ok)
+	require.NotNil(t, found.Missing)
 }
 
 // A row that nobody can read, and a figure that takes too long, take none of the others
