@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"testing"
 	"time"
@@ -222,6 +223,25 @@ func TestAnEndWrittenByHandOfAJobThatRuns(t *testing.T) {
 			require.Equal(t, x.outcome, env.Wait(uid).State)
 			require.Equal(t, x.final, stateOf(t, env, uid))
 			require.Equal(t, x.effects, effects(t, db, uid))
+		})
+	}
+}
+
+// A program of before the triggers does not say that its ends are Headgate's own: they stand
+// while both are at work. The control is a worker that says so.
+func TestTheEndsOfOlderWorkersStand(t *testing.T) {
+	t.Parallel()
+	for marks, after := range map[bool]string{false: "completed", true: "running"} {
+		t.Run(fmt.Sprint(marks), func(t *testing.T) {
+			t.Parallel()
+			env, _, _ := acme(t)
+			uid, end := lingering(t, env)
+			_, err := env.Pool.Exec(t.Context(), `UPDATE headgate.workers SET marks_ends = $1`, marks)
+			require.NoError(t, err)
+			_, err = env.Pool.Exec(t.Context(), `UPDATE river_job SET state = 'completed', finalized_at = now() WHERE id = $1`, env.RowOf(uid))
+			require.NoError(t, err)
+			require.Equal(t, after, writtenOf(t, env, uid).State)
+			end()
 		})
 	}
 }

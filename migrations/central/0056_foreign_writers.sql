@@ -12,6 +12,10 @@
 --
 -- In each of them the last line says: a row that was begun, and not by another client last.
 
+-- Programs of before this migration do not say it. A worker that does says so when it
+-- registers, so that the ends of an older one stand while both are at work.
+ALTER TABLE headgate.workers ADD COLUMN marks_ends boolean NOT NULL DEFAULT false;
+
 -- Undoes the end that another client has written. What ran runs on, and what waited is due, to
 -- be settled by its ledger. An end as cancelled, or of a job that waits, becomes the request
 -- that Headgate's client makes. It works as its owner, because that client may have no right
@@ -22,6 +26,10 @@ DECLARE
     runs boolean := OLD.state = 'running';
     wish boolean := NOT runs OR NEW.state = 'cancelled';
 BEGIN
+    IF EXISTS (SELECT FROM headgate.workers w
+               WHERE w.incarnation = headgate.uuid_or_null(split_part(OLD.attempted_by[array_upper(OLD.attempted_by, 1)], ':', 1)) AND NOT w.marks_ends) THEN
+        RETURN NULL;
+    END IF;
     EXECUTE format($sql$
 UPDATE %I.%I
 SET state = CASE WHEN $2 THEN 'running' ELSE 'available' END::%1$I.river_job_state, finalized_at = NULL,

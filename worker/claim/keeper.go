@@ -286,7 +286,7 @@ func (k *Keeper) findDead(now time.Time, others []peer) (dead []peer) {
 }
 
 const registerSQL = `
-INSERT INTO headgate.workers (incarnation, worker, host, pid, kinds, queues, dead_after) VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO headgate.workers (incarnation, worker, host, pid, kinds, queues, dead_after, marks_ends) VALUES ($1, $2, $3, $4, $5, $6, $7, true)
 ON CONFLICT (incarnation) DO NOTHING`
 
 func (k *Keeper) register(ctx context.Context) error {
