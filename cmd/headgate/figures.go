@@ -18,11 +18,17 @@ import (
 
 // Figures of the central database are given again for figuresFresh: a process that is
 // asked more often than that, or by several, looks no more often. A look ends after
-// figuresWithin, and who asks waits for it no longer than figuresWait.
+// figuresWithin, which is longer than all its statements may take together. Who asks waits
+// no longer than figuresWait, and the end of the process no longer than figuresEnd.
+//
+// Figures that are older than figuresTrusted are not given: a process that is cut off would
+// tell of workers that are gone, beside processes that know better.
 const (
-	figuresFresh  = 15 * time.Second
-	figuresWithin = 5 * time.Second
-	figuresWait   = 3 * time.Second
+	figuresFresh   = 15 * time.Second
+	figuresWithin  = 20 * time.Second
+	figuresWait    = 3 * time.Second
+	figuresEnd     = 5 * time.Second
+	figuresTrusted = 2 * time.Minute
 )
 
 // figures are the metrics of all processes together. Whoever is asked looks, unless
@@ -79,6 +85,13 @@ func (f *figures) lookOnce(ctx context.Context, over chan struct{}) {
 	case err != nil:
 		f.log.WarnContext(ctx, "the figures of the central database are not new", "error", err)
 	case ok:
+		if _, lacks := found.Missing[explain.FigureSuccesses]; lacks { // a success that was found does not go away: its age grows
+			kept := map[string]time.Duration{}
+			for name, since := range f.last.Successes {
+				kept[name] = since + found.At.Sub(f.last.At)
+			}
+			found.Successes, found.Watched = kept, f.last.Watched
+		}
 		f.last = found
 		for name, err := range found.Missing {
 			f.log.WarnContext(ctx, "a figure of the central database could not be found", "figure", name, "error", err)
@@ -89,7 +102,7 @@ func (f *figures) lookOnce(ctx context.Context, over chan struct{}) {
 // end ends a look that is under way, and waits for that a while: a session that has frozen
 // keeps no process from its end.
 func (f *figures) end() {
-	ctx, cancel := context.WithTimeout(context.Background(), figuresWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), figuresEnd)
 	defer cancel()
 	f.mu.Lock()
 	f.closed = true
@@ -149,6 +162,9 @@ func (f *figures) observe(provider metric.MeterProvider) error {
 			return metric.WithAttributes(attribute.String(key, value))
 		}
 		o.ObserveFloat64(age, time.Since(now.At).Seconds())
+		if time.Since(now.At) > figuresTrusted {
+			return nil
+		}
 		has := func(figure string) bool {
 			_, lacks := now.Missing[figure]
 			return !lacks

@@ -106,7 +106,7 @@ CROSS JOIN LATERAL (
         SELECT j.scheduled_at FROM river_job j WHERE j.state = 'available' AND j.queue = q.queue AND j.priority = p.n ORDER BY j.scheduled_at LIMIT 1
     ) e
 ) f
-ORDER BY 1 LIMIT 1000`
+ORDER BY 1 LIMIT 2000`
 
 const serverFiguresSQL = `
 WITH used AS (
