@@ -142,7 +142,12 @@ func (a *attempt) call(ctx context.Context, work work) error {
 	a.beginLog()
 	a.handling.Store(true)
 	defer a.handling.Store(false)
-	err := a.through(ctx, func(ctx context.Context) error { return a.kind.run(ctx, work, a.info, a.row.EncodedArgs) })
+	run, err := a.kind.bind(a.info, a.row.EncodedArgs)
+	if err != nil {
+		a.passedBy = true
+		return err
+	}
+	err = a.through(ctx, func(ctx context.Context) error { return run(ctx, work) })
 	conn := work.conn
 	if work.tx != nil {
 		conn = work.tx.Conn()

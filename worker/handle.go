@@ -42,7 +42,7 @@ type attempt struct {
 	handling *atomic.Bool             // while the handler, and none of our own code, is at work
 	resolved *atomic.Pointer[whereTo] // once that is known
 	called   bool                     // the handler, or its middleware, has begun
-	passedBy bool                     // middleware has returned and never called the handler
+	passedBy bool                     // the handler was never called: its arguments did not fit, or middleware has not
 	wanted   bool                     // somebody has cancelled it; read once, so that two rules see one fact
 	unproven bool                     // its class says something of the server that the worker's own probe does not find
 

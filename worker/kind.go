@@ -15,14 +15,14 @@ import (
 )
 
 // kind is one registered kind: its name, its settings and how one attempt at it
-// is made. run gets the arguments still as JSON, so that a kind is the same
+// is made. bind gets the arguments still as JSON, so that a kind is the same
 // type whatever its arguments.
 type kind struct {
 	name string
 	opts jobs.KindOpts
 	form form
-	like jobs.Args // some value of its arguments
-	run  func(ctx context.Context, work work, info jobs.Info, args []byte) error
+	like jobs.Args                                                                                     // some value of its arguments
+	bind func(info jobs.Info, args []byte) (run func(ctx context.Context, work work) error, err error) // reads the arguments
 
 	// verify is set in verifiable kinds only.
 	verify func(ctx context.Context, conn *pgx.Conn, info jobs.Info, args []byte) (bool, error)
@@ -126,12 +126,12 @@ func newKind[A jobs.Args](f form, handler handling[A]) *kind {
 	opts := jobs.KindOptsOf(like)
 	return &kind{
 		name: like.Kind(), opts: opts, form: f, like: like, wrong: err,
-		run: func(ctx context.Context, work work, info jobs.Info, args []byte) error {
+		bind: func(info jobs.Info, args []byte) (func(context.Context, work) error, error) {
 			job, err := decode[A](info, args, opts.StrictArgs)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			return handler(ctx, work, job)
+			return func(ctx context.Context, work work) error { return handler(ctx, work, job) }, nil
 		},
 	}
 }

@@ -3,6 +3,7 @@ package worker_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -116,6 +117,12 @@ func TestStrictArgs(t *testing.T) {
 	acme := env.Tenant("acme", "acme")
 	cfg, heard := env.Config(), &tracker{}
 	cfg.OnError = heard.hear
+	var passed sync.Map // the jobs whose attempts a middleware was around
+	cfg.Middleware = []worker.Middleware{func(ctx context.Context, job jobs.Info, next func(context.Context) error) error {
+		passed.Store(job.UID, true)
+		_ = next(ctx) // it turns every error into success
+		return nil
+	}}
 	w := env.Work(&cfg, func(w *worker.Worker) {
 		worker.InTx(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Exact]) error {
 			_, err := tx.Exec(ctx, `INSERT INTO transfers (org_id, job_uid, source, target, amount) VALUES ($1, $2, 0, 0, 0)`, job.Tenant.OrgID, job.UID)
@@ -148,6 +155,8 @@ func TestStrictArgs(t *testing.T) {
 		got := env.Wait(uid)
 		var rows int
 		require.NoError(t, db.Pool.QueryRow(t.Context(), `SELECT count(*) FROM transfers WHERE job_uid = $1`, uid).Scan(&rows))
+		_, around := passed.Load(uid)
+		require.Equal(t, says == "", around, "no middleware runs where no handler does")
 		if says == "" {
 			require.Equal(t, jobs.Succeeded, got.State, got.Message)
 			require.Equal(t, 1, rows)

@@ -24,8 +24,9 @@ import (
 //     transaction while no statement runs.
 //
 // No middleware is called in an attempt that does not get as far as its handler: the tenant
-// is suspended, its server does not answer, the ledger knows the job as done, or a cancelled
-// job is settled. A verifier (OnConnVerified) has none around it.
+// is suspended, its server does not answer, the ledger knows the job as done, a cancelled
+// job is settled, or the stored arguments do not fit. A verifier (OnConnVerified) has none
+// around it.
 //
 // next runs the handler once. An attempt whose middleware calls next again fails, because
 // the job would have its effect twice. An attempt waits for a next that is still running when

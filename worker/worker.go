@@ -379,7 +379,7 @@ func (w *Worker) newClient() (*river.Client[pgx.Tx], error) {
 }
 
 // kindArgs tells River a kind's name, and nothing of its arguments: they are read in
-// kind.run, where a misfit has a class and an outcome.
+// kind.bind, where a misfit has a class and an outcome.
 type kindArgs struct{ kind string }
 
 // Kind is called by River.
