@@ -119,3 +119,25 @@ func TestAFigureThatFailsIsMissing(t *testing.T) {
 	require.ErrorContains(t, f.Missing[explain.FigureCounts], "lock timeout")
 	require.Len(t, f.Queues, 1)
 }
+
+// Queues that strangers have filled, whatever their names, hide none that a worker serves.
+func TestManyQueuesHideNone(t *testing.T) {
+	t.Parallel()
+	env := roomtest.Setup(t)
+	roomtest.Enqueue(t, env)
+	roomtest.Do(t, env, `INSERT INTO river_job (kind, queue, args, max_attempts) SELECT 'note', 'a' || n, '{}', 5 FROM generate_series(1, 1000) AS n`)
+	names := func() (all []string) {
+		f, ok, err := env.Explain.Figures(context.Background(), explain.FiguresParams{})
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.Empty(t, f.Missing)
+		for _, q := range f.Queues {
+			all = append(all, q.Name)
+		}
+		return all
+	}
+	require.NotContains(t, names(), "default", "the control: nobody serves it")
+	roomtest.Register(t, env, "00000000-0000-7000-8000-000000000001", []string{"note"}, []string{"default"})
+	require.Contains(t, names(), "default")
+	require.Len(t, names(), 1001)
+}
