@@ -35,8 +35,9 @@ func runbookCommands(t *testing.T) (commands []string) {
 func TestTheRunbooksCommands(t *testing.T) {
 	t.Parallel()
 	c, env := setup(t)
-	env.Database("db", jobstest.DatabaseOpts{Kind: "dedicated", Schema: `CREATE TABLE notes (n int); GRANT ALL ON notes TO headgate_job`})
+	db := env.Database("db", jobstest.DatabaseOpts{Kind: "dedicated", Schema: `CREATE TABLE notes (n int); GRANT ALL ON notes TO headgate_job`})
 	env.Tenant("acme", "db")
+	c = c.with("HEADGATE_JOB_URL", loginURL(db.Job))
 	job := func(sql string, more ...string) string {
 		return enqueued(t, c.ok(append([]string{"job", "enqueue", "headgate.sql", "--tenant", "acme", "--max-attempts", "1", "--args", `{"sql": "` + sql + `"}`, "-o", "json"}, more...)...))
 	}
@@ -76,7 +77,8 @@ func TestTheRunbooksCommands(t *testing.T) {
 		"schedule resume":                           {more: []string{"nightly", "--tenant", "acme"}},
 		"schedule edit":                             {more: []string{"nightly", "--tenant", "acme", "--cron", "0 4 * * *"}},
 		"schedule backfill":                         {more: []string{"nightly", "--tenant", "acme", "--from", "2026-11-01T00:00:00Z", "--to", "2026-11-02T00:00:00Z"}},
-		"doctor":                                    {}, "doctor --open-for 10s": {},
+		"doctor":                                    {}, "doctor --open-for 10s": {}, "doctor --all": {},
+		"job list --state scheduled": {}, "database login NAME": {with: strings.NewReplacer("NAME", "db")},
 		"serve": {}, "worker": {}, "serve --watch-schedule NAME": {with: ofSchedule},
 	}
 	commands := runbookCommands(t)
