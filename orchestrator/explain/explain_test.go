@@ -245,10 +245,10 @@ func TestWorkers(t *testing.T) {
 		states[w.Incarnation] = w.State
 		require.Equal(t, i < 2, w.ReapedAt == nil && w.EndedAt == nil, "those alive come first")
 		if w.Incarnation == alive {
-			require.Equal(t, 1, w.Running)
+			require.Equal(t, 1, *w.Running)
 			require.Equal(t, []string{"note"}, w.Kinds)
 		} else {
-			require.Zero(t, w.Running)
+			require.Zero(t, *w.Running)
 		}
 	}
 	require.Equal(t, map[string]explain.WorkerState{
