@@ -18,7 +18,7 @@ var workerColumns = []cli.Column[explain.WorkerStatus]{
 	{Name: "state", Of: func(w explain.WorkerStatus) any { return workerState(w) }},
 	{Name: "host", Of: func(w explain.WorkerStatus) any { return w.Host }},
 	{Name: "pid", Of: func(w explain.WorkerStatus) any { return w.PID }},
-	{Name: "running", Of: func(w explain.WorkerStatus) any { return workerRunning(w) }},
+	{Name: "running", Of: workerRunning},
 	{Name: "claims", Of: func(w explain.WorkerStatus) any { return workerClaims(w) }},
 	{Name: "beat_at", Of: func(w explain.WorkerStatus) any { return w.BeatAt }},
 	{Name: "started_at", Of: func(w explain.WorkerStatus) any { return w.StartedAt }},
