@@ -86,8 +86,16 @@ func runNow(job jobs.Record) string {
 		return now + ", but workers try a login that was refused again only after " + login + " (also with the same address), or " + remembersLogin + " after the refusal"
 	case jobs.ClassWrongDatabase, jobs.ClassWrongCentre, jobs.ClassUndecryptable, jobs.ClassSchemaNewer, jobs.ClassUntrusted:
 		return now + ", but workers remember the refusal for up to " + remembersPlace
+	case jobs.ClassBadArgs:
+		return sameArgs(now)
 	}
 	return now
+}
+
+// sameArgs says that a job whose arguments do not fit needs another worker, or to be enqueued
+// anew, beside what makes it run.
+func sameArgs(next string) string {
+	return next + " with the same arguments, which only another version of the kind takes; else enqueue it anew with arguments that fit"
 }
 
 // What workers remember at most of a refusal, as tenantdb.Config.AuthPause has it unless set,
