@@ -255,6 +255,15 @@ func TestFaultsAlerts(t *testing.T) {
 		}
 	})
 
+	refuses := env.Database("refuses", jobstest.DatabaseOpts{Kind: "dedicated", Schema: notes})
+	env.Tenant("refused", "refuses")
+	p.fires("HeadgateDatabaseRefuses", func() {
+		admin(t, "postgres", `ALTER ROLE `+pgx.Identifier{refuses.Job.User}.Sanitize()+` NOLOGIN`)
+		note("refused")
+	})
+	admin(t, "postgres", `ALTER ROLE `+pgx.Identifier{refuses.Job.User}.Sanitize()+` LOGIN`)
+	require.Equal(t, 1, p.rows(`ALERTS{alertname="HeadgateDatabaseRefuses", headgate_class="auth_failed", headgate_server="`+jobstest.Server+`"}`), "it says who, and why")
+
 	// Jobs that wait for a lock hold their connections.
 	locked, err := db.Pool.Begin(ctx)
 	require.NoError(t, err)

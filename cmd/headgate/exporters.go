@@ -50,7 +50,12 @@ func openExporters(ctx context.Context, app *cli.App) (*exporters, error) {
 		}
 		return false
 	}
-	if asked("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
+	traces := asked("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+	metrics := asked("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+	if err := checkExporters(app, traces, metrics); err != nil { // before one of them runs
+		return nil, err
+	}
+	if traces {
 		exporter, err := autoexport.NewSpanExporter(ctx)
 		if err != nil {
 			return nil, cli.Usagef("OTEL_TRACES_EXPORTER and what goes with it: %s", hide.Replace(err.Error()))
@@ -63,7 +68,7 @@ func openExporters(ctx context.Context, app *cli.App) (*exporters, error) {
 			x.traces = sdk.NewTracerProvider(sdk.WithBatcher(exporter), sdk.WithResource(of))
 		}
 	}
-	if asked("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") {
+	if metrics {
 		reader, err := autoexport.NewMetricReader(ctx)
 		if err != nil {
 			return nil, cli.Usagef("OTEL_METRICS_EXPORTER and what goes with it: %s", hide.Replace(err.Error()))

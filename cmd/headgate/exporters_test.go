@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs/jobstest"
 )
 
@@ -56,6 +57,49 @@ func TestBrokenTelemetrySettingsAreNotPrinted(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A variable that says something unknown ends the process before it begins; the error names
+// the variable that is wrong, what is allowed, and not what the variable says.
+func TestUnknownExportersAreRefused(t *testing.T) {
+	t.Parallel()
+	c, _ := setup(t)
+	on := map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+	for name, x := range map[string]struct {
+		environ map[string]string
+		says    string // "": it starts
+	}{
+		"traces":              {map[string]string{"OTEL_TRACES_EXPORTER": "hidden-4711"}, "OTEL_TRACES_EXPORTER is none of otlp, console, none; give"},
+		"metrics":             {map[string]string{"OTEL_METRICS_EXPORTER": "hidden-4711"}, "OTEL_METRICS_EXPORTER is none of otlp, prometheus, console, none; give"},
+		"producers":           {map[string]string{"OTEL_METRICS_PRODUCERS": "prometheus,hidden-4711"}, "OTEL_METRICS_PRODUCERS is none of prometheus, none; give"},
+		"protocol":            {map[string]string{"OTEL_EXPORTER_OTLP_PROTOCOL": "hidden-4711"}, "headgate: OTEL_EXPORTER_OTLP_PROTOCOL is none of grpc, http/protobuf; give"},
+		"protocol of traces":  {map[string]string{"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "hidden-4711", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "headgate: OTEL_EXPORTER_OTLP_TRACES_PROTOCOL is none of grpc, http/protobuf; give"},
+		"protocol of metrics": {map[string]string{"OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "hidden-4711"}, "headgate: OTEL_EXPORTER_OTLP_METRICS_PROTOCOL is none of grpc, http/protobuf; give"},
+		"two":                 {map[string]string{"OTEL_METRICS_PRODUCERS": "hidden-4711", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "hidden-4711"}, "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL is none of grpc, http/protobuf; OTEL_METRICS_PRODUCERS is none of"},
+		"not used":            {map[string]string{"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_EXPORTER_OTLP_PROTOCOL": "hidden-4711", "OTEL_METRICS_PRODUCERS": "hidden-4711"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			with := c
+			for _, environ := range []map[string]string{on, x.environ} {
+				for variable, value := range environ {
+					with = with.with(variable, value)
+				}
+			}
+			if x.says != "" {
+				r := with.run("worker", "--reports", t.TempDir())
+				require.Equal(t, cli.ExitUsage, r.code, r.err)
+				require.Contains(t, r.err, x.says)
+				require.NotContains(t, r.err, "hidden-4711")
+				return
+			}
+			w, out := with.process("worker", "--reports", t.TempDir())
+			require.NoError(t, w.Start())
+			out.await(t, "msg=ready")
+			require.NoError(t, w.Process.Signal(syscall.SIGTERM))
+			require.NoError(t, w.Wait())
+		})
 	}
 }
 

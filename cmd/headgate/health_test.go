@@ -108,6 +108,7 @@ func TestHealth(t *testing.T) {
 	eventually("fail draining: the worker ends what it has, and claims nothing")
 	require.NoError(t, locked.Rollback(t.Context()))
 	require.Equal(t, cli.ExitOK, w.wait())
+	require.Regexp(t, `msg="not ready" check=draining error="[^"]+"\n`, w.err.String(), "what has no cause has no attribute of that name")
 	require.Equal(t, cli.ExitUnreachable, asked(c, addr, "readyz").code)
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -35,8 +36,9 @@ func runbookCommands(t *testing.T) (commands []string) {
 func TestTheRunbooksCommands(t *testing.T) {
 	t.Parallel()
 	c, env := setup(t)
-	env.Database("db", jobstest.DatabaseOpts{Kind: "dedicated", Schema: `CREATE TABLE notes (n int); GRANT ALL ON notes TO headgate_job`})
+	db := env.Database("db", jobstest.DatabaseOpts{Kind: "dedicated", Schema: `CREATE TABLE notes (n int); GRANT ALL ON notes TO headgate_job`})
 	env.Tenant("acme", "db")
+	c = c.with("HEADGATE_JOB_URL", loginURL(db.Job))
 	job := func(sql string, more ...string) string {
 		return enqueued(t, c.ok(append([]string{"job", "enqueue", "headgate.sql", "--tenant", "acme", "--max-attempts", "1", "--args", `{"sql": "` + sql + `"}`, "-o", "json"}, more...)...))
 	}
@@ -76,7 +78,8 @@ func TestTheRunbooksCommands(t *testing.T) {
 		"schedule resume":                           {more: []string{"nightly", "--tenant", "acme"}},
 		"schedule edit":                             {more: []string{"nightly", "--tenant", "acme", "--cron", "0 4 * * *"}},
 		"schedule backfill":                         {more: []string{"nightly", "--tenant", "acme", "--from", "2026-11-01T00:00:00Z", "--to", "2026-11-02T00:00:00Z"}},
-		"doctor":                                    {}, "doctor --open-for 10s": {},
+		"doctor":                                    {}, "doctor --open-for 10s": {}, "doctor --all": {},
+		"job list --state scheduled": {}, "database login NAME": {with: strings.NewReplacer("NAME", "db")},
 		"serve": {}, "worker": {}, "serve --watch-schedule NAME": {with: ofSchedule},
 	}
 	commands := runbookCommands(t)
@@ -159,4 +162,38 @@ func TestListsTellWhatFails(t *testing.T) {
 	workers := c.run("worker", "list")
 	require.Contains(t, workers.out, "default fail since 2026-01-02 03:04:05 UTC")
 	require.Contains(t, workers.err, "w1: 12 claims of queue default have failed in a row: claims wait for session 77 of ana")
+}
+
+// Somebody who has locked the queue is named, with what an administrator runs; the workers
+// are listed all the same.
+func TestWorkersAreListedBesideALockedQueue(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	central := env.Pool.Config().ConnConfig.Database
+	admin(t, central, `INSERT INTO headgate.workers (incarnation, worker, host, pid, kinds, queues, claims) VALUES (gen_random_uuid(), 'w1', 'here', 7, '{}', '{default}',
+    '{"failing": [{"queue": "default", "since": "2026-01-02T03:04:05Z", "times": 12, "error": "claims wait"}]}')`)
+	ctx := context.Background()
+	tx, err := env.Pool.Begin(ctx)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = tx.Rollback(ctx) })
+	var pid int
+	require.NoError(t, tx.QueryRow(ctx, `SELECT pg_backend_pid() FROM (SELECT set_config('application_name', 'a-report', true)) a`).Scan(&pid))
+	_, err = tx.Exec(ctx, `LOCK TABLE river_job IN ACCESS EXCLUSIVE MODE`)
+	require.NoError(t, err)
+
+	named := fmt.Sprintf(`table river_job is locked by session %d of \w+ \(a-report, .*since 2.*SELECT pg_terminate_backend\(%d\)`, pid, pid)
+	workers := c.run("worker", "list")
+	require.Equal(t, cli.ExitOK, workers.code, workers.err)
+	require.Regexp(t, `(?m)^w1 +alive +here +7 +- +default fail since`, workers.out)
+	require.Regexp(t, `how many jobs run is not known: .*55P03.*`+named, workers.err)
+	require.Contains(t, workers.err, "12 claims of queue default have failed in a row")
+	require.Regexp(t, `(?s)"running": null.*"running_unknown": ".*`+named, c.ok("worker", "list", "-o", "json"))
+	told := c.run("doctor", "--databases", "0")
+	require.Regexp(t, named, told.out)
+	require.Contains(t, told.out, "claims of queue default fail on worker w1")
+
+	require.NoError(t, tx.Rollback(ctx))
+	workers = c.run("worker", "list")
+	require.Regexp(t, `(?m)^w1 +alive +here +7 +0 +default`, workers.out)
+	require.NotContains(t, workers.err, "locked")
 }

@@ -185,7 +185,7 @@ func (x *Explainer) Health(ctx context.Context) (h Health, err error) {
 		return h.scheduledKinds(ctx, tx, kinds)
 	})
 	if err != nil {
-		return h, fmt.Errorf("looking whether work is done: %w", err)
+		return h, fmt.Errorf("looking whether work is done: %w", x.saysWhoLocks(ctx, err))
 	}
 	return h, nil
 }

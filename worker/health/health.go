@@ -145,7 +145,7 @@ func (h *Handler) tell(failed []failure) {
 		return
 	}
 	for _, f := range failed {
-		h.cfg.Log.Warn("not ready", "check", f.name, "error", f.err, "cause", cause(f.err))
+		h.cfg.Log.Warn("not ready", append([]any{"check", f.name, "error", f.err}, cause(f.err)...)...)
 	}
 }
 

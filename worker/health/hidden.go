@@ -14,10 +14,11 @@ func (h *HiddenError) Error() string { return h.Says }
 // Unwrap is for the log.
 func (h *HiddenError) Unwrap() error { return h.Err }
 
-func cause(err error) any {
+// cause is the log's attribute of what strangers may not read, if there is something.
+func cause(err error) []any {
 	var hidden *HiddenError
 	if errors.As(err, &hidden) {
-		return hidden.Err
+		return []any{"cause", hidden.Err}
 	}
 	return nil
 }

@@ -10,13 +10,16 @@ import (
 	"github.com/headgate/headgate/orchestrator/explain"
 )
 
+// couldNotLook is what to do where a read of the central database failed.
+const couldNotLook = "end the session that the message names; if none is named, see whether the central database is slow; then run doctor again"
+
 // work looks whether what is asked for is done: workers live, get jobs out of the
 // queues, know what waits, and schedules are fired.
 func (d *doctor) work(ctx context.Context, explainer *explain.Explainer) {
 	d.claims(ctx, explainer)
 	health, err := explainer.Health(ctx)
 	if err != nil {
-		d.on("central")(StateFail, "workers", "see whether the central database is slow; then run doctor again", "could not look: %v", err)
+		d.on("central")(StateFail, "workers", couldNotLook, "could not look: %v", err)
 		return
 	}
 	waits := len(health.Queues) > 0 || health.Schedule.Count > 0
@@ -40,7 +43,7 @@ func (d *doctor) claims(ctx context.Context, explainer *explain.Explainer) {
 	note := d.on("central")
 	workers, err := cli.All(func(page jobs.Page) ([]explain.WorkerStatus, string, error) { return explainer.Workers(ctx, page) })
 	if err != nil {
-		note(StateFail, "claims", "see whether the central database is slow; then run doctor again", "could not look: %v", err)
+		note(StateFail, "claims", couldNotLook, "could not look: %v", err)
 		return
 	}
 	failing := false

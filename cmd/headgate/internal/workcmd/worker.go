@@ -18,7 +18,7 @@ var workerColumns = []cli.Column[explain.WorkerStatus]{
 	{Name: "state", Of: func(w explain.WorkerStatus) any { return workerState(w) }},
 	{Name: "host", Of: func(w explain.WorkerStatus) any { return w.Host }},
 	{Name: "pid", Of: func(w explain.WorkerStatus) any { return w.PID }},
-	{Name: "running", Of: func(w explain.WorkerStatus) any { return w.Running }},
+	{Name: "running", Of: workerRunning},
 	{Name: "claims", Of: func(w explain.WorkerStatus) any { return workerClaims(w) }},
 	{Name: "beat_at", Of: func(w explain.WorkerStatus) any { return w.BeatAt }},
 	{Name: "started_at", Of: func(w explain.WorkerStatus) any { return w.StartedAt }},
@@ -32,6 +32,14 @@ func workerState(w explain.WorkerStatus) string {
 		return "silent since " + cli.Stamp(w.BeatAt)
 	}
 	return string(w.State)
+}
+
+// workerRunning is nil where nobody can count the jobs.
+func workerRunning(w explain.WorkerStatus) any {
+	if w.Running == nil {
+		return nil
+	}
+	return *w.Running
 }
 
 // workerClaims says whose claims fail and since when; the error is in JSON, and on stderr.
@@ -48,8 +56,14 @@ func workerClaims(w explain.WorkerStatus) string {
 	return cmp.Or(strings.Join(fail, ", "), "ok")
 }
 
-// sayFailing tells the errors of claims that fail.
+// sayFailing tells why jobs cannot be counted, and the errors of claims that fail.
 func sayFailing(app *cli.App, workers []explain.WorkerStatus) {
+	for _, w := range workers {
+		if w.RunningUnknown != "" && app.Output == "table" {
+			app.Say("how many jobs run is not known: %s", w.RunningUnknown)
+			break
+		}
+	}
 	for _, w := range workers {
 		for _, f := range w.Claims.Failing {
 			if w.State == explain.WorkerAlive && f.Lasts() && app.Output == "table" {
