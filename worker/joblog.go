@@ -34,6 +34,7 @@ type jobLog struct {
 	mu      sync.Mutex
 	closed  bool              // guarded by mu: the attempt is over, and its connection is another's
 	said    []*pgconn.PgError // guarded by mu: of the server, as of the end
+	forgot  bool              // guarded by mu: the server has said more
 	text    bytes.Buffer      // guarded by mu
 	leftOut int               // guarded by mu
 }
@@ -43,6 +44,7 @@ func (a *attempt) beginLog() {
 	if l := a.log; l != nil { // its verifier has one
 		l.mu.Lock()
 		defer l.mu.Unlock()
+		l.hear()
 		l.conn = a.conn
 		return
 	}
@@ -113,17 +115,29 @@ func (l *jobLog) release() {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.said, l.conn = l.conn.Errors(), nil
+	l.hear()
+	l.conn = nil
 }
 
-// heard is what the server has said on the attempt's connection.
-func (l *jobLog) heard() []*pgconn.PgError {
+// heard is what the server has said on the attempt's connection, and whether it has said
+// more than is known.
+func (l *jobLog) heard() (said []*pgconn.PgError, forgot bool) {
+	if l == nil {
+		return nil, false
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.conn != nil {
-		return l.conn.Errors()
+	l.hear()
+	return l.said, l.forgot
+}
+
+// hear asks the connection, if there is one. l.mu is held.
+func (l *jobLog) hear() {
+	if l.conn == nil {
+		return
 	}
-	return l.said
+	said, forgot := l.conn.Errors()
+	l.said, l.forgot = said, l.forgot || forgot
 }
 
 // jobLogHandler is a jobLog with what With and WithGroup have added.
@@ -141,10 +155,12 @@ func (h *jobLogHandler) Enabled(ctx context.Context, level slog.Level) bool {
 func (h *jobLogHandler) Handle(ctx context.Context, r slog.Record) error {
 	clean := h.log.redactor()
 	line := slog.NewRecord(r.Time, r.Level, clean.text(r.Message), r.PC)
-	r.Attrs(func(attr slog.Attr) bool {
-		line.AddAttrs(clean.attr(attr, 0))
-		return true
-	})
+	if !clean.forgot {
+		r.Attrs(func(attr slog.Attr) bool {
+			line.AddAttrs(clean.attr(attr, 0))
+			return true
+		})
+	}
 	var errs []error
 	if h.own.Enabled(ctx, r.Level) {
 		errs = append(errs, h.own.Handle(ctx, line.Clone()))
@@ -157,12 +173,20 @@ func (h *jobLogHandler) Handle(ctx context.Context, r slog.Record) error {
 
 // WithAttrs has attributes in each line.
 func (h *jobLogHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	redacted := h.log.redactor().attrs(attrs)
+	clean := h.log.redactor()
+	if clean.forgot { // as all lines from now on
+		return h
+	}
+	redacted := clean.attrs(attrs)
 	return &jobLogHandler{log: h.log, own: h.own.WithAttrs(redacted), kept: h.kept.WithAttrs(redacted)}
 }
 
 // WithGroup has further attributes in a group.
 func (h *jobLogHandler) WithGroup(name string) slog.Handler {
-	name = h.log.redactor().text(name)
+	clean := h.log.redactor()
+	if clean.forgot {
+		return h
+	}
+	name = clean.text(name)
 	return &jobLogHandler{log: h.log, own: h.own.WithGroup(name), kept: h.kept.WithGroup(name)}
 }

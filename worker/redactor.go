@@ -25,18 +25,23 @@ const (
 // Each value is turned once into the text that is written, and that text is redacted: no
 // handler behind it sees the value itself.
 type redactor struct {
-	full bool
-	said []*pgconn.PgError
+	full   bool
+	said   []*pgconn.PgError
+	forgot bool // the server has said more: nothing of a line is known to be free of it
 }
 
 func (l *jobLog) redactor() redactor {
 	if l.a.w.cfg.ErrorDetail == ErrorsFull {
 		return redactor{full: true}
 	}
-	return redactor{said: l.heard()}
+	said, forgot := l.heard()
+	return redactor{said: said, forgot: forgot}
 }
 
 func (r redactor) text(s string) string {
+	if r.forgot {
+		return "[the line is " + leftOutOf + "]"
+	}
 	if r.full || len(r.said) == 0 {
 		return s
 	}
