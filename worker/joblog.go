@@ -11,8 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
+	"github.com/headgate/headgate/worker/internal/redact"
 	"github.com/headgate/headgate/worker/tenantdb"
 )
 
@@ -33,8 +32,8 @@ type jobLog struct {
 
 	mu      sync.Mutex
 	closed  bool              // guarded by mu: the attempt is over, and its connection is another's
-	said    []*pgconn.PgError // guarded by mu: of the server, as of the end
-	forgot  bool              // guarded by mu: the server has said more
+	said    *redact.Words // guarded by mu: of the server, as of the last line or the end
+	forgot  bool          // guarded by mu: the server has said more
 	text    bytes.Buffer      // guarded by mu
 	leftOut int               // guarded by mu
 }
@@ -119,9 +118,9 @@ func (l *jobLog) release() {
 	l.conn = nil
 }
 
-// heard is what the server has said on the attempt's connection, and whether it has said
+// heard is what the server has said on the attempt's connections, and whether it has said
 // more than is known.
-func (l *jobLog) heard() (said []*pgconn.PgError, forgot bool) {
+func (l *jobLog) heard() (said *redact.Words, forgot bool) {
 	if l == nil {
 		return nil, false
 	}
@@ -137,7 +136,7 @@ func (l *jobLog) hear() {
 		return
 	}
 	said, forgot := l.conn.Errors()
-	l.said, l.forgot = said, l.forgot || forgot
+	l.said, l.forgot = l.said.With(said...), l.forgot || forgot
 }
 
 // jobLogHandler is a jobLog with what With and WithGroup have added.
@@ -156,10 +155,12 @@ func (h *jobLogHandler) Handle(ctx context.Context, r slog.Record) error {
 	clean := h.log.redactor()
 	line := slog.NewRecord(r.Time, r.Level, clean.text(r.Message), r.PC)
 	if !clean.forgot {
+		all := make([]slog.Attr, 0, r.NumAttrs())
 		r.Attrs(func(attr slog.Attr) bool {
-			line.AddAttrs(clean.attr(attr, 0))
+			all = append(all, attr)
 			return true
 		})
+		line.AddAttrs(clean.attrs(all)...)
 	}
 	var errs []error
 	if h.own.Enabled(ctx, r.Level) {

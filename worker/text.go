@@ -54,7 +54,7 @@ func (a *attempt) text(err error) string {
 	if forgot && (panicked != nil || errors.As(err, new(*workError))) {
 		return shortText(errors.Join(err, inner))
 	}
-	return redact.Text(err, append(redact.Find(inner), said...))
+	return said.With(redact.Find(inner)...).Text(err)
 }
 
 // leftOutOf is why a text is not kept at all.
