@@ -31,11 +31,11 @@ type jobLog struct {
 	root func() *jobLogHandler
 
 	mu      sync.Mutex
-	closed  bool              // guarded by mu: the attempt is over, and its connection is another's
+	closed  bool          // guarded by mu: the attempt is over, and its connection is another's
 	said    *redact.Words // guarded by mu: of the server, as of the last line or the end
 	forgot  bool          // guarded by mu: the server has said more
-	text    bytes.Buffer      // guarded by mu
-	leftOut int               // guarded by mu
+	text    bytes.Buffer  // guarded by mu
+	leftOut int           // guarded by mu
 }
 
 // beginLog gives the handler its logger.

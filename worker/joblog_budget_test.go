@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -49,8 +50,8 @@ func TestALineHasABudget(t *testing.T) {
 	}
 	w := env.Work(&cfg, func(w *worker.Worker) {
 		worker.InTx(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Ending]) error {
-			if _, err := failTimes(ctx, tx, 16, jobstest.PlantedEmail+strings.Repeat(" x", 4000)); err == nil {
-				return err
+			if _, err := failTimes(ctx, tx, 16, jobstest.PlantedEmail+strings.Repeat(" x", 4000)); err == nil { // it was to fail
+				return errors.New("the server takes a text for a number")
 			}
 			job.Log().Info("values", many("values", 10_000, 5)...)
 			job.Log().With(many("before", 10_000, 5)...).Info("before", "own", "kept")
