@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
 
@@ -46,9 +45,8 @@ type attempt struct {
 	wanted   bool                     // somebody has cancelled it; read once, so that two rules see one fact
 	unproven bool                     // its class says something of the server that the worker's own probe does not find
 
-	conn *tenantdb.Conn    // while it has one
-	log  *jobLog           // since its handler began
-	said []*pgconn.PgError // what the server has sent on its connection, if it failed
+	conn *tenantdb.Conn // while it has one
+	log  *jobLog        // since its handler began
 
 	following []wire.FollowUp // what the handler has asked for
 

@@ -11,8 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
+	"github.com/headgate/headgate/worker/internal/redact"
 	"github.com/headgate/headgate/worker/tenantdb"
 )
 
@@ -32,10 +31,11 @@ type jobLog struct {
 	root func() *jobLogHandler
 
 	mu      sync.Mutex
-	closed  bool              // guarded by mu: the attempt is over, and its connection is another's
-	said    []*pgconn.PgError // guarded by mu: of the server, as of the end
-	text    bytes.Buffer      // guarded by mu
-	leftOut int               // guarded by mu
+	closed  bool          // guarded by mu: the attempt is over, and its connection is another's
+	said    *redact.Words // guarded by mu: of the server, as of the last line or the end
+	forgot  bool          // guarded by mu: the server has said more
+	text    bytes.Buffer  // guarded by mu
+	leftOut int           // guarded by mu
 }
 
 // beginLog gives the handler its logger.
@@ -43,6 +43,7 @@ func (a *attempt) beginLog() {
 	if l := a.log; l != nil { // its verifier has one
 		l.mu.Lock()
 		defer l.mu.Unlock()
+		l.hear()
 		l.conn = a.conn
 		return
 	}
@@ -113,17 +114,29 @@ func (l *jobLog) release() {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.said, l.conn = l.conn.Errors(), nil
+	l.hear()
+	l.conn = nil
 }
 
-// heard is what the server has said on the attempt's connection.
-func (l *jobLog) heard() []*pgconn.PgError {
+// heard is what the server has said on the attempt's connections, and whether it has said
+// more than is known.
+func (l *jobLog) heard() (said *redact.Words, forgot bool) {
+	if l == nil {
+		return nil, false
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.conn != nil {
-		return l.conn.Errors()
+	l.hear()
+	return l.said, l.forgot
+}
+
+// hear asks the connection, if there is one. l.mu is held.
+func (l *jobLog) hear() {
+	if l.conn == nil {
+		return
 	}
-	return l.said
+	said, forgot := l.conn.Errors()
+	l.said, l.forgot = l.said.With(said...), l.forgot || forgot
 }
 
 // jobLogHandler is a jobLog with what With and WithGroup have added.
@@ -141,10 +154,14 @@ func (h *jobLogHandler) Enabled(ctx context.Context, level slog.Level) bool {
 func (h *jobLogHandler) Handle(ctx context.Context, r slog.Record) error {
 	clean := h.log.redactor()
 	line := slog.NewRecord(r.Time, r.Level, clean.text(r.Message), r.PC)
-	r.Attrs(func(attr slog.Attr) bool {
-		line.AddAttrs(clean.attr(attr, 0))
-		return true
-	})
+	if !clean.forgot {
+		all := make([]slog.Attr, 0, r.NumAttrs())
+		r.Attrs(func(attr slog.Attr) bool {
+			all = append(all, attr)
+			return true
+		})
+		line.AddAttrs(clean.attrs(all)...)
+	}
 	var errs []error
 	if h.own.Enabled(ctx, r.Level) {
 		errs = append(errs, h.own.Handle(ctx, line.Clone()))
@@ -157,12 +174,20 @@ func (h *jobLogHandler) Handle(ctx context.Context, r slog.Record) error {
 
 // WithAttrs has attributes in each line.
 func (h *jobLogHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	redacted := h.log.redactor().attrs(attrs)
+	clean := h.log.redactor()
+	if clean.forgot { // as all lines from now on
+		return h
+	}
+	redacted := clean.attrs(attrs)
 	return &jobLogHandler{log: h.log, own: h.own.WithAttrs(redacted), kept: h.kept.WithAttrs(redacted)}
 }
 
 // WithGroup has further attributes in a group.
 func (h *jobLogHandler) WithGroup(name string) slog.Handler {
-	name = h.log.redactor().text(name)
+	clean := h.log.redactor()
+	if clean.forgot {
+		return h
+	}
+	name = clean.text(name)
 	return &jobLogHandler{log: h.log, own: h.own.WithGroup(name), kept: h.kept.WithGroup(name)}
 }

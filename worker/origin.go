@@ -43,9 +43,6 @@ func (a *attempt) mark(conn *tenantdb.Conn, err error) error {
 		return err
 	}
 	marked := &workError{err: err}
-	if conn != nil {
-		a.said = conn.Errors()
-	}
 	var said *pgconn.PgError
 	if conn != nil && errors.As(err, &said) && conn.Said(said) {
 		marked.own = said

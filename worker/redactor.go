@@ -4,49 +4,102 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"unicode/utf8"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/headgate/headgate/worker/internal/redact"
 )
 
-// Bounds of what a handler may log as one attribute: how many groups stand one in another,
-// and how many bytes of JSON a value has. What is beyond is left out, and said to be.
+// Bounds of what a handler may log in one line, or one With: how many values, members of
+// groups and groups included, how many bytes of text and JSON, and how many groups stand one
+// in another. What is beyond is left out, and said to be, because each value costs the
+// handler the time of a search.
 const (
-	logDepthMost = 16
-	logJSONMost  = 256 << 10
+	logValuesMost = 1000
+	logBytesMost  = 256 << 10
+	logDepthMost  = 16
 )
 
 // redactor takes out of lines what the server has said of rows, as attempt.text does it.
 // Each value is turned once into the text that is written, and that text is redacted: no
 // handler behind it sees the value itself.
 type redactor struct {
-	full bool
-	said []*pgconn.PgError
+	full   bool
+	said   *redact.Words
+	forgot bool // the server has said more: nothing of a line is known to be free of it
+	left   *budget
+}
+
+// budget is what is left of the bounds of one line.
+type budget struct{ values, bytes, leftOut int }
+
+// value says whether one more value may be looked at.
+func (b *budget) value() bool {
+	if b.values == 0 {
+		b.leftOut++
+		return false
+	}
+	b.values--
+	return true
+}
+
+// text says whether a text may be looked at.
+func (b *budget) text(length int) bool {
+	if length > b.bytes {
+		return false
+	}
+	b.bytes -= length
+	return true
 }
 
 func (l *jobLog) redactor() redactor {
+	left := &budget{values: logValuesMost, bytes: logBytesMost}
 	if l.a.w.cfg.ErrorDetail == ErrorsFull {
-		return redactor{full: true}
+		return redactor{full: true, left: left}
 	}
-	return redactor{said: l.heard()}
+	said, forgot := l.heard()
+	return redactor{said: said, forgot: forgot, left: left}
 }
 
 func (r redactor) text(s string) string {
-	if r.full || len(r.said) == 0 {
-		return s
+	if r.forgot {
+		return "[the line is " + leftOutOf + "]"
 	}
-	return redact.Text(errors.New(s), r.said)
+	if !r.left.text(len(s)) {
+		return tooLong("text", len(s))
+	}
+	return r.clean(s)
 }
 
+// clean is a text that the budget has room for.
+func (r redactor) clean(s string) string {
+	if r.full {
+		return s
+	}
+	return r.said.Clean(s)
+}
+
+// tooLong is written in the place of what a line has no room for.
+func tooLong(what string, bytes int) string {
+	return fmt.Sprintf("[left out: a %s of %d bytes, and a line has at most %d in all]", what, bytes, logBytesMost)
+}
+
+// attrs are the attributes of a line, and how many values it has had no room for.
 func (r redactor) attrs(all []slog.Attr) []slog.Attr {
-	redacted := make([]slog.Attr, len(all))
-	for i, attr := range all {
-		redacted[i] = r.attr(attr, 0)
+	redacted := r.members(all, 0)
+	if r.left.leftOut > 0 {
+		redacted = append(redacted, slog.String("left_out", fmt.Sprintf("[left out: %d further values, and a line has at most %d]", r.left.leftOut, logValuesMost)))
+	}
+	return redacted
+}
+
+func (r redactor) members(all []slog.Attr, depth int) []slog.Attr {
+	redacted := make([]slog.Attr, 0, min(len(all), logValuesMost))
+	for _, attr := range all {
+		if r.left.value() {
+			redacted = append(redacted, r.attr(attr, depth))
+		}
 	}
 	return redacted
 }
@@ -69,11 +122,7 @@ func (r redactor) group(members []slog.Attr, depth int) slog.Value {
 	if depth > logDepthMost {
 		return slog.StringValue(fmt.Sprintf("[left out: more than %d groups one in another]", logDepthMost))
 	}
-	redacted := make([]slog.Attr, len(members))
-	for i, m := range members {
-		redacted[i] = r.attr(m, depth)
-	}
-	return slog.GroupValue(redacted...)
+	return slog.GroupValue(r.members(members, depth)...)
 }
 
 // any is what is written of a value that slog has no kind of. The value is never printed by
@@ -93,8 +142,8 @@ func (r redactor) any(v any) slog.Value {
 	switch {
 	case err != nil:
 		return slog.StringValue(r.text(fmt.Sprintf("[left out: a %T does not encode as JSON: %v]", v, err)))
-	case len(raw) > logJSONMost:
-		return slog.StringValue(fmt.Sprintf("[left out: %d bytes of JSON of a %T, and at most %d are logged]", len(raw), v, logJSONMost))
+	case !r.left.text(len(raw)):
+		return slog.StringValue(tooLong(fmt.Sprintf("%T, as JSON,", v), len(raw)))
 	}
 	if says, ok := v.(fmt.Stringer); ok && string(raw) == "{}" { // its fields are its own
 		return slog.StringValue(r.ofError(stringerError{says}))
@@ -110,7 +159,7 @@ func (e stringerError) Error() string { return e.String() }
 // json redacts each text of valid JSON, names included. Bytes, which are base64 there, are
 // redacted by what they say.
 func (r redactor) json(raw []byte) []byte {
-	if r.full || len(r.said) == 0 {
+	if r.full || r.said == nil {
 		return raw
 	}
 	var to bytes.Buffer
@@ -138,9 +187,9 @@ func (r redactor) jsonString(quoted []byte) []byte {
 	if err := json.Unmarshal(quoted, &text); err != nil {
 		return []byte(`"[left out: no text]"`) // valid JSON has none
 	}
-	clean := r.text(text)
+	clean := r.clean(text)
 	if plain, err := base64.StdEncoding.DecodeString(text); err == nil && clean == text {
-		if said := r.text(string(plain)); said != string(plain) {
+		if said := r.clean(string(plain)); said != string(plain) {
 			clean = said
 		}
 	}
@@ -159,10 +208,14 @@ func (r redactor) ofError(err error) (text string) {
 			text = r.text(fmt.Sprint(err))
 		}
 	}()
-	if r.full {
-		return err.Error()
+	said := err.Error()
+	if !r.left.text(len(said)) {
+		return tooLong("text", len(said))
 	}
-	return redact.Text(err, r.said)
+	if !r.full {
+		r.said = r.said.With(redact.Find(err)...)
+	}
+	return r.clean(said)
 }
 
 // jsonText is JSON that is written as it is: as JSON by handlers that write JSON, as a text

@@ -48,7 +48,7 @@ var secretSettings = []string{
 const shortestSecret = 4
 
 // hidden takes out of a text what such variables hold: headers' values and keys whole, of an
-// address what stands before its host.
+// address what stands before and behind its host.
 func hidden(app *cli.App) *strings.Replacer {
 	var words []string
 	add := func(text string) {
@@ -59,10 +59,8 @@ func hidden(app *cli.App) *strings.Replacer {
 	for _, name := range secretSettings {
 		text := app.Env(name)
 		if strings.HasSuffix(name, "_ENDPOINT") {
-			_, rest, _ := strings.Cut(text, "//")
-			user, _, is := strings.Cut(rest, "@")
-			if _, password, has := strings.Cut(user, ":"); is && has {
-				add(password)
+			for _, part := range besideHost(text) {
+				add(part)
 			}
 			continue
 		}
@@ -82,3 +80,35 @@ func hidden(app *cli.App) *strings.Replacer {
 	}
 	return strings.NewReplacer(pairs...)
 }
+
+// besideHost are the parts of an address but its scheme, host and port, in each form in which
+// a text may have them. It is read by hand, because an address that is broken is told too.
+func besideHost(address string) (parts []string) {
+	scheme, rest, is := strings.Cut(strings.TrimSpace(address), "//")
+	if !is {
+		rest = scheme
+	}
+	place, behind := rest, ""
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		place, behind = rest[:i], rest[i:]
+	}
+	if i := strings.LastIndex(place, "@"); i >= 0 {
+		user, password, _ := strings.Cut(place[:i], ":")
+		parts = append(parts, place[:i], user, password)
+	}
+	within := strings.FieldsFunc(behind, func(r rune) bool { return strings.ContainsRune("/?#&=", r) })
+	if within = slices.DeleteFunc(within, func(part string) bool { return slices.Contains(signals, part) }); len(within) > 0 {
+		parts = append(append(parts, strings.TrimRight(behind, "/")), within...)
+	}
+	for _, part := range parts {
+		plain, err := url.PathUnescape(part)
+		if err != nil {
+			continue
+		}
+		parts = append(parts, plain, url.PathEscape(plain), url.QueryEscape(plain))
+	}
+	return parts
+}
+
+// signals are the parts of a path that each collector has, and no secret.
+var signals = []string{"v1", "traces", "metrics", "otlp"}

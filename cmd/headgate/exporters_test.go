@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -35,6 +36,12 @@ func TestBrokenTelemetrySettingsAreNotPrinted(t *testing.T) {
 		"traces' key":          {map[string]string{"OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY": key, "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE": "/dev/null"}, "read tls client key"},
 		"an endpoint":          {map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://user:hidden-4711@[::1:4318"}, "parse url"},
 		"an endpoint in use":   {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://user:hidden-4711@127.0.0.1:1"}, ""},
+		"a path":               {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1/otlp/hidden-4711"}, ""},
+		"a path of metrics":    {map[string]string{"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://127.0.0.1:1/hidden-4711", "OTEL_TRACES_EXPORTER": "none"}, ""},
+		"an escaped path":      {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1/hidden%2D4711/"}, ""},
+		"a query":              {map[string]string{"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://127.0.0.1:1/v1/metrics?token=hidden-4711", "OTEL_TRACES_EXPORTER": "none"}, ""},
+		"a user":               {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://hidden-4711@127.0.0.1:1"}, ""},
+		"a broken path":        {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1/%zz/hidden-4711"}, ""},
 		"a value of a header":  {map[string]string{"OTEL_EXPORTER_OTLP_HEADERS": "authorization=hidden-4711%0Ax"}, ""},
 	} {
 		for _, protocol := range []string{"grpc", "http/protobuf"} {
@@ -100,6 +107,29 @@ func TestUnknownExportersAreRefused(t *testing.T) {
 			require.NoError(t, w.Process.Signal(syscall.SIGTERM))
 			require.NoError(t, w.Wait())
 		})
+	}
+}
+
+// Of an address the host stays, and what each collector has in its path.
+func TestWhatStandsBesideAHostIsHidden(t *testing.T) {
+	t.Parallel()
+	const said = `traces export: Post "%s": dial tcp 127.0.0.1:4318: connect: connection refused`
+	for _, name := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"} {
+		for _, x := range []struct{ address, asked, want string }{
+			{"http://127.0.0.1:4318", "http://127.0.0.1:4318/v1/traces", "http://127.0.0.1:4318/v1/traces"},
+			{"http://127.0.0.1:4318/otlp/", "http://127.0.0.1:4318/otlp/v1/traces", "http://127.0.0.1:4318/otlp/v1/traces"},
+			{"http://127.0.0.1:4318/otlp/hidden-4711", "http://127.0.0.1:4318/otlp/hidden-4711/v1/traces", "http://127.0.0.1:4318[left out]/v1/traces"},
+			{"http://127.0.0.1:4318/hidden-4711/v1/traces?key=x", "http://127.0.0.1:4318/hidden-4711/v1/traces", "http://127.0.0.1:4318/[left out]/v1/traces"},
+			{"http://127.0.0.1:4318/hidden%2D4711/", "http://127.0.0.1:4318/hidden-4711/v1/traces", "http://127.0.0.1:4318[left out]/v1/traces"},
+			{"http://127.0.0.1:4318/hidden 4711", "http://127.0.0.1:4318/hidden%204711/v1/traces", "http://127.0.0.1:4318/[left out]/v1/traces"},
+			{"https://hidden-4711@127.0.0.1:4318", "https://hidden-4711@127.0.0.1:4318/v1/traces", "https://[left out]@127.0.0.1:4318/v1/traces"},
+			{"https://user:hidden-4711@127.0.0.1:4318/?x=hidden-4712", "https://user:***@127.0.0.1:4318/?x=hidden-4712", "https://[left out]:***@127.0.0.1:4318[left out]"},
+			{"127.0.0.1:4318/hidden-4711", "127.0.0.1:4318/hidden-4711", "127.0.0.1:4318[left out]"},
+			{"http://127.0.0.1:4318/%zz/hidden-4711", "http://127.0.0.1:4318/%zz/hidden-4711", "http://127.0.0.1:4318[left out]"},
+		} {
+			hide := hidden(&cli.App{Environ: []string{name + "=" + x.address}})
+			require.Equal(t, fmt.Sprintf(said, x.want), hide.Replace(fmt.Sprintf(said, x.asked)), "%s=%s", name, x.address)
+		}
 	}
 }
 

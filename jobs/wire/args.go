@@ -41,7 +41,8 @@ func (e *UnknownFieldError) Error() string {
 // DecodeArgs reads JSON into a kind's struct. Its error names the field that does not
 // fit, in the words of JSON and without the value. strict refuses fields that the struct
 // does not have by these very names (*UnknownFieldError), names that one object has twice
-// (*DuplicateFieldError), and null where the field's type has no null (*NullFieldError).
+// (*DuplicateFieldError), null where the field's type has no null (*NullFieldError), null in
+// the place of all, and arrays of another length than their type's (*ArrayLengthError).
 func DecodeArgs(raw []byte, into any, strict bool) error {
 	err := unmarshal(raw, into, strict)
 	var wrong *json.UnmarshalTypeError

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -11,9 +12,9 @@ import (
 	"unicode"
 )
 
-// encoding/json takes a field's name in any case, takes a name twice, and reads null as
-// "leave the field as it is". Somebody who writes JSON by hand means something else by each,
-// so a strict kind refuses all three.
+// encoding/json takes a field's name in any case, takes a name twice, reads null as "leave the
+// field as it is", and fills or cuts an array to its type's length. Somebody who writes JSON by
+// hand means something else by each, so a strict kind refuses all of it.
 
 // DuplicateFieldError is a name that one object of arguments has twice.
 type DuplicateFieldError struct{ Field string }
@@ -29,8 +30,24 @@ func (e *NullFieldError) Error() string {
 	return fmt.Sprintf("%.80q is null: give %s, or leave the field out", e.Field, e.Wants)
 }
 
+// ArrayLengthError is an array that is longer or shorter than its field's.
+type ArrayLengthError struct {
+	Field     string
+	Has, Want int
+}
+
+func (e *ArrayLengthError) Error() string {
+	return fmt.Sprintf("%.80q has %d elements, and the field takes %d: give exactly as many", e.Field, e.Has, e.Want)
+}
+
+// errNoArgs is null in the place of the arguments.
+var errNoArgs = errors.New("they are null: give an object")
+
 // checkStrict refuses in valid JSON what encoding/json takes for a type without a word.
 func checkStrict(raw []byte, into reflect.Type) error {
+	if bytes.Equal(bytes.TrimSpace(raw), []byte("null")) {
+		return errNoArgs
+	}
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	decoder.UseNumber()
 	return strict(decoder, into, "")
@@ -71,15 +88,18 @@ func strict(decoder *json.Decoder, of reflect.Type, field string) error {
 }
 
 func strictList(decoder *json.Decoder, of reflect.Type, field string) error {
+	inner := reflect.Type(nil)
 	if of != nil && (of.Kind() == reflect.Slice || of.Kind() == reflect.Array) {
-		of = of.Elem()
-	} else {
-		of = nil
+		inner = of.Elem()
 	}
-	for decoder.More() {
-		if err := strict(decoder, of, field); err != nil {
+	has := 0
+	for ; decoder.More(); has++ {
+		if err := strict(decoder, inner, field); err != nil {
 			return err
 		}
+	}
+	if of != nil && of.Kind() == reflect.Array && has != of.Len() {
+		return &ArrayLengthError{field, has, of.Len()}
 	}
 	return nil
 }

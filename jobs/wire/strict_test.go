@@ -45,6 +45,8 @@ type exact struct {
 	At      time.Time          `json:"at"`
 	From    netip.Addr         `json:"from"`
 	Pair    [2]int             `json:"pair"`
+	Pairs   [][2]int           `json:"pairs"`
+	Fixed   *[1]string         `json:"fixed"`
 	Text    int                `json:"text,string"`
 	Odd     int                `json:"a\"b"` //nolint:staticcheck // encoding/json takes the field's own name
 	Minus   int                `json:"-,"`   //nolint:staticcheck // the name is -
@@ -60,9 +62,9 @@ func TestStrict(t *testing.T) {
 	_ = exact{}.private
 	for raw, says := range map[string]string{
 		`{}`: "", `{"name": "x", "Plain": 1, "id": 2, "More": true, "Odd": 1, "-": 1}`: "",
-		`{"maybe": null, "list": null, "any": null, "by_name": null, "raw": null, "own": null, "inners": null}`:                             "",
-		`{"any": {"Name": 1, "name": null}, "raw": {"x": null}, "own": {"a": [null]}, "by_name": {"x": null, "X": {"Deep": ""}}}`:           "",
-		`{"named": {"Deep": ""}, "at": "2026-01-02T03:04:05Z", "from": "10.0.0.1", "pair": [1, 2], "text": "7", "inner": {"A": 1, "B": 2}}`: "",
+		`{"maybe": null, "list": null, "any": null, "by_name": null, "raw": null, "own": null, "inners": null}`:                                                                "",
+		`{"any": {"Name": 1, "name": null}, "raw": {"x": null}, "own": {"a": [null]}, "by_name": {"x": null, "X": {"Deep": ""}}}`:                                              "",
+		`{"named": {"Deep": ""}, "at": "2026-01-02T03:04:05Z", "from": "10.0.0.1", "pair": [1, 2], "pairs": [[1, 2]], "fixed": ["x"], "text": "7", "inner": {"A": 1, "B": 2}}`: "",
 
 		`{"Name": "s3cret"}`:                     `"Name" is no field of the kind's, and the kind takes no others`,
 		`{"plain": 77}`:                          `"plain" is no field`,
@@ -88,6 +90,12 @@ func TestStrict(t *testing.T) {
 		`{"at": null}`:                           `"at" is null: give a time`,
 		`{"from": null}`:                         `"from" is null: give a string`,
 		`{"text": null}`:                         `"text" is null: give a number`,
+		`{"pair": [77]}`:                         `"pair" has 1 elements, and the field takes 2: give exactly as many`,
+		`{"pair": []}`:                           `"pair" has 0 elements`,
+		`{"pair": [1, 2, 77]}`:                   `"pair" has 3 elements`,
+		`{"pairs": [[1, 2], [77, 1, 2]]}`:        `"pairs" has 3 elements`,
+		`null`:                                   `they are null: give an object`,
+		" \n null ":                              `they are null`,
 		`{"name": "x"} {"name": "s3cret"}`:       `there is more behind the first value of their JSON`,
 		`{"name": "x"} s3cret`:                   `there is more behind`,
 		`{"name": "x"`:                           `unexpected EOF`,
@@ -105,9 +113,10 @@ func TestStrict(t *testing.T) {
 	require.ErrorAs(t, wire.DecodeArgs([]byte(`{"Name": ""}`), &exact{}, true), new(*wire.UnknownFieldError))
 	require.ErrorAs(t, wire.DecodeArgs([]byte(`{"name": "", "name": ""}`), &exact{}, true), new(*wire.DuplicateFieldError))
 	require.ErrorAs(t, wire.DecodeArgs([]byte(`{"name": null}`), &exact{}, true), new(*wire.NullFieldError))
+	require.ErrorAs(t, wire.DecodeArgs([]byte(`{"pair": [1]}`), &exact{}, true), new(*wire.ArrayLengthError))
 
 	// Control: others take all of it.
-	for _, raw := range []string{`{"Name": "x"}`, `{"name": "x", "name": "y"}`, `{"name": null}`} {
+	for _, raw := range []string{`{"Name": "x"}`, `{"name": "x", "name": "y"}`, `{"name": null}`, `null`, `{"pair": [1]}`, `{"pair": [1, 2, 3]}`} {
 		require.NoError(t, wire.DecodeArgs([]byte(raw), &exact{}, false), raw)
 	}
 }

@@ -180,7 +180,7 @@ func TestNothingSecretIsShown(t *testing.T) {
 	done := s.enqueue(Note{Text: secret})
 	s.until(done, jobs.Succeeded)
 	// Another River client's row, with whatever it likes in it.
-	_, err := s.env.Pool.Exec(t.Context(), `UPDATE river_job SET metadata = metadata || '{"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}' WHERE id = $1`, s.env.RowOf(done))
+	_, err := s.env.Pool.Exec(t.Context(), `UPDATE river_job SET metadata = metadata || '{"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "traced_as": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}' WHERE id = $1`, s.env.RowOf(done))
 	require.NoError(t, err)
 	var foreign int64
 	require.NoError(t, s.env.Pool.QueryRow(t.Context(), `
@@ -192,12 +192,18 @@ VALUES ('theirs', $1, 1, 1, 'discarded', now(), now(), ARRAY['their client'], $2
 	require.NoError(t, s.env.Pool.QueryRow(t.Context(), `SELECT headgate.claim_token(attempted_by), metadata->>'traceparent' FROM river_job WHERE id = $1`, s.env.RowOf(done)).Scan(&token, &trace))
 	require.Regexp(t, `^[0-9a-f-]{36}:\d+$`, token)
 	require.NotEmpty(t, trace)
+	stones := make([]int64, 2) // they hold the token of a claim
+	for i, kind := range []string{"headgate.tombstone", "headgate.tombstone-database"} {
+		require.NoError(t, s.env.Pool.QueryRow(t.Context(), `
+INSERT INTO river_job (kind, args, max_attempts, state, finalized_at) VALUES ($1, $2, 1, 'discarded', now()) RETURNING id`,
+			kind, `{"uid": "`+done+`", "token": "`+token+`"}`).Scan(&stones[i]))
+	}
 	var all []string
 	ask := func() string {
 		all = nil
 		for _, one := range []string{
 			path("/jobs/", s.env.RowOf(fails)), path("/jobs/", s.env.RowOf(done)), path("/jobs/", foreign), path("/jobs?state=discarded&limit=100000"), path("/jobs?state=completed"),
-			path("/jobs?ids=", foreign), path("/queues"), path("/states"), path("/autocomplete?facet=job_kind"), path("/autocomplete?facet=queue_name"),
+			path("/jobs?ids=", foreign), path("/jobs/", stones[0]), path("/jobs/", stones[1]), path("/queues"), path("/states"), path("/autocomplete?facet=job_kind"), path("/autocomplete?facet=queue_name"),
 		} {
 			got := s.get(one)
 			require.Equal(t, http.StatusOK, got.code, "%s: %s", one, got.body)
@@ -206,7 +212,7 @@ VALUES ('theirs', $1, 1, 1, 'discarded', now(), now(), ARRAY['their client'], $2
 		return strings.Join(all, "\n")
 	}
 	shown := ask()
-	for _, hidden := range []string{secret, token, trace, "traceparent", "river:log", "their output"} {
+	for _, hidden := range []string{secret, token, trace, "traceparent", "traced_as", "4bf92f3577b34da6a3ce929d0e0e4736", "river:log", "their output"} {
 		require.NotContains(t, shown, hidden)
 	}
 	require.Contains(t, all[0], `"args":"{\"fails\":\"…\",\"text\":\"…\",\"waits\":\"…\"}"`)
@@ -221,7 +227,8 @@ VALUES ('theirs', $1, 1, 1, 'discarded', now(), now(), ARRAY['their client'], $2
 	shown = ask()
 	require.Contains(t, all[0], `\"text\": \"`+secret)
 	require.Contains(t, all[0], "the mailer refuses "+secret)
-	for _, hidden := range []string{token, trace, "traceparent", "river:log"} {
+	require.Contains(t, all[6], `"args":"{\"token\":\"…\",\"uid\":\"…\"}"`)
+	for _, hidden := range []string{token, trace, "traceparent", "traced_as", "4bf92f3577b34da6a3ce929d0e0e4736", "river:log"} {
 		require.NotContains(t, shown, hidden)
 	}
 }

@@ -96,15 +96,18 @@ func says(attempt int, of jobs.Record) string {
 	return fmt.Sprintf("not shown here: headgate job show %s prints what the history has", of.UID)
 }
 
+// tombstones are the kinds whose arguments hold the token of a claim.
+var tombstones = []string{wire.Tombstone{}.Kind(), wire.DatabaseTombstone{}.Kind()}
+
 // redact takes out of a job what is nobody's to see: the tokens of its leases always, the
-// values of its arguments unless all is shown.
+// values of its arguments unless all is shown. Those of a tombstone name a lease.
 func (u *riverUI) redact(job *shownJob) {
 	for i, token := range job.AttemptedBy {
 		if incarnation, _, ours := strings.Cut(token, ":"); ours && wire.IsUID(incarnation) {
 			job.AttemptedBy[i] = "worker " + incarnation[:8]
 		}
 	}
-	if !u.full {
+	if !u.full || slices.Contains(tombstones, job.Kind) {
 		job.Args = namesOnly(job.Args)
 	}
 }
@@ -123,13 +126,23 @@ func namesOnly(args string) string {
 	return string(text)
 }
 
-// shownMeta is the metadata that Headgate writes, but its trace context, and what River itself
+// shownKeys are the metadata of Headgate's that are shown. The context of traces is not.
+var shownKeys = []string{
+	"job_uid", "tenant", "database", "timeout_ms", "schedule", "nominal", "effective", "parent", "rerun_of", "cancel_request", "tombstone_uid", "held", "open_since",
+}
+
+// shownMeta is of the metadata that Headgate writes what shownKeys has, and what River itself
 // knows of the row. Anything else may be an attempt's output, and is left out.
 func shownMeta(raw json.RawMessage, meta wire.Meta) json.RawMessage {
-	meta.TraceParent = ""
 	text, _ := json.Marshal(meta) // never fails
-	var shown, all map[string]json.RawMessage
-	_ = json.Unmarshal(text, &shown) // it was just written
+	var ours, all map[string]json.RawMessage
+	_ = json.Unmarshal(text, &ours) // it was just written
+	shown := map[string]json.RawMessage{}
+	for _, key := range shownKeys {
+		if value, there := ours[key]; there {
+			shown[key] = value
+		}
+	}
 	if json.Unmarshal(raw, &all) == nil {
 		var at time.Time
 		if value, there := all["cancel_attempted_at"]; there && json.Unmarshal(value, &at) == nil {

@@ -19,76 +19,12 @@
 package redact
 
 import (
-	"bytes"
-	"cmp"
-	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
-
-// Text returns an error's text without the values in what the server has said: in the
-// errors that err wraps, and in said, which are the server's other errors of the attempt.
-// Their words are replaced wherever they stand in the text, so that an error that was
-// wrapped by its words alone (%v) is redacted too.
-func Text(err error, said []*pgconn.PgError) string {
-	text := err.Error()
-	all := append(Find(err), said...)
-	// The longest first: a message may be part of another.
-	slices.SortStableFunc(all, func(a, b *pgconn.PgError) int { return cmp.Compare(len(b.Message), len(a.Message)) })
-	for _, e := range all {
-		if Repeats(e) {
-			text = replace(text, e.Error(), Sentence(e))
-			text = replace(text, e.Message, about(e))
-		}
-	}
-	for _, e := range all {
-		for _, more := range []string{e.Detail, e.Hint, e.Where, e.InternalQuery} {
-			text = replace(text, more, "[left out]")
-		}
-	}
-	return text
-}
-
-// shortest is from how many bytes on words are looked for that may stand in a text by
-// chance.
-const shortest = 4
-
-func replace(text, words, by string) string {
-	if len(words) < shortest {
-		return text
-	}
-	text = strings.ReplaceAll(text, words, by)
-	for _, form := range forms {
-		if quoted := form(words); quoted != words {
-			text = strings.ReplaceAll(text, quoted, form(by))
-		}
-	}
-	return text
-}
-
-// forms are how words stand within quoted text: of JSON, of JSON within JSON, and of Go (%q).
-var forms = []func(string) string{
-	inJSON,
-	func(s string) string { return inJSON(inJSON(s)) },
-	func(s string) string { return inQuotes(json.Marshal(s)) }, // with < and > escaped
-	func(s string) string { return inQuotes([]byte(strconv.Quote(s)), nil) },
-	func(s string) string { return inQuotes([]byte(strconv.QuoteToASCII(s)), nil) },
-}
-
-func inJSON(s string) string {
-	var to bytes.Buffer
-	encoder := json.NewEncoder(&to)
-	encoder.SetEscapeHTML(false)
-	err := encoder.Encode(s)
-	return inQuotes(bytes.TrimSpace(to.Bytes()), err)
-}
-
-// inQuotes is what stands between quotes. Encoding a string never fails.
-func inQuotes(quoted []byte, _ error) string { return string(quoted[1 : len(quoted)-1]) }
 
 // Find returns the server's errors that err wraps.
 func Find(err error) []*pgconn.PgError {
