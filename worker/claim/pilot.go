@@ -2,6 +2,7 @@ package claim
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -210,10 +211,8 @@ func (p *pilot) endApart(ctx context.Context, ends []end) (ended map[int64]strin
 func (p *pilot) endWithin(ctx context.Context, tx riverdriver.ExecutorTx, ends []end) ([]*rivertype.JobRow, error) {
 	db := p.unwrap(tx)
 	ended, err := endAttempts(ctx, db, ends, "") // its caller's bounds
-	if err != nil {
-		return nil, err
-	}
-	if _, err := db.Exec(ctx, notOwnSQL); err != nil || len(ended) == 0 {
+	_, failed := db.Exec(ctx, notOwnSQL)         // whether they have ended or not
+	if err = cmp.Or(err, failed); err != nil || len(ended) == 0 {
 		return nil, err
 	}
 	ids := make([]int64, 0, len(ended))
