@@ -73,8 +73,13 @@ const endColumns = `
                recovered, started_at, ended_at, rows, output, schedule, worker)`
 
 // ownSQL says to the triggers of 0056_foreign_writers.sql that this transaction's ends are
-// Headgate's own. A statement that ends rows whose last attempt was Headgate's joins it.
+// Headgate's own. A statement that ends rows whose last attempt was Headgate's joins it. In a
+// transaction of somebody else's, notOwnSQL must follow.
 const ownSQL = `set_config('headgate.writer', 'headgate', true)`
+
+// notOwnSQL takes back what ownSQL has said. It is a statement behind the end's, because the
+// triggers' conditions are read while that one changes rows.
+const notOwnSQL = `SELECT set_config('headgate.writer', '', true)`
 
 // boundSQL bounds the statement's waits for locks, if $27 says so. It is part of both
 // statements, which are transactions of their own, because setting the bound before would

@@ -2,6 +2,7 @@ package claim
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -205,10 +206,13 @@ func (p *pilot) endApart(ctx context.Context, ends []end) (ended map[int64]strin
 
 // endWithin ends attempts in the caller's transaction, and answers with whole rows, which
 // the caller reads. We do not know whether that transaction is committed. So the attempts
-// stay in flight until River ends them once more, when their handlers have returned.
+// stay in flight until River ends them once more, when their handlers have returned. What the
+// caller writes behind the ends is not Headgate's own.
 func (p *pilot) endWithin(ctx context.Context, tx riverdriver.ExecutorTx, ends []end) ([]*rivertype.JobRow, error) {
-	ended, err := endAttempts(ctx, p.unwrap(tx), ends, "") // its caller's bounds
-	if err != nil || len(ended) == 0 {
+	db := p.unwrap(tx)
+	ended, err := endAttempts(ctx, db, ends, "") // its caller's bounds
+	_, failed := db.Exec(ctx, notOwnSQL)         // whether they have ended or not
+	if err = cmp.Or(err, failed); err != nil || len(ended) == 0 {
 		return nil, err
 	}
 	ids := make([]int64, 0, len(ended))

@@ -9,9 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/wire"
-	"github.com/headgate/headgate/orchestrator/admission"
 )
 
 // shownJob is a job as River's UI reads it. A field that is not here is not shown.
@@ -181,19 +182,27 @@ func (u *riverUI) queue(w http.ResponseWriter, r *http.Request) {
 	u.rewritten(w, r, &queue, func(ctx context.Context) error { return u.pausedToo(ctx, []*shownQueue{&queue}) })
 }
 
+// pausesOfQueuesSQL finds pauses of headgate pause by primary key.
+const pausesOfQueuesSQL = `
+SELECT p.target, p.since FROM headgate.all_pauses p WHERE p.scope = 'queue' AND p.target = ANY ($1::text[]) AND NOT p.in_river`
+
 func (u *riverUI) pausedToo(ctx context.Context, queues []*shownQueue) error {
-	since := map[string]time.Time{}
-	list, _, err := u.central.Admission.Pauses(ctx, jobs.Page{Limit: 1000})
+	names := make([]string, len(queues))
+	for i, queue := range queues {
+		names[i] = queue.Name
+	}
+	rows, err := u.pool.Query(ctx, pausesOfQueuesSQL, names)
 	if err != nil {
 		return err
 	}
-	for _, pause := range list {
-		if pause.Subject == admission.OfQueue {
-			since[pause.Name] = pause.Since
-		}
+	paused := map[string]time.Time{}
+	var name string
+	var since time.Time
+	if _, err := pgx.ForEachRow(rows, []any{&name, &since}, func() error { paused[name] = since; return nil }); err != nil {
+		return err
 	}
 	for _, queue := range queues {
-		if at, paused := since[queue.Name]; paused && queue.PausedAt == nil {
+		if at, is := paused[queue.Name]; is && queue.PausedAt == nil {
 			queue.PausedAt = &at
 		}
 	}
@@ -203,30 +212,23 @@ func (u *riverUI) pausedToo(ctx context.Context, queues []*shownQueue) error {
 // rewritten gives River's answer as into and rewrite make it. An answer that does not fit into
 // is not given, because nobody knows what it holds.
 func (u *riverUI) rewritten(w http.ResponseWriter, r *http.Request, into any, rewrite func(ctx context.Context) error) {
-	u.limited(w, r, func(r *http.Request) {
-		a, ok := u.ask(w, r)
-		if !ok {
+	u.limited(w, r, func(a *answer, r *http.Request) {
+		if u.ask(a, r); a.code != 0 && a.code != http.StatusOK {
 			return
 		}
-		if a.code != http.StatusOK {
-			a.give(w, nil)
-			return
-		}
-		err := json.Unmarshal(a.body.Bytes(), into)
+		err := json.Unmarshal(a.body, into)
 		if err == nil {
 			err = rewrite(r.Context())
 		}
 		if err == nil {
-			var body []byte
-			if body, err = json.Marshal(into); err == nil {
-				a.give(w, body)
+			if a.body, err = json.Marshal(into); err == nil {
 				return
 			}
 		}
-		if r.Context().Err() != nil {
-			u.tooLong(w, r)
+		if *a = *newAnswer(); r.Context().Err() != nil {
+			u.tooLong(a, r)
 			return
 		}
-		u.failed(w, r, fmt.Errorf("reading what River answers: %w", err))
+		u.failed(a, r, fmt.Errorf("reading what River answers: %w", err))
 	})
 }

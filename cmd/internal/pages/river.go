@@ -5,6 +5,7 @@ import (
 	"context"
 	_ "embed" // the script before River's own
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -25,7 +26,7 @@ import (
 const prefix = "/river"
 
 // maxJobs bounds a list, and maxAnswers the answers that are made at once: arguments may be
-// large.
+// large. An answer is made before anybody reads it (give.go).
 const (
 	maxJobs    = 200
 	maxAnswers = 4
@@ -41,6 +42,7 @@ type riverUI struct {
 	within  time.Duration
 	log     *slog.Logger
 	slots   chan struct{}
+	unread  *unread
 	counter *counter
 }
 
@@ -70,7 +72,7 @@ func newRiver(ctx context.Context, cfg Config, pool *pgxpool.Pool) (*riverUI, er
 	}
 	return &riverUI{
 		ui: ui, central: cfg.Central, pool: pool, full: full, actor: cfg.Actor, within: cfg.Within, log: log,
-		slots: make(chan struct{}, maxAnswers), counter: newCounter(pool),
+		slots: make(chan struct{}, maxAnswers), unread: newUnread(cfg.Unread, cfg.Read), counter: newCounter(pool),
 	}, nil
 }
 
@@ -99,55 +101,30 @@ func (u *riverUI) mount(mux *http.ServeMux) {
 	mux.HandleFunc(prefix+"/", u.page)
 }
 
-// answer is what River's UI has answered, before anybody has seen it.
-type answer struct {
-	header http.Header
-	code   int
-	body   bytes.Buffer
-}
-
-func (a *answer) Header() http.Header { return a.header }
-
-func (a *answer) WriteHeader(code int) {
-	if a.code == 0 {
-		a.code = code
-	}
-}
-
-func (a *answer) Write(part []byte) (int, error) {
-	a.WriteHeader(http.StatusOK)
-	return a.body.Write(part)
-}
-
-// give writes the answer, with another body if that is not nil.
-func (a *answer) give(w http.ResponseWriter, body []byte) {
-	for _, name := range []string{"Content-Type", "Location", "Vary", "Allow"} {
-		if value := a.header.Get(name); value != "" {
-			w.Header().Set(name, value)
-		}
-	}
-	if body == nil {
-		body = a.body.Bytes()
-	}
-	w.WriteHeader(a.code)
-	_, _ = w.Write(body) // who asked may be gone
-}
-
 // errTooLong is what a request ends with that the central database has not answered in time.
 var errTooLong = errors.New("the central database has not answered in time")
 
-// limited runs do with the limit on what one answer may take. What ends by the limit has been
-// answered.
-func (u *riverUI) limited(w http.ResponseWriter, r *http.Request, do func(r *http.Request)) {
+// limited makes an answer with the limit on what one may take, and gives it. Who reads the
+// answer slowly keeps no slot from others. None of these requests needs a body, which could be
+// slow, too.
+func (u *riverUI) limited(w http.ResponseWriter, r *http.Request, do func(a *answer, r *http.Request)) {
 	ctx, cancel := context.WithTimeoutCause(r.Context(), u.within, errTooLong)
 	defer cancel()
+	a := newAnswer()
 	select {
 	case u.slots <- struct{}{}:
-		defer func() { <-u.slots }()
-		do(r.WithContext(ctx))
+		u.turn(a, r.WithContext(ctx), do)
 	case <-ctx.Done():
-		u.tooLong(w, r)
+		u.log.WarnContext(r.Context(), "a page has waited for other pages in vain", "path", r.URL.Path, "within", u.within.String())
+		refuse(a, r, http.StatusServiceUnavailable, fmt.Sprintf("these pages make %d answers at once, and no turn has come within %s: ask again, with fewer pages open", maxAnswers, u.within))
 	}
+	u.give(w, r, a)
+}
+
+func (u *riverUI) turn(a *answer, r *http.Request, do func(a *answer, r *http.Request)) {
+	defer func() { <-u.slots }()
+	r.Body = http.NoBody
+	do(a, r)
 }
 
 func (u *riverUI) tooLong(w http.ResponseWriter, r *http.Request) {
@@ -155,27 +132,17 @@ func (u *riverUI) tooLong(w http.ResponseWriter, r *http.Request) {
 	refuse(w, r, http.StatusServiceUnavailable, "the central database has not answered within "+u.within.String()+", which is the limit of these pages: look for fewer jobs, by a state and a kind or a queue; headgate job list goes page by page")
 }
 
-// ask hands a request to River's UI. ok is false if it has been answered already, because it
-// took too long.
-func (u *riverUI) ask(w http.ResponseWriter, r *http.Request) (a *answer, ok bool) {
-	a = &answer{header: http.Header{}}
+// ask hands a request to River's UI. What has taken too long is said in our words.
+func (u *riverUI) ask(a *answer, r *http.Request) {
 	u.ui.ServeHTTP(a, r)
-	a.WriteHeader(http.StatusOK)
 	if a.code >= http.StatusInternalServerError && errors.Is(context.Cause(r.Context()), errTooLong) {
-		u.tooLong(w, r)
-		return nil, false
+		*a = *newAnswer()
+		u.tooLong(a, r)
 	}
-	return a, true
 }
 
 // asRiverSays gives River's answer as it is.
-func (u *riverUI) asRiverSays(w http.ResponseWriter, r *http.Request) {
-	u.limited(w, r, func(r *http.Request) {
-		if a, ok := u.ask(w, r); ok {
-			a.give(w, nil)
-		}
-	})
-}
+func (u *riverUI) asRiverSays(w http.ResponseWriter, r *http.Request) { u.limited(w, r, u.ask) }
 
 // page gives a file of River's UI. Its one page loads our script before its own. However a path
 // is written, none of the API comes this way.
@@ -184,9 +151,10 @@ func (u *riverUI) page(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, http.StatusNotFound, "these pages do not answer "+r.Method+" here")
 		return
 	}
-	a := &answer{header: http.Header{}}
+	a := newAnswer()
 	u.ui.ServeHTTP(a, r)
-	a.give(w, bytes.Replace(a.body.Bytes(), []byte(moduleTag), []byte(scriptTag+moduleTag), 1))
+	a.body = bytes.Replace(a.body, []byte(moduleTag), []byte(scriptTag+moduleTag), 1)
+	u.give(w, r, a)
 }
 
 const (

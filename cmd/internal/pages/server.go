@@ -60,6 +60,13 @@ type Config struct {
 	// Within bounds what the central database takes for one answer. 0 means 2 seconds.
 	Within time.Duration
 
+	// Read is how long a browser may take to read one answer. 0 means 10 seconds.
+	Read time.Duration
+
+	// Unread bounds the bytes of all answers together that are made and not yet read: for one
+	// more, the oldest is broken off. One answer has at most a quarter. 0 means 64 MiB.
+	Unread int
+
 	// Session is how long a browser that opened the one-time address stays in. 0 means
 	// 12 hours.
 	Session time.Duration
@@ -98,6 +105,7 @@ func Listen(ctx context.Context, addr string, cfg Config) (*Server, error) {
 		names = append(names, more)
 	}
 	cfg.Detail, cfg.Within, cfg.Session = cmp.Or(cfg.Detail, DetailRedacted), cmp.Or(cfg.Within, 2*time.Second), cmp.Or(cfg.Session, 12*time.Hour)
+	cfg.Read, cfg.Unread = cmp.Or(cfg.Read, 10*time.Second), cmp.Or(cfg.Unread, 64<<20)
 	if err := cli.OneOf("--ui-detail", cfg.Detail, Details); err != nil {
 		return nil, err
 	}

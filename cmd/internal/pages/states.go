@@ -110,16 +110,16 @@ func (c *counter) counts(ctx context.Context) (stateCounts, error) {
 }
 
 func (u *riverUI) states(w http.ResponseWriter, r *http.Request) {
-	u.limited(w, r, func(r *http.Request) {
+	u.limited(w, r, func(a *answer, r *http.Request) {
 		counts, err := u.counter.counts(r.Context())
 		switch {
 		case err != nil && r.Context().Err() != nil:
-			u.tooLong(w, r)
+			u.tooLong(a, r)
 		case err != nil:
-			u.failed(w, r, err)
+			u.failed(a, r, err)
 		default:
-			w.Header().Set("Content-Type", "application/json; charset=utf-8")
-			_ = json.NewEncoder(w).Encode(counts) // who asked may be gone
+			a.header.Set("Content-Type", "application/json; charset=utf-8")
+			_ = json.NewEncoder(a).Encode(counts) // never fails
 		}
 	})
 }
