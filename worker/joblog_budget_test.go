@@ -49,7 +49,7 @@ func TestALineHasABudget(t *testing.T) {
 		return all
 	}
 	w := env.Work(&cfg, func(w *worker.Worker) {
-		worker.InTx(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Ending]) error {
+		worker.InTx(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Says]) error {
 			if _, err := failTimes(ctx, tx, 16, jobstest.PlantedEmail+strings.Repeat(" x", 4000)); err == nil { // it was to fail
 				return errors.New("the server takes a text for a number")
 			}
@@ -61,7 +61,8 @@ func TestALineHasABudget(t *testing.T) {
 			return nil
 		})
 	})
-	require.Equal(t, jobs.Succeeded, env.Run("acme", Ending{}).State)
+	ended := env.Run("acme", Says{})
+	require.Equal(t, jobs.Succeeded, ended.State, ended.Message)
 	require.NoError(t, w.Stop(t.Context()))
 	got := map[string]map[string]any{}
 	for line, most := range lines {
