@@ -47,7 +47,7 @@ func TestFaultsFrozenFigures(t *testing.T) {
 
 	// The look takes long enough to be met.
 	admin(t, env.Pool.Config().ConnConfig.Database, `
-CREATE OR REPLACE FUNCTION headgate.waiting_queues() RETURNS SETOF text LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM pg_sleep(1); RETURN QUERY SELECT 'never'::text; END $$`)
+CREATE OR REPLACE FUNCTION headgate.waiting_queues() RETURNS SETOF text LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM pg_sleep(1); RETURN QUERY SELECT 'elsewhere'::text; END $$`)
 	frozen := 0
 	defer func() {
 		if frozen != 0 {
@@ -57,12 +57,19 @@ CREATE OR REPLACE FUNCTION headgate.waiting_queues() RETURNS SETOF text LANGUAGE
 	require.Eventually(t, func() bool {
 		scraped := make(chan string, 1)
 		go func() { scraped <- scrape(t, addr) }()
-		rows, _ := env.Pool.Query(context.Background(), `SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND query LIKE '%waiting_queues%' AND pid <> pg_backend_pid()`)
-		pids, err := pgx.CollectRows(rows, pgx.RowTo[int])
-		require.NoError(t, err)
-		if len(pids) == 1 {
-			frozen = pids[0]
-			require.NoError(t, syscall.Kill(frozen, syscall.SIGSTOP))
+		for frozen == 0 {
+			select {
+			case <-scraped: // that look is over
+				return false
+			default:
+			}
+			rows, _ := env.Pool.Query(context.Background(), `SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND query LIKE '%waiting_queues%' AND pid <> pg_backend_pid()`)
+			pids, err := pgx.CollectRows(rows, pgx.RowTo[int])
+			require.NoError(t, err)
+			if len(pids) == 1 {
+				frozen = pids[0]
+				require.NoError(t, syscall.Kill(frozen, syscall.SIGSTOP))
+			}
 		}
 		<-scraped
 		return frozen != 0
