@@ -35,6 +35,10 @@ func (g *guard) before(next http.Handler) http.Handler {
 			refuse(w, r, http.StatusForbidden, says)
 			return
 		}
+		if r.URL.Path == "/favicon.ico" { // browsers ask by themselves, without the cookie
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
 		if g.entrance != nil && !g.entrance.lets(w, r) {
 			return
 		}

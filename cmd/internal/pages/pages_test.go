@@ -437,6 +437,7 @@ func TestOneTimeAddress(t *testing.T) {
 		require.Contains(t, got.body, "one-time address", one)
 	}
 	require.Equal(t, http.StatusUnauthorized, s.send(http.MethodPost, path("/jobs/cancel"), `{"ids": ["1"]}`, nil).code)
+	require.Equal(t, http.StatusNoContent, s.get("/favicon.ico").code, "a browser asks for it by itself, without the cookie")
 
 	got := s.get(first)
 	require.Equal(t, http.StatusSeeOther, got.code)
