@@ -34,6 +34,20 @@ type WithCheck interface {
 	Check() error
 }
 
+// MaxRetryDelay bounds how long a kind's job waits for its next attempt: less than the
+// tenant's ledger remembers.
+const MaxRetryDelay = 28 * 24 * time.Hour
+
+// WithRetryDelay is implemented by Args whose kind waits otherwise between attempts than
+// Config.RetryDelay of the worker says. RetryDelay is how long a job waits after its nth
+// failed attempt, 0 to MaxRetryDelay. The worker asks some value of the arguments: the
+// answer goes by the attempt alone, and may have jitter. A kind whose answers for its first
+// attempts are out of bounds is refused at Start; later answers are cut to the bounds. It is
+// called by many goroutines at once.
+type WithRetryDelay interface {
+	RetryDelay(attempt int) time.Duration
+}
+
 // KindOpts are the settings of one kind. The zero value is the default of each.
 type KindOpts struct {
 	// Scope says what one job of this kind is about. Default ScopeTenant.
@@ -70,6 +84,15 @@ type KindOpts struct {
 
 	// Priority orders jobs of one queue: 1 (first) to 4. 0 means 1.
 	Priority int
+
+	// StrictArgs refuses stored arguments with a field that the struct of the kind does
+	// not have by this very name, upper and lower case included: a name that somebody has
+	// misspelt would else count as left out. It refuses a name that one object has twice, and
+	// null for a field that is no pointer, slice, map or interface. Whatever takes JSON for the kind in Go refuses them (orchestrator.CheckStored); a row that another
+	// client has written ends as cancelled, class bad_args, without an attempt's work. When
+	// a field is new, replace the workers before the programs that write the field. A type that
+	// reads its own JSON checks for itself.
+	StrictArgs bool
 }
 
 // KindOptsOf returns the settings that args declare, or the zero value.

@@ -1,7 +1,9 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -74,7 +76,23 @@ type Info struct {
 	//
 	// An error says which value is wrong. Not safe for concurrent use.
 	Follow func(args Args, opts *FollowUpOpts) error `json:"-"`
+
+	// Logger is what Log returns. The worker fills it; a test of a handler may give one of
+	// its own.
+	Logger *slog.Logger `json:"-"`
 }
+
+// Log is the logger of this attempt. Its lines go to the worker's own handler, with tenant,
+// database, kind, job_uid, attempt and trace_id. They are also kept with the job, from level
+// info on (Config.JobLogLevel of the worker), whether the attempt succeeds or fails: `headgate
+// job show` prints them. An attempt keeps 16 KB of lines; a text in them is cut at 2 KB, and
+// a last line says how many further ones were left out. Lines are kept for 14 days.
+//
+// What the tenant's database has said of an error is redacted as in the error's own text.
+// Whatever else a line says is kept as it is: log no secret. Without a worker, and without a
+// Logger, it is slog.Default(). Safe for concurrent use; what is logged after the handler
+// has returned is not kept.
+func (i *Info) Log() *slog.Logger { return cmp.Or(i.Logger, slog.Default()) }
 
 // Result is what a job reports of its work. Both fields are optional.
 type Result struct {

@@ -38,8 +38,6 @@ func TestTenantInTheContext(t *testing.T) {
 	name, err := jobs.TenantFrom(jobs.WithTenant(ctx, "acme"))
 	require.NoError(t, err)
 	require.Equal(t, "acme", name)
-	require.Empty(t, jobs.TraceParentFrom(ctx))
-	require.Equal(t, "00-a-b-01", jobs.TraceParentFrom(jobs.WithTraceParent(ctx, "00-a-b-01")))
 }
 
 func TestSignals(t *testing.T) {

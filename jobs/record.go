@@ -45,12 +45,26 @@ func (r *Record) Last() *Outcome {
 	return &r.Attempts[len(r.Attempts)-1]
 }
 
-// JobFilter selects jobs, newest first, a page at a time. A job that is Cancelling is found
+// LogLine is a line that a handler has logged (Info.Log) and that is kept with its job.
+type LogLine struct {
+	Attempt int             `json:"attempt"`
+	At      time.Time       `json:"at"`
+	Level   string          `json:"level"` // as slog writes it: INFO, WARN, ERROR+2
+	Message string          `json:"message"`
+	TraceID string          `json:"trace_id,omitempty"`
+	Attrs   json.RawMessage `json:"attrs,omitempty"` // an object; groups are objects in it
+}
+
+// JobFilter selects jobs, newest first or oldest first, a page at a time. A job that is Cancelling is found
 // under the state that its row is in, Running or Waiting, too.
 type JobFilter struct {
 	State  State // "" means all; Snoozed those that are Scheduled
 	Kind   string
 	Tenant string // slug, UUID or org_id
+
+	// Oldest has the job first that was enqueued first. A page's After belongs to its order:
+	// the other order refuses it.
+	Oldest bool
 
 	Page // Limit is 50, at most 1,000
 }

@@ -61,14 +61,15 @@ func up(ctx context.Context, conn *pgx.Conn, opts *UpOpts, ours []migration) (ap
 		return nil, err
 	}
 	defer back()
-	if err := onePlace(ctx, conn); err != nil {
+	schema, err := onePlace(ctx, conn)
+	if err != nil {
 		return nil, err
 	}
 	var old bool
 	if err := conn.QueryRow(ctx, selectRiver).Scan(&old); err != nil {
 		return nil, fmt.Errorf("looking for River's tables: %w", err)
 	}
-	if applied, err = m.upRiver(ctx); err != nil {
+	if applied, err = m.upRiver(ctx, RiverSchema(schema)); err != nil {
 		return applied, m.explain(err)
 	}
 	done, err := m.upOurs(ctx, ours, !old)
@@ -81,9 +82,10 @@ func up(ctx context.Context, conn *pgx.Conn, opts *UpOpts, ours []migration) (ap
 
 // upRiver applies River's own migrations, each in a transaction of its own: one
 // of them adds an enum value that a later one uses, which Postgres refuses
-// within a single transaction.
-func (m *migrator) upRiver(ctx context.Context) ([]string, error) {
-	river, err := rivermigrate.New(riverpgxv5.New(nil), nil)
+// within a single transaction. schema is where River's tables are; "" is for the first of the
+// search_path.
+func (m *migrator) upRiver(ctx context.Context, schema string) ([]string, error) {
+	river, err := rivermigrate.New(riverpgxv5.New(nil), &rivermigrate.Config{Schema: schema})
 	if err != nil {
 		return nil, fmt.Errorf("preparing River's migrations: %w", err)
 	}

@@ -64,6 +64,7 @@ var tableRights = []right{
 	{"queue_limits", "r", "rawd"},
 	{"pauses", "rwd", "rawd"},
 	{"active_pauses", "r", "r"},
+	{"all_pauses", "r", "r"},
 	{"enqueue_grants", "", "rawd"},
 
 	// Requests.
@@ -84,9 +85,11 @@ var tableRights = []right{
 	{"fleet_terms", "r", "rawd"},
 	{"fleet_overrides", "r", "rawd"},
 
-	// The history. The months are reached through outcomes.
+	// The history. The months are reached through outcomes, the days through job_logs.
 	{"outcomes", "ra", "ra"},
 	{"outcomes_default", "rd", ""},
+	{"job_logs", "ra", "r"},
+	{"job_logs_default", "rd", ""},
 
 	// Claims.
 	{"lanes", "rawdD", "r"},
@@ -114,7 +117,9 @@ var tableRights = []right{
 // functionRights are those on the functions of schema headgate. Functions of triggers need
 // none, because Postgres asks for a right on them when the trigger is made.
 var functionRights = []right{
+	{"add_job_logs_day", "X", ""},
 	{"add_outcomes_month", "X", ""},
+	{"add_part", "", ""},
 	{"answer_deleted", "", ""},
 	{"answer_error", "", ""},
 	{"as_object", "X", "X"},
@@ -125,11 +130,16 @@ var functionRights = []right{
 	{"check_seals", "", ""},
 	{"claim_incarnation", "X", "X"},
 	{"claim_token", "X", "X"},
+	{"drop_job_logs_days", "X", ""},
 	{"drop_outcomes_months", "X", ""},
+	{"drop_parts", "", ""},
 	{"empty_hand", "", ""},
 	{"end_stalled_sessions", "X", "X"},
 	{"enqueue", "", "X"},
 	{"fleet_document", "", "X"},
+	{"foreign_deleted", "", ""},
+	{"foreign_ended", "", ""},
+	{"foreign_truncated", "", ""},
 	{"forget_floors", "", ""},
 	{"granted_tenants", "", ""},
 	{"has_uid", "X", "X"},
@@ -156,6 +166,7 @@ var functionRights = []right{
 	{"refuse", "", ""},
 	{"request_hash", "", "X"},
 	{"reseal", "", "X"},
+	{"resume_in_river", "X", "X"},
 	{"rewrite", "X", ""},
 	{"row_of_uid", "X", "X"},
 	{"schedule_drift", "", "X"},
@@ -172,7 +183,7 @@ var functionRights = []right{
 	{"uid_of_row", "X", "X"},
 	{"uuid_or_null", "X", "X"},
 	{"void_claim", "X", "X"},
-	{"waiting_queues", "", "X"},
+	{"waiting_queues", "X", "X"},
 	{"wake_inserted", "", ""},
 	{"wake_owner", "", "X"},
 	{"wake_queues", "X", "X"},

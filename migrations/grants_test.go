@@ -33,12 +33,12 @@ func golden(t *testing.T, name, got, why string) {
 
 // rightsSQL says what each role of a prefix ($1), and PUBLIC, may do with every schema,
 // relation, column, sequence and function of ours, by Postgres's own functions: what comes
-// from PUBLIC or from a membership counts. The months of the history are one line.
+// from PUBLIC or from a membership counts. The months and days of the history are one line a table.
 const rightsSQL = `
 WITH roles AS (SELECT r.oid, substr(r.rolname, length($1) + 2) AS role FROM pg_roles r WHERE r.rolname ~ ('^' || $1 || '_(worker|api|enqueue|read)$')),
 relations AS (
     SELECT DISTINCT ON (name) c.oid, c.relkind, name
-    FROM pg_class c CROSS JOIN LATERAL (SELECT regexp_replace(c.oid::regclass::text, '[0-9]{4}_[0-9]{2}$', 'YYYY_MM') AS name) n
+    FROM pg_class c CROSS JOIN LATERAL (SELECT regexp_replace(c.oid::regclass::text, '[0-9]{4}_[0-9]{2}(_[0-9]{2})?$', 'YYYY_MM') AS name) n
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S') AND (c.relnamespace::regnamespace::text IN ('headgate', 'headgate_api') OR c.relname ~ '^river_' AND c.relnamespace = 'public'::regnamespace)
     ORDER BY name
 ),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -70,27 +71,42 @@ func Queue(ctx context.Context, db Querier) (schema string, err error) {
 	return e.Schema, nil
 }
 
+// riverSchema is what River takes for the name of a schema, so that the channels of
+// notifications have names that Postgres takes.
+var riverSchema = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]{0,45}$`)
+
+// RiverSchema returns what a River client is told of the schema that holds the queue. Left to
+// itself it notifies on the channels of the first schema of its search_path, which is another
+// one where a login has the name of a schema. "" stands for a name that River does not take:
+// that schema is found by search_path alone.
+func RiverSchema(schema string) string {
+	if riverSchema.MatchString(schema) {
+		return schema
+	}
+	return ""
+}
+
 // selectPath says where River's tables would be made.
 const selectPath = `
 SELECT coalesce(pg_catalog.current_schema(), ''), pg_catalog.current_setting('search_path'), CURRENT_USER::text, pg_catalog.to_regclass('headgate.queue') IS NOT NULL`
 
 // onePlace refuses to migrate with a search_path that leads to another queue than
-// the one that is there, or to no schema at all.
-func onePlace(ctx context.Context, conn *pgx.Conn) error {
+// the one that is there, or to no schema at all. It returns the schema of the queue; "" if there
+// is none yet.
+func onePlace(ctx context.Context, conn *pgx.Conn) (schema string, err error) {
 	var there bool
 	e := &QueueError{}
 	var into string
 	if err := conn.QueryRow(ctx, selectPath).Scan(&into, &e.Path, &e.Role, &there); err != nil {
-		return fmt.Errorf("asking where the queue is to be: %w", err)
+		return "", fmt.Errorf("asking where the queue is to be: %w", err)
 	}
 	if !there {
 		if into == "" {
-			return e
+			return "", e
 		}
-		return nil
+		return "", nil
 	}
-	_, err := Queue(ctx, conn)
-	return err
+	return Queue(ctx, conn)
 }
 
 // SessionError says that a login's settings at the central database are not those

@@ -5,8 +5,10 @@ import (
 	"log/slog"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/telemetry"
 	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/internal/queue"
@@ -25,6 +27,11 @@ type Config struct {
 	// (CheckStored). nil means that all fit. Check is called inside transactions, by
 	// several goroutines at once.
 	Check func(kind string, args []byte) error
+
+	// Tracer traces enqueues: the span of an enqueue is a child of the span in its ctx, and
+	// the job's attempts are linked to it. nil means OpenTelemetry's global provider, which
+	// records nothing where the program has set none.
+	Tracer trace.TracerProvider
 
 	// Logger is told what the client does. nil means slog.Default().
 	Logger *slog.Logger
@@ -49,7 +56,9 @@ func New(cfg Config) (*Client, error) {
 	if check == nil {
 		check = func(string, []byte) error { return nil }
 	}
-	return &Client{pool: cfg.Pool, queue: queue.New(queue.Config{Pool: cfg.Pool, Catalog: cfg.Catalog, Check: check, Logger: log})}, nil
+	return &Client{pool: cfg.Pool, queue: queue.New(queue.Config{
+		Pool: cfg.Pool, Catalog: cfg.Catalog, Check: check, Tracer: telemetry.NewTracer(cfg.Tracer), Logger: log,
+	})}, nil
 }
 
 // CheckStored says why JSON is none of a kind's arguments: what Enqueue refuses, and

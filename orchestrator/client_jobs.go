@@ -24,3 +24,19 @@ func (c *Client) Jobs(ctx context.Context, f jobs.JobFilter) (list []jobs.Record
 func (c *Client) Attempts(ctx context.Context, uid string, page jobs.Page) (list []jobs.Outcome, next string, err error) {
 	return c.queue.Attempts(ctx, uid, page)
 }
+
+// JobLogs returns a page of the lines that the handler of a job has logged (jobs.Info.Log),
+// by attempt, oldest first. A page has 100 unless it says otherwise, at most 1,000. Lines
+// are kept for 14 days (retention.Config.KeepJobLogs). A UID that nobody knows has none.
+func (c *Client) JobLogs(ctx context.Context, uid string, page jobs.Page) (list []jobs.LogLine, next string, err error) {
+	return c.queue.JobLogs(ctx, uid, page)
+}
+
+// LastJobLogs returns the last lines of those, oldest first, 1 to 1,000 of them, and whether
+// there are earlier ones.
+func (c *Client) LastJobLogs(ctx context.Context, uid string, most int) (list []jobs.LogLine, earlier bool, err error) {
+	if _, err := (jobs.Page{Limit: most}).Size(most, 1000); err != nil {
+		return nil, false, err
+	}
+	return c.queue.LastJobLogs(ctx, uid, most)
+}

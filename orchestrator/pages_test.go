@@ -43,6 +43,9 @@ func TestEveryListComesInPages(t *testing.T) {
 	roomtest.Do(t, env, `
 INSERT INTO headgate.outcomes (id, job_uid, job_id, kind, attempt, state, started_at, ended_at)
 SELECT gen_random_uuid(), $1, 1, 'note', n, 'snoozed', now(), now() FROM generate_series(1, 3) n`, job.UID)
+	roomtest.Do(t, env, `
+INSERT INTO headgate.job_logs (id, job_uid, attempt, ended_at, lines)
+SELECT gen_random_uuid(), $1, n, now(), '{"msg": "one"}' || E'\n' || '{"msg": "two"}' FROM generate_series(1, 2) n`, job.UID)
 	for _, kind := range []string{"note", "note.*"} {
 		_, _, err := env.Admission.AddEnqueueGrant(ctx, admission.EnqueueGrant{Role: "postgres", Kind: kind})
 		require.NoError(t, err)
@@ -62,6 +65,7 @@ SELECT gen_random_uuid(), $1, 1, 'note', n, 'snoozed', now(), now() FROM generat
 			return texts(env.Client.Jobs(ctx, jobs.JobFilter{Page: p}))
 		},
 		"Client.Attempts": func(p jobs.Page) ([]string, string, error) { return texts(env.Client.Attempts(ctx, job.UID, p)) },
+		"Client.JobLogs":  func(p jobs.Page) ([]string, string, error) { return texts(env.Client.JobLogs(ctx, job.UID, p)) },
 		"Catalog.Tenants": func(p jobs.Page) ([]string, string, error) {
 			return texts(env.Catalog.Tenants(ctx, catalog.TenantFilter{Page: p}))
 		},

@@ -23,7 +23,8 @@ import (
 //   - on connections of their own by the startup packet;
 //   - where a pooler refuses that, by the first statement of each connection;
 //   - behind a pooler in transaction mode not at all: there the login's settings
-//     must be right, and the worker does not start where they are not.
+//     must be right, and the worker does not start where they are not. River is told the
+//     queue's schema, because the first of the search_path may be another one.
 func (w *Worker) openCentral(ctx context.Context) error {
 	if err := migrations.CheckVersion(ctx, w.cfg.Pool); err != nil {
 		return err
@@ -31,6 +32,9 @@ func (w *Worker) openCentral(ctx context.Context) error {
 	schema, err := migrations.Queue(ctx, w.cfg.Pool)
 	if err != nil {
 		return err
+	}
+	if w.pooled() {
+		w.schema = migrations.RiverSchema(schema)
 	}
 	w.session = sessionName(w.cfg.Pool.Config().ConnConfig.RuntimeParams["application_name"])
 	w.central, err = w.centralPool(ctx, schema)
@@ -44,12 +48,15 @@ func (w *Worker) openCentral(ctx context.Context) error {
 	return nil
 }
 
+// pooled says that a pooler stands before the central database, whose sessions nobody sets.
+func (w *Worker) pooled() bool { return w.cfg.PollOnly || w.cfg.Listen != nil }
+
 func (w *Worker) centralPool(ctx context.Context, schema string) (*pgxpool.Pool, error) {
 	cfg := w.cfg.Pool.Config()
 	cfg.ConnConfig.RuntimeParams["application_name"] = w.session
 	cfg.MaxConns, cfg.MinConns, cfg.MinIdleConns = int32(w.cfg.CentralConns), 0, 0
 	settings := append([]session.Setting{{Name: "search_path", Value: pgx.Identifier{schema}.Sanitize()}}, session.Central...)
-	if w.cfg.PollOnly || w.cfg.Listen != nil {
+	if w.pooled() {
 		session.PinPooled(cfg.ConnConfig.RuntimeParams)
 		return pgxpool.NewWithConfig(context.WithoutCancel(ctx), cfg)
 	}

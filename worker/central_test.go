@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
@@ -124,5 +125,26 @@ func TestAWorkerFindsItsQueueOrDoesNotStart(t *testing.T) {
 			require.NoError(t, w.Start(ctx), "after what it said was done")
 			require.NoError(t, w.Stop(ctx))
 		})
+	}
+}
+
+// A worker behind a pooler hears of jobs also where its login's search_path begins with another
+// schema than the queue's: of a login that is called headgate it begins with schema headgate.
+func TestAPooledWorkerHearsWhateverItsSearchPath(t *testing.T) {
+	t.Parallel()
+	if jobstest.Bounced() {
+		t.Skip("the pooler has the sessions of before")
+	}
+	env, _, _ := acme(t)
+	_, err := env.Pool.Exec(t.Context(), `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = headgate, public', current_database()); END $$`)
+	require.NoError(t, err)
+	env.Pool.Reset()
+	cfg := env.Config()
+	cfg.PollOnly, cfg.Listen, cfg.PollInterval = true, env.Pool, time.Hour
+	env.Work(&cfg, ends)
+	for range 3 { // the first may be found by the first look
+		job, err := env.Client.Enqueue(t.Context(), "acme", Ending{}, nil)
+		require.NoError(t, err)
+		require.Equal(t, jobs.Succeeded, env.Wait(job.UID).State)
 	}
 }

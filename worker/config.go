@@ -5,11 +5,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/tenantdb"
@@ -48,6 +50,19 @@ type Config struct {
 
 	// Resolver finds a tenant's database.
 	Resolver Resolver
+
+	// Meter records the metrics that package jobs/telemetry names. nil means OpenTelemetry's
+	// global provider, which records nothing where the program has set none.
+	Meter metric.MeterProvider
+
+	// TopTenants adds metrics of the ten busiest tenants and the ten that fail most, by slug.
+	// Whoever reads the metrics then reads these slugs.
+	TopTenants bool
+
+	// Tracer records the spans that package jobs/telemetry names. A job whose producer was
+	// not sampled is not traced. nil means OpenTelemetry's global provider, which records
+	// nothing where the program has set none.
+	Tracer trace.TracerProvider
 
 	// Queues names the queues to work and how many jobs of each may run at
 	// once in this process. nil means {"default": 20, "bulk": 10}: what is enqueued
@@ -110,7 +125,8 @@ type Config struct {
 	MaxStuck   int
 
 	// RetryDelay is how long a job waits after its nth failed attempt. nil means
-	// n to the fourth power in seconds, give or take a tenth (1 s, 16 s, 81 s, …).
+	// n to the fourth power in seconds, give or take a tenth (1 s, 16 s, 81 s, …). A kind
+	// may have a delay of its own (jobs.WithRetryDelay).
 	RetryDelay func(attempt int) time.Duration
 
 	// FetchCooldown is the least time between two claims of one queue, and
@@ -130,6 +146,20 @@ type Config struct {
 	// the history, the queue and logs. "" means ErrorsRedacted.
 	ErrorDetail ErrorDetail
 
+	// JobLogLevel is the level from which on a line of job.Log is kept with its job, whatever
+	// Logger takes. 0 is slog.LevelInfo.
+	JobLogLevel slog.Level
+
+	// Middleware is around every handler, the first outermost. nil means none.
+	Middleware []Middleware
+
+	// OnError is told of each attempt that has failed by itself, for an error tracker. nil
+	// means nobody.
+	OnError OnError
+
+	// OnErrorTimeout bounds a call of OnError. 0 means 5 seconds.
+	OnErrorTimeout time.Duration
+
 	// Tenants configures the connections to tenant databases.
 	Tenants tenantdb.Config
 
@@ -139,6 +169,12 @@ type Config struct {
 
 	// Logger is told what happens to jobs. nil means slog.Default().
 	Logger *slog.Logger
+
+	// EndedLines is how many attempts a second leave a line when they end: so many that did
+	// not fail, at level info, and as many others, at level warn. The lines of further ones
+	// are at level debug, and a line says how many these were. 0 means 20; negative leaves
+	// all lines at level debug.
+	EndedLines int
 }
 
 // leastConns leaves heartbeats, ends and claims a connection each, besides what
@@ -207,12 +243,30 @@ func (c Config) withDefaults() (Config, error) {
 		return c, err
 	}
 	c.ErrorDetail = detail
+	if err := c.hooks(); err != nil {
+		return c, err
+	}
 	c.Logger = cmp.Or(c.Logger, slog.Default())
+	if c.Tenants.Tracer == nil {
+		c.Tenants.Tracer = c.Tracer
+	}
 	c.Tenants.Logger = cmp.Or(c.Tenants.Logger, c.Logger)
 	if c.RetryDelay == nil {
 		c.RetryDelay = retryDelay
 	}
 	return c, nil
+}
+
+// hooks checks what the program hangs into the worker.
+func (c *Config) hooks() error {
+	if at := slices.IndexFunc(c.Middleware, func(m Middleware) bool { return m == nil }); at >= 0 {
+		return jobs.Missing(fmt.Sprintf("worker.Config.Middleware[%d]", at), "a function, or leave the element out")
+	}
+	if c.OnErrorTimeout = cmp.Or(c.OnErrorTimeout, 5*time.Second); c.OnErrorTimeout < 0 {
+		return jobs.Inputf("worker.Config.OnErrorTimeout", c.OnErrorTimeout.String(), "give more than 0, or 0 for 5s")
+	}
+	c.EndedLines = max(cmp.Or(c.EndedLines, 20), 0)
+	return nil
 }
 
 // shortestKeep leaves those who wait for a job's end the time to see it.
@@ -237,12 +291,4 @@ func (c *Config) keep() error {
 		}
 	}
 	return nil
-}
-
-// retryDelay is the usual backoff: it spreads 25 attempts over three weeks, and
-// its jitter keeps jobs that failed together from coming back together.
-func retryDelay(attempt int) time.Duration {
-	n := float64(min(max(attempt, 1), 40))
-	seconds := n * n * n * n * (0.9 + 0.2*rand.Float64()) //nolint:gosec // jitter needs no secrecy
-	return time.Duration(seconds * float64(time.Second))
 }

@@ -134,7 +134,7 @@ func classOf(err error) jobs.Class {
 	case errors.As(err, &odd):
 		return classBadRow
 	case errors.As(err, &args):
-		return jobs.ClassBadArgs
+		return args.class()
 	case errors.As(err, &escaped):
 		return jobs.ClassEscaped
 	case errors.Is(err, jobs.ErrUnguarded):

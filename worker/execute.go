@@ -9,6 +9,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/guard"
+	"github.com/headgate/headgate/jobs/telemetry"
 	"github.com/headgate/headgate/worker/internal/fault"
 	"github.com/headgate/headgate/worker/tenantdb"
 	"github.com/headgate/headgate/worker/tenantdb/address"
@@ -20,7 +21,10 @@ func (a *attempt) execute(ctx context.Context) error {
 		if err := a.w.centre.Own(); err != nil {
 			return err
 		}
-		return late(ctx, a.mark(nil, a.call(ctx, work{})))
+		inside, end := telemetry.Step(ctx, telemetry.SpanHandler)
+		err := a.mark(nil, a.call(inside, work{}))
+		end(err)
+		return late(ctx, err)
 	}
 	if a.kind.form == settles {
 		return late(ctx, a.writeTombstone(ctx))
@@ -33,6 +37,8 @@ func (a *attempt) execute(ctx context.Context) error {
 		if err := a.w.pools.Preflight(ctx, place, conn); err != nil {
 			return err
 		}
+		a.conn = conn
+		defer func() { a.log.release() }()
 		return a.mark(conn, a.runOn(ctx, conn))
 	})
 	var unanswered *unansweredCommitError
@@ -47,7 +53,13 @@ func (a *attempt) execute(ctx context.Context) error {
 }
 
 // runOn does the work on its connection.
-func (a *attempt) runOn(ctx context.Context, conn *tenantdb.Conn) error {
+func (a *attempt) runOn(ctx context.Context, conn *tenantdb.Conn) (err error) {
+	name := telemetry.SpanTransaction
+	if a.kind.form == onConn {
+		name = telemetry.SpanSession
+	}
+	ctx, end := telemetry.Step(ctx, name)
+	defer func() { end(err) }()
 	switch a.kind.form {
 	case readOnly:
 		return a.readOnly(ctx, conn)
@@ -74,7 +86,9 @@ func (a *attempt) where() (address.Place, error) {
 // job, COMMIT with the one that marks it done, and last with what makes the
 // connection fit for the next job.
 func (a *attempt) transact(ctx context.Context, conn *tenantdb.Conn, e entry, last bool, do func(tx pgx.Tx) error) error {
-	todo, before, err := a.begin(ctx, conn, e)
+	inside, end := telemetry.Own(ctx, telemetry.SpanBegin)
+	todo, before, err := a.begin(inside, conn, e)
+	end(err)
 	if err != nil {
 		return lost(conn.Conn, err)
 	}
@@ -90,7 +104,10 @@ func (a *attempt) transact(ctx context.Context, conn *tenantdb.Conn, e entry, la
 		return lost(conn.Conn, endedInside(status))
 	}
 	fault.Point(fault.Finished)
-	if err := a.finish(ctx, conn, e, last, before); err != nil {
+	inside, end = telemetry.Own(ctx, telemetry.SpanCommit)
+	err = a.finish(inside, conn, e, last, before)
+	end(err)
+	if err != nil {
 		var unanswered *unansweredCommitError
 		a.open = a.open || errors.As(err, &unanswered)
 		return err
@@ -101,7 +118,9 @@ func (a *attempt) transact(ctx context.Context, conn *tenantdb.Conn, e entry, la
 
 // readOnly runs a handler that cannot write, with no ledger row.
 func (a *attempt) readOnly(ctx context.Context, conn *tenantdb.Conn) error {
-	before, err := a.enter(ctx, conn)
+	inside, end := telemetry.Own(ctx, telemetry.SpanBegin)
+	before, err := a.enter(inside, conn)
+	end(err)
 	if err != nil {
 		return lost(conn.Conn, err)
 	}
@@ -111,15 +130,24 @@ func (a *attempt) readOnly(ctx context.Context, conn *tenantdb.Conn) error {
 	if status := conn.PgConn().TxStatus(); status != 'T' {
 		return lost(conn.Conn, endedInside(status))
 	}
-	return lost(conn.Conn, a.exit(ctx, conn, before))
+	inside, end = telemetry.Own(ctx, telemetry.SpanCommit)
+	err = a.exit(inside, conn, before)
+	end(err)
+	return lost(conn.Conn, err)
 }
 
-// call runs the handler, and nothing else.
+// call runs the handler within the worker's middleware, and nothing else.
 func (a *attempt) call(ctx context.Context, work work) error {
 	a.called = true
+	a.beginLog()
 	a.handling.Store(true)
 	defer a.handling.Store(false)
-	err := a.kind.run(ctx, work, a.info, a.row.EncodedArgs)
+	run, err := a.kind.bind(a.info, a.row.EncodedArgs)
+	if err != nil {
+		a.passedBy = true
+		return err
+	}
+	err = a.through(ctx, func(ctx context.Context) error { return run(ctx, work) })
 	conn := work.conn
 	if work.tx != nil {
 		conn = work.tx.Conn()

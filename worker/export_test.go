@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -31,4 +32,9 @@ func (w *Worker) Connects(server string) (n int64) {
 		}
 	}
 	return n
+}
+
+// RetryDelay is how long a job of a kind waits after an attempt.
+func RetryDelay(w *Worker, kind string, attempt int) time.Duration {
+	return retries{w}.delay(kind, attempt)
 }

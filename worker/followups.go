@@ -1,11 +1,13 @@
 package worker
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/telemetry"
 	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/worker/claim"
 )
@@ -29,14 +31,14 @@ func (a *attempt) nameFollowUps() {
 
 // followUps are the rows that the completion of a job that has succeeded inserts
 // in its own transaction.
-func (a *attempt) followUps(end disposition) ([]claim.FollowUp, error) {
+func (a *attempt) followUps(ctx context.Context, end disposition) ([]claim.FollowUp, error) {
 	if end.state != jobs.Succeeded || len(a.following) == 0 {
 		return nil, nil
 	}
 	a.nameFollowUps() // those of kinds without a ledger row
 	var rows []claim.FollowUp
 	for _, f := range a.following {
-		meta := wire.Meta{UID: f.UID, Parent: a.meta.UID, TraceParent: a.meta.TraceParent}
+		meta := wire.Meta{UID: f.UID, Parent: a.meta.UID, TraceParent: telemetry.TraceParent(ctx)}
 		if f.Scope == jobs.ScopeDatabase {
 			meta.Database = a.place.DatabaseID
 		} else {

@@ -5,21 +5,21 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"math"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/telemetry"
 	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/worker/claim"
 	"github.com/headgate/headgate/worker/internal/fault"
+	"github.com/headgate/headgate/worker/tenantdb"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -40,17 +40,20 @@ type attempt struct {
 
 	handling *atomic.Bool             // while the handler, and none of our own code, is at work
 	resolved *atomic.Pointer[whereTo] // once that is known
-	called   bool                     // the handler has begun
+	called   bool                     // the handler, or its middleware, has begun
+	passedBy bool                     // the handler was never called: its arguments did not fit, or middleware has not
 	wanted   bool                     // somebody has cancelled it; read once, so that two rules see one fact
 	unproven bool                     // its class says something of the server that the worker's own probe does not find
 
-	said []*pgconn.PgError // what the server has sent on its connection, if it failed
+	conn *tenantdb.Conn // while it has one
+	log  *jobLog        // since its handler began
 
 	following []wire.FollowUp // what the handler has asked for
 
 	recovered bool   // the ledger said that it was done before
-	trace     string // of a panic
+	stack     string // of a panic
 	started   time.Time
+	span      telemetry.Process
 }
 
 // handle makes one attempt and leaves its outcome for the completion. What it
@@ -64,6 +67,7 @@ func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) err
 	ctx, cancel := w.within(ctx)
 	defer cancel()
 	err := a.read()
+	ctx = a.trace(ctx)
 	if err == nil {
 		timed, cancel := context.WithTimeoutCause(ctx, a.timeout, &timeoutError{after: a.timeout})
 		defer cancel()
@@ -80,16 +84,22 @@ func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) err
 		}
 	}
 	outcome := a.outcome(end)
-	a.log(ctx, outcome)
-	followUps, err := a.followUps(end)
+	a.logEnd(ctx, outcome)
+	a.tell(ctx, end, outcome)
+	a.measure(ctx, outcome)
+	followUps, err := a.followUps(ctx, end)
 	if err == nil {
 		err = a.note(ctx, end)
+	}
+	if err == nil {
+		err = a.traceEnd(ctx, outcome)
 	}
 	if err != nil {
 		return err
 	}
 	w.lease.SetCompletion(row, claim.Completion{
-		Outcome: &outcome, FollowUps: followUps, Settling: !a.closed(), Again: end.wait, AlreadyRecorded: end.repeats(a.called),
+		Outcome: &outcome, FollowUps: followUps, Log: a.log.take(), Settling: !a.closed(), Again: end.wait, AlreadyRecorded: end.repeats(a.called),
+		Written: func() { a.written(outcome.EndedAt) },
 	})
 	fault.Point(fault.Ended)
 	return end.toRiver()
@@ -101,7 +111,6 @@ func (a *attempt) run(ctx context.Context) error {
 		return err
 	}
 	fault.Point(fault.Resolved)
-	ctx = jobs.WithTraceParent(ctx, a.meta.TraceParent)
 	if a.info.Tenant.ID != "" {
 		ctx = jobs.WithTenant(ctx, a.info.Tenant.ID)
 	}
@@ -170,6 +179,8 @@ func hasKey(raw []byte, key string) bool {
 
 // resolve asks the catalog where the job runs.
 func (a *attempt) resolve(ctx context.Context) (err error) {
+	ctx, end := telemetry.Step(ctx, telemetry.SpanResolve)
+	defer func() { end(err) }()
 	login := a.kind.opts.Login
 	if a.kind.opts.Scope == jobs.ScopeDatabase {
 		if a.meta.Database == "" {
@@ -187,6 +198,7 @@ func (a *attempt) resolve(ctx context.Context) (err error) {
 		return &resolveError{err}
 	}
 	a.resolved.Store(&whereTo{a.info.Tenant, a.place})
+	a.span.Where(a.info.Tenant.Slug, a.place.Database, a.place.Server)
 	return nil
 }
 
@@ -201,7 +213,7 @@ func (a *attempt) outcome(end disposition) jobs.Outcome {
 	o := jobs.Outcome{
 		ID: newUID(), JobUID: a.meta.UID,
 		TenantID: a.meta.Tenant, DatabaseID: a.place.DatabaseID, Kind: a.row.Kind, Attempt: a.row.Attempt,
-		State: end.state, Class: end.class, SQLState: end.sqlstate, Message: end.says, Trace: clean(a.trace, 8<<10),
+		State: end.state, Class: end.class, SQLState: end.sqlstate, Message: end.says, Trace: clean(a.stack, 8<<10),
 		Recovered: a.recovered, StartedAt: a.started.UTC(), EndedAt: time.Now().UTC(),
 		Schedule: clean(a.meta.Schedule, 200), Worker: a.w.id,
 	}
@@ -224,26 +236,4 @@ func clean(s string, limit int) string {
 		s = strings.ToValidUTF8(s[:limit-len(mark)], "") + mark
 	}
 	return s
-}
-
-func (a *attempt) log(ctx context.Context, o jobs.Outcome) {
-	if o.State == jobs.Succeeded && !a.w.cfg.Logger.Enabled(ctx, slog.LevelDebug) {
-		return
-	}
-	attrs := []any{
-		"tenant", a.info.Tenant.Slug, "database", a.info.Database, "kind", o.Kind, "job_uid", o.JobUID,
-		"attempt", o.Attempt, "took", o.EndedAt.Sub(o.StartedAt).Round(time.Microsecond).String(),
-	}
-	if a.meta.Schedule != "" {
-		attrs = append(attrs, "schedule", a.meta.Schedule)
-	}
-	if parts := strings.Split(a.meta.TraceParent, "-"); len(parts) == 4 {
-		attrs = append(attrs, "trace_id", parts[1])
-	}
-	log := a.w.cfg.Logger
-	if o.State == jobs.Succeeded {
-		log.DebugContext(ctx, "job succeeded", attrs...)
-		return
-	}
-	log.WarnContext(ctx, "job "+string(o.State), append(attrs, "class", o.Class, "error", o.Message)...)
 }

@@ -3,6 +3,7 @@ package worker
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"time"
@@ -14,14 +15,14 @@ import (
 )
 
 // kind is one registered kind: its name, its settings and how one attempt at it
-// is made. run gets the arguments still as JSON, so that a kind is the same
+// is made. bind gets the arguments still as JSON, so that a kind is the same
 // type whatever its arguments.
 type kind struct {
 	name string
 	opts jobs.KindOpts
 	form form
-	like jobs.Args // some value of its arguments
-	run  func(ctx context.Context, work work, info jobs.Info, args []byte) error
+	like jobs.Args                                                                                     // some value of its arguments
+	bind func(info jobs.Info, args []byte) (run func(ctx context.Context, work work) error, err error) // reads the arguments
 
 	// verify is set in verifiable kinds only.
 	verify func(ctx context.Context, conn *pgx.Conn, info jobs.Info, args []byte) (bool, error)
@@ -86,7 +87,7 @@ func OnConnVerified[A jobs.Args](w *Worker, handler jobs.ConnHandler[A], verify 
 		k.wrong = fmt.Errorf("kind %s is registered without a verifier: give the function that looks whether its work was done", k.name)
 	}
 	k.verify = func(ctx context.Context, conn *pgx.Conn, info jobs.Info, args []byte) (bool, error) {
-		job, err := decode[A](info, args)
+		job, err := decode[A](info, args, k.opts.StrictArgs)
 		if err != nil {
 			return false, err
 		}
@@ -122,14 +123,15 @@ func newKind[A jobs.Args](f form, handler handling[A]) *kind {
 	if handler == nil {
 		err = fmt.Errorf("kind %s is registered without a handler: give the function that does its work", like.Kind())
 	}
+	opts := jobs.KindOptsOf(like)
 	return &kind{
-		name: like.Kind(), opts: jobs.KindOptsOf(like), form: f, like: like, wrong: err,
-		run: func(ctx context.Context, work work, info jobs.Info, args []byte) error {
-			job, err := decode[A](info, args)
+		name: like.Kind(), opts: opts, form: f, like: like, wrong: err,
+		bind: func(info jobs.Info, args []byte) (func(context.Context, work) error, error) {
+			job, err := decode[A](info, args, opts.StrictArgs)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			return handler(ctx, work, job)
+			return func(ctx context.Context, work work) error { return handler(ctx, work, job) }, nil
 		},
 	}
 }
@@ -146,9 +148,9 @@ func anyOf[A jobs.Args]() (jobs.Args, error) {
 	return zero, nil
 }
 
-func decode[A jobs.Args](info jobs.Info, args []byte) (*jobs.Job[A], error) {
+func decode[A jobs.Args](info jobs.Info, args []byte, strict bool) (*jobs.Job[A], error) {
 	job := &jobs.Job[A]{Info: info}
-	if err := wire.DecodeArgs(args, &job.Args); err != nil {
+	if err := wire.DecodeArgs(args, &job.Args, strict); err != nil {
 		return nil, &badArgsError{kind: info.Kind, err: err}
 	}
 	return job, nil
@@ -165,6 +167,14 @@ func (e *badArgsError) Error() string {
 }
 
 func (e *badArgsError) Unwrap() error { return e.err }
+
+// class tells what no later version of the kind is meant to take from what one may.
+func (e *badArgsError) class() jobs.Class {
+	if unknown := (*wire.UnknownFieldError)(nil); errors.As(e.err, &unknown) {
+		return classBadRow
+	}
+	return jobs.ClassBadArgs
+}
 
 // check says what is wrong with a kind's declaration.
 func (k *kind) check() error {
@@ -192,7 +202,7 @@ func (k *kind) check() error {
 	case k.opts.Optimistic && k.form != inTx:
 		return fmt.Errorf("kind %s: only a kind registered with InTx can be optimistic", k.name)
 	}
-	return nil
+	return k.checkRetryDelay()
 }
 
 // idleTimeout bounds how long the kind's transaction may idle.

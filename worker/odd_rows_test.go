@@ -151,7 +151,7 @@ SELECT gen_random_uuid(), '%s', id, 'odd', 1, 'succeeded', now(), now() FROM riv
 }
 
 // work starts a worker that soon declares the dead one dead.
-func (o *oddRows) work() {
+func (o *oddRows) work() *worker.Worker {
 	o.t.Helper()
 	cfg := withQueue(o.Config(), "default")
 	cfg.Queues["default"], cfg.HeartbeatEvery, cfg.DeadAfter, cfg.Logger = 10, 200*time.Millisecond, 600*time.Millisecond, quietLogger()
@@ -161,7 +161,7 @@ func (o *oddRows) work() {
 	if o.log != nil {
 		cfg.Logger = o.log
 	}
-	o.Work(&cfg, func(w *worker.Worker) {
+	return o.Work(&cfg, func(w *worker.Worker) {
 		worker.InTx(w, func(context.Context, pgx.Tx, *jobs.Job[Odd]) error { return nil })
 	})
 }

@@ -87,6 +87,7 @@ func (a *attempt) takeOver(ctx context.Context, conn *tenantdb.Conn) (over bool,
 		return true, errUnsafe
 	case jobs.Verifiable:
 		a.called = true
+		a.beginLog()
 		a.handling.Store(true)
 		happened, err := a.kind.verify(ctx, conn.Conn, a.info, a.row.EncodedArgs)
 		a.handling.Store(false)
@@ -129,10 +130,14 @@ const releaseJob = `SELECT headgate.release_job($1, $2)`
 
 // unfinished is what a handler's error means for the claim. Of an unsafe kind
 // only the handler itself can say that nothing was done, by Snooze or Cancel;
-// any other error leaves the claim for a person to look at.
+// any other error leaves the claim for a person to look at, unless a middleware has not
+// called the handler.
 func (a *attempt) unfinished(ctx context.Context, conn *tenantdb.Conn, cause error) error {
 	if a.kind.opts.Idempotence != jobs.Unsafe {
 		return lost(conn.Conn, cause)
+	}
+	if a.passedBy {
+		return a.release(ctx, conn, cause)
 	}
 	var cancel *jobs.CancelError
 	var snooze *jobs.SnoozeError

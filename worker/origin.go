@@ -43,9 +43,6 @@ func (a *attempt) mark(conn *tenantdb.Conn, err error) error {
 		return err
 	}
 	marked := &workError{err: err}
-	if conn != nil {
-		a.said = conn.Errors()
-	}
 	var said *pgconn.PgError
 	if conn != nil && errors.As(err, &said) && conn.Said(said) {
 		marked.own = said
@@ -90,7 +87,7 @@ func (a *attempt) classOfWork(ctx context.Context, err error, work *workError) j
 	)
 	switch {
 	case errors.As(err, &args):
-		return jobs.ClassBadArgs
+		return args.class()
 	case errors.As(err, &escaped):
 		return jobs.ClassEscaped
 	case errors.As(err, &output): // the handler may have closed its connection for it

@@ -58,7 +58,7 @@ func TestEndsOutliveTheCentralDatabase(t *testing.T) {
 	env.Tenant("acme", "acme")
 	ctx := context.Background()
 	began, free := make(chan string, 8), make(chan struct{})
-	watch := &logWatch{word: "Too many errors; giving up", seen: make(chan struct{})}
+	watch := &logWatch{word: "the ends of attempts were given up", seen: make(chan struct{})}
 	cfg := env.Config()
 	cfg.Logger = lockedLogger(watch)
 	env.Work(&cfg, func(w *worker.Worker) {

@@ -12,6 +12,7 @@ import (
 	"github.com/riverqueue/river/rivertype"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/telemetry"
 	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/worker/claim"
 	"github.com/headgate/headgate/worker/internal/fault"
@@ -243,7 +244,7 @@ func (a *attempt) writeTombstone(ctx context.Context) error {
 	}
 	end := of.disposition(ctx, of.settled(state, result))
 	outcome := of.outcome(end)
-	followUps, err := of.followUps(end)
+	followUps, err := of.followUps(telemetry.WithTraceParent(ctx, of.meta.TraceParent), end)
 	if err != nil {
 		return err
 	}

@@ -2,10 +2,12 @@ package worker
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/internal/redact"
+	"github.com/headgate/headgate/worker/tenantdb"
 )
 
 // ErrorDetail is how much of a tenant's database's own words is kept of an error.
@@ -43,12 +45,34 @@ func (a *attempt) text(err error) string {
 	case a.w.cfg.ErrorDetail == ErrorsFull:
 		return err.Error()
 	}
-	said := a.said
+	said, forgot := a.log.heard()
 	var panicked *panicError
+	var inner error
 	if errors.As(err, &panicked) {
-		if inner, ok := panicked.value.(error); ok {
-			said = append(redact.Find(inner), said...)
-		}
+		inner, _ = panicked.value.(error)
 	}
-	return redact.Text(err, said)
+	if forgot && (panicked != nil || errors.As(err, new(*workError))) {
+		return shortText(errors.Join(err, inner))
+	}
+	return said.With(redact.Find(inner)...).Text(err)
+}
+
+// leftOutOf is why a text is not kept at all.
+var leftOutOf = fmt.Sprintf("left out: the server has sent more than %d errors in this attempt, and a text may have values of rows of those that are forgotten", tenantdb.MostErrors)
+
+// shortText is what is known of an error without its text: that the attempt's time was up,
+// and the server's errors that it wraps.
+func shortText(err error) string {
+	text := "[the text is " + leftOutOf + "]"
+	var late *timeoutError
+	if errors.As(err, &late) {
+		text += " " + late.Error()
+	}
+	for i, said := range redact.Find(err) {
+		if i == tenantdb.MostErrors {
+			break
+		}
+		text += " " + redact.Text(said, nil)
+	}
+	return text
 }

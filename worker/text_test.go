@@ -51,6 +51,8 @@ func tell(ctx context.Context, tx pgx.Tx, job *jobs.Job[Telling]) error {
 		return fmt.Errorf("loading people: %w", errors.Join(errors.New("sadly"), err))
 	case "panic":
 		panic(err)
+	case "panic in words":
+		panic(err.Error())
 	case "cancel":
 		return jobs.Cancel(err)
 	}
@@ -103,7 +105,7 @@ func TestValuesOfRowsAreNotKept(t *testing.T) {
 				worker.InTx(w, maintenance.RunPurge)
 			})
 			for name, args := range map[string]jobs.Args{
-				"bare": Telling{}, "words": Telling{"words"}, "wrapped": Telling{"wrapped"}, "panic": Telling{"panic"}, "cancel": Telling{"cancel"},
+				"bare": Telling{}, "words": Telling{"words"}, "wrapped": Telling{"wrapped"}, "panic": Telling{"panic"}, "panic in words": Telling{"panic in words"}, "cancel": Telling{"cancel"},
 				"sql":    sqlscript.Args{Statements: []sqlscript.Statement{{SQL: "SELECT email::int FROM people"}}},
 				"param":  sqlscript.Args{Statements: []sqlscript.Statement{{SQL: "DELETE FROM people"}}},
 				"report": report.Args{Query: "SELECT email::int FROM people", Name: "people"},

@@ -19,6 +19,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/lifecycle"
+	"github.com/headgate/headgate/jobs/telemetry"
 	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/worker/centre"
 	"github.com/headgate/headgate/worker/claim"
@@ -29,9 +30,11 @@ import (
 // Worker runs jobs. Make one with [New], register kinds, then Run it, or Start
 // and Stop it. All methods are safe for concurrent use; registering is not.
 type Worker struct {
-	cfg   Config
-	id    string // the name in outcomes
-	pools *tenantdb.Pools
+	cfg    Config
+	meter  *telemetry.Worker
+	tracer telemetry.Tracer
+	id     string // the name in outcomes
+	pools  *tenantdb.Pools
 
 	centre *centre.Centre // set by Start: which tenant databases are this central database's
 	kinds  map[string]*kind
@@ -40,10 +43,11 @@ type Worker struct {
 	refusals refusals
 	lease    *claim.Lease                                           // set by Start
 	session  string                                                 // set by Start: the application_name of these connections
+	schema   string                                                 // set by Start: that River is told; "": the first of the search_path
 	central  *pgxpool.Pool                                          // set by Start: the worker's own connections to the central database
 	driver   func(central *pgxpool.Pool) riverdriver.Driver[pgx.Tx] // takes claims and ends under that lease
 
-	lifeMu sync.Mutex      // guards life, end and exhausted
+	lifeMu sync.Mutex      // guards life, end, exhausted, and what Health reads: lease and keeper
 	life   context.Context // ends when this incarnation is found to have been declared dead
 	end    context.CancelCauseFunc
 
@@ -53,10 +57,14 @@ type Worker struct {
 	stuck     atomic.Int64  // handlers that ignore the end of their context
 	exhausted chan struct{} // guarded by lifeMu; closed when there are too many of them
 
-	cycle    *lifecycle.Cycle
-	client   *river.Client[pgx.Tx] // set by Start
-	keeper   *claim.Keeper         // set by Start
-	stopping atomic.Bool           // tells a job that was cancelled by Stop from one that was cancelled itself
+	errorCalls *errorHook // set by Start
+	lines      endedLines
+
+	cycle     *lifecycle.Cycle
+	client    *river.Client[pgx.Tx] // set by Start
+	keeper    *claim.Keeper         // set by Start
+	unobserve func() error          // set by Start
+	stopping  atomic.Bool           // tells a job that was cancelled by Stop from one that was cancelled itself
 }
 
 // New checks the configuration and returns a worker that does nothing yet.
@@ -65,7 +73,17 @@ func New(cfg Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{cfg: cfg, kinds: map[string]*kind{}, exhausted: make(chan struct{}), goroutines: make(chan func())}
+	meter, err := telemetry.NewWorker(cfg.Meter)
+	if err != nil {
+		return nil, fmt.Errorf("making the instruments of the worker's metrics: %w", err)
+	}
+	if cfg.TopTenants {
+		if err := meter.TopTenants(); err != nil {
+			return nil, fmt.Errorf("making the instruments of tenants' metrics: %w", err)
+		}
+	}
+	w := &Worker{cfg: cfg, meter: meter, tracer: telemetry.NewTracer(cfg.Tracer), kinds: map[string]*kind{}, exhausted: make(chan struct{}), goroutines: make(chan func())}
+	w.lines = newEndedLines(cfg.Logger, cfg.EndedLines)
 	w.cycle = lifecycle.New(lifecycle.Parts{Name: "the worker", Begin: w.begin, Loop: w.loop, Quit: w.quit, End: w.shutDown})
 	w.driver = func(central *pgxpool.Pool) riverdriver.Driver[pgx.Tx] {
 		return claim.NewDriver(central, cfg.Listen, w.lease)
@@ -150,10 +168,11 @@ func (w *Worker) begin(ctx context.Context) error {
 
 // renew forgets what was of the time before the last Stop.
 func (w *Worker) renew() {
-	w.lease, w.closing = claim.NewLease(), make(chan struct{})
-	w.stopping.Store(false)
 	w.lifeMu.Lock()
 	defer w.lifeMu.Unlock()
+	w.lease, w.closing = claim.NewLease(), make(chan struct{})
+	w.keeper = nil
+	w.stopping.Store(false)
 	select {
 	case <-w.exhausted:
 		w.exhausted = make(chan struct{})
@@ -175,8 +194,16 @@ func (w *Worker) start(ctx context.Context) error {
 	tenants.Heard, tenants.Centre = w.heard, w.centre
 	w.pools = tenantdb.New(tenants) // before the keeper, which looks at it
 	w.lease.Connect(w.pools)
+	w.errorCalls = startErrorHook(w.cfg.OnError, w.cfg.OnErrorTimeout, w.cfg.Logger)
 	keeper := w.newKeeper(w.id)
-	if err = w.publishKinds(ctx); err == nil {
+	unobserve, err := w.observe(keeper)
+	if err != nil {
+		unobserve = func() error { return nil }
+	}
+	if err == nil {
+		err = w.publishKinds(ctx)
+	}
+	if err == nil {
 		err = keeper.Start(ctx)
 	}
 	if err == nil {
@@ -185,11 +212,16 @@ func (w *Worker) start(ctx context.Context) error {
 		}
 	}
 	if err != nil {
+		err = errors.Join(err, unobserve())
+		w.errorCalls.stop(ctx)
 		w.pools.Close()
 		w.centre.Stop()
 		return err
 	}
-	w.client, w.keeper = client, keeper
+	w.client, w.unobserve = client, unobserve
+	w.lifeMu.Lock()
+	w.keeper = keeper
+	w.lifeMu.Unlock()
 	w.cfg.Logger.Info("worker started", "worker", client.ID(), "kinds", len(w.kinds))
 	return nil
 }
@@ -210,12 +242,15 @@ func (w *Worker) shutDown(ctx context.Context) (over bool, err error) {
 	if err := w.client.Stop(ctx); err != nil {
 		return false, err // jobs may still be using the connections, and their rows are still this worker's
 	}
+	w.errorCalls.stop(ctx)
+	w.lines.flush()
 	if w.stuck.Load() > 0 {
 		go w.pools.Close() // it waits for the stuck handlers' connections: ends with them, or with the process
 	} else {
 		w.pools.Close()
 	}
 	err = w.keeper.Stop(ctx)
+	err = errors.Join(err, w.endObserving(ctx))
 	w.centre.Stop()
 	w.central.Close()
 	return true, err
@@ -317,9 +352,11 @@ func (w *Worker) newClient() (*river.Client[pgx.Tx], error) {
 	}
 	w.lease.Slots(w.cfg.Queues)
 	w.lease.Apart(w.apart())
+	w.lease.Measure(w.measureClaim)
 	w.lease.Sessions(w.session, w.stay())
 	client, err := river.NewClient(w.driver(w.central), &river.Config{
 		ID:                  w.cfg.ID,
+		Schema:              w.schema,
 		Queues:              queues,
 		Workers:             workers,
 		Logger:              quiet(w.cfg.Logger),
@@ -328,7 +365,7 @@ func (w *Worker) newClient() (*river.Client[pgx.Tx], error) {
 		PollOnly:            w.cfg.PollOnly && w.cfg.Listen == nil,
 		FetchOnlyKnownKinds: true,
 		JobTimeout:          -1, // execute.go has the kind's own
-		RetryPolicy:         retries{w.cfg.RetryDelay},
+		RetryPolicy:         retries{w},
 		SoftStopTimeout:     w.cfg.StopTimeout,
 
 		CompletedJobRetentionPeriod: w.cfg.KeepSucceeded,
@@ -342,7 +379,7 @@ func (w *Worker) newClient() (*river.Client[pgx.Tx], error) {
 }
 
 // kindArgs tells River a kind's name, and nothing of its arguments: they are read in
-// kind.run, where a misfit has a class and an outcome.
+// kind.bind, where a misfit has a class and an outcome.
 type kindArgs struct{ kind string }
 
 // Kind is called by River.
@@ -374,14 +411,4 @@ type attempts struct {
 // Work is called by River, once for each attempt.
 func (m *attempts) Work(ctx context.Context, row *rivertype.JobRow, _ func(context.Context) error) error {
 	return m.w.handle(ctx, m.kind, row)
-}
-
-// retries tells River when a failed job is tried again.
-type retries struct {
-	delay func(attempt int) time.Duration
-}
-
-// NextRetry is called by River after a failed attempt.
-func (r retries) NextRetry(row *rivertype.JobRow) time.Time {
-	return time.Now().Add(r.delay(row.Attempt))
 }

@@ -28,6 +28,7 @@ var benchmarks = []benchmark{
 	{"tenant", dedicated, measureTenant},
 	{"fair", fair, measureFair},
 	{"cold", cold, measureCold},
+	{"telemetry", dedicated, measureTelemetry},
 	{"schedules", crowd, measureSchedules},
 	{"bloat", crowd, measureBloat},
 }
@@ -81,7 +82,7 @@ func measureAll(ctx context.Context, app *cli.App, name string, b options) (err 
 	defer func() { err = errors.Join(err, stop()) }()
 	var results []report
 	for _, m := range benchmarks {
-		if name != m.name && (name != "all" || m.name == "schedules" || m.name == "bloat") { // which have nothing to do with River
+		if name != m.name && (name != "all" || m.name == "telemetry" || m.name == "schedules" || m.name == "bloat") { // which have nothing to do with River
 			continue
 		}
 		result, err := measureOne(ctx, app, m, b)

@@ -20,7 +20,7 @@ import (
 // server that is not its own. It is no timed test.
 func TestBenchSmoke(t *testing.T) {
 	t.Parallel()
-	for name, comparisons := range map[string]int{"drain": 4, "enqueue": 2, "pickup": 12, "tenant": 4, "fair": 16, "cold": 4, "schedules": 6, "bloat": 4} {
+	for name, comparisons := range map[string]int{"drain": 4, "enqueue": 2, "pickup": 12, "tenant": 4, "fair": 16, "cold": 4, "telemetry": 16, "schedules": 6, "bloat": 4} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCLI(t, jobstest.ServerURL(t, "postgres"))
@@ -65,7 +65,7 @@ func TestBenchBadInput(t *testing.T) {
 	t.Parallel()
 	c := bare(t)
 	c.fails(cli.ExitUsage, []string{}, "NAME is missing")
-	c.fails(cli.ExitUsage, []string{"drian"}, "is not one of drain, enqueue, pickup, tenant, fair, cold, schedules, bloat, all", "did you mean drain?")
+	c.fails(cli.ExitUsage, []string{"drian"}, "is not one of drain, enqueue, pickup, tenant, fair, cold, telemetry, schedules, bloat, all", "did you mean drain?")
 	c.fails(cli.ExitUsage, []string{"drain", "--pairs", "0"}, "--pairs: 0 does not fit, give 1 to 1000")
 	c.fails(cli.ExitUsage, []string{"drain", "--seconds", "0"}, "--seconds: 0 does not fit")
 	c.fails(cli.ExitUsage, []string{"drain", "--seconds", "NaN"}, "--seconds: NaN does not fit")

@@ -41,7 +41,7 @@ func (s *stage) headgateSide(ctx context.Context) (*side, error) {
 		Tenants: tenantdb.Config{MaxConns: s.layout.conns * s.layout.databases}, Logger: s.warnings(),
 	}
 	return &side{
-		name: "headgate", pool: pool, work: h.work, one: h.one, many: h.many, cold: h.coldVisits, warm: h.warmVisits,
+		name: "headgate", pool: pool, work: h.work, watched: h.watched, one: h.one, many: h.many, cold: h.coldVisits, warm: h.warmVisits,
 		tables: "river_job, headgate.outcomes, headgate.workers, headgate.suspects, headgate.idempotency_keys, headgate.lanes, headgate.lane_groups, headgate.wakeups, headgate.hands",
 		ended:  `SELECT count(*) FROM headgate.outcomes o JOIN river_job j ON j.id = o.job_id WHERE o.state = 'succeeded' AND j.state = 'completed'`,
 	}, err
@@ -83,7 +83,19 @@ func (h *headgateSide) enrol(ctx context.Context, cat *catalog.Catalog) error {
 // work runs a worker. A job without an effect is of the cheapest form that still
 // resolves its tenant and leaves an outcome: NoConn.
 func (h *headgateSide) work(ctx context.Context, w workload) (func(context.Context) error, error) {
-	cfg := h.config
+	return h.workWith(ctx, w, h.config)
+}
+
+// watched is work with telemetry.
+func (h *headgateSide) watched(by telemetry) func(context.Context, workload) (func(context.Context) error, error) {
+	return func(ctx context.Context, w workload) (func(context.Context) error, error) {
+		cfg := h.config
+		cfg.Meter, cfg.Tracer = by.meter, by.tracer
+		return h.workWith(ctx, w, cfg)
+	}
+}
+
+func (h *headgateSide) workWith(ctx context.Context, w workload, cfg worker.Config) (func(context.Context) error, error) {
 	cfg.FetchCooldown = w.cooldown
 	runner, err := worker.New(cfg)
 	if err != nil {

@@ -15,6 +15,7 @@ they travel from machine to machine, the figures themselves do not.
   tenant     each job commits one row in its tenant's database
   fair       a quiet tenant beside busy ones, and how worker time is shared
   cold       until a tenant's first query is answered, beside pgx alone
+  telemetry  drain and tenant with metrics and traces, beside the same without
   schedules  firing due schedules, beside the SQL of the same batch alone
   bloat      a drain beside finished jobs and a pinned snapshot, to a fresh one
   all        the first six

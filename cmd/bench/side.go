@@ -29,6 +29,9 @@ type side struct {
 	// work starts a worker process's worth of work and returns what stops it.
 	work func(ctx context.Context, w workload) (stop func(context.Context) error, err error)
 
+	// watched is work with telemetry; Headgate's side alone has it.
+	watched func(by telemetry) func(ctx context.Context, w workload) (stop func(context.Context) error, err error)
+
 	// one returns what enqueues a single job, as its users do.
 	one func(cooldown time.Duration) (func(context.Context, jobArgs) error, error)
 

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/cmd/internal/pages"
+	"github.com/headgate/headgate/orchestrator/admission"
 	"github.com/headgate/headgate/orchestrator/schedule"
 )
 
@@ -86,7 +88,9 @@ func (d *demo) play(ctx context.Context) (ok bool, err error) {
 		return false, fmt.Errorf("showing the result: %w", err)
 	}
 	d.shown = true
-	d.stay(ctx)
+	if err := d.stay(ctx); err != nil {
+		return false, fmt.Errorf("serving the pages: %w", err)
+	}
 	return result.ok(), nil
 }
 
@@ -178,7 +182,7 @@ func (d *demo) busy() (tenants, databases []string) {
 
 // stay keeps the service up while somebody looks, or says how it would. A program
 // that reads JSON is told nothing.
-func (d *demo) stay(ctx context.Context) {
+func (d *demo) stay(ctx context.Context) error {
 	switch {
 	case d.opts.once || d.screen.width == 0:
 		if d.opts.format == "table" {
@@ -186,9 +190,39 @@ func (d *demo) stay(ctx context.Context) {
 		}
 	default:
 		busy, _ := d.busy()
-		d.progress.done("%s", d.cluster.whatNext(busy[0]))
+		address, shut, err := d.openPages(ctx)
+		if err != nil {
+			return err
+		}
+		defer shut()
+		d.progress.done("%s", d.cluster.whatNext(busy[0], address))
 		<-ctx.Done()
 	}
+	return nil
+}
+
+// openPages serves River's UI until shut is called. What it shows is made up, so it shows all.
+func (d *demo) openPages(ctx context.Context) (address string, shut func(), err error) {
+	bed := d.cluster.bed
+	control, err := admission.New(admission.Config{Pool: bed.Pool, Catalog: bed.Catalog})
+	if err != nil {
+		return "", nil, err
+	}
+	server, err := pages.Listen(ctx, "0", pages.Config{
+		Write: true, Detail: pages.DetailFull, Central: cli.Central{Pool: bed.Pool, Catalog: bed.Catalog, Client: d.app.client, Admission: control},
+		Database: bed.Pool.Config(), Actor: "demo", Log: d.log,
+		Announce: func(next string) {
+			if address == "" {
+				address = next
+				return
+			}
+			d.progress.done("The pages, for one more browser: %s", next)
+		},
+	})
+	if err != nil {
+		return "", nil, err
+	}
+	return address, func() { _ = server.Close() }, nil // connections that were cut off are no error of ours
 }
 
 // close ends what was started, last things first.

@@ -8,6 +8,8 @@ import (
 	"flag"
 	"io"
 	"io/fs"
+	"net/http"
+	"net/http/cookiejar"
 	"net/url"
 	"os"
 	"os/exec"
@@ -248,6 +250,30 @@ func stay(t *testing.T) (d *demo, output string) {
 		requireGone(t, d)
 	})
 	return d, out.String() + errs.String()
+}
+
+// The address that is printed opens River's UI on this very instance.
+func TestItsPages(t *testing.T) {
+	t.Parallel()
+	_, output := stay(t)
+	address := regexp.MustCompile(`http://127\.0\.0\.1:\d+/river/\?token=\w+`).FindString(output)
+	require.NotEmpty(t, address, output)
+	jar, err := cookiejar.New(nil)
+	require.NoError(t, err)
+	browser := &http.Client{Jar: jar, Transport: &http.Transport{DisableKeepAlives: true}}
+	get := func(of string) string {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, of, http.NoBody)
+		require.NoError(t, err)
+		answer, err := browser.Do(req)
+		require.NoError(t, err)
+		text, err := io.ReadAll(answer.Body)
+		require.NoError(t, errors.Join(err, answer.Body.Close()))
+		require.Equal(t, http.StatusOK, answer.StatusCode, string(text))
+		return string(text)
+	}
+	require.Contains(t, get(address), "River")
+	base, _, _ := strings.Cut(address, "?")
+	require.Contains(t, get(base+"api/jobs?state=completed"), `"kind":"transfer"`)
 }
 
 func TestStaysUp(t *testing.T) {

@@ -10,12 +10,20 @@ Your own databases: README.md, "Against your own Postgres".`
 // whatNext is how to talk to this very demo while it is up. The indented lines are
 // commands, for the repository's folder, and a test carries them out.
 //
-// The address holds a password and the key opens the catalog. Both were made for this
+// The address of the pages lets one browser in. The database's holds a password, and the key opens the catalog. Both were made for this
 // run, lead to a server that listens on a socket in a folder of this user's, and are
 // gone with it; nobody else's secret is shown.
-func (c *cluster) whatNext(tenant string) string {
-	return strings.NewReplacer("{url}", c.bed.URL, "{key}", c.bed.Key.Reveal(), "{tenant}", tenant).Replace(`
-The service stays up until Ctrl-C. In another terminal, in this folder:
+func (c *cluster) whatNext(tenant, pages string) string {
+	return strings.NewReplacer("{url}", c.bed.URL, "{key}", c.bed.Key.Reveal(), "{tenant}", tenant, "{pages}", pages).Replace(`
+The service stays up until Ctrl-C. A browser of this machine sees the jobs at
+
+{pages}
+
+in River's own UI. The address works once. Click Completed, open a job, Retry:
+it is refused, because its effect is done. Under Queues pause default: a job
+that is enqueued below waits, and headgate job explain says why. Resume it.
+
+In another terminal, in this folder:
 
   export DATABASE_URL='{url}'
   export HEADGATE_KEY='{key}'

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -129,4 +130,36 @@ func TestWhatExplainAdvisesOfHeldJobsHelps(t *testing.T) {
 			require.Equal(t, cli.ExitOK, w.end(), strings.TrimSpace(w.err.String()))
 		})
 	}
+}
+
+// A login that was mended at the server is one that workers remember as refused: explain says
+// so beside its `job retry`, with the command that makes them try again.
+func TestAMendedLoginIsTriedAgainAfterWhatExplainAdvises(t *testing.T) {
+	t.Parallel()
+	a := newAdviser(t)
+	db := a.env.Database("own", jobstest.DatabaseOpts{Kind: "dedicated"})
+	a.env.Tenant("zeta", "own")
+	a.secrets = append(a.secrets, db.Job.Password.Reveal())
+	admin(t, "postgres", `ALTER ROLE `+db.Job.User+` NOLOGIN`)
+	w := a.start("worker", "--reports", t.TempDir())
+	uid := enqueued(t, a.ok("job", "enqueue", "headgate.report", "--tenant", "zeta", "--args", `{"name": "x", "query": "SELECT 1"}`, "-o", "json"))
+	refusedTimes := func() int {
+		var times int
+		require.NoError(t, a.env.Pool.QueryRow(context.Background(), `SELECT coalesce((metadata -> 'held' ->> 'times')::int, 0) FROM river_job WHERE id = $1`, a.env.RowOf(uid)).Scan(&times))
+		return times
+	}
+	require.Eventually(t, func() bool { return refusedTimes() == 1 }, time.Minute, 20*time.Millisecond)
+	admin(t, "postgres", `ALTER ROLE `+db.Job.User+` LOGIN`)
+
+	now, is := a.has(uid, explain.CodeNotDue)
+	require.True(t, is, "%v", a.facts(uid))
+	retry, mend, found := strings.Cut(now.Next, "runs it now, but workers try a login that was refused again only after ")
+	require.True(t, found, now.Next)
+	a.ok(command(t, retry)...)
+	require.Eventually(t, func() bool { return refusedTimes() == 2 }, time.Minute, 20*time.Millisecond, "the control: the refusal is remembered")
+	a.with("HEADGATE_JOB_URL", loginURL(db.Job)).ok(command(t, mend)...)
+	a.ok(command(t, retry)...)
+	last := a.env.Wait(uid)
+	require.Equal(t, jobs.Succeeded, last.State, last.Message)
+	require.Equal(t, cli.ExitOK, w.end(), strings.TrimSpace(w.err.String()))
 }

@@ -5,8 +5,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/cmd/headgate/internal/doctor"
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
@@ -99,6 +101,51 @@ func indexOfScope(args []string) int {
 		return 2
 	}
 	return 1
+}
+
+// A queue that River's UI or another River client has paused is shown with the other pauses,
+// and ended by the same command, which ends both.
+func TestAQueueThatIsPausedInRiver(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	c.set("USER", "ana")
+	env.Database("db", jobstestShared)
+	env.Tenant("acme", "db")
+	ctx := t.Context()
+	pause := func(name string) {
+		_, err := env.Pool.Exec(ctx, `INSERT INTO river_queue (name, paused_at, updated_at) VALUES ($1, now(), now()) ON CONFLICT (name) DO UPDATE SET paused_at = now()`, name)
+		require.NoError(t, err)
+	}
+	pause("default")
+	require.Regexp(t, `(?m)^queue +default +River .* by its UI or another client$`, c.ok("pause", "list"))
+	uid := enqueued(t, c.ok("job", "enqueue", "headgate.report", "--tenant", "acme", "--args", `{"name": "x", "query": "SELECT 1"}`, "-o", "json"))
+	why := c.ok("job", "explain", uid)
+	require.Contains(t, why, "queue default is paused in River")
+	require.Contains(t, why, "headgate resume queue default")
+	told := finds(t, examined(t, c, cli.ExitFailed), "central", "queue default", doctor.StateWarn) // no worker runs
+	require.Contains(t, told.Says, "it is paused in River since ")
+	require.Contains(t, told.Next, "headgate resume queue default")
+
+	listener, err := pgx.Connect(ctx, env.URL)
+	require.NoError(t, err)
+	defer func() { _ = listener.Close(context.WithoutCancel(ctx)) }()
+	_, err = listener.Exec(ctx, `LISTEN "public.river_control"`)
+	require.NoError(t, err)
+	require.Regexp(t, `^queue default is not paused any more; it was paused by River since 2\S+ \S+ \S+: by its UI or another client\n$`, c.ok("resume", "queue", "default"))
+	heard, err := listener.WaitForNotification(ctx)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"action": "resume", "queue": "default"}`, heard.Payload)
+	require.NotContains(t, c.ok("job", "explain", uid), "paused")
+	c.fails(cli.ExitNotFound, []string{"resume", "queue", "default"}, "is not paused")
+
+	pause("default")
+	pause("bulk")
+	c.ok("pause", "queue", "default", "--note", "audit")
+	require.Equal(t, 2, strings.Count(c.ok("pause", "list"), "default"), "both are shown")
+	require.Contains(t, c.ok("resume", "queue", "default"), "audit")
+	require.NotContains(t, c.ok("pause", "list"), "default", "both are ended")
+	c.fails(cli.ExitNotFound, []string{"resume", "queue", "blk"}, "did you mean bulk?")
+	c.ok("resume", "queue", "bulk")
 }
 
 // serve works default and bulk, each with its slots, unless it is told otherwise.

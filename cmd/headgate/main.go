@@ -17,6 +17,8 @@ import (
 	"io"
 	"os"
 
+	_ "golang.org/x/crypto/x509roots/fallback" // certificate authorities, for machines and images that have none
+
 	"github.com/headgate/headgate/cmd/headgate/internal/kinds"
 	"github.com/headgate/headgate/cmd/internal/cli"
 )

@@ -86,6 +86,8 @@ func TestDoctorSeesClaimsFail(t *testing.T) {
 	work("unlucky", `{"failing": [{"queue": "default", "since": "2026-11-28T18:00:00Z", "times": 1, "error": "once"}]}`)
 	require.Equal(t, "no worker's claims fail", finds(t, examined(t, c, cli.ExitOK), "central", "claims", doctor.StateOK).Says)
 	work("broken", `{"failing": [{"queue": "bulk", "since": "2026-11-28T18:00:00Z", "times": 7, "error": "no such table"}]}`)
-	require.Equal(t, "claims of queue bulk fail on worker broken since 2026-11-28 18:00:00 UTC, 7 in a row: no such table",
-		finds(t, examined(t, c, cli.ExitFailed), "central", "claims", doctor.StateFail).Says)
+	found := finds(t, examined(t, c, cli.ExitFailed), "central", "claims", doctor.StateFail)
+	require.Equal(t, "claims of queue bulk fail on worker broken since 2026-11-28 18:00:00 UTC, 7 in a row: no such table", found.Says)
+	require.Contains(t, found.Next, "`headgate worker list` shows whose claims fail and why")
+	require.Contains(t, c.run("worker", "list").err, "broken: 7 claims of queue bulk have failed in a row: no such table") // the advice holds
 }

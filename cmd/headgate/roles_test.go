@@ -168,6 +168,9 @@ func TestRolesDoTheirWork(t *testing.T) {
 	} {
 		api.ok(strings.Fields(args)...)
 	}
+	_, err := env.Pool.Exec(ctx, `UPDATE river_queue SET paused_at = now() WHERE name = 'bulk'`)
+	require.NoError(t, err)
+	require.Contains(t, api.ok("resume", "queue", "bulk"), "River")
 	enqueued := func(args ...string) string {
 		var view struct{ UID string }
 		require.NoError(t, json.Unmarshal([]byte(api.ok(append(args, "-o", "json")...)), &view))
@@ -214,6 +217,7 @@ func TestRolesDoTheirWork(t *testing.T) {
 	require.NoError(t, err)
 	for _, sql := range []string{
 		`SELECT headgate.add_outcomes_month(now() - interval '70 days')`, `INSERT INTO headgate.outcomes_default (id, job_uid, job_id, kind, attempt, state, started_at, ended_at) VALUES (gen_random_uuid(), gen_random_uuid(), 1, 'x', 1, 'failed', '2001-01-01', '2001-01-01')`,
+		`SELECT headgate.add_job_logs_day(now() - interval '70 days')`, `INSERT INTO headgate.job_logs_default (id, job_uid, attempt, ended_at, lines) VALUES (gen_random_uuid(), gen_random_uuid(), 1, '2001-01-01', '{}')`,
 		`INSERT INTO headgate.kinds (kind, form, required, scope, login, queue, priority, max_attempts, alive_until) VALUES ('old', '', '{}', 'tenant', 'job', 'default', 1, 1, now() - interval '31 days')`,
 		`UPDATE headgate.idempotency_keys SET created_at = now() - interval '31 days'`,
 	} {
@@ -226,7 +230,8 @@ func TestRolesDoTheirWork(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, swept.Made, 1)
 	require.Len(t, swept.Dropped, 1)
-	require.Equal(t, []int{1, 1, 1}, []int{swept.Strays, swept.Kinds, swept.Keys})
+	require.Len(t, swept.DroppedDays, 1)
+	require.Equal(t, []int{1, 1, 1, 1}, []int{swept.Strays, swept.StrayLogs, swept.Kinds, swept.Keys})
 }
 
 // reapsAsWorker lets a worker whose login is a member of the worker's role find a dead one.

@@ -45,7 +45,9 @@ var (
 var doors = map[string][]string{
 	"cmd/headgate": {
 		anyPgx, anyBlob, "github.com/spf13/cobra", "golang.org/x/sys/unix",
-		"cmd/internal/cli", "cmd/headgate/internal/...", "jobs", "jobs/jobstest/testbed", "jobs/report", "migrations", "orchestrator", "orchestrator/catalog", "orchestrator/localpg", "orchestrator/retention", "orchestrator/schedule", "worker", "worker/tenantdb",
+		"github.com/coreos/go-systemd/v22/daemon", "golang.org/x/crypto/x509roots/fallback", "github.com/prometheus/client_golang/...", "github.com/go-logr/logr", "go.opentelemetry.io/otel/...", "go.opentelemetry.io/contrib/exporters/autoexport", // exporters are here only
+		"orchestrator/explain",
+		"cmd/internal/cli", "cmd/internal/pages", "cmd/headgate/internal/...", "jobs", "jobs/jobstest/testbed", "jobs/report", "jobs/telemetry", "migrations", "orchestrator", "orchestrator/catalog", "orchestrator/localpg", "orchestrator/retention", "orchestrator/schedule", "worker", "worker/health", "worker/tenantdb",
 	},
 	"cmd/headgate/internal/kinds": {
 		anyBlob, "github.com/spf13/cobra",
@@ -55,6 +57,7 @@ var doors = map[string][]string{
 		anyPgx, anyUUID, "github.com/spf13/cobra",
 		"cmd/headgate/internal/provision", "cmd/internal/cli", "jobs", "jobs/session", "migrations", "orchestrator", "orchestrator/explain", "orchestrator/catalog", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
 	},
+	"cmd/headgate/internal/health": {"cmd/internal/cli", "cmd/internal/conns", "worker/health"},
 	"cmd/headgate/internal/keycmd": {
 		"github.com/spf13/cobra", "cmd/internal/cli", "orchestrator/catalog", "orchestrator/catalog/keyfile", "worker/tenantdb/address",
 	},
@@ -70,10 +73,16 @@ var doors = map[string][]string{
 		anyPgx, "github.com/spf13/cobra",
 		"cmd/internal/cli", "jobs", "jobs/wire", "jobs/session", "migrations", "orchestrator", "orchestrator/explain", "orchestrator/catalog", "worker/centre", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
 	},
-	"cmd/bench":          slices.Concat(tool, below, rawRiver, []string{"cmd/internal/cli"}),
-	"cmd/demo":           slices.Concat(tool, below, []string{"cmd/internal/cli"}),
+	"cmd/bench":          slices.Concat(tool, below, rawRiver, []string{"cmd/internal/cli", "go.opentelemetry.io/otel/...", "go.opentelemetry.io/proto/otlp/...", "google.golang.org/grpc"}),
+	"cmd/demo":           slices.Concat(tool, below, []string{"cmd/internal/cli", "cmd/internal/pages"}),
 	"cmd/example-worker": slices.Concat(tool, below),
+	"cmd/internal/pages": { // River's UI takes River's client: TestOnlyBenchKnowsRiver
+		anyPgx, "github.com/riverqueue/river", "github.com/riverqueue/river/riverdriver/riverpgxv5", "riverqueue.com/riverui",
+		"cmd/internal/cli", "cmd/internal/conns", "jobs", "jobs/wire", "migrations", "orchestrator/admission",
+	},
+	"cmd/internal/conns": {},
 	"cmd/internal/cli": {
+		"go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace",
 		anyPgx, "github.com/agnivade/levenshtein", "github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/jedib0t/go-pretty/v6/...", "golang.org/x/term",
 		"jobs", "jobs/report", "jobs/session", "migrations", "orchestrator", "orchestrator/admission", "orchestrator/explain", "orchestrator/catalog", "orchestrator/schedule", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
 	},
@@ -88,27 +97,29 @@ var doors = map[string][]string{
 		anyPgx, anyUUID, "jobs", "migrations", "orchestrator/catalog", "orchestrator/localpg", "worker/tenantdb/address",
 	},
 
-	"orchestrator": {anyPgx, "orchestrator/internal/queue", "orchestrator/catalog", "orchestrator/internal/central", "jobs", "jobs/wire"},
-	"worker":       {anyPgx, anyRiver, anyUUID, "jobs/lifecycle", "worker/centre", "worker/claim", "worker/kinds", "worker/internal/fault", "worker/internal/redact", "worker/tenantdb", "worker/tenantdb/address", "jobs", "jobs/wire", "jobs/guard", "jobs/session", "migrations"},
+	"orchestrator": {anyPgx, "go.opentelemetry.io/otel/trace", "jobs/telemetry", "orchestrator/internal/queue", "orchestrator/catalog", "orchestrator/internal/central", "jobs", "jobs/wire"},
+	"worker":       {anyPgx, anyRiver, anyUUID, "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace", "jobs/lifecycle", "jobs/telemetry", "worker/centre", "worker/claim", "worker/kinds", "worker/internal/fault", "worker/internal/redact", "worker/tenantdb", "worker/tenantdb/address", "jobs", "jobs/wire", "jobs/guard", "jobs/session", "migrations"},
 
 	"orchestrator/admission":          {anyPgx, "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fit", "jobs"},
 	"orchestrator/explain":            {anyPgx, "orchestrator/admission", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/queue", "jobs"},
 	"orchestrator/retention":          {anyPgx, "jobs", "jobs/lifecycle", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/queue"},
-	"orchestrator/schedule":           {anyPgx, anyUUID, "jobs/lifecycle", "orchestrator/calendar", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/fit", "orchestrator/internal/queue", "jobs", "jobs/wire"},
-	"orchestrator/internal/queue":     {anyPgx, anyRiver, anyUUID, "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/fit", "jobs", "jobs/wire", "migrations"},
-	"orchestrator/catalog":            {anyPgx, anyUUID, "github.com/maypok86/otter/v2", "golang.org/x/net/idna", "jobs/lifecycle", "orchestrator/calendar", "orchestrator/catalog/keyfile", "orchestrator/internal/fit", "orchestrator/internal/central", "orchestrator/internal/fault", "worker/tenantdb/address", "jobs"},
+	"orchestrator/schedule":           {anyPgx, anyUUID, "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace", "jobs/telemetry", "jobs/lifecycle", "orchestrator/calendar", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/fit", "orchestrator/internal/queue", "jobs", "jobs/wire"},
+	"orchestrator/internal/queue":     {anyPgx, anyRiver, anyUUID, "jobs/telemetry", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/fit", "jobs", "jobs/wire", "migrations"},
+	"orchestrator/catalog":            {anyPgx, anyUUID, "github.com/maypok86/otter/v2", "golang.org/x/net/idna", "go.opentelemetry.io/otel/metric", "jobs/lifecycle", "jobs/telemetry", "orchestrator/calendar", "orchestrator/catalog/keyfile", "orchestrator/internal/fit", "orchestrator/internal/central", "orchestrator/internal/fault", "worker/tenantdb/address", "jobs"},
 	"orchestrator/catalog/keyfile":    {"worker/tenantdb/address"},
 	"orchestrator/catalog/tenanthttp": {"orchestrator/catalog", "jobs"},
-	"worker/tenantdb":                 {anyPgx, "worker/tenantdb/address", "worker/tenantdb/protection", "jobs", "jobs/session", "migrations"},
+	"worker/tenantdb":                 {anyPgx, "github.com/exaring/otelpgx", "go.opentelemetry.io/otel/...", "jobs/telemetry", "worker/tenantdb/address", "worker/tenantdb/protection", "jobs", "jobs/session", "migrations"},
 	"worker/tenantdb/protection":      {anyPgx, "jobs/session", "migrations"}, // no pools: it is handed a connection
+	"worker/health":                   {"migrations", "worker"},
 	"worker/kinds":                    {anyPgx, "jobs", "jobs/wire"},
 	"worker/centre":                   {anyPgx, "jobs/lifecycle", "worker/tenantdb"},
 	"worker/claim":                    {anyPgx, anyRiver, anyUUID, "jobs/lifecycle", "worker/internal/fault", "worker/tenantdb", "jobs", "jobs/wire", "jobs/session"},
-	"jobs/report":                     {anyPgx, anyBlob, "jobs", "jobs/internal/sqltext"},
-	"jobs/sqlscript":                  {anyPgx, "jobs", "jobs/guard", "jobs/internal/sqltext"},
+	"jobs/report":                     {anyPgx, anyBlob, "jobs", "jobs/internal/sqltext", "jobs/telemetry"},
+	"jobs/sqlscript":                  {anyPgx, "jobs", "jobs/guard", "jobs/internal/sqltext", "jobs/telemetry"},
 	"jobs/guard":                      {anyPgx},
-	"jobs/maintenance":                {anyPgx, "jobs"},
+	"jobs/maintenance":                {anyPgx, "jobs", "jobs/telemetry"},
 
+	"jobs/telemetry":          {"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes", "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/propagation", "go.opentelemetry.io/otel/trace"}, // its API only
 	"jobs/internal/sqltext":   {"github.com/jackc/pgx/v5/pgconn"},
 	"jobs/session":            {},
 	"jobs/wire":               {"jobs"},

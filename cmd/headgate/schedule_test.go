@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -30,6 +31,11 @@ func TestScheduleVerbs(t *testing.T) {
 	golden(t, "schedule_backfill_dry", c.ok("schedule", "backfill", "nightly", "--tenant", "acme", "--from", "2026-11-01T00:00:00Z", "--to", "2026-11-08T00:00:00Z", "--dry-run", "-o", "json"))
 	golden(t, "schedule_backfill", c.ok("schedule", "backfill", "nightly", "--tenant", "acme", "--from", "2026-11-01T00:00:00Z", "--to", "2026-11-08T00:00:00Z", "-o", "json"))
 	golden(t, "schedule_why", c.ok("schedule", "why", "nightly", "--tenant", "acme", "--at", "2026-11-03 03:00", "-o", "json"))
+	why := c.ok("schedule", "why", "nightly", "--tenant", "acme", "--last", "2", "-o", "json")
+	golden(t, "schedule_why_last", regexp.MustCompile(`"local": "\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+0[12]:00"`).ReplaceAllString(why, `"local": "<Paris>"`)) // a trigger's is now
+	require.Contains(t, c.ok("schedule", "why", "nightly", "--tenant", "acme"), "`headgate job show ")
+	c.fails(cli.ExitUsage, []string{"schedule", "why", "nightly", "--tenant", "acme", "--last", "2", "--at", "04:00"}, "give one of them")
+	c.fails(cli.ExitUsage, []string{"schedule", "why", "nightly", "--tenant", "acme", "--last", "0"}, "--last is 0: give 1 to 100")
 	require.Contains(t, c.ok("schedule", "why", "nightly", "--tenant", "acme", "--at", "04:00"), "every weekday at 03:00 (Europe/Paris)")
 	require.Contains(t, c.ok("schedule", "show", "nightly", "--tenant", "acme"), "backfill")
 	require.Contains(t, c.ok("schedule", "preview", "nightly", "--tenant", "acme", "--from", "2026-12-20T00:00:00Z", "-n", "5", "-o", "csv"), "2026-12-28T03:00:00+01:00")

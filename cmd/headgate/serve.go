@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/report"
 	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/orchestrator/explain"
 	"github.com/headgate/headgate/orchestrator/retention"
 	"github.com/headgate/headgate/orchestrator/schedule"
 	"github.com/headgate/headgate/worker"
@@ -33,6 +35,9 @@ DATABASE_DIRECT_URL (or _FILE); without it changes count after half a second.
 
 Queue bulk holds what runs over many tenants, as maintenance does; it has slots
 of its own (--bulk-slots), so that neither waits behind the other.
+
+With --listen PORT browsers of this machine see the jobs in River's own UI. It reads
+only, unless --ui-write lets whoever opens the one-time address change things too.
 
 Kinds of your own live in your own program: see cmd/example-worker.`
 
@@ -76,6 +81,10 @@ type staying struct {
 	queues    []string
 	reports   string
 	detail    string
+	health    string
+	watch     []string
+	top       bool
+	pages     pageFlags
 }
 
 func (s *staying) flags(cmd *cobra.Command) {
@@ -86,6 +95,10 @@ func (s *staying) flags(cmd *cobra.Command) {
 	flags.StringArrayVar(&s.queues, "queue", nil, "another queue NAME=SLOTS; may be repeated")
 	flags.StringVar(&s.reports, "reports", "./reports", "the directory for reports")
 	flags.StringVar(&s.detail, "error-detail", string(worker.ErrorsRedacted), "how much is kept of what a tenant's database says of an error: "+strings.Join(worker.DetailLevels, ", ")+" (redacted keeps the condition's name where a message may hold values of rows)")
+	flags.StringVar(&s.health, "health", "", "answer /livez, /readyz, /startupz and /metrics at HOST:PORT, or at a port of 127.0.0.1 (not unless given)")
+	flags.BoolVar(&s.top, "top-tenants", false, "add metrics of the ten busiest tenants and the ten that fail most: whoever reads /metrics reads their names")
+	flags.StringArrayVar(&s.watch, "watch-schedule", nil, "a schedule's NAME whose last success is a metric, for the tenant that waits longest; may be repeated, 20 at most")
+	s.pages.flags(cmd)
 	cli.Complete(cmd, "error-detail", worker.DetailLevels)
 }
 
@@ -134,6 +147,24 @@ func (s *staying) queueSlots() (map[string]int, error) {
 	return queues, nil
 }
 
+// warnUnknown says which of the watched names no schedule has. They may come later, so that
+// is no error, and neither is a question that has no answer: the metric says the same.
+func warnUnknown(ctx context.Context, app *cli.App, central cli.Central, watch []string) {
+	if len(watch) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, figuresWithin)
+	defer cancel()
+	unknown, err := central.Explain.UnknownSchedules(ctx, watch)
+	if err != nil {
+		app.Log.WarnContext(ctx, "nobody can tell whether schedules have the names that --watch-schedule gives", "error", err)
+		return
+	}
+	for _, name := range unknown {
+		app.Log.WarnContext(ctx, "no schedule has the name that --watch-schedule gives", "schedule", name, "hint", "`headgate schedule list` shows the names; headgate_schedule_watched is 0 until there is one")
+	}
+}
+
 // servingConns is how many connections to the central database a process keeps at
 // most for the catalog and the scheduler. The worker has ten of its own.
 const servingConns = 6
@@ -145,6 +176,17 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 		return err
 	}
 	if err := cli.OneOf("--error-detail", s.detail, worker.DetailLevels); err != nil {
+		return err
+	}
+	if len(s.watch) > explain.MaxWatched {
+		return cli.Usagef("--watch-schedule is given %d times: give at most %d names", len(s.watch), explain.MaxWatched)
+	}
+	probes, err := openProbes(ctx, app, s.health)
+	if err != nil {
+		return err
+	}
+	defer probes.end()
+	if err := s.pages.check(); err != nil {
 		return err
 	}
 	pool, err := app.Pool(ctx, servingConns)
@@ -161,11 +203,13 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 	} else if app.Pooled() {
 		app.Log.Warn("nothing is heard of new work through the pooler: it is found by looking once a second; DATABASE_DIRECT_URL, the address past it, makes that faster")
 	}
+	app.Tracer, app.Meter = probes.exports.tracer(), probes.meter()
 	central, err := app.On(pool, ring)
 	if err != nil {
 		return err
 	}
-	if err := catalog.NewKeys(pool, ring).Check(ctx); err != nil {
+	keys := catalog.NewKeys(pool, ring)
+	if err := keys.Check(ctx); err != nil {
 		return err
 	}
 	dir, err := filepath.Abs(s.reports)
@@ -178,7 +222,7 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 	}
 	defer func() { _ = reports.Close() }() // a folder has nothing to flush
 	w, err := worker.New(worker.Config{
-		Pool: pool, PollOnly: app.Pooled(), Listen: ear, Resolver: central.Catalog, Queues: queues, Logger: app.Log, ErrorDetail: worker.ErrorDetail(s.detail),
+		Pool: pool, PollOnly: app.Pooled(), Listen: ear, Resolver: central.Catalog, Queues: queues, Logger: app.Log, Meter: app.Meter, TopTenants: s.top, Tracer: app.Tracer, ErrorDetail: worker.ErrorDetail(s.detail),
 	})
 	if err != nil {
 		return cli.BadValue(err)
@@ -189,6 +233,11 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 		return err
 	}
 	defer deafen()
+	shut, err := openPages(ctx, app, central, s.pages)
+	if err != nil {
+		return err
+	}
+	defer shut()
 	if err := w.Start(ctx); err != nil {
 		return err
 	}
@@ -203,8 +252,19 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 			return errors.Join(err, w.Stop(closing))
 		}
 	}
+	whole := &figures{look: central.Explain.Figures, watch: explain.FiguresParams{Schedules: s.watch}, log: app.Log, born: time.Now()}
+	defer whole.end()
+	warnUnknown(ctx, app, central, s.watch)
+	loops := []loop{{"worker", func() time.Time { return w.Health().Turned }}}
+	if s.schedules {
+		loops = append(loops, loop{"scheduler", scheduler.Turned})
+	}
+	if err := probes.started(loops, ready(w, pool, keys), whole); err != nil {
+		return errors.Join(err, scheduler.Stop(closing), janitor.Stop(closing), w.Stop(closing))
+	}
 	app.Log.Info("ready", "queues", queues, "schedules", s.schedules, "reports", dir, "version", thisVersion().Version)
 	stuck := w.Wait(ctx)
+	probes.stopping()
 	reason := cmp.Or(stuck, context.Cause(ctx))
 	app.Log.Info("stopping: running jobs may end, a second signal ends at once", "reason", reason.Error())
 	if err := errors.Join(scheduler.Stop(closing), janitor.Stop(closing)); err != nil {

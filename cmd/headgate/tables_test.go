@@ -53,6 +53,7 @@ var writers = map[string][]string{
 	"fleet_terms":             {"orchestrator/schedule"},
 	"fleet_overrides":         {"orchestrator/schedule"},
 	"outcomes":                {"worker/claim", "orchestrator/internal/queue"}, // attempts; jobs that were cancelled before they ran
+	"job_logs":                {"worker/claim"},
 	"lanes":                   {"worker/claim"},
 	"lane_groups":             {"worker/claim"},
 	"lane_clocks":             {"worker/claim"},

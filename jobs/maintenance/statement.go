@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/headgate/headgate/jobs/telemetry"
 )
 
 // cancelTimeout bounds telling a server that its statement is not wanted any
@@ -22,7 +24,9 @@ const cancelTimeout = 5 * time.Second
 //
 // When ctx ends the statement is cancelled on the server and the connection is
 // closed.
-func exec(ctx context.Context, conn *pgx.Conn, sql string) ([]*pgconn.PgError, error) {
+func exec(ctx context.Context, conn *pgx.Conn, sql string) (_ []*pgconn.PgError, err error) {
+	ctx, traced := telemetry.Statement(ctx, sql)
+	defer func() { traced(err) }()
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

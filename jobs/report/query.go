@@ -12,6 +12,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/internal/sqltext"
+	"github.com/headgate/headgate/jobs/telemetry"
 )
 
 // query is a prepared query and the values of its parameters.
@@ -47,6 +48,8 @@ const bufferBytes = 256 << 10
 // stream runs the query and writes its rows to out, the names of the columns
 // first. It returns the number of rows without that line.
 func (q *query) stream(ctx context.Context, out io.Writer) (rows int64, err error) {
+	ctx, traced := telemetry.Statement(ctx, q.statement.SQL)
+	defer func() { traced(err) }()
 	ctx, abandon := context.WithCancel(ctx)
 	defer abandon()
 	reader := q.conn.ExecStatement(ctx, q.statement, q.values, nil, nil)

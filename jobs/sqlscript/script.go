@@ -13,6 +13,7 @@ import (
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/guard"
 	"github.com/headgate/headgate/jobs/internal/sqltext"
+	"github.com/headgate/headgate/jobs/telemetry"
 )
 
 // watched are settings that a SQL job may not change besides those that every
@@ -49,7 +50,9 @@ func Run(ctx context.Context, tx pgx.Tx, job *jobs.Job[Args]) error {
 	}
 	rows, lines := int64(0), make([]string, len(script))
 	for i, statement := range script {
-		end, err := statement.run(ctx, conn)
+		within, traced := telemetry.Statement(ctx, statement.sql)
+		end, err := statement.run(within, conn)
+		traced(err)
 		if err == nil {
 			err = watch.Check(ctx)
 		} else {

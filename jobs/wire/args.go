@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 
 	"github.com/headgate/headgate/jobs"
@@ -28,10 +29,22 @@ func CheckStored(like jobs.Args, raw []byte) error {
 	return jobs.CheckArgs(args)
 }
 
+// UnknownFieldError is a field of arguments that the kind's struct does not have.
+type UnknownFieldError struct {
+	Field string // its name in JSON; of a field within others the last part
+}
+
+func (e *UnknownFieldError) Error() string {
+	return fmt.Sprintf("%.80q is no field of the kind's, and the kind takes no others", e.Field)
+}
+
 // DecodeArgs reads JSON into a kind's struct. Its error names the field that does not
-// fit, in the words of JSON and without the value.
-func DecodeArgs(raw []byte, into any) error {
-	err := json.Unmarshal(raw, into)
+// fit, in the words of JSON and without the value. strict refuses fields that the struct
+// does not have by these very names (*UnknownFieldError), names that one object has twice
+// (*DuplicateFieldError), null where the field's type has no null (*NullFieldError), null in
+// the place of all, and arrays of another length than their type's (*ArrayLengthError).
+func DecodeArgs(raw []byte, into any, strict bool) error {
+	err := unmarshal(raw, into, strict)
 	var wrong *json.UnmarshalTypeError
 	if !errors.As(err, &wrong) {
 		return err
@@ -42,6 +55,30 @@ func DecodeArgs(raw []byte, into any) error {
 	}
 	return fmt.Errorf("%s is %s", wrong.Field, indefinite(got))
 }
+
+func unmarshal(raw []byte, into any, strict bool) error {
+	if !strict {
+		return json.Unmarshal(raw, into)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(into)
+	if err == nil && !json.Valid(raw) { // the decoder ends with the first value
+		return errors.New("there is more behind the first value of their JSON")
+	}
+	if err == nil {
+		return checkStrict(raw, reflect.TypeOf(into))
+	}
+	if quoted, is := strings.CutPrefix(err.Error(), unknownField); is {
+		if name, err := strconv.Unquote(quoted); err == nil {
+			return &UnknownFieldError{name}
+		}
+	}
+	return err
+}
+
+// unknownField begins encoding/json's error, which is of no type of its own.
+const unknownField = "json: unknown field "
 
 func indefinite(noun string) string {
 	if noun == "array" || noun == "object" {
@@ -59,7 +96,7 @@ func decodeLike(like jobs.Args, raw []byte) (jobs.Args, error) {
 		t = t.Elem()
 	}
 	read := reflect.New(t)
-	err := DecodeArgs(raw, read.Interface())
+	err := DecodeArgs(raw, read.Interface(), jobs.KindOptsOf(like).StrictArgs)
 	if !pointer {
 		read = read.Elem()
 	}

@@ -21,6 +21,7 @@ type Meta struct {
 	Parent      string              `json:"parent,omitempty"`      // UID of the job whose handler asked for this one
 	RerunOf     string              `json:"rerun_of,omitempty"`    // UID of the job that this one repeats
 	TraceParent string              `json:"traceparent,omitempty"` // W3C trace context of the enqueuer
+	TracedAs    string              `json:"traced_as,omitempty"`   // that of its last attempt that was traced
 	Cancel      *jobs.CancelRequest `json:"cancel_request,omitempty"`
 	Tombstone   string              `json:"tombstone_uid,omitempty"` // UID of the job that stops this one in its ledger; its own if it did so itself
 	Held        *jobs.Held          `json:"held,omitempty"`

@@ -112,7 +112,7 @@ func TestMetaIsReadWholeOrByKey(t *testing.T) {
 	at := time.Date(2026, 11, 22, 7, 0, 0, 0, time.UTC)
 	whole := wire.Meta{
 		UID: "0190aaaa-0000-7000-8000-00000000000a", Tenant: "0190aaaa-0000-4000-8000-00000000000b", Database: "0190aaaa-0000-4000-8000-00000000000c",
-		TimeoutMS: 5, Schedule: "s", Nominal: &at, Effective: &at, Parent: "p", RerunOf: "r", TraceParent: "t",
+		TimeoutMS: 5, Schedule: "s", Nominal: &at, Effective: &at, Parent: "p", RerunOf: "r", TraceParent: "t", TracedAs: "a",
 		Cancel: &jobs.CancelRequest{By: "ana", At: at}, Tombstone: "u",
 	}
 	raw, err := json.Marshal(whole)

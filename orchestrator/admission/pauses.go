@@ -17,7 +17,8 @@ import (
 )
 
 // Pause keeps what it is about from being started; what runs goes on. Waiting jobs
-// use no attempt meanwhile and cost nothing.
+// use no attempt meanwhile and cost nothing. A queue may have two: By of the one that River's
+// UI or another River client has made is "River".
 type Pause struct {
 	Subject Subject    `json:"scope"`
 	Name    string     `json:"name"`
@@ -110,12 +111,17 @@ func (c *Control) PauseTx(ctx context.Context, tx pgx.Tx, subject Subject, name 
 	return p, nil
 }
 
+// resumeInRiverSQL ends River's own pause of a queue, too.
+const resumeInRiverSQL = `
+SELECT p.paused_by, p.note, p.since, headgate.resume_in_river(p.target) FROM headgate.all_pauses p WHERE p.in_river AND p.scope = $1 AND p.target = $2`
+
 const resumeSQL = `
 DELETE FROM headgate.pauses WHERE scope = $1 AND target = $2
 RETURNING paused_by, note, since, until, coalesce(until > now(), true)`
 
-// Resume ends a pause and wakes the workers, and returns what it was. The error
-// matches ErrNotPaused if there is none, or its time was up.
+// Resume ends a pause and wakes the workers, and returns what it was. Of a queue it ends River's
+// own pause as well, and returns that where there is no other. The error matches ErrNotPaused if
+// there is none, or its time was up.
 func (c *Control) Resume(ctx context.Context, subject Subject, name string) (was Pause, err error) {
 	var over error
 	err = central.Write(ctx, c.pool, func(tx pgx.Tx) (err error) {
@@ -134,36 +140,47 @@ func (c *Control) ResumeTx(ctx context.Context, tx pgx.Tx, subject Subject, name
 		return Pause{}, fmt.Errorf("resume: %w", err)
 	}
 	p, holds := Pause{Subject: subject, Name: of.name}, false
-	err = tx.QueryRow(ctx, resumeSQL, string(subject), of.key).Scan(&p.By, &p.Note, &p.Since, &p.Until, &holds)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+	inRiver, held := p, false
+	none := func(err error) error {
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		return err
+	}
+	err = errors.Join(
+		none(tx.QueryRow(ctx, resumeSQL, string(subject), of.key).Scan(&p.By, &p.Note, &p.Since, &p.Until, &holds)),
+		none(tx.QueryRow(ctx, resumeInRiverSQL, string(subject), of.key).Scan(&inRiver.By, &inRiver.Note, &inRiver.Since, &held)),
+	)
+	switch {
+	case err != nil:
 		return Pause{}, fmt.Errorf("resuming %s %s: %w", subject, of.name, err)
+	case holds:
+		return p, nil
+	case held:
+		return inRiver, nil
 	}
-	if err != nil || !holds {
-		return Pause{}, fmt.Errorf("%s %q is %w", subject, fit.Cut(of.name), ErrNotPaused)
-	}
-	return p, nil
+	return Pause{}, fmt.Errorf("%s %q is %w", subject, fit.Cut(of.name), ErrNotPaused)
 }
 
 // listPausesSQL finds the names by primary key.
 const listPausesSQL = `
-SELECT p.scope, coalesce(t.slug, s.name, p.target), p.paused_by, p.note, p.since, p.until, p.target
-FROM headgate.pauses p
+SELECT p.scope, coalesce(t.slug, s.name, p.target), p.paused_by, p.note, p.since, p.until, p.place
+FROM (SELECT *, target || CASE WHEN in_river THEN ' river' ELSE '' END AS place FROM headgate.all_pauses) p
 LEFT JOIN headgate.tenants t ON p.scope = 'tenant' AND t.id = headgate.uuid_or_null(p.target)
 LEFT JOIN headgate.servers s ON p.scope = 'server' AND s.id = headgate.uuid_or_null(p.target)
-WHERE coalesce(p.until > now(), true)
-  AND (p.since < $1 OR p.since = $1 AND (p.scope, p.target) > ($2, $3))
-ORDER BY p.since DESC, p.scope, p.target
+WHERE p.since < $1 OR p.since = $1 AND (p.scope, p.place) > ($2, $3)
+ORDER BY p.since DESC, p.scope, p.place
 LIMIT $4`
 
 // pauseRow is a pause with the key that it is ordered by.
 type pauseRow struct {
 	Pause
-	target string
+	place string // its target, and which of two
 }
 
 // after is the place of the row in the list; parsePauseAfter reads it.
 func (r pauseRow) after() string {
-	return fit.Place(r.Since, string(r.Subject)+" "+r.target)
+	return fit.Place(r.Since, string(r.Subject)+" "+r.place)
 }
 
 func parsePauseAfter(page jobs.Page) (since pgtype.Timestamptz, subject, target string, err error) {
@@ -194,7 +211,7 @@ func (c *Control) Pauses(ctx context.Context, page jobs.Page) (list []Pause, nex
 		return nil, "", fmt.Errorf("listing pauses: %w", err)
 	}
 	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r pauseRow, err error) {
-		return r, row.Scan(&r.Subject, &r.Name, &r.By, &r.Note, &r.Since, &r.Until, &r.target)
+		return r, row.Scan(&r.Subject, &r.Name, &r.By, &r.Note, &r.Since, &r.Until, &r.place)
 	})
 	if err != nil {
 		return nil, "", fmt.Errorf("listing pauses: %w", err)

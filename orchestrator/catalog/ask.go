@@ -89,14 +89,17 @@ func (c *Catalog) remembered(ctx context.Context, q question) (*answer, error) {
 	m := c.memory
 	a, fresh, due := m.find(q)
 	if fresh && !due {
+		c.meter.Lookup(ctx, true)
 		return a, nil
 	}
 	if due {
 		m.confirm(ctx, c.pool, a, fresh)
 		if a, fresh, _ = m.find(q); fresh {
+			c.meter.Lookup(ctx, true)
 			return a, nil
 		}
 	}
+	c.meter.Lookup(ctx, false)
 	return c.ask(ctx, q)
 }
 

@@ -6,8 +6,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/telemetry"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
@@ -20,6 +22,7 @@ type Catalog struct {
 	pool   *pgxpool.Pool
 	ring   *KeyRing
 	memory *memory
+	meter  *telemetry.Catalog
 	places places
 	roots  roots
 }
@@ -35,14 +38,19 @@ type Config struct {
 
 	// Memory says what is remembered of the answers.
 	Memory Memory
+
+	// Meter records how many questions the memory answers. nil means OpenTelemetry's global
+	// provider.
+	Meter metric.MeterProvider
 }
 
 // New returns a catalog on the central database behind pool, whose addresses
 // are sealed with ring, with the defaults of Memory. It does nothing yet and does
 // not take over the pool.
 func New(pool *pgxpool.Pool, ring *KeyRing) *Catalog {
-	defaults, _ := Memory{}.checked() // they are right
-	return &Catalog{pool: pool, ring: ring, memory: newMemory(defaults)}
+	defaults, _ := Memory{}.checked()     // they are right
+	meter, _ := telemetry.NewCatalog(nil) // its name is right
+	return &Catalog{pool: pool, ring: ring, memory: newMemory(defaults), meter: meter}
 }
 
 // NewWithConfig is New with choices. The error says which one is wrong.
@@ -54,7 +62,11 @@ func NewWithConfig(cfg Config) (*Catalog, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Catalog{pool: cfg.Pool, ring: cfg.Ring, memory: newMemory(memory)}, nil
+	meter, err := telemetry.NewCatalog(cfg.Meter)
+	if err != nil {
+		return nil, fmt.Errorf("making the instruments of the catalog's metrics: %w", err)
+	}
+	return &Catalog{pool: cfg.Pool, ring: cfg.Ring, memory: newMemory(memory), meter: meter}, nil
 }
 
 // Open is New with the key ring of the environment (see KeysFromEnv), after a

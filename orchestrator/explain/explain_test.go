@@ -89,6 +89,13 @@ func TestExplain(t *testing.T) {
 			},
 			says: []string{"attempt 1 of 25 failed; the next one is due ", "its last attempt ended as job_error: no such invoice → "},
 		},
+		"arguments that do not fit": {
+			make: func(t *testing.T, env *jobstest.Env, job jobs.EnqueueResult) {
+				roomtest.PutInto(t, env, env.RowOf(job.UID), "retryable")
+				roomtest.Outcome(t, env, job, "failed", jobs.ClassBadArgs, "text: is a number", time.Now())
+			},
+			says: []string{"` runs it now with the same arguments, which only another version of the kind takes; else enqueue it anew"},
+		},
 		"held": {
 			make: func(t *testing.T, env *jobstest.Env, job jobs.EnqueueResult) {
 				roomtest.PutInto(t, env, env.RowOf(job.UID), "scheduled")
@@ -128,7 +135,7 @@ func TestExplain(t *testing.T) {
 			make: func(t *testing.T, env *jobstest.Env, _ jobs.EnqueueResult) {
 				roomtest.Do(t, env, `INSERT INTO river_queue (name, paused_at, updated_at) VALUES ('default', now(), now())`)
 			},
-			says: []string{"queue default is paused in River → resume the queue"},
+			says: []string{"queue default is paused in River → `headgate resume queue default`"},
 		},
 		"suspect": {
 			make: func(t *testing.T, env *jobstest.Env, job jobs.EnqueueResult) {
@@ -203,6 +210,7 @@ func TestExplainFinished(t *testing.T) {
 		"cancelled":   {state: "cancelled", outcome: "cancelled", class: jobs.ClassTenant, says: "its last attempt was cancelled (tenant: why)"},
 		"by hand":     {state: "cancelled", outcome: "cancelled", sql: `UPDATE river_job SET metadata = metadata || '{"cancel_request": {"by": "ana", "at": "2026-01-01T00:00:00Z"}}' WHERE id = $1`, says: "it was cancelled by ana"},
 		"tombstone":   {state: "cancelled", outcome: "cancelled", sql: `UPDATE river_job SET metadata = metadata || '{"tombstone_uid": "x"}' WHERE id = $1`, says: "stopped in its tenant's ledger → `headgate job rerun"},
+		"bad args":    {state: "discarded", outcome: "discarded", class: jobs.ClassBadArgs, says: "` tries it again with the same arguments, which only another version"},
 		"quarantined": {state: "discarded", outcome: "discarded", class: jobs.ClassQuarantined, says: "it is in quarantine: its worker died three times while this job alone was under suspicion → find out"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -245,10 +253,10 @@ func TestWorkers(t *testing.T) {
 		states[w.Incarnation] = w.State
 		require.Equal(t, i < 2, w.ReapedAt == nil && w.EndedAt == nil, "those alive come first")
 		if w.Incarnation == alive {
-			require.Equal(t, 1, w.Running)
+			require.Equal(t, 1, *w.Running)
 			require.Equal(t, []string{"note"}, w.Kinds)
 		} else {
-			require.Zero(t, w.Running)
+			require.Zero(t, *w.Running)
 		}
 	}
 	require.Equal(t, map[string]explain.WorkerState{

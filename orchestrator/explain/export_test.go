@@ -16,3 +16,10 @@ const (
 
 // ClassSteps is what explain says to do about a class.
 var ClassSteps = classSteps
+
+// Statements about figures.
+const (
+	OneLooksSQL     = oneLooksSQL
+	SuccessesSQL    = successesSQL
+	QueueFiguresSQL = queueFiguresSQL
+)

@@ -73,7 +73,34 @@ func explainTime(job jobs.Record, s *standing) Fact {
 	return Fact{Code: CodeNotDue, Until: job.ScheduledAt.Usual(), Fact: fmt.Sprintf("it %s; due %s", job.State.Phrase(), at), Since: job.EnqueuedAt.Usual(), Next: runNow(job)}
 }
 
-func runNow(job jobs.Record) string { return "`headgate job retry " + job.UID + "` runs it now" }
+// runNow says how the job runs now, and what else that wants: workers remember some refusals.
+func runNow(job jobs.Record) string {
+	now := "`headgate job retry " + job.UID + "` runs it now"
+	last := job.Last()
+	if last == nil {
+		return now
+	}
+	switch last.Class {
+	case jobs.ClassAuthFailed:
+		login := strings.ReplaceAll("`headgate database login DATABASE`", "DATABASE", cmp.Or(job.Database, "NAME"))
+		return now + ", but workers try a login that was refused again only after " + login + " (also with the same address), or " + remembersLogin + " after the refusal"
+	case jobs.ClassWrongDatabase, jobs.ClassWrongCentre, jobs.ClassUndecryptable, jobs.ClassSchemaNewer, jobs.ClassUntrusted:
+		return now + ", but workers remember the refusal for up to " + remembersPlace
+	case jobs.ClassBadArgs:
+		return sameArgs(now)
+	}
+	return now
+}
+
+// sameArgs says that a job whose arguments do not fit needs another worker, or to be enqueued
+// anew, beside what makes it run.
+func sameArgs(next string) string {
+	return next + " with the same arguments, which only another version of the kind takes; else enqueue it anew with arguments that fit"
+}
+
+// What workers remember at most of a refusal, as tenantdb.Config.AuthPause has it unless set,
+// and a fifth more.
+const remembersLogin, remembersPlace = "6 minutes", "36 seconds"
 
 // moment is a time in the tenant's zone and in UTC.
 func moment(at time.Time, zone string) string {
@@ -127,7 +154,7 @@ func step(class jobs.Class, database string) string {
 var classSteps = map[jobs.Class]string{
 	jobs.ClassUnreachable:      "see that the tenant's server answers; the job then goes on by itself and has used no attempt",
 	jobs.ClassServerFull:       "the message says whose connections are used up: raise max_connections of the server, or the CONNECTION LIMIT of the database or role, or let others use fewer; `headgate server list` shows what Headgate uses",
-	jobs.ClassAuthFailed:       "give the catalog the right login: `headgate database login DATABASE`, with its address in HEADGATE_JOB_URL (of the owner: HEADGATE_OWNER_URL); the job then goes on at once, and within 5 minutes if the password was changed at the server only",
+	jobs.ClassAuthFailed:       "give the catalog the right login: `headgate database login DATABASE`, with its address in HEADGATE_JOB_URL (of the owner: HEADGATE_OWNER_URL); the job then goes on within a minute, and within 7 minutes if the login was mended at the server only",
 	jobs.ClassReadOnly:         "make the server a primary again, or point the catalog at the primary: `headgate database login DATABASE`",
 	jobs.ClassDiskFull:         "free some disk on the tenant's server",
 	jobs.ClassWrongDatabase:    "correct the address: `headgate database login DATABASE`; a database that was made anew or renamed no command takes in yet",

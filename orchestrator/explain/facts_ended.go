@@ -83,6 +83,9 @@ func explainFinished(job jobs.Record, a around) Fact {
 	default:
 		fact.Fact = "it was " + string(job.State)
 	}
+	if last != nil && last.Class == jobs.ClassBadArgs && job.State != jobs.Succeeded {
+		fact.Next = sameArgs(fact.Next)
+	}
 	return fact
 }
 

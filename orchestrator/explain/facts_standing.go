@@ -59,7 +59,7 @@ func (s *standing) paused(p admission.Pause) Fact {
 func (s *standing) place() []Fact {
 	var facts []Fact
 	if s.queuePausedAt != nil {
-		facts = append(facts, Fact{Code: CodePausedQueue, Fact: "queue " + s.queue + " is paused in River", Since: usual(s.queuePausedAt), Next: "resume the queue with River's QueueResume"})
+		facts = append(facts, Fact{Code: CodePausedQueue, Fact: "queue " + s.queue + " is paused in River", Since: usual(s.queuePausedAt), Next: fmt.Sprintf("`headgate resume queue %s`", s.queue)})
 	}
 	switch s.tenantStatus {
 	case "suspended", "archived", "provisioning":
@@ -123,7 +123,7 @@ func (s *standing) startWorker() string {
 func (s *standing) claimsFailing() []Fact {
 	facts := make([]Fact, 0, len(s.failing))
 	for _, f := range s.failing {
-		facts = append(facts, Fact{Code: CodeClaimsFail, Since: &f.Since, Next: "see that worker's log, and the central database's",
+		facts = append(facts, Fact{Code: CodeClaimsFail, Since: &f.Since, Next: "`headgate worker list` shows whose claims fail and why, with the session that is in the way, if one is; the central database's log may say more",
 			Fact: fmt.Sprintf("claims of queue %s fail on worker %s since %s, %d in a row: %s", f.Queue, f.worker, moment(f.Since, s.zone), f.Times, f.Error)})
 	}
 	return facts

@@ -20,7 +20,14 @@ type Health struct {
 	Queues   []Unserved     `json:"queues"` // whose jobs no living worker claims
 	Kinds    []Unserved     `json:"kinds"`  // that jobs wait for, or schedules name, and no living worker knows
 	Pairs    []UnservedPair `json:"pairs"`  // that jobs wait in: workers know the kind, and others claim from the queue
+	Paused   []PausedQueue  `json:"paused"` // queues that River's UI or another River client has paused
 	Schedule ScheduleHealth `json:"schedules"`
+}
+
+// PausedQueue is a queue that is paused in River, which says neither by whom nor why.
+type PausedQueue struct {
+	Name  string    `json:"name"`
+	Since jobs.Time `json:"since"`
 }
 
 // WorkerHealth counts the workers that have not stopped and are not declared dead.
@@ -74,6 +81,18 @@ WITH alive AS (
 SELECT coalesce((SELECT array_agg(DISTINCT k) FROM alive, unnest(kinds) k), '{}'), coalesce((SELECT array_agg(DISTINCT q) FROM alive, unnest(queues) q), '{}')
 FROM (SELECT) one`
 
+const kindServedSQL = `
+SELECT EXISTS (SELECT FROM headgate.living_workers WHERE NOT draining AND NOT headgate.silent(beat_at, dead_after) AND $1 = ANY (kinds))`
+
+// Served returns whether a living worker that takes jobs serves the kind, as of its last
+// heartbeat.
+func (x *Explainer) Served(ctx context.Context, kind string) (served bool, err error) {
+	if err := x.pool.QueryRow(ctx, kindServedSQL, kind).Scan(&served); err != nil {
+		return false, fmt.Errorf("looking whether a worker serves kind %s: %w", kind, err)
+	}
+	return served, nil
+}
+
 // dueQueuesSQL finds of each queue the job that was due first.
 const dueQueuesSQL = `
 SELECT q.queue, min(f.scheduled_at)
@@ -122,6 +141,8 @@ const lockedScheduleSQL = `
 SELECT coalesce(max(headgate.locked_by(x)), '')
 FROM (SELECT xmax AS x FROM headgate.schedules WHERE next_run_at < clock_timestamp() - $1::interval ORDER BY next_run_at LIMIT 10) s WHERE x::text <> '0'`
 
+const pausedInRiverSQL = `SELECT name, paused_at FROM river_queue WHERE paused_at IS NOT NULL ORDER BY name LIMIT 1000`
+
 // Health looks whether workers live, and know and take what waits, and whether schedules
 // are fired. It reads all schedules once: it is for people and for alerts that ask now
 // and then.
@@ -157,10 +178,14 @@ func (x *Explainer) Health(ctx context.Context) (h Health, err error) {
 		if err != nil {
 			return err
 		}
+		rows, _ = tx.Query(ctx, pausedInRiverSQL)
+		if h.Paused, err = pgx.CollectRows(rows, pgx.RowToStructByPos[PausedQueue]); err != nil {
+			return err
+		}
 		return h.scheduledKinds(ctx, tx, kinds)
 	})
 	if err != nil {
-		return h, fmt.Errorf("looking whether work is done: %w", err)
+		return h, fmt.Errorf("looking whether work is done: %w", x.saysWhoLocks(ctx, err))
 	}
 	return h, nil
 }

@@ -22,6 +22,8 @@ type ServerLoad struct {
 	BreakerSince *time.Time `json:"breaker_since,omitempty"`
 	BreakerUntil *time.Time `json:"breaker_until,omitempty"` // when jobs may try it
 	BreakerCause string     `json:"breaker_cause,omitempty"`
+
+	BrokenDatabases int `json:"broken_databases,omitempty"` // databases on it whose own breakers are not closed: Explainer.DatabaseBreakers
 }
 
 // serverLoadsSQL reads a row a worker process and a row a server. What a dead process
@@ -40,15 +42,18 @@ WITH alive AS (
            sum(greatest((l.value->>'jobs')::int, (l.value->>'conns')::int))::int AS in_use
     FROM headgate.counted_hands h, jsonb_each(h.hand->'servers') l
     GROUP BY l.key
+), broken AS (
+    SELECT d.server_id, count(*)::int AS n FROM headgate.breakers b JOIN headgate.databases d ON d.id = b.id WHERE b.scope = 'database' GROUP BY 1
 )
 SELECT s.id::text, coalesce(h.running, 0), coalesce(h.in_use, 0), coalesce(b.workers, 0), coalesce(b.open, 0), coalesce(b.waiting, 0),
        CASE WHEN b.broken OR r.until > clock_timestamp() THEN 'open' WHEN b.tried OR r.id IS NOT NULL THEN 'half-open' ELSE 'closed' END,
-       r.since, r.until, coalesce(r.cause, '')
+       r.since, r.until, coalesce(r.cause, ''), coalesce(k.n, 0)
 FROM headgate.servers s
 LEFT JOIN beats b ON b.id = s.id::text
 LEFT JOIN held h ON h.id = s.id::text
 LEFT JOIN headgate.breakers r ON r.scope = 'server' AND r.id = s.id
-WHERE b.id IS NOT NULL OR h.id IS NOT NULL OR r.id IS NOT NULL`
+LEFT JOIN broken k ON k.server_id = s.id
+WHERE b.id IS NOT NULL OR h.id IS NOT NULL OR r.id IS NOT NULL OR k.n > 0`
 
 // ServerLoads returns the load of the servers that are in use or do not answer, by
 // their ids.
@@ -60,7 +65,7 @@ func (x *Explainer) ServerLoads(ctx context.Context) (map[string]ServerLoad, err
 	loads := map[string]ServerLoad{}
 	var id string
 	var l ServerLoad
-	_, err = pgx.ForEachRow(rows, []any{&id, &l.Running, &l.InUse, &l.Workers, &l.Open, &l.Waiting, &l.Breaker, &l.BreakerSince, &l.BreakerUntil, &l.BreakerCause},
+	_, err = pgx.ForEachRow(rows, []any{&id, &l.Running, &l.InUse, &l.Workers, &l.Open, &l.Waiting, &l.Breaker, &l.BreakerSince, &l.BreakerUntil, &l.BreakerCause, &l.BrokenDatabases},
 		func() error { loads[id] = l; return nil })
 	if err != nil {
 		return nil, fmt.Errorf("list the load of servers: %w", err)

@@ -37,6 +37,15 @@ WHERE w.incarnation = (SELECT min(incarnation::text)::uuid FROM headgate.workers
 	require.Equal(t, "open", tripped.Breaker)
 	require.Equal(t, "no route", tripped.BreakerCause)
 	require.NotNil(t, tripped.BreakerSince)
+	require.Zero(t, tripped.BrokenDatabases)
+	roomtest.Do(t, env, `INSERT INTO headgate.breakers (scope, id, until, cause, class) SELECT 'database', id, '2099-01-01Z', 'no room', 'disk_full' FROM headgate.databases`)
+	require.Equal(t, 1, load().BrokenDatabases)
+	breakers, err := env.Explain.DatabaseBreakers(ctx)
+	require.NoError(t, err)
+	require.Len(t, breakers, 1)
+	for _, b := range breakers {
+		require.Equal(t, []string{"open", "disk_full", "no room"}, []string{b.Breaker, b.BreakerClass, b.BreakerCause})
+	}
 	roomtest.Do(t, env, `UPDATE headgate.workers SET reaped_at = now()`)
 	roomtest.Do(t, env, `UPDATE headgate.breakers SET until = now()`)
 	quiet := load()

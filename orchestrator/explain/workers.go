@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // WorkerStatus is one life of a worker process, from its start to its end.
@@ -25,12 +27,15 @@ type WorkerStatus struct {
 	State       WorkerState  `json:"state"`
 	Kinds       []string     `json:"kinds"`
 	Queues      []string     `json:"queues"`
-	Running     int          `json:"running"` // jobs in hand
+	Running     *int         `json:"running"` // jobs in hand; nil: RunningUnknown says why
 	StartedAt   time.Time    `json:"started_at"`
 	BeatAt      time.Time    `json:"beat_at"` // its last sign of life
 	ReapedAt    *time.Time   `json:"reaped_at,omitempty"`
 	EndedAt     *time.Time   `json:"ended_at,omitempty"`
 	Claims      WorkerClaims `json:"claims"`
+
+	// RunningUnknown says who has locked the queue, so that nobody can count the jobs.
+	RunningUnknown string `json:"running_unknown,omitempty"`
 }
 
 // WorkerClaims is how a worker's claims went between its last two heartbeats.
@@ -109,20 +114,24 @@ const (
 const listWorkers = `
 SELECT w.incarnation::text, w.worker, w.host, w.pid,
        CASE WHEN w.reaped_at IS NOT NULL THEN 'lost' WHEN w.ended_at IS NOT NULL THEN 'stopped' WHEN headgate.silent(w.beat_at, w.dead_after) THEN 'silent' WHEN w.draining THEN 'draining' ELSE 'alive' END,
-       w.kinds, w.queues,
-       (SELECT count(*) FROM river_job j
-        WHERE j.state = 'running' AND headgate.claim_incarnation(j.attempted_by) = w.incarnation::text),
-       w.started_at, w.beat_at, w.reaped_at, w.ended_at, w.claims
+       w.kinds, w.queues, NULL::int, w.started_at, w.beat_at, w.reaped_at, w.ended_at, w.claims, ''
 FROM headgate.workers w
 WHERE coalesce(w.reaped_at, w.ended_at, 'infinity') < $1
    OR coalesce(w.reaped_at, w.ended_at, 'infinity') = $1 AND (w.worker, w.started_at, w.incarnation::text) > ($2, $3, $4)
 ORDER BY coalesce(w.reaped_at, w.ended_at, 'infinity') DESC, w.worker, w.started_at, w.incarnation::text
 LIMIT $5`
 
+// countRunningSQL is apart from listWorkers, because the workers are told also where
+// somebody has locked the queue.
+const countRunningSQL = `
+SELECT headgate.claim_incarnation(attempted_by), count(*) FROM river_job
+WHERE state = 'running' AND headgate.claim_incarnation(attempted_by) = ANY ($1::text[])
+GROUP BY 1`
+
 // Workers lists the workers, those alive and silent first, then those of the last
 // seven days: 200, or up to 10,000 a page. next is the After of the page behind it, or
 // "". A worker is silent by the database's clock. One that ends between two pages may
-// be in both.
+// be in both. Where somebody has locked the queue, Running is nil.
 func (x *Explainer) Workers(ctx context.Context, page jobs.Page) (list []WorkerStatus, next string, err error) {
 	size, err := page.Size(200, 10_000)
 	if err != nil {
@@ -141,7 +150,34 @@ func (x *Explainer) Workers(ctx context.Context, page jobs.Page) (list []WorkerS
 		return nil, "", fmt.Errorf("listing workers: %w", err)
 	}
 	list, next = jobs.CutPage(list, size, WorkerStatus.after)
+	if err := x.countRunning(ctx, list); err != nil {
+		return nil, "", fmt.Errorf("listing workers: counting their jobs: %w", err)
+	}
 	return list, next, nil
+}
+
+// countRunning fills in how many jobs each worker has, or why nobody can say.
+func (x *Explainer) countRunning(ctx context.Context, list []WorkerStatus) error {
+	places := make(map[string]*WorkerStatus, len(list))
+	for i := range list {
+		places[list[i].Incarnation] = &list[i]
+		list[i].Running = new(int)
+	}
+	rows, _ := x.pool.Query(ctx, countRunningSQL, slices.Collect(maps.Keys(places))) // its error is ForEachRow's too
+	var incarnation string
+	var running int
+	_, err := pgx.ForEachRow(rows, []any{&incarnation, &running}, func() error {
+		*places[incarnation].Running = running
+		return nil
+	})
+	if !central.IsLockTimeout(err) {
+		return err
+	}
+	why := x.saysWhoLocks(ctx, err).Error()
+	for i := range list {
+		list[i].Running, list[i].RunningUnknown = nil, why
+	}
+	return nil
 }
 
 // workerPlace is a place in the list of workers.

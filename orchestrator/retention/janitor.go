@@ -48,6 +48,12 @@ type Config struct {
 	// 30.4 days.
 	HistoryRetention time.Duration
 
+	// KeepJobLogs is how long the lines are kept that handlers have logged (job.Log), at
+	// least a day and no longer than HistoryRetention, because the lines belong to the
+	// attempts. They go by whole days of UTC. 0 means 14 days, or HistoryRetention if that is
+	// less.
+	KeepJobLogs time.Duration
+
 	// Batch bounds the rows that one transaction deletes. 0 means 1000.
 	Batch int
 
@@ -96,9 +102,14 @@ type Janitor struct {
 
 // Swept is what one pass did.
 type Swept struct {
-	Made       []string // partitions of the history
-	Dropped    []string
+	Made    []string // partitions of the history
+	Dropped []string
+
+	MadeDays    []string // partitions of what jobs log
+	DroppedDays []string
+
 	Strays     int // outcomes deleted that lay in no month of their own
+	StrayLogs  int // rows deleted of what jobs have logged, that lay in no day of their own
 	Keys       int // idempotency keys deleted
 	Workers    int // rows of workers deleted
 	Lanes      int // of owners that the catalog does not know any more
@@ -116,6 +127,7 @@ type Swept struct {
 func New(cfg Config) (*Janitor, error) {
 	cfg.Every = cmp.Or(cfg.Every, time.Minute)
 	cfg.HistoryRetention = cmp.Or(cfg.HistoryRetention, 13*31*24*time.Hour)
+	cfg.KeepJobLogs = cmp.Or(cfg.KeepJobLogs, min(14*24*time.Hour, cfg.HistoryRetention))
 	cfg.Batch = cmp.Or(cfg.Batch, 1000)
 	cfg.MaxSkew = cmp.Or(cfg.MaxSkew, 5*time.Second)
 	cfg.PruneEvery = cmp.Or(cfg.PruneEvery, time.Hour)
@@ -131,6 +143,10 @@ func New(cfg Config) (*Janitor, error) {
 		return nil, jobs.Inputf("retention.Config.Every", cfg.Every.String(), "give a second or more")
 	case cfg.HistoryRetention < 24*time.Hour:
 		return nil, jobs.Inputf("retention.Config.HistoryRetention", cfg.HistoryRetention.String(), "give 24h or more")
+	case cfg.KeepJobLogs < 24*time.Hour:
+		return nil, jobs.Inputf("retention.Config.KeepJobLogs", cfg.KeepJobLogs.String(), "give 24h or more")
+	case cfg.KeepJobLogs > cfg.HistoryRetention:
+		return nil, jobs.Inputf("retention.Config.KeepJobLogs", cfg.KeepJobLogs.String(), "give at most HistoryRetention (%s): the lines belong to attempts of the history", cfg.HistoryRetention)
 	case cfg.Batch < 1:
 		return nil, jobs.Inputf("retention.Config.Batch", strconv.Itoa(cfg.Batch), "give 1 or more")
 	}
@@ -162,6 +178,9 @@ func (j *Janitor) loop(ctx context.Context) error {
 		if len(swept.Made)+len(swept.Dropped) > 0 {
 			j.cfg.Logger.InfoContext(ctx, "history by month", "made", swept.Made, "dropped", swept.Dropped)
 		}
+		if len(swept.MadeDays)+len(swept.DroppedDays) > 0 {
+			j.cfg.Logger.InfoContext(ctx, "what jobs log by day", "made", swept.MadeDays, "dropped", swept.DroppedDays)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -177,7 +196,7 @@ func (j *Janitor) RunOnce(ctx context.Context) (swept Swept, err error) {
 	}
 	var errs []error
 	for _, work := range []func(context.Context, *Swept) error{
-		j.makeMonths, j.buryCancelled, j.deleteKeys, j.deleteWorkers, j.dropMonths, j.deleteStrays, j.deleteOccurrences,
+		j.makeMonths, j.makeDays, j.buryCancelled, j.deleteKeys, j.deleteWorkers, j.dropMonths, j.dropDays, j.deleteStrays, j.deleteStrayLogs, j.deleteOccurrences,
 		j.pruning("lanes of owners that are gone", pruneLanesSQL, func(s *Swept) *int { return &s.Lanes }),
 		j.pruning("old rates", pruneRatesSQL, func(s *Swept) *int { return &s.Rates }),
 		j.pruning("pauses that are long over", prunePausesSQL, func(s *Swept) *int { return &s.Pauses }),

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
@@ -69,17 +70,44 @@ const monthsAhead = 2
 func TestDropMonths(t *testing.T) {
 	t.Parallel()
 	env := roomtest.Setup(t)
-	roomtest.Do(t, env, `SELECT headgate.add_outcomes_month($1)`, time.Now())
+	old := roomtest.InMonth(-2) // whose end is more than a day past
+	roomtest.Do(t, env, `SELECT headgate.add_outcomes_month($1)`, old)
 	var dropped []string
-	end := time.Date(roomtest.InMonth(1).Year(), roomtest.InMonth(1).Month(), 1, 0, 0, 0, 0, time.UTC)
+	end := time.Date(old.Year(), old.Month()+1, 1, 0, 0, 0, 0, time.UTC)
 	for at, over := range map[time.Time]bool{end.Add(-time.Microsecond): false, end: true} {
 		undone := errors.New("undone")
 		require.ErrorIs(t, pgx.BeginFunc(context.Background(), env.Pool, func(tx pgx.Tx) error {
 			require.NoError(t, tx.QueryRow(context.Background(), `SELECT headgate.drop_outcomes_months($1)`, at).Scan(&dropped))
-			require.Equal(t, over, slices.Contains(dropped, roomtest.Month(time.Now())))
+			require.Equal(t, over, slices.Contains(dropped, roomtest.Month(old)))
 			return undone
 		}), undone)
 	}
+}
+
+// Any worker's login may call the functions that drop months and days, and none of them drops
+// the last day.
+func TestTheLastDayStays(t *testing.T) {
+	t.Parallel()
+	env := roomtest.Setup(t)
+	for _, drop := range []string{"drop_outcomes_months", "drop_job_logs_days"} {
+		for before, refused := range map[string]bool{
+			"'infinity'": true, "now()": true, "now() + interval '10 years'": true, "now() - interval '23 hours'": true,
+			"now() - interval '25 hours'": false, "'-infinity'": false, "NULL": false,
+		} {
+			_, err := env.Pool.Exec(context.Background(), `SELECT headgate.`+drop+`(`+before+`)`)
+			if !refused {
+				require.NoError(t, err, "%s %s", drop, before)
+				continue
+			}
+			var said *pgconn.PgError
+			require.ErrorAs(t, err, &said, "%s %s", drop, before)
+			require.Equal(t, "22023", said.Code)
+			require.Contains(t, said.Message, "the last 24 hours stay")
+			require.Contains(t, said.Hint, "24 hours past or more")
+		}
+	}
+	names := partitions(t, env)
+	require.Contains(t, names, roomtest.Month(time.Now()))
 }
 
 // Outcomes of no month lie in the default partition, move when their month is

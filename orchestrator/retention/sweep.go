@@ -12,53 +12,76 @@ import (
 	"github.com/headgate/headgate/orchestrator/internal/queue"
 )
 
-// monthsAhead is how many months of the history are there before they begin.
-const monthsAhead = 2
+// monthsAhead and daysAhead are how many months of the history, and days of what handlers
+// log, are there before they begin.
+const (
+	monthsAhead = 2
+	daysAhead   = 4
+)
 
 const addMonth = `SELECT coalesce(headgate.add_outcomes_month($1), '')`
 
 // makeMonths makes the partitions of this month and the coming ones.
 func (j *Janitor) makeMonths(ctx context.Context, swept *Swept) error {
-	return j.locked(ctx, "making the history's coming months", func(tx pgx.Tx) error {
+	return j.makeParts(ctx, "making the history's coming months", addMonth, monthsAhead, &swept.Made, func(now time.Time, ahead int) time.Time {
+		return time.Date(now.Year(), now.Month()+time.Month(ahead), 1, 0, 0, 0, 0, time.UTC)
+	})
+}
+
+const addDay = `SELECT coalesce(headgate.add_job_logs_day($1), '')`
+
+// makeDays does it for the days of what handlers log.
+func (j *Janitor) makeDays(ctx context.Context, swept *Swept) error {
+	return j.makeParts(ctx, "making the coming days of what jobs log", addDay, daysAhead, &swept.MadeDays, func(now time.Time, ahead int) time.Time {
+		return time.Date(now.Year(), now.Month(), now.Day()+ahead, 0, 0, 0, 0, time.UTC)
+	})
+}
+
+func (j *Janitor) makeParts(ctx context.Context, doing, add string, most int, into *[]string, begin func(now time.Time, ahead int) time.Time) error {
+	return j.locked(ctx, doing, func(tx pgx.Tx) error {
 		now, err := central.Clock(ctx, tx)
 		if err != nil {
 			return err
 		}
 		var made []string
-		for ahead := range monthsAhead + 1 {
-			year, month, _ := now.UTC().Date()
+		for ahead := range most + 1 {
 			var name string
-			if err := tx.QueryRow(ctx, addMonth, time.Date(year, month+time.Month(ahead), 1, 0, 0, 0, 0, time.UTC)).Scan(&name); err != nil {
+			if err := tx.QueryRow(ctx, add, begin(now.UTC(), ahead)).Scan(&name); err != nil {
 				return err
 			}
 			if name != "" {
 				made = append(made, name)
 			}
 		}
-		swept.Made = made
+		*into = made
 		return nil
 	})
-}
-
-// historyEnd is the time before which the history is dropped: by the database's
-// clock and by ours, for a clock that is years ahead must not cost the history.
-func (j *Janitor) historyEnd(ctx context.Context, tx pgx.Tx) (time.Time, error) {
-	now, err := central.Clock(ctx, tx)
-	if own := time.Now(); own.Before(now) {
-		now = own
-	}
-	return now.Add(-j.cfg.HistoryRetention), err
 }
 
 const dropMonthsSQL = `SELECT nullif(headgate.drop_outcomes_months($1), '{}')`
 
 func (j *Janitor) dropMonths(ctx context.Context, swept *Swept) error {
-	return j.locked(ctx, "dropping the history's old months", func(tx pgx.Tx) error {
-		end, err := j.historyEnd(ctx, tx)
+	return j.dropParts(ctx, "dropping the history's old months", dropMonthsSQL, j.cfg.HistoryRetention, &swept.Dropped)
+}
+
+const dropDaysSQL = `SELECT nullif(headgate.drop_job_logs_days($1), '{}')`
+
+func (j *Janitor) dropDays(ctx context.Context, swept *Swept) error {
+	return j.dropParts(ctx, "dropping old days of what jobs have logged", dropDaysSQL, j.cfg.KeepJobLogs, &swept.DroppedDays)
+}
+
+// dropParts drops what is old by the database's clock and by ours, for a clock that is
+// years ahead must not cost the history.
+func (j *Janitor) dropParts(ctx context.Context, doing, drop string, keep time.Duration, into *[]string) error {
+	return j.locked(ctx, doing, func(tx pgx.Tx) error {
+		now, err := central.Clock(ctx, tx)
 		if err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, dropMonthsSQL, end).Scan(&swept.Dropped)
+		if own := time.Now(); own.Before(now) {
+			now = own
+		}
+		return tx.QueryRow(ctx, drop, now.Add(-keep)).Scan(into)
 	})
 }
 
@@ -69,6 +92,15 @@ DELETE FROM headgate.outcomes_default WHERE (id, ended_at) IN (
 // deleteStrays deletes the old outcomes that lie in no month of their own.
 func (j *Janitor) deleteStrays(ctx context.Context, swept *Swept) error {
 	return j.batches(ctx, "deleting old outcomes", deleteStraysSQL, &swept.Strays, time.Now().Add(-j.cfg.HistoryRetention), j.cfg.HistoryRetention)
+}
+
+const deleteStrayLogsSQL = `
+DELETE FROM headgate.job_logs_default WHERE (job_uid, ended_at, id) IN (
+    SELECT job_uid, ended_at, id FROM headgate.job_logs_default WHERE ended_at < least($1, now() - $2::interval) ORDER BY ended_at LIMIT $3)`
+
+// deleteStrayLogs deletes what jobs have logged that lies in no day of its own.
+func (j *Janitor) deleteStrayLogs(ctx context.Context, swept *Swept) error {
+	return j.batches(ctx, "deleting what jobs have logged", deleteStrayLogsSQL, &swept.StrayLogs, time.Now().Add(-j.cfg.KeepJobLogs), j.cfg.KeepJobLogs)
 }
 
 func (j *Janitor) deleteKeys(ctx context.Context, swept *Swept) error {

@@ -60,6 +60,8 @@ const (
 // setAside stops a schedule whose job Postgres refuses, and leaves any other for
 // later, with the reason in its row.
 func (s *Scheduler) setAside(ctx context.Context, tx pgx.Tx, d *dueSchedule, cause error) (err error) {
+	d.aside = true
+	d.endTraces(cause)
 	text := cause.Error()
 	if pgErr := (*pgconn.PgError)(nil); errors.As(cause, &pgErr) {
 		text = pgErr.Message

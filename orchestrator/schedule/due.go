@@ -33,7 +33,9 @@ type dueSchedule struct {
 	needsCompute               bool     // to be computed, not fired
 	former                     []former // the times that it had, of which some are not answered
 
-	table *calendar.Schedule // nil before decide
+	table  *calendar.Schedule // nil before decide
+	traced []func(error)      // end the spans of what has fired
+	aside  bool               // nothing of its decision was written
 }
 
 // waiting is an occurrence that waits for the end of the run before it.
@@ -177,7 +179,7 @@ func (l *snapshot) item(d *dueSchedule, w waiting) queue.Draft {
 		Kind: d.Kind, Args: d.Args, Choices: d.choices(),
 		Meta: wire.Meta{
 			UID: w.uid(d), Tenant: d.tenant, Database: d.database, Schedule: d.name,
-			Nominal: &nominal, Effective: &effective, TraceParent: queue.NewTraceParent(),
+			Nominal: &nominal, Effective: &effective,
 		},
 	}
 }

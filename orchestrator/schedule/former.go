@@ -110,7 +110,10 @@ func (st *Store) bringUp(ctx context.Context, tx pgx.Tx, id string, now time.Tim
 	if err := l.askAgain(ctx, tx, batch, decisions); err != nil {
 		return err
 	}
-	return st.carryOut(ctx, tx, now, batch, decisions, nil)
+	st.trace(ctx, &batch[0], &decisions[0])
+	err = st.carryOut(ctx, tx, now, batch, decisions, nil)
+	batch[0].endTraces(err)
+	return err
 }
 
 const selectUnansweredSQL = `SELECT answered_at, former FROM headgate.schedules WHERE id = $1`

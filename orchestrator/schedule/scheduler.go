@@ -56,7 +56,17 @@ type Scheduler struct {
 	size   *batchSize
 	looked time.Time // when it looked for sessions whose clients have stopped; of the loop alone
 
-	cycle *lifecycle.Cycle
+	cycle  *lifecycle.Cycle
+	turned atomic.Pointer[time.Time]
+}
+
+// Turned returns when the loop last began a pass, also one that failed; zero before Start.
+// It is safe for concurrent use.
+func (s *Scheduler) Turned() time.Time {
+	if t := s.turned.Load(); t != nil {
+		return *t
+	}
+	return time.Time{}
 }
 
 // NewScheduler returns a scheduler that does nothing until Start.
@@ -85,6 +95,7 @@ func (s *Scheduler) Run(ctx context.Context) error { return s.cycle.Run(ctx) }
 
 func (s *Scheduler) loop(ctx context.Context) error {
 	for {
+		s.turned.Store(new(time.Now()))
 		sleep, err := s.pass(ctx)
 		if err != nil && ctx.Err() == nil {
 			s.store.log.ErrorContext(ctx, "firing schedules failed; trying again", "error", err)
@@ -231,9 +242,10 @@ var schedulerLimits = central.Limits{Idle: 5 * time.Second, Lock: 250 * time.Mil
 // next times, in one transaction. The batch is returned also with an error. slow says
 // that it went only in parts.
 func (s *Scheduler) fire(ctx context.Context, limit int, behind *cursor) (batch []dueSchedule, slow bool, err error) {
-	err = s.store.queue.TransactWithin(ctx, schedulerLimits, func(tx pgx.Tx, queues queue.Set) error {
-		now, err := central.AgreedClock(ctx, tx, s.cfg.MaxSkew)
-		if err != nil {
+	var decisions []decision
+	var now time.Time
+	err = s.store.queue.TransactWithin(ctx, schedulerLimits, func(tx pgx.Tx, queues queue.Set) (err error) {
+		if now, err = central.AgreedClock(ctx, tx, s.cfg.MaxSkew); err != nil {
 			return err
 		}
 		fault.Point(fault.BatchBegun)
@@ -245,7 +257,7 @@ func (s *Scheduler) fire(ctx context.Context, limit int, behind *cursor) (batch 
 		if err != nil {
 			return err
 		}
-		decisions := make([]decision, 0, len(batch))
+		decisions = make([]decision, 0, len(batch))
 		for began := time.Now(); len(decisions) < len(batch); {
 			if len(decisions) > 0 && time.Since(began) > s.cfg.DecideFor { // the rest in the next batch
 				batch = batch[:len(decisions)]
@@ -262,10 +274,19 @@ func (s *Scheduler) fire(ctx context.Context, limit int, behind *cursor) (batch 
 			}
 		}
 		fault.Point(fault.BatchDecided)
+		for i := range decisions {
+			s.store.trace(ctx, &batch[i], &decisions[i])
+		}
 		slow, err = s.carryOutApart(ctx, tx, now, batch, decisions, queues)
 		fault.Point(fault.BatchWritten)
 		return err
 	})
+	for i := range batch {
+		batch[i].endTraces(err)
+	}
+	if err == nil {
+		s.measure(ctx, now, batch, decisions)
+	}
 	return batch, slow, err
 }
 

@@ -2,11 +2,16 @@ package schedule
 
 import (
 	"cmp"
+	"fmt"
 	"log/slog"
 
+	"go.opentelemetry.io/otel/metric"
+
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/telemetry"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/internal/queue"
 )
@@ -25,6 +30,15 @@ type Config struct {
 	// may ask for a kind that is gone. nil means that all fit. Check is called inside
 	// transactions, by several goroutines at once.
 	Check func(kind string, args []byte) error
+
+	// Tracer traces what fires: each occurrence begins a trace, and the job's attempts are
+	// linked to it. nil means OpenTelemetry's global provider, which records nothing where
+	// the program has set none.
+	Tracer trace.TracerProvider
+
+	// Meter records the metrics of the scheduler that package jobs/telemetry names. nil
+	// means OpenTelemetry's global provider.
+	Meter metric.MeterProvider
 
 	// Logger is told what the store and its scheduler do. nil means slog.Default().
 	Logger *slog.Logger
@@ -65,6 +79,8 @@ type deps struct {
 	check   func(kind string, args []byte) error // never nil
 	log     *slog.Logger
 	queue   *queue.Queue
+	tracer  telemetry.Tracer
+	meter   *telemetry.Scheduler
 }
 
 // New returns the schedules of a central database.
@@ -79,7 +95,12 @@ func New(cfg Config) (*Store, error) {
 	if check == nil {
 		check = func(string, []byte) error { return nil }
 	}
+	meter, err := telemetry.NewScheduler(cfg.Meter)
+	if err != nil {
+		return nil, fmt.Errorf("making the instruments of the scheduler's metrics: %w", err)
+	}
 	d := deps{
+		tracer: telemetry.NewTracer(cfg.Tracer), meter: meter,
 		pool: cfg.Pool, catalog: cfg.Catalog, check: check, log: log,
 		queue: queue.New(queue.Config{Pool: cfg.Pool, Catalog: cfg.Catalog, Check: check, Logger: log}),
 	}

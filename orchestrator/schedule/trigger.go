@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/telemetry"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 	"github.com/headgate/headgate/orchestrator/internal/fit"
 	"github.com/headgate/headgate/orchestrator/internal/queue"
@@ -180,7 +181,7 @@ func (st *Store) addRuns(ctx context.Context, tx pgx.Tx, d *dueSchedule, out *de
 	}
 	if len(out.items) > 0 {
 		for i := range out.items {
-			out.items[i].WakeLater = queues
+			out.items[i].WakeLater, out.items[i].Meta.TraceParent = queues, telemetry.TraceParent(ctx)
 		}
 		if err := st.queue.InsertMany(ctx, tx, out.items); err != nil {
 			return err

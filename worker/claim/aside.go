@@ -77,8 +77,10 @@ func tryPlain(ctx context.Context, tx pgx.Tx, state, queue string, do func(tx pg
 // asideSQL ends a row without running it. Its unique key no longer counts, because in
 // the state that it ends in another row may have the same.
 const asideSQL = `
-WITH aside AS (
-    UPDATE river_job SET state = 'cancelled', finalized_at = now(), unique_states = NULL
+WITH ours AS MATERIALIZED (
+    SELECT ` + ownSQL + `
+), aside AS (
+    UPDATE river_job SET state = 'cancelled', finalized_at = now(), unique_states = NULL FROM ours
     WHERE id = $1 AND state IN ('available', 'scheduled', 'retryable', 'running')
     RETURNING id, kind, attempt, created_at, metadata
 ), recorded AS (

@@ -58,9 +58,13 @@ func Alive(ctx context.Context, pool *pgxpool.Pool, token string) (alive bool, e
 // endCancellingSQL ends it. The claim's token becomes void: an end that its worker
 // writes after all must not find it.
 const endCancellingSQL = `
+WITH ours AS MATERIALIZED (
+    SELECT ` + ownSQL + `
+)
 UPDATE river_job j
 SET state = $3::text::river_job_state, finalized_at = now(),
     attempted_by = headgate.void_claim(j.attempted_by)
+FROM ours
 WHERE j.id = $1 AND ` + stillSQL + `
 RETURNING headgate.claim_token(j.attempted_by)`
 

@@ -74,6 +74,8 @@ type choice struct {
 	// limited says that a limit kept something back that might have been served, and
 	// that an attempt's end may free it.
 	limited bool
+	// byLimit says that a limit of the queue, an owner or a kind did.
+	byLimit bool
 	// full are the servers that did, by id.
 	full map[string]bool
 	// throttled are owners that have no token now, and for how many seconds.
@@ -223,7 +225,7 @@ func (c *choice) note(o *owner, why reason) {
 		c.full[o.server()] = true
 		c.limited = true
 	default:
-		c.limited = true
+		c.limited, c.byLimit = true, true
 	}
 }
 

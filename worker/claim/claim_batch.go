@@ -28,6 +28,8 @@ type claimBatch struct {
 	charged         bool            // lanes were written
 	maybeMore       bool            // some turn got all that it asked for
 	limited         bool            // a limit kept back what was there, and an attempt's end may free it
+	byLimit         bool            // a limit of the queue, an owner or a kind did
+	byRate          bool            // an owner's rate did
 	full            map[string]bool // servers that did, by id
 	lockedElsewhere bool            // somebody else had a row locked
 }
@@ -65,8 +67,11 @@ func (b *claimBatch) admit(queue string, turns []turn, all []found, capacity *ca
 		}
 		if n == 0 || capacity.kind(c, 1) == 0 {
 			b.limited, left[f.turn] = b.limited || why != broken, true
-			if why == noServer {
+			switch why {
+			case noServer:
 				b.full[c.server] = true
+			case other:
+				b.byLimit = true
 			}
 			continue
 		}

@@ -27,15 +27,16 @@ type claimGate struct {
 	conn           *pgxpool.Conn // guarded by turn, as are the next two
 	since          time.Time     // when it was taken
 	producers      int
-	published      []byte              // guarded by turn: this process's row in headgate.hands
-	asIf           string              // guarded by turn: the incarnation that it was published for
-	waits          bool                // guarded by turn: what was published with it
-	at             time.Time           // guarded by turn: a moment before it was published
-	publishedConns map[string]int      // guarded by turn: of each server
-	lapsing        int                 // guarded by turn: of these, the ones that lapse unless they are published again
-	own            *parts              // guarded by turn: as of the last snapshot
-	seen           map[string]observed // guarded by turn: others' rows, by incarnation
-	wants          map[string][]string // guarded by turn: by queue, the servers that keep something from this process
+	record         func(ctx context.Context, m Measured) // nil: nobody measures
+	published      []byte                                // guarded by turn: this process's row in headgate.hands
+	asIf           string                                // guarded by turn: the incarnation that it was published for
+	waits          bool                                  // guarded by turn: what was published with it
+	at             time.Time                             // guarded by turn: a moment before it was published
+	publishedConns map[string]int                        // guarded by turn: of each server
+	lapsing        int                                   // guarded by turn: of these, the ones that lapse unless they are published again
+	own            *parts                                // guarded by turn: as of the last snapshot
+	seen           map[string]observed                   // guarded by turn: others' rows, by incarnation
+	wants          map[string][]string                   // guarded by turn: by queue, the servers that keep something from this process
 
 	mu      sync.Mutex
 	broken  map[string]bool // guarded by mu: servers and databases with a breaker

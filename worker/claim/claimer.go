@@ -85,9 +85,17 @@ type claimer struct {
 // claim claims for the token in params.ClientID as many jobs as there are free slots
 // when it chooses: params.MaxToLock of them at least, which is what River counted.
 func (c *claimer) claim(ctx context.Context, params *riverdriver.JobGetAvailableParams) (*claimBatch, error) {
+	began := time.Now()
 	b, err := c.tryClaim(ctx, params)
 	if ctx.Err() == nil { // a worker that stops says nothing of its claims
 		c.gate.stats.note(c.queue, err, c.locked, time.Now())
+		if looked := err != nil || b.jobs != nil; looked && c.gate.record != nil { // else it saw that nothing waits
+			m := Measured{Queue: c.queue, Took: time.Since(began), Failed: err != nil}
+			if err == nil {
+				m.Jobs, m.Limit, m.Rate, m.Server = len(b.result.Jobs), b.byLimit, b.byRate, len(b.full) > 0
+			}
+			c.gate.record(ctx, m)
+		}
 	}
 	return b, err
 }
@@ -108,6 +116,9 @@ func (c *claimer) tryClaim(ctx context.Context, params *riverdriver.JobGetAvaila
 	}
 	if err != nil {
 		c.gate.releaseConn()
+		if lockedOut(err) || timedOut(ctx) {
+			err = errors.Join(c.holders(ctx), err)
+		}
 	}
 	if err != nil || idle {
 		return &claimBatch{result: &riverdriver.JobGetAvailableResult{}}, err
@@ -125,11 +136,16 @@ func (c *claimer) tryClaim(ctx context.Context, params *riverdriver.JobGetAvaila
 				return &claimBatch{result: &riverdriver.JobGetAvailableResult{}}, nil
 			}
 			err = errors.Join(c.holders(ctx), err, endStalled(ctx, c.pool, c.log))
+		} else if timedOut(ctx) {
+			err = errors.Join(c.holders(ctx), err)
 		}
 		return c.without(ctx, params, err)
 	}
 	// The jobs are in flight before the turn is over. This process's claim for another
 	// queue would else publish too small a usage, and a limit be exceeded.
+	for _, job := range all.jobs {
+		job.asked = began
+	}
 	c.lease.inflight.take(params.ClientID, all.jobs)
 	c.working.Add(int64(len(all.result.Jobs)))
 	c.busy = len(all.jobs) == all.want
@@ -142,6 +158,10 @@ func (c *claimer) tryClaim(ctx context.Context, params *riverdriver.JobGetAvaila
 	}
 	return all, nil
 }
+
+// timedOut says that a claim has waited for something until its time was over. Statements
+// that are being prepared, and the question of an idle worker, wait without a lock_timeout.
+func timedOut(ctx context.Context) bool { return errors.Is(ctx.Err(), context.DeadlineExceeded) }
 
 // idle says that there is nothing to claim and nothing to publish.
 func (c *claimer) idle(ctx context.Context, conn *pgx.Conn) (idle bool, err error) {
@@ -212,6 +232,8 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 		waits = left > 0 && (chosen.limited || b.limited || excluded.full())
 		maps.Copy(full, chosen.full)
 		maps.Copy(full, b.full)
+		all.byLimit = all.byLimit || chosen.byLimit || b.byLimit
+		all.byRate = all.byRate || len(chosen.throttled) > 0
 		if pass == passes || !c.again(b, snap, chosen, excluded, left) {
 			break
 		}
@@ -237,7 +259,7 @@ func (c *claimer) transact(ctx context.Context, conn *pgx.Conn, params *riverdri
 	if c.gate.conns != nil {
 		c.grow(mine, all, c.gate.own, allowance)
 	}
-	c.gate.wants[c.queue] = slices.Sorted(maps.Keys(full))
+	c.gate.wants[c.queue], all.full = slices.Sorted(maps.Keys(full)), full
 	if err := c.commit(ctx, conn, batch, snap, mine, waits); err != nil {
 		return nil, err
 	}

@@ -26,7 +26,8 @@ type end struct {
 	now         *time.Time
 	outcome     *jobs.Outcome // for the history; nil: none
 	followUps   []FollowUp
-	settling    bool // if it is cancelled it goes back, to be settled
+	log         string // what its handler has logged (joblogs.go)
+	settling    bool   // if it is cancelled it goes back, to be settled
 }
 
 // querier is a pool, where each statement commits by itself, or what stands for a
@@ -71,11 +72,20 @@ const endColumns = `
                outcome, job_uid, tenant_id, database_id, tried, outcome_state, class, sqlstate, message, trace,
                recovered, started_at, ended_at, rows, output, schedule, worker)`
 
+// ownSQL says to the triggers of 0056_foreign_writers.sql that this transaction's ends are
+// Headgate's own. A statement that ends rows whose last attempt was Headgate's joins it. In a
+// transaction of somebody else's, notOwnSQL must follow.
+const ownSQL = `set_config('headgate.writer', 'headgate', true)`
+
+// notOwnSQL takes back what ownSQL has said. It is a statement behind the end's, because the
+// triggers' conditions are read while that one changes rows.
+const notOwnSQL = `SELECT set_config('headgate.writer', '', true)`
+
 // boundSQL bounds the statement's waits for locks, if $27 says so. It is part of both
 // statements, which are transactions of their own, because setting the bound before would
 // take a round trip.
 const boundSQL = `bound AS MATERIALIZED (
-    SELECT set_config('lock_timeout', coalesce(nullif($27::text, ''), current_setting('lock_timeout')), true) AS wait`
+    SELECT set_config('lock_timeout', coalesce(nullif($27::text, ''), current_setting('lock_timeout')), true) AS wait, ` + ownSQL + ` AS own`
 
 // recordedSQL writes the outcomes of ended rows.
 const recordedSQL = `), recorded AS (

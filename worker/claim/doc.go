@@ -50,7 +50,7 @@
 //	  rows that cannot be claimed      aside.go
 //	  how claims have gone             stats.go
 //	the token, and what is in flight   lease.go, inflight.go
-//	the ends of attempts               complete.go, outcomes.go, followups.go
+//	the ends of attempts               complete.go, outcomes.go, followups.go, joblogs.go
 //	  whose rows are locked            late.go
 //	  of jobs that are being cancelled cancelling.go
 //	the heartbeat, and who is dead     keeper.go

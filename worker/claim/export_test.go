@@ -7,6 +7,7 @@ import (
 
 // Statements, for the test of their plans.
 const (
+	OwnSQL              = ownSQL
 	EndSQL              = endSQL
 	EndedBeforeSQL      = endedBeforeSQL
 	GiveBackSQL         = giveBackSQL

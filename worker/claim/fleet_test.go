@@ -160,7 +160,7 @@ func (p *process) claim(ctx context.Context, n int) []*rivertype.JobRow {
 	return result.Jobs
 }
 
-const endRows = `UPDATE river_job SET state = 'completed', finalized_at = now() WHERE id = ANY ($1)`
+const endRows = `WITH ours AS MATERIALIZED (SELECT ` + claim.OwnSQL + `) UPDATE river_job SET state = 'completed', finalized_at = now() FROM ours WHERE id = ANY ($1)`
 
 // finish ends jobs: what counts is free as soon as the attempt is over, not when
 // its row is written.

@@ -26,7 +26,8 @@ type lane struct {
 // inflightJob is one job that this process has claimed and not yet ended.
 type inflightJob struct {
 	lane
-	over   bool // the attempt has ended; its end is on the way to the row
+	over   bool      // the attempt has ended; its end is on the way to the row
+	asked  time.Time // when the claim that brought the job began
 	began  time.Time
 	bill   float64 // worker-seconds that the owner has been charged for so far
 	weight float64
@@ -60,6 +61,7 @@ type inflight struct {
 type Completion struct {
 	Outcome   *jobs.Outcome // for the history
 	FollowUps []FollowUp    // to be inserted if the job succeeds
+	Log       string        // what the handler has logged, a JSON object a line; kept if Outcome is
 
 	// Settling says that an attempt at the job may be open. If such a job is cancelled
 	// meanwhile and would be tried again, it is tried again soon, because its tenant's
@@ -72,6 +74,10 @@ type Completion struct {
 	// AlreadyRecorded says that the history has enough ends like this one. The end is not
 	// recorded if the job goes back.
 	AlreadyRecorded bool
+
+	// Written is called once, when the end is written or is not this process's to write
+	// any more. It must not block. nil: nobody is told.
+	Written func()
 }
 
 func newInflight() *inflight {
@@ -127,6 +133,17 @@ func (f *inflight) finish(row *rivertype.JobRow, now time.Time) {
 	}
 }
 
+// times are when the claim of a row began, and when it had succeeded. Both are zero if this
+// process does not have the row.
+func (f *inflight) times(c claimed) (asked, began time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if job := f.jobs[c]; job != nil {
+		return job.asked, job.began
+	}
+	return time.Time{}, time.Time{}
+}
+
 // usage adds up what is running in this process.
 func (f *inflight) usage() *usage {
 	f.mu.Lock()
@@ -138,6 +155,21 @@ func (f *inflight) usage() *usage {
 		}
 	}
 	return sum
+}
+
+// running counts the attempts that run, by queue, and those whose ends are on the way.
+func (f *inflight) running() (byQueue map[string]int, ending int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	byQueue = map[string]int{}
+	for _, job := range f.jobs {
+		if job.over {
+			ending++
+		} else {
+			byQueue[job.queue]++
+		}
+	}
+	return byQueue, ending
 }
 
 // inDatabase counts the jobs that run in one database.
@@ -154,13 +186,23 @@ func (f *inflight) inDatabase(id string) (n int) {
 
 // drop forgets rows whose end is written, or is not this process's to write.
 func (f *inflight) drop(ends []end) {
+	for _, written := range f.forget(ends) {
+		written()
+	}
+}
+
+func (f *inflight) forget(ends []end) (written []func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, e := range ends {
+		if done := f.completions[claimed{e.id, e.token}]; done.Written != nil {
+			written = append(written, done.Written)
+		}
 		delete(f.jobs, claimed{e.id, e.token})
 		delete(f.completions, claimed{e.id, e.token})
 		delete(f.late, claimed{e.id, e.token})
 	}
+	return written
 }
 
 // wrote notes whether a group of ends was written. If not, River hands the group over

@@ -74,6 +74,8 @@ type Keeper struct {
 	cfg  KeeperConfig
 	skew atomic.Int64 // nanoseconds that the database's clock is ahead
 
+	turned, taken atomic.Pointer[time.Time] // when a pass began, and when the database took a heartbeat
+
 	warned   time.Time // of a skew that has not ended
 	lastPass time.Time
 	passes   int
@@ -165,7 +167,20 @@ func (k *Keeper) end(ctx context.Context) (over bool, err error) {
 // error if it cannot start or stop.
 func (k *Keeper) Run(ctx context.Context) error { return k.cycle.Run(ctx) }
 
+// Turned returns when the loop last began a pass, and when the central database last took a
+// heartbeat. Both are zero before Start. It is safe for concurrent use.
+func (k *Keeper) Turned() (turned, taken time.Time) {
+	if t := k.turned.Load(); t != nil {
+		turned = *t
+	}
+	if t := k.taken.Load(); t != nil {
+		taken = *t
+	}
+	return turned, taken
+}
+
 func (k *Keeper) loop(ctx context.Context) error {
+	k.turned.Store(new(time.Now()))
 	tick := time.NewTicker(k.cfg.Every)
 	defer tick.Stop()
 	for {
@@ -173,6 +188,7 @@ func (k *Keeper) loop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			k.turned.Store(new(time.Now()))
 			if _, err := k.runOnce(ctx, time.Now()); err != nil && ctx.Err() == nil {
 				k.cfg.Logger.ErrorContext(ctx, "heartbeat failed; trying again", "worker", k.cfg.Worker, "error", err)
 			}
@@ -270,7 +286,7 @@ func (k *Keeper) findDead(now time.Time, others []peer) (dead []peer) {
 }
 
 const registerSQL = `
-INSERT INTO headgate.workers (incarnation, worker, host, pid, kinds, queues, dead_after) VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO headgate.workers (incarnation, worker, host, pid, kinds, queues, dead_after, marks_ends) VALUES ($1, $2, $3, $4, $5, $6, $7, true)
 ON CONFLICT (incarnation) DO NOTHING`
 
 func (k *Keeper) register(ctx context.Context) error {
@@ -280,6 +296,7 @@ func (k *Keeper) register(ctx context.Context) error {
 		return fmt.Errorf("registering worker %s: %w", k.cfg.Worker, err)
 	}
 	k.nameless = false
+	k.taken.Store(new(time.Now()))
 	return nil
 }
 
@@ -298,6 +315,7 @@ func (k *Keeper) beat(ctx context.Context) (alive bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("beating: %w", err)
 	}
+	k.taken.Store(&before)
 	k.noteSkew(ctx, now, before, time.Now())
 	return true, nil
 }

@@ -41,7 +41,7 @@ func lockedOut(err error) bool {
 }
 
 // endFree ends those attempts whose rows nobody has locked, and returns the others.
-func endFree(ctx context.Context, pool *pgxpool.Pool, ends []end) (ended map[int64]string, late []end, err error) {
+func (l *Lease) endFree(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger, ends []end) (ended map[int64]string, late []end, err error) {
 	err = inTx(ctx, pool, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, lockedRowsSQL, column(ends, func(e end) int64 { return e.id }))
 		if err != nil {
@@ -57,8 +57,10 @@ func endFree(ctx context.Context, pool *pgxpool.Pool, ends []end) (ended map[int
 		}
 		free := slices.DeleteFunc(slices.Clone(ends), func(e end) bool { return taken[e.id] })
 		late = slices.DeleteFunc(slices.Clone(ends), func(e end) bool { return !taken[e.id] })
-		ended, err = endAttempts(ctx, tx, free, "")
-		return err
+		if ended, err = endAttempts(ctx, tx, free, ""); err != nil {
+			return err
+		}
+		return l.insertLogs(ctx, tx, log, free, ended)
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("ending %d attempts beside rows that are locked: %w", len(ends), err)
@@ -92,7 +94,7 @@ func (l *Lease) endLate(ctx context.Context, pool *pgxpool.Pool, log *slog.Logge
 	if len(ends) == 0 {
 		return nil
 	}
-	_, late, err := endFree(ctx, pool, ends)
+	_, late, err := l.endFree(ctx, pool, log, ends)
 	if err == nil {
 		l.drop(without(ends, late))
 		return nil
@@ -102,7 +104,7 @@ func (l *Lease) endLate(ctx context.Context, pool *pgxpool.Pool, log *slog.Logge
 	}
 	for _, e := range ends {
 		_, err := endFit(ctx, pool, log, e, func(e end) (ended map[int64]string, err error) {
-			ended, late, err = endFree(ctx, pool, []end{e})
+			ended, late, err = l.endFree(ctx, pool, log, []end{e})
 			return ended, err
 		})
 		if err != nil {

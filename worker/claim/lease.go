@@ -1,6 +1,7 @@
 package claim
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,6 +33,7 @@ type Lease struct {
 	inflight    *inflight  // what this process has claimed and not yet ended
 	gate        *claimGate // where its claimers claim
 	closed      atomic.Bool
+	logsLocked  atomic.Int64 // until when lines wait for no lock (joblogs.go), in nanoseconds since 1970
 }
 
 // NewLease begins a first incarnation.
@@ -64,6 +66,25 @@ func (l *Lease) Connect(conns Connections) { l.gate.conns = conns }
 // Call it before the first.
 func (l *Lease) Slots(queues map[string]int) { l.gate.slots = queues }
 
+// Measured is one claim that has ended.
+type Measured struct {
+	Queue  string
+	Took   time.Duration
+	Jobs   int
+	Failed bool // it took nothing because of an error
+
+	// Limit, Server and Rate say what kept due jobs back: a limit of the queue, an owner or
+	// a kind; a server's budget; an owner's rate.
+	Limit, Server, Rate bool
+}
+
+// Measure has each claim told to record. Call it before the first.
+func (l *Lease) Measure(record func(ctx context.Context, m Measured)) { l.gate.record = record }
+
+// Running returns how many attempts of each queue run in this process, and how many are
+// over whose ends are not written.
+func (l *Lease) Running() (byQueue map[string]int, ending int) { return l.inflight.running() }
+
 // Apart says which kinds need no connection to a tenant's server, so that they use
 // none of its budget. Call it before the first.
 func (l *Lease) Apart(kinds []string) { l.gate.apart = kinds }
@@ -81,6 +102,9 @@ func (l *Lease) Broken(id string) bool { return l.gate.isBroken(id) }
 
 // Stats returns how this process's claims have gone since the last call.
 func (l *Lease) Stats() Stats { return l.gate.stats.take() }
+
+// Failing returns the queues whose claims fail now, by name.
+func (l *Lease) Failing() []Failing { return l.gate.stats.now() }
 
 // drop forgets claims that are ended, or no longer this process's to end. It returns
 // whether this process has become free for a suspect.
@@ -102,6 +126,12 @@ func (l *Lease) Incarnation() string {
 // claim replaces an earlier one. It is safe for concurrent use.
 func (l *Lease) SetCompletion(row *rivertype.JobRow, c Completion) {
 	l.inflight.setCompletion(claimed{row.ID, Token(row.AttemptedBy)}, c)
+}
+
+// Claimed returns when the claim of a row began and when it had succeeded, by this process's
+// clock. Both are zero if this process does not have the row any more.
+func (l *Lease) Claimed(row *rivertype.JobRow) (began, succeeded time.Time) {
+	return l.inflight.times(claimed{row.ID, Token(row.AttemptedBy)})
 }
 
 func (l *Lease) next() string {

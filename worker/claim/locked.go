@@ -19,15 +19,21 @@ const sessionText = `CASE WHEN a.pid IS NOT NULL THEN format('session %s of %s (
        coalesce(nullif(a.application_name, ''), 'no application_name'), ', ' || a.state,
        ' in a transaction since ' || to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'), a.pid) END`
 
-// holdersSQL names the sessions that have written or locked rows of what claims write, or
-// the tables, for half a second: 2 at most.
+// holdersSQL names the sessions that have held for half a second what claims wait for: rows
+// of what claims write, a table, or the claims' lock; 2 at most. Many sessions write rows of
+// river_job, and no claim waits for these.
 const holdersSQL = `
 SELECT coalesce(string_agg(says, ' and '), '') FROM (
     SELECT DISTINCT ` + sessionText + ` AS says
     FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
-    WHERE l.locktype = 'relation' AND l.granted AND l.mode <> 'AccessShareLock' AND a.pid <> pg_backend_pid()
-      AND l.relation IN ('headgate.lanes'::regclass, 'headgate.lane_groups'::regclass, 'headgate.lane_clocks'::regclass,
-                         'headgate.lane_rates'::regclass, 'headgate.wakeups'::regclass, 'headgate.hands'::regclass)
+    WHERE l.granted AND a.pid <> pg_backend_pid() AND a.datname = current_database()
+      AND (l.locktype = 'relation' AND l.mode <> 'AccessShareLock'
+               AND l.relation IN ('headgate.lanes'::regclass, 'headgate.lane_groups'::regclass, 'headgate.lane_clocks'::regclass,
+                                  'headgate.lane_rates'::regclass, 'headgate.wakeups'::regclass, 'headgate.hands'::regclass)
+           OR l.locktype = 'relation' AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') AND l.relation = 'river_job'::regclass
+           OR l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+               AND l.relation IN (SELECT c.oid FROM pg_class c WHERE c.relnamespace = 'headgate'::regnamespace AND c.relkind IN ('r', 'p', 'i'))
+           OR l.locktype = 'advisory' AND l.classid = 4737)
       AND coalesce(a.xact_start < clock_timestamp() - interval '0.5 seconds', true)
     LIMIT 2) h`
 
@@ -88,8 +94,13 @@ func (c *claimer) findLockedInTurn(ctx context.Context, conn *pgx.Conn) bool {
 	return true
 }
 
+// holdersWithin bounds the look for those who hold up a claim whose own time may be over.
+const holdersWithin = 2 * time.Second
+
 // holders says who holds up claims, as far as that can be seen.
 func (c *claimer) holders(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), holdersWithin)
+	defer cancel()
 	var by string
 	if err := c.pool.QueryRow(ctx, holdersSQL).Scan(&by); err != nil {
 		return fmt.Errorf("looking who holds up claims: %w", err)

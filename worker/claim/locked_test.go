@@ -2,6 +2,8 @@ package claim_test
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -93,6 +95,31 @@ func TestALockedLaneDelaysItsOwnerOnly(t *testing.T) {
 			}
 			f.hold(sql)
 			f.eventually(p, f.tenant(1), 140)
+		})
+	}
+}
+
+// A table that somebody has locked holds up all claims, and the claim's error names the
+// session, whatever the claim was waiting with.
+func TestALockedTableIsTold(t *testing.T) {
+	t.Parallel()
+	for _, table := range []string{"river_job", "headgate.lanes", "headgate.tenants"} {
+		t.Run(table, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, 2, 1)
+			p := f.process(10, "a")
+			f.exec(addJobs, 4, "a", 1, 2)
+			tx := f.hold(`LOCK TABLE ` + table + ` IN ACCESS EXCLUSIVE MODE`)
+			var pid int
+			require.NoError(t, tx.QueryRow(context.Background(), `SELECT pg_backend_pid()`).Scan(&pid))
+			require.Eventually(t, func() bool { // the first may come before the lock is half a second old
+				p.try(4)
+				return strings.Contains(p.lease.Stats().Failing[0].Error, fmt.Sprintf("claims wait for session %d of ", pid))
+			}, time.Minute, time.Millisecond)
+			require.NotContains(t, p.lease.Stats().Failing[0].Error, "LOCK TABLE", "a query's text")
+			require.NoError(t, tx.Rollback(context.Background()))
+			f.eventually(p, f.tenant(1), 2)
+			require.Empty(t, p.lease.Stats().Failing)
 		})
 	}
 }

@@ -2,6 +2,7 @@ package claim
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -167,13 +168,15 @@ func (p *pilot) end(ctx context.Context, ends []end) (ended map[int64]string, ov
 }
 
 // endGroup ends attempts, all or none of those that are still running: by one
-// statement, or in a transaction if they have asked for other jobs.
+// statement, or in a transaction if they have asked for other jobs or have logged.
 func (p *pilot) endGroup(ctx context.Context, ends []end) (ended map[int64]string, err error) {
 	fault.Point(fault.Completing)
-	if slices.ContainsFunc(ends, func(e end) bool { return len(e.followUps) > 0 }) {
+	if slices.ContainsFunc(ends, func(e end) bool { return len(e.followUps) > 0 || e.log != "" }) {
 		err = inTx(ctx, p.pool, func(tx pgx.Tx) error {
-			ended, err = endAttempts(ctx, tx, ends, endLockWait)
-			return err
+			if ended, err = endAttempts(ctx, tx, ends, endLockWait); err != nil {
+				return err
+			}
+			return p.lease.insertLogs(ctx, tx, p.log, ends, ended)
 		})
 	} else {
 		ended, err = endAttempts(ctx, p.pool, ends, endLockWait)
@@ -188,7 +191,7 @@ func (p *pilot) endGroup(ctx context.Context, ends []end) (ended map[int64]strin
 // endApart ends attempts beside rows that somebody has locked, whose ends wait. It
 // returns the attempts that have ended.
 func (p *pilot) endApart(ctx context.Context, ends []end) (ended map[int64]string, over []end, err error) {
-	ended, late, err := endFree(ctx, p.pool, ends)
+	ended, late, err := p.lease.endFree(ctx, p.pool, p.log, ends)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -203,10 +206,13 @@ func (p *pilot) endApart(ctx context.Context, ends []end) (ended map[int64]strin
 
 // endWithin ends attempts in the caller's transaction, and answers with whole rows, which
 // the caller reads. We do not know whether that transaction is committed. So the attempts
-// stay in flight until River ends them once more, when their handlers have returned.
+// stay in flight until River ends them once more, when their handlers have returned. What the
+// caller writes behind the ends is not Headgate's own.
 func (p *pilot) endWithin(ctx context.Context, tx riverdriver.ExecutorTx, ends []end) ([]*rivertype.JobRow, error) {
-	ended, err := endAttempts(ctx, p.unwrap(tx), ends, "") // its caller's bounds
-	if err != nil || len(ended) == 0 {
+	db := p.unwrap(tx)
+	ended, err := endAttempts(ctx, db, ends, "") // its caller's bounds
+	_, failed := db.Exec(ctx, notOwnSQL)         // whether they have ended or not
+	if err = cmp.Or(err, failed); err != nil || len(ended) == 0 {
 		return nil, err
 	}
 	ids := make([]int64, 0, len(ended))
@@ -239,7 +245,7 @@ func (p *pilot) readEnds(ctx context.Context, params *riverdriver.JobSetStateIfR
 		}
 		if e.outcome == nil {
 			completion := p.lease.inflight.completion(claimed{e.id, e.token})
-			e.outcome, e.settling, e.followUps = completion.Outcome, completion.Settling, completion.FollowUps
+			e.outcome, e.settling, e.followUps, e.log = completion.Outcome, completion.Settling, completion.FollowUps, completion.Log
 			e.goBack(completion.Again)
 			if completion.AlreadyRecorded && e.settling && slices.Contains(backStates, e.state) { // which a wish to cancel does not end
 				e.outcome = nil

@@ -48,7 +48,9 @@ func (t *executorTx) JobSchedule(ctx context.Context, params *riverdriver.JobSch
 // reads. A row whose unique key is taken is discarded. A row that may have an open attempt
 // is not: it loses its key, because its ledger must be asked first.
 const promoteSQL = `
-WITH due AS MATERIALIZED (
+WITH ours AS MATERIALIZED (
+    SELECT ` + ownSQL + `
+), due AS MATERIALIZED (
     SELECT id, unique_key, unique_states, priority, scheduled_at, metadata ? 'open_since' AS open FROM river_job
     WHERE state IN ('retryable', 'scheduled') AND priority >= 0 AND queue IS NOT NULL AND scheduled_at <= coalesce($1::timestamptz, now())
       AND ($3::bigint[] IS NULL OR id = ANY ($3))
@@ -69,7 +71,7 @@ SET unique_states = CASE WHEN p.eased THEN NULL ELSE j.unique_states END,
     state = CASE WHEN p.conflict THEN 'discarded'::river_job_state ELSE 'available' END,
     finalized_at = CASE WHEN p.conflict THEN coalesce($1::timestamptz, now()) ELSE j.finalized_at END,
     metadata = CASE WHEN p.conflict THEN j.metadata || '{"unique_key_conflict": "scheduler_discarded"}' ELSE j.metadata END
-FROM decided p
+FROM ours, decided p
 WHERE j.id = p.id
 RETURNING j.id, j.queue, j.scheduled_at, p.conflict`
 

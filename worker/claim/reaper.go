@@ -238,6 +238,8 @@ func soleSuspect(rows []inflightRow) (sole *int64) {
 const giveBackSQL = `
 WITH h AS (
     SELECT * FROM unnest($1::bigint[], $2::boolean[]) AS h (id, poisoned)
+), ours AS MATERIALIZED (
+    SELECT ` + ownSQL + `
 ), moved AS (
     UPDATE river_job j
     SET state = CASE WHEN h.poisoned THEN 'discarded'::river_job_state ELSE 'available' END,
@@ -246,7 +248,7 @@ WITH h AS (
         finalized_at = CASE WHEN h.poisoned THEN now() END,
         metadata = CASE WHEN jsonb_typeof(j.metadata) = 'object' AND isfinite(coalesce(j.attempted_at, j.created_at)) AND NOT j.metadata ? 'open_since'
                         THEN j.metadata || jsonb_build_object('open_since', floor(extract(epoch FROM coalesce(j.attempted_at, j.created_at)))) ELSE j.metadata END
-    FROM h WHERE j.id = h.id
+    FROM ours, h WHERE j.id = h.id
     RETURNING j.id, j.metadata, j.created_at, j.kind, j.attempt, j.attempted_at, j.queue, h.poisoned
 ), marked AS (
     UPDATE headgate.suspects s SET quarantined_at = now() FROM h WHERE s.job_id = h.id AND h.poisoned

@@ -97,6 +97,17 @@ func (s *stats) add(took time.Duration, snapshots, jobs int) {
 	s.jobs += jobs
 }
 
+// now returns what fails, and resets nothing.
+func (s *stats) now() []Failing {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.list()
+}
+
+func (s *stats) list() []Failing {
+	return slices.SortedFunc(maps.Values(s.failing), func(a, b Failing) int { return cmp.Compare(a.Queue, b.Queue) })
+}
+
 // take returns the figures and resets them.
 func (s *stats) take() Stats {
 	s.mu.Lock()
@@ -107,7 +118,7 @@ func (s *stats) take() Stats {
 		ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 		result.P50, result.P99, result.Max = ms(s.times[n/2]), ms(s.times[n*99/100]), ms(s.times[n-1])
 	}
-	result.Failing = slices.SortedFunc(maps.Values(s.failing), func(a, b Failing) int { return cmp.Compare(a.Queue, b.Queue) })
+	result.Failing = s.list()
 	s.claims, s.snapshots, s.jobs, s.times = 0, 0, 0, s.times[:0]
 	return result
 }

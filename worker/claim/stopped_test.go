@@ -338,10 +338,11 @@ func TestALostRowWhoseKeyIsTakenGoesBack(t *testing.T) {
 func TestAnOpenRowWhoseKeyIsTakenIsAsked(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, 1)
-	f.exec(addJobs, 3, "a", 1, 1)
+	f.exec(addJobs, 4, "a", 1, 1)
 	f.exec(`UPDATE river_job SET unique_key = 'k', unique_states = B'00000001' WHERE id = 1`)
 	f.exec(`UPDATE river_job SET unique_key = 'k', unique_states = B'00000001', state = 'scheduled', scheduled_at = now() - interval '1 s' WHERE id > 1`)
 	f.exec(`UPDATE river_job SET metadata = metadata || '{"open_since": 1}' WHERE id = 2`)
+	f.exec(`UPDATE river_job SET state = 'retryable', attempt = 1, attempted_at = now(), attempted_by = ARRAY[$1] WHERE id = 4`, incarnation(1)+":1")
 	p := f.process(1, "a")
 	tx, err := p.exec.Begin(context.Background())
 	require.NoError(t, err)
@@ -350,4 +351,5 @@ func TestAnOpenRowWhoseKeyIsTakenIsAsked(t *testing.T) {
 	require.NoError(t, tx.Commit(context.Background()))
 	require.Equal(t, 1, f.number(`SELECT count(*) FROM river_job WHERE id = 2 AND state = 'available' AND unique_states IS NULL`))
 	require.Equal(t, 1, f.number(`SELECT count(*) FROM river_job WHERE id = 3 AND state = 'discarded'`), "as River does")
+	require.Equal(t, 1, f.number(`SELECT count(*) FROM river_job WHERE id = 4 AND state = 'discarded'`), "its attempt has failed, and the end is Headgate's own")
 }

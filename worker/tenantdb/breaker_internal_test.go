@@ -229,3 +229,24 @@ func TestATimeThatWasTooShortSaysNothing(t *testing.T) {
 	require.Empty(t, s.heard(at("a"), now, hurried))
 	require.NoError(t, s.admit(at("a"), now), "it can be tried again at once")
 }
+
+// Jobs that come one by one open the breaker too: each claim says that the database may be
+// tried, and that does not make its failures less.
+func TestClaimsDoNotForgetFailures(t *testing.T) {
+	now := time.Now()
+	s := breakerServer()
+	var events []event
+	for range openAfter {
+		s.resetBreakers("a")
+		require.NoError(t, s.admit(at("a"), now))
+		if e := s.heard(at("a"), now, unreachable(at("a"))); e != "" {
+			events = append(events, e)
+		}
+		now = now.Add(time.Second)
+	}
+	require.Equal(t, []event{databaseSilent}, events)
+	now = now.Add(-time.Second) // when it opened
+	require.Error(t, s.admit(at("a"), now))
+	s.resetBreakers("a")
+	require.NoError(t, s.admit(at("a"), now), "a claim has found that it may be tried")
+}

@@ -11,8 +11,10 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/telemetry"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -80,6 +82,12 @@ type Config struct {
 	// not to, without another look. 0 means 10 seconds.
 	ProtectedFor time.Duration
 
+	// Tracer records a span of each statement, where the attempt is traced. nil means
+	// OpenTelemetry's global provider. The span has the statement's first word; TraceSQL
+	// adds the statement, without its parameters. A statement may itself have values.
+	Tracer   trace.TracerProvider
+	TraceSQL bool
+
 	// Logger is told of servers that stop and begin to answer. nil means
 	// slog.Default().
 	Logger *slog.Logger
@@ -103,6 +111,7 @@ func (c Config) withDefaults() Config {
 // are safe for concurrent use.
 type Pools struct {
 	cfg      Config
+	tracer   pgx.QueryTracer
 	refused  refusals
 	verdicts verdicts
 
@@ -126,7 +135,7 @@ type Pools struct {
 func New(cfg Config) *Pools {
 	ctx, stop := context.WithCancel(context.Background())
 	p := &Pools{
-		cfg: cfg.withDefaults(), refused: refusals{list: map[key]refusal{}}, servers: map[string]*server{},
+		cfg: cfg.withDefaults(), tracer: cfg.tracer(), refused: refusals{list: map[key]refusal{}}, servers: map[string]*server{},
 		clock: clock{now: time.Now}, unused: make(chan struct{}), stop: stop, done: make(chan struct{}),
 	}
 	go p.closeIdleLoop(ctx)
@@ -149,7 +158,9 @@ func (p *Pools) With(ctx context.Context, place address.Place, fn func(ctx conte
 		return err
 	}
 	defer p.leave()
-	c, err := p.connection(ctx, s, place)
+	connecting, end := telemetry.Own(ctx, telemetry.SpanConnect)
+	c, err := p.connection(connecting, s, place)
+	end(err)
 	if err != nil {
 		return err
 	}
@@ -295,7 +306,7 @@ func (p *Pools) dial(ctx context.Context, place address.Place, w *wire) (*Conn, 
 		return nil, err
 	}
 	behind(place.Pooler, cfg)
-	cfg.OnPgError, cfg.DialFunc = w.hear, w.dial(cfg.DialFunc)
+	cfg.OnPgError, cfg.DialFunc, cfg.Tracer = w.hear, w.dial(cfg.DialFunc), p.tracer
 	made, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, mayNotConnect(cfg, untold(place, err))

@@ -171,7 +171,7 @@ func (s *server) resetBreakers(database string) {
 	if s.breaker.open() {
 		s.breaker = breaker{trying: s.breaker.trying}
 	}
-	if own := s.failing[database]; own != nil && own.trying == 0 {
+	if own := s.failing[database]; own != nil && own.open() && own.trying == 0 { // failures before it opens go on being counted
 		delete(s.failing, database)
 	}
 }

@@ -25,6 +25,7 @@ type wire struct {
 
 	mu     sync.Mutex       // guards the rest
 	errors []pgconn.PgError // the last of them since the connection was lent
+	forgot bool             // there were more
 	heard  int64            // when the answer to the last statement began; 0 before
 	reads  int              // of that answer
 	pause  int64            // from such a beginning to the last statement, or to the end
@@ -32,14 +33,14 @@ type wire struct {
 	ended  string           // the SQLSTATE with which the server has ended the session
 }
 
-// mostErrors bounds what is kept of a handler that goes on after errors.
-const mostErrors = 16
+// MostErrors bounds what is kept of a handler that goes on after errors.
+const MostErrors = 16
 
 // lend begins to watch for a new user.
 func (w *wire) lend() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.errors, w.heard, w.reads, w.pause, w.tail, w.ended = nil, 0, 0, 0, w.tail[:0], ""
+	w.errors, w.forgot, w.heard, w.reads, w.pause, w.tail, w.ended = nil, false, 0, 0, 0, w.tail[:0], ""
 }
 
 // hear notes an error that the server has sent. It returns false if the session
@@ -48,8 +49,8 @@ func (w *wire) lend() {
 func (w *wire) hear(_ *pgconn.PgConn, err *pgconn.PgError) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.errors) == mostErrors {
-		w.errors = slices.Delete(w.errors, 0, 1)
+	if len(w.errors) == MostErrors {
+		w.errors, w.forgot = slices.Delete(w.errors, 0, 1), true
 	}
 	w.errors = append(w.errors, *err)
 	if fatal(err) {
@@ -196,16 +197,16 @@ func (c *clock) since(now time.Time) time.Duration {
 func (c *Conn) Said(err *pgconn.PgError) bool { return c.wire.said(err) }
 
 // Errors returns the errors that the server has sent on this connection since it was lent,
-// the last 16 of them.
-func (c *Conn) Errors() []*pgconn.PgError {
+// the last [MostErrors] of them, and whether there were more.
+func (c *Conn) Errors() (errors []*pgconn.PgError, forgot bool) {
 	c.wire.mu.Lock()
 	defer c.wire.mu.Unlock()
-	errors := make([]*pgconn.PgError, len(c.wire.errors))
+	errors = make([]*pgconn.PgError, len(c.wire.errors))
 	for i := range c.wire.errors {
 		said := c.wire.errors[i]
 		errors[i] = &said
 	}
-	return errors
+	return errors, c.wire.forgot
 }
 
 // idleInTransaction is the SQLSTATE with which a server ends a session whose transaction

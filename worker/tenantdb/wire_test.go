@@ -165,11 +165,14 @@ func TestWhatTheServerSaidIsKnown(t *testing.T) {
 	require.True(t, w.said(&again))
 	require.False(t, w.said(&pgconn.PgError{Code: "42501"}))
 	require.False(t, w.hear(nil, &pgconn.PgError{Severity: "ВАЖНО", SeverityUnlocalized: "FATAL", Code: "57P01"}), "the session is over, in any language")
-	for range mostErrors {
+	require.False(t, w.forgot)
+	for range MostErrors {
 		w.hear(nil, &pgconn.PgError{Code: "22012"})
 	}
 	require.False(t, w.said(said))
-	require.Len(t, w.errors, mostErrors)
+	require.Len(t, w.errors, MostErrors)
+	require.True(t, w.forgot)
 	w.lend()
 	require.Empty(t, w.errors)
+	require.False(t, w.forgot)
 }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
@@ -27,6 +29,9 @@ type App struct {
 
 	// Check is what a client asks of the stored arguments of a kind; nil: nothing.
 	Check func(kind string, args []byte) error
+
+	Tracer trace.TracerProvider // nil: the global one
+	Meter  metric.MeterProvider // the same
 
 	Output string       // how data is printed: one of Formats
 	Log    *slog.Logger // set before a command runs

@@ -124,12 +124,15 @@ func (app *App) Open(ctx context.Context, ring *catalog.KeyRing, work func(Centr
 
 // On makes the central side on a pool that is open.
 func (app *App) On(pool *pgxpool.Pool, ring *catalog.KeyRing) (Central, error) {
-	cat := catalog.New(pool, ring)
-	client, err := orchestrator.New(orchestrator.Config{Pool: pool, Catalog: cat, Check: app.Check, Logger: app.Log})
+	cat, err := catalog.NewWithConfig(catalog.Config{Pool: pool, Ring: ring, Meter: app.Meter})
 	if err != nil {
 		return Central{}, err
 	}
-	schedules, err := schedule.New(schedule.Config{Pool: pool, Catalog: cat, Check: app.Check, Logger: app.Log})
+	client, err := orchestrator.New(orchestrator.Config{Pool: pool, Catalog: cat, Check: app.Check, Tracer: app.Tracer, Logger: app.Log})
+	if err != nil {
+		return Central{}, err
+	}
+	schedules, err := schedule.New(schedule.Config{Pool: pool, Catalog: cat, Check: app.Check, Tracer: app.Tracer, Meter: app.Meter, Logger: app.Log})
 	if err != nil {
 		return Central{}, err
 	}

@@ -23,7 +23,7 @@ WITH marked AS (
     WHERE id = $1 AND finalized_at IS NULL
     RETURNING id, queue, state::text
 ), told AS (
-    SELECT pg_notify(current_schema() || '.river_control', json_build_object('action', 'cancel', 'job_id', id, 'queue', queue)::text)
+    SELECT pg_notify((SELECT schema FROM headgate.queue) || '.river_control', json_build_object('action', 'cancel', 'job_id', id, 'queue', queue)::text)
     FROM marked WHERE state = 'running'
 )
 SELECT state, (SELECT count(*) FROM told) FROM marked`

@@ -62,13 +62,16 @@ func TestCancelWithOddText(t *testing.T) {
 	require.Equal(t, "cancelled by a\uFFFD: "+strings.Repeat("é", 250), message)
 }
 
-// A running job is marked and its worker told; if that does not answer, a
-// tombstone follows, once.
+// A running job is marked and its worker told, whatever schema comes first in the session's
+// search_path: of a login that is called headgate it is schema headgate. If the worker does not
+// answer, a tombstone follows, once.
 func TestCancelRunning(t *testing.T) {
 	t.Parallel()
 	env := roomtest.Setup(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
+	roomtest.Do(t, env, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = headgate, public', current_database()); END $$`)
+	env.Pool.Reset()
 	listener, err := pgx.Connect(ctx, env.URL)
 	require.NoError(t, err)
 	defer func() { _ = listener.Close(context.Background()) }()

@@ -1,10 +1,7 @@
 package queue
 
 import (
-	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -12,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/telemetry"
 	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/orchestrator/catalog"
 )
@@ -155,7 +153,7 @@ func NewDraft(ctx context.Context, p jobs.EnqueueParams) (Draft, error) {
 		Choices: wire.Choices{Queue: p.Opts.Queue, Priority: p.Opts.Priority, MaxAttempts: p.Opts.MaxAttempts}.Complete(kindOpts),
 		Meta: wire.Meta{
 			UID: uuid.Must(uuid.NewV7()).String(), TimeoutMS: p.Opts.Timeout.Milliseconds(),
-			TraceParent: cmp.Or(jobs.TraceParentFrom(ctx), NewTraceParent()),
+			TraceParent: telemetry.TraceParent(ctx),
 		},
 	}
 	if err := it.Check(p.Opts, time.Now()); err != nil {
@@ -181,11 +179,4 @@ func (it *Draft) name(ctx context.Context, p jobs.EnqueueParams, scope jobs.Scop
 		it.Meta.Tenant, err = jobs.TenantFrom(ctx)
 	}
 	return err
-}
-
-// NewTraceParent begins a W3C trace, sampled.
-func NewTraceParent() string {
-	var id [24]byte
-	_, _ = rand.Read(id[:]) // never fails
-	return "00-" + hex.EncodeToString(id[:16]) + "-" + hex.EncodeToString(id[16:]) + "-01"
 }

@@ -10,6 +10,8 @@ import (
 
 // Enqueue accepts one job and wakes the workers of its queue (see orchestrator.Client).
 func (q *Queue) Enqueue(ctx context.Context, params jobs.EnqueueParams) (result jobs.EnqueueResult, err error) {
+	ctx, end := q.send(ctx, []jobs.EnqueueParams{params})
+	defer func() { end(err) }()
 	if err := q.Ready(ctx); err != nil {
 		return jobs.EnqueueResult{}, err
 	}
@@ -29,7 +31,9 @@ func (q *Queue) Enqueue(ctx context.Context, params jobs.EnqueueParams) (result 
 }
 
 // EnqueueTx is Enqueue inside the caller's transaction.
-func (q *Queue) EnqueueTx(ctx context.Context, tx pgx.Tx, params jobs.EnqueueParams) (jobs.EnqueueResult, error) {
+func (q *Queue) EnqueueTx(ctx context.Context, tx pgx.Tx, params jobs.EnqueueParams) (_ jobs.EnqueueResult, err error) {
+	ctx, end := q.send(ctx, []jobs.EnqueueParams{params})
+	defer func() { end(err) }()
 	items, err := draft(ctx, []jobs.EnqueueParams{params})
 	if err != nil {
 		return jobs.EnqueueResult{}, err
@@ -49,6 +53,8 @@ func (q *Queue) enqueueOneTx(ctx context.Context, tx pgx.Tx, items []Draft, wake
 
 // EnqueueMany accepts jobs, all or none, with one COPY (see orchestrator.Client).
 func (q *Queue) EnqueueMany(ctx context.Context, params []jobs.EnqueueParams) (results []jobs.EnqueueResult, err error) {
+	ctx, end := q.send(ctx, params)
+	defer func() { end(err) }()
 	if err := q.Ready(ctx); err != nil {
 		return nil, err
 	}
@@ -67,7 +73,9 @@ func (q *Queue) EnqueueMany(ctx context.Context, params []jobs.EnqueueParams) (r
 }
 
 // EnqueueManyTx is EnqueueMany inside the caller's transaction.
-func (q *Queue) EnqueueManyTx(ctx context.Context, tx pgx.Tx, params []jobs.EnqueueParams) ([]jobs.EnqueueResult, error) {
+func (q *Queue) EnqueueManyTx(ctx context.Context, tx pgx.Tx, params []jobs.EnqueueParams) (_ []jobs.EnqueueResult, err error) {
+	ctx, end := q.send(ctx, params)
+	defer func() { end(err) }()
 	items, err := draftMany(ctx, params)
 	if err != nil || len(items) == 0 {
 		return nil, err
@@ -90,4 +98,13 @@ func (q *Queue) enqueueManyTx(ctx context.Context, tx pgx.Tx, items []Draft, wak
 		items[i].WakeLater = wakeLater
 	}
 	return q.acceptMany(ctx, tx, items)
+}
+
+// send begins the span of an enqueue.
+func (q *Queue) send(ctx context.Context, params []jobs.EnqueueParams) (context.Context, func(error)) {
+	kind := "nothing"
+	if len(params) > 0 && jobs.CheckArgs(params[0].Args) == nil { // nil has no kind; its own check refuses it
+		kind = params[0].Args.Kind()
+	}
+	return q.tracer.Send(ctx, kind, len(params))
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -256,6 +257,23 @@ func TestJobsFilters(t *testing.T) {
 	require.EqualError(t, err, `listing jobs: after "?": give what next of the page before was, or leave it out to start at the beginning`)
 	_, _, err = env.Client.Jobs(ctx, jobs.JobFilter{Page: jobs.Page{Limit: 1001}})
 	require.EqualError(t, err, `listing jobs: limit "1001": give 1 to 1000, or 0 for 50`)
+	_, _, err = env.Client.Jobs(ctx, jobs.JobFilter{Oldest: true, Page: jobs.Page{After: next}})
+	require.ErrorContains(t, err, "give what next of the page before was", "it is a place in the other order")
+	newest, _, err := env.Client.Jobs(ctx, jobs.JobFilter{})
+	require.NoError(t, err)
+	var oldest []jobs.Record
+	for f := (jobs.JobFilter{Oldest: true, Page: jobs.Page{Limit: 3}}); ; {
+		page, next, err := env.Client.Jobs(ctx, f)
+		require.NoError(t, err)
+		if oldest = append(oldest, page...); next == "" {
+			break
+		}
+		_, _, err = env.Client.Jobs(ctx, jobs.JobFilter{Page: jobs.Page{After: next}})
+		require.ErrorContains(t, err, "give what next of the page before was")
+		f.After = next
+	}
+	slices.Reverse(oldest)
+	require.Equal(t, newest, oldest)
 	none, _, err := env.Client.Jobs(ctx, jobs.JobFilter{State: "running"})
 	require.NoError(t, err)
 	require.Empty(t, none)

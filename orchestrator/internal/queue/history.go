@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -94,14 +95,34 @@ func scanJob(row pgx.CollectableRow) (j record, err error) {
 	return j, err
 }
 
-const listJobs = jobColumns + `
-WHERE j.id <= $1
+const chosenJobs = `
   AND ($2 IN ('', 'cancelling') OR j.state = CAST(nullif($2, 'cancelling') AS river_job_state))
   AND ($2 <> 'cancelling' OR j.finalized_at IS NULL AND j.metadata ? 'cancel_attempted_at')
   AND ($3 = '' OR j.kind = $3)
   AND ($4 = '' OR j.metadata->>'tenant' = $4)
-ORDER BY j.id DESC
-LIMIT $5`
+`
+
+const listJobs = jobColumns + `WHERE j.id <= $1` + chosenJobs + `ORDER BY j.id DESC LIMIT $5`
+
+const listOldestJobs = jobColumns + `WHERE j.id >= $1` + chosenJobs + `ORDER BY j.id LIMIT $5`
+
+// jobPlace is where a page of jobs begins, in its order.
+func jobPlace(f jobs.JobFilter) (first int64, err error) {
+	if f.After == "" && f.Oldest {
+		return math.MinInt64, nil
+	}
+	if f.After == "" {
+		return math.MaxInt64, nil
+	}
+	text, oldest := strings.CutPrefix(f.After, oldestPage)
+	if first, err = strconv.ParseInt(text, 36, 64); err != nil || oldest != f.Oldest {
+		return 0, f.Unknown()
+	}
+	return first, nil
+}
+
+// oldestPage begins the After of a list whose oldest job is first.
+const oldestPage = "o:"
 
 // Jobs lists jobs, without their attempts, and returns the After of the next page (""
 // if nothing follows).
@@ -118,11 +139,9 @@ func (q *Queue) Jobs(ctx context.Context, f jobs.JobFilter) (list []jobs.Record,
 			return nil, "", fmt.Errorf("listing jobs: %w", err)
 		}
 	}
-	last := int64(math.MaxInt64) // of the page
-	if f.After != "" {
-		if last, err = strconv.ParseInt(f.After, 36, 64); err != nil {
-			return nil, "", fmt.Errorf("listing jobs: %w", f.Unknown())
-		}
+	first, err := jobPlace(f)
+	if err != nil {
+		return nil, "", fmt.Errorf("listing jobs: %w", err)
 	}
 	if f.Tenant != "" {
 		tenant, err := q.catalog.Tenant(ctx, f.Tenant)
@@ -131,7 +150,11 @@ func (q *Queue) Jobs(ctx context.Context, f jobs.JobFilter) (list []jobs.Record,
 		}
 		f.Tenant = tenant.ID
 	}
-	rows, err := q.pool.Query(ctx, listJobs, last, rowState(f.State), f.Kind, f.Tenant, limit+1)
+	sql, after := listJobs, func(j record) string { return strconv.FormatInt(j.id-1, 36) }
+	if f.Oldest {
+		sql, after = listOldestJobs, func(j record) string { return oldestPage + strconv.FormatInt(j.id+1, 36) }
+	}
+	rows, err := q.pool.Query(ctx, sql, first, rowState(f.State), f.Kind, f.Tenant, limit+1)
 	if err != nil {
 		return nil, "", fmt.Errorf("listing jobs: %w", err)
 	}
@@ -139,7 +162,7 @@ func (q *Queue) Jobs(ctx context.Context, f jobs.JobFilter) (list []jobs.Record,
 	if err != nil {
 		return nil, "", fmt.Errorf("listing jobs: %w", err)
 	}
-	found, next = jobs.CutPage(found, limit, func(j record) string { return strconv.FormatInt(j.id-1, 36) })
+	found, next = jobs.CutPage(found, limit, after)
 	list = make([]jobs.Record, len(found))
 	for i := range found {
 		list[i] = found[i].Record

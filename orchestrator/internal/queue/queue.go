@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
@@ -15,6 +14,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
+	"github.com/headgate/headgate/jobs/telemetry"
 	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/internal/central"
@@ -33,6 +33,9 @@ type Config struct {
 	// nil means that all fit.
 	Check func(kind string, args []byte) error
 
+	// Tracer traces enqueues. The zero value traces none.
+	Tracer telemetry.Tracer
+
 	// Logger is told of notifications that failed. nil means slog.Default().
 	Logger *slog.Logger
 }
@@ -46,6 +49,7 @@ type Queue struct {
 	catalog *catalog.Catalog
 	check   func(kind string, args []byte) error // never nil
 	log     *slog.Logger
+	tracer  telemetry.Tracer
 	bell    *bell
 
 	compared atomic.Bool                          // the pool's sessions find the same queue
@@ -58,7 +62,7 @@ func New(cfg Config) *Queue {
 	if check == nil {
 		check = func(string, []byte) error { return nil }
 	}
-	return &Queue{pool: cfg.Pool, catalog: cfg.Catalog, check: check, log: log, bell: newBell(cfg.Pool, log)}
+	return &Queue{pool: cfg.Pool, catalog: cfg.Catalog, check: check, log: log, tracer: cfg.Tracer, bell: newBell(cfg.Pool, log)}
 }
 
 // silent is River's driver without its notification of an insert: a statement
@@ -79,10 +83,6 @@ func (q *Queue) TransactWithin(ctx context.Context, limits central.Limits, do fu
 }
 
 const selectQueueSchema = `SELECT schema FROM headgate.queue`
-
-// riverSchema is what River takes for the name of a schema. Others are found by
-// search_path alone.
-var riverSchema = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
 
 // Ready compares, once, the queue that the pool finds with the one that is
 // there. The error is a *migrations.QueueError or *migrations.VersionError.
@@ -136,10 +136,7 @@ func (q *Queue) inserts(ctx context.Context, tx pgx.Tx) (*river.Client[pgx.Tx], 
 	if err != nil {
 		return nil, fmt.Errorf("asking which schema holds the queue: %w", err)
 	}
-	if !riverSchema.MatchString(schema) {
-		schema = ""
-	}
-	inserter, err := river.NewClient(silent{riverpgxv5.New(q.pool)}, &river.Config{Logger: q.log, Schema: schema})
+	inserter, err := river.NewClient(silent{riverpgxv5.New(q.pool)}, &river.Config{Logger: q.log, Schema: migrations.RiverSchema(schema)})
 	if err != nil {
 		return nil, fmt.Errorf("preparing the queue's client: %w", err)
 	}

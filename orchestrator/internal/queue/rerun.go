@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/telemetry"
 	"github.com/headgate/headgate/jobs/wire"
 )
 
@@ -58,7 +59,7 @@ func (r *row) again(ctx context.Context, opts *jobs.EnqueueOpts) (Draft, error) 
 		Meta: wire.Meta{
 			UID: uuid.Must(uuid.NewV7()).String(), Tenant: r.meta.Tenant, Database: r.meta.Database,
 			TimeoutMS: cmp.Or(opts.Timeout.Milliseconds(), r.meta.TimeoutMS), Schedule: r.meta.Schedule, Nominal: r.meta.Nominal,
-			RerunOf: r.uid, TraceParent: cmp.Or(jobs.TraceParentFrom(ctx), NewTraceParent()),
+			RerunOf: r.uid, TraceParent: telemetry.TraceParent(ctx),
 		},
 	}
 	if opts.Tags == nil {

@@ -67,7 +67,7 @@ func TestRetryRefuses(t *testing.T) {
 		"succeeded":  {state: "completed", finished: true, says: "its effect is done, `headgate job rerun"},
 		"pending":    {state: "pending", says: "to be confirmed"},
 		"forgotten":  {state: "discarded", sql: `UPDATE river_job SET metadata = metadata || jsonb_build_object('open_since', floor(extract(epoch FROM now() - interval '31 days'))) WHERE id = $1`, says: "longer ago than the 30 days that its tenant's ledger remembers"},
-		"odd row":    {state: "running", sql: `UPDATE river_job SET attempted_at = NULL WHERE id = $1`, says: "is running since an unknown time"},
+		"odd row":    {state: "running", sql: `UPDATE river_job SET attempted_at = NULL, attempted_by = ARRAY['somebody'] WHERE id = $1`, says: "is running since an unknown time"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			job := roomtest.Enqueue(t, env)

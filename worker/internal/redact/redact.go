@@ -19,7 +19,6 @@
 package redact
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,55 +26,30 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Text returns an error's text without the values in what the server has said: in the
-// errors that err wraps, and in said, which are the server's other errors of the attempt.
-// Their words are replaced wherever they stand in the text, so that an error that was
-// wrapped by its words alone (%v) is redacted too.
-func Text(err error, said []*pgconn.PgError) string {
-	text := err.Error()
-	all := append(Find(err), said...)
-	// The longest first: a message may be part of another.
-	slices.SortStableFunc(all, func(a, b *pgconn.PgError) int { return cmp.Compare(len(b.Message), len(a.Message)) })
-	for _, e := range all {
-		if Repeats(e) {
-			text = replace(text, e.Error(), Sentence(e))
-			text = replace(text, e.Message, about(e))
-		}
-	}
-	for _, e := range all {
-		for _, more := range []string{e.Detail, e.Hint, e.Where, e.InternalQuery} {
-			text = replace(text, more, "[left out]")
-		}
-	}
-	return text
-}
-
-// shortest is from how many bytes on words are looked for that may stand in a text by
-// chance.
-const shortest = 4
-
-func replace(text, words, by string) string {
-	if len(words) < shortest {
-		return text
-	}
-	return strings.ReplaceAll(text, words, by)
-}
-
 // Find returns the server's errors that err wraps.
-func Find(err error) []*pgconn.PgError { return find(err, nil) }
+func Find(err error) []*pgconn.PgError {
+	left := mostWrapped
+	return find(err, nil, &left)
+}
 
-func find(err error, found []*pgconn.PgError) []*pgconn.PgError {
+// mostWrapped is how many errors of a tree are looked at, because an error may wrap itself.
+const mostWrapped = 1000
+
+func find(err error, found []*pgconn.PgError, left *int) []*pgconn.PgError {
+	if *left--; *left < 0 {
+		return found
+	}
 	if said, ok := err.(*pgconn.PgError); ok { //nolint:errorlint // each error of the tree is looked at
 		return append(found, said)
 	}
 	switch e := err.(type) { //nolint:errorlint // each error of the tree is looked at
 	case interface{ Unwrap() []error }:
 		for _, inner := range e.Unwrap() {
-			found = find(inner, found)
+			found = find(inner, found, left)
 		}
 	case interface{ Unwrap() error }:
 		if inner := e.Unwrap(); inner != nil {
-			found = find(inner, found)
+			found = find(inner, found, left)
 		}
 	}
 	return found

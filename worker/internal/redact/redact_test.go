@@ -3,6 +3,7 @@ package redact_test
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -109,8 +110,27 @@ func wrapped(said *pgconn.PgError) map[string]error {
 		"message":    errors.New("loading: " + said.Message),
 		"everything": fmt.Errorf("%s %s %s %s %s", said.Message, said.Detail, said.Hint, said.Where, said.InternalQuery),
 		"twice":      fmt.Errorf("%w, and %w", said, said),
+		"quoted":     fmt.Errorf("%q %+q", said.Message, said.Detail),
+		"JSON":       errors.New(jsonOf(said)),
+		"JSON twice": errors.New(jsonOf(jsonOf(said))),
 	}
 }
+
+func jsonOf(v any) string {
+	raw, _ := json.Marshal(v) // never fails
+	return string(raw)
+}
+
+// An error that wraps itself ends the search.
+func TestAnErrorThatWrapsItself(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "I wrap myself", redact.Text(ouroboros{}, nil))
+}
+
+type ouroboros struct{}
+
+func (ouroboros) Error() string   { return "I wrap myself" }
+func (o ouroboros) Unwrap() error { return o }
 
 // Each name is the one that PL/pgSQL has for the code.
 func TestConditions(t *testing.T) {

@@ -1,6 +1,7 @@
 package catalogcmd
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/spf13/cobra"
@@ -8,6 +9,7 @@ import (
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/orchestrator/explain"
 )
 
 // Database is the verbs on databases.
@@ -24,6 +26,31 @@ var databaseColumns = []cli.Column[catalog.Database]{
 	{Name: "tenants", Of: func(d catalog.Database) any { return d.Tenants }},
 	{Name: "protection", Of: func(d catalog.Database) any { return protectionOf(d) }},
 	{Name: "created_at", Of: func(d catalog.Database) any { return d.CreatedAt }},
+}
+
+// databaseView is the shape of `database list -o json`: the row, and the breaker.
+type databaseView struct {
+	catalog.Database
+	explain.DatabaseBreaker
+}
+
+// breakerText is a breaker in a table, with its class where it is not closed.
+func breakerText(b explain.DatabaseBreaker) string {
+	if b.BreakerClass == "" {
+		return b.Breaker
+	}
+	return b.Breaker + " (" + b.BreakerClass + ")"
+}
+
+func databaseListColumns() []cli.Column[databaseView] {
+	columns := make([]cli.Column[databaseView], 0, len(databaseColumns)+1)
+	for _, c := range databaseColumns {
+		if c.Name == "created_at" {
+			columns = append(columns, cli.Column[databaseView]{Name: "breaker", Of: func(v databaseView) any { return breakerText(v.DatabaseBreaker) }})
+		}
+		columns = append(columns, cli.Column[databaseView]{Name: c.Name, Of: func(v databaseView) any { return c.Of(v.Database) }})
+	}
+	return columns
 }
 
 const databaseAddLong = `Install Headgate's schema in a database whose two logins are there, and enter it
@@ -90,7 +117,19 @@ func databaseList(app *cli.App) *cobra.Command {
 				for _, i := range intents {
 					app.Say("unfinished: %s on server %s, begun %s by %s, at step %s: %s", i.Name, i.Server, cli.Stamp(i.BegunAt), cli.Quote(i.Actor), i.Step, i.Next())
 				}
-				return cli.List(app, databases, "no databases yet: `headgate database create NAME --server SERVER --kind shared`", databaseColumns)
+				breakers, err := central.Explain.DatabaseBreakers(ctx)
+				if err != nil {
+					return err
+				}
+				views := make([]databaseView, len(databases))
+				for i, d := range databases {
+					views[i] = databaseView{d, breakers[d.ID]}
+					views[i].Breaker = cmp.Or(views[i].Breaker, "closed")
+					if b := views[i].DatabaseBreaker; b.BreakerCause != "" && app.Output == "table" {
+						app.Say("%s: %s since %s: %s", d.Name, breakerText(b), cli.Stamp(*b.BreakerSince), b.BreakerCause)
+					}
+				}
+				return cli.List(app, views, "no databases yet: `headgate database create NAME --server SERVER --kind shared`", databaseListColumns())
 			})
 		}),
 	}

@@ -59,6 +59,7 @@ var serverLoadColumns = []cli.Column[serverView]{
 	{Name: "open", Of: func(s serverView) any { return s.Open }},
 	{Name: "waiting", Of: func(s serverView) any { return s.Waiting }},
 	{Name: "breaker", Of: func(s serverView) any { return s.Breaker }},
+	{Name: "broken_databases", Of: func(s serverView) any { return s.BrokenDatabases }},
 	{Name: "created_at", Of: func(s serverView) any { return s.CreatedAt }},
 }
 
@@ -193,9 +194,14 @@ func serverList(app *cli.App) *cobra.Command {
 					return err
 				}
 				views := make([]serverView, len(servers))
+				broken := false
 				for i, s := range servers {
 					views[i] = serverView{s, load[s.ID]}
 					views[i].Breaker = cmp.Or(views[i].Breaker, "closed")
+					broken = broken || views[i].BrokenDatabases > 0
+				}
+				if broken {
+					app.Say("some databases do not answer, or refuse work: `headgate database list` names them")
 				}
 				return cli.List(app, views, "no servers yet: `headgate server add NAME --host HOST`", serverLoadColumns)
 			})

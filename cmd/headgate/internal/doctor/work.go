@@ -10,13 +10,16 @@ import (
 	"github.com/headgate/headgate/orchestrator/explain"
 )
 
+// couldNotLook is what to do where a read of the central database failed.
+const couldNotLook = "end the session that the message names; if none is named, see whether the central database is slow; then run doctor again"
+
 // work looks whether what is asked for is done: workers live, get jobs out of the
 // queues, know what waits, and schedules are fired.
 func (d *doctor) work(ctx context.Context, explainer *explain.Explainer) {
 	d.claims(ctx, explainer)
 	health, err := explainer.Health(ctx)
 	if err != nil {
-		d.on("central")(StateFail, "workers", "see whether the central database is slow; then run doctor again", "could not look: %v", err)
+		d.on("central")(StateFail, "workers", couldNotLook, "could not look: %v", err)
 		return
 	}
 	waits := len(health.Queues) > 0 || health.Schedule.Count > 0
@@ -28,6 +31,10 @@ func (d *doctor) work(ctx context.Context, explainer *explain.Explainer) {
 			d.on("central")(StateFail, "kind "+p.Kind, p.Next, "jobs wait in queue %s since %s: some workers know the kind, and others claim from the queue", p.Queue, momentOf(&p.Since))
 		}
 	}
+	for _, p := range health.Paused {
+		d.on("central")(StateWarn, "queue "+p.Name, fmt.Sprintf("`headgate resume queue %s`, if its jobs may start", p.Name),
+			"it is paused in River since %s, by its UI or another client", momentOf(&p.Since))
+	}
 	d.schedules(health.Schedule)
 }
 
@@ -36,7 +43,7 @@ func (d *doctor) claims(ctx context.Context, explainer *explain.Explainer) {
 	note := d.on("central")
 	workers, err := cli.All(func(page jobs.Page) ([]explain.WorkerStatus, string, error) { return explainer.Workers(ctx, page) })
 	if err != nil {
-		note(StateFail, "claims", "see whether the central database is slow; then run doctor again", "could not look: %v", err)
+		note(StateFail, "claims", couldNotLook, "could not look: %v", err)
 		return
 	}
 	failing := false
@@ -44,7 +51,7 @@ func (d *doctor) claims(ctx context.Context, explainer *explain.Explainer) {
 		for _, f := range w.Claims.Failing {
 			if w.State == explain.WorkerAlive && f.Lasts() {
 				failing = true
-				note(StateFail, "claims", "see that worker's log, and the central database's",
+				note(StateFail, "claims", "`headgate worker list` shows whose claims fail and why, with the session that is in the way, if one is; the central database's log may say more",
 					"claims of queue %s fail on worker %s since %s, %d in a row: %s", f.Queue, w.Name, cli.Stamp(f.Since), f.Times, f.Error)
 			}
 		}

@@ -7,7 +7,9 @@
 package kinds
 
 import (
+	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"gocloud.dev/blob"
@@ -88,22 +90,46 @@ const ownPrefix = "headgate."
 // Args turns the command line's JSON into the arguments of a kind. It says
 // so if no built-in serves the kind: then a worker of the user's has to.
 func Args(app *cli.App, kind string, raw []byte, scope jobs.Scope) (jobs.Args, error) {
+	args, err := stored(kind, raw, scope)
+	if err == nil {
+		Note(app, kind)
+	}
+	return args, err
+}
+
+// stored is Args without a word.
+func stored(kind string, raw []byte, scope jobs.Scope) (jobs.Args, error) {
 	for _, b := range builtins {
 		if b.kind == kind {
 			return b.decode(raw)
 		}
 	}
-	near := cli.DidYouMean(cli.Nearest(kind, Names(), "")...)
 	if strings.HasPrefix(kind, ownPrefix) {
-		return nil, cli.Usagef("kind %s is unknown%s; the built-in kinds are %s", cli.Quote(kind), near, strings.Join(Names(), ", "))
+		return nil, cli.Usagef("kind %s is unknown%s; the built-in kinds are %s", cli.Quote(kind), near(kind), strings.Join(Names(), ", "))
 	}
 	if err := checkObject(raw); err != nil {
 		return nil, err
 	}
-	if app.Once(kind) { // once, however many schedules of a file have it
-		app.Say("note: %s is no built-in kind%s; its jobs wait until a worker of yours serves it", cli.Quote(kind), near)
-	}
 	return rawArgs{kind: kind, raw: raw, scope: scope}, nil
+}
+
+func near(kind string) string { return cli.DidYouMean(cli.Nearest(kind, Names(), "")...) }
+
+// Note says that no built-in serves the kind, if that is so.
+func Note(app *cli.App, kind string) {
+	if !slices.Contains(Names(), kind) && app.Once(kind) { // once, however many schedules of a file have it
+		app.Say("note: %s is no built-in kind%s; its jobs wait until a worker of yours serves it", cli.Quote(kind), near(kind))
+	}
+}
+
+// NoteUnserved is Note, but not if a living worker serves the kind now.
+func NoteUnserved(ctx context.Context, app *cli.App, central cli.Central, kind string) {
+	if slices.Contains(Names(), kind) {
+		return
+	}
+	if served, err := central.Explain.Served(ctx, kind); err != nil || !served { // a login that may not look is told too
+		Note(app, kind)
+	}
 }
 
 // Check is what the client asks of stored arguments, of the kinds that this program

@@ -26,8 +26,18 @@ func (a *Request) Flags(cmd *cobra.Command) {
 	flags.IntVar(&a.Opts.MaxAttempts, "max-attempts", 0, "how often it is tried (default: the kind's, or 25)")
 }
 
-// Read turns the text of --args into the arguments of a kind.
+// Read turns the text of --args into the arguments of a kind, and says so if no built-in
+// serves the kind.
 func (a *Request) Read(ctx context.Context, app *cli.App, kind string) (jobs.Args, error) {
+	args, err := a.ReadQuietly(ctx, app, kind)
+	if err == nil {
+		Note(app, kind)
+	}
+	return args, err
+}
+
+// ReadQuietly is Read without a word about the kind.
+func (a *Request) ReadQuietly(ctx context.Context, app *cli.App, kind string) (jobs.Args, error) {
 	raw := []byte(a.Args)
 	var err error
 	if file, ok := strings.CutPrefix(a.Args, "@"); ok {
@@ -45,9 +55,5 @@ func (a *Request) Read(ctx context.Context, app *cli.App, kind string) (jobs.Arg
 	if err := fitsScope(kind, scope); err != nil {
 		return nil, err
 	}
-	args, err := Args(app, kind, raw, scope)
-	if err != nil {
-		return nil, err
-	}
-	return args, nil
+	return stored(kind, raw, scope)
 }

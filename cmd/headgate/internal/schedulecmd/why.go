@@ -17,19 +17,28 @@ var whyColumns = []cli.Column[schedule.OccurrenceAnswer]{
 	{Name: "because", Of: func(w schedule.OccurrenceAnswer) any { return w.Because }},
 }
 
+const whyLong = `Say what became of occurrences, and why: of the last ones, or of one with --at.
+
+The time is one of the schedule's own clock: 02:00 (the last time it was that late),
+2026-03-08 02:30; or one of RFC 3339.`
+
 func scheduleWhy(app *cli.App) *cobra.Command {
 	var o owner
 	var at string
+	var last int
 	cmd := &cobra.Command{
-		Use:     "why NAME --tenant TENANT --at TIME",
-		Short:   "Say what became of an occurrence, and why",
-		Long:    "Say what became of an occurrence, and why.\n\nThe time is one of the schedule's own clock: 02:00 (the last time it was that late),\n2026-03-08 02:30; or one of RFC 3339.",
-		Example: "  headgate schedule why nightly --tenant acme --at 02:00",
+		Use:     "why NAME --tenant TENANT [--at TIME | --last N]",
+		Short:   "Say what became of the last occurrences, or of one, and why",
+		Long:    whyLong,
+		Example: "  headgate schedule why nightly --tenant acme\n  headgate schedule why nightly --tenant acme --at 02:00",
 		Args:    cli.Args("NAME"),
 	}
 	cmd.RunE = onSchedule(app, &o, func(ctx context.Context, central cli.Central, of schedule.Key) error {
-		if err := cli.Required(cmd, "at"); err != nil {
-			return err
+		switch flags := cmd.Flags(); {
+		case flags.Changed("at") && flags.Changed("last"):
+			return cli.Usagef("--at is of one time, --last of several: give one of them")
+		case !flags.Changed("at"):
+			return lastAnswers(ctx, app, central, of, last)
 		}
 		if _, err := wallTime(at, time.Now()); err != nil {
 			return err
@@ -56,8 +65,20 @@ func scheduleWhy(app *cli.App) *cobra.Command {
 		return cli.List(app, answers, "", whyColumns)
 	})
 	o.flags(cmd)
+	cmd.Flags().IntVar(&last, "last", 10, "without --at: how many answers, the latest first, 1 to 100")
 	cmd.Flags().StringVar(&at, "at", "", "the time, as in 02:00, '2026-03-08 02:30' or RFC 3339")
 	return cmd
+}
+
+func lastAnswers(ctx context.Context, app *cli.App, central cli.Central, of schedule.Key, last int) error {
+	if last < 1 || last > 100 {
+		return cli.Usagef("--last is %d: give 1 to 100", last)
+	}
+	answers, err := central.Schedules.LastAnswers(ctx, of, last)
+	if err != nil {
+		return err
+	}
+	return cli.List(app, answers, "no occurrence has an answer yet: `headgate schedule show "+of.Name+"` has the next time", whyColumns)
 }
 
 // wallTime reads what a clock on the wall of now's zone shows, as a Time in UTC.

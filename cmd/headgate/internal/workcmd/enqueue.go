@@ -76,12 +76,13 @@ func jobEnqueue(app *cli.App) *cobra.Command {
 }
 
 func enqueue(ctx context.Context, app *cli.App, kind string, a *kinds.Request) error {
-	args, err := a.Read(ctx, app, kind)
+	args, err := a.ReadQuietly(ctx, app, kind)
 	if err != nil {
 		return err
 	}
 	view := enqueuedView{Kind: kind, Tenant: a.Tenant, Database: a.Database}
 	return app.Open(ctx, nil, func(central cli.Central) error {
+		kinds.NoteUnserved(ctx, app, central, kind)
 		var result jobs.EnqueueResult
 		if a.Database != "" {
 			result, err = central.Client.EnqueueDatabase(ctx, a.Database, args, &a.Opts)

@@ -26,7 +26,7 @@ import (
 // Job is the verbs on jobs.
 func Job(app *cli.App) *cobra.Command {
 	return cli.Group("job", "Jobs: ask for one, see what became of it, stop or repeat it",
-		jobEnqueue(app), jobList(app), jobShow(app), jobAttempts(app), jobExplain(app), jobCancel(app), jobRetry(app), jobRerun(app))
+		jobEnqueue(app), jobList(app), jobShow(app), jobAttempts(app), jobLogs(app), jobExplain(app), jobCancel(app), jobRetry(app), jobRerun(app))
 }
 
 var jobColumns = []cli.Column[jobs.Record]{
@@ -46,7 +46,7 @@ func jobList(app *cli.App) *cobra.Command {
 	var state string
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List jobs, newest first; finished ones leave the queue after a while",
+		Short: "List jobs, newest first or --oldest first; finished ones leave the queue after a while",
 		Args:  cli.Args(),
 		RunE: cli.Brief(func(ctx context.Context, _ []string) error {
 			if state != "" {
@@ -72,6 +72,7 @@ func jobList(app *cli.App) *cobra.Command {
 	flags.StringVar(&state, "state", "", "only those in this state: "+strings.Join(jobs.StateWords(), ", "))
 	flags.StringVar(&filter.Kind, "kind", "", "only those of this kind")
 	flags.StringVar(&filter.Tenant, "tenant", "", "only those of this tenant, by slug, UUID or org_id")
+	flags.BoolVar(&filter.Oldest, "oldest", false, "the job that was enqueued first comes first")
 	flags.StringVar(&filter.After, "after", "", "go on behind this one, as the list before said")
 	flags.IntVar(&filter.Limit, "limit", 50, "at most so many, 1 to 1000")
 	cli.Complete(cmd, "state", jobs.StateWords())
@@ -79,16 +80,21 @@ func jobList(app *cli.App) *cobra.Command {
 	return cmd
 }
 
-// jobView is the shape of `job show -o json`: attempts are there, if only none.
+// jobView is the shape of `job show -o json`: attempts and lines are there, if only none.
 type jobView struct {
 	jobs.Record
-	Attempts []jobs.Outcome `json:"attempts"`
+	Attempts   []jobs.Outcome `json:"attempts"`
+	Log        []jobs.LogLine `json:"log"` // the last mostLines
+	EarlierLog bool           `json:"earlier_log,omitempty"`
 }
+
+// mostLines is how many lines of a job's log `job show` prints.
+const mostLines = 100
 
 func jobShow(app *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show UID",
-		Short: "Show one job, its attempts and why they failed",
+		Short: "Show one job, its attempts, why they failed, and what they have logged",
 		Args:  cli.Args("UID"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
@@ -96,7 +102,11 @@ func jobShow(app *cli.App) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return showJob(app, job)
+				lines, earlier, err := central.Client.LastJobLogs(ctx, job.UID, mostLines)
+				if err != nil {
+					return err
+				}
+				return showJob(app, jobView{Record: job, Attempts: append([]jobs.Outcome{}, job.Attempts...), Log: lines, EarlierLog: earlier})
 			})
 		}),
 	}
@@ -112,13 +122,22 @@ var attemptColumns = []cli.Column[jobs.Outcome]{
 	{Name: "message", Of: func(o jobs.Outcome) any { return strings.TrimSpace(o.Message + " " + o.Result.Output) }},
 }
 
-func showJob(app *cli.App, job jobs.Record) error {
+func showJob(app *cli.App, view jobView) error {
 	if app.Output != "table" {
-		return cli.One(app, jobView{Record: job, Attempts: append([]jobs.Outcome{}, job.Attempts...)}, jobViewColumns())
+		return cli.One(app, view, jobViewColumns())
 	}
-	if job.Gone {
-		return showGone(app, job)
+	show := showRow
+	if view.Gone {
+		show = showGone
 	}
+	if err := show(app, view.Record); err != nil {
+		return err
+	}
+	return showLog(app, view)
+}
+
+// showRow shows a job that has a row in the queue.
+func showRow(app *cli.App, job jobs.Record) error {
 	t := cli.NewTable()
 	for _, line := range []struct {
 		name  string

@@ -107,10 +107,22 @@ func Resume(app *cli.App) *cobra.Command {
 				if err != nil {
 					return cli.Near(ctx, central.Admission, scope, args[1], err)
 				}
+				if app.Output == "table" {
+					return app.Print("%s", resumed(app, was))
+				}
 				return cli.One(app, was, pauseColumns)
 			})
 		}),
 	}
+}
+
+// resumed says that a pause is over, and what it was.
+func resumed(app *cli.App, was admission.Pause) string {
+	note := ""
+	if was.Note != "" {
+		note = ": " + app.Cell(was.Note)
+	}
+	return fmt.Sprintf("%s %s is not paused any more; it was paused by %s since %s%s", was.Subject, app.Cell(was.Name), app.Cell(was.By), app.Cell(was.Since), note)
 }
 
 // nearPause is the paused name that was probably meant.
