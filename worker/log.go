@@ -4,15 +4,15 @@ import (
 	"context"
 	"log/slog"
 	"regexp"
-	"sync"
-	"time"
+
+	"github.com/headgate/headgate/jobs/telemetry"
 )
 
 // quiet is the logger that River gets, and with River our own code behind River's seam
 // (package claim). It passes warnings and errors. River's are in our words, and each at most
 // once a minute, with how often it came meanwhile; what handle says itself is left out.
 func quiet(l *slog.Logger) *slog.Logger {
-	return slog.New(&riversLines{next: l.Handler(), said: &repeats{last: map[string]time.Time{}, left: map[string]int{}}})
+	return slog.New(&riversLines{next: l.Handler(), said: &telemetry.Repeats{}})
 }
 
 // riversOwn matches a line of River's, which begins with the name of its part.
@@ -67,7 +67,7 @@ const (
 
 type riversLines struct {
 	next slog.Handler
-	said *repeats
+	said *telemetry.Repeats
 }
 
 // Enabled passes warnings and errors.
@@ -88,7 +88,7 @@ func (h *riversLines) Handle(ctx context.Context, r slog.Record) error {
 	if words == "" {
 		return nil
 	}
-	times, pass := h.said.pass(words, r.Time)
+	times, pass := h.said.Pass(words, r.Time)
 	if !pass {
 		return nil
 	}
@@ -114,36 +114,4 @@ func (h *riversLines) WithAttrs(attrs []slog.Attr) slog.Handler {
 // WithGroup has further attributes in a group.
 func (h *riversLines) WithGroup(name string) slog.Handler {
 	return &riversLines{next: h.next.WithGroup(name), said: h.said}
-}
-
-// repeatsAfter is how long a line of River's is not repeated, and repeatsMost how many lines
-// are remembered; River has fewer.
-const (
-	repeatsAfter = time.Minute
-	repeatsMost  = 200
-)
-
-// repeats remembers which lines have been said, and when.
-type repeats struct {
-	mu   sync.Mutex
-	last map[string]time.Time // guarded by mu
-	left map[string]int       // guarded by mu: how often since
-}
-
-// pass says whether a line may be written, and how often it was left out before.
-func (p *repeats) pass(line string, now time.Time) (times int, ok bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if last, said := p.last[line]; said && now.Sub(last) < repeatsAfter {
-		p.left[line]++
-		return 0, false
-	}
-	if len(p.last) >= repeatsMost {
-		clear(p.last)
-		clear(p.left)
-	}
-	times = p.left[line]
-	p.last[line] = now
-	delete(p.left, line)
-	return times, true
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/sdk/metric"
@@ -16,9 +17,8 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/go-logr/logr"
-
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs/telemetry"
 )
 
 // exporters send traces and metrics where OpenTelemetry's environment variables say. Each
@@ -93,15 +93,11 @@ func thisService(ctx context.Context) (*resource.Resource, error) {
 
 // seldom tells of exports that fail, at most once a minute, without what hide takes out.
 func seldom(log *slog.Logger, hide *strings.Replacer) func(error) {
-	turn := make(chan time.Time, 1)
-	turn <- time.Time{}
+	var said telemetry.Repeats
 	return func(err error) {
-		last := <-turn
-		if time.Since(last) >= time.Minute {
-			last = time.Now()
+		if _, ok := said.Pass("", time.Now()); ok {
 			log.Warn("telemetry is not exported; further failures are told once a minute", "error", hide.Replace(err.Error()))
 		}
-		turn <- last
 	}
 }
 

@@ -78,7 +78,7 @@ var doors = map[string][]string{
 	"cmd/example-worker": slices.Concat(tool, below),
 	"cmd/internal/pages": { // River's UI takes River's client: TestOnlyBenchKnowsRiver
 		anyPgx, "github.com/riverqueue/river", "github.com/riverqueue/river/riverdriver/riverpgxv5", "riverqueue.com/riverui",
-		"cmd/internal/cli", "cmd/internal/conns", "jobs", "jobs/wire", "migrations", "orchestrator/admission",
+		"cmd/internal/cli", "cmd/internal/conns", "jobs", "jobs/telemetry", "jobs/wire", "migrations", "orchestrator/admission",
 	},
 	"cmd/internal/conns": {},
 	"cmd/internal/cli": {

@@ -3,8 +3,8 @@ package pages
 import (
 	"context"
 	"log/slog"
-	"sync"
-	"time"
+
+	"github.com/headgate/headgate/jobs/telemetry"
 )
 
 // seldom is a log that requests fill: everybody on this machine may send as many as they like.
@@ -12,48 +12,11 @@ import (
 // Warnings and errors have one line a minute for each text, with how many were left out.
 type seldom struct {
 	next slog.Handler
-	said *said
+	said *telemetry.Repeats
 }
 
 func newSeldom(log *slog.Logger) *slog.Logger {
-	return slog.New(&seldom{log.Handler(), &said{last: map[string]*line{}}})
-}
-
-// repeatAfter is how long a text is not repeated, mostTexts how many are told apart; there are
-// fewer than that.
-const (
-	repeatAfter = time.Minute
-	mostTexts   = 100
-)
-
-// said remembers when each text was logged.
-type said struct {
-	mu   sync.Mutex
-	last map[string]*line // guarded by mu
-}
-
-type line struct {
-	at   time.Time
-	left int // how often it was left out since
-}
-
-// pass says whether a line may be written, and how many were left out before.
-func (s *said) pass(text string, at time.Time) (left int, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l, known := s.last[text]
-	switch {
-	case known && at.Sub(l.at) < repeatAfter:
-		l.left++
-		return 0, false
-	case !known && len(s.last) >= mostTexts:
-		clear(s.last)
-	}
-	if known {
-		left = l.left
-	}
-	s.last[text] = &line{at: at}
-	return left, true
+	return slog.New(&seldom{log.Handler(), &telemetry.Repeats{}})
 }
 
 func level(of slog.Level) slog.Level {
@@ -73,7 +36,7 @@ func (h *seldom) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level = level(r.Level); r.Level < slog.LevelWarn {
 		return h.next.Handle(ctx, r)
 	}
-	left, ok := h.said.pass(r.Message, r.Time)
+	left, ok := h.said.Pass(r.Message, r.Time)
 	if !ok {
 		return nil
 	}
