@@ -121,104 +121,121 @@ func (f *figures) end() {
 
 // observe gives the figures whenever somebody asks for metrics.
 func (f *figures) observe(provider metric.MeterProvider) error {
-	meter := provider.Meter(telemetry.Scope)
-	var errs []error
-	var all []metric.Observable
-	count := func(name, unit, says string) metric.Int64ObservableGauge {
-		g, err := meter.Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(says))
-		errs, all = append(errs, err), append(all, g)
-		return g
-	}
-	seconds := func(name, says string) metric.Float64ObservableGauge {
-		g, err := meter.Float64ObservableGauge(name, metric.WithUnit("s"), metric.WithDescription(says))
-		errs, all = append(errs, err), append(all, g)
-		return g
-	}
-	waiting := count(telemetry.QueueWaiting, "{job}", "jobs that are due and wait, counted up to 10,000")
-	oldest := seconds(telemetry.QueueOldest, "since the first of the waiting jobs was due")
-	workers := count(telemetry.Workers, "{worker}", "worker processes by state")
-	budget := count(telemetry.ServerBudget, "{connection}", "connections that the server's budget allows")
-	used := count(telemetry.ServerUsed, "{connection}", "connections of the budget that processes have published")
-	broken := count(telemetry.Breakers, "{breaker}", "breakers that are open, of the server and its databases, by the class of what opened them")
-	quarantined := count(telemetry.Quarantined, "{job}", "jobs in quarantine, counted up to 10,000")
-	unserved := count(telemetry.UnservedKinds, "{kind}", "kinds of waiting jobs that no live worker has")
-	overdue := count(telemetry.SchedulesOverdue, "{schedule}", "schedules with an expected occurrence that is unanswered for a minute, counted up to 10,000")
-	overdueFor := seconds(telemetry.SchedulesLateness, "since the first unanswered occurrence was due")
-	stopped := count(telemetry.SchedulesBroken, "{schedule}", "schedules that an error has stopped, counted up to 10,000")
-	success := seconds(telemetry.ScheduleSuccess, "since a job of a watched schedule succeeded, for the tenant that waits longest")
-	watched := count(telemetry.SchedulesWatched, "{schedule}", "schedules that a watched name has, whoever's")
-	missing := count(telemetry.FiguresMissing, "{figure}", "1 for a group of figures of the central database that could not be found")
-	age := seconds(telemetry.FiguresAge, "since the figures of the central database were found")
-	if err := errors.Join(errs...); err != nil {
+	g, err := newFigureGauges(provider.Meter(telemetry.Scope))
+	if err != nil {
 		return fmt.Errorf("making the gauges of the central database: %w", err)
 	}
-	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+	_, err = provider.Meter(telemetry.Scope).RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		now := f.now()
 		if now.At.IsZero() {
-			o.ObserveFloat64(age, time.Since(f.born).Seconds())
+			o.ObserveFloat64(g.age, time.Since(f.born).Seconds())
 			return nil
 		}
-		of := func(key, value string) metric.MeasurementOption {
-			return metric.WithAttributes(attribute.String(key, value))
-		}
-		o.ObserveFloat64(age, time.Since(now.At).Seconds())
-		if time.Since(now.At) > figuresTrusted {
-			return nil
-		}
-		has := func(figure string) bool {
-			_, lacks := now.Missing[figure]
-			return !lacks
-		}
-		for _, figure := range explain.FigureNames {
-			n := int64(0)
-			if !has(figure) {
-				n = 1
-			}
-			o.ObserveInt64(missing, n, of(telemetry.Figure, figure))
-		}
-		for _, q := range now.Queues {
-			o.ObserveInt64(waiting, int64(q.Waiting), of(telemetry.Queue, q.Name))
-			o.ObserveFloat64(oldest, q.Oldest.Seconds(), of(telemetry.Queue, q.Name))
-		}
-		if w := now.Workers; has(explain.FigureWorkers) {
-			o.ObserveInt64(workers, int64(w.Alive-w.Draining), of(telemetry.State, "live"))
-			o.ObserveInt64(workers, int64(w.Draining), of(telemetry.State, "draining"))
-			o.ObserveInt64(workers, int64(w.Silent), of(telemetry.State, "silent"))
-		}
-		for _, s := range now.Servers {
-			if s.Budget > 0 {
-				o.ObserveInt64(budget, int64(s.Budget), of(telemetry.Server, s.Name))
-			}
-			o.ObserveInt64(used, int64(s.Used), of(telemetry.Server, s.Name))
-			server := attribute.String(telemetry.Server, s.Name)
-			if _, is := s.Broken[string(jobs.ClassUnreachable)]; !is { // each server has a series
-				o.ObserveInt64(broken, 0, metric.WithAttributes(server, attribute.String(telemetry.Class, string(jobs.ClassUnreachable))))
-			}
-			for class, n := range s.Broken {
-				o.ObserveInt64(broken, int64(n), metric.WithAttributes(server, attribute.String(telemetry.Class, class)))
-			}
-		}
-		if has(explain.FigureCounts) {
-			o.ObserveInt64(quarantined, int64(now.Quarantined))
-			o.ObserveInt64(stopped, int64(now.Broken))
-		}
-		if has(explain.FigureKinds) {
-			o.ObserveInt64(unserved, int64(now.UnservedKinds))
-		}
-		if has(explain.FigureSchedules) {
-			o.ObserveInt64(overdue, int64(now.Overdue))
-			o.ObserveFloat64(overdueFor, now.OverdueFor.Seconds())
-		}
-		for name, n := range now.Watched {
-			o.ObserveInt64(watched, int64(n), of(telemetry.Schedule, name))
-		}
-		for name, since := range now.Successes {
-			o.ObserveFloat64(success, since.Seconds(), of(telemetry.Schedule, name))
+		o.ObserveFloat64(g.age, time.Since(now.At).Seconds())
+		if time.Since(now.At) <= figuresTrusted {
+			g.give(o, now)
 		}
 		return nil
-	}, all...)
+	}, g.all...)
 	if err != nil {
 		return fmt.Errorf("observing the central database: %w", err)
 	}
 	return nil
+}
+
+// figureGauges are the metrics of all processes together.
+type figureGauges struct {
+	waiting, workers, budget, used, broken  metric.Int64ObservableGauge
+	quarantined, unserved, overdue, stopped metric.Int64ObservableGauge
+	watched, missing                        metric.Int64ObservableGauge
+	oldest, overdueFor, success, age        metric.Float64ObservableGauge
+
+	all []metric.Observable
+}
+
+func newFigureGauges(meter metric.Meter) (*figureGauges, error) {
+	g, errs := &figureGauges{}, []error(nil)
+	count := func(name, unit, says string) metric.Int64ObservableGauge {
+		made, err := meter.Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(says))
+		errs, g.all = append(errs, err), append(g.all, made)
+		return made
+	}
+	seconds := func(name, says string) metric.Float64ObservableGauge {
+		made, err := meter.Float64ObservableGauge(name, metric.WithUnit("s"), metric.WithDescription(says))
+		errs, g.all = append(errs, err), append(g.all, made)
+		return made
+	}
+	g.waiting = count(telemetry.QueueWaiting, "{job}", "jobs that are due and wait, counted up to 10,000")
+	g.oldest = seconds(telemetry.QueueOldest, "since the first of the waiting jobs was due")
+	g.workers = count(telemetry.Workers, "{worker}", "worker processes by state")
+	g.budget = count(telemetry.ServerBudget, "{connection}", "connections that the server's budget allows")
+	g.used = count(telemetry.ServerUsed, "{connection}", "connections of the budget that processes have published")
+	g.broken = count(telemetry.Breakers, "{breaker}", "breakers that are open, of the server and its databases, by the class of what opened them")
+	g.quarantined = count(telemetry.Quarantined, "{job}", "jobs in quarantine, counted up to 10,000")
+	g.unserved = count(telemetry.UnservedKinds, "{kind}", "kinds of waiting jobs that no live worker has")
+	g.overdue = count(telemetry.SchedulesOverdue, "{schedule}", "schedules with an expected occurrence that is unanswered for a minute, counted up to 10,000")
+	g.overdueFor = seconds(telemetry.SchedulesLateness, "since the first unanswered occurrence was due")
+	g.stopped = count(telemetry.SchedulesBroken, "{schedule}", "schedules that an error has stopped, counted up to 10,000")
+	g.success = seconds(telemetry.ScheduleSuccess, "since a job of a watched schedule succeeded, for the tenant that waits longest")
+	g.watched = count(telemetry.SchedulesWatched, "{schedule}", "schedules that a watched name has, whoever's")
+	g.missing = count(telemetry.FiguresMissing, "{figure}", "1 for a group of figures of the central database that could not be found")
+	g.age = seconds(telemetry.FiguresAge, "since the figures of the central database were found")
+	return g, errors.Join(errs...)
+}
+
+// give tells figures, but those that are missing.
+func (g *figureGauges) give(o metric.Observer, now explain.Figures) {
+	of := func(key, value string) metric.MeasurementOption {
+		return metric.WithAttributes(attribute.String(key, value))
+	}
+	has := func(figure string) bool {
+		_, lacks := now.Missing[figure]
+		return !lacks
+	}
+	for _, figure := range explain.FigureNames {
+		n := int64(0)
+		if !has(figure) {
+			n = 1
+		}
+		o.ObserveInt64(g.missing, n, of(telemetry.Figure, figure))
+	}
+	for _, q := range now.Queues {
+		o.ObserveInt64(g.waiting, int64(q.Waiting), of(telemetry.Queue, q.Name))
+		o.ObserveFloat64(g.oldest, q.Oldest.Seconds(), of(telemetry.Queue, q.Name))
+	}
+	if w := now.Workers; has(explain.FigureWorkers) {
+		o.ObserveInt64(g.workers, int64(w.Alive-w.Draining), of(telemetry.State, "live"))
+		o.ObserveInt64(g.workers, int64(w.Draining), of(telemetry.State, "draining"))
+		o.ObserveInt64(g.workers, int64(w.Silent), of(telemetry.State, "silent"))
+	}
+	for _, s := range now.Servers {
+		if s.Budget > 0 {
+			o.ObserveInt64(g.budget, int64(s.Budget), of(telemetry.Server, s.Name))
+		}
+		o.ObserveInt64(g.used, int64(s.Used), of(telemetry.Server, s.Name))
+		server := attribute.String(telemetry.Server, s.Name)
+		if _, is := s.Broken[string(jobs.ClassUnreachable)]; !is { // each server has a series
+			o.ObserveInt64(g.broken, 0, metric.WithAttributes(server, attribute.String(telemetry.Class, string(jobs.ClassUnreachable))))
+		}
+		for class, n := range s.Broken {
+			o.ObserveInt64(g.broken, int64(n), metric.WithAttributes(server, attribute.String(telemetry.Class, class)))
+		}
+	}
+	if has(explain.FigureCounts) {
+		o.ObserveInt64(g.quarantined, int64(now.Quarantined))
+		o.ObserveInt64(g.stopped, int64(now.Broken))
+	}
+	if has(explain.FigureKinds) {
+		o.ObserveInt64(g.unserved, int64(now.UnservedKinds))
+	}
+	if has(explain.FigureSchedules) {
+		o.ObserveInt64(g.overdue, int64(now.Overdue))
+		o.ObserveFloat64(g.overdueFor, now.OverdueFor.Seconds())
+	}
+	for name, n := range now.Watched {
+		o.ObserveInt64(g.watched, int64(n), of(telemetry.Schedule, name))
+	}
+	for name, since := range now.Successes {
+		o.ObserveFloat64(g.success, since.Seconds(), of(telemetry.Schedule, name))
+	}
 }

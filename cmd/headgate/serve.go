@@ -11,7 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
+	"gocloud.dev/blob"
 
 	"github.com/headgate/headgate/cmd/headgate/internal/kinds"
 	"github.com/headgate/headgate/cmd/headgate/internal/workcmd"
@@ -147,6 +149,17 @@ func (s *staying) queueSlots() (map[string]int, error) {
 	return queues, nil
 }
 
+// check refuses what no process can be started with, and returns the slots of its queues.
+func (s *staying) check() (queues map[string]int, err error) {
+	if queues, err = s.queueSlots(); err != nil {
+		return nil, err
+	}
+	if len(s.watch) > explain.MaxWatched {
+		return nil, cli.Usagef("--watch-schedule is given %d times: give at most %d names", len(s.watch), explain.MaxWatched)
+	}
+	return queues, errors.Join(cli.OneOf("--error-detail", s.detail, worker.DetailLevels), s.pages.check())
+}
+
 // warnUnknown says which of the watched names no schedule has. They may come later, so that
 // is no error, and neither is a question that has no answer: the metric says the same.
 func warnUnknown(ctx context.Context, app *cli.App, central cli.Central, watch []string) {
@@ -165,44 +178,82 @@ func warnUnknown(ctx context.Context, app *cli.App, central cli.Central, watch [
 	}
 }
 
+// openEar returns the pool that hears of new work past a pooler; nil where there is none.
+func openEar(ctx context.Context, app *cli.App) (ear *pgxpool.Pool, hush func(), err error) {
+	switch ear, err = cli.ListenPool(ctx, app); {
+	case err != nil:
+		return nil, nil, err
+	case ear != nil:
+		return ear, ear.Close, nil
+	case app.Pooled():
+		app.Log.Warn("nothing is heard of new work through the pooler: it is found by looking once a second; DATABASE_DIRECT_URL, the address past it, makes that faster")
+	}
+	return nil, func() {}, nil
+}
+
+// openReports returns the folder for reports, with its whole path.
+func openReports(path string) (dir string, reports *blob.Bucket, err error) {
+	if dir, err = filepath.Abs(path); err != nil {
+		return "", nil, fmt.Errorf("finding the directory for reports: %w", err)
+	}
+	if reports, err = report.OpenFolder(dir); err != nil {
+		return "", nil, cli.Usagef("--reports: %w", err)
+	}
+	return dir, reports, nil
+}
+
+// newWorker makes the process's worker, with all built-in kinds.
+func (s *staying) newWorker(app *cli.App, central cli.Central, queues map[string]int, ear *pgxpool.Pool, reports *blob.Bucket) (*worker.Worker, error) {
+	w, err := worker.New(worker.Config{
+		Pool: central.Pool, PollOnly: app.Pooled(), Listen: ear, Resolver: central.Catalog, Queues: queues, Logger: app.Log, Meter: app.Meter, TopTenants: s.top, Tracer: app.Tracer, ErrorDetail: worker.ErrorDetail(s.detail),
+	})
+	if err != nil {
+		return nil, cli.BadValue(err)
+	}
+	kinds.Register(w, reports)
+	return w, nil
+}
+
+// figures are those of all processes together, with the schedules that are watched.
+func (s *staying) figures(ctx context.Context, app *cli.App, central cli.Central) *figures {
+	warnUnknown(ctx, app, central, s.watch)
+	return &figures{look: central.Explain.Figures, watch: explain.FiguresParams{Schedules: s.watch}, log: app.Log, born: time.Now()}
+}
+
+// loops are those of the process.
+func (s *staying) loops(w *worker.Worker, scheduler *schedule.Scheduler) []loop {
+	all := []loop{{"worker", func() time.Time { return w.Health().Turned }}}
+	if s.schedules {
+		all = append(all, loop{"scheduler", scheduler.Turned})
+	}
+	return all
+}
+
 // servingConns is how many connections to the central database a process keeps at
 // most for the catalog and the scheduler. The worker has ten of its own.
 const servingConns = 6
 
 // runUntil runs until ctx ends, then stops gracefully.
 func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s staying) error {
-	queues, err := s.queueSlots()
+	queues, err := s.check()
 	if err != nil {
 		return err
-	}
-	if err := cli.OneOf("--error-detail", s.detail, worker.DetailLevels); err != nil {
-		return err
-	}
-	if len(s.watch) > explain.MaxWatched {
-		return cli.Usagef("--watch-schedule is given %d times: give at most %d names", len(s.watch), explain.MaxWatched)
 	}
 	probes, err := openProbes(ctx, app, s.health)
 	if err != nil {
 		return err
 	}
 	defer probes.end()
-	if err := s.pages.check(); err != nil {
-		return err
-	}
 	pool, err := app.Pool(ctx, servingConns)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	ear, err := cli.ListenPool(ctx, app)
+	ear, hush, err := openEar(ctx, app)
 	if err != nil {
 		return err
 	}
-	if ear != nil {
-		defer ear.Close()
-	} else if app.Pooled() {
-		app.Log.Warn("nothing is heard of new work through the pooler: it is found by looking once a second; DATABASE_DIRECT_URL, the address past it, makes that faster")
-	}
+	defer hush()
 	app.Tracer, app.Meter = probes.exports.tracer(), probes.meter()
 	central, err := app.On(pool, ring)
 	if err != nil {
@@ -212,22 +263,15 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 	if err := keys.Check(ctx); err != nil {
 		return err
 	}
-	dir, err := filepath.Abs(s.reports)
+	dir, reports, err := openReports(s.reports)
 	if err != nil {
-		return fmt.Errorf("finding the directory for reports: %w", err)
-	}
-	reports, err := report.OpenFolder(dir)
-	if err != nil {
-		return cli.Usagef("--reports: %w", err)
+		return err
 	}
 	defer func() { _ = reports.Close() }() // a folder has nothing to flush
-	w, err := worker.New(worker.Config{
-		Pool: pool, PollOnly: app.Pooled(), Listen: ear, Resolver: central.Catalog, Queues: queues, Logger: app.Log, Meter: app.Meter, TopTenants: s.top, Tracer: app.Tracer, ErrorDetail: worker.ErrorDetail(s.detail),
-	})
+	w, err := s.newWorker(app, central, queues, ear, reports)
 	if err != nil {
-		return cli.BadValue(err)
+		return err
 	}
-	kinds.Register(w, reports)
 	deafen, err := listen(ctx, app, central.Catalog)
 	if err != nil {
 		return err
@@ -252,21 +296,15 @@ func runUntil(ctx context.Context, app *cli.App, ring *catalog.KeyRing, s stayin
 			return errors.Join(err, w.Stop(closing))
 		}
 	}
-	whole := &figures{look: central.Explain.Figures, watch: explain.FiguresParams{Schedules: s.watch}, log: app.Log, born: time.Now()}
+	whole := s.figures(ctx, app, central)
 	defer whole.end()
-	warnUnknown(ctx, app, central, s.watch)
-	loops := []loop{{"worker", func() time.Time { return w.Health().Turned }}}
-	if s.schedules {
-		loops = append(loops, loop{"scheduler", scheduler.Turned})
-	}
-	if err := probes.started(loops, ready(w, pool, keys), whole); err != nil {
+	if err := probes.started(s.loops(w, scheduler), ready(w, pool, keys), whole); err != nil {
 		return errors.Join(err, scheduler.Stop(closing), janitor.Stop(closing), w.Stop(closing))
 	}
 	app.Log.Info("ready", "queues", queues, "schedules", s.schedules, "reports", dir, "version", thisVersion().Version)
 	stuck := w.Wait(ctx)
 	probes.stopping()
-	reason := cmp.Or(stuck, context.Cause(ctx))
-	app.Log.Info("stopping: running jobs may end, a second signal ends at once", "reason", reason.Error())
+	app.Log.Info("stopping: running jobs may end, a second signal ends at once", "reason", cmp.Or(stuck, context.Cause(ctx)).Error())
 	if err := errors.Join(scheduler.Stop(closing), janitor.Stop(closing)); err != nil {
 		return errors.Join(stuck, err, w.Stop(closing))
 	}

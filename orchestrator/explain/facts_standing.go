@@ -120,10 +120,13 @@ func (s *standing) startWorker() string {
 }
 
 // claimsFailing names the workers that cannot claim.
+// NextClaimsFail is what to do where claims fail.
+const NextClaimsFail = "`headgate worker list` shows whose claims fail and why, with the session that is in the way, if one is; the central database's log may say more"
+
 func (s *standing) claimsFailing() []Fact {
 	facts := make([]Fact, 0, len(s.failing))
 	for _, f := range s.failing {
-		facts = append(facts, Fact{Code: CodeClaimsFail, Since: &f.Since, Next: "`headgate worker list` shows whose claims fail and why, with the session that is in the way, if one is; the central database's log may say more",
+		facts = append(facts, Fact{Code: CodeClaimsFail, Since: &f.Since, Next: NextClaimsFail,
 			Fact: fmt.Sprintf("claims of queue %s fail on worker %s since %s, %d in a row: %s", f.Queue, f.worker, moment(f.Since, s.zone), f.Times, f.Error)})
 	}
 	return facts

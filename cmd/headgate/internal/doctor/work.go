@@ -51,7 +51,7 @@ func (d *doctor) claims(ctx context.Context, explainer *explain.Explainer) {
 		for _, f := range w.Claims.Failing {
 			if w.State == explain.WorkerAlive && f.Lasts() {
 				failing = true
-				note(StateFail, "claims", "`headgate worker list` shows whose claims fail and why, with the session that is in the way, if one is; the central database's log may say more",
+				note(StateFail, "claims", explain.NextClaimsFail,
 					"claims of queue %s fail on worker %s since %s, %d in a row: %s", f.Queue, w.Name, cli.Stamp(f.Since), f.Times, f.Error)
 			}
 		}

@@ -4,10 +4,11 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/orchestrator/catalog"
-	"github.com/jackc/pgx/v5"
 )
 
 // selectInside asks a database that exists for its owner, what the administrator may do as
