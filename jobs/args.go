@@ -88,10 +88,11 @@ type KindOpts struct {
 	// StrictArgs refuses stored arguments with a field that the struct of the kind does
 	// not have by this very name, upper and lower case included: a name that somebody has
 	// misspelt would else count as left out. It refuses a name that one object has twice, and
-	// null for a field that is no pointer, slice, map or interface. Whatever takes JSON for the kind in Go refuses them (orchestrator.CheckStored); a row that another
-	// client has written ends as cancelled, class bad_args, without an attempt's work. When
-	// a field is new, replace the workers before the programs that write the field. A type that
-	// reads its own JSON checks for itself.
+	// null for a field that is no pointer, slice, map or interface, and an array of another
+	// length than its type's. Whatever takes JSON for the kind in Go refuses them
+	// (orchestrator.CheckStored); a row that another client has written ends as cancelled, class
+	// bad_args, without an attempt's work. When a field is new, replace the workers before the
+	// programs that write the field. A type that reads its own JSON checks for itself.
 	StrictArgs bool
 }
 

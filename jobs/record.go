@@ -55,8 +55,8 @@ type LogLine struct {
 	Attrs   json.RawMessage `json:"attrs,omitempty"` // an object; groups are objects in it
 }
 
-// JobFilter selects jobs, newest first or oldest first, a page at a time. A job that is Cancelling is found
-// under the state that its row is in, Running or Waiting, too.
+// JobFilter selects jobs, newest first or oldest first, a page at a time. A job that is
+// Cancelling is found under the state that its row is in, Running or Waiting, too.
 type JobFilter struct {
 	State  State // "" means all; Snoozed those that are Scheduled
 	Kind   string

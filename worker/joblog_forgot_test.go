@@ -111,28 +111,3 @@ func attrOf(t *testing.T, line jobs.LogLine, name string) json.RawMessage {
 	require.NoError(t, json.Unmarshal(line.Attrs, &attrs))
 	return attrs[name]
 }
-
-// A handler that returns after it was given up tells nothing of a
-// row, if its error has only the words of the server.
-func TestWordsOfAStuckHandler(t *testing.T) {
-	t.Parallel()
-	env := jobstest.New(t)
-	env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
-	env.Tenant("acme", "acme")
-	cfg, text := env.Config(), &logged{}
-	cfg.Logger, cfg.StuckAfter, cfg.Tenants.CancelWait = lockedLogger(text), 100*time.Millisecond, 50*time.Millisecond
-	deaf := make(chan struct{})
-	w := env.Work(&cfg, func(w *worker.Worker) {
-		worker.InTx(w, func(ctx context.Context, tx pgx.Tx, _ *jobs.Job[Deaf]) error {
-			texts, _ := failTimes(ctx, tx, 1, jobstest.PlantedEmail)
-			<-deaf
-			return errors.New(texts[0])
-		})
-	})
-	require.Equal(t, jobs.ClassTimeout, env.Run("acme", Deaf{}).Class)
-	close(deaf)
-	require.Eventually(t, func() bool { return len(linesOf(t, text.String(), "a stuck handler has returned")) == 1 }, time.Minute, 5*time.Millisecond)
-	require.NoError(t, w.Stop(t.Context()))
-	require.False(t, tells(text.String(), jobstest.PlantedEmail), text)
-	require.Contains(t, text.String(), "invalid_text_representation")
-}

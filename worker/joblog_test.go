@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 	"unicode/utf16"
 
 	"github.com/jackc/pgx/v5"
@@ -372,31 +371,4 @@ func TestNoLineTellsAValueOfARow(t *testing.T) {
 			}
 		})
 	}
-}
-
-// A handler that ignores the end of its context keeps what it had logged by then, and what
-// it logs later reaches the worker's log only.
-func TestLinesOfAStuckHandler(t *testing.T) {
-	t.Parallel()
-	env := jobstest.New(t)
-	env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
-	env.Tenant("acme", "acme")
-	cfg, text := env.Config(), &logged{}
-	cfg.Logger, cfg.StuckAfter, cfg.Tenants.CancelWait = lockedLogger(text), 100*time.Millisecond, 50*time.Millisecond
-	deaf := make(chan struct{})
-	w := env.Work(&cfg, func(w *worker.Worker) {
-		worker.InTx(w, func(_ context.Context, _ pgx.Tx, job *jobs.Job[Deaf]) error {
-			job.Log().Info("in time")
-			<-deaf
-			job.Log().Info("too late")
-			return nil
-		})
-	})
-	got := env.Run("acme", Deaf{})
-	require.Equal(t, jobs.ClassTimeout, got.Class)
-	close(deaf)
-	require.NoError(t, w.Stop(t.Context()))
-	kept := logsOf(t, env, got.JobUID)
-	require.Len(t, kept, 1)
-	require.Equal(t, "in time", kept[0].Message)
 }

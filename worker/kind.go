@@ -21,8 +21,10 @@ type kind struct {
 	name string
 	opts jobs.KindOpts
 	form form
-	like jobs.Args                                                                                     // some value of its arguments
-	bind func(info jobs.Info, args []byte) (run func(ctx context.Context, work work) error, err error) // reads the arguments
+	like jobs.Args // some value of its arguments
+
+	// bind reads the arguments, and returns the handler on them.
+	bind func(info jobs.Info, args []byte) (run func(ctx context.Context, work work) error, err error)
 
 	// verify is set in verifiable kinds only.
 	verify func(ctx context.Context, conn *pgx.Conn, info jobs.Info, args []byte) (bool, error)

@@ -224,3 +224,28 @@ func TestMiddlewareBeforeAnUnsafeJob(t *testing.T) {
 	require.Equal(t, 2, got.Attempt)
 	require.Equal(t, 1, d.count(job.UID))
 }
+
+// Arguments that do not fit an unsafe kind leave no doubt about the job either: no handler has
+// seen them.
+func TestArgumentsOfAnUnsafeJobThatDoNotFit(t *testing.T) {
+	t.Parallel()
+	env := jobstest.New(t)
+	env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
+	env.Tenant("acme", "acme")
+	d := &diary{}
+	job, err := env.Client.Enqueue(t.Context(), "acme", onlyOnce{}, nil)
+	require.NoError(t, err)
+	_, err = env.Pool.Exec(t.Context(), `UPDATE river_job SET args = '[]' WHERE id = $1`, env.RowOf(job.UID))
+	require.NoError(t, err)
+	env.Work(nil, func(w *worker.Worker) { registerOutside(w, d) })
+	got := env.WaitFor(job.UID, func(o jobs.Outcome) bool { return o.Class == jobs.ClassBadArgs })
+	require.NotContains(t, got.Message, "unsafe")
+	require.Zero(t, d.count(job.UID))
+	_, err = env.Pool.Exec(t.Context(), `UPDATE river_job SET args = '{}' WHERE id = $1`, env.RowOf(job.UID))
+	require.NoError(t, err)
+	if _, err := env.Client.Retry(t.Context(), job.UID); err != nil {
+		require.ErrorIs(t, err, jobs.ErrRetryRefused) // it goes on by itself
+	}
+	require.Equal(t, jobs.Succeeded, env.Wait(job.UID).State)
+	require.Equal(t, 1, d.count(job.UID))
+}

@@ -5,8 +5,9 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 
-	"github.com/headgate/headgate/worker/tenantdb/address"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
 // jobGroup is the group role of all job logins.
