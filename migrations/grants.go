@@ -78,8 +78,6 @@ var tableRights = []right{
 	// Schedules.
 	{"schedules", "rawd", "rawd"},
 	{"schedule_places", "U", "U"},
-	{"schedule_changes", "ra", "ra"},
-	{"schedule_changes_id_seq", "", ""},
 	{"selector_changes", "rawd", "rawd"},
 	{"selector_changes_id_seq", "", ""},
 	{"occurrences", "rawd", "raw"},
@@ -113,6 +111,10 @@ var tableRights = []right{
 	{"rewrites", "rw", ""},
 	{"kinds", "rawd", "r"},
 
+	// Who changed what. Triggers write it, as its owner.
+	{"audit", "r", "r"},
+	{"audit_id_seq", "", ""},
+
 	// The schema itself.
 	{"migrations", "r", "r"},
 	{"queue", "r", "r"},
@@ -125,9 +127,17 @@ var functionRights = []right{
 	{"add_job_logs_day", "X", ""},
 	{"add_outcomes_month", "X", ""},
 	{"add_part", "", ""},
+	{"add_audit_month", "X", ""},
 	{"answer_deleted", "", ""},
 	{"answer_error", "", ""},
 	{"as_object", "X", "X"},
+	{"audit_actor", "", ""},
+	{"audit_event", "X", "X"},
+	{"audit_line", "", ""},
+	{"audit_row", "", ""},
+	{"audit_statement", "", ""},
+	{"audit_stays", "", ""},
+	{"audited", "", ""},
 	{"begin_plan", "", ""},
 	{"catalog_changed", "", ""},
 	{"centre_mark", "X", "X"},
@@ -138,6 +148,7 @@ var functionRights = []right{
 	{"check_seals", "", ""},
 	{"claim_incarnation", "X", "X"},
 	{"claim_token", "X", "X"},
+	{"drop_audit_months", "X", ""},
 	{"drop_job_logs_days", "X", ""},
 	{"drop_outcomes_months", "X", ""},
 	{"drop_parts", "", ""},

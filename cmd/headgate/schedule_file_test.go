@@ -149,7 +149,7 @@ SELECT gen_random_uuid(), 1000 + n, 't' || n, 't' || n, 'pro', d.id, d.kind FROM
 	c.fails(cli.ExitUsage, []string{"schedule", "edit", "tick", "--tenant", "t1", "--select", "all"}, "give --template with it")
 	require.Contains(t, c.ok(edit("--cron", "@weekly", "--overlap", "allow", "--note", "quieter", "--confirm", "1200")...), `"cron": "@weekly"`)
 	require.Equal(t, "1200", ask(t, env.Pool.Config().ConnConfig.Database, "SELECT count(*) FROM headgate.schedules WHERE cron = '@weekly' AND overlap = 'allow' AND kind = 'app.tick'"))
-	require.Equal(t, "quieter", ask(t, env.Pool.Config().ConnConfig.Database, "SELECT note FROM headgate.schedule_changes ORDER BY id DESC LIMIT 1"))
+	require.Equal(t, "quieter", ask(t, env.Pool.Config().ConnConfig.Database, "SELECT reason FROM headgate.audit WHERE object = 'template' AND action = 'change' ORDER BY id DESC LIMIT 1"))
 	c.fails(cli.ExitUsage, edit("--select", "tenant=t7"), "the change of template tick touches 1,200 tenants; pass --confirm 1200")
 	c.fails(cli.ExitUsage, edit("--select", "tenant=t7", "--confirm", "1"), "touches 1,200 tenants, not the 1 of --confirm")
 	require.Equal(t, "1200", schedules())

@@ -48,7 +48,6 @@ var writers = map[string][]string{
 	"pauses":                  {"orchestrator/admission"},
 	"idempotency_keys":        {"orchestrator/internal/queue"},
 	"schedules":               {"orchestrator/schedule"},
-	"schedule_changes":        {"orchestrator/schedule"},
 	"selector_changes":        {"orchestrator/schedule"},
 	"occurrences":             {"orchestrator/schedule"},
 	"durations":               {"orchestrator/retention"},

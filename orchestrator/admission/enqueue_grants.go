@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/access"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 	"github.com/headgate/headgate/orchestrator/internal/fit"
 )
@@ -110,6 +111,9 @@ func (c *Control) AddEnqueueGrant(ctx context.Context, g EnqueueGrant) (added En
 		}
 		if !callable {
 			hint = fmt.Sprintf("role %s may not call headgate.enqueue yet: have an administrator run GRANT %s_enqueue TO %s", fit.Cut(g.Role), prefix, pgx.Identifier{g.Role}.Sanitize())
+		}
+		if err := access.Say(ctx, tx, g.By, ""); err != nil {
+			return err
 		}
 		err = tx.QueryRow(ctx, addGrantSQL, g.Role, g.Kind, terms, g.By, mostGrants).Scan(&g.At)
 		if errors.Is(err, pgx.ErrNoRows) {

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/access"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 	"github.com/headgate/headgate/orchestrator/internal/fit"
 )
@@ -133,6 +134,9 @@ func (c *Control) SetLimitTx(ctx context.Context, tx pgx.Tx, limit Limit) (Limit
 	if err != nil {
 		return Limit{}, fmt.Errorf("set limit: %w", err)
 	}
+	if err := access.Say(ctx, tx, "", ""); err != nil {
+		return Limit{}, fmt.Errorf("set the limit of %s %s: %w", limit.Subject, of.name, err)
+	}
 	var rate *int
 	var period *float64
 	if limit.Rate != nil {
@@ -215,6 +219,9 @@ func (c *Control) ClearLimitTx(ctx context.Context, tx pgx.Tx, subject Subject, 
 	of, err := c.find(ctx, tx, subject, LimitSubjects, name)
 	if err != nil {
 		return Limit{}, fmt.Errorf("clear limit: %w", err)
+	}
+	if err := access.Say(ctx, tx, "", ""); err != nil {
+		return Limit{}, fmt.Errorf("clear the limit of %s %s: %w", subject, of.name, err)
 	}
 	if _, err := tx.Exec(ctx, lockLimitSQL, string(subject), of.key); err != nil {
 		return Limit{}, fmt.Errorf("clear the limit of %s %s: %w", subject, of.name, err)

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/access"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 	"github.com/headgate/headgate/orchestrator/internal/fit"
 )
@@ -104,6 +105,9 @@ func (c *Control) PauseTx(ctx context.Context, tx pgx.Tx, subject Subject, name 
 	if !opts.Until.IsZero() {
 		until = &opts.Until
 	}
+	if err := access.Say(ctx, tx, opts.By, opts.Note); err != nil {
+		return Pause{}, fmt.Errorf("pausing %s %s: %w", subject, of.name, err)
+	}
 	p := Pause{Subject: subject, Name: of.name}
 	if err := tx.QueryRow(ctx, pauseSQL, string(subject), of.key, opts.By, opts.Note, until).Scan(&p.By, &p.Note, &p.Since, &p.Until); err != nil {
 		return Pause{}, fmt.Errorf("pausing %s %s: %w", subject, of.name, err)
@@ -138,6 +142,9 @@ func (c *Control) ResumeTx(ctx context.Context, tx pgx.Tx, subject Subject, name
 	of, err := c.find(ctx, tx, subject, PauseSubjects, name)
 	if err != nil {
 		return Pause{}, fmt.Errorf("resume: %w", err)
+	}
+	if err := access.Say(ctx, tx, "", ""); err != nil {
+		return Pause{}, fmt.Errorf("resuming %s %s: %w", subject, of.name, err)
 	}
 	p, holds := Pause{Subject: subject, Name: of.name}, false
 	inRiver, held := p, false

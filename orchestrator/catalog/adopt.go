@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/access"
 )
 
 // AdoptParams say which databases the central database takes over from another one.
@@ -108,6 +109,9 @@ func adopt(ctx context.Context, tx pgx.Tx, params AdoptParams) (Adopted, error) 
 	}
 	if want := params.ExpectTenants; want != nil && *want != result.Tenants {
 		return result, &ExpectationError{Expected: *want, Tenants: result.Tenants}
+	}
+	if err := access.Say(ctx, tx, params.Actor, ""); err != nil {
+		return result, err
 	}
 	if _, err := tx.Exec(ctx, insertAdoptions, only, params.Actor); err != nil {
 		return result, fmt.Errorf("writing the decision: %w", err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/telemetry"
+	"github.com/headgate/headgate/orchestrator/access"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
@@ -100,7 +101,12 @@ func within[T any](ctx context.Context, db beginner, work func(tx pgx.Tx) (T, er
 	}
 	switch tx := db.(type) {
 	case pgx.Tx:
-		err = pgx.BeginFunc(ctx, tx, do)
+		err = pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
+			if err := access.Say(ctx, tx, "", ""); err != nil {
+				return err
+			}
+			return do(tx)
+		})
 	case central.Beginner:
 		err = central.Write(ctx, tx, do)
 	default:

@@ -11,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/access"
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // Protection says what becomes of the jobs of a shared database that does not keep its
@@ -43,7 +45,11 @@ RETURNING id::text, protection_since`
 // its tenants apart. Running workers follow as soon as they are notified (see [Listener]),
 // else within FreshFor. Errors match jobs.ErrUnknownDatabase or are a *jobs.InputError.
 func (c *Catalog) SetProtection(ctx context.Context, change ProtectionChange) (since time.Time, err error) {
-	id, since, err := c.setProtection(ctx, c.pool, change)
+	var id string
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) error {
+		id, since, err = c.setProtection(ctx, tx, change)
+		return err
+	})
 	c.memory.changed(err, id)
 	return since, err
 }
@@ -54,7 +60,7 @@ func (c *Catalog) SetProtectionTx(ctx context.Context, tx pgx.Tx, change Protect
 	return since, err
 }
 
-func (c *Catalog) setProtection(ctx context.Context, db rowQuerier, change ProtectionChange) (databaseID string, since time.Time, err error) {
+func (c *Catalog) setProtection(ctx context.Context, tx pgx.Tx, change ProtectionChange) (databaseID string, since time.Time, err error) {
 	change.Reason = strings.TrimSpace(change.Reason)
 	switch {
 	case change.To != ProtectionEnforced && change.To != ProtectionObserved:
@@ -67,9 +73,12 @@ func (c *Catalog) setProtection(ctx context.Context, db rowQuerier, change Prote
 	if err != nil {
 		return "", since, fmt.Errorf("set the protection of database %s: %w", quote(change.Database), err)
 	}
+	if err := access.Say(ctx, tx, change.Actor, change.Reason); err != nil {
+		return "", since, fmt.Errorf("set the protection of database %s: %w", quote(change.Database), err)
+	}
 	name, id := nameOrID(change.Database)
 	var pgErr *pgconn.PgError
-	err = db.QueryRow(ctx, setProtectionSQL, name, id, change.To, change.Reason, change.Actor).Scan(&databaseID, &since)
+	err = tx.QueryRow(ctx, setProtectionSQL, name, id, change.To, change.Reason, change.Actor).Scan(&databaseID, &since)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		err = fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, quote(change.Database))

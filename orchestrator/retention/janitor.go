@@ -54,6 +54,10 @@ type Config struct {
 	// less.
 	KeepJobLogs time.Duration
 
+	// KeepAudit is how long the audit is kept, at least a day. It goes by whole months, when
+	// the last of a month is that old. 0 means 13 months of 31 days.
+	KeepAudit time.Duration
+
 	// Batch bounds the rows that one transaction deletes. 0 means 1000.
 	Batch int
 
@@ -105,6 +109,9 @@ type Swept struct {
 	Made    []string // partitions of the history
 	Dropped []string
 
+	MadeAudit    []string // partitions of the audit
+	DroppedAudit []string
+
 	MadeDays    []string // partitions of what jobs log
 	DroppedDays []string
 
@@ -128,6 +135,7 @@ func New(cfg Config) (*Janitor, error) {
 	cfg.Every = cmp.Or(cfg.Every, time.Minute)
 	cfg.HistoryRetention = cmp.Or(cfg.HistoryRetention, 13*31*24*time.Hour)
 	cfg.KeepJobLogs = cmp.Or(cfg.KeepJobLogs, min(14*24*time.Hour, cfg.HistoryRetention))
+	cfg.KeepAudit = cmp.Or(cfg.KeepAudit, 13*31*24*time.Hour)
 	cfg.Batch = cmp.Or(cfg.Batch, 1000)
 	cfg.MaxSkew = cmp.Or(cfg.MaxSkew, 5*time.Second)
 	cfg.PruneEvery = cmp.Or(cfg.PruneEvery, time.Hour)
@@ -147,6 +155,8 @@ func New(cfg Config) (*Janitor, error) {
 		return nil, jobs.Inputf("retention.Config.KeepJobLogs", cfg.KeepJobLogs.String(), "give 24h or more")
 	case cfg.KeepJobLogs > cfg.HistoryRetention:
 		return nil, jobs.Inputf("retention.Config.KeepJobLogs", cfg.KeepJobLogs.String(), "give at most HistoryRetention (%s): the lines belong to attempts of the history", cfg.HistoryRetention)
+	case cfg.KeepAudit < 24*time.Hour:
+		return nil, jobs.Inputf("retention.Config.KeepAudit", cfg.KeepAudit.String(), "give 24h or more")
 	case cfg.Batch < 1:
 		return nil, jobs.Inputf("retention.Config.Batch", strconv.Itoa(cfg.Batch), "give 1 or more")
 	}
@@ -196,7 +206,7 @@ func (j *Janitor) RunOnce(ctx context.Context) (swept Swept, err error) {
 	}
 	var errs []error
 	for _, work := range []func(context.Context, *Swept) error{
-		j.makeMonths, j.makeDays, j.buryCancelled, j.deleteKeys, j.deleteWorkers, j.dropMonths, j.dropDays, j.deleteStrays, j.deleteStrayLogs, j.deleteOccurrences,
+		j.makeMonths, j.makeDays, j.makeAuditMonths, j.buryCancelled, j.deleteKeys, j.deleteWorkers, j.dropMonths, j.dropDays, j.dropAuditMonths, j.deleteStrays, j.deleteStrayLogs, j.deleteOccurrences,
 		j.pruning("lanes of owners that are gone", pruneLanesSQL, func(s *Swept) *int { return &s.Lanes }),
 		j.pruning("old rates", pruneRatesSQL, func(s *Swept) *int { return &s.Rates }),
 		j.pruning("pauses that are long over", prunePausesSQL, func(s *Swept) *int { return &s.Pauses }),

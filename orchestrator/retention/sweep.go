@@ -23,9 +23,19 @@ const addMonth = `SELECT coalesce(headgate.add_outcomes_month($1), '')`
 
 // makeMonths makes the partitions of this month and the coming ones.
 func (j *Janitor) makeMonths(ctx context.Context, swept *Swept) error {
-	return j.makeParts(ctx, "making the history's coming months", addMonth, monthsAhead, &swept.Made, func(now time.Time, ahead int) time.Time {
-		return time.Date(now.Year(), now.Month()+time.Month(ahead), 1, 0, 0, 0, 0, time.UTC)
-	})
+	return j.makeParts(ctx, "making the history's coming months", addMonth, monthsAhead, &swept.Made, month)
+}
+
+const addAuditMonth = `SELECT coalesce(headgate.add_audit_month($1), '')`
+
+// makeAuditMonths does it for the audit.
+func (j *Janitor) makeAuditMonths(ctx context.Context, swept *Swept) error {
+	return j.makeParts(ctx, "making the audit's coming months", addAuditMonth, monthsAhead, &swept.MadeAudit, month)
+}
+
+// month is the beginning of a month ahead.
+func month(now time.Time, ahead int) time.Time {
+	return time.Date(now.Year(), now.Month()+time.Month(ahead), 1, 0, 0, 0, 0, time.UTC)
 }
 
 const addDay = `SELECT coalesce(headgate.add_job_logs_day($1), '')`
@@ -62,6 +72,12 @@ const dropMonthsSQL = `SELECT nullif(headgate.drop_outcomes_months($1), '{}')`
 
 func (j *Janitor) dropMonths(ctx context.Context, swept *Swept) error {
 	return j.dropParts(ctx, "dropping the history's old months", dropMonthsSQL, j.cfg.HistoryRetention, &swept.Dropped)
+}
+
+const dropAuditMonthsSQL = `SELECT nullif(headgate.drop_audit_months($1), '{}')`
+
+func (j *Janitor) dropAuditMonths(ctx context.Context, swept *Swept) error {
+	return j.dropParts(ctx, "dropping the audit's old months", dropAuditMonthsSQL, j.cfg.KeepAudit, &swept.DroppedAudit)
 }
 
 const dropDaysSQL = `SELECT nullif(headgate.drop_job_logs_days($1), '{}')`

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/access"
 	"github.com/headgate/headgate/orchestrator/internal/queue"
 )
 
@@ -99,7 +100,7 @@ func (st *Store) cancelBefore(ctx context.Context, tx pgx.Tx, out *decision) err
 		return nil
 	}
 	return pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
-		_, err := st.queue.Cancel(ctx, tx, out.cancel, &jobs.CancelOpts{Actor: "scheduler", Reason: "the next occurrence is due (overlap: cancel)"})
+		_, err := st.queue.Cancel(ctx, tx, out.cancel, &jobs.CancelOpts{Actor: scheduler, Reason: "the next occurrence is due (overlap: cancel)"})
 		if errors.Is(err, jobs.ErrJobFinished) || errors.Is(err, jobs.ErrUnknownJob) {
 			return nil
 		}
@@ -115,9 +116,8 @@ const unpause = `
 UPDATE headgate.schedules SET paused = false, paused_note = '', paused_by = '', paused_at = NULL, paused_until = NULL, resumed_at = $2
 WHERE id = $1`
 
-const insertOwnChange = `
-INSERT INTO headgate.schedule_changes (schedule_id, tenant_id, name, version, actor, action, note)
-SELECT s.id, s.tenant_id, s.name, s.version, 'scheduler', $2, $3 FROM headgate.schedules s WHERE s.id = $1`
+// scheduler is the actor of what nobody has decided but the clock.
+const scheduler = "scheduler"
 
 // pauseAndResume is for the few whose pause begins or ends.
 func (st *Store) pauseAndResume(ctx context.Context, tx pgx.Tx, now time.Time, batch []dueSchedule, decisions []decision) (err error) {
@@ -127,16 +127,17 @@ func (st *Store) pauseAndResume(ctx context.Context, tx pgx.Tx, now time.Time, b
 		switch {
 		case out.pause != "":
 			action = "pause"
-			_, err = tx.Exec(ctx, pauseFailing, batch[i].id, out.pause, now)
+			if err = access.Say(ctx, tx, scheduler, out.pause); err == nil {
+				_, err = tx.Exec(ctx, pauseFailing, batch[i].id, out.pause, now)
+			}
 			st.log.WarnContext(ctx, "schedule paused", "schedule", batch[i].name, "tenant", batch[i].tenant, "why", out.pause)
 		case out.unpause:
 			action = "resume"
-			_, err = tx.Exec(ctx, unpause, batch[i].id, now)
+			if err = access.Say(ctx, tx, scheduler, "its pause has ended"); err == nil {
+				_, err = tx.Exec(ctx, unpause, batch[i].id, now)
+			}
 		default:
 			continue
-		}
-		if err == nil {
-			_, err = tx.Exec(ctx, insertOwnChange, batch[i].id, action, out.pause)
 		}
 		if err != nil {
 			return fmt.Errorf("%s of schedule %s: %w", action, batch[i].name, err)

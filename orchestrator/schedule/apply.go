@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/orchestrator/access"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
@@ -111,7 +112,7 @@ func (f *Files) storePlanned(ctx context.Context, tx pgx.Tx, file *File, plan *f
 			step.Tenants = tenants[step.Name]
 		}
 	}
-	return recordTemplates(ctx, tx, templates, file.Actor, "set", "")
+	return nil
 }
 
 const deleteTemplatesSQL = `DELETE FROM headgate.fleets WHERE name = ANY ($1)`
@@ -121,12 +122,11 @@ func deleteTemplates(ctx context.Context, tx pgx.Tx, names []string, actor strin
 	if len(names) == 0 {
 		return nil
 	}
-	templates, err := readTemplates(ctx, tx, names)
-	if err != nil {
-		return err
+	if err := access.Say(ctx, tx, actor, ""); err != nil {
+		return fmt.Errorf("deleting templates: %w", err)
 	}
 	if _, err := tx.Exec(ctx, deleteTemplatesSQL, names); err != nil {
 		return fmt.Errorf("deleting templates: %w", err)
 	}
-	return recordTemplates(ctx, tx, templates, actor, "delete", "")
+	return nil
 }

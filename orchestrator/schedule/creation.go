@@ -3,15 +3,14 @@ package schedule
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/orchestrator/access"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/internal/central"
-	"github.com/headgate/headgate/orchestrator/internal/fit"
 	"github.com/headgate/headgate/orchestrator/internal/queue"
 )
 
@@ -59,6 +58,9 @@ func (st *Store) CreateTx(ctx context.Context, tx pgx.Tx, params Params) (Schedu
 	if nominal.IsZero() {
 		return Schedule{}, fmt.Errorf("schedule %s: %w", params.Name, errNeverAgain)
 	}
+	if err := access.Say(ctx, tx, params.Actor, ""); err != nil {
+		return Schedule{}, fmt.Errorf("schedule %s: %w", s.Name, err)
+	}
 	err = tx.QueryRow(ctx, insertSchedule, s.ID, it.Meta.Tenant, it.Meta.Database, s.Name, nominal, now, s.Follows, s.row()).Scan(&s.place)
 	if isDouble(err) {
 		return Schedule{}, fmt.Errorf("%w: %s has a schedule named %q; choose another name", ErrExists, Key{Tenant: s.Tenant, Database: s.Database}.owner(), s.Name)
@@ -76,7 +78,7 @@ func (st *Store) CreateTx(ctx context.Context, tx pgx.Tx, params Params) (Schedu
 			return Schedule{}, fmt.Errorf("storing schedule %s: %w", s.Name, err)
 		}
 	}
-	return s, st.recordChange(ctx, tx, change{after: &s, action: "create", actor: params.Actor, tenant: it.Meta.Tenant})
+	return s, nil
 }
 
 // newSchedule checks what a schedule would enqueue, and for whom. In the meta of
@@ -103,36 +105,4 @@ func (st *Store) newSchedule(ctx context.Context, tx pgx.Tx, params Params) (Sch
 	it.Meta.Tenant, s.Tenant, s.Zone = tenant.ID, tenant.Slug, cmp.Or(params.Zone, tenant.Timezone, "UTC")
 	s.Follows = params.Zone == ""
 	return s, it, nil
-}
-
-// change is one entry in the record of changes. Of before and after one may be nil.
-type change struct {
-	before, after               *Schedule
-	action, actor, note, tenant string
-}
-
-const insertChange = `
-INSERT INTO headgate.schedule_changes (schedule_id, tenant_id, name, version, actor, action, note, before, after)
-SELECT s.id, s.tenant_id, s.name, s.version, $2, $3, $4, $5, $6 FROM headgate.schedules s WHERE s.id = $1`
-
-// recordChange notes who changed what. The schedule's row must be there.
-func (st *Store) recordChange(ctx context.Context, tx pgx.Tx, ch change) error {
-	of := ch.after
-	if of == nil {
-		of = ch.before
-	}
-	var before, after []byte
-	for s, text := range map[*Schedule]*[]byte{ch.before: &before, ch.after: &after} {
-		if s == nil {
-			continue
-		}
-		var err error
-		if *text, err = json.Marshal(s); err != nil {
-			return err
-		}
-	}
-	if _, err := tx.Exec(ctx, insertChange, of.ID, fit.Clip(ch.actor, 200), ch.action, fit.Clip(ch.note, 500), before, after); err != nil {
-		return fmt.Errorf("recording the change of schedule %s: %w", of.Name, err)
-	}
-	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/access"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
@@ -102,6 +103,9 @@ func (st *Store) EditTx(ctx context.Context, tx pgx.Tx, of Key, edit Edit) (Sche
 	if before, err = st.answerBefore(ctx, tx, of, before, now); err != nil {
 		return Schedule{}, fmt.Errorf("schedule %s: %w", of.Name, err)
 	}
+	if err := access.Say(ctx, tx, edit.Actor, edit.Note); err != nil {
+		return Schedule{}, fmt.Errorf("schedule %s: %w", of.Name, err)
+	}
 	s := before
 	if s.Spec, err = st.edited(ctx, of, &before, &edit); err != nil {
 		return Schedule{}, fmt.Errorf("schedule %s: %w", of.Name, err)
@@ -116,7 +120,7 @@ func (st *Store) EditTx(ctx context.Context, tx pgx.Tx, of Key, edit Edit) (Sche
 	}
 	s.Version, s.Error = s.Version+1, ""
 	s.DelaySeconds = int(s.delay().Seconds())
-	return s, st.recordChange(ctx, tx, change{before: &before, after: &s, action: "edit", actor: edit.Actor, note: edit.Note})
+	return s, nil
 }
 
 // edited is what an edit makes of a schedule's spec, checked.
@@ -223,8 +227,8 @@ func (st *Store) DeleteTx(ctx context.Context, tx pgx.Tx, of Key, actor string) 
 	if err := fromTemplate(&s, of); err != nil {
 		return err
 	}
-	if err := st.recordChange(ctx, tx, change{before: &s, action: "delete", actor: actor}); err != nil {
-		return err
+	if err := access.Say(ctx, tx, actor, ""); err != nil {
+		return fmt.Errorf("deleting schedule %s of %s: %w", of.Name, of.owner(), err)
 	}
 	now, err := central.Clock(ctx, tx)
 	if err != nil {
@@ -249,10 +253,10 @@ func (st *Store) DeleteTx(ctx context.Context, tx pgx.Tx, of Key, actor string) 
 	return nil
 }
 
-// Change is one entry in the record of a schedule's changes.
+// Change is one entry in the audit of a schedule.
 type Change struct {
 	At      time.Time `json:"at"`
-	Version int       `json:"version"`
+	Version int       `json:"version"` // that the change made; 0: it made none
 	Actor   string    `json:"actor"`
 	Action  string    `json:"action"`
 	Note    string    `json:"note,omitempty"`
@@ -261,11 +265,19 @@ type Change struct {
 }
 
 const selectChanges = `
-SELECT id, at, version, actor, action, note FROM headgate.schedule_changes WHERE schedule_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3`
+SELECT a.id, a.at, coalesce((c.changed->'version'->>'after')::int, 0), coalesce(nullif(a.actor, ''), a.login),
+       CASE WHEN a.action = 'add' THEN 'create' WHEN a.action = 'remove' THEN 'delete' WHEN a.action <> 'change' THEN a.action
+            WHEN c.changed->'paused'->>'after' = 'true' THEN 'pause' WHEN c.changed ? 'paused' THEN 'resume' ELSE 'edit' END,
+       CASE WHEN c.changed ? 'waiting' THEN concat(c.changed->'jobs'->>'after', ' jobs, ', c.changed->'waiting'->>'after', ' waiting') ELSE a.reason END
+FROM headgate.audit a
+CROSS JOIN LATERAL (SELECT coalesce(jsonb_object_agg(e->>'field', e), '{}') FROM jsonb_array_elements(a.changes) AS e) AS c (changed)
+WHERE a.object = 'schedule' AND a.key = $1 AND a.id < $2
+ORDER BY a.id DESC
+LIMIT $3`
 
 // Changes returns a page of the changes of a schedule (Schedule.ID), the latest first. A
-// page has 20 unless it says otherwise, at most 1,000. The rows of headgate.schedule_changes
-// also have what it was before and after.
+// page has 20 unless it says otherwise, at most 1,000. access.Audit also has what the fields
+// were before and after.
 func (st *Store) Changes(ctx context.Context, id string, page jobs.Page) (list []Change, next string, err error) {
 	if err := checkID(id); err != nil {
 		return nil, "", fmt.Errorf("listing the changes of a schedule: %w", err)

@@ -44,7 +44,7 @@ func TestEditsRaceFirings(t *testing.T) {
 	got, err := env.Schedules.Get(ctx, of("acme", "raced"))
 	require.NoError(t, err)
 	require.Equal(t, 201, got.Version)
-	require.Equal(t, 201, roomtest.Count(t, env, `SELECT count(*) FROM headgate.schedule_changes WHERE schedule_id = $1`, s.ID))
+	require.Equal(t, 201, roomtest.Count(t, env, `SELECT count(*) FROM headgate.audit WHERE object = 'schedule' AND key = $1`, s.ID))
 	_, err = env.Schedules.Edit(ctx, of("acme", "raced"), schedule.Edit{Fields: []string{"cron"}, Spec: schedule.Spec{Cron: "@daily"}, Version: 5})
 	require.ErrorIs(t, err, schedule.ErrConflict)
 }

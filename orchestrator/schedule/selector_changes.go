@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/orchestrator/access"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 	"github.com/headgate/headgate/orchestrator/internal/fault"
 	"github.com/headgate/headgate/orchestrator/internal/fit"
@@ -106,22 +107,24 @@ WITH behind AS (
         next_run_at = CASE WHEN s.paused THEN s.paused_until ELSE clock_timestamp() END
     FROM behind b
     WHERE s.id = b.id AND s.id IN (SELECT id FROM mine)
-    RETURNING s.id, s.tenant_id, s.name, s.version, s.zone
+    RETURNING s.id
 )
-INSERT INTO headgate.schedule_changes (schedule_id, tenant_id, name, version, actor, action, note)
-SELECT id, tenant_id, name, version, 'scheduler', 'edit', 'the time zone of its tenant is ' || zone || ' now' FROM moved`
+SELECT count(*) FROM moved`
 
 // sync evaluates all selectors for tenants, gives their own schedules that follow the
 // tenant's time zone that, and returns how many schedules were not
 // as they should be. If that fails for selectors, it goes selector by selector, and what fails
 // for one tenant alone is noted and left for later.
 func (t *Templates) sync(ctx context.Context, tx pgx.Tx, tenants []string) (wrong int, err error) {
-	moved, err := tx.Exec(ctx, followZonesSQL, tenants)
-	if err != nil {
+	if err := access.Say(ctx, tx, scheduler, "the time zone of its tenant has changed"); err != nil {
+		return 0, err
+	}
+	var moved int
+	if err := tx.QueryRow(ctx, followZonesSQL, tenants).Scan(&moved); err != nil {
 		return 0, fmt.Errorf("giving own schedules the time zones of their tenants: %w", err)
 	}
 	wrong, err = t.syncTemplates(ctx, tx, tenants)
-	return wrong + int(moved.RowsAffected()), err
+	return wrong + moved, err
 }
 
 // syncTemplates is sync for the schedules of selectors.

@@ -278,23 +278,3 @@ func readTemplates(ctx context.Context, tx pgx.Tx, names []string) ([]Template, 
 		return f, err
 	})
 }
-
-const insertTemplateChanges = `
-INSERT INTO headgate.schedule_changes (schedule_id, name, version, actor, action, note, after)
-SELECT id, name, version, $2, $3, $4, whole
-FROM jsonb_array_elements($1) AS w (whole), jsonb_to_record(whole) AS r (id uuid, name text, version int)`
-
-// recordTemplates notes who changed these templates.
-func recordTemplates(ctx context.Context, tx pgx.Tx, templates []Template, actor, action, note string) error {
-	if len(templates) == 0 {
-		return nil
-	}
-	whole, err := json.Marshal(templates)
-	if err != nil {
-		return err
-	}
-	if _, err := tx.Exec(ctx, insertTemplateChanges, whole, fit.Clip(actor, 200), action+" template", fit.Clip(note, 500)); err != nil {
-		return fmt.Errorf("recording the change of templates: %w", err)
-	}
-	return nil
-}

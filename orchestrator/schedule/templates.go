@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/access"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 	"github.com/headgate/headgate/orchestrator/internal/fault"
@@ -108,6 +109,9 @@ func (t *Templates) set(ctx context.Context, tx pgx.Tx, params TemplateParams) (
 	if err != nil {
 		return Template{}, err
 	}
+	if err := access.Say(ctx, tx, params.Actor, params.Note); err != nil {
+		return Template{}, fmt.Errorf("template %s: %w", params.Name, err)
+	}
 	if err := storeTemplates(ctx, tx, documents); err != nil {
 		return Template{}, fmt.Errorf("template %s: %w", params.Name, err)
 	}
@@ -123,7 +127,7 @@ func (t *Templates) set(ctx context.Context, tx pgx.Tx, params TemplateParams) (
 	if err := expect(params.ExpectTenants, template.Touched); err != nil {
 		return Template{}, err
 	}
-	return template, recordTemplates(ctx, tx, []Template{template}, params.Actor, "set", params.Note)
+	return template, nil
 }
 
 const selectTemplateOwner = `SELECT managed_by FROM headgate.fleets WHERE name = $1`

@@ -13,6 +13,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/telemetry"
+	"github.com/headgate/headgate/orchestrator/access"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 	"github.com/headgate/headgate/orchestrator/internal/fit"
 	"github.com/headgate/headgate/orchestrator/internal/queue"
@@ -195,8 +196,8 @@ func (st *Store) addRuns(ctx context.Context, tx pgx.Tx, d *dueSchedule, out *de
 	if _, err := tx.Exec(ctx, addRunsSQL, d.id, out.last, append([]waiting{}, out.waiting...), soon); err != nil {
 		return fmt.Errorf("%s of schedule %s: %w", action, d.name, err)
 	}
-	if _, err := tx.Exec(ctx, insertChange, d.id, fit.Clip(actor, 200), action, fmt.Sprintf("%d jobs, %d waiting", len(out.items), len(out.waiting)), nil, nil); err != nil {
-		return fmt.Errorf("recording the %s of schedule %s: %w", action, d.name, err)
-	}
-	return nil
+	return access.Record(ctx, tx, actor, access.Event{
+		Object: "schedule", Action: action, Key: d.id, Name: d.name, TenantID: d.tenant,
+		Facts: map[string]any{"jobs": len(out.items), "waiting": len(out.waiting)},
+	})
 }

@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/headgate/headgate/orchestrator/access"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -38,6 +39,7 @@ type App struct {
 
 	DatabaseURL string // the central database, where a flag names it
 	Pooler      string // what stands before the central database
+	reason      string // why the command changes something, for the audit
 	logLevel    string
 	logFormat   string
 
@@ -97,6 +99,7 @@ func (app *App) Root(root *cobra.Command) {
 	flags.StringVarP(&app.Output, "output", "o", "table", "how to print data: "+strings.Join(Formats, ", "))
 	flags.StringVar(&app.DatabaseURL, "database-url", "", "the central database (visible to others in ps; better: DATABASE_URL)")
 	flags.StringVar(&app.Pooler, "central-pooler", "none", "what stands before the central database: "+strings.Join(Poolers, ", "))
+	flags.StringVar(&app.reason, "reason", "", "why, for the audit of what the command changes")
 	flags.StringVar(&app.logLevel, "log-level", "info", "what to log: "+strings.Join(logLevels, ", "))
 	flags.StringVar(&app.logFormat, "log-format", "text", "how to log: "+strings.Join(logFormats, ", "))
 	Complete(root, "output", Formats)
@@ -138,6 +141,9 @@ func (app *App) begin(cmd *cobra.Command, args []string) (err error) {
 	}
 	if err := OneOf("--central-pooler", app.Pooler, Poolers); err != nil {
 		return err
+	}
+	if cmd.Context() != nil {
+		cmd.SetContext(access.With(cmd.Context(), access.Actor{Name: app.Actor(), Surface: app.name, Reason: app.reason}))
 	}
 	app.Log, err = newLogger(app.Stderr, app.logLevel, app.logFormat)
 	return err

@@ -22,6 +22,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/headgate/headgate/orchestrator/access"
 )
 
 // Limits say how long a transaction may keep others waiting, and wait for them.
@@ -58,7 +60,7 @@ func (l Limits) begin(mode string) string {
 		mode, max(l.Idle.Milliseconds(), 1), max(l.Lock.Milliseconds(), 1))
 }
 
-// Write runs do in a transaction of its own with the limits of Patience, commits
+// Write runs do, as the actor of ctx, in a transaction of its own with the limits of Patience, commits
 // if do returns nil, and else rolls back. Errors by a limit say what to do.
 func Write(ctx context.Context, db Beginner, do func(tx pgx.Tx) error) error {
 	return WriteWithin(ctx, db, Patience, do)
@@ -70,7 +72,14 @@ func WriteWithin(ctx context.Context, db Beginner, limits Limits, do func(tx pgx
 	if err != nil {
 		return err
 	}
-	return limits.Explain(run(ctx, tx, do))
+	return limits.Explain(run(ctx, tx, func(tx pgx.Tx) error {
+		if access.From(ctx) != (access.Actor{}) {
+			if err := access.Say(ctx, tx, "", ""); err != nil {
+				return err
+			}
+		}
+		return do(tx)
+	}))
 }
 
 // Read runs do in a transaction of BeginRead.

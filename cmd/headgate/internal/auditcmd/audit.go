@@ -1,0 +1,134 @@
+// Package auditcmd has the verb that says who changed what.
+package auditcmd
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/orchestrator/access"
+)
+
+var columns = []cli.Column[access.Entry]{
+	{Name: "at", Of: func(e access.Entry) any { return e.At }},
+	{Name: "who", Of: func(e access.Entry) any { return who(e) }},
+	{Name: "action", Of: func(e access.Entry) any { return e.Action + " " + e.Object }},
+	{Name: "name", Of: func(e access.Entry) any { return named(e) }},
+	{Name: "changes", Of: func(e access.Entry) any { return changes(e) }},
+	{Name: "reason", Of: func(e access.Entry) any { return e.Reason }},
+}
+
+// who is the actor, and the login where that says more.
+func who(e access.Entry) string {
+	if e.Actor == "" {
+		return e.Login
+	}
+	return e.Actor
+}
+
+func named(e access.Entry) string {
+	if e.Tenant != "" && e.Tenant != e.Name && e.Object != "tenant" {
+		return e.Tenant + " " + e.Name
+	}
+	return e.Name
+}
+
+// mostShown bounds the fields that a table's cell shows; JSON has all.
+const mostShown = 6
+
+func changes(e access.Entry) string {
+	var said []string
+	for i, c := range e.Changes {
+		if i == mostShown {
+			said = append(said, fmt.Sprintf("and %d more", len(e.Changes)-i))
+			break
+		}
+		switch before, after := string(c.Before), string(c.After); {
+		case e.Action != "change" && after != "null":
+			said = append(said, c.Field+"="+after)
+		case e.Action != "change":
+			said = append(said, c.Field+"="+before)
+		case before == "null":
+			said = append(said, c.Field+": "+after)
+		case after == "null":
+			said = append(said, c.Field+": "+before+" taken out")
+		default:
+			said = append(said, c.Field+": "+before+" → "+after)
+		}
+	}
+	return strings.Join(said, ", ")
+}
+
+const listLong = `List who changed what of what people decide: tenants and all that belongs to
+them, databases, servers, plans, limits, pauses, grants, schedules. Every write
+is recorded, whichever program makes it, psql too. Entries are kept for 13
+months. The latest come first.
+
+WHO is the person as the program knows it; with -o json the login of the
+database stands beside it. Changes of one transaction have one operation.`
+
+// Audit is the verbs on the record of changes.
+func Audit(app *cli.App) *cobra.Command {
+	return cli.Group("audit", "Who changed what, when and why", list(app))
+}
+
+func list(app *cli.App) *cobra.Command {
+	var filter access.AuditFilter
+	var tenant, since, until string
+	cmd := &cobra.Command{
+		Use: "list", Short: "List changes, the latest first", Long: listLong, Args: cli.Args(),
+		Example: "  headgate audit list --tenant acme --since 24h\n  headgate audit list --object server -o json\n  headgate audit list --operation 0f8c…",
+	}
+	cmd.RunE = cli.Brief(func(ctx context.Context, _ []string) (err error) {
+		if filter.Since, err = moment("--since", since, time.Now()); err != nil {
+			return err
+		}
+		if filter.Until, err = moment("--until", until, time.Now()); err != nil {
+			return err
+		}
+		return app.Open(ctx, nil, func(central cli.Central) error {
+			if tenant != "" {
+				found, err := central.Catalog.Tenant(ctx, tenant)
+				if err != nil {
+					return cli.NearOwner(ctx, central, tenant, "", err)
+				}
+				filter.TenantID = found.ID
+			}
+			entries, next, err := access.Audit(ctx, central.Pool, filter)
+			if err != nil {
+				return err
+			}
+			defer cli.More(app, next)
+			return cli.List(app, entries, "no change is like that: `headgate audit list` shows all of the last 13 months", columns)
+		})
+	})
+	flags := cmd.Flags()
+	flags.StringVar(&tenant, "tenant", "", "only what belongs to this tenant, or is it")
+	flags.StringVar(&filter.Object, "object", "", "only this kind of thing: tenant, domain, database, server, plan, schedule, …")
+	flags.StringVar(&filter.Operation, "operation", "", "only what was changed together with this")
+	flags.StringVar(&filter.Actor, "by", "", "only what this person, or login, has changed")
+	flags.StringVar(&since, "since", "", "only from then on: RFC 3339, or so long ago (24h)")
+	flags.StringVar(&until, "until", "", "only before then")
+	flags.IntVar(&filter.Limit, "limit", 50, "at most so many, 1 to 10000")
+	flags.StringVar(&filter.After, "after", "", "go on behind this one, as the list before said")
+	return cmd
+}
+
+// moment reads a time, or how long ago it is.
+func moment(flag, text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(text); err == nil && d > 0 {
+		return now.Add(-d), nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return at, cli.Usagef("%s: %s is neither a duration that is past (90m, 24h) nor a time in RFC 3339 form (2026-12-01T03:00:00Z)", flag, cli.Quote(text))
+	}
+	return at, nil
+}
