@@ -15,6 +15,7 @@ type Tenant struct {
 	Plan     string            `json:"plan"`     // the pricing plan's name, "freemium" or "enterprise" in the examples
 	Timezone string            `json:"timezone"` // IANA name, "UTC" if not set
 	Labels   map[string]string `json:"labels"`   // free labels, for selectors
+	Features Features          `json:"features"` // what the tenant has: its own values, else its plan's, else the defaults; see Feature
 }
 
 // Errors that say why a tenant's work cannot be taken or done. They come

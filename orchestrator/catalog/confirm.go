@@ -106,21 +106,17 @@ func (m *memory) wanted(now int64) wanted {
 	return w
 }
 
-// Three lists in one query, each by primary key: the rows that say who a tenant is
-// and where, and those that say which tenant a domain means. The lists are text, for
+// Three lists in one query, each by primary key: the rows that say who a tenant is,
+// what it has and where it lives, and those that say which tenant a domain means. The lists are text, for
 // a pool whose queries do not ask for their types.
 const rowVersionsSQL = `
-SELECT t.id, '', 0, t.xmin, d.xmin, s.xmin
-FROM headgate.tenants t
-JOIN headgate.databases d ON d.id = t.database_id
-JOIN headgate.servers s ON s.id = d.server_id
-WHERE t.id = ANY ($1::text[]::uuid[])
+SELECT t.id, '', 0, ` + versionFields + tenantRows + `WHERE t.id = ANY ($1::text[]::uuid[])
 UNION ALL
-SELECT n.tenant_id, n.domain, $4::int, n.xmin, '0'::xid, '0'::xid
+SELECT n.tenant_id, n.domain, $4::int, n.xmin, '0'::xid, '0'::xid, '0'::xid, 0
 FROM headgate.tenant_domains n
 WHERE n.domain = ANY ($2::text[])
 UNION ALL
-SELECT n.tenant_id, n.domain, $5::int, n.xmin, '0'::xid, '0'::xid
+SELECT n.tenant_id, n.domain, $5::int, n.xmin, '0'::xid, '0'::xid, '0'::xid, 0
 FROM headgate.tenant_emails n
 WHERE n.domain = ANY ($3::text[])`
 
@@ -143,7 +139,7 @@ func (w wanted) versions(ctx context.Context, pool *pgxpool.Pool) (found foundVe
 	var name string
 	var kind int
 	var v rowVersions
-	_, err = pgx.ForEachRow(rows, []any{&id, &name, &kind, &v.tenant, &v.database, &v.server}, func() error {
+	_, err = pgx.ForEachRow(rows, append([]any{&id, &name, &kind}, v.targets()...), func() error {
 		if name == "" {
 			found.tenants[id] = v
 		} else {
@@ -157,9 +153,6 @@ func (w wanted) versions(ctx context.Context, pool *pgxpool.Pool) (found foundVe
 // of returns what the answer's own versions should be.
 func (found foundVersions) of(q question, a *answer) rowVersions {
 	v := found.tenants[a.ids[0]]
-	if !q.place() {
-		v.server = 0
-	}
 	v.name = found.names[q]
 	return v
 }

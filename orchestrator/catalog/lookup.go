@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
@@ -79,18 +79,15 @@ func (c *Catalog) lookUp(ctx context.Context, q question, what, name string) (Te
 	return a.own(), a.tenant.mayWork()
 }
 
-const (
-	rememberedColumns = `t.id, t.slug, t.org_id, coalesce(t.org_key, t.org_id::text), t.name, t.plan, t.timezone, t.labels, t.status, d.id, d.name, t.generation, t.xmin, d.xmin`
-	rememberedRows    = ` FROM headgate.tenants t JOIN headgate.databases d ON d.id = t.database_id `
-)
+const rememberedFields = tenantFields + ", t.id, coalesce(d.id, t.id), coalesce(s.id, t.id), " + versionFields
 
 // One tenant each, by a unique index.
 const (
-	rememberBySlugSQL   = `SELECT ` + rememberedColumns + `, '0'::xid` + rememberedRows + `WHERE t.slug = $1`
-	rememberByUUIDSQL   = `SELECT ` + rememberedColumns + `, '0'::xid` + rememberedRows + `WHERE t.id = $1`
-	rememberByOrgIDSQL  = `SELECT ` + rememberedColumns + `, '0'::xid` + rememberedRows + `WHERE t.org_id = $1`
-	rememberByDomainSQL = `SELECT ` + rememberedColumns + `, n.xmin` + rememberedRows + `JOIN headgate.tenant_domains n ON n.tenant_id = t.id WHERE n.domain = $1`
-	rememberByEmailSQL  = `SELECT ` + rememberedColumns + `, n.xmin` + rememberedRows + `JOIN headgate.tenant_emails n ON n.tenant_id = t.id WHERE n.domain = $1`
+	rememberBySlugSQL   = `SELECT ` + rememberedFields + `, '0'::xid` + tenantRows + `WHERE t.slug = $1`
+	rememberByUUIDSQL   = `SELECT ` + rememberedFields + `, '0'::xid` + tenantRows + `WHERE t.id = $1`
+	rememberByOrgIDSQL  = `SELECT ` + rememberedFields + `, '0'::xid` + tenantRows + `WHERE t.org_id = $1`
+	rememberByDomainSQL = `SELECT ` + rememberedFields + `, n.xmin` + tenantRows + `JOIN headgate.tenant_domains n ON n.tenant_id = t.id WHERE n.domain = $1`
+	rememberByEmailSQL  = `SELECT ` + rememberedFields + `, n.xmin` + tenantRows + `JOIN headgate.tenant_emails n ON n.tenant_id = t.id WHERE n.domain = $1`
 )
 
 // query is the one that answers a request's question.
@@ -112,18 +109,14 @@ func (q question) query() (sql string, arg any) {
 // askTenant asks who a tenant is.
 func (c *Catalog) askTenant(ctx context.Context, q question) (*answer, error) {
 	var a answer
-	t, v := &a.tenant, &a.versions
-	var tenant, database uuid.UUID
 	sql, arg := q.query()
-	err := c.pool.QueryRow(ctx, sql, arg).Scan(&tenant, &t.Slug, &t.OrgID, &t.OrgKey, &t.Name, &t.Plan, &t.Timezone, &t.Labels,
-		&t.Status, &database, &t.Database, &t.Generation, &v.tenant, &v.database, &v.name)
+	err := c.pool.QueryRow(ctx, sql, arg).Scan(slices.Concat(a.tenant.targets(), []any{&a.ids[0], &a.ids[1], &a.ids[2]}, a.versions.targets(), []any{&a.versions.name})...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return &answer{}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	t.ID, t.DatabaseID = tenant.String(), database.String()
-	a.known, a.ids = true, [3]uuid.UUID{tenant, database}
+	a.known = true
 	return &a, nil
 }

@@ -85,14 +85,24 @@ const (
 	byEmail
 )
 
-// place says whether the answer says where the tenant lives. Only such answers
-// depend on the server's row. That no tenant is there is not remembered for
-// them: a worker cancels the job for good that it hears this of.
+// place says whether the answer says where the tenant lives. That no tenant is there
+// is not remembered for such answers: a worker cancels the job for good that it hears
+// this of.
 func (q question) place() bool { return q.by <= byOwnerLogin }
 
 // rowVersions are xmin, Postgres' own version of a row, of those that an answer
-// was read from; 0 where it was not.
-type rowVersions struct{ tenant, database, server, name uint32 }
+// was read from, 0 where it was not; and the version of the features' defaults.
+type rowVersions struct {
+	tenant, plan, database, server, name uint32
+	defaults                             int64
+}
+
+// versionFields stand beside tenantRows, in the order of the targets.
+const versionFields = `t.xmin, p.xmin, coalesce(d.xmin, '0'), coalesce(s.xmin, '0'), fd.version`
+
+func (v *rowVersions) targets() []any {
+	return []any{&v.tenant, &v.plan, &v.database, &v.server, &v.defaults}
+}
 
 // answer does not change, except for its two times, which are nanoseconds since
 // the memory began.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/google/uuid"
@@ -44,30 +45,25 @@ func (c *Catalog) ResolveTenant(ctx context.Context, tenantID string, login jobs
 }
 
 const resolveTenantSQL = `
-SELECT t.id::text, t.slug, t.org_id, coalesce(t.org_key, t.org_id::text), t.name, t.plan, t.timezone, t.labels, t.status, t.generation,
-       d.id, d.name, d.kind = 'dedicated', d.protection = 'observe',
+SELECT ` + tenantFields + `,
+       coalesce(d.id, '00000000-0000-0000-0000-000000000000'), coalesce(d.name, ''), coalesce(d.kind = 'dedicated', false), coalesce(d.protection = 'observe', false),
        CASE WHEN $2 THEN d.owner_login ELSE d.job_login END,
-       CASE WHEN $2 THEN d.owner_version ELSE d.job_version END,
+       coalesce(CASE WHEN $2 THEN d.owner_version ELSE d.job_version END, 0),
        CASE WHEN $2 THEN d.owner_direct ELSE d.job_direct END,
-       CASE WHEN $2 THEN d.owner_direct_version ELSE d.job_direct_version END, d.signing_key,
-       s.id, s.name, s.connection_budget, s.transport, s.hosts, s.pooler, t.xmin, d.xmin, s.xmin
-FROM headgate.tenants t
-JOIN headgate.databases d ON d.id = t.database_id
-JOIN headgate.servers s ON s.id = d.server_id
-WHERE t.id = $1`
+       coalesce(CASE WHEN $2 THEN d.owner_direct_version ELSE d.job_direct_version END, 0), d.signing_key,
+       coalesce(s.id, '00000000-0000-0000-0000-000000000000'), coalesce(s.name, ''), coalesce(s.connection_budget, 0), coalesce(s.transport, ''), s.hosts, coalesce(s.pooler, ''),
+       ` + versionFields + tenantRows + `WHERE t.id = $1`
 
 // askPlace asks who a tenant is and where it lives.
 func (c *Catalog) askPlace(ctx context.Context, q question) (*answer, error) {
 	var a answer
-	t, v := &a.tenant, &a.versions
 	row := placeRow{login: jobs.LoginJob}
 	if q.by == byOwnerLogin {
 		row.login = jobs.LoginOwner
 	}
-	err := c.pool.QueryRow(ctx, resolveTenantSQL, q.id, row.login == jobs.LoginOwner).Scan(
-		&t.ID, &t.Slug, &t.OrgID, &t.OrgKey, &t.Name, &t.Plan, &t.Timezone, &t.Labels, &t.Status, &t.Generation,
+	err := c.pool.QueryRow(ctx, resolveTenantSQL, q.id, row.login == jobs.LoginOwner).Scan(slices.Concat(a.tenant.targets(), []any{
 		&row.databaseID, &row.database, &row.dedicated, &row.observed, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.signingKey, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler,
-		&v.tenant, &v.database, &v.server)
+	}, a.versions.targets())...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return &answer{}, nil
 	}
@@ -75,8 +71,7 @@ func (c *Catalog) askPlace(ctx context.Context, q question) (*answer, error) {
 		return nil, err
 	}
 	a.known, a.ids = true, [3]uuid.UUID{q.id, row.databaseID, row.serverID}
-	a.place = c.places.of(placeVersion{row.databaseID, row.login, v.database, v.server}, func() address.Place { return c.place(row) })
-	t.Database, t.DatabaseID = a.place.Database, a.place.DatabaseID
+	a.place = c.places.of(placeVersion{row.databaseID, row.login, a.versions.database, a.versions.server}, func() address.Place { return c.place(row) })
 	return &a, nil
 }
 
@@ -86,6 +81,9 @@ func (t Tenant) mayWork() error {
 		return nil
 	case Moving:
 		return fmt.Errorf("%w: %q", jobs.ErrTenantMoving, t.Slug)
+	}
+	if t.StatusReason != "" {
+		return fmt.Errorf("%w: %q has status %s (%s)", jobs.ErrTenantSuspended, t.Slug, t.Status, t.StatusReason)
 	}
 	return fmt.Errorf("%w: %q has status %s", jobs.ErrTenantSuspended, t.Slug, t.Status)
 }

@@ -1,11 +1,9 @@
 package catalog
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
@@ -81,13 +79,29 @@ func (c *Catalog) addTenants(ctx context.Context, db beginner, params []TenantPa
 			place := databases[params[i].Database]
 			tenants[i].DatabaseID, tenants[i].Database = place.id.String(), place.name
 		}
-		err = insertTenants(ctx, tx, tenants, databases)
-		for i := range tenants {
-			tenants[i].OrgKey = cmp.Or(tenants[i].OrgKey, strconv.FormatInt(tenants[i].OrgID, 10))
+		if err := insertTenants(ctx, tx, tenants, databases); err != nil {
+			return nil, err
 		}
 		fault.Point(fault.TenantsAdded)
-		return tenants, err
+		return asWritten(ctx, tx, tenants)
 	})
+}
+
+// asWritten reads the tenants that have just been added, with what the database has put
+// into their rows.
+func asWritten(ctx context.Context, tx pgx.Tx, tenants []Tenant) ([]Tenant, error) {
+	ids := make([]string, len(tenants))
+	for i, t := range tenants {
+		ids[i] = t.ID
+	}
+	written, err := tenantsByName(ctx, tx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for i, id := range ids {
+		tenants[i] = written[id]
+	}
+	return tenants, nil
 }
 
 const orgIDsSQL = `

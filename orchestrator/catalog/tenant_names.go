@@ -47,11 +47,37 @@ func parseOrgID(text string) (int64, bool) {
 	return n, err == nil && n > 0 && strconv.FormatInt(n, 10) == text
 }
 
-const tenantColumns = `
-SELECT t.id::text, t.slug, t.org_id, coalesce(t.org_key, t.org_id::text), t.name, t.plan, t.timezone, t.labels, t.status, d.id::text, d.name, t.generation
+// The columns of a Tenant in the order of its targets, and where they stand. A tenant that
+// was removed may be in no database.
+const (
+	tenantFields = `t.id::text, t.slug, t.org_id, coalesce(t.org_key, t.org_id::text), t.name, t.plan, t.timezone, t.labels,
+       headgate.feature_values(fd.values, p.features, t.features),
+       t.status, coalesce(d.id::text, ''), coalesce(d.name, ''), coalesce(s.name, ''), coalesce(s.region, ''), t.generation,
+       t.version, t.status_reason, t.status_by, t.status_since, t.waiting`
+	tenantRows = `
 FROM headgate.tenants t
-JOIN headgate.databases d ON d.id = t.database_id
+JOIN headgate.plans p ON p.name = t.plan
+CROSS JOIN headgate.feature_defaults fd
+LEFT JOIN headgate.databases d ON d.id = t.database_id
+LEFT JOIN headgate.servers s ON s.id = d.server_id
 `
+	tenantColumns = "SELECT " + tenantFields + tenantRows
+)
+
+// targets are where the tenantFields of a row go.
+func (t *Tenant) targets() []any {
+	return []any{
+		&t.ID, &t.Slug, &t.OrgID, &t.OrgKey, &t.Name, &t.Plan, &t.Timezone, &t.Labels, &t.Features,
+		&t.Status, &t.DatabaseID, &t.Database, &t.Server, &t.Region, &t.Generation,
+		&t.Version, &t.StatusReason, &t.StatusBy, &t.StatusSince, &t.Waiting,
+	}
+}
+
+// scanTenant reads a row of tenantColumns.
+func scanTenant(row pgx.CollectableRow) (t Tenant, err error) {
+	err = row.Scan(t.targets()...)
+	return t, err
+}
 
 const tenantsByNameSQL = tenantColumns + `WHERE t.slug = ANY ($1) OR t.id = ANY ($2) OR t.org_id = ANY ($3)`
 
@@ -92,7 +118,7 @@ func tenantsByName(ctx context.Context, db querier, names []string) (map[string]
 	if err != nil {
 		return nil, fmt.Errorf("resolve tenants: %w", err)
 	}
-	tenants, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Tenant])
+	tenants, err := pgx.CollectRows(rows, scanTenant)
 	if err != nil {
 		return nil, fmt.Errorf("resolve tenants: %w", err)
 	}

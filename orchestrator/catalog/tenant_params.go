@@ -89,7 +89,6 @@ func (p TenantParams) tenant() (Tenant, error) {
 			ID: newID().String(), Slug: p.Slug, OrgID: p.OrgID, OrgKey: canonicalKey(p.OrgKey), Name: cmp.Or(p.Name, p.Slug), Plan: p.Plan,
 			Timezone: cmp.Or(p.Timezone, "UTC"), Labels: labels,
 		},
-		Status: Active, Generation: 1,
 	}, nil
 }
 

@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -17,8 +18,24 @@ type Tenant struct {
 	Status     Status `json:"status"`
 	DatabaseID string `json:"database_id"`
 	Database   string `json:"database"`   // the database's name
+	Server     string `json:"server"`     // the name of the server that holds the database
+	Region     string `json:"region"`     // the server's, "" if it is in none
 	Generation int64  `json:"generation"` // rises with every move
+
+	Version      int       `json:"version"`       // rises with each change of the tenant's row
+	StatusReason string    `json:"status_reason"` // why it has its status, "" if nobody said
+	StatusBy     string    `json:"status_by"`     // who gave it that
+	StatusSince  time.Time `json:"status_since"`
+	Waiting      Waiting   `json:"waiting"` // what becomes of its waiting jobs while it takes no work
 }
+
+// Waiting says what becomes of the waiting jobs of a tenant that takes no work.
+type Waiting string
+
+const (
+	HoldWaiting   Waiting = "hold"   // they wait until the tenant is active again
+	CancelWaiting Waiting = "cancel" // they are cancelled, and running ones with them
+)
 
 // Status says whether a tenant's work is done.
 type Status string
@@ -29,6 +46,7 @@ const (
 	Suspended    Status = "suspended"    // no work until it is active again
 	Moving       Status = "moving"       // its work waits for the new place
 	Archived     Status = "archived"     // gone; the row stays so that its org_id does
+	Removed      Status = "removed"      // gone for good: its names are free, its UUID and org_id are nobody else's ever
 )
 
 func (s Status) check() error {
@@ -79,7 +97,7 @@ func (c *Catalog) Tenants(ctx context.Context, filter TenantFilter) (tenants []T
 	if err != nil {
 		return nil, "", fmt.Errorf("list tenants: %w", err)
 	}
-	tenants, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Tenant])
+	tenants, err = pgx.CollectRows(rows, scanTenant)
 	if err != nil {
 		return nil, "", fmt.Errorf("list tenants: %w", err)
 	}

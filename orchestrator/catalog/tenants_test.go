@@ -31,10 +31,13 @@ func TestAddTenant(t *testing.T) {
 	require.Equal(t, catalog.Tenant{
 		Tenant: jobs.Tenant{
 			ID: acme.ID, Slug: "acme", OrgID: 1041, OrgKey: "1041", Name: "Acme, Inc.", Plan: "enterprise", Timezone: "Europe/Paris",
-			Labels: map[string]string{"tier": "gold", "region": "eu <&>"},
+			Labels: map[string]string{"tier": "gold", "region": "eu <&>"}, Features: acme.Features,
 		},
-		Status: catalog.Active, DatabaseID: shared.ID, Database: "shared-1", Generation: 1,
+		Status: catalog.Active, DatabaseID: shared.ID, Database: "shared-1", Server: "main", Generation: 1,
+		Version: 1, StatusSince: acme.StatusSince, Waiting: catalog.HoldWaiting,
 	}, acme)
+	require.Empty(t, acme.Features.Names())
+	require.False(t, acme.StatusSince.IsZero())
 	got, err := b.Tenant(ctx, "acme")
 	require.NoError(t, err)
 	require.Equal(t, acme, got)
