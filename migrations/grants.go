@@ -187,6 +187,7 @@ var functionRights = []right{
 	{"pause_changed", "", ""},
 	{"quoted", "", ""},
 	{"refuse", "", ""},
+	{"remove_tenants", "", "X"},
 	{"request_hash", "", "X"},
 	{"reseal", "", "X"},
 	{"resume_in_river", "X", "X"},

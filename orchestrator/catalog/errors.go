@@ -34,6 +34,10 @@ var (
 	// ErrAuthorityInUse: addresses name the certificate authority.
 	ErrAuthorityInUse = jobs.Sentinel("authority_in_use", "the certificate authority is in use")
 
+	// ErrInUse: something refers to what is to go. The error that matches it says what, and
+	// unwraps to the *pgconn.PgError.
+	ErrInUse = jobs.Sentinel("in_use", "something refers to it")
+
 	// ErrExists: a name, number or domain is taken, or a dedicated database has
 	// its tenant already. The error that matches it says which, and unwraps to
 	// the *pgconn.PgError if the database found out.
@@ -56,6 +60,24 @@ func (e *existsError) Unwrap() error { return e.cause }
 
 func existsf(cause error, format string, args ...any) error {
 	return &existsError{sentence: fmt.Sprintf(format, args...), cause: cause}
+}
+
+// inUseError is a sentence that matches ErrInUse.
+type inUseError struct {
+	sentence string
+	cause    error
+}
+
+func (e *inUseError) Error() string { return e.sentence }
+
+func (e *inUseError) Is(target error) bool { return target == ErrInUse }
+
+func (e *inUseError) Code() string { return jobs.CodeOf(ErrInUse) }
+
+func (e *inUseError) Unwrap() error { return e.cause }
+
+func inUsef(cause error, format string, args ...any) error {
+	return &inUseError{sentence: fmt.Sprintf(format, args...), cause: cause}
 }
 
 // violation returns the name of the unique constraint that err is about, and

@@ -105,44 +105,6 @@ func (c *Catalog) Tenants(ctx context.Context, filter TenantFilter) (tenants []T
 	return tenants, next, nil
 }
 
-// SetStatus changes a tenant's status, from any to any. tenant is a slug, UUID
-// or org_id. Other Catalogs see it as soon as they are notified (see [Listener]),
-// else within FreshFor. Places resolved before stay as they were: whoever moves a
-// tenant must fence them off by the generation.
-func (c *Catalog) SetStatus(ctx context.Context, tenant string, status Status) error {
-	id, err := c.setStatus(ctx, c.pool, tenant, status)
-	c.memory.changed(err, id)
-	return err
-}
-
-// SetStatusTx is SetStatus in the caller's transaction.
-func (c *Catalog) SetStatusTx(ctx context.Context, tx pgx.Tx, tenant string, status Status) error {
-	_, err := c.setStatus(ctx, tx, tenant, status)
-	return err
-}
-
-const statusUpdateSQL = `
-UPDATE headgate.tenants SET status = $2
-WHERE id = $1`
-
-func (c *Catalog) setStatus(ctx context.Context, db beginner, tenant string, status Status) (id string, err error) {
-	if err := status.check(); err != nil {
-		return "", fmt.Errorf("set status: %w", err)
-	}
-	id, err = within(ctx, db, func(tx pgx.Tx) (string, error) {
-		found, err := tenantByName(ctx, tx, tenant)
-		if err != nil {
-			return "", err
-		}
-		_, err = tx.Exec(ctx, statusUpdateSQL, found.ID, status)
-		return found.ID, err
-	})
-	if err != nil {
-		return "", fmt.Errorf("set status: %w", err)
-	}
-	return id, nil
-}
-
 // nameOrID sorts a reference to a database into its two forms. The form that it
 // is not is one that no row has.
 func nameOrID(text string) (name string, id uuid.UUID) {

@@ -1,0 +1,171 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/access"
+)
+
+// StatusChange says which status tenants get, and what with it.
+type StatusChange struct {
+	To     Status
+	Reason string // shown wherever work is refused; up to 500 characters
+
+	// Waiting says what becomes of jobs that wait while the tenant takes no work. "" means
+	// what it was: HoldWaiting, unless somebody has said otherwise.
+	Waiting Waiting
+}
+
+func (ch StatusChange) check() error {
+	switch {
+	case ch.To.check() != nil:
+		return ch.To.check()
+	case ch.Waiting != "" && ch.Waiting != HoldWaiting && ch.Waiting != CancelWaiting:
+		return jobs.Inputf("waiting", string(ch.Waiting), "give hold or cancel")
+	case len([]rune(ch.Reason)) > maxReason:
+		return jobs.Inputf("reason", "", "it has %d characters, and may have %d", len([]rune(ch.Reason)), maxReason)
+	}
+	return checkText("reason", ch.Reason, maxReason)
+}
+
+// SetStatus changes the status of tenants, from any to any but Removed. Jobs that run go on
+// to their end; which of the others wait, and what of them is cancelled, Waiting says. Places
+// resolved before stay as they were: whoever moves a tenant must fence them off by the
+// generation. Errors match jobs.ErrUnknownTenant or are a *jobs.InputError.
+func (e TenantEditor) SetStatus(ctx context.Context, tenants []string, change StatusChange) ([]Changed, error) {
+	return e.setStatus(ctx, e.c.pool, tenants, change)
+}
+
+// SetStatusTx is SetStatus in the caller's transaction.
+func (e TenantEditor) SetStatusTx(ctx context.Context, tx pgx.Tx, tenants []string, change StatusChange) ([]Changed, error) {
+	return e.setStatus(ctx, tx, tenants, change)
+}
+
+// A tenant that has the status already keeps since when, and gets the reason.
+const statusUpdateSQL = `
+UPDATE headgate.tenants
+SET status = $2, status_since = CASE WHEN status = $2 THEN status_since ELSE clock_timestamp() END,
+    status_reason = $3, status_by = $4, waiting = coalesce(nullif($5, ''), CASE WHEN $2 = 'active' THEN 'hold' ELSE waiting END)
+WHERE id = ANY ($1::text[]::uuid[])`
+
+func (e TenantEditor) setStatus(ctx context.Context, db beginner, tenants []string, change StatusChange) ([]Changed, error) {
+	change.Reason = strings.TrimSpace(change.Reason)
+	if err := change.check(); err != nil {
+		return nil, fmt.Errorf("set status: %w", err)
+	}
+	return e.write(ctx, db, "set the status of", tenants, func(ctx context.Context, tx pgx.Tx, before []Tenant) error {
+		if err := access.Say(ctx, tx, "", change.Reason); err != nil {
+			return err
+		}
+		ids := make([]string, len(before))
+		for i, t := range before {
+			ids[i] = t.ID
+		}
+		_, err := tx.Exec(ctx, statusUpdateSQL, ids, change.To, change.Reason, access.From(ctx).Name, change.Waiting)
+		return err
+	})
+}
+
+// SetStatus changes one tenant's status without a word of why; see TenantEditor.SetStatus.
+func (c *Catalog) SetStatus(ctx context.Context, tenant string, status Status) error {
+	_, err := c.Editor().SetStatus(ctx, []string{tenant}, StatusChange{To: status})
+	return err
+}
+
+// SetStatusTx is SetStatus in the caller's transaction.
+func (c *Catalog) SetStatusTx(ctx context.Context, tx pgx.Tx, tenant string, status Status) error {
+	_, err := c.Editor().SetStatusTx(ctx, tx, []string{tenant}, StatusChange{To: status})
+	return err
+}
+
+// Removal is what a removal takes along, or would.
+type Removal struct {
+	Tenant    Tenant `json:"tenant"` // as it was
+	Domains   int    `json:"domains"`
+	Emails    int    `json:"email_domains"`
+	Schedules int    `json:"schedules"` // its own; those of templates go within seconds
+	Limits    int    `json:"limits"`
+	Pauses    int    `json:"pauses"`
+	Blackouts int    `json:"blackouts"` // and maintenance windows
+	Overrides int    `json:"overrides"` // of templates
+}
+
+// RemoveOpts say more of a removal.
+type RemoveOpts struct {
+	Reason string
+	DryRun bool // only say what would go
+}
+
+// Remove takes tenants out of use for good. Their slugs, domains, e-mail domains, own
+// schedules, limits and pauses go; their waiting jobs are cancelled, and jobs that run end as
+// they would. Their UUIDs, org_ids and names stay for history and are given to nobody again,
+// because rows that bear them remain in their databases. Errors match jobs.ErrUnknownTenant
+// and jobs.ErrTenantMoving.
+func (e TenantEditor) Remove(ctx context.Context, tenants []string, opts *RemoveOpts) ([]Removal, error) {
+	return e.remove(ctx, e.c.pool, tenants, opts)
+}
+
+// RemoveTx is Remove in the caller's transaction.
+func (e TenantEditor) RemoveTx(ctx context.Context, tx pgx.Tx, tenants []string, opts *RemoveOpts) ([]Removal, error) {
+	return e.remove(ctx, tx, tenants, opts)
+}
+
+const removeTenantsSQL = `
+SELECT r.tenant_id::text, r.domains, r.emails, r.schedules, r.limits, r.pauses, r.blackouts, r.overrides FROM headgate.remove_tenants($1::text[]::uuid[], $2, $3) r`
+
+// errDryRun undoes what a dry run has counted by doing it.
+var errDryRun = fmt.Errorf("a dry run")
+
+func (e TenantEditor) remove(ctx context.Context, db beginner, tenants []string, opts *RemoveOpts) (removals []Removal, err error) {
+	if opts == nil {
+		opts = &RemoveOpts{}
+	}
+	if err := (StatusChange{To: Archived, Reason: opts.Reason}).check(); err != nil {
+		return nil, fmt.Errorf("remove tenant %s: %w", someOf(tenants), err)
+	}
+	_, err = e.write(ctx, db, "remove", tenants, func(ctx context.Context, tx pgx.Tx, before []Tenant) error {
+		if removals, err = removeTenants(ctx, tx, before, opts); err == nil && opts.DryRun {
+			return errDryRun
+		}
+		return err
+	})
+	if opts.DryRun && removals != nil {
+		return removals, nil
+	}
+	return removals, err
+}
+
+func removeTenants(ctx context.Context, tx pgx.Tx, before []Tenant, opts *RemoveOpts) ([]Removal, error) {
+	byID := map[string]Tenant{}
+	ids := make([]string, len(before))
+	for i, t := range before {
+		if t.Status == Moving {
+			return nil, fmt.Errorf("%w: %s; remove it when the move has ended", jobs.ErrTenantMoving, quote(t.Slug))
+		}
+		ids[i], byID[t.ID] = t.ID, t
+	}
+	if err := access.Say(ctx, tx, "", opts.Reason); err != nil {
+		return nil, err
+	}
+	rows, _ := tx.Query(ctx, removeTenantsSQL, ids, opts.Reason, access.From(ctx).Name) // its error is CollectRows' too
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Removal, err error) {
+		var id string
+		err = row.Scan(&id, &r.Domains, &r.Emails, &r.Schedules, &r.Limits, &r.Pauses, &r.Blackouts, &r.Overrides)
+		r.Tenant = byID[id]
+		return r, err
+	})
+}
+
+func idsOf(changed []Changed) []uuid.UUID {
+	ids := make([]uuid.UUID, len(changed))
+	for i, ch := range changed {
+		ids[i] = uuid.MustParse(ch.Before.ID)
+	}
+	return ids
+}
