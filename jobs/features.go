@@ -29,6 +29,9 @@ func (t Tenant) Feature(name string) Feature {
 // Names returns the names of the features that have values, sorted.
 func (f Features) Names() []string { return slices.Sorted(maps.Keys(f.values)) }
 
+// Value returns a value as JSON, nil where it is absent. It is not recorded.
+func (f Features) Value(name string) json.RawMessage { return f.values[name] }
+
 // Watched returns the same values, and has seen called with each value that
 // [Tenant.Feature] is asked for; nil says that the feature is absent. seen must be safe for
 // concurrent use. The worker records by it what a handler went by.

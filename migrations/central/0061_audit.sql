@@ -72,7 +72,8 @@ LANGUAGE sql IMMUTABLE AS $$
         || coalesce((SELECT jsonb_object_agg('features.' || f.key, f.value) FROM jsonb_each(CASE WHEN jsonb_typeof(p_row->'features') = 'object' THEN p_row->'features' ELSE '{}' END) AS f), '{}')
 $$;
 
--- What a row of the audit says of the row that it is about: whole is that row, before and
+-- What a row of the audit says of the row that it is about: whole is that row, as it was
+-- before if it was there, before and
 -- after are what is kept of it (audited), NULL where it was added or removed.
 CREATE FUNCTION headgate.audit_line(p_args text[], whole jsonb, before jsonb, after jsonb)
 RETURNS TABLE (object text, action text, key text, name text, tenant_id uuid, changes jsonb)
@@ -138,7 +139,7 @@ BEGIN
         SELECT v_by.operation, v_by.login, v_by.actor, v_by.surface, v_by.reason, l.*
         FROM (SELECT w, headgate.audited(w, v_skip, v_sealed), ARRAY(SELECT w->>k FROM unnest(v_key) AS k) FROM (SELECT to_jsonb(r) FROM old_rows r) AS x (w)) AS o (whole, kept, key)
         FULL JOIN (SELECT w, headgate.audited(w, v_skip, v_sealed), ARRAY(SELECT w->>k FROM unnest(v_key) AS k) FROM (SELECT to_jsonb(r) FROM new_rows r) AS x (w)) AS n (whole, kept, key) ON n.key = o.key
-        CROSS JOIN LATERAL headgate.audit_line(v_args, coalesce(n.whole, o.whole), o.kept, n.kept) AS l
+        CROSS JOIN LATERAL headgate.audit_line(v_args, coalesce(o.whole, n.whole), o.kept, n.kept) AS l
         WHERE o.kept IS DISTINCT FROM n.kept;
     END IF;
     RETURN NULL;
@@ -156,7 +157,7 @@ BEGIN
     INSERT INTO headgate.audit (operation, login, actor, surface, reason, object, action, key, name, tenant_id, changes)
     SELECT a.*, l.*
     FROM headgate.audit_actor() AS a
-    CROSS JOIN LATERAL headgate.audit_line(TG_ARGV[0:3], to_jsonb(CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END),
+    CROSS JOIN LATERAL headgate.audit_line(TG_ARGV[0:3], to_jsonb(CASE WHEN TG_OP = 'INSERT' THEN NEW ELSE OLD END),
         CASE WHEN TG_OP <> 'INSERT' THEN headgate.audited(to_jsonb(OLD), v_skip, v_sealed) END,
         CASE WHEN TG_OP <> 'DELETE' THEN headgate.audited(to_jsonb(NEW), v_skip, v_sealed) END) AS l;
     RETURN NULL;
@@ -188,7 +189,7 @@ SELECT headgate.audit_table('database_intents', 'database intent', 'id', 'name',
 SELECT headgate.audit_table('adoptions', 'adoption', 'database_id', 'database_id', '', 'found,decided_at');
 SELECT headgate.audit_table('certificate_authorities', 'certificate authority', 'name', 'name', '', 'created_at,pem');
 SELECT headgate.audit_table('keys', 'key', 'id', 'id', '', 'seen_at');
-SELECT headgate.audit_table('tenants', 'tenant', 'id', 'slug', 'id', 'created_at,version,database_kind');
+SELECT headgate.audit_table('tenants', 'tenant', 'id', 'slug', 'id', 'created_at,version,database_kind,status_since');
 SELECT headgate.audit_table('tenant_domains', 'domain', 'domain', 'domain', 'tenant_id', 'created_at', 'token');
 SELECT headgate.audit_table('tenant_emails', 'email domain', 'domain', 'domain', 'tenant_id', 'created_at');
 SELECT headgate.audit_table('brands', 'brand', 'tenant_id,brand_id', 'name', 'tenant_id', 'created_at');

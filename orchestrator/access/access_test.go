@@ -55,7 +55,7 @@ func TestEveryWriteIsRecorded(t *testing.T) {
 	entries := audit(t, env, access.AuditFilter{TenantID: acme.ID, Object: "tenant"})
 	require.Len(t, entries, 3, "added, by Go, by psql; nothing of the statement that changed nothing")
 	byPsql, byGo, added := entries[0], entries[1], entries[2]
-	require.Equal(t, map[string]string{"status": `"active" "suspended"`}, fields(byGo))
+	require.Equal(t, map[string]string{"status": `"active" "suspended"`, "status_by": `"" "ines"`}, fields(byGo))
 	require.Equal(t, []string{"ines", "shop", "invoice 4711", "change", "acme", "acme"}, []string{byGo.Actor, byGo.Surface, byGo.Reason, byGo.Action, byGo.Name, byGo.Tenant})
 	require.Equal(t, map[string]string{"labels.tier": `null "gold"`, "name": fmt.Sprintf(`"%s" "Acme & Sons"`, acme.Slug)}, fields(byPsql))
 	require.Empty(t, byPsql.Actor+byPsql.Reason)

@@ -53,7 +53,7 @@ func TestResolvingIsFreshEnough(t *testing.T) {
 		"status":  `UPDATE headgate.tenants SET status = 'suspended'`,
 		"address": `UPDATE headgate.databases SET job_version = job_version + 1`,
 		"rules":   `UPDATE headgate.servers SET hosts = '{db9.example.com}'`,
-		"gone":    `DELETE FROM headgate.tenants`,
+		"gone":    `WITH d AS (DELETE FROM headgate.tenant_domains), e AS (DELETE FROM headgate.tenant_emails) DELETE FROM headgate.tenants`,
 		"domain":  `UPDATE headgate.tenant_domains SET tenant_id = (SELECT id FROM headgate.tenants WHERE slug = 'other')`,
 		"mail":    `DELETE FROM headgate.tenant_emails`,
 	} {

@@ -25,7 +25,9 @@ type StatusChange struct {
 func (ch StatusChange) check() error {
 	switch {
 	case ch.To.check() != nil:
-		return ch.To.check()
+		return jobs.Inputf("status", string(ch.To), "give provisioning, active, suspended, moving or archived")
+	case ch.To == Removed:
+		return jobs.Inputf("status", string(ch.To), "a removal takes more along than a status: call Remove")
 	case ch.Waiting != "" && ch.Waiting != HoldWaiting && ch.Waiting != CancelWaiting:
 		return jobs.Inputf("waiting", string(ch.Waiting), "give hold or cancel")
 	case len([]rune(ch.Reason)) > maxReason:

@@ -51,10 +51,10 @@ const (
 
 func (s Status) check() error {
 	switch s {
-	case Provisioning, Active, Suspended, Moving, Archived:
+	case Provisioning, Active, Suspended, Moving, Archived, Removed:
 		return nil
 	}
-	return jobs.Inputf("status", string(s), "give provisioning, active, suspended, moving or archived")
+	return jobs.Inputf("status", string(s), "give provisioning, active, suspended, moving, archived or removed")
 }
 
 const (
@@ -66,7 +66,7 @@ const (
 type TenantFilter struct {
 	Database string // name or UUID; "" means any
 	Plan     string // "" means any
-	Status   Status // "" means any
+	Status   Status // "" means any but Removed
 
 	jobs.Page // Limit is 200, at most 10,000
 }
@@ -75,7 +75,7 @@ const tenantsSQL = tenantColumns + `
 WHERE ($1 = '' OR d.name = $1)
   AND ($2::uuid = '00000000-0000-0000-0000-000000000000' OR d.id = $2)
   AND ($3 = '' OR t.plan = $3)
-  AND ($4 = '' OR t.status = $4)
+  AND ($4 = '' AND t.status <> 'removed' OR t.status = $4)
   AND t.slug > $5
 ORDER BY t.slug
 LIMIT $6`

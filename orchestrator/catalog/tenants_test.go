@@ -304,7 +304,7 @@ func TestTenants(t *testing.T) {
 	require.EqualError(t, err, "list tenants: limit \"-1\": give 1 to 10000, or 0 for 200")
 	_, _, err = b.Tenants(ctx, catalog.TenantFilter{Status: "actve"})
 	require.ErrorAs(t, err, new(*jobs.InputError))
-	require.EqualError(t, err, "list tenants: status \"actve\": give provisioning, active, suspended, moving or archived")
+	require.EqualError(t, err, "list tenants: status \"actve\": give provisioning, active, suspended, moving, archived or removed")
 }
 
 func TestSetStatus(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -88,9 +89,14 @@ func Plain(value any) string {
 		return strings.Join(pairs, ", ")
 	case json.RawMessage:
 		return string(v)
-	default:
-		return fmt.Sprint(v)
 	}
+	if v := reflect.ValueOf(value); v.Kind() == reflect.Pointer {
+		if v.IsNil() {
+			return ""
+		}
+		return fmt.Sprint(v.Elem().Interface())
+	}
+	return fmt.Sprint(value)
 }
 
 // printable replaces what a terminal would act on.

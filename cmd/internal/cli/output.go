@@ -133,3 +133,15 @@ func NewTable() table.Writer {
 	t.SetStyle(style)
 	return t
 }
+
+// Upright prints a single row: as One does, but in a table each column is a line.
+func Upright[T any](app *App, row T, columns []Column[T]) error {
+	if app.Output != "table" {
+		return One(app, row, columns)
+	}
+	t := NewTable()
+	for _, c := range columns {
+		t.AppendRow(table.Row{strings.ReplaceAll(c.Name, "_", " "), app.Cell(c.Of(row))})
+	}
+	return app.Print("%s", t.Render())
+}

@@ -63,6 +63,21 @@ func changes(e access.Entry) string {
 	return strings.Join(said, ", ")
 }
 
+// show prints an entry as a heading, and below it what changed.
+func show(app *cli.App, e access.Entry) error {
+	heading := fmt.Sprintf("%s %s %s %s", app.Cell(who(e)), e.Action, e.Object, app.Cell(named(e)))
+	if e.Reason != "" {
+		heading += " (" + e.Reason + ")"
+	}
+	if err := app.Paragraph(app.Cell(e.At)+"  ", heading); err != nil {
+		return err
+	}
+	if e.Action == "remove" {
+		return nil
+	}
+	return app.Paragraph("    ", changes(e))
+}
+
 const listLong = `List who changed what of what people decide: tenants and all that belongs to
 them, databases, servers, plans, limits, pauses, grants, schedules. Every write
 is recorded, whichever program makes it, psql too. Entries are kept for 13
@@ -103,7 +118,15 @@ func list(app *cli.App) *cobra.Command {
 				return err
 			}
 			defer cli.More(app, next)
-			return cli.List(app, entries, "no change is like that: `headgate audit list` shows all of the last 13 months", columns)
+			if app.Output != "table" || len(entries) == 0 {
+				return cli.List(app, entries, "no change is like that: `headgate audit list` shows all of the last 13 months", columns)
+			}
+			for _, e := range entries {
+				if err := show(app, e); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 	})
 	flags := cmd.Flags()

@@ -3,17 +3,20 @@ package catalogcmd
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
 // Tenant is the verbs on tenants.
 func Tenant(app *cli.App) *cobra.Command {
-	return cli.Group("tenant", "Tenants, and which database each lives in", tenantAdd(app), tenantList(app))
+	return cli.Group("tenant", "Tenants, and which database each lives in", tenantAdd(app), tenantShow(app), tenantList(app), tenantSet(app), tenantRename(app), tenantLabel(app), tenantFeature(app), tenantBrand(app),
+		tenantSuspend(app), tenantResume(app), tenantArchive(app), tenantRemove(app))
 }
 
 // tenantView is the shape of a tenant in JSON.
@@ -30,12 +33,22 @@ type tenantView struct {
 	Database   string            `json:"database"`
 	DatabaseID string            `json:"database_id"`
 	Generation int64             `json:"generation"`
+
+	Features     jobs.Features `json:"features"`
+	Server       string        `json:"server"`
+	Region       string        `json:"region"`
+	StatusReason string        `json:"status_reason"`
+	StatusBy     string        `json:"status_by"`
+	StatusSince  time.Time     `json:"status_since"`
+	Waiting      string        `json:"waiting"`
+	Version      int           `json:"version"`
 }
 
 func viewTenant(t catalog.Tenant) tenantView {
 	return tenantView{
 		ID: t.ID, Slug: t.Slug, OrgID: t.OrgID, OrgKey: t.OrgKey, Name: t.Name, Plan: t.Plan, Status: string(t.Status), Timezone: t.Timezone,
 		Labels: t.Labels, Database: t.Database, DatabaseID: t.DatabaseID, Generation: t.Generation,
+		Features: t.Features, Server: t.Server, Region: t.Region, StatusReason: t.StatusReason, StatusBy: t.StatusBy, StatusSince: t.StatusSince.UTC(), Waiting: string(t.Waiting), Version: t.Version,
 	}
 }
 
@@ -70,6 +83,9 @@ func tenantAdd(app *cli.App) *cobra.Command {
 			return err
 		}
 		return app.Open(ctx, nil, func(central cli.Central) error {
+			if err := sayNewPlan(ctx, app, central, params.Plan); err != nil {
+				return err
+			}
 			var tenant catalog.Tenant
 			err := pgx.BeginFunc(ctx, central.Pool, func(tx pgx.Tx) (err error) {
 				if tenant, err = central.Catalog.AddTenantTx(ctx, tx, params); err != nil {

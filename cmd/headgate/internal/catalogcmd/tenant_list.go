@@ -63,7 +63,7 @@ func tenantList(app *cli.App) *cobra.Command {
 }
 
 var tenantStates = []string{
-	string(catalog.Provisioning), string(catalog.Active), string(catalog.Suspended), string(catalog.Moving), string(catalog.Archived),
+	string(catalog.Provisioning), string(catalog.Active), string(catalog.Suspended), string(catalog.Moving), string(catalog.Archived), string(catalog.Removed),
 }
 
 // tenantPages reads up to limit tenants, all if it is 0, and where the rest begins.

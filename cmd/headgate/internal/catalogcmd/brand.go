@@ -1,0 +1,83 @@
+package catalogcmd
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/catalog"
+)
+
+var brandColumns = []cli.Column[catalog.Brand]{
+	{Name: "tenant", Of: func(b catalog.Brand) any { return b.Tenant }},
+	{Name: "brand_id", Of: func(b catalog.Brand) any { return b.BrandID }},
+	{Name: "org_brand_id", Of: func(b catalog.Brand) any { return b.OrgBrandID }},
+	{Name: "name", Of: func(b catalog.Brand) any { return b.Name }},
+}
+
+func tenantBrand(app *cli.App) *cobra.Command {
+	return cli.Group("brand", "Subdivisions of a tenant, to which a job can be limited", brandSet(app), brandList(app), brandRemove(app))
+}
+
+func brandSet(app *cli.App) *cobra.Command {
+	return &cobra.Command{
+		Use: "set SLUG BRAND_ID NAME", Short: "Add a brand of a tenant, or give it another name", Args: cli.Args("SLUG", "BRAND_ID", "NAME"),
+		Example: "  headgate tenant brand set acme 1 'Acme Outdoor'",
+		RunE: cli.Brief(func(ctx context.Context, args []string) error {
+			id, err := brandID(args[1])
+			if err != nil {
+				return err
+			}
+			return app.Open(ctx, nil, func(central cli.Central) error {
+				brand, err := central.Catalog.Brands().Set(ctx, args[0], id, args[2])
+				if err != nil {
+					return cli.NearOwner(ctx, central, args[0], "", err)
+				}
+				return cli.One(app, brand, brandColumns)
+			})
+		}),
+	}
+}
+
+func brandList(app *cli.App) *cobra.Command {
+	return &cobra.Command{
+		Use: "list SLUG", Short: "List a tenant's brands", Args: cli.Args("SLUG"),
+		RunE: cli.Brief(func(ctx context.Context, args []string) error {
+			return app.Open(ctx, nil, func(central cli.Central) error {
+				brands, err := cli.All(func(page jobs.Page) ([]catalog.Brand, string, error) {
+					return central.Catalog.Brands().List(ctx, args[0], page)
+				})
+				if err != nil {
+					return cli.NearOwner(ctx, central, args[0], "", err)
+				}
+				return cli.List(app, brands, "it has no brands: `headgate tenant brand set SLUG BRAND_ID NAME`", brandColumns)
+			})
+		}),
+	}
+}
+
+func brandRemove(app *cli.App) *cobra.Command {
+	return &cobra.Command{
+		Use: "remove SLUG BRAND_ID", Short: "Take a brand out; rows that bear its number stay", Args: cli.Args("SLUG", "BRAND_ID"),
+		RunE: cli.Brief(func(ctx context.Context, args []string) error {
+			id, err := brandID(args[1])
+			if err != nil {
+				return err
+			}
+			return app.Open(ctx, nil, func(central cli.Central) error {
+				return cli.NearOwner(ctx, central, args[0], "", central.Catalog.Brands().Remove(ctx, args[0], id))
+			})
+		}),
+	}
+}
+
+func brandID(text string) (int, error) {
+	id, err := strconv.Atoi(text)
+	if err != nil {
+		return 0, cli.Usagef("BRAND_ID: %s is no number: give 0 to 9999", cli.Quote(text))
+	}
+	return id, nil
+}

@@ -1,0 +1,147 @@
+package catalogcmd
+
+import (
+	"context"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
+
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/orchestrator/catalog"
+)
+
+const waitingUse = "what becomes of its waiting jobs: hold (they wait until it is active again) or cancel"
+
+var waitings = []string{string(catalog.HoldWaiting), string(catalog.CancelWaiting)}
+
+const tenantSuspendLong = `Let no work start for tenants until they are resumed. Requests for work are
+refused, with the reason. Jobs that run end as they would. Waiting jobs wait, or
+are cancelled with --waiting cancel. Schedules go on, and answer "suspended"
+instead of firing.`
+
+const tenantArchiveLong = `Take tenants out of use and keep them: as suspend, and selectors select them no
+more. ` + "`headgate tenant resume`" + ` brings them back. Their names stay theirs.`
+
+func tenantSuspend(app *cli.App) *cobra.Command {
+	return statusVerb(app, catalog.Suspended, "", &cobra.Command{
+		Use: "suspend SLUG... [--reason TEXT]", Short: "Let no work start for tenants until they are resumed", Long: tenantSuspendLong,
+		Example: "  headgate tenant suspend acme --reason 'invoice 4711 is open'",
+	})
+}
+
+func tenantArchive(app *cli.App) *cobra.Command {
+	return statusVerb(app, catalog.Archived, catalog.CancelWaiting, &cobra.Command{
+		Use: "archive SLUG... [--reason TEXT]", Short: "Take tenants out of use and keep them", Long: tenantArchiveLong,
+	})
+}
+
+func tenantResume(app *cli.App) *cobra.Command {
+	return statusVerb(app, catalog.Active, "", &cobra.Command{
+		Use: "resume SLUG...", Short: "Make suspended, archived or new tenants active; their waiting jobs start",
+	})
+}
+
+func statusVerb(app *cli.App, to catalog.Status, waiting catalog.Waiting, cmd *cobra.Command) *cobra.Command {
+	b := bulk{app: app}
+	given := string(waiting)
+	var reason string
+	cmd.Args = someTenants
+	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) error {
+		if given != "" {
+			if err := cli.OneOf("--waiting", given, waitings); err != nil {
+				return err
+			}
+		}
+		return b.run(ctx, args, func(central cli.Central, tx pgx.Tx) ([]catalog.Changed, error) {
+			return central.Catalog.Editor().SetStatusTx(ctx, tx, args, catalog.StatusChange{To: to, Reason: reason, Waiting: catalog.Waiting(given)})
+		})
+	})
+	cmd.Flags().StringVar(&reason, "reason", "", "why: whoever asks for work is told, and the audit")
+	if to != catalog.Active {
+		cmd.Flags().StringVar(&given, "waiting", given, waitingUse)
+		cli.Complete(cmd, "waiting", waitings)
+	}
+	b.flags(cmd)
+	return cmd
+}
+
+const tenantRemoveLong = `Take tenants out for good. Their slugs, domains, e-mail domains, own schedules,
+limits and pauses go, and their waiting jobs are cancelled. Jobs that run end as
+they would.
+
+Their UUIDs, org_ids and names stay for history, and no other tenant is given
+them ever: rows that bear them remain in their databases, and a new customer would
+be shown them. This command does not delete those rows.`
+
+var removalColumns = []cli.Column[catalog.Removal]{
+	{Name: "slug", Of: func(r catalog.Removal) any { return r.Tenant.Slug }},
+	{Name: "org_id", Of: func(r catalog.Removal) any { return r.Tenant.OrgID }},
+	{Name: "database", Of: func(r catalog.Removal) any { return r.Tenant.Database }},
+	{Name: "domains", Of: func(r catalog.Removal) any { return r.Domains }},
+	{Name: "email_domains", Of: func(r catalog.Removal) any { return r.Emails }},
+	{Name: "schedules", Of: func(r catalog.Removal) any { return r.Schedules }},
+	{Name: "limits", Of: func(r catalog.Removal) any { return r.Limits }},
+	{Name: "pauses", Of: func(r catalog.Removal) any { return r.Pauses }},
+	{Name: "blackouts", Of: func(r catalog.Removal) any { return r.Blackouts }},
+	{Name: "overrides", Of: func(r catalog.Removal) any { return r.Overrides }},
+}
+
+func tenantRemove(app *cli.App) *cobra.Command {
+	var opts catalog.RemoveOpts
+	var yes bool
+	cmd := &cobra.Command{
+		Use: "remove SLUG... --yes", Short: "Take tenants out for good; rows in their databases remain", Long: tenantRemoveLong, Args: someTenants,
+		Example: "  headgate tenant remove acme --dry-run\n  headgate tenant remove acme --reason 'contract ended' --yes",
+	}
+	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) error {
+		if !yes && !opts.DryRun {
+			return cli.Usagef("a removal cannot be undone: look at it with --dry-run, and pass --yes")
+		}
+		return app.Open(ctx, nil, func(central cli.Central) error {
+			removals, err := central.Catalog.Editor().Remove(ctx, args, &opts)
+			if err != nil {
+				return nearTenant(ctx, central, args, err)
+			}
+			if opts.DryRun {
+				app.Say("nothing was removed: a dry run; this would go along")
+			} else {
+				app.Say("rows of org_id %s remain in database %s", someNumbers(removals), someDatabases(removals))
+			}
+			return cli.List(app, removals, "", removalColumns)
+		})
+	})
+	cmd.Flags().StringVar(&opts.Reason, "reason", "", "why, for the audit")
+	cmd.Flags().BoolVar(&opts.DryRun, "dry-run", false, "only say what would go along")
+	cmd.Flags().BoolVar(&yes, "yes", false, "yes, for good")
+	return cmd
+}
+
+func someNumbers(removals []catalog.Removal) string {
+	var all []string
+	for _, r := range removals {
+		all = append(all, r.Tenant.OrgKey)
+	}
+	return shortList(all)
+}
+
+func someDatabases(removals []catalog.Removal) string {
+	var all []string
+	seen := map[string]bool{}
+	for _, r := range removals {
+		if !seen[r.Tenant.Database] {
+			seen[r.Tenant.Database] = true
+			all = append(all, r.Tenant.Database)
+		}
+	}
+	return shortList(all)
+}
+
+// shortList is the first ten of a list.
+func shortList(all []string) string {
+	const most = 10
+	if len(all) > most {
+		return strings.Join(all[:most], ", ") + ", …"
+	}
+	return strings.Join(all, ", ")
+}
