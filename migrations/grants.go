@@ -172,6 +172,7 @@ var functionRights = []right{
 	{"next_place", "X", "X"},
 	{"next_version", "", ""},
 	{"note_selector_changes", "", ""},
+	{"note_status", "", ""},
 	{"notify_queues", "X", "X"},
 	{"owner_changed", "", ""},
 	{"pause_changed", "", ""},

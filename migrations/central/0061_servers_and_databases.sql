@@ -46,6 +46,8 @@ FROM headgate.databases d;
 -- Wakes all lanes of a database and of its tenants, in one statement however many they are.
 CREATE FUNCTION headgate.database_changed() RETURNS trigger
 LANGUAGE plpgsql AS $$
+DECLARE
+    v_queues text[];
 BEGIN
     WITH woken AS (
         INSERT INTO headgate.wakeups (queue, lane, kind)
@@ -53,7 +55,8 @@ BEGIN
         WHERE l.lane IN (SELECT OLD.id::text UNION ALL SELECT t.id::text FROM headgate.tenants t WHERE t.database_id = OLD.id)
         RETURNING queue
     )
-    PERFORM headgate.notify_queues(array_agg(queue)) FROM woken;
+    SELECT array_agg(DISTINCT w.queue) INTO v_queues FROM woken w;
+    PERFORM headgate.notify_queues(v_queues);
     RETURN NULL;
 END $$;
 

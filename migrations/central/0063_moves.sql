@@ -9,6 +9,20 @@
 -- row that the change sees. What is claimed afterwards finds the lanes woken, reads the new
 -- placement, and resolves the tenant anew.
 
+-- What a process remembers of a placement is older than the status moving for ten seconds at
+-- most (orchestrator/catalog/memory.go, Memory.TTL), also if a notification is lost. A worker
+-- that resolved the tenant from memory after a quicker change would go to the old database.
+
+CREATE FUNCTION headgate.note_status() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    NEW.status_since := clock_timestamp();
+    RETURN NEW;
+END $$;
+
+CREATE TRIGGER note_status BEFORE UPDATE OF status ON headgate.tenants FOR EACH ROW
+    WHEN (OLD.status <> NEW.status AND OLD.status_since = NEW.status_since) EXECUTE FUNCTION headgate.note_status();
+
 -- Takes the claims' lock before anything is looked at. The transaction may not idle while it
 -- holds what all claims need, whoever began it.
 CREATE FUNCTION headgate.begin_move() RETURNS trigger
@@ -19,6 +33,9 @@ BEGIN
     ELSIF OLD.status <> 'moving' THEN
         RAISE EXCEPTION 'tenant % has status %, and its database changes only while it is moving', OLD.slug, OLD.status
             USING ERRCODE = 'HG020', HINT = 'Set its status to moving, wait until no job of it runs, change its database, and set it active.';
+    ELSIF clock_timestamp() < OLD.status_since + interval '11 seconds' THEN
+        RAISE EXCEPTION 'tenant % is moving only since %, and a worker may remember for ten seconds where it lived', OLD.slug, OLD.status_since
+            USING ERRCODE = 'HG020', HINT = 'Change its database 11 seconds after it began to move.';
     END IF;
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'the database of tenant % changes at isolation level read committed only, because an older snapshot does not show which jobs run', OLD.slug
