@@ -188,16 +188,17 @@ UNION ALL
 SELECT c.kind, c.name FROM headgate.closures c WHERE c.server_id = $1
 ORDER BY 1, 2`
 
-// referring says of each sort what it is, and how it is taken away.
+// referring says of each sort what it is, and how it is taken away. NAME is its name, OF the
+// name of what it refers to.
 var referring = map[string]string{
-	"database":    "database %[1]s lies there, which `headgate database reattach %[1]s --server SERVER` moves and `headgate database remove %[1]s` takes out",
-	"create":      "database %[1]s is being made there, which `headgate database create %[1]s --abandon` ends",
-	"adopt":       "database %[1]s is being adopted there, which `headgate database adopt %[1]s --abandon` ends",
-	"pause":       "it is paused, which `headgate resume server %[1]s` ends",
-	"blackout":    "blackout %[1]s is for it, which `headgate schedule blackout delete %[1]s` removes",
-	"maintenance": "maintenance window %[1]s is for it, which `headgate schedule maintenance-window delete %[1]s` removes",
-	"server":      "server %[1]s is in it, which `headgate server set %[1]s --region REGION` changes",
-	"schedule":    "schedule %[1]s is for it, which `headgate schedule delete %[1]s --database %[2]s` removes",
+	"database":    "database NAME lies there, which `headgate database reattach NAME --server SERVER` moves and `headgate database remove NAME` takes out",
+	"create":      "database NAME is being made there, which `headgate database create NAME --abandon` ends",
+	"adopt":       "database NAME is being adopted there, which `headgate database adopt NAME --abandon` ends",
+	"pause":       "it is paused, which `headgate resume server NAME` ends",
+	"blackout":    "blackout NAME is for it, which `headgate schedule blackout delete NAME` removes",
+	"maintenance": "maintenance window NAME is for it, which `headgate schedule maintenance-window delete NAME` removes",
+	"server":      "server NAME is in it, which `headgate server set NAME --region REGION` changes",
+	"schedule":    "schedule NAME is for it, which `headgate schedule delete NAME --database OF` removes",
 }
 
 const serverDeleteSQL = `DELETE FROM headgate.servers WHERE id = $1`
@@ -236,7 +237,7 @@ func refuseReferred(ctx context.Context, tx pgx.Tx, what, name, sql string, args
 	rows, _ := tx.Query(ctx, sql, args...) // its error is ForEachRow's too
 	_, err := pgx.ForEachRow(rows, []any{&sort, &by}, func() error {
 		if count++; count <= maxReferring {
-			found = append(found, fmt.Sprintf(referring[sort]+"%.0[2]s", by, name))
+			found = append(found, strings.NewReplacer("NAME", by, "OF", name).Replace(referring[sort]))
 		}
 		return nil
 	})
