@@ -50,7 +50,7 @@ const (
 	ClassUntrusted        Class = "untrusted"         // the worker cannot verify the server's certificate
 	ClassNotPermitted     Class = "not_permitted"     // the login lacks a privilege in the tenant's database
 	ClassOutput           Class = "output"            // a file that the job makes cannot be written (OutputError)
-	ClassTenant           Class = "tenant"            // the tenant is unknown, suspended or being moved
+	ClassTenant           Class = "tenant"            // the tenant is unknown, suspended or being moved, or its database is detached
 	ClassBadArgs          Class = "bad_args"          // the stored arguments do not fit the kind
 	ClassTombstone        Class = "tombstone"         // the job was cancelled in the tenant's ledger
 	ClassInterrupted      Class = "interrupted"       // the worker stopped or lost its connection before the end

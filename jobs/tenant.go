@@ -37,6 +37,10 @@ var (
 
 	// ErrUnknownDatabase: no database of the catalog has this name or UUID.
 	ErrUnknownDatabase = Sentinel("unknown_database", "unknown database")
+
+	// ErrDatabaseDetached: the database is being moved or restored; its work is accepted
+	// and waits.
+	ErrDatabaseDetached = Sentinel("database_detached", "database is detached")
 )
 
 type tenantKey struct{}

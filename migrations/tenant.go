@@ -226,3 +226,21 @@ func SetSigningKey(ctx context.Context, tx pgx.Tx, key address.Secret) error {
 func CheckTenant(database string, version, serves int) error {
 	return fits("database "+database, version, serves, len(tenant))
 }
+
+const succeedIdentity = `
+UPDATE headgate.identity SET database_id = $2, centre = nullif($3, ''), token = NULL
+WHERE database_id = $1`
+
+// Succeed makes a database that bears an identity bear another one, as the owner of schema
+// headgate: an operator has decided that its entry of the catalog is gone for good. It fails
+// with [ErrOtherDatabase] if the database does not bear from any more.
+func Succeed(ctx context.Context, conn *pgx.Conn, from string, to Identity) error {
+	tag, err := conn.Exec(ctx, succeedIdentity, from, to.DatabaseID, to.Centre)
+	if err != nil {
+		return fmt.Errorf("giving the database another identity: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return fmt.Errorf("%w: it is not marked %s any more", ErrOtherDatabase, from)
+	}
+	return nil
+}

@@ -147,7 +147,7 @@ func classOf(err error) jobs.Class {
 		return jobs.ClassInterrupted
 	case errors.Is(err, jobs.ErrUnknownTenant), errors.Is(err, jobs.ErrUnknownDatabase), errors.Is(err, jobs.ErrNoTenant):
 		return classGone
-	case errors.Is(err, jobs.ErrTenantSuspended), errors.Is(err, jobs.ErrTenantMoving), errors.As(err, &resolve):
+	case errors.Is(err, jobs.ErrTenantSuspended), errors.Is(err, jobs.ErrTenantMoving), errors.Is(err, jobs.ErrDatabaseDetached), errors.As(err, &resolve):
 		return jobs.ClassTenant
 	case errors.As(err, &connect):
 		return connect.Class

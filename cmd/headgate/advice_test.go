@@ -95,6 +95,8 @@ FROM headgate.workers w, headgate.tenants t, headgate.databases d`
 		explain.CodePausedKind:      {set: [][]string{{"pause", "kind", "headgate.report"}}},
 		explain.CodePausedQueue:     {set: [][]string{{"pause", "queue", "default"}}},
 		explain.CodePausedServer:    {set: [][]string{{"pause", "server", jobstest.Server}}},
+		explain.CodeServerState:     {set: [][]string{{"server", "drain", jobstest.Server, "--reason", "disks"}}},
+		explain.CodeDatabaseState:   {set: [][]string{{"database", "detach", "db", "--reason", "restore"}}},
 		explain.CodeTenantLimit:     {set: [][]string{{"limit", "set", "plan", "free", "--max-running", "2"}}, sql: []string{busy}},
 		explain.CodeKindLimit:       {set: [][]string{{"limit", "set", "kind", "headgate.report", "--max-running", "2"}}, sql: []string{busy}},
 		explain.CodeKindTenantLimit: {set: [][]string{{"limit", "set", "kind", "headgate.report", "--per-tenant", "2"}}, sql: []string{busy}},

@@ -29,11 +29,27 @@ type Database struct {
 	Tenants   int       `json:"tenants"` // how many live there, whatever their status
 	CreatedAt time.Time `json:"created_at"`
 
+	State       DatabaseState `json:"state"`
+	StateReason string        `json:"state_reason"` // why it is detached
+	StateBy     string        `json:"state_by"`     // who has decided so last; "": nobody
+	StateSince  time.Time     `json:"state_since"`
+
+	MaxTenants *int     `json:"max_tenants"` // nil: any number
+	Plans      []string `json:"plans"`       // whose tenants are placed there; nil: of any plan
+
 	Protection       Protection `json:"protection"`                  // of a shared database
 	ProtectionReason *string    `json:"protection_reason,omitempty"` // why it is not enforced
 	ProtectionBy     *string    `json:"protection_by,omitempty"`     // who has decided so last; nil: nobody
 	ProtectionSince  time.Time  `json:"protection_since"`
 }
+
+// DatabaseState says whether jobs of a database run.
+type DatabaseState string
+
+const (
+	Attached DatabaseState = "attached" // they run
+	Detached DatabaseState = "detached" // they wait, until Hosting.Reattach
+)
 
 // The kinds of database.
 const (
@@ -142,7 +158,7 @@ func checkIntended(ctx context.Context, tx pgx.Tx, server serverRow, params Data
 const databaseInsertSQL = `
 INSERT INTO headgate.databases (id, name, server_id, dbname, kind, job_login, job_version, owner_login, owner_version, signing_key, job_ca, owner_ca)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $7, $9, nullif($10, ''), nullif($11, ''))
-RETURNING created_at, protection_since`
+RETURNING created_at, protection_since, state_since`
 
 func (c *Catalog) insertDatabase(ctx context.Context, tx pgx.Tx, id uuid.UUID, params DatabaseParams) (d Database, err error) {
 	server, err := serverForShare(ctx, tx, params.Server)
@@ -169,13 +185,14 @@ func (c *Catalog) insertDatabase(ctx context.Context, tx pgx.Tx, id uuid.UUID, p
 		c.ring.seal(id, ownerColumn, version, address.Encode(owner)),
 		c.sealSigningKey(id, params.SigningKey),
 		job.RootCert, owner.RootCert,
-	).Scan(&d.CreatedAt, &d.ProtectionSince)
+	).Scan(&d.CreatedAt, &d.ProtectionSince, &d.StateSince)
 	if err != nil {
 		return d, authorityConflict(err, job.RootCert, owner.RootCert)
 	}
 	return Database{
 		ID: id.String(), Name: params.Name, ServerID: server.id.String(), Server: server.name,
 		DBName: params.DBName, Kind: params.Kind, CreatedAt: d.CreatedAt, Protection: ProtectionEnforced, ProtectionSince: d.ProtectionSince,
+		State: Attached, StateSince: d.StateSince,
 	}, nil
 }
 
@@ -204,8 +221,13 @@ func databaseConflict(err error, params DatabaseParams) error {
 	return err
 }
 
+// databaseColumns are a Database's, of headgate.databases d, its server s, and a count t.
+const databaseColumns = `d.id::text, d.name, s.id::text, s.name, d.dbname, d.kind, coalesce(t.tenants, 0), d.created_at,
+       d.state, d.state_reason, d.state_by, d.state_since, d.max_tenants, d.plans,
+       d.protection, d.protection_reason, d.protection_by, d.protection_since`
+
 const databasesSQL = `
-SELECT d.id::text, d.name, s.id::text, s.name, d.dbname, d.kind, coalesce(t.tenants, 0), d.created_at, d.protection, d.protection_reason, d.protection_by, d.protection_since
+SELECT ` + databaseColumns + `
 FROM headgate.databases d
 JOIN headgate.servers s ON s.id = d.server_id
 LEFT JOIN (SELECT database_id, count(*) AS tenants FROM headgate.tenants GROUP BY database_id) t ON t.database_id = d.id

@@ -28,6 +28,16 @@ var (
 	// ErrWrongKeys: there are sealed values, and the ring opens none of them.
 	ErrWrongKeys = jobs.Sentinel("wrong_keys", "the key ring opens nothing")
 
+	// ErrUnknownRegion: no region of the catalog has this name.
+	ErrUnknownRegion = jobs.Sentinel("unknown_region", "unknown region")
+
+	// ErrReferred: a server, a host of it, a database or a region is not removed, because
+	// something refers to it. The error says what, and what to do.
+	ErrReferred = jobs.Sentinel("referred_to", "something refers to it")
+
+	// ErrFull: a database takes no further tenant, or none of that plan.
+	ErrFull = jobs.Sentinel("full", "no room for the tenant")
+
 	// ErrUnknownAuthority: no certificate authority of the catalog has this name.
 	ErrUnknownAuthority = jobs.Sentinel("unknown_authority", "unknown certificate authority")
 
@@ -44,22 +54,31 @@ var (
 	ErrExists = jobs.Sentinel("exists", "exists already")
 )
 
-// existsError is a sentence that matches ErrExists.
-type existsError struct {
+// sentenceError is a sentence of its own that matches a sentinel.
+type sentenceError struct {
 	sentence string
+	is       error
 	cause    error // may be nil
 }
 
-func (e *existsError) Error() string { return e.sentence }
+func (e *sentenceError) Error() string { return e.sentence }
 
-func (e *existsError) Is(target error) bool { return target == ErrExists }
+func (e *sentenceError) Is(target error) bool { return target == e.is }
 
-func (e *existsError) Code() string { return jobs.CodeOf(ErrExists) }
+func (e *sentenceError) Code() string { return jobs.CodeOf(e.is) }
 
-func (e *existsError) Unwrap() error { return e.cause }
+func (e *sentenceError) Unwrap() error { return e.cause }
 
 func existsf(cause error, format string, args ...any) error {
-	return &existsError{sentence: fmt.Sprintf(format, args...), cause: cause}
+	return &sentenceError{fmt.Sprintf(format, args...), ErrExists, cause}
+}
+
+// brokenConstraint is the name of the constraint that err is about, or "".
+func brokenConstraint(err error) string {
+	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && strings.HasPrefix(pgErr.Code, "23") {
+		return pgErr.ConstraintName
+	}
+	return ""
 }
 
 // inUseError is a sentence that matches ErrInUse.

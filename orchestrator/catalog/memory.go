@@ -110,6 +110,7 @@ type answer struct {
 	known    bool // false: there is no such tenant
 	tenant   Tenant
 	place    *address.Place // shared; without the tenant's organisation and generation
+	state    DatabaseState  // beside a place: its database's
 	ids      [3]uuid.UUID   // of tenant, database and server
 	versions rowVersions
 

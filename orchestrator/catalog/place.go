@@ -19,7 +19,8 @@ import (
 // the login of its database is to be found. It answers from memory (see [Memory]
 // for how old an answer may be), else by one query that reads three rows by
 // primary key. Errors match jobs.ErrUnknownTenant, jobs.ErrTenantMoving,
-// jobs.ErrTenantSuspended for every other status than active, or ErrUnavailable.
+// jobs.ErrTenantSuspended for every other status than active, jobs.ErrDatabaseDetached,
+// or ErrUnavailable.
 func (c *Catalog) ResolveTenant(ctx context.Context, tenantID string, login jobs.Login) (jobs.Tenant, address.Place, error) {
 	id, ok := fit.UUID(tenantID)
 	if !ok {
@@ -39,6 +40,9 @@ func (c *Catalog) ResolveTenant(ctx context.Context, tenantID string, login jobs
 	if err := a.tenant.mayWork(); err != nil {
 		return jobs.Tenant{}, address.Place{}, err
 	}
+	if err := mayConnect(a.state, a.place.Database); err != nil {
+		return jobs.Tenant{}, address.Place{}, err
+	}
 	place := *a.place
 	place.OrgID, place.OrgKey, place.Generation = a.tenant.OrgID, a.tenant.OrgKey, a.tenant.Generation
 	return a.own().Tenant, place, nil
@@ -51,7 +55,7 @@ SELECT ` + tenantFields + `,
        coalesce(CASE WHEN $2 THEN d.owner_version ELSE d.job_version END, 0),
        CASE WHEN $2 THEN d.owner_direct ELSE d.job_direct END,
        coalesce(CASE WHEN $2 THEN d.owner_direct_version ELSE d.job_direct_version END, 0), d.signing_key,
-       coalesce(s.id, '00000000-0000-0000-0000-000000000000'), coalesce(s.name, ''), coalesce(s.connection_budget, 0), coalesce(s.transport, ''), s.hosts, coalesce(s.pooler, ''),
+       coalesce(s.id, '00000000-0000-0000-0000-000000000000'), coalesce(s.name, ''), coalesce(s.connection_budget, 0), coalesce(s.transport, ''), s.hosts, coalesce(s.pooler, ''), coalesce(d.state, 'attached'),
        ` + versionFields + tenantRows + `WHERE t.id = $1`
 
 // askPlace asks who a tenant is and where it lives.
@@ -62,7 +66,7 @@ func (c *Catalog) askPlace(ctx context.Context, q question) (*answer, error) {
 		row.login = jobs.LoginOwner
 	}
 	err := c.pool.QueryRow(ctx, resolveTenantSQL, q.id, row.login == jobs.LoginOwner).Scan(slices.Concat(a.tenant.targets(), []any{
-		&row.databaseID, &row.database, &row.dedicated, &row.observed, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.signingKey, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler,
+		&row.databaseID, &row.database, &row.dedicated, &row.observed, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.signingKey, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler, &a.state,
 	}, a.versions.targets())...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return &answer{}, nil
@@ -88,32 +92,52 @@ func (t Tenant) mayWork() error {
 	return fmt.Errorf("%w: %q has status %s", jobs.ErrTenantSuspended, t.Slug, t.Status)
 }
 
+// mayConnect refuses a detached database.
+func mayConnect(state DatabaseState, name string) error {
+	if state == Attached {
+		return nil
+	}
+	return fmt.Errorf("%w: %q waits for `headgate database reattach %s`", jobs.ErrDatabaseDetached, name, name)
+}
+
 const resolveDatabaseSQL = `
 SELECT d.id, d.name, d.kind = 'dedicated', d.protection = 'observe',
        CASE WHEN $3 THEN d.owner_login ELSE d.job_login END,
        CASE WHEN $3 THEN d.owner_version ELSE d.job_version END,
        CASE WHEN $3 THEN d.owner_direct ELSE d.job_direct END,
        CASE WHEN $3 THEN d.owner_direct_version ELSE d.job_direct_version END, d.signing_key,
-       s.id, s.name, s.connection_budget, s.transport, s.hosts, s.pooler
+       s.id, s.name, s.connection_budget, s.transport, s.hosts, s.pooler, d.state
 FROM headgate.databases d
 JOIN headgate.servers s ON s.id = d.server_id
 WHERE d.name = $1 OR d.id = $2`
 
 // ResolveDatabase says where a login of the database with this name or UUID is
 // to be found, for work on the database as a whole. The error for one that does
-// not exist matches jobs.ErrUnknownDatabase.
+// not exist matches jobs.ErrUnknownDatabase, for one that is detached
+// jobs.ErrDatabaseDetached.
 func (c *Catalog) ResolveDatabase(ctx context.Context, nameOrUUID string, login jobs.Login) (address.Place, error) {
+	place, state, err := c.databasePlace(ctx, nameOrUUID, login)
+	if err == nil {
+		err = mayConnect(state, place.Database)
+	}
+	if err != nil {
+		return address.Place{}, err
+	}
+	return place, nil
+}
+
+func (c *Catalog) databasePlace(ctx context.Context, nameOrUUID string, login jobs.Login) (place address.Place, state DatabaseState, err error) {
 	name, id := nameOrID(nameOrUUID)
 	row := placeRow{login: login}
-	err := c.pool.QueryRow(ctx, resolveDatabaseSQL, name, id, login == jobs.LoginOwner).Scan(
-		&row.databaseID, &row.database, &row.dedicated, &row.observed, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.signingKey, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler)
+	err = c.pool.QueryRow(ctx, resolveDatabaseSQL, name, id, login == jobs.LoginOwner).Scan(
+		&row.databaseID, &row.database, &row.dedicated, &row.observed, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.signingKey, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler, &state)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return address.Place{}, fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, quote(nameOrUUID))
+		return place, state, fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, quote(nameOrUUID))
 	case err != nil:
-		return address.Place{}, fmt.Errorf("resolve database %s: %w", quote(nameOrUUID), err)
+		return place, state, fmt.Errorf("resolve database %s: %w", quote(nameOrUUID), err)
 	}
-	return c.place(row), nil
+	return c.place(row), state, nil
 }
 
 // placeRow is what a resolving query says of a database: one login, sealed, and

@@ -27,8 +27,16 @@ type Server struct {
 	Pooler    address.Pooler    `json:"pooler"` // what stands before it
 	State     string            `json:"state"`  // open, draining or down
 	Budget    int               `json:"budget"` // running jobs and connections, over all worker processes and databases
+	Region    string            `json:"region"` // "": none
 	CreatedAt time.Time         `json:"created_at"`
+
+	StateReason string    `json:"state_reason"` // why it is not open
+	StateBy     string    `json:"state_by"`     // who has decided so last; "": nobody
+	StateSince  time.Time `json:"state_since"`
 }
+
+// serverColumns are a Server's, of headgate.servers.
+const serverColumns = `id::text, name, hosts, transport, pooler, state, connection_budget, coalesce(region, ''), created_at, state_reason, state_by, state_since`
 
 // ServerParams describe a new server.
 type ServerParams struct {
@@ -78,7 +86,7 @@ const serverInsertSQL = `
 INSERT INTO headgate.servers (id, name, hosts, transport, pooler, connection_budget)
 VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (name) DO NOTHING
-RETURNING id::text, name, hosts, transport, pooler, state, connection_budget, created_at`
+RETURNING ` + serverColumns
 
 func insertServer(ctx context.Context, tx pgx.Tx, params ServerParams) (Server, error) {
 	rows, err := tx.Query(ctx, serverInsertSQL, newID(), params.Name, params.Hosts, params.Transport, params.Pooler, params.Budget)
@@ -126,7 +134,7 @@ func (p ServerParams) checked() (ServerParams, error) {
 }
 
 const serversSQL = `
-SELECT id::text, name, hosts, transport, pooler, state, connection_budget, created_at
+SELECT ` + serverColumns + `
 FROM headgate.servers
 WHERE name > $1
 ORDER BY name
@@ -176,20 +184,22 @@ func checkBudget(n int) error {
 type ServerChange struct {
 	Budget *int            // 1 to 10,000
 	Pooler *address.Pooler // what stands before it
+	Region *string         // a region's name, "" for none
 }
 
 const setServerSQL = `
 UPDATE headgate.servers
 SET connection_budget = coalesce($2, connection_budget),
-    pooler = coalesce($3, pooler)
+    pooler = coalesce($3, pooler),
+    region = CASE WHEN $4::text IS NULL THEN region ELSE nullif($4, '') END
 WHERE name = $1
-RETURNING id::text, name, hosts, transport, pooler, state, connection_budget, created_at`
+RETURNING ` + serverColumns
 
 // SetServer changes how many jobs and connections a server may have over all
-// worker processes, or what stands before it. The next claim goes by the budget;
+// worker processes, what stands before it, or its region. The next claim goes by the budget;
 // running workers follow in what they keep open as soon as they are notified (see
 // [Listener]), else within FreshFor. The error for a server that does not exist
-// matches ErrUnknownServer.
+// matches ErrUnknownServer, for a region ErrUnknownRegion.
 func (c *Catalog) SetServer(ctx context.Context, server string, change ServerChange) (Server, error) {
 	changed, err := setServer(ctx, c.pool, server, change)
 	c.memory.changed(err, changed.ID)
@@ -213,10 +223,13 @@ func setServer(ctx context.Context, db beginner, server string, change ServerCha
 		}
 	}
 	changed, err := within(ctx, db, func(tx pgx.Tx) (Server, error) {
-		rows, _ := tx.Query(ctx, setServerSQL, server, change.Budget, change.Pooler) // its error is CollectExactlyOneRow's too
+		rows, _ := tx.Query(ctx, setServerSQL, server, change.Budget, change.Pooler, change.Region) // its error is CollectExactlyOneRow's too
 		changed, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Server])
 		if errors.Is(err, pgx.ErrNoRows) {
 			err = fmt.Errorf("%w %s", ErrUnknownServer, quote(server))
+		}
+		if brokenConstraint(err) == "servers_region_fkey" {
+			err = fmt.Errorf("%w %s", ErrUnknownRegion, quote(*change.Region))
 		}
 		return changed, err
 	})

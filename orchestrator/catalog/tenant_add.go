@@ -14,8 +14,9 @@ import (
 	"github.com/headgate/headgate/orchestrator/internal/fit"
 )
 
-// AddTenant adds an active tenant to a database. Errors match ErrExists (the
-// slug or org_id is taken, or the database is dedicated and has its tenant),
+// AddTenant adds an active tenant to the database that params name, or else to the shared
+// one that has the fewest tenants and takes it. Errors match ErrExists (the
+// slug or org_id is taken, or the database is dedicated and has its tenant), ErrFull,
 // jobs.ErrUnknownDatabase, or are a *jobs.InputError.
 //
 // Adding tenants takes turns: the next waits until this transaction ends.
@@ -76,8 +77,12 @@ func (c *Catalog) addTenants(ctx context.Context, db beginner, params []TenantPa
 			return nil, err
 		}
 		for i := range tenants {
-			place := databases[params[i].Database]
-			tenants[i].DatabaseID, tenants[i].Database = place.id.String(), place.name
+			if place := databases[params[i].Database]; params[i].Database != "" {
+				tenants[i].DatabaseID, tenants[i].Database = place.id.String(), place.name
+			}
+		}
+		if err := choosePlaces(ctx, tx, tenants); err != nil {
+			return nil, err
 		}
 		if err := insertTenants(ctx, tx, tenants, databases); err != nil {
 			return nil, err
@@ -153,7 +158,9 @@ FOR KEY SHARE`
 func databasesOf(ctx context.Context, tx pgx.Tx, params []TenantParams) (map[string]databaseRow, error) {
 	wanted := map[string]databaseRow{}
 	for _, p := range params {
-		wanted[p.Database] = databaseRow{}
+		if p.Database != "" {
+			wanted[p.Database] = databaseRow{}
+		}
 	}
 	var names []string
 	var ids []uuid.UUID
@@ -225,7 +232,7 @@ func insertTenants(ctx context.Context, tx pgx.Tx, tenants []Tenant, databases m
 		keys = append(keys, t.OrgKey)
 	}
 	_, err := tx.Exec(ctx, tenantsInsertSQL, ids, orgIDs, slugs, names, plans, zones, labels, databaseIDs, keys)
-	return tenantConflict(err, databases)
+	return placeConflict(tenantConflict(err, databases))
 }
 
 // tenantConflict turns a broken unique constraint into a sentence.

@@ -75,7 +75,7 @@ func (e TenantEditor) write(ctx context.Context, db beginner, what string, names
 		return nil, fmt.Errorf("%s tenant %s: %w", what, someOf(names), err)
 	}
 	if db == beginner(e.c.pool) {
-		e.c.memory.drop(idsOf(changed)...)
+		e.c.memory.drop(changedIDs(changed)...)
 	}
 	return changed, nil
 }

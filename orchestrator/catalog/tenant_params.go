@@ -49,7 +49,8 @@ type TenantParams struct {
 	// up to 63 long, values up to 200 characters.
 	Labels map[string]string
 
-	// Database is the name or UUID of the database where it will live.
+	// Database is the name or UUID of the database where it will live. "" means the shared
+	// one that has the fewest tenants, takes its plan, and has room.
 	Database string
 }
 
@@ -95,9 +96,6 @@ func (p TenantParams) tenant() (Tenant, error) {
 func (p TenantParams) check() error {
 	if p.OrgID < 0 || p.OrgID > maxOrgID {
 		return jobs.Inputf("org_id", fmt.Sprint(p.OrgID), "give 1–%d, or none for the next free one", int64(maxOrgID))
-	}
-	if p.Database == "" {
-		return jobs.Inputf("database", "", "name the database where the tenant lives")
 	}
 	return cmp.Or(
 		checkSlug(p.Slug),

@@ -164,7 +164,7 @@ func removeTenants(ctx context.Context, tx pgx.Tx, before []Tenant, opts *Remove
 	})
 }
 
-func idsOf(changed []Changed) []uuid.UUID {
+func changedIDs(changed []Changed) []uuid.UUID {
 	ids := make([]uuid.UUID, len(changed))
 	for i, ch := range changed {
 		ids[i] = uuid.MustParse(ch.Before.ID)

@@ -22,6 +22,8 @@ const (
 	CodeTenantMoving Code = "tenant_moving"
 	CodeServerState  Code = "server_state" // draining or down
 
+	CodeDatabaseState Code = "database_state" // detached
+
 	CodeNoWorker       Code = "no_worker"
 	CodeWorkersSilent  Code = "workers_silent" // no worker has given a sign of life lately
 	CodeAllDraining    Code = "all_draining"
@@ -60,7 +62,7 @@ const (
 
 // stops are the codes of what stops work, in order.
 var stops = []Code{
-	CodePausedTenant, CodePausedKind, CodePausedQueue, CodePausedServer, CodeTenantStatus, CodeTenantMoving, CodeServerState,
+	CodePausedTenant, CodePausedKind, CodePausedQueue, CodePausedServer, CodeTenantStatus, CodeTenantMoving, CodeServerState, CodeDatabaseState,
 	CodeNoWorker, CodeWorkersSilent, CodeAllDraining, CodeNoWorkerKind, CodeNoWorkerQueue, CodeNoWorkerForTwo, CodeClaimsFail,
 	CodeTenantLimit, CodeKindLimit, CodeKindTenantLimit, CodeQueueLimit, CodeServerBudget, CodeBreakerOpen, CodeBreakerHalfOpen, CodeRate,
 }

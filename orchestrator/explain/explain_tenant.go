@@ -274,7 +274,7 @@ func (t *tenantStanding) laterFacts(slug string) []Fact {
 	var facts []Fact
 	zone := t.own.zone
 	for class, h := range t.held {
-		facts = append(facts, Fact{Code: CodeHeld, Since: &h.since, Until: h.at.Usual(), Next: step(class, t.own.database),
+		facts = append(facts, Fact{Code: CodeHeld, Since: &h.since, Until: h.at.Usual(), Next: step(class, "", t.own.database),
 			Fact: fmt.Sprintf("%s held: the last attempt ended as %s, first %s, and used none; the next is tried %s", areOf(h.jobs, "job"), class, moment(h.since, zone), moment(h.at.Time, zone))})
 	}
 	slices.SortFunc(facts, func(a, b Fact) int { return cmp.Compare(a.Fact, b.Fact) })

@@ -131,7 +131,7 @@ func explainHeld(job jobs.Record) (Fact, bool) {
 	}
 	if h := job.Held; h != nil && h.Class == last.Class && h.Times > 1 { // the history does not keep all of them
 		fact := fmt.Sprintf("its last %d attempts ended as %s, since %s, and used none: %s", h.Times, h.Class, h.Since.UTC().Format("2006-01-02 15:04:05 UTC"), last.Message)
-		return Fact{Code: CodeLastAttempt, Fact: fact, Since: &h.Since, Next: step(last.Class, job.Database)}, true
+		return Fact{Code: CodeLastAttempt, Fact: fact, Since: &h.Since, Next: step(last.Class, last.SQLState, job.Database)}, true
 	}
 	first := len(job.Attempts) - 1
 	for first > 0 && job.Attempts[first-1].Class == last.Class {
@@ -141,23 +141,30 @@ func explainHeld(job jobs.Record) (Fact, bool) {
 	if n := len(job.Attempts) - first; n > 1 {
 		fact = fmt.Sprintf("its last %d attempts ended as %s: %s", n, last.Class, last.Message)
 	}
-	return Fact{Code: CodeLastAttempt, Fact: fact, Since: &job.Attempts[first].EndedAt, Next: step(last.Class, job.Database)}, true
+	return Fact{Code: CodeLastAttempt, Fact: fact, Since: &job.Attempts[first].EndedAt, Next: step(last.Class, last.SQLState, job.Database)}, true
 }
 
-// step is what an operator can do about a class, with the name of the database.
-func step(class jobs.Class, database string) string {
-	return strings.ReplaceAll(classSteps[class], "DATABASE", cmp.Or(database, "NAME"))
+// step is what an operator can do about a class, with the name of the database. sqlstate may
+// be unknown.
+func step(class jobs.Class, sqlstate, database string) string {
+	database = cmp.Or(database, "NAME")
+	switch class {
+	case jobs.ClassWrongDatabase:
+		return Elsewhere(database, sqlstate) + "; the job then goes on by itself"
+	case jobs.ClassUnreachable:
+		return Unanswered(database, "", nil) + "; the job then goes on by itself and has used no attempt"
+	}
+	return strings.ReplaceAll(classSteps[class], "DATABASE", database)
 }
 
-// classSteps has the steps, with DATABASE where its name belongs. For the handler's own
+// classSteps has the steps, with DATABASE where its name belongs; places.go has those that
+// depend on more than the class. For the handler's own
 // errors, and for what has passed when it is told, there is none.
 var classSteps = map[jobs.Class]string{
-	jobs.ClassUnreachable:      "see that the tenant's server answers; the job then goes on by itself and has used no attempt",
 	jobs.ClassServerFull:       "the message says whose connections are used up: raise max_connections of the server, or the CONNECTION LIMIT of the database or role, or let others use fewer; `headgate server list` shows what Headgate uses",
 	jobs.ClassAuthFailed:       "give the catalog the right login: `headgate database login DATABASE`, with its address in HEADGATE_JOB_URL (of the owner: HEADGATE_OWNER_URL); the job then goes on within a minute, and within 7 minutes if the login was mended at the server only",
 	jobs.ClassReadOnly:         "make the server a primary again, or point the catalog at the primary: `headgate database login DATABASE`",
 	jobs.ClassDiskFull:         "free some disk on the tenant's server",
-	jobs.ClassWrongDatabase:    "correct the address: `headgate database login DATABASE`; a database that was made anew or renamed no command takes in yet",
 	jobs.ClassUnprotected:      "`headgate database protect DATABASE` lists what is open and says what to do about each; the job then goes on by itself",
 	jobs.ClassWrongCentre:      "see which central database is to work it, stop `headgate serve` and the workers of the other, then, on the right one: `headgate central adopt --database DATABASE`, or --all after a restore or a move; once that is done the job goes on by itself",
 	jobs.ClassSchemaNewer:      "upgrade the workers",

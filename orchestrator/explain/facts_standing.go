@@ -67,10 +67,28 @@ func (s *standing) place() []Fact {
 	case "moving":
 		facts = append(facts, Fact{Code: CodeTenantMoving, Fact: fmt.Sprintf("tenant %s is being moved; its work waits for the new place", s.tenant)})
 	}
-	if s.serverState != "" && s.serverState != "open" {
-		facts = append(facts, Fact{Code: CodeServerState, Fact: fmt.Sprintf("server %s, where its database lies, is %s", s.server, s.serverState), Next: "no command opens it again yet: whoever closed it has written headgate.servers.state"})
+	if s.serverState.state != "" && s.serverState.state != "open" {
+		facts = append(facts, s.closed(CodeServerState, "server "+s.server+", where its database lies,", s.serverState, "`headgate server resume "+s.server+"`"))
+	}
+	if s.databaseState.state == "detached" {
+		facts = append(facts, s.closed(CodeDatabaseState, "database "+s.database, s.databaseState, "when it is where it is to be: `headgate database reattach "+s.database+"`"))
 	}
 	return facts
+}
+
+// closed says of a server or a database that nothing starts there.
+func (s *standing) closed(code Code, what string, state stateOf, next string) Fact {
+	text := what + " is " + state.state
+	if state.by != "" {
+		text += " by " + state.by
+	}
+	if state.since != nil {
+		text += " since " + moment(*state.since, s.zone)
+	}
+	if state.reason != "" {
+		text += ": " + state.reason
+	}
+	return Fact{Code: code, Fact: text, Since: state.since, Next: next}
 }
 
 // workersFor says why no worker can take the work, if none can.

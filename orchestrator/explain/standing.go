@@ -22,7 +22,8 @@ type standing struct {
 
 	now                         time.Time
 	tenant, tenantStatus, zone  string // "" for a job of scope database, or a tenant that is gone
-	server, serverState         string
+	server                      string
+	serverState, databaseState  stateOf
 	budget                      int
 	queuePausedAt               *jobs.Time // River's own pause
 	limits                      admission.OwnerLimits
@@ -35,6 +36,12 @@ type standing struct {
 	failing                     []workerFailing
 	held                        heldCounts
 	turn                        turnCounts
+}
+
+// stateOf is the state of a server or a database, and who has decided so.
+type stateOf struct {
+	state, reason, by string
+	since             *time.Time
 }
 
 // breaker is a row of headgate.breakers.
@@ -87,7 +94,8 @@ const maxCount = 1000
 // standingSQL reads primary and unique keys.
 const standingSQL = `
 SELECT clock_timestamp(), coalesce(t.slug, ''), coalesce(t.status, ''), coalesce(t.timezone, 'UTC'), coalesce(d.name, ''),
-       coalesce(s.name, ''), coalesce(s.state, ''), coalesce(s.connection_budget, 0),
+       coalesce(s.name, ''), coalesce(s.state, ''), coalesce(s.state_reason, ''), coalesce(s.state_by, ''), s.state_since,
+       coalesce(d.state, ''), coalesce(d.state_reason, ''), coalesce(d.state_by, ''), d.state_since, coalesce(s.connection_budget, 0),
        (SELECT paused_at FROM river_queue WHERE name = $2),
        kl.max_running, kl.max_per_tenant, ql.max_running,
        coalesce((SELECT greatest(extract(epoch FROM tat - clock_timestamp()), 0) FROM headgate.lane_rates WHERE lane = $1), 0)::float8,
@@ -205,7 +213,7 @@ func (s *standing) ask(batch *pgx.Batch) {
 func (s *standing) scan(row pgx.Row) error {
 	var pauses, serverBreaker, dbBreaker []byte
 	var ahead float64
-	err := s.limits.Scan(row, &s.now, &s.tenant, &s.tenantStatus, &s.zone, &s.database, &s.server, &s.serverState, &s.budget,
+	err := s.limits.Scan(row, &s.now, &s.tenant, &s.tenantStatus, &s.zone, &s.database, &s.server, &s.serverState.state, &s.serverState.reason, &s.serverState.by, &s.serverState.since, &s.databaseState.state, &s.databaseState.reason, &s.databaseState.by, &s.databaseState.since, &s.budget,
 		&s.queuePausedAt, &s.kindMax, &s.kindEach, &s.queueMax, &ahead, &pauses, &serverBreaker, &dbBreaker)
 	if err != nil {
 		return err

@@ -98,7 +98,7 @@ var nextStep = map[jobs.Class]string{
 	jobs.ClassServerFull:     "; the job waits and is tried again",
 	jobs.ClassConnectTimeout: "; the job waits and is tried again",
 	jobs.ClassUndecryptable:  "; start the worker with the key that sealed it, or store the address again",
-	jobs.ClassWrongDatabase:  "; correct the address with `headgate database login`",
+	jobs.ClassWrongDatabase:  "; `headgate database reattach` says which database it is, and takes in one that was renamed, moved or made anew",
 	jobs.ClassWrongCentre:    "",
 	jobs.ClassUnprotected:    "",
 	jobs.ClassNotPermitted:   "",

@@ -87,13 +87,17 @@ var codes = []struct {
 	{ExitNotFound, oneOfErrors(jobs.ErrUnknownTenant, jobs.ErrUnknownDatabase, catalog.ErrUnknownServer, catalog.ErrUnknownKey, catalog.ErrUnknownAuthority, catalog.ErrUnknownPlan, catalog.ErrUnknownFeature, catalog.ErrUnknownBrand, catalog.ErrNoIntent,
 		jobs.ErrUnknownJob, schedule.ErrUnknown, admission.ErrNotPaused, admission.ErrNoLimit, admission.ErrNoEnqueueGrant,
 		schedule.ErrUnknownCalendar, schedule.ErrUnknownBlackout, schedule.ErrUnknownMaintenanceWindow)},
+<<<<<<< HEAD
 	{ExitConflict, oneOfErrors(catalog.ErrExists, catalog.ErrChanged, catalog.ErrInUse, catalog.ErrHeld, catalog.ErrExpectation, catalog.ErrKeyInUse, catalog.ErrAuthorityInUse, catalog.ErrRetiredKey, schedule.ErrExists, schedule.ErrConflict, jobs.ErrIdempotencyConflict,
+=======
+	{ExitConflict, oneOfErrors(catalog.ErrExists, catalog.ErrHeld, catalog.ErrExpectation, catalog.ErrKeyInUse, catalog.ErrAuthorityInUse, catalog.ErrReferred, catalog.ErrFull, catalog.ErrRetiredKey, schedule.ErrExists, schedule.ErrConflict, jobs.ErrIdempotencyConflict,
+>>>>>>> servers
 		jobs.ErrJobFinished, jobs.ErrRetryRefused, migrations.ErrOtherDatabase,
 		tenantdb.ErrWrongDatabase)},
 	{ExitSchema, matches[*migrations.VersionError]},
 	{ExitSchema, matches[*migrations.QueueError]},
 	{ExitNotPermitted, matches[*rightError]},
-	{ExitNotPermitted, oneOfErrors(jobs.ErrTenantSuspended, jobs.ErrTenantMoving)},
+	{ExitNotPermitted, oneOfErrors(jobs.ErrTenantSuspended, jobs.ErrTenantMoving, jobs.ErrDatabaseDetached)},
 	{ExitNotPermitted, sqlstates("28000", "28P01", "42501")},
 	{ExitNotPermitted, isRefused},
 	{ExitNotPermitted, matches[*protection.ForeignError]},

@@ -356,7 +356,7 @@ func printPlan(app *cli.App, plan []provision.Statement) error {
 const selectPublic = `SELECT coalesce(has_schema_privilege(to_regnamespace('public'), 'CREATE'), false)`
 
 func tryMade(ctx context.Context, app *cli.App, conn *pgx.Conn, made provision.Made) error {
-	params := catalog.DatabaseParams{ID: made.Intent.ID, Job: made.Job}
+	params := catalog.DatabaseParams{ID: made.Intent.ID, Name: made.Intent.Name, Job: made.Job}
 	if err := tryJobLogin(ctx, app, conn, params); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package catalogcmd
 
 import (
 	"context"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -12,41 +13,83 @@ import (
 const databaseSetLong = `Decide what becomes of the jobs of a shared database that does not keep its
 tenants apart. With enforce, which every database begins with, they wait, class
 unprotected, and use no attempt. With observe they run, workers log what is open,
-and doctor fails; that needs a reason, which is kept with who gave it.
+and doctor fails; that needs a reason, which is kept with who gave it. Running
+workers follow within seconds.
 
-Running workers follow within seconds.`
+Or decide how many tenants it takes, and of which plans. A tenant that is added
+without a database is placed in the shared one that has the fewest, among those that
+take it. Tenants that live there already stay.`
 
 var protections = []string{string(catalog.ProtectionEnforced), string(catalog.ProtectionObserved)}
 
 func databaseSet(app *cli.App) *cobra.Command {
 	var to, reason string
+	var most int
+	var plans []string
 	cmd := &cobra.Command{
-		Use:   "set NAME --protection enforce|observe [--reason TEXT]",
-		Short: "Decide whether jobs wait while a shared database is unprotected",
+		Use:   "set NAME [--protection enforce|observe [--reason TEXT]] [--max-tenants N] [--plan PLAN]...",
+		Short: "Decide whether jobs wait while a shared database is unprotected, and whom it takes",
 		Long:  databaseSetLong,
 		Args:  cli.Args("NAME"),
 	}
 	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) error {
-		if err := cli.Required(cmd, "protection"); err != nil {
-			return err
+		var room catalog.Room
+		if cmd.Flags().Changed("max-tenants") {
+			room.MaxTenants = &most
 		}
-		if err := cli.OneOf("--protection", to, protections); err != nil {
-			return err
+		if cmd.Flags().Changed("plan") {
+			named := slices.DeleteFunc(slices.Clone(plans), func(plan string) bool { return plan == "any" })
+			room.Plans = &named
+			if len(named) < len(plans) && len(plans) > 1 {
+				return cli.Usagef("--plan any stands alone: it lets tenants of every plan in")
+			}
+		}
+		if to == "" && room == (catalog.Room{}) {
+			return cli.Usagef("nothing to change: give --protection, --max-tenants or --plan")
+		}
+		if to != "" {
+			if err := cli.OneOf("--protection", to, protections); err != nil {
+				return err
+			}
 		}
 		return app.Open(ctx, nil, func(central cli.Central) error {
-			_, err := central.Catalog.SetProtection(ctx, catalog.ProtectionChange{
-				Database: args[0], To: catalog.Protection(to), Reason: reason, Actor: app.Actor(),
-			})
-			if err == nil && catalog.Protection(to) == catalog.ProtectionObserved {
-				app.Say("next: `headgate database protect %s` lists what is open", args[0])
+			if to != "" {
+				_, err := central.Catalog.SetProtection(ctx, catalog.ProtectionChange{
+					Database: args[0], To: catalog.Protection(to), Reason: reason, Actor: app.Actor(),
+				})
+				if err != nil {
+					return err
+				}
+				if catalog.Protection(to) == catalog.ProtectionObserved {
+					app.Say("next: `headgate database protect %s` lists what is open", args[0])
+				}
 			}
-			return err
+			if room == (catalog.Room{}) {
+				return nil
+			}
+			return setRoom(ctx, app, central, args[0], room)
 		})
 	})
 	cmd.Flags().StringVar(&to, "protection", "", "enforce (jobs wait) or observe (jobs run)")
 	cmd.Flags().StringVar(&reason, "reason", "", "why jobs may run although one tenant's may reach another's rows")
+	cmd.Flags().IntVar(&most, "max-tenants", 0, "how many tenants it takes, 1 to 1000000 (0: any number)")
+	cmd.Flags().StringArrayVar(&plans, "plan", nil, "a plan whose tenants it takes, \"\" for those without one; may be repeated; any: of every plan")
 	cli.Complete(cmd, "protection", protections)
 	return cmd
+}
+
+func setRoom(ctx context.Context, app *cli.App, central cli.Central, name string, room catalog.Room) error {
+	database, err := cli.FindDatabase(ctx, central.Catalog, name)
+	if err != nil {
+		return err
+	}
+	if database, err = central.Catalog.Hosting().SetRoom(ctx, database.Name, room); err != nil {
+		return err
+	}
+	if most := database.MaxTenants; most != nil && database.Tenants >= *most {
+		app.Say("database %s has %d tenants and takes %d: no further one is placed there", database.Name, database.Tenants, *most)
+	}
+	return cli.One(app, database, databaseOneColumns())
 }
 
 // protectionOf is what a list shows; a dedicated database has nobody to protect.

@@ -124,7 +124,7 @@ func (add *adding) run(ctx context.Context, app *cli.App, central cli.Central) (
 			return err
 		}
 		if direct, ok := add.directs[jobs.LoginJob]; ok {
-			return t.past().try(ctx, jobs.LoginJob, direct, add.params.ID)
+			return t.past().try(ctx, jobs.LoginJob, direct, database)
 		}
 		return nil
 	})
@@ -191,7 +191,7 @@ const selectAllPowerful = `SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE r
 
 // tryJobLogin does with the job login what a worker does first.
 func tryJobLogin(ctx context.Context, app *cli.App, conn *pgx.Conn, params catalog.DatabaseParams) error {
-	if err := whoami(ctx, conn, params.Job, params.ID); err != nil {
+	if err := whoami(ctx, conn, params.Job, catalog.Database{ID: params.ID, Name: params.Name}); err != nil {
 		return err
 	}
 	var powerful bool

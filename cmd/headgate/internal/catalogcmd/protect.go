@@ -186,7 +186,7 @@ func (p *protecting) connect(ctx context.Context, central cli.Central, db catalo
 
 // belongs refuses another database than the catalog means, and a schema that does not fit.
 func belongs(ctx context.Context, conn *pgx.Conn, a address.Address, db catalog.Database) error {
-	if err := whoami(ctx, conn, a, db.ID); err != nil {
+	if err := whoami(ctx, conn, a, db); err != nil {
 		return err
 	}
 	var id string

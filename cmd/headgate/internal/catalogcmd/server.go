@@ -1,7 +1,9 @@
 // Package catalogcmd has the verbs that say where tenants live.
 //
-//	server.go    server add, set, list; prepare.go
+//	server.go    server add, set, list; server_change.go, server_host.go, prepare.go
+//	region.go    region add, list, remove
 //	database.go  database add, list; install.go is what add does, step by step
+//	database_change.go  database show, rename, detach, remove; database_set.go, database_reattach.go
 //	create.go    database create and adopt, which package provision does; app_file.go
 //	logins.go    where the addresses of a database's logins come from, and database login
 //	protect.go   database protect
@@ -13,6 +15,8 @@ package catalogcmd
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -26,7 +30,8 @@ import (
 
 // Server is the verbs on servers.
 func Server(app *cli.App) *cobra.Command {
-	return cli.Group("server", "Postgres servers that hold tenant databases", serverAdd(app), serverSet(app), serverList(app), serverPrepare(app))
+	return cli.Group("server", "Postgres servers that hold tenant databases",
+		serverAdd(app), serverShow(app), serverList(app), serverSet(app), serverRename(app), serverHost(app), serverDrain(app), serverResume(app), serverRemove(app), serverPrepare(app))
 }
 
 var serverColumns = []cli.Column[catalog.Server]{
@@ -36,6 +41,7 @@ var serverColumns = []cli.Column[catalog.Server]{
 	{Name: "pooler", Of: func(s catalog.Server) any { return string(s.Pooler) }},
 	{Name: "state", Of: func(s catalog.Server) any { return s.State }},
 	{Name: "budget", Of: func(s catalog.Server) any { return s.Budget }},
+	{Name: "region", Of: func(s catalog.Server) any { return s.Region }},
 	{Name: "created_at", Of: func(s catalog.Server) any { return s.CreatedAt }},
 }
 
@@ -135,10 +141,10 @@ than the whole budget for itself.`
 
 func serverSet(app *cli.App) *cobra.Command {
 	var budget int
-	var pooler string
+	var pooler, region string
 	cmd := &cobra.Command{
-		Use:   "set NAME [--budget N] [--pooler MODE]",
-		Short: "Change how many jobs and connections a server bears, or what stands before it",
+		Use:   "set NAME [--budget N] [--pooler MODE] [--region REGION]",
+		Short: "Change how many jobs and connections a server bears, what stands before it, or its region",
 		Long:  serverSetLong,
 		Args:  cli.Args("NAME"),
 	}
@@ -154,13 +160,17 @@ func serverSet(app *cli.App) *cobra.Command {
 			mode := address.Pooler(pooler)
 			change.Pooler = &mode
 		}
+		if cmd.Flags().Changed("region") {
+			change.Region = &region
+		}
 		if change == (catalog.ServerChange{}) {
-			return cli.Usagef("nothing to change: give --budget or --pooler")
+			return cli.Usagef("nothing to change: give --budget, --pooler or --region")
 		}
 		return app.Open(ctx, nil, func(central cli.Central) error { return setServer(ctx, app, central, args[0], change) })
 	})
 	budgetFlag(cmd, &budget)
 	poolerFlag(cmd, &pooler)
+	cmd.Flags().StringVar(&region, "region", "", "the region that it stands in (\"\" for none)")
 	return cmd
 }
 
@@ -169,6 +179,9 @@ func setServer(ctx context.Context, app *cli.App, central cli.Central, name stri
 		return err
 	}
 	server, err := central.Catalog.SetServer(ctx, name, change)
+	if errors.Is(err, catalog.ErrUnknownRegion) {
+		return fmt.Errorf("%w; `headgate region list` shows them, `headgate region add` makes one", err)
+	}
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -35,7 +36,11 @@ func (t target) past() target {
 // check holds an address to the server's hosts and transport.
 func (t target) check(whose string, a address.Address) error {
 	if err := a.Check(t.server.Transport, t.server.Hosts); err != nil {
-		return cli.Usagef("%s address does not fit server %s: %w", whose, cmp.Or(t.server.Name, "?"), err)
+		next := ""
+		if host, _ := t.server.Transport.CheckHost(a.Host); host != "" && !slices.Contains(t.server.Hosts, host) {
+			next = fmt.Sprintf("; if it is another name of that server, `headgate server host add %s %s`", t.server.Name, host)
+		}
+		return cli.Usagef("%s address does not fit server %s: %w%s", whose, cmp.Or(t.server.Name, "?"), err, next)
 	}
 	return nil
 }
@@ -64,7 +69,7 @@ func refusal(failed *tenantdb.ConnectError) string {
 	var network *net.OpError
 	switch {
 	case errors.As(failed, &pgErr) && (pgErr.Code == "3D000" || pgErr.Code == "08P01" && strings.Contains(pgErr.Message, "does not exist")):
-		return "the server has no such database; create it first"
+		return "the server has no such database; create it first, or give the name that it has now"
 	case failed.Class == jobs.ClassAuthFailed && pgErr != nil:
 		return fmt.Sprintf("the server refuses it (%s); correct the user or the password and run the command again", pgErr.Message)
 	case errors.As(failed, &pgErr):
@@ -77,7 +82,8 @@ func refusal(failed *tenantdb.ConnectError) string {
 
 const selectWhoami = `SELECT database_id::text FROM headgate.whoami()`
 
-func whoami(ctx context.Context, conn *pgx.Conn, a address.Address, id string) error {
+// whoami asks a database whether it is the one that the catalog means.
+func whoami(ctx context.Context, conn *pgx.Conn, a address.Address, database catalog.Database) error {
 	var found string
 	err := conn.QueryRow(ctx, selectWhoami).Scan(&found)
 	var pgErr *pgconn.PgError
@@ -86,21 +92,21 @@ func whoami(ctx context.Context, conn *pgx.Conn, a address.Address, id string) e
 		return fmt.Errorf("login %q may not call Headgate's functions: have an administrator run GRANT headgate_job TO %s (%w)",
 			a.User, pgx.Identifier{a.User}.Sanitize(), err)
 	case errors.As(err, &pgErr) && (pgErr.Code == "3F000" || pgErr.Code == "42883"):
-		return fmt.Errorf("%w: %s has no Headgate schema", tenantdb.ErrWrongDatabase, a)
+		return fmt.Errorf("%w: %s has no Headgate schema: `headgate database reattach %s --adopt` takes one that was made anew", tenantdb.ErrWrongDatabase, a, database.Name)
 	case err != nil:
 		return fmt.Errorf("asking database %q whose it is: %w", a.Database, err)
-	case found != id:
-		return fmt.Errorf("%w: %s says that it is %s, expected %s", tenantdb.ErrWrongDatabase, a, found, id)
+	case found != database.ID:
+		return fmt.Errorf("%w: %s bears another identity than database %s: `headgate database reattach %s` says whose", tenantdb.ErrWrongDatabase, a, database.Name, database.Name)
 	}
 	return nil
 }
 
 // try logs in and compares the database's mark.
-func (t target) try(ctx context.Context, login jobs.Login, a address.Address, id string) error {
+func (t target) try(ctx context.Context, login jobs.Login, a address.Address, database catalog.Database) error {
 	conn, err := t.connect(ctx, "the "+login.String()+"'s", a)
 	if err != nil {
 		return err
 	}
 	defer cli.CloseConn(ctx, conn)
-	return whoami(ctx, conn, a, id)
+	return whoami(ctx, conn, a, database)
 }

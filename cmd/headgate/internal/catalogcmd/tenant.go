@@ -67,14 +67,11 @@ func tenantAdd(app *cli.App) *cobra.Command {
 	var params catalog.TenantParams
 	var labels, domains, subdomains, emails []string
 	cmd := &cobra.Command{
-		Use:   "add SLUG --database DATABASE",
+		Use:   "add SLUG [--database DATABASE]",
 		Short: "Enter a tenant in the catalog; it can have work at once",
 		Args:  cli.Args("SLUG"),
 	}
 	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) (err error) {
-		if err := cli.Required(cmd, "database"); err != nil {
-			return err
-		}
 		if err := cli.NotZero(cmd, "org-id"); err != nil {
 			return err
 		}
@@ -108,7 +105,7 @@ func tenantAdd(app *cli.App) *cobra.Command {
 		})
 	})
 	flags := cmd.Flags()
-	flags.StringVar(&params.Database, "database", "", "the name of the database where it lives")
+	flags.StringVar(&params.Database, "database", "", "the name of the database where it lives (default: the shared one with the fewest tenants that takes its plan and has room)")
 	flags.Int64Var(&params.OrgID, "org-id", 0, "its number in the org_id columns of shared tables (default: the next free one)")
 	flags.StringVar(&params.OrgKey, "org-key", "", "its value in organisation columns that are text or uuid (default: its org_id)")
 	flags.StringVar(&params.Name, "name", "", "its name for people (default: the slug)")

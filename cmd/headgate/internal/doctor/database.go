@@ -9,9 +9,11 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/session"
 	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/orchestrator/explain"
 	"github.com/headgate/headgate/worker/tenantdb"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
@@ -24,13 +26,13 @@ func (d *doctor) lookAtServer(ctx context.Context, c *catalog.Catalog, server ca
 	on := "server " + server.Name
 	note := d.on(on)
 	if len(databases) == 0 {
-		note(StateOK, "databases", "", "it has none that was looked at")
+		note(StateOK, "databases", "", "it has none that was looked at; `headgate server remove "+server.Name+"` takes out one that was entered by mistake")
 		return
 	}
 	answers, reached := false, false
 	for _, db := range databases {
 		for _, login := range []jobs.Login{jobs.LoginJob, jobs.LoginOwner} {
-			found, err := d.lookAtDatabase(ctx, c, db, login)
+			found, err := d.lookAtDatabase(ctx, c, db, login, server.Hosts)
 			answers = answers || err == nil || answered(err)
 			if err != nil || reached {
 				continue
@@ -59,13 +61,18 @@ func answered(err error) bool {
 }
 
 // lookAtDatabase connects twice as one login and says what stands between.
-func (d *doctor) lookAtDatabase(ctx context.Context, c *catalog.Catalog, db catalog.Database, login jobs.Login) (found address.Pooler, err error) {
+func (d *doctor) lookAtDatabase(ctx context.Context, c *catalog.Catalog, db catalog.Database, login jobs.Login, hosts []string) (found address.Pooler, err error) {
 	note := d.on("database " + db.Name)
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	pools := tenantdb.New(tenantdb.Config{MaxConns: 2, Logger: d.app.Log, Centre: d.centre})
 	defer pools.Close()
 	place, err := c.ResolveDatabase(ctx, db.ID, login)
+	if errors.Is(err, jobs.ErrDatabaseDetached) {
+		note(StateWarn, login.String()+" login", "when it is where it is to be: `headgate database reattach "+db.Name+"`",
+			"it is detached since %s by %s (%s), so nobody has looked; its jobs wait", cli.Stamp(db.StateSince), cli.Quote(db.StateBy), db.StateReason)
+		return "", err
+	}
 	if err != nil {
 		note(StateFail, login.String()+" login", "", "%v", err)
 		return "", err
@@ -85,7 +92,7 @@ func (d *doctor) lookAtDatabase(ctx context.Context, c *catalog.Catalog, db cata
 		return "", err
 	}
 	if err != nil {
-		note(StateFail, login.String()+" login", nextOf(err, db), "%v", err)
+		note(StateFail, login.String()+" login", nextOf(err, db, hosts), "%v", err)
 		return "", err
 	}
 	note(StateOK, login.String()+" login", "", "it logs in; the database is the one that the catalog means, and its Headgate schema fits")
@@ -166,14 +173,19 @@ func (d *doctor) past(ctx context.Context, pools *tenantdb.Pools, db catalog.Dat
 	note(StateOK, check, "", "it leads past the pooler")
 }
 
+func sqlstateOf(err error) string {
+	_, sqlstate := tenantdb.Classify(err)
+	return sqlstate
+}
+
 // nextOf is the next step for an error whose sentence does not say it.
-func nextOf(err error, db catalog.Database) string {
+func nextOf(err error, db catalog.Database, hosts []string) string {
 	if refused := (*tenantdb.NotPermittedError)(nil); errors.As(err, &refused) {
 		return refused.Next
 	}
 	switch class, _ := tenantdb.Classify(err); class {
 	case jobs.ClassWrongDatabase:
-		return "correct the address with `headgate database login " + db.Name + "`; a database that was made anew or renamed no command takes in yet"
+		return explain.Elsewhere(db.Name, sqlstateOf(err))
 	case jobs.ClassWrongCentre:
 		return "see which central database is to work it, stop `headgate serve` and the workers of the other, then, on the right one: `headgate central adopt --database " + db.Name + "`"
 	case jobs.ClassUndecryptable:
@@ -187,5 +199,5 @@ func nextOf(err error, db catalog.Database) string {
 	case jobs.ClassAuthFailed:
 		return "give the catalog the right login: `headgate database login " + db.Name + "`"
 	}
-	return "see that the server runs; a wrong port is corrected by `headgate database login " + db.Name + "`, and another host by no command yet"
+	return explain.Unanswered(db.Name, db.Server, hosts)
 }

@@ -1,0 +1,157 @@
+package catalogcmd
+
+import (
+	"context"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/catalog"
+)
+
+func serverHost(app *cli.App) *cobra.Command {
+	return cli.Group("host", "The hosts that addresses on a server may name", serverHostAdd(app), serverHostRemove(app), serverHostReplace(app))
+}
+
+func serverHostAdd(app *cli.App) *cobra.Command {
+	return &cobra.Command{
+		Use:   "add SERVER HOST",
+		Short: "Let addresses on a server name one more host",
+		Args:  cli.Args("SERVER", "HOST"),
+		RunE: cli.Brief(func(ctx context.Context, args []string) error {
+			return app.Open(ctx, nil, func(central cli.Central) error {
+				if _, err := cli.FindServer(ctx, central.Catalog, args[0]); err != nil {
+					return err
+				}
+				server, err := central.Catalog.Hosting().AddHost(ctx, args[0], args[1])
+				if err != nil {
+					return err
+				}
+				return cli.One(app, server, serverColumns)
+			})
+		}),
+	}
+}
+
+func serverHostRemove(app *cli.App) *cobra.Command {
+	return &cobra.Command{
+		Use:   "remove SERVER HOST",
+		Short: "Let no address name a host of a server; needs the key, to see that none does",
+		Args:  cli.Args("SERVER", "HOST"),
+		RunE: cli.Brief(func(ctx context.Context, args []string) error {
+			ring, err := app.Keys()
+			if err != nil {
+				return err
+			}
+			return app.Open(ctx, ring, func(central cli.Central) error {
+				if _, err := cli.FindServer(ctx, central.Catalog, args[0]); err != nil {
+					return err
+				}
+				server, err := central.Catalog.Hosting().RemoveHost(ctx, args[0], args[1])
+				if err != nil {
+					return err
+				}
+				return cli.One(app, server, serverColumns)
+			})
+		}),
+	}
+}
+
+var hostReplacedColumns = []cli.Column[catalog.HostReplaced]{
+	{Name: "databases", Of: func(r catalog.HostReplaced) any { return r.Databases }},
+	{Name: "tenants", Of: func(r catalog.HostReplaced) any { return r.Tenants }},
+	{Name: "addresses", Of: func(r catalog.HostReplaced) any { return r.Addresses }},
+}
+
+const serverHostReplaceLong = `Put one host of a server in the place of another, in the server and in all
+addresses of its databases that name the old one: the server has got another host
+name. One database is tried by the new host first. The addresses are sealed anew
+with HEADGATE_KEY in one transaction; workers use them with the next connection.`
+
+func serverHostReplace(app *cli.App) *cobra.Command {
+	var confirm cli.Confirmation
+	var r catalog.HostReplacement
+	cmd := &cobra.Command{
+		Use:   "replace SERVER OLD NEW",
+		Short: "Lead all addresses of a server from one host to another",
+		Long:  serverHostReplaceLong,
+		Args:  cli.Args("SERVER", "OLD", "NEW"),
+	}
+	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) error {
+		r.Server, r.Old, r.New = args[0], args[1], args[2]
+		ring, err := app.Keys()
+		if err != nil {
+			return err
+		}
+		return app.Open(ctx, ring, func(central cli.Central) error {
+			return confirm.Do(ctx, app, func() error { return replaceHost(ctx, app, central, r, confirm.Check("server "+r.Server+" has")) })
+		})
+	})
+	cmd.Flags().BoolVar(&r.DryRun, "dry-run", false, "only say how many addresses, databases and tenants that concerns")
+	confirm.Flags(cmd)
+	return cmd
+}
+
+func replaceHost(ctx context.Context, app *cli.App, central cli.Central, r catalog.HostReplacement, check func(tenants int) error) error {
+	server, err := cli.FindServer(ctx, central.Catalog, r.Server)
+	if err != nil {
+		return err
+	}
+	hosting := central.Catalog.Hosting()
+	plan := r
+	plan.DryRun = true
+	replaced, err := hosting.ReplaceHost(ctx, plan)
+	if err != nil {
+		return err
+	}
+	if r.DryRun {
+		app.Say("nothing was done: a dry run")
+		return cli.One(app, replaced, hostReplacedColumns)
+	}
+	if err := check(replaced.Tenants); err != nil {
+		return err
+	}
+	if err := tryHost(ctx, app, central, server, r); err != nil {
+		return err
+	}
+	r.ExpectTenants = &replaced.Tenants
+	if replaced, err = hosting.ReplaceHost(ctx, r); err != nil {
+		return err
+	}
+	app.Say("server %s: %d addresses of %d databases lead to %s", server.Name, replaced.Addresses, replaced.Databases, r.New)
+	return cli.One(app, replaced, hostReplacedColumns)
+}
+
+// tryHost logs in at the new host with a job login that names the old one.
+func tryHost(ctx context.Context, app *cli.App, central cli.Central, server catalog.Server, r catalog.HostReplacement) error {
+	server.Hosts = append(slices.Clone(server.Hosts), r.New)
+	databases, err := cli.All(func(page jobs.Page) ([]catalog.Database, string, error) { return central.Catalog.Databases(ctx, page) })
+	if err != nil {
+		return err
+	}
+	for _, d := range databases {
+		if d.ServerID != server.ID {
+			continue
+		}
+		place, err := central.Catalog.Hosting().Place(ctx, d.ID, jobs.LoginJob)
+		if err != nil {
+			return err
+		}
+		a, err := place.Open(ctx)
+		if err != nil {
+			return err
+		}
+		if a.Host != r.Old {
+			continue
+		}
+		a.Host = r.New
+		if err := (target{server, catalog.NewAuthorities(central.Pool)}).try(ctx, jobs.LoginJob, a, d); err != nil {
+			return err
+		}
+		app.Say("tried with database %s: it is the one that the catalog means", d.Name)
+		return nil
+	}
+	return nil
+}
