@@ -34,6 +34,12 @@ var (
 	// ErrAuthorityInUse: addresses name the certificate authority.
 	ErrAuthorityInUse = jobs.Sentinel("authority_in_use", "the certificate authority is in use")
 
+	// ErrUnknownDomain: the tenant neither has the domain nor claims it.
+	ErrUnknownDomain = jobs.Sentinel("unknown_domain", "unknown domain")
+
+	// ErrNotVerified: the DNS does not have the token of a claim to a domain.
+	ErrNotVerified = jobs.Sentinel("domain_not_verified", "the domain is not verified")
+
 	// ErrExists: a name, number or domain is taken, or a dedicated database has
 	// its tenant already. The error that matches it says which, and unwraps to
 	// the *pgconn.PgError if the database found out.
