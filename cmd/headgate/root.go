@@ -50,6 +50,7 @@ func root(app *cli.App) *cobra.Command {
 		in("work", workcmd.Job(app)), in("work", schedulecmd.Schedule(app)),
 		versionCommand(app),
 	)
+	app.CompleteNames(root)
 	return root
 }
 
