@@ -32,6 +32,6 @@ func main() {
 // as os.Environ has it. It returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, environ []string) int {
 	app := cli.New("headgate", stdin, stdout, stderr, environ)
-	app.Check = kinds.Check
+	app.Check, app.Kinds = kinds.Check, kinds.Names()
 	return app.Run(ctx, root(app), args)
 }

@@ -132,6 +132,7 @@ var doors = map[string][]string{
 	"orchestrator/localpg":    {anyPgx},
 
 	"jobs/jobstest/suspend":         {},
+	"jobs/jobstest/dnstest":         {"golang.org/x/net/dns/dnsmessage"},
 	"jobs/jobstest/tlstest":         {anyPgx, "github.com/stretchr/testify/require"},
 	"jobs/lifecycle":                {}, // of both halves, which meet in nothing else than leaves
 	"orchestrator/access":           {anyPgx, anyUUID, "jobs"},

@@ -28,6 +28,7 @@ var writers = map[string][]string{
 	"tenants":                 {"orchestrator/catalog"},
 	"tenant_domains":          {"orchestrator/catalog"},
 	"tenant_emails":           {"orchestrator/catalog"},
+	"domain_claims":           {"orchestrator/catalog"},
 	"plans":                   {"orchestrator/catalog"},
 	"features":                {"orchestrator/catalog"},
 	"feature_gates":           {"orchestrator/catalog"},

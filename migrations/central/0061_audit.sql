@@ -190,7 +190,7 @@ SELECT headgate.audit_table('adoptions', 'adoption', 'database_id', 'database_id
 SELECT headgate.audit_table('certificate_authorities', 'certificate authority', 'name', 'name', '', 'created_at,pem');
 SELECT headgate.audit_table('keys', 'key', 'id', 'id', '', 'seen_at');
 SELECT headgate.audit_table('tenants', 'tenant', 'id', 'slug', 'id', 'created_at,version,database_kind,status_since');
-SELECT headgate.audit_table('tenant_domains', 'domain', 'domain', 'domain', 'tenant_id', 'created_at', 'token');
+SELECT headgate.audit_table('tenant_domains', 'domain', 'domain', 'domain', 'tenant_id', 'created_at');
 SELECT headgate.audit_table('tenant_emails', 'email domain', 'domain', 'domain', 'tenant_id', 'created_at');
 SELECT headgate.audit_table('brands', 'brand', 'tenant_id,brand_id', 'name', 'tenant_id', 'created_at');
 SELECT headgate.audit_table('plans', 'plan', 'name', 'name', '', 'created_at');
@@ -207,8 +207,6 @@ SELECT headgate.audit_table('closures', 'closure', 'name', 'name', 'tenant_id');
 SELECT headgate.audit_table('fleets', 'template', 'id', 'name', '', 'created_at,version');
 SELECT headgate.audit_table('fleet_terms', 'template', 'fleet_id', 'fleet_id', '');
 SELECT headgate.audit_table('fleet_overrides', 'template override', 'fleet_id,tenant_id', 'fleet_id', 'tenant_id');
-
-DROP FUNCTION headgate.audit_table(text, text, text, text, text, text, text);
 
 -- Schedules: the clock changes their rows, and so does a template. What somebody decides of
 -- one is what its own row says in these columns.

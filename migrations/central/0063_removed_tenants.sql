@@ -21,6 +21,11 @@ RETURNS TABLE (tenant_id uuid, domains bigint, emails bigint, schedules bigint, 
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
+    -- First, because it waits for whoever gives a tenant something meanwhile: a slug is a key.
+    UPDATE headgate.tenants
+    SET status = 'removed', slug = id::text, status_since = clock_timestamp(), status_reason = p_reason, status_by = p_by, waiting = 'cancel'
+    WHERE id = ANY (p_tenants);
+
     RETURN QUERY
     WITH d AS (DELETE FROM headgate.tenant_domains x WHERE x.tenant_id = ANY (p_tenants) RETURNING x.tenant_id),
          e AS (DELETE FROM headgate.tenant_emails x WHERE x.tenant_id = ANY (p_tenants) RETURNING x.tenant_id),
@@ -33,8 +38,4 @@ BEGIN
            (SELECT count(*) FROM l WHERE l.tenant_id = t.id), (SELECT count(*) FROM p WHERE p.tenant_id = t.id), (SELECT count(*) FROM c WHERE c.tenant_id = t.id),
            (SELECT count(*) FROM o WHERE o.tenant_id = t.id)
     FROM unnest(p_tenants) AS t (id);
-
-    UPDATE headgate.tenants
-    SET status = 'removed', slug = id::text, status_since = clock_timestamp(), status_reason = p_reason, status_by = p_by, waiting = 'cancel'
-    WHERE id = ANY (p_tenants);
 END $$;

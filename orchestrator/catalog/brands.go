@@ -103,7 +103,7 @@ func (b Brands) List(ctx context.Context, tenant string, page jobs.Page) (brands
 	return brands, next, nil
 }
 
-// Remove takes a brand out. Errors match jobs.ErrUnknownTenant, ErrUnknownBrand, and ErrInUse
+// Remove takes a brand out. Errors match jobs.ErrUnknownTenant, ErrUnknownBrand, and ErrReferred
 // while a schedule is limited to it.
 func (b Brands) Remove(ctx context.Context, tenant string, id int) error {
 	return b.remove(ctx, b.c.pool, tenant, id)

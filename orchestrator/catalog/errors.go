@@ -44,9 +44,11 @@ var (
 	// ErrAuthorityInUse: addresses name the certificate authority.
 	ErrAuthorityInUse = jobs.Sentinel("authority_in_use", "the certificate authority is in use")
 
-	// ErrInUse: something refers to what is to go. The error that matches it says what, and
-	// unwraps to the *pgconn.PgError.
-	ErrInUse = jobs.Sentinel("in_use", "something refers to it")
+	// ErrUnknownDomain: the tenant neither has the domain nor claims it.
+	ErrUnknownDomain = jobs.Sentinel("unknown_domain", "unknown domain")
+
+	// ErrNotVerified: the DNS does not have the token of a claim to a domain.
+	ErrNotVerified = jobs.Sentinel("domain_not_verified", "the domain is not verified")
 
 	// ErrExists: a name, number or domain is taken, or a dedicated database has
 	// its tenant already. The error that matches it says which, and unwraps to
@@ -81,22 +83,9 @@ func brokenConstraint(err error) string {
 	return ""
 }
 
-// inUseError is a sentence that matches ErrInUse.
-type inUseError struct {
-	sentence string
-	cause    error
-}
-
-func (e *inUseError) Error() string { return e.sentence }
-
-func (e *inUseError) Is(target error) bool { return target == ErrInUse }
-
-func (e *inUseError) Code() string { return jobs.CodeOf(ErrInUse) }
-
-func (e *inUseError) Unwrap() error { return e.cause }
-
+// inUsef is a sentence that matches ErrReferred. It unwraps to the *pgconn.PgError.
 func inUsef(cause error, format string, args ...any) error {
-	return &inUseError{sentence: fmt.Sprintf(format, args...), cause: cause}
+	return &sentenceError{fmt.Sprintf(format, args...), ErrReferred, cause}
 }
 
 // violation returns the name of the unique constraint that err is about, and

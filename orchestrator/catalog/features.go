@@ -59,7 +59,7 @@ type FeatureChange struct {
 }
 
 // Set adds a feature or changes one. Its type changes only while nothing has a value of it.
-// Errors are a *jobs.InputError or match ErrInUse.
+// Errors are a *jobs.InputError or match ErrReferred.
 func (f Features) Set(ctx context.Context, name string, change FeatureChange) (Feature, error) {
 	return f.set(ctx, f.c.pool, name, change)
 }
@@ -230,7 +230,7 @@ func (f Features) List(ctx context.Context, page jobs.Page) (features []Feature,
 }
 
 // Remove takes a feature out of the catalog that nothing has a value of or needs. Errors
-// match ErrUnknownFeature and ErrInUse.
+// match ErrUnknownFeature and ErrReferred.
 func (f Features) Remove(ctx context.Context, name string) error {
 	return f.remove(ctx, f.c.pool, name)
 }

@@ -8,9 +8,22 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 const maxDomain = 253
+
+// CanonicalDomain returns a host, as it stands in a Host header, in the form in which
+// domains are stored and compared: no port, no trailing dot, lower case, punycode. The
+// error of a text that is no domain says why.
+func CanonicalDomain(host string) (string, error) {
+	name, err := canonicalDomain(host)
+	if err != nil {
+		return "", jobs.Inputf("host", host, "it %v", err)
+	}
+	return name, nil
+}
 
 // canonicalDomain returns a host, as it stands in a Host header, in the form in
 // which domains are stored and compared: no port, no trailing dot, lower case,

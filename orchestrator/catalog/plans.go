@@ -153,7 +153,7 @@ func (p Plans) List(ctx context.Context, page jobs.Page) (plans []Plan, next str
 }
 
 // Remove takes a plan out of the catalog that no tenant is on and no limit is for. Errors
-// match ErrUnknownPlan and ErrInUse.
+// match ErrUnknownPlan and ErrReferred.
 func (p Plans) Remove(ctx context.Context, name string) error { return p.remove(ctx, p.c.pool, name) }
 
 // RemoveTx is Remove in the caller's transaction.

@@ -174,7 +174,7 @@ func TestAFeatureIsNotLostBetweenTwoWriters(t *testing.T) {
 			require.ErrorIs(t, given, catalog.ErrUnknownFeature)
 			continue
 		}
-		require.ErrorIs(t, removed, catalog.ErrInUse)
+		require.ErrorIs(t, removed, catalog.ErrReferred)
 		_, err = editor.Change(ctx, []string{"acme"}, catalog.TenantChange{Features: map[string]*string{"beta": nil}})
 		require.NoError(t, err)
 		require.NoError(t, b.Features().Remove(ctx, "beta"))
@@ -286,11 +286,11 @@ func TestPlansAndFeatures(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"note"}, plan.Kinds)
 	_, err = b.Features().Set(ctx, "skin", catalog.FeatureChange{Type: catalog.FeatureNumber, Default: text("1")})
-	require.ErrorIs(t, err, catalog.ErrInUse)
-	require.ErrorIs(t, b.Features().Remove(ctx, "skin"), catalog.ErrInUse)
+	require.ErrorIs(t, err, catalog.ErrReferred)
+	require.ErrorIs(t, b.Features().Remove(ctx, "skin"), catalog.ErrReferred)
 	_, err = editor.Change(ctx, []string{"acme"}, catalog.TenantChange{Plan: text("pro")})
 	require.NoError(t, err)
-	require.ErrorIs(t, b.Plans().Remove(ctx, "pro"), catalog.ErrInUse)
+	require.ErrorIs(t, b.Plans().Remove(ctx, "pro"), catalog.ErrReferred)
 	plan, err = b.Plans().Set(ctx, "pro", catalog.PlanChange{Features: map[string]*string{"skin": nil}, Kinds: new([]string)})
 	require.NoError(t, err)
 	require.Equal(t, []any{"the middle one", 1, 0}, []any{plan.Note, plan.Tenants, len(plan.Features)})

@@ -23,3 +23,6 @@ const (
 	SuccessesSQL    = successesSQL
 	QueueFiguresSQL = queueFiguresSQL
 )
+
+// NamesSQL are the statements of NamesByPrefix.
+var NamesSQL = namesSQL

@@ -31,6 +31,9 @@ type App struct {
 	// Check is what a client asks of the stored arguments of a kind; nil: nothing.
 	Check func(kind string, args []byte) error
 
+	// Kinds are those that this program has itself, for completion.
+	Kinds []string
+
 	Tracer trace.TracerProvider // nil: the global one
 	Meter  metric.MeterProvider // the same
 
@@ -123,6 +126,9 @@ var fromEnv = []string{"output", "log-level", "log-format", "slots", "bulk-slots
 
 // begin checks what every command is given, and makes the logger.
 func (app *App) begin(cmd *cobra.Command, args []string) (err error) {
+	if cmd.Name() == cobra.ShellCompRequestCmd || cmd.Name() == cobra.ShellCompNoDescRequestCmd {
+		return nil // a completion never says what is wrong
+	}
 	cmd.Flags().VisitAll(func(flag *pflag.Flag) {
 		if value := app.Env(envName(flag.Name)); err == nil && value != "" && !flag.Changed && slices.Contains(fromEnv, flag.Name) {
 			if cmd.Flags().Set(flag.Name, value) != nil {

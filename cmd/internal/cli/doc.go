@@ -2,6 +2,7 @@
 //
 //	app.go          App: the streams, the environment, the global flags, the logger
 //	command.go      how a verb is made: groups, time limits, completion
+//	names.go        names from the central database, for completion in shells
 //	usage.go        what a user got wrong, and what was probably meant
 //	flags.go        flags that several verbs have
 //	confirm.go      changes of many tenants are confirmed by their number

@@ -84,14 +84,10 @@ var codes = []struct {
 	{ExitUsage, matches[*jobs.InputError]},
 	{ExitUsage, protection.IsRequestError},
 	{ExitUsage, oneOfErrors(catalog.ErrNoKey, catalog.ErrWrongKeys, jobs.ErrNoTenant)},
-	{ExitNotFound, oneOfErrors(jobs.ErrUnknownTenant, jobs.ErrUnknownDatabase, catalog.ErrUnknownServer, catalog.ErrUnknownKey, catalog.ErrUnknownAuthority, catalog.ErrUnknownPlan, catalog.ErrUnknownFeature, catalog.ErrUnknownBrand, catalog.ErrNoIntent,
+	{ExitNotFound, oneOfErrors(jobs.ErrUnknownTenant, jobs.ErrUnknownDatabase, catalog.ErrUnknownServer, catalog.ErrUnknownKey, catalog.ErrUnknownAuthority, catalog.ErrUnknownDomain, catalog.ErrUnknownPlan, catalog.ErrUnknownFeature, catalog.ErrUnknownBrand, catalog.ErrNoIntent,
 		jobs.ErrUnknownJob, schedule.ErrUnknown, admission.ErrNotPaused, admission.ErrNoLimit, admission.ErrNoEnqueueGrant,
 		schedule.ErrUnknownCalendar, schedule.ErrUnknownBlackout, schedule.ErrUnknownMaintenanceWindow)},
-<<<<<<< HEAD
-	{ExitConflict, oneOfErrors(catalog.ErrExists, catalog.ErrChanged, catalog.ErrInUse, catalog.ErrHeld, catalog.ErrExpectation, catalog.ErrKeyInUse, catalog.ErrAuthorityInUse, catalog.ErrRetiredKey, schedule.ErrExists, schedule.ErrConflict, jobs.ErrIdempotencyConflict,
-=======
-	{ExitConflict, oneOfErrors(catalog.ErrExists, catalog.ErrHeld, catalog.ErrExpectation, catalog.ErrKeyInUse, catalog.ErrAuthorityInUse, catalog.ErrReferred, catalog.ErrFull, catalog.ErrRetiredKey, schedule.ErrExists, schedule.ErrConflict, jobs.ErrIdempotencyConflict,
->>>>>>> servers
+	{ExitConflict, oneOfErrors(catalog.ErrExists, catalog.ErrChanged, catalog.ErrHeld, catalog.ErrExpectation, catalog.ErrKeyInUse, catalog.ErrAuthorityInUse, catalog.ErrReferred, catalog.ErrFull, catalog.ErrRetiredKey, schedule.ErrExists, schedule.ErrConflict, jobs.ErrIdempotencyConflict,
 		jobs.ErrJobFinished, jobs.ErrRetryRefused, migrations.ErrOtherDatabase,
 		tenantdb.ErrWrongDatabase)},
 	{ExitSchema, matches[*migrations.VersionError]},
@@ -102,6 +98,7 @@ var codes = []struct {
 	{ExitNotPermitted, isRefused},
 	{ExitNotPermitted, matches[*protection.ForeignError]},
 	{ExitUnreachable, isUnreachable},
+	{ExitUnreachable, matches[*net.DNSError]}, // the DNS was asked whose a domain is
 	{ExitTimeout, matches[*migrations.LockedError]},
 	{ExitTimeout, sqlstates("55P03")},
 	{ExitTimeout, oneOfErrors(context.DeadlineExceeded)},

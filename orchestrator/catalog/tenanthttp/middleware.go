@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
@@ -14,18 +15,24 @@ import (
 
 // Resolver finds tenants. *catalog.Catalog satisfies it.
 //
-// Both are called once for each request, by many goroutines at once. Errors match
+// They are called for each request, by many goroutines at once. Errors match
 // jobs.ErrNoTenant for "", jobs.ErrUnknownTenant, jobs.ErrTenantSuspended or
 // jobs.ErrTenantMoving; any other error means that it could not be found out.
 type Resolver interface {
 	ResolveHost(ctx context.Context, host string) (catalog.Tenant, error)
 	ResolveName(ctx context.Context, name string) (catalog.Tenant, error)
+	ResolveEmail(ctx context.Context, email string) (catalog.Tenant, error)
 }
 
 // Opts are choices. nil, or the zero value of a field, means the default.
 type Opts struct {
 	// By says what of a request names its tenant. The default is ByHost.
 	By By
+
+	// Check says whether the request may be for the tenant that was found: by the tenant
+	// that its verified token or session is for (see Same). An error refuses the request
+	// with 403. It is called by many goroutines at once. nil means that every request may.
+	Check func(r *http.Request, tenant catalog.Tenant) error
 
 	// Refuse writes the answer to a request that has no tenant to go on with. nil
 	// means WriteRefusal.
@@ -67,12 +74,18 @@ func New(resolver Resolver, opts *Opts) *Middleware {
 // may be given by name, as in orchestrator.Client.Enqueue, "" means it.
 func (m *Middleware) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		tenant, err := m.opts.By(r.Context(), m.resolver, r)
+		behind := r.WithContext(r.Context()) // a copy, whose URL By may replace
+		tenant, err := m.opts.By(r.Context(), m.resolver, behind)
+		if err == nil && m.opts.Check != nil {
+			if err = m.opts.Check(r, tenant); err != nil {
+				tenant, err = catalog.Tenant{}, fmt.Errorf("%w: %w", ErrMismatch, err)
+			}
+		}
 		if err != nil {
 			m.refuse(w, r, tenant, err)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(With(r.Context(), tenant)))
+		next.ServeHTTP(w, behind.WithContext(With(r.Context(), tenant)))
 	})
 }
 

@@ -122,6 +122,9 @@ func (a away) ResolveHost(context.Context, string) (catalog.Tenant, error) {
 func (a away) ResolveName(context.Context, string) (catalog.Tenant, error) {
 	return catalog.Tenant{}, a.err
 }
+func (a away) ResolveEmail(context.Context, string) (catalog.Tenant, error) {
+	return catalog.Tenant{}, a.err
+}
 
 // While the catalog is away a request is told to come again, and nothing of why.
 func TestTheCatalogIsAway(t *testing.T) {

@@ -15,8 +15,8 @@ import (
 // Refusal says why a request has no tenant to go on with. The Message is for
 // people and tells nothing of the inside; Err is for logs.
 type Refusal struct {
-	Status     int            // 400, 404, 423 or 503
-	Code       string         // no_tenant, unknown_tenant, tenant_suspended, tenant_moving or unavailable
+	Status     int            // 400, 403, 404, 423 or 503
+	Code       string         // no_tenant, tenant_mismatch, unknown_tenant, tenant_suspended, tenant_moving or unavailable
 	Message    string         // one sentence
 	RetryAfter time.Duration  // 0: it is of no use
 	Tenant     catalog.Tenant // the one that is suspended or moving, else zero
@@ -25,6 +25,8 @@ type Refusal struct {
 
 func refusalOf(err error, tenant catalog.Tenant, retryAfter time.Duration) Refusal {
 	switch {
+	case errors.Is(err, ErrMismatch): // before what the mismatch may have come from
+		return Refusal{Status: http.StatusForbidden, Code: "tenant_mismatch", Message: "The request is not for this tenant.", Err: err}
 	case errors.Is(err, jobs.ErrNoTenant):
 		return Refusal{Status: http.StatusBadRequest, Code: "no_tenant", Message: "The request does not say which tenant it is for.", Err: err}
 	case errors.Is(err, jobs.ErrUnknownTenant):

@@ -7,7 +7,7 @@
 //	create.go    database create and adopt, which package provision does; app_file.go
 //	logins.go    where the addresses of a database's logins come from, and database login
 //	protect.go   database protect
-//	tenant.go    tenant add; tenant_list.go
+//	tenant.go    tenant add; tenant_list.go; tenant_domain.go and tenant_email.go
 //	central.go   central adopt
 //	target.go    a connection to a server with an address that the user gives
 package catalogcmd

@@ -57,7 +57,7 @@ func limitSet(app *cli.App) *cobra.Command {
 		Short:   "Set limits of a tenant, plan, kind or queue",
 		Long:    limitSetLong,
 		Example: "  headgate limit set plan free --max-running 2 --rate 100/1h\n  headgate limit set tenant acme --weight 3\n  headgate limit set kind headgate.vacuum --max-running 5 --per-tenant 1",
-		Args:    scopeArgs(admission.LimitSubjects), ValidArgsFunction: completeScope(app, admission.LimitSubjects),
+		Args:    scopeArgs(admission.LimitSubjects),
 	}
 	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) (err error) {
 		limit := admission.Limit{Subject: admission.Subject(args[0]), Name: args[1]}
@@ -100,7 +100,7 @@ func limitClear(app *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "clear tenant|plan|kind|queue NAME [--max-running] [--per-tenant] [--weight] [--rate]",
 		Short: "Take limits away: those named, or all of them",
-		Args:  scopeArgs(admission.LimitSubjects), ValidArgsFunction: completeScope(app, admission.LimitSubjects),
+		Args:  scopeArgs(admission.LimitSubjects),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
 				scope := admission.Subject(args[0])

@@ -35,7 +35,7 @@ func Pause(app *cli.App) *cobra.Command {
 		Short:   "Let nothing more start of a tenant, kind, queue or server",
 		Long:    pauseLong,
 		Example: "  headgate pause server eu-1 --note 'disk is being replaced' --until 2h\n  headgate pause tenant acme --until 2026-12-01T03:00:00Z\n  headgate pause list",
-		Args:    scopeArgs(admission.PauseSubjects), ValidArgsFunction: completeScope(app, admission.PauseSubjects),
+		Args:    scopeArgs(admission.PauseSubjects),
 	}
 	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) error {
 		at, err := parseUntil(until, time.Now())
@@ -96,7 +96,7 @@ func Resume(app *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "resume tenant|kind|queue|server NAME",
 		Short: "End a pause; workers are woken at once",
-		Args:  scopeArgs(admission.PauseSubjects), ValidArgsFunction: completeScope(app, admission.PauseSubjects),
+		Args:  scopeArgs(admission.PauseSubjects),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			scope := admission.Subject(args[0])
 			return app.Open(ctx, nil, func(central cli.Central) error {

@@ -53,21 +53,3 @@ func warnUnknown(ctx context.Context, app *cli.App, control *admission.Control, 
 		app.Say("warning: no %s %s is known so far%s; it counts as soon as there is one", scope, cli.Quote(name), cli.DidYouMean(cli.Nearest(name, known, "")...))
 	}
 }
-
-// completeScope completes the first argument with the scopes, the second with their
-// names.
-func completeScope(app *cli.App, allowed []admission.Subject) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		if len(args) == 0 {
-			return strings.Split(scopeWords(allowed, ","), ","), cobra.ShellCompDirectiveNoFileComp
-		}
-		var found []string
-		if len(args) == 1 {
-			_ = app.Open(cmd.Context(), nil, func(central cli.Central) (err error) { // completion has nobody to tell
-				found, _, err = central.Admission.Names(cmd.Context(), admission.Subject(args[0]), jobs.Page{Limit: 10_000})
-				return err
-			})
-		}
-		return found, cobra.ShellCompDirectiveNoFileComp
-	}
-}
