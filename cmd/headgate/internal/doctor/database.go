@@ -25,6 +25,9 @@ func sprintf(format string, args ...any) string { return fmt.Sprintf(format, arg
 func (d *doctor) lookAtServer(ctx context.Context, c *catalog.Catalog, server catalog.Server, databases []catalog.Database) {
 	on := "server " + server.Name
 	note := d.on(on)
+	if server.State != "open" {
+		note(StateWarn, "state", "`headgate server resume "+server.Name+"`", "it is %s since %s by %s (%s): nothing starts there", server.State, cli.Stamp(server.StateSince), cli.Quote(server.StateBy), server.StateReason)
+	}
 	if len(databases) == 0 {
 		note(StateOK, "databases", "", "it has none that was looked at; `headgate server remove "+server.Name+"` takes out one that was entered by mistake")
 		return
