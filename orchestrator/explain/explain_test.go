@@ -274,6 +274,6 @@ func TestEveryClassHasANextStep(t *testing.T) {
 		jobs.ClassTimeout, jobs.ClassConnectTimeout, jobs.ClassStatementTimeout, jobs.ClassLockTimeout, jobs.ClassEscaped, jobs.ClassUnguarded, jobs.ClassBadArgs,
 		jobs.ClassNotPermitted, jobs.ClassOutput, jobs.ClassUntrusted, jobs.ClassWrongCentre,
 	} {
-		require.NotEmpty(t, explain.ClassSteps[class], class)
+		require.NotEmpty(t, explain.ClassStep(class), class)
 	}
 }
