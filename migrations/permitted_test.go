@@ -23,7 +23,7 @@ func TestStatementsArePermitted(t *testing.T) {
 			"takeKeysSQL",
 		}},
 		{"../orchestrator/catalog", "worker", []string{
-			"authorityDeleteSQL", "authorityInsertSQL", "databaseInsertSQL", "databasesShareSQL", "directUpdateSQL", "domainInsertSQL", "emailInsertSQL", "insertAdoptions", "intentDeleteSQL", "intentFailedSQL", "intentInsertSQL", "intentStepSQL", "keyForUpdateSQL", "keySeenSQL", "keysSQL", "loginUpdateSQL", "loginsForUpdateSQL", "orgIDsSQL", "resealSQL", "retireSQL", "serverInsertSQL", "serverShareSQL", "setProtectionSQL", "setServerSQL", "statusUpdateSQL", "tenantsInsertSQL",
+			"addressesOfServerSQL", "authorityDeleteSQL", "authorityInsertSQL", "databaseDeleteSQL", "databaseForUpdateSQL", "databaseInsertSQL", "databasesShareSQL", "detachSQL", "directUpdateSQL", "domainInsertSQL", "emailInsertSQL", "insertAdoptions", "intentDeleteSQL", "intentFailedSQL", "intentInsertSQL", "intentStepSQL", "keyForUpdateSQL", "keySeenSQL", "keysSQL", "lockDatabasesSQL", "loginUpdateSQL", "loginsForUpdateSQL", "orgIDsSQL", "placelessSQL", "reattachSQL", "regionDeleteSQL", "regionForUpdateSQL", "regionInsertSQL", "renameDatabaseSQL", "renameServerSQL", "resealSQL", "retireSQL", "serverDeleteSQL", "serverForUpdateSQL", "serverInsertSQL", "serverShareSQL", "setAddressSQL", "setHostsSQL", "setProtectionSQL", "setRoomSQL", "setServerSQL", "setServerStateSQL", "statusUpdateSQL", "tenantsInsertSQL",
 		}},
 		{"../orchestrator/schedule", "worker", []string{
 			"clearTemplates", "compareTemplates", "countWrong", "deleteCalendar", "deleteTemplatesSQL", "deleteWindow", "holdCalendarsSQL", "insertOverrides", "insertTerms", "selectCalendarOwner", "selectDrift", "selectTemplates", "selectWhy", "spoilRows", "upsertCalendar", "upsertTemplates", "upsertWindow",

@@ -104,7 +104,7 @@ func TestExplain(t *testing.T) {
 					roomtest.Outcome(t, env, job, "snoozed", jobs.ClassUnreachable, "connection refused", time.Now().Add(time.Duration(i-10)*time.Minute))
 				}
 			},
-			says: []string{"its last 3 attempts ended as unreachable: connection refused → see that the tenant's server answers"},
+			says: []string{"its last 3 attempts ended as unreachable: connection refused → see that the server runs"},
 		},
 		"put off": {
 			make: func(t *testing.T, env *jobstest.Env, job jobs.EnqueueResult) {
