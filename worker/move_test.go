@@ -168,7 +168,7 @@ func TestATenantDoesNotLeaveAnOpenAttempt(t *testing.T) {
 	m := newMover(t)
 	m.begins()
 	uid := m.enqueue(Mark{})
-	require.NoError(t, m.sql(`UPDATE river_job SET metadata = metadata || '{"open_since": 1}' WHERE id = $1`, m.env.RowOf(uid)))
+	require.NoError(t, m.sql(`UPDATE river_job SET metadata = metadata || jsonb_build_object('open_since', floor(extract(epoch FROM now()))) WHERE id = $1`, m.env.RowOf(uid)))
 	refusedMove(t, m.to(m.b), "0 of its jobs run, and of 1 more an attempt may have had its effect")
 	m.active()
 	require.Equal(t, jobs.Succeeded, m.env.Wait(uid).State)
@@ -183,9 +183,9 @@ func TestAMoveNeedsAFreshSnapshot(t *testing.T) {
 	m.begins()
 	tx, err := m.env.Pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
 	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
 	_, err = tx.Exec(t.Context(), `UPDATE headgate.tenants SET database_id = $1`, m.b.ID)
 	refusedMove(t, err, "read committed only")
-	require.NoError(t, tx.Rollback(t.Context()))
 }
 
 // A tenant goes to and fro while its jobs are claimed without a pause: no job has its effect

@@ -365,7 +365,7 @@ func TestDatabaseLoginDirect(t *testing.T) {
 	t.Parallel()
 	c, env, s := prepared(t)
 	s.logins(c).ok(addDB...)
-	c.fails(cli.ExitUsage, []string{"server", "set", jobstest.Server}, "give --budget or --pooler")
+	c.fails(cli.ExitUsage, []string{"server", "set", jobstest.Server}, "give --budget, --pooler or --region")
 	c.fails(cli.ExitUsage, []string{"server", "set", jobstest.Server, "--pooler", "statement"}, "use none, transaction or session")
 	require.Contains(t, c.ok("server", "set", jobstest.Server, "--pooler", "transaction", "-o", "json"), `"pooler": "transaction"`)
 

@@ -39,7 +39,7 @@ BEGIN
     END IF;
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'the database of tenant % changes at isolation level read committed only, because an older snapshot does not show which jobs run', OLD.slug
-            USING ERRCODE = 'HG020';
+            USING ERRCODE = 'HG020', HINT = 'Begin the transaction with ISOLATION LEVEL READ COMMITTED.';
     END IF;
     IF (SELECT s.setting::int NOT BETWEEN 1 AND 3000 FROM pg_settings s WHERE s.name = 'idle_in_transaction_session_timeout') THEN
         PERFORM set_config('idle_in_transaction_session_timeout', '3s', true);

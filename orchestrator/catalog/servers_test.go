@@ -22,7 +22,7 @@ func TestAddServer(t *testing.T) {
 	main, err := b.AddServer(ctx, catalog.ServerParams{Name: "main", Hosts: []string{"DB1.Example.com.", "10.0.0.7"}})
 	require.NoError(t, err)
 	require.Equal(t, catalog.Server{
-		ID: main.ID, Name: "main", Hosts: []string{"db1.example.com", "10.0.0.7"}, Transport: address.TLS, Pooler: address.NoPooler, State: "open", Budget: 20, CreatedAt: main.CreatedAt,
+		ID: main.ID, Name: "main", Hosts: []string{"db1.example.com", "10.0.0.7"}, Transport: address.TLS, Pooler: address.NoPooler, State: "open", Budget: 20, CreatedAt: main.CreatedAt, StateSince: main.StateSince,
 	}, main)
 	local, err := b.AddServer(ctx, catalog.ServerParams{Name: "local", Hosts: []string{"/tmp/pg"}, Transport: address.Socket})
 	require.NoError(t, err)

@@ -134,7 +134,6 @@ func TestAddTenantRefuses(t *testing.T) {
 		"label":       {func(p *catalog.TenantParams) { p.Labels = map[string]string{"a b": ""} }, `labels "a b": a key must have up to 63 letters, digits, _ . or -`},
 		"label value": {func(p *catalog.TenantParams) { p.Labels = map[string]string{"a": "\n"} }, `labels.a: control characters and invalid UTF-8 are not allowed`},
 		"zone":        {func(p *catalog.TenantParams) { p.Timezone = "Mars/Phobos" }, `timezone "Mars/Phobos": unknown IANA time zone "Mars/Phobos": write an IANA name such as "Europe/Berlin" or "UTC"`},
-		"no database": {func(p *catalog.TenantParams) { p.Database = "" }, `database: name the database where the tenant lives`},
 		"database":    {func(p *catalog.TenantParams) { p.Database = "nope" }, `unknown database "nope"`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,5 +1,7 @@
 package explain
 
+import "github.com/headgate/headgate/jobs"
+
 // Statements whose plans are looked at, and their settings.
 const (
 	StandingSQL  = standingSQL
@@ -14,8 +16,8 @@ const (
 	OnIndexesSQL = onIndexesSQL
 )
 
-// ClassSteps is what explain says to do about a class.
-var ClassSteps = classSteps
+// ClassStep is what explain says to do about a class.
+func ClassStep(class jobs.Class) string { return step(class, "", "db") }
 
 // Statements about figures.
 const (

@@ -126,6 +126,9 @@ func databaseList(app *cli.App) *cobra.Command {
 				for i, d := range databases {
 					views[i] = databaseView{d, breakers[d.ID]}
 					views[i].Breaker = cmp.Or(views[i].Breaker, "closed")
+					if d.State == catalog.Detached && app.Output == "table" {
+						app.Say("%s: detached since %s by %s: %s", d.Name, cli.Stamp(d.StateSince), cli.Quote(d.StateBy), d.StateReason)
+					}
 					if b := views[i].DatabaseBreaker; b.BreakerCause != "" && app.Output == "table" {
 						app.Say("%s: %s since %s: %s", d.Name, breakerText(b), cli.Stamp(*b.BreakerSince), b.BreakerCause)
 					}

@@ -142,12 +142,12 @@ func setLogins(ctx context.Context, app *cli.App, central cli.Central, name stri
 		for _, login := range []jobs.Login{jobs.LoginJob, jobs.LoginOwner} {
 			t := target{server, catalog.NewAuthorities(central.Pool)}
 			if a, ok := given[login]; ok {
+				if err := t.try(ctx, login, a, database); err != nil {
+					return err
+				}
 				if a.Database != database.DBName {
 					return cli.Usagef("the %s's address leads to database %s, and database %s is %s on server %s: `headgate database reattach %s --dbname %s` if it was renamed",
 						login, cli.Quote(a.Database), database.Name, cli.Quote(database.DBName), server.Name, database.Name, a.Database)
-				}
-				if err := t.try(ctx, login, a, database); err != nil {
-					return err
 				}
 				if err := central.Catalog.SetLoginTx(ctx, tx, database.Name, login, a); err != nil {
 					return err

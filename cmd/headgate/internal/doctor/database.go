@@ -25,14 +25,21 @@ func sprintf(format string, args ...any) string { return fmt.Sprintf(format, arg
 func (d *doctor) lookAtServer(ctx context.Context, c *catalog.Catalog, server catalog.Server, databases []catalog.Database) {
 	on := "server " + server.Name
 	note := d.on(on)
+	if server.State != "open" {
+		note(StateWarn, "state", "`headgate server resume "+server.Name+"`", "it is %s since %s by %s (%s): nothing starts there", server.State, cli.Stamp(server.StateSince), cli.Quote(server.StateBy), server.StateReason)
+	}
 	if len(databases) == 0 {
 		note(StateOK, "databases", "", "it has none that was looked at; `headgate server remove "+server.Name+"` takes out one that was entered by mistake")
 		return
 	}
-	answers, reached := false, false
+	looked, answers, reached := false, false, false
 	for _, db := range databases {
 		for _, login := range []jobs.Login{jobs.LoginJob, jobs.LoginOwner} {
 			found, err := d.lookAtDatabase(ctx, c, db, login, server.Hosts)
+			if errors.Is(err, jobs.ErrDatabaseDetached) {
+				continue
+			}
+			looked = true
 			answers = answers || err == nil || answered(err)
 			if err != nil || reached {
 				continue
@@ -41,8 +48,12 @@ func (d *doctor) lookAtServer(ctx context.Context, c *catalog.Catalog, server ca
 			d.judgePooler(on, found, server.Pooler, "`headgate server set "+server.Name+" --pooler %s`")
 		}
 	}
-	if answers {
+	switch {
+	case answers:
 		note(StateOK, "reachable", "", "it answers")
+		return
+	case !looked:
+		note(StateOK, "databases", "", "those that were to be looked at are detached")
 		return
 	}
 	note(StateFail, "reachable", "see what its databases say", "it answers for none of its %d databases that were looked at", len(databases))
