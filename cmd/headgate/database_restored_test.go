@@ -205,6 +205,11 @@ func TestDatabaseRestored(t *testing.T) {
 	require.Contains(t, list, "follow_up")
 	table := r.run("database", "restored", "shop", "--to", to)
 	require.Contains(t, table.err, "its ledger has 4 of them; 5 are lost, of which 0 ended within the margin")
+	require.Equal(t, `KIND   LOST  BEGUN BEFORE  RERUN  FOLLOW UPS  GONE  TO RERUN
+bill   3     1             0      1           0     2
+look   1     0             0      0           0     1
+order  1     0             0      0           0     1
+`, table.out, "docs/operations.md shows it")
 	require.Contains(t, table.err, "next: `headgate database restored shop --to ")
 
 	dry := r.run("database", "restored", "shop", "--to", to, "--rerun", "bill", "--rerun", "order", "--dry-run", "-o", "json")
