@@ -14,8 +14,8 @@ import (
 // rows of such jobs are gone together, and the history alone knows of them. Which of them
 // the database still has, its ledger says.
 //
-// It reads whole months of the history, some seconds for ten million attempts, and returns
-// at most jobs.MostSucceeded. Errors match jobs.ErrUnknownDatabase, or are an InputError for
+// It reads the months of the history from then on as a whole, because outcomes have no index
+// of times, and returns at most jobs.MostSucceeded. Errors match jobs.ErrUnknownDatabase, or are an InputError for
 // a time in the future, before the history or before what a ledger remembers.
 func (c *Client) Succeeded(ctx context.Context, filter jobs.SucceededFilter) ([]jobs.SucceededJob, error) {
 	return c.queue.Succeeded(ctx, filter)

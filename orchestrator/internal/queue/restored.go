@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
@@ -93,32 +92,39 @@ func (q *Queue) checkTimes(ctx context.Context, to, until time.Time) (time.Time,
 
 func stamp(at time.Time) string { return at.UTC().Format(time.RFC3339) }
 
-// RerunOnce reruns jobs, each once for ever (see orchestrator.Client). Each has a savepoint,
-// so that one that is refused keeps no other one back.
+// RerunOnce reruns jobs, each once (see orchestrator.Client). One that is refused keeps no
+// other one back.
 func (q *Queue) RerunOnce(ctx context.Context, tx pgx.Tx, uids []string) ([]jobs.RerunOnceResult, error) {
 	if len(uids) > jobs.MaxRerunOnce {
 		return nil, jobs.Inputf("jobs", "", "%d are too many: give at most %d at a time", len(uids), jobs.MaxRerunOnce)
 	}
 	results := make([]jobs.RerunOnceResult, len(uids))
-	for i, uid := range uids {
-		result, err := q.rerunOnce(ctx, tx, uid)
-		if err != nil && (central.Over(ctx, tx)) {
-			return nil, err
+	some := func(tx pgx.Tx, from, to int) error {
+		for i := from; i < to; i++ {
+			result, err := q.rerunOnce(ctx, tx, uids[i])
+			if err != nil {
+				return err
+			}
+			results[i] = jobs.RerunOnceResult{UID: uids[i], Result: result}
 		}
-		results[i] = jobs.RerunOnceResult{UID: uid, Result: result, Err: err}
+		return nil
 	}
-	return results, nil
+	aside := func(_ pgx.Tx, i int, cause error) error {
+		results[i] = jobs.RerunOnceResult{UID: uids[i], Err: cause}
+		return nil
+	}
+	if len(uids) == 0 {
+		return results, nil
+	}
+	return results, central.Apart(ctx, tx, 0, len(uids), some, aside)
 }
 
-func (q *Queue) rerunOnce(ctx context.Context, tx pgx.Tx, uid string) (result jobs.EnqueueResult, err error) {
-	id, err := uuid.Parse(uid)
+func (q *Queue) rerunOnce(ctx context.Context, tx pgx.Tx, uid string) (jobs.EnqueueResult, error) {
+	uid, err := parseUID(uid)
 	if err != nil {
-		return result, jobs.Inputf("job", uid, "give the job's UID")
+		return jobs.EnqueueResult{}, err
 	}
-	err = pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
-		result, err = q.Rerun(ctx, tx, uid, &jobs.EnqueueOpts{IdempotencyKey: rerunKey + id.String()})
-		return err
-	})
+	result, err := q.Rerun(ctx, tx, uid, &jobs.EnqueueOpts{IdempotencyKey: rerunKey + uid})
 	if err != nil {
 		return jobs.EnqueueResult{}, err
 	}
