@@ -51,7 +51,7 @@ var doors = map[string][]string{
 	},
 	"cmd/headgate/internal/kinds": {
 		anyBlob, "github.com/spf13/cobra",
-		"cmd/internal/cli", "jobs", "jobs/wire", "jobs/maintenance", "jobs/report", "jobs/sqlscript", "orchestrator", "worker",
+		"cmd/internal/cli", "jobs", "jobs/wire", "jobs/maintenance", "jobs/report", "jobs/sqlscript", "jobs/tenancy", "orchestrator", "orchestrator/catalog", "worker",
 	},
 	"cmd/headgate/internal/catalogcmd": {
 		anyPgx, anyUUID, "github.com/spf13/cobra",
@@ -119,6 +119,7 @@ var doors = map[string][]string{
 	"jobs/sqlscript":                  {anyPgx, "jobs", "jobs/guard", "jobs/internal/sqltext", "jobs/telemetry"},
 	"jobs/guard":                      {anyPgx},
 	"jobs/maintenance":                {anyPgx, "jobs", "jobs/telemetry"},
+	"jobs/tenancy":                    {anyPgx, anyUUID, "jobs"},
 
 	"jobs/telemetry":          {"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes", "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/propagation", "go.opentelemetry.io/otel/trace"}, // its API only
 	"jobs/internal/sqltext":   {"github.com/jackc/pgx/v5/pgconn"},

@@ -322,3 +322,25 @@ func TestSetStatus(t *testing.T) {
 	require.EqualError(t, b.SetStatus(ctx, "acme", "x"), `set status: status "x": give provisioning, active, suspended, moving or archived`)
 	require.ErrorIs(t, b.SetStatus(ctx, "nope", catalog.Active), jobs.ErrUnknownTenant)
 }
+
+// A page of a database's tenants begins behind an org_id, which no rename moves, and has
+// every status.
+func TestTenantsIn(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx := t.Context()
+	b.addServer(t)
+	one, _ := b.addDatabase(t, "one", catalog.KindShared), b.addDatabase(t, "two", catalog.KindShared)
+	_, err := b.AddTenants(ctx, []catalog.TenantParams{
+		{Slug: "a", OrgID: 50, Database: "one"}, {Slug: "b", OrgID: 40, Database: "one"}, {Slug: "c", OrgID: 30, Database: "one"},
+		{Slug: "d", OrgID: 20, Database: "two"}, {Slug: "e", OrgID: 10, Database: "one"},
+	})
+	require.NoError(t, err)
+	require.NoError(t, b.SetStatus(ctx, "b", catalog.Archived))
+	list, err := b.TenantsIn(ctx, one.ID, 10, 2)
+	require.NoError(t, err)
+	require.Len(t, list, 2)
+	require.Equal(t, []any{"c", int64(30), "b", catalog.Archived}, []any{list[0].Slug, list[0].OrgID, list[1].Slug, list[1].Status})
+	_, err = b.TenantsIn(ctx, "one", 0, 2)
+	require.ErrorContains(t, err, `is not the UUID of one`)
+}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,28 +17,33 @@ const ManyTenants = 50
 
 // Confirmation is the flags of a command that may change many tenants at once.
 type Confirmation struct {
+	Noun string // what is counted; "" means tenants
+
 	tenants int
 	yes     bool
 }
 
+func (c *Confirmation) noun() string { return cmp.Or(c.Noun, "tenants") }
+
 // Flags adds --confirm and --yes.
 func (c *Confirmation) Flags(cmd *cobra.Command) {
-	cmd.Flags().IntVar(&c.tenants, "confirm", 0, fmt.Sprintf("how many tenants this changes, where they are more than %d", ManyTenants))
+	cmd.Flags().IntVar(&c.tenants, "confirm", 0, fmt.Sprintf("how many %s this changes, where they are more than %d", c.noun(), ManyTenants))
 	cmd.Flags().BoolVar(&c.yes, "yes", false, "however many they are")
 }
 
 // unconfirmed is the number that was not given.
 type unconfirmed struct {
 	what    string // "plan=pro matches"
+	noun    string
 	tenants int
 	given   int
 }
 
 func (e *unconfirmed) Error() string {
 	if e.given > 0 {
-		return fmt.Sprintf("%s %s tenants, not the %s of --confirm; look again, and pass --confirm %d (nothing was changed)", e.what, thousands(e.tenants), thousands(e.given), e.tenants)
+		return fmt.Sprintf("%s %s %s, not the %s of --confirm; look again, and pass --confirm %d (nothing was changed)", e.what, thousands(e.tenants), e.noun, thousands(e.given), e.tenants)
 	}
-	return fmt.Sprintf("%s %s tenants; pass --confirm %d (nothing was changed)", e.what, thousands(e.tenants), e.tenants)
+	return fmt.Sprintf("%s %s %s; pass --confirm %d (nothing was changed)", e.what, thousands(e.tenants), e.noun, e.tenants)
 }
 
 // Check is what the client asks before it commits. The number must be right also
@@ -47,7 +53,7 @@ func (c *Confirmation) Check(what string) func(tenants int) error {
 		if c.yes || c.tenants == tenants || c.tenants == 0 && tenants <= ManyTenants {
 			return nil
 		}
-		return &unconfirmed{what: what, tenants: tenants, given: c.tenants}
+		return &unconfirmed{what: what, noun: c.noun(), tenants: tenants, given: c.tenants}
 	}
 }
 
@@ -75,7 +81,7 @@ func (c *Confirmation) Do(ctx context.Context, app *App, do func() error) error 
 	if _, terminal := app.terminal(); !terminal || open.given > 0 {
 		return &UsageError{open}
 	}
-	app.Say("%s %s tenants. Type that number to go on:", open.what, thousands(open.tenants))
+	app.Say("%s %s %s. Type that number to go on:", open.what, thousands(open.tenants), open.noun)
 	line, err := app.Read(ctx, "--confirm", "-", func(string) ([]byte, error) {
 		text, err := bufio.NewReader(app.Stdin).ReadString('\n')
 		return []byte(text), err

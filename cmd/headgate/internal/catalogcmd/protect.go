@@ -136,7 +136,7 @@ func (p *protecting) run(ctx context.Context, app *cli.App) error {
 		if p.declared {
 			return p.declarations(ctx, app, central, db)
 		}
-		job, login, err := p.connect(ctx, central, db, jobs.LoginJob)
+		job, login, err := connect(ctx, central, db, jobs.LoginJob)
 		if err != nil {
 			return err
 		}
@@ -144,7 +144,7 @@ func (p *protecting) run(ctx context.Context, app *cli.App) error {
 		if !p.asks() {
 			return p.list(ctx, app, db, job)
 		}
-		owner, _, err := p.connect(ctx, central, db, jobs.LoginOwner)
+		owner, _, err := connect(ctx, central, db, jobs.LoginOwner)
 		if err != nil {
 			return err
 		}
@@ -157,7 +157,7 @@ const selectTenantVersion = `SELECT database_id::text, version, serves FROM head
 
 // connect opens one connection with a login of the catalog's, past the pooler if there is a
 // way, and looks whose database it is.
-func (p *protecting) connect(ctx context.Context, central cli.Central, db catalog.Database, login jobs.Login) (*pgx.Conn, string, error) {
+func connect(ctx context.Context, central cli.Central, db catalog.Database, login jobs.Login) (*pgx.Conn, string, error) {
 	place, err := central.Catalog.ResolveDatabase(ctx, db.ID, login)
 	if err != nil {
 		return nil, "", err
@@ -285,7 +285,7 @@ var declarationColumns = []cli.Column[protection.Declaration]{
 }
 
 func (p *protecting) declarations(ctx context.Context, app *cli.App, central cli.Central, db catalog.Database) error {
-	owner, _, err := p.connect(ctx, central, db, jobs.LoginOwner)
+	owner, _, err := connect(ctx, central, db, jobs.LoginOwner)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,8 @@ import (
 	"github.com/headgate/headgate/jobs/maintenance"
 	"github.com/headgate/headgate/jobs/report"
 	"github.com/headgate/headgate/jobs/sqlscript"
+	"github.com/headgate/headgate/jobs/tenancy"
+	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker"
 )
 
@@ -35,15 +37,31 @@ var builtins = []builtin{
 	kindOf[maintenance.Purge](),
 	kindOf[maintenance.Analyze](),
 	kindOf[maintenance.Vacuum](),
+	kindOf[tenancy.Organisations](),
 }
 
-// Register gives a worker the built-in kinds. Reports go into the bucket.
-func Register(w *worker.Worker, reports *blob.Bucket) {
+// Register gives a worker the built-in kinds. Reports go into the bucket. The catalog says
+// which tenants are placed in a database.
+func Register(w *worker.Worker, reports *blob.Bucket, tenants *catalog.Catalog) {
 	worker.ReadOnly(w, report.New(reports))
 	worker.InTx(w, sqlscript.Run)
 	worker.InTx(w, maintenance.RunPurge)
 	worker.OnConn(w, maintenance.RunAnalyze)
 	worker.OnConn(w, maintenance.RunVacuum)
+	worker.InTx(w, tenancy.New(organisations(tenants)))
+}
+
+// organisations lists a database's tenants as its rows of them are to be.
+func organisations(tenants *catalog.Catalog) tenancy.Source {
+	return func(ctx context.Context, database string, after int64, limit int) ([]tenancy.Organisation, error) {
+		placed, err := tenants.TenantsIn(ctx, database, after, limit)
+		list := make([]tenancy.Organisation, len(placed))
+		for i, t := range placed {
+			kept := t.Status == catalog.Archived || t.Status == "removed"
+			list[i] = tenancy.Organisation{OrgID: t.OrgID, OrgKey: t.OrgKey, Slug: t.Slug, Name: t.Name, Kept: kept}
+		}
+		return list, err
+	}
 }
 
 func kindOf[A jobs.Args]() builtin {
