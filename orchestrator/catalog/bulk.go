@@ -82,21 +82,44 @@ const bulkSize = 10_000
 // AddDatabase, AddTenant and SetLogin.
 func (b *Bulk) Apply(ctx context.Context, changes Changes) error {
 	defer b.c.memory.drop()
-	_, err := within(ctx, b.c.pool, func(tx pgx.Tx) (none struct{}, err error) { return none, b.apply(ctx, tx, changes) })
-	return err
+	return b.applyOn(ctx, b.c.pool, changes)
 }
 
 // ApplyTx is Apply in the caller's transaction.
 func (b *Bulk) ApplyTx(ctx context.Context, tx pgx.Tx, changes Changes) error {
-	_, err := within(ctx, tx, func(tx pgx.Tx) (none struct{}, err error) { return none, b.apply(ctx, tx, changes) })
+	return b.applyOn(ctx, tx, changes)
+}
+
+func (b *Bulk) applyOn(ctx context.Context, db beginner, changes Changes) error {
+	added, err := prepareNew(changes.Added) // before there is a lock that others wait for
+	if err != nil {
+		return err
+	}
+	_, err = within(ctx, db, func(tx pgx.Tx) (none struct{}, err error) { return none, b.apply(ctx, tx, changes, added) })
 	return err
+}
+
+// newRows are new tenants, and what they were made of.
+type newRows struct {
+	tenants []Tenant
+	params  []TenantParams
+	added   []NewTenant
+}
+
+func prepareNew(added []NewTenant) (rows newRows, err error) {
+	rows.added, rows.params = added, make([]TenantParams, len(added))
+	for i, t := range added {
+		rows.params[i] = t.TenantParams
+	}
+	rows.tenants, err = newTenants(rows.params)
+	return rows, err
 }
 
 // orgIDsLockSQL takes the turn of those who add tenants, which imports take too: two of
 // them that meet at the same rows would else wait for each other.
 const orgIDsLockSQL = `SELECT highest FROM headgate.org_ids FOR UPDATE`
 
-func (b *Bulk) apply(ctx context.Context, tx pgx.Tx, changes Changes) error {
+func (b *Bulk) apply(ctx context.Context, tx pgx.Tx, changes Changes, added newRows) error {
 	if _, err := tx.Exec(ctx, orgIDsLockSQL); err != nil {
 		return err
 	}
@@ -108,50 +131,44 @@ func (b *Bulk) apply(ctx context.Context, tx pgx.Tx, changes Changes) error {
 			return err
 		}
 	}
-	var removed, added domainRows
+	var lost, gained domainRows
 	for _, c := range changes.Changed {
-		removed.add(c.ID, c.RemovedDomains)
-		added.add(c.ID, c.AddedDomains)
+		lost.add(c.ID, c.RemovedDomains)
+		gained.add(c.ID, c.AddedDomains)
 	}
-	if err := removed.delete(ctx, tx); err != nil {
+	for i, t := range added.tenants {
+		gained.add(t.ID, added.added[i].Domains)
+	}
+	if err := lost.delete(ctx, tx); err != nil {
 		return err
 	}
 	if err := changeTenants(ctx, tx, changes.Changed); err != nil {
 		return err
 	}
-	if err := addMany(ctx, tx, changes.Added, &added); err != nil {
+	if err := added.insert(ctx, tx); err != nil {
 		return err
 	}
-	return added.insert(ctx, tx)
+	return gained.insert(ctx, tx)
 }
 
-// addMany adds tenants, and their domains to those that are to be inserted.
-func addMany(ctx context.Context, tx pgx.Tx, added []NewTenant, domains *domainRows) error {
-	if len(added) == 0 {
+// insert numbers the new tenants and writes them.
+func (r newRows) insert(ctx context.Context, tx pgx.Tx) error {
+	if len(r.tenants) == 0 {
 		return nil
 	}
-	params := make([]TenantParams, len(added))
-	for i, t := range added {
-		params[i] = t.TenantParams
+	if err := reserveOrgIDs(ctx, tx, r.tenants); err != nil {
+		return err
 	}
-	tenants, err := newTenants(params)
+	databases, err := databasesOf(ctx, tx, r.params)
 	if err != nil {
 		return err
 	}
-	if err := reserveOrgIDs(ctx, tx, tenants); err != nil {
-		return err
+	for i := range r.tenants {
+		r.tenants[i].DatabaseID = databases[r.params[i].Database].id.String()
 	}
-	databases, err := databasesOf(ctx, tx, params)
-	if err != nil {
-		return err
-	}
-	for i := range tenants {
-		tenants[i].DatabaseID = databases[params[i].Database].id.String()
-		domains.add(tenants[i].ID, added[i].Domains)
-	}
-	for from := 0; from < len(tenants); from += bulkSize {
-		to := min(from+bulkSize, len(tenants))
-		if err := insertMany(ctx, tx, tenants[from:to], added[from:to], databases); err != nil {
+	for from := 0; from < len(r.tenants); from += bulkSize {
+		to := min(from+bulkSize, len(r.tenants))
+		if err := insertMany(ctx, tx, r.tenants[from:to], r.added[from:to], databases); err != nil {
 			return err
 		}
 	}

@@ -77,19 +77,9 @@ func (p *planner) checkFields(r *row, params catalog.TenantParams) {
 	for _, err := range catalog.CheckTenant(params) {
 		p.refuse(r, err)
 	}
-	if err := p.zone(cmp.Or(params.Timezone, "UTC")); err != nil {
+	if err := catalog.CheckZone(cmp.Or(params.Timezone, "UTC")); err != nil {
 		p.refuse(r, err)
 	}
-}
-
-// zone looks at each name once.
-func (p *planner) zone(name string) error {
-	err, known := p.zones[name]
-	if !known {
-		err = catalog.CheckZone(name)
-		p.zones[name] = err
-	}
-	return err
 }
 
 // valuesOf are the features of a row, as their types want them.

@@ -2,6 +2,8 @@ package importer
 
 import (
 	"cmp"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/headgate/headgate/jobs"
@@ -69,11 +71,7 @@ func (p *planner) databaseOf(r *row, t *tenant) (*database, error) {
 	}
 	near := ""
 	if !p.table.quiet {
-		names := make([]string, 0, len(p.byName))
-		for known := range p.byName {
-			names = append(names, known)
-		}
-		near = didYouMean(name, names)
+		near = didYouMean(name, slices.Sorted(maps.Keys(p.byName)))
 	}
 	return nil, jobs.Inputf("database", name, "no database has this name%s; `headgate database list` shows them", near)
 }

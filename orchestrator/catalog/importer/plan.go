@@ -63,7 +63,6 @@ type planner struct {
 	opts  Options
 	plan  Plan
 	wrong RowErrors
-	zones map[string]error // of the names that were looked at
 
 	added, changed, suspended []Item
 	newSlugs                  map[string]int // the lines of new tenants
@@ -84,7 +83,7 @@ type pending struct {
 
 func makePlan(s *state, table *Table, opts Options) (*Plan, error) {
 	p := &planner{
-		state: s, table: table, opts: opts, zones: map[string]error{},
+		state: s, table: table, opts: opts,
 		newSlugs: map[string]int{}, newKeys: map[orgKey]int{}, newOrgs: map[int64]int{},
 	}
 	p.plan.Rows = len(table.rows)

@@ -117,7 +117,7 @@ func queryError(err error) error {
 	case "57014":
 		return fmt.Errorf("the query took longer than it may (%s): make it faster, or raise --source-timeout", pgErr.Code)
 	}
-	if strings.HasPrefix(pgErr.Code, "42") {
+	if strings.HasPrefix(pgErr.Code, "42") || pgErr.Code == "0A000" {
 		return jobs.Inputf("query", "", "Postgres refuses it, at character %d: %s (%s)", pgErr.Position, pgErr.Message, pgErr.Code)
 	}
 	return fmt.Errorf("Postgres answered with SQLSTATE %s", pgErr.Code) //nolint:revive,staticcheck // a name

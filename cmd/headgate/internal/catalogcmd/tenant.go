@@ -13,7 +13,7 @@ import (
 
 // Tenant is the verbs on tenants.
 func Tenant(app *cli.App) *cobra.Command {
-	return cli.Group("tenant", "Tenants, and which database each lives in", tenantAdd(app), tenantList(app))
+	return cli.Group("tenant", "Tenants, and which database each lives in", append(importVerbs(app), tenantAdd(app), tenantList(app))...)
 }
 
 // tenantView is the shape of a tenant in JSON.
