@@ -92,7 +92,7 @@ func TestImportOfManyIsConfirmed(t *testing.T) {
 	c.fails(cli.ExitUsage, []string{"tenant", "import", many, "--database", "db", "--confirm", "59"}, "the import adds or changes 60 tenants, not the 59 of --confirm")
 	c.ok("tenant", "sync", many, "--database", "db", "--dry-run")
 	require.Equal(t, "[]\n", c.ok("tenant", "list", "-o", "json"))
-	require.Contains(t, c.run("tenant", "sync", many, "--database", "db", "--confirm", "60").err, "(add: 40 more)\n60 rows: 60 tenants added")
+	require.Contains(t, c.run("tenant", "sync", many, "--database", "db", "--confirm", "60").err, "(add: 40 more)\ntenants: 60 added")
 
 	few := inFile(t, "few.csv", slugs(11, 60))
 	c.fails(cli.ExitUsage, []string{"tenant", "sync", few, "--yes"}, `the sync is held: 11 of the 60 active tenants of source "default" are missing`, "pass --allow-missing 11")
@@ -124,7 +124,7 @@ func TestImportFromStandardInputAndQuery(t *testing.T) {
 		address = inFile(t, "url", fmt.Sprintf("host=%s port=%d user=%s password=%s dbname=%s", cfg.Host, cfg.Port, cfg.User, cfg.Password, cfg.Database))
 	}
 	query := inFile(t, "query.sql", "SELECT handle AS slug FROM accounts")
-	require.Contains(t, c.run("tenant", "sync", "--source-url-file", address, "--query-file", query, "--database", "db").err, "3 tenants added")
+	require.Contains(t, c.run("tenant", "sync", "--source-url-file", address, "--query-file", query, "--database", "db").err, "tenants: 3 added")
 	c.fails(cli.ExitUsage, []string{"tenant", "sync", "--source-url-file", address}, "--query-file is missing")
 	c.fails(cli.ExitUsage, []string{"tenant", "sync", "--query-file", query}, "HEADGATE_SOURCE_URL")
 	c.fails(cli.ExitUsage, []string{"tenant", "sync"}, "FILE is missing")
@@ -133,4 +133,24 @@ func TestImportFromStandardInputAndQuery(t *testing.T) {
 	c.fails(cli.ExitUsage, []string{"tenant", "import", query, "--format", "cvs"}, "did you mean csv?")
 	c.fails(cli.ExitUsage, []string{"tenant", "export", "-o", "json"}, "csv (the default) or jsonl")
 	c.fails(cli.ExitUsage, []string{"tenant", "sync", inFile(t, "one.csv", "slug\naa\n"), "--source", "A_B"}, "source", "A_B")
+}
+
+// A row of the seed's table, with an address, is all that a job needs.
+func TestAnImportedDatabaseHasJobs(t *testing.T) {
+	t.Parallel()
+	c, env, s := prepared(t)
+	table := inFile(t, "own.csv", fmt.Sprintf("slug,database,connection_string,owner_connection_string\nacme,acme-db,%q,%q\n", s.jobURL, s.ownerURL))
+	require.Contains(t, c.run("tenant", "import", table).err, "next: `headgate database install --all`")
+	require.Contains(t, c.ok("database", "install", "--all", "-o", "jsonl"), `"database":"acme-db","applied":["`)
+	require.Contains(t, c.ok("database", "install", "acme-db", "-o", "jsonl"), `"applied":[]`)
+	c.fails(cli.ExitNotFound, []string{"database", "install", "acme"}, "1 of 1 databases failed", "unknown database")
+	c.fails(cli.ExitUsage, []string{"database", "install"}, "--all")
+	w := c.start("worker", "--reports", t.TempDir())
+	last := env.Wait(enqueued(t, c.ok("job", "enqueue", "headgate.sql", "--tenant", "acme", "--args", `{"sql": "SELECT headgate.current_org()"}`, "-o", "json")))
+	require.Equal(t, "succeeded", string(last.State), last.Message)
+	require.Equal(t, cli.ExitOK, w.end())
+	require.True(t, s.installed(t))
+	examined(t, c, cli.ExitOK)
+	require.Contains(t, c.run("tenant", "import", table).err, "nothing to do")
+	require.NotContains(t, c.ok("tenant", "export"), "planted")
 }

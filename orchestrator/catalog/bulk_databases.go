@@ -15,6 +15,12 @@ import (
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
+// DatabaseIDAt is the id of the database of that name on a server, for those whose id no
+// earlier entry has decided: an installation that was begun finds its own mark again.
+func DatabaseIDAt(server uuid.UUID, dbname string) uuid.UUID {
+	return uuid.NewSHA1(server, []byte(dbname))
+}
+
 // insertDatabases adds databases whose number does not matter, after the checks of
 // AddDatabase.
 func (c *Catalog) insertDatabases(ctx context.Context, tx pgx.Tx, databases []DatabaseParams) error {

@@ -1,8 +1,10 @@
 package importer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/headgate/headgate/jobs"
@@ -59,6 +61,7 @@ func (e *RowErrors) err() error {
 	if e.Total == 0 {
 		return nil
 	}
+	slices.SortStableFunc(e.Rows, func(a, b RowError) int { return cmp.Compare(a.Line, b.Line) })
 	return e
 }
 

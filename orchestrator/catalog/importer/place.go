@@ -163,7 +163,7 @@ func (p *planner) newDatabase(r *row, said *logins, s *server) (*database, error
 	}
 	d := &database{name: name, dbname: said.job.Database, kind: kind, server: s, line: r.line, said: said, saidLine: r.line}
 	d.added = &catalog.DatabaseParams{
-		Name: name, Server: s.name, Kind: kind, Job: said.job, Owner: said.owner, SigningKey: catalog.NewSigningKey(),
+		ID: catalog.DatabaseIDAt(s.id, d.dbname).String(), Name: name, Server: s.name, Kind: kind, Job: said.job, Owner: said.owner, SigningKey: catalog.NewSigningKey(),
 	}
 	p.byName[name], p.byPlace[place{s.name, d.dbname}] = d, d
 	p.plan.changes.Databases = append(p.plan.changes.Databases, *d.added)

@@ -63,6 +63,7 @@ type database struct {
 }
 
 type server struct {
+	id        uuid.UUID
 	name      string
 	hosts     []string
 	transport address.Transport
@@ -80,7 +81,7 @@ const databasesReadSQL = `
 SELECT d.id, d.name, d.dbname, d.kind, s.name
 FROM headgate.databases d JOIN headgate.servers s ON s.id = d.server_id`
 
-const serversReadSQL = `SELECT name, hosts, transport FROM headgate.servers ORDER BY name`
+const serversReadSQL = `SELECT id, name, hosts, transport FROM headgate.servers ORDER BY name`
 
 const featuresReadSQL = `SELECT name, type FROM headgate.features`
 
@@ -107,7 +108,7 @@ func read(ctx context.Context, tx pgx.Tx) (*state, error) {
 func (s *state) readServers(ctx context.Context, tx pgx.Tx) error {
 	rows, _ := tx.Query(ctx, serversReadSQL) // its error is ForEachRow's too
 	var v server
-	_, err := pgx.ForEachRow(rows, []any{&v.name, &v.hosts, &v.transport}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&v.id, &v.name, &v.hosts, &v.transport}, func() error {
 		found := v
 		v.hosts = nil
 		s.servers[found.name] = &found

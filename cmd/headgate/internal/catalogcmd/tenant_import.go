@@ -241,17 +241,24 @@ func printImport(app *cli.App, plan *importer.Plan, dryRun bool) error {
 		}
 	}
 	app.Say("%s", summary(plan, dryRun))
+	if plan.Databases > 0 && !dryRun {
+		app.Say("next: `headgate database install --all` installs Headgate's schema in the new databases")
+	}
 	return nil
 }
 
 // summary is a plan in one sentence.
 func summary(plan *importer.Plan, dryRun bool) string {
-	text := fmt.Sprintf("%d rows: %d tenants added, %d changed, %d suspended, %d unchanged", plan.Rows, plan.Added, plan.Changed, plan.Suspended, plan.Unchanged)
+	done := []string{"added", "changed", "suspended", "added", "replaced"}
+	if dryRun {
+		done = []string{"to add", "to change", "to suspend", "to add", "to replace"}
+	}
+	text := fmt.Sprintf("tenants: %d %s, %d %s, %d %s, %d unchanged", plan.Added, done[0], plan.Changed, done[1], plan.Suspended, done[2], plan.Unchanged)
 	if plan.Databases+plan.Logins > 0 {
-		text += fmt.Sprintf("; %d databases added, %d logins replaced", plan.Databases, plan.Logins)
+		text += fmt.Sprintf("; databases: %d %s; logins: %d %s", plan.Databases, done[3], plan.Logins, done[4])
 	}
 	if plan.Kept > 0 {
-		text += fmt.Sprintf("; %d keep a status that somebody else has set", plan.Kept)
+		text += fmt.Sprintf("; kept, because somebody else has set it: the status of %d", plan.Kept)
 	}
 	switch {
 	case dryRun:
