@@ -23,12 +23,13 @@ func TestStatementsArePermitted(t *testing.T) {
 			"takeKeysSQL",
 		}},
 		{"../orchestrator/catalog", "worker", []string{
-			"authorityDeleteSQL", "authorityInsertSQL", "databaseInsertSQL", "databasesShareSQL", "directUpdateSQL", "domainInsertSQL", "emailInsertSQL", "insertAdoptions", "intentDeleteSQL", "intentFailedSQL", "intentInsertSQL", "intentStepSQL", "keyForUpdateSQL", "keySeenSQL", "keysSQL", "loginUpdateSQL", "loginsForUpdateSQL", "orgIDsSQL", "resealSQL", "retireSQL", "serverInsertSQL", "serverShareSQL", "setProtectionSQL", "setServerSQL", "statusUpdateSQL", "tenantsInsertSQL",
+			"authorityDeleteSQL", "authorityInsertSQL", "databaseInsertSQL", "databasesShareSQL", "directUpdateSQL", "domainInsertSQL", "domainsDeleteSQL", "domainsInsertSQL", "emailInsertSQL", "emailsDeleteSQL", "emailsInsertSQL", "insertAdoptions", "intentDeleteSQL", "intentFailedSQL", "intentInsertSQL", "intentStepSQL", "keyForUpdateSQL", "keySeenSQL", "keysSQL", "loginUpdateSQL", "loginsForUpdateSQL", "manyDatabasesInsertSQL", "manyTenantsInsertSQL", "manyTenantsUpdateSQL", "orgIDsLockSQL", "orgIDsSQL", "resealSQL", "retireSQL", "serverInsertSQL", "serverShareSQL", "setProtectionSQL", "setServerSQL", "slugsAsideSQL", "statusUpdateSQL", "tenantsInsertSQL",
 		}},
 		{"../orchestrator/schedule", "worker", []string{
 			"clearTemplates", "compareTemplates", "countWrong", "deleteCalendar", "deleteTemplatesSQL", "deleteWindow", "holdCalendarsSQL", "insertOverrides", "insertTerms", "selectCalendarOwner", "selectDrift", "selectTemplates", "selectWhy", "spoilRows", "upsertCalendar", "upsertTemplates", "upsertWindow",
 		}},
 		{"../orchestrator/catalog", "api", nil},
+		{"../orchestrator/catalog/importer", "api", nil},
 		{"../orchestrator/admission", "api", nil},
 		{"../orchestrator/explain", "api", nil},
 		{"../orchestrator/schedule", "api", nil},

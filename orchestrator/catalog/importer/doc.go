@@ -23,5 +23,5 @@
 // moves no tenant to another database and changes no org_id and no org_key, because rows in
 // the tenants' databases carry these.
 //
-// Its weakness: the input and the catalog's tenants are held in memory, some 1 kB a tenant.
+// Its weakness: the input and the catalog's tenants are held in memory, some 3 kB a tenant.
 package importer

@@ -57,6 +57,11 @@ func databaseInstall(app *cli.App) *cobra.Command {
 			return err
 		}
 		return app.Open(ctx, ring, func(central cli.Central) error {
+			for _, name := range names { // before the first is touched
+				if _, err := cli.FindDatabase(ctx, central.Catalog, name); err != nil {
+					return err
+				}
+			}
 			if all {
 				databases, err := cli.All(func(page jobs.Page) ([]catalog.Database, string, error) { return central.Catalog.Databases(ctx, page) })
 				if err != nil {
@@ -106,7 +111,7 @@ func installMany(ctx context.Context, app *cli.App, central cli.Central, names [
 func installOne(ctx context.Context, app *cli.App, central cli.Central, name string) ([]string, error) {
 	place, err := central.Catalog.ResolveDatabase(ctx, name, jobs.LoginOwner)
 	if err != nil {
-		return nil, cli.NearOwner(ctx, central, "", name, err)
+		return nil, err
 	}
 	key, err := place.SigningKey(ctx)
 	if err != nil {
