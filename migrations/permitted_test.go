@@ -23,12 +23,13 @@ func TestStatementsArePermitted(t *testing.T) {
 			"takeKeysSQL",
 		}},
 		{"../orchestrator/catalog", "worker", []string{
-			"addressesOfServerSQL", "authorityDeleteSQL", "authorityInsertSQL", "claimDeleteSQL", "claimInsertSQL", "claimTakeSQL", "claimantSQL", "databaseDeleteSQL", "databaseForUpdateSQL", "databaseInsertSQL", "databasesShareSQL", "detachSQL", "directUpdateSQL", "domainDeleteSQL", "domainInsertSQL", "domainsSQL", "emailDeleteSQL", "emailInsertSQL", "insertAdoptions", "intentDeleteSQL", "intentFailedSQL", "intentInsertSQL", "intentStepSQL", "keyForUpdateSQL", "keySeenSQL", "keysSQL", "lockDatabasesSQL", "loginUpdateSQL", "loginsForUpdateSQL", "orgIDsSQL", "placelessSQL", "reattachSQL", "regionDeleteSQL", "regionForUpdateSQL", "regionInsertSQL", "renameDatabaseSQL", "renameServerSQL", "resealSQL", "retireSQL", "serverDeleteSQL", "serverForUpdateSQL", "serverInsertSQL", "serverShareSQL", "setAddressSQL", "setHostsSQL", "setProtectionSQL", "setRoomSQL", "setServerSQL", "setServerStateSQL", "statusUpdateSQL", "tenantsInsertSQL", "verifiedInsertSQL",
+			"addressesOfServerSQL", "authorityDeleteSQL", "authorityInsertSQL", "claimDeleteSQL", "claimInsertSQL", "claimTakeSQL", "claimantSQL", "databaseDeleteSQL", "databaseForUpdateSQL", "databaseInsertSQL", "databasesShareSQL", "detachSQL", "directUpdateSQL", "domainDeleteSQL", "domainInsertSQL", "domainsDeleteSQL", "domainsInsertSQL", "domainsSQL", "emailDeleteSQL", "emailInsertSQL", "emailsDeleteSQL", "emailsInsertSQL", "insertAdoptions", "intentDeleteSQL", "intentFailedSQL", "intentInsertSQL", "intentStepSQL", "keyForUpdateSQL", "keySeenSQL", "keysSQL", "lockDatabasesSQL", "loginUpdateSQL", "loginsForUpdateSQL", "manyDatabasesInsertSQL", "manyTenantsInsertSQL", "manyTenantsUpdateSQL", "orgIDsLockSQL", "orgIDsSQL", "placelessSQL", "reattachSQL", "regionDeleteSQL", "regionForUpdateSQL", "regionInsertSQL", "renameDatabaseSQL", "renameServerSQL", "resealSQL", "retireSQL", "serverDeleteSQL", "serverForUpdateSQL", "serverInsertSQL", "serverShareSQL", "setAddressSQL", "setHostsSQL", "setProtectionSQL", "setRoomSQL", "setServerSQL", "setServerStateSQL", "slugsAsideSQL", "statusUpdateSQL", "tenantsInsertSQL", "verifiedInsertSQL",
 		}},
 		{"../orchestrator/schedule", "worker", []string{
 			"clearTemplates", "compareTemplates", "countWrong", "deleteCalendar", "deleteTemplatesSQL", "deleteWindow", "holdCalendarsSQL", "insertOverrides", "insertTerms", "selectCalendarOwner", "selectDrift", "selectTemplates", "selectWhy", "spoilRows", "upsertCalendar", "upsertTemplates", "upsertWindow",
 		}},
 		{"../orchestrator/catalog", "api", nil},
+		{"../orchestrator/catalog/importer", "api", nil},
 		{"../orchestrator/admission", "api", nil},
 		{"../orchestrator/explain", "api", nil},
 		{"../orchestrator/schedule", "api", nil},

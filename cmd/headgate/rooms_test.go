@@ -55,7 +55,7 @@ var doors = map[string][]string{
 	},
 	"cmd/headgate/internal/catalogcmd": {
 		anyPgx, anyUUID, "github.com/spf13/cobra",
-		"cmd/headgate/internal/provision", "cmd/internal/cli", "orchestrator/access", "jobs", "jobs/session", "migrations", "orchestrator", "orchestrator/explain", "orchestrator/catalog", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
+		"cmd/headgate/internal/provision", "cmd/internal/cli", "orchestrator/access", "jobs", "jobs/session", "migrations", "orchestrator", "orchestrator/explain", "orchestrator/catalog", "orchestrator/catalog/importer", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
 	},
 	"cmd/headgate/internal/auditcmd": {"github.com/spf13/cobra", "cmd/internal/cli", "orchestrator/access"},
 	"cmd/headgate/internal/health":   {"cmd/internal/cli", "cmd/internal/conns", "worker/health"},
@@ -107,6 +107,7 @@ var doors = map[string][]string{
 	"orchestrator/schedule":           {anyPgx, "orchestrator/access", anyUUID, "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace", "jobs/telemetry", "jobs/lifecycle", "orchestrator/calendar", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/fit", "orchestrator/internal/queue", "jobs", "jobs/wire"},
 	"orchestrator/internal/queue":     {anyPgx, anyRiver, anyUUID, "jobs/telemetry", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/fit", "jobs", "jobs/wire", "migrations"},
 	"orchestrator/catalog":            {anyPgx, "orchestrator/access", anyUUID, "github.com/maypok86/otter/v2", "golang.org/x/net/idna", "go.opentelemetry.io/otel/metric", "jobs/lifecycle", "jobs/telemetry", "orchestrator/calendar", "orchestrator/catalog/keyfile", "orchestrator/internal/fit", "orchestrator/internal/central", "orchestrator/internal/fault", "worker/tenantdb/address", "jobs"},
+	"orchestrator/catalog/importer":   {anyPgx, anyUUID, "github.com/agnivade/levenshtein", "jobs", "jobs/report", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fit", "worker/tenantdb/address"},
 	"orchestrator/catalog/keyfile":    {"worker/tenantdb/address"},
 	"orchestrator/catalog/tenanthttp": {"orchestrator/catalog", "jobs"},
 	"worker/tenantdb":                 {anyPgx, "github.com/exaring/otelpgx", "go.opentelemetry.io/otel/...", "jobs/telemetry", "worker/tenantdb/address", "worker/tenantdb/protection", "jobs", "jobs/session", "migrations"},

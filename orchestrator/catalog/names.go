@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -60,9 +61,17 @@ func checkText(field, text string, limit int) error {
 // at its right edge.
 func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 
+// goodZones are the names that were looked at, no more than there are zones: reading a
+// zone's rules takes as long as the rest of a tenant's checks.
+var goodZones sync.Map
+
 func checkZone(zone string) error {
+	if _, good := goodZones.Load(zone); good {
+		return nil
+	}
 	if _, err := calendar.CheckZone(zone); err != nil {
 		return jobs.Inputf("timezone", zone, "%v", err)
 	}
+	goodZones.Store(zone, true)
 	return nil
 }

@@ -155,3 +155,21 @@ func (app *App) Keys() (*catalog.KeyRing, error) {
 
 // CloseConn closes a connection whatever has become of ctx.
 func CloseConn(ctx context.Context, conn *pgx.Conn) { _ = conn.Close(context.WithoutCancel(ctx)) }
+
+// SourceConn opens one connection to a database of the user's own, which is read once. Its
+// address is read as AddressFrom does, and kept nowhere.
+func (app *App) SourceConn(ctx context.Context, flag, file, variable string) (*pgx.Conn, error) {
+	text, from, err := app.addressText(ctx, flag, file, variable)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := app.configOf(text, from)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
+	if err != nil {
+		return nil, InWords(err, fmt.Sprintf("%s: the source at %s:%d cannot be reached (%v); is it running, and is the address right?", from, cfg.ConnConfig.Host, cfg.ConnConfig.Port, Cause(err)))
+	}
+	return conn, nil
+}

@@ -139,6 +139,12 @@ func (app *App) readSecret(what, file string) ([]byte, error) {
 	return readFile(what, file)
 }
 
+// SecretFile reads a file with a password in it, without the blanks around.
+func (app *App) SecretFile(flag, file string) (string, error) {
+	text, err := app.readSecret(flag, file)
+	return strings.TrimSpace(string(text)), err
+}
+
 func readFile(what, file string) ([]byte, error) {
 	f, err := os.Open(file) //nolint:gosec // the user names a file of his own
 	if err != nil {

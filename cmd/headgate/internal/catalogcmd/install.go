@@ -41,7 +41,7 @@ type adding struct {
 // databaseID is the id of the database of that name on a server.
 func databaseID(server catalog.Server, dbname string) (string, error) {
 	id, err := uuid.Parse(server.ID)
-	return uuid.NewSHA1(id, []byte(dbname)).String(), err
+	return catalog.DatabaseIDAt(id, dbname).String(), err
 }
 
 func addDatabase(ctx context.Context, app *cli.App, add *adding) (err error) {

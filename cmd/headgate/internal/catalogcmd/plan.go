@@ -20,7 +20,7 @@ var pricingColumns = []cli.Column[catalog.Plan]{
 	{Name: "name", Of: func(p catalog.Plan) any { return p.Name }},
 	{Name: "tenants", Of: func(p catalog.Plan) any { return p.Tenants }},
 	{Name: "features", Of: func(p catalog.Plan) any { return rawValues(p.Features) }},
-	{Name: "kinds", Of: func(p catalog.Plan) any { return kindsOf(p.Kinds) }},
+	{Name: "kinds", Of: func(p catalog.Plan) any { return allowedKinds(p.Kinds) }},
 	{Name: "max_running", Of: func(p catalog.Plan) any { return p.MaxRunning }},
 	{Name: "weight", Of: func(p catalog.Plan) any { return p.Weight }},
 	{Name: "rate", Of: func(p catalog.Plan) any { return p.Rate }},
@@ -35,7 +35,7 @@ func rawValues(values map[string]json.RawMessage) string {
 	return strings.Join(all, ", ")
 }
 
-func kindsOf(kinds []string) string {
+func allowedKinds(kinds []string) string {
 	switch {
 	case kinds == nil:
 		return "all"

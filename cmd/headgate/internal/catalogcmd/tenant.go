@@ -15,8 +15,9 @@ import (
 
 // Tenant is the verbs on tenants.
 func Tenant(app *cli.App) *cobra.Command {
-	return cli.Group("tenant", "Tenants, and which database each lives in", tenantAdd(app), tenantShow(app), tenantList(app), tenantSet(app), tenantRename(app), tenantLabel(app), tenantFeature(app), tenantBrand(app), tenantDomain(app), tenantEmail(app),
-		tenantSuspend(app), tenantResume(app), tenantArchive(app), tenantRemove(app))
+	return cli.Group("tenant", "Tenants, and which database each lives in", append(importVerbs(app),
+		tenantAdd(app), tenantShow(app), tenantList(app), tenantSet(app), tenantRename(app), tenantLabel(app), tenantFeature(app), tenantBrand(app), tenantDomain(app), tenantEmail(app),
+		tenantSuspend(app), tenantResume(app), tenantArchive(app), tenantRemove(app))...)
 }
 
 // tenantView is the shape of a tenant in JSON.

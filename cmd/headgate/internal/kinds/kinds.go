@@ -57,7 +57,7 @@ func organisations(tenants *catalog.Catalog) tenancy.Source {
 		placed, err := tenants.TenantsIn(ctx, database, after, limit)
 		list := make([]tenancy.Organisation, len(placed))
 		for i, t := range placed {
-			kept := t.Status == catalog.Archived || t.Status == "removed"
+			kept := t.Status == catalog.Archived || t.Status == catalog.Removed
 			list[i] = tenancy.Organisation{OrgID: t.OrgID, OrgKey: t.OrgKey, Slug: t.Slug, Name: t.Name, Kept: kept}
 		}
 		return list, err

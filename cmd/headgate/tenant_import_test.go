@@ -1,0 +1,156 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs/jobstest"
+)
+
+// inFile writes a file of its own for a test.
+func inFile(t *testing.T, name, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	return file
+}
+
+var fencedBlock = regexp.MustCompile("(?s)```([^\n]*)\n(.*?)```")
+
+// Each command of docs/import.md prints what stands there; -update writes it there.
+func TestTheDocumentOfImport(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	env.Database("shared-1", jobstestShared)
+	c.secrets = append(c.secrets, "S3cret")
+	const document = "../../docs/import.md"
+	text, err := os.ReadFile(document)
+	require.NoError(t, err)
+	files, commands := map[string]string{}, 0
+	now := fencedBlock.ReplaceAllStringFunc(string(text), func(found string) string {
+		block := fencedBlock.FindStringSubmatch(found)
+		if name, ok := strings.CutPrefix(block[1], "file "); ok {
+			files[name] = inFile(t, name, block[2])
+		}
+		if !strings.HasPrefix(block[2], "$ headgate ") {
+			return found
+		}
+		var session strings.Builder
+		for line := range strings.Lines(block[2]) {
+			command, ok := strings.CutPrefix(line, "$ headgate ")
+			if !ok {
+				continue
+			}
+			args := strings.Fields(command)
+			for i, arg := range args {
+				args[i] = cmp.Or(files[arg], arg)
+			}
+			r := c.run(args...)
+			session.WriteString(line + untimed(r.out) + r.err)
+			commands++
+		}
+		return "```\n" + session.String() + "```"
+	})
+	require.Greater(t, commands, 8)
+	if *update {
+		require.NoError(t, os.WriteFile(document, []byte(now), 0o600))
+	}
+	require.Equal(t, string(text), now)
+}
+
+var ofTheTime = regexp.MustCompile(`"(id|created_at)":"[^"]*"`)
+
+// untimed is output without what is another each time.
+func untimed(text string) string { return ofTheTime.ReplaceAllString(text, `"$1":"…"`) }
+
+func slugs(from, to int) string {
+	var text strings.Builder
+	text.WriteString("slug\n")
+	for i := from; i < to; i++ {
+		fmt.Fprintf(&text, "t%d\n", i)
+	}
+	return text.String()
+}
+
+// Many tenants want their number; a sync that would suspend many wants another.
+func TestImportOfManyIsConfirmed(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	env.Database("db", jobstestShared)
+	many := inFile(t, "many.csv", slugs(0, 60))
+	c.fails(cli.ExitUsage, []string{"tenant", "sync", many, "--database", "db"}, "the sync adds, changes or suspends 60 tenants; pass --confirm 60 (nothing was changed)")
+	c.fails(cli.ExitUsage, []string{"tenant", "import", many, "--database", "db", "--confirm", "59"}, "the import adds or changes 60 tenants, not the 59 of --confirm")
+	c.ok("tenant", "sync", many, "--database", "db", "--dry-run")
+	require.Equal(t, "[]\n", c.ok("tenant", "list", "-o", "json"))
+	require.Contains(t, c.run("tenant", "sync", many, "--database", "db", "--confirm", "60").err, "(add: 40 more)\ntenants: 60 added")
+
+	few := inFile(t, "few.csv", slugs(11, 60))
+	c.fails(cli.ExitUsage, []string{"tenant", "sync", few, "--yes"}, `the sync is held: 11 of the 60 active tenants of source "default" are missing`, "pass --allow-missing 11")
+	c.ok("tenant", "sync", few, "--allow-missing", "11")
+	c.fails(cli.ExitUsage, []string{"tenant", "sync", inFile(t, "none.csv", "slug\n")}, "the input has no row")
+
+	var plan struct {
+		DryRun    bool `json:"dry_run"`
+		Unchanged int
+		Items     []any
+	}
+	require.NoError(t, json.Unmarshal([]byte(c.ok("tenant", "sync", few, "--dry-run", "-o", "json")), &plan))
+	require.True(t, plan.DryRun)
+	require.Equal(t, 49, plan.Unchanged)
+	require.Equal(t, []any{}, plan.Items)
+}
+
+func TestImportFromStandardInputAndQuery(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	env.Database("db", jobstestShared)
+	r := c.runWith(context.Background(), strings.NewReader(`{"slug": "aa"}`), "tenant", "import", "-", "--format", "jsonl", "--database", "db")
+	require.Zero(t, r.code, r.err)
+
+	saas := env.Database("saas", jobstest.DatabaseOpts{Schema: `CREATE TABLE accounts AS SELECT 'x' || n AS handle FROM generate_series(1, 3) n`})
+	cfg := saas.Pool.Config().ConnConfig
+	address := inFile(t, "url", fmt.Sprintf("postgres://%s:%s@%s:%d/%s", cfg.User, cfg.Password, "localhost", cfg.Port, cfg.Database))
+	if strings.HasPrefix(cfg.Host, "/") {
+		address = inFile(t, "url", fmt.Sprintf("host=%s port=%d user=%s password=%s dbname=%s", cfg.Host, cfg.Port, cfg.User, cfg.Password, cfg.Database))
+	}
+	query := inFile(t, "query.sql", "SELECT handle AS slug FROM accounts")
+	require.Contains(t, c.run("tenant", "sync", "--source-url-file", address, "--query-file", query, "--database", "db").err, "tenants: 3 added")
+	c.fails(cli.ExitUsage, []string{"tenant", "sync", "--source-url-file", address}, "--query-file is missing")
+	c.fails(cli.ExitUsage, []string{"tenant", "sync", "--query-file", query}, "HEADGATE_SOURCE_URL")
+	c.fails(cli.ExitUsage, []string{"tenant", "sync"}, "FILE is missing")
+	c.fails(cli.ExitUsage, []string{"tenant", "import", "x", "--query-file", query}, "takes no arguments")
+	c.fails(cli.ExitUsage, []string{"tenant", "import", "/nowhere/x.csv"}, "cannot be read")
+	c.fails(cli.ExitUsage, []string{"tenant", "import", query, "--format", "cvs"}, "did you mean csv?")
+	c.fails(cli.ExitUsage, []string{"tenant", "export", "-o", "json"}, "csv (the default) or jsonl")
+	c.fails(cli.ExitUsage, []string{"tenant", "sync", inFile(t, "one.csv", "slug\naa\n"), "--source", "A_B"}, "source", "A_B")
+}
+
+// A row of the seed's table, with an address, is all that a job needs.
+func TestAnImportedDatabaseHasJobs(t *testing.T) {
+	t.Parallel()
+	c, env, s := prepared(t)
+	table := inFile(t, "own.csv", fmt.Sprintf("slug,database,connection_string,owner_connection_string\nacme,acme-db,%q,%q\n", s.jobURL, s.ownerURL))
+	require.Contains(t, c.run("tenant", "import", table).err, "next: `headgate database install --all`")
+	require.Contains(t, c.ok("database", "install", "--all", "-o", "jsonl"), `"database":"acme-db","applied":["`)
+	require.Contains(t, c.ok("database", "install", "acme-db", "-o", "jsonl"), `"applied":[]`)
+	c.fails(cli.ExitNotFound, []string{"database", "install", "acme"}, "unknown database", "`headgate database list` shows them")
+	c.fails(cli.ExitUsage, []string{"database", "install"}, "--all")
+	examined(t, c, cli.ExitOK)
+	w := c.start("worker", "--reports", t.TempDir())
+	last := env.Wait(enqueued(t, c.ok("job", "enqueue", "headgate.sql", "--tenant", "acme", "--args", `{"sql": "SELECT headgate.current_org()"}`, "-o", "json")))
+	require.Equal(t, "succeeded", string(last.State), last.Message)
+	require.Equal(t, cli.ExitOK, w.end())
+	require.True(t, s.installed(t))
+	require.Contains(t, c.run("tenant", "import", table).err, "nothing to do")
+	require.NotContains(t, c.ok("tenant", "export"), "planted")
+}

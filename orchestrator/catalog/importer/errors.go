@@ -1,0 +1,82 @@
+package importer
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/headgate/headgate/jobs"
+)
+
+var (
+	// ErrMissing says that so many tenants are missing in the source that the sync is held.
+	ErrMissing = jobs.Sentinel("sync_held", "the sync is held")
+
+	// ErrEmpty says that the input has no row.
+	ErrEmpty = jobs.Sentinel("import_empty", "the input has no row")
+)
+
+// mostErrors bounds the wrong rows that are listed.
+const mostErrors = 100
+
+// RowError is what is wrong with a row.
+type RowError struct {
+	Line int    `json:"line"` // of a file; of a query, the number of the row
+	Says string `json:"says"` // the field, and what is allowed
+}
+
+// RowErrors are all that is wrong with an input, the first 100 with their sentences.
+// Nothing was written.
+type RowErrors struct {
+	Rows  []RowError
+	Total int
+}
+
+// Error says how many there are, and the first.
+func (e *RowErrors) Error() string {
+	first := fmt.Sprintf("line %d: %s", e.Rows[0].Line, e.Rows[0].Says)
+	if e.Total == 1 {
+		return first + " (nothing was written)"
+	}
+	return fmt.Sprintf("%d errors in the input (nothing was written); the first is in %s", e.Total, first)
+}
+
+// Code is jobs.CodeInvalidInput.
+func (e *RowErrors) Code() string { return jobs.CodeInvalidInput }
+
+// Unwrap makes the errors a refusal of input.
+func (e *RowErrors) Unwrap() error { return jobs.Inputf("rows", "", "%d errors", e.Total) }
+
+func (e *RowErrors) add(line int, says string) {
+	e.Total++
+	if len(e.Rows) < mostErrors {
+		e.Rows = append(e.Rows, RowError{line, says})
+	}
+}
+
+// err is nil where nothing was added.
+func (e *RowErrors) err() error {
+	if e.Total == 0 {
+		return nil
+	}
+	slices.SortStableFunc(e.Rows, func(a, b RowError) int { return cmp.Compare(a.Line, b.Line) })
+	return e
+}
+
+// sentence is an error without the value that it is about. A table with secrets has its
+// values repeated nowhere: a cell too few or too many in one row would put a password into
+// any column.
+func sentence(err error, quiet bool) string {
+	var input *jobs.InputError
+	if !quiet || !errors.As(err, &input) {
+		return err.Error()
+	}
+	if input.Value != "" && strings.Contains(input.Allowed, input.Value) || input.Field == "timezone" {
+		return input.Field + ": this value is not allowed" + notRepeated
+	}
+	return input.Field + ": " + input.Allowed
+}
+
+const notRepeated = " (no value is repeated, because the input has a column of secrets)"

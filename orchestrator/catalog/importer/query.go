@@ -1,0 +1,124 @@
+package importer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/headgate/headgate/jobs"
+)
+
+// QueryOptions bound and direct the reading of a query.
+type QueryOptions struct {
+	ReadOptions
+
+	// Timeout bounds each statement on the source. 0 means a minute.
+	Timeout time.Duration
+
+	// Batch is how many rows are fetched at a time. 0 means 1,000.
+	Batch int
+}
+
+// ReadQuery reads the rows of one SELECT on the SaaS's own database, whose columns have the
+// names of an input's. It reads in a transaction that can write nothing, by a cursor, and
+// ends the transaction. Values are as to_jsonb makes them, so that arrays, objects, numbers
+// and UUIDs arrive as what they are. conn is the caller's, and has nothing open.
+func ReadQuery(ctx context.Context, conn *pgx.Conn, query string, opts QueryOptions) (*Table, error) {
+	query = strings.TrimRight(query, "; \t\r\n")
+	if query == "" {
+		return nil, jobs.Inputf("query", "", "it is empty: give one SELECT")
+	}
+	opts.Timeout, opts.Batch = cmp.Or(opts.Timeout, time.Minute), cmp.Or(opts.Batch, 1000)
+	begin := fmt.Sprintf("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = %d; SET LOCAL lock_timeout = %d; SET LOCAL idle_in_transaction_session_timeout = %d",
+		opts.Timeout.Milliseconds(), opts.Timeout.Milliseconds(), opts.Timeout.Milliseconds())
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: begin})
+	if err != nil {
+		return nil, fmt.Errorf("reading the source: %w", err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // it has written nothing
+	table, err := readCursor(ctx, tx, query, opts)
+	if err != nil {
+		return nil, fmt.Errorf("reading the source: %w", queryError(err))
+	}
+	return table, nil
+}
+
+func readCursor(ctx context.Context, tx pgx.Tx, query string, opts QueryOptions) (*Table, error) {
+	b := newBuilder(opts.ReadOptions)
+	keys := objectKeys{builder: b, byName: map[string]column{}}
+	if err := keys.describe(ctx, tx, query); err != nil {
+		return nil, err
+	}
+	if _, err := tx.Exec(ctx, "DECLARE headgate_import NO SCROLL CURSOR FOR SELECT to_jsonb(q)::text FROM (\n"+query+"\n) AS q"); err != nil {
+		return nil, err
+	}
+	line := 0
+	for {
+		rows, _ := tx.Query(ctx, fmt.Sprintf("FETCH %d FROM headgate_import", opts.Batch)) // its error is the loop's too
+		before, text := line, ""
+		_, err := pgx.ForEachRow(rows, []any{&text}, func() error {
+			line++
+			if err := b.full(); err != nil {
+				return err
+			}
+			return keys.add(line, []byte(text))
+		})
+		if err != nil {
+			return nil, err
+		}
+		if line == before {
+			return b.end()
+		}
+	}
+}
+
+// describe takes the columns before there is a row: to_jsonb keeps one of two columns of the
+// same name.
+func (k *objectKeys) describe(ctx context.Context, tx pgx.Tx, query string) error {
+	described, err := tx.Conn().PgConn().Prepare(ctx, "", query, nil)
+	if err != nil {
+		return err
+	}
+	if len(described.ParamOIDs) > 0 {
+		return jobs.Inputf("query", "", "it has parameters ($1): write the values")
+	}
+	names := make([]string, len(described.Fields))
+	for i, field := range described.Fields {
+		names[i] = field.Name
+	}
+	if !named(names) {
+		return jobs.Inputf("query", "", "none of its %d columns is slug, org_id, org_key or subdomains: name them with AS", len(names))
+	}
+	for _, name := range names {
+		c, err := k.columns.add(name)
+		if err != nil {
+			return jobs.Inputf("query", "", "%v", err)
+		}
+		k.byName[name] = c
+	}
+	return nil
+}
+
+// queryError is what the server says of the query. Its detail may hold values of rows.
+func queryError(err error) error {
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) {
+		return err
+	}
+	switch pgErr.Code {
+	case "25006":
+		return jobs.Inputf("query", "", "it writes; give one SELECT")
+	case "57014":
+		return fmt.Errorf("the query took longer than it may (%s): make it faster, or raise --source-timeout", pgErr.Code)
+	}
+	if strings.HasPrefix(pgErr.Code, "42") || pgErr.Code == "0A000" {
+		return jobs.Inputf("query", "", "Postgres refuses it, at character %d: %s (%s)", pgErr.Position, pgErr.Message, pgErr.Code)
+	}
+	return fmt.Errorf("Postgres answered with SQLSTATE %s", pgErr.Code) //nolint:revive,staticcheck // a name
+}

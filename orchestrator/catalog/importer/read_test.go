@@ -1,0 +1,160 @@
+package importer_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/orchestrator/catalog/importer"
+)
+
+func rowsOf(err error) []importer.RowError {
+	var wrong *importer.RowErrors
+	if errors.As(err, &wrong) {
+		return wrong.Rows
+	}
+	return nil
+}
+
+// Each way in which spreadsheets and databases write CSV.
+func TestCSVForms(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for name, test := range map[string]struct{ input, name string }{
+		"plain":               {"slug,name\naa,Acme\n", "Acme"},
+		"no last line end":    {"slug,name\naa,Acme", "Acme"},
+		"CRLF":                {"slug,name\r\naa,Acme\r\n", "Acme"},
+		"byte order mark":     {"\ufeffslug,name\naa,Acme\n", "Acme"},
+		"quoted":              {"\"slug\",\"name\"\n\"aa\",\"Acme, \"\"the\"\" one\"\n", `Acme, "the" one`},
+		"formula of ours":     {"slug,name\naa,'=HYPERLINK(1)\n", "=HYPERLINK(1)"},
+		"formula":             {"slug,name\naa,=1+1\n", "=1+1"},
+		"apostrophe":          {"slug,name\naa,'t Huys\n", "'t Huys"},
+		"semicolon in a name": {"slug,name\naa,\"a;b\"\n", "a;b"},
+		"other letters":       {"Slug,Org-Name\naa,Ærø ☃\n", "Ærø ☃"},
+		"blank lines":         {"slug,name\n\naa,Acme\n\n", "Acme"},
+	} {
+		plan, err := b.Import(t.Context(), readCSV(t, test.input), importer.Options{Database: "shared-1"})
+		require.NoError(t, err, name)
+		require.Equal(t, 1, plan.Rows, name)
+		require.Equal(t, test.name, one[string](t, b, `SELECT name FROM headgate.tenants WHERE slug = 'aa'`), name)
+	}
+}
+
+func TestCSVRefusals(t *testing.T) {
+	t.Parallel()
+	const head = "slug,name,org_id\n"
+	for input, want := range map[string][]importer.RowError{
+		head + "aa,Acme\n":                                                {{2, "there are 2 cells, and the header has 3"}},
+		head + "aa,Acme,1,x\nbb\n":                                        {{2, "there are 4 cells, and the header has 3"}, {3, "there are 1 cells, and the header has 3"}},
+		head + "aa,A\x00b,1\n":                                            {{2, "name: NUL characters and invalid UTF-8 are not allowed"}},
+		head + "aa,A\xffb,1\n":                                            {{2, "name: NUL characters and invalid UTF-8 are not allowed"}},
+		head + "aa,\"Ac\nme,1\nbb,x,2\n":                                  {{2, "a quoted cell does not end: close it with a quote"}},
+		head + "aa,Ac\"me,1\n":                                            {{2, `a quote stands inside a cell that is not quoted: write "a ""quoted"" word"`}},
+		head + "aa,\"Ac\"me,1\n":                                          {{2, `a quote inside a quoted cell is written twice, and behind the cell comes a comma: write "a ""quoted"" word"`}},
+		head + "aa,x,007\nbb,\"y\nz\",-1\n":                               {{2, `org_id "007": give a whole number from 1 on, or nothing for the next free one`}, {3, `org_id "-1": give a whole number from 1 on, or nothing for the next free one`}},
+		"slug,name,slug\naa,b,c\n":                                        {{1, `column "slug" is given twice`}},
+		"slug,name,org-name\naa,b,c\n":                                    {{1, `column "name" is given twice (as "name" and "org-name")`}},
+		"slug,nmae\naa,b\n":                                               {{1, "column \"nmae\" is unknown (did you mean name?); `headgate tenant import --help` lists the columns, and --ignore-columns leaves some out"}},
+		"slug,labels,label.x\naa,{},c\n":                                  {{1, `columns "labels" and "label.x" say the same in two forms: give one of them`}},
+		"slug,dsn,db_host\naa,b,c\n":                                      {{1, `columns "connection_string" and "db_host" say the same in two forms: give one of them`}},
+		"slug,labels\naa,\"{\"\"a\"\":\"\"b\"\"}x\"\n":                    {{2, `labels: give an object of JSON, as in {"tier": "gold"}: something follows the object: write one object a line`}},
+		"slug,labels\naa,\"{\"\"a\"\":1}\"\n":                             {{2, `labels "a": the value of a label is a text`}},
+		"slug,labels\naa,\"{\"\"a\"\":\"\"b\"\",\"\"a\"\":\"\"c\"\"}\"\n": {{2, `labels: give an object of JSON, as in {"tier": "gold"}: the name "a" is given twice`}},
+		"slug,domains\naa,a.example a.example\n":                          {{2, `domains "a.example": it is given twice`}},
+		"slug,domains\naa,10.0.0.1\n":                                     {{2, `domains "10.0.0.1": it is an IP address, not a domain name`}},
+	} {
+		_, err := importer.ReadCSV(strings.NewReader(input), importer.ReadOptions{})
+		require.Equal(t, want, rowsOf(err), "%q: %v", input, err)
+	}
+	for input, want := range map[string]string{
+		"aa,Acme,hunter2\n":                 "header: line 1 names the columns, and none of its 3 cells is slug, org_id, org_key or subdomains",
+		"slug;name\naa;b\n":                 "header: line 1 has no comma: separate the columns with commas, not with semicolons or tabs",
+		"\xff\xfes\x00l\x00":                "input: it is UTF-16: write it in UTF-8",
+		"slug\naa\nbb\ncc\n":                "rows: there are more than 2; divide the input (an import leaves alone what the input lacks)",
+		"slug\n" + strings.Repeat("a", 300): "input: it is longer than 200 bytes: divide it (an import leaves alone what the input lacks)",
+	} {
+		_, err := importer.ReadCSV(strings.NewReader(input), importer.ReadOptions{MaxRows: 2, MaxBytes: 200})
+		require.EqualError(t, err, want)
+	}
+	_, err := importer.ReadCSV(strings.NewReader("slug,created_at,x\naa,b,c\n"), importer.ReadOptions{Ignore: []string{"created_at", "x"}})
+	require.NoError(t, err)
+}
+
+func TestJSONLinesRefusals(t *testing.T) {
+	t.Parallel()
+	for input, want := range map[string][]importer.RowError{
+		`{"slug":"aa"} {"slug":"bb"}`:           {{1, "something follows the object: write one object a line"}},
+		`{"slug":"aa"}` + "\n\n" + `{"slug":"b`: {{3, "this is no object of JSON"}},
+		`[{"slug":"aa"}]`:                       {{1, "this is an array: write one object a line, without brackets and commas between them"}},
+		`{"slug":"aa","slug":"bb"}`:             {{1, `the name "slug" is given twice`}},
+		`{"slug":"a\u0000"}`:                    {{1, "slug: NUL characters and invalid UTF-8 are not allowed"}},
+		"{\"slug\":\"a\xff\"}":                  {{1, "NUL characters and invalid UTF-8 are not allowed"}},
+		`{"slug":"aa","name":{}}`:               {{1, "name: give a text"}},
+		`{"slug":"aa","name":true}`:             {{1, "name: give a text"}},
+		`{"slug":"aa","org_id":1.5}`:            {{1, `org_id "1.5": give a whole number from 1 on, or nothing for the next free one`}},
+		`{"slug":"aa","domains":[1]}`:           {{1, "domains: give an array of texts, or one text with blanks between them"}},
+		`{"slug":"aa","features":{"beta":[]}}`:  {{1, `features "beta": the value of a feature is true, false, a number or a text`}},
+		`{"slug":"aa","labels":["x"]}`:          {{1, `labels: give an object of JSON, as in {"tier": "gold"}: this is no object of JSON`}},
+		`{"slug":"aa","plam":"x"}`:              {{1, "column \"plam\" is unknown (did you mean plan?); `headgate tenant import --help` lists the columns, and --ignore-columns leaves some out"}},
+		`null`:                                  {{1, "this is no object of JSON"}},
+	} {
+		_, err := importer.ReadJSONLines(strings.NewReader(input), importer.ReadOptions{})
+		require.Equal(t, want, rowsOf(err), "%q: %v", input, err)
+	}
+	_, err := importer.ReadJSONLines(strings.NewReader(`{"slug":"`+strings.Repeat("a", 1<<20)+`"}`), importer.ReadOptions{})
+	require.ErrorContains(t, err, "line 1 is longer than 1048576 bytes")
+}
+
+// All that is wrong with an input is said at once, and nothing is written.
+func TestBadRows(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.imports(t, "slug,org_id,org_key,domains,database\nold,3,old-key,old.example,shared-1\nother,4,,,shared-1\nsolo,9,,,solo\n")
+	for _, test := range []struct {
+		input string
+		want  []string
+	}{
+		{"slug\nA_B\nadmin\n", []string{`2 slug "A_B": it must match [a-z][a-z0-9-]{0,62}`, `3 slug "admin": it is reserved (admin, api, app, assets, auth, billing, cdn, dashboard, headgate, help, internal, localhost, login, mail, root, static, status, support, system, www); choose another`}},
+		{"slug\naa\naa\n", []string{"3 slug: line 2 has the same"}},
+		{"slug,org_id\naa,5\nbb,5\n", []string{"3 org_id: line 2 has the same"}},
+		{"slug,org_id\nold,3\nnew,3\n", []string{"3 this is the tenant of line 2 too (org_id 3)"}},
+		{"slug,org_id\nold,5\n", []string{"2 slug: the tenant with org_id 3 has it"}},
+		{"slug,org_id\nold,4\n", []string{"2 slug: the tenant with org_id 3 has it"}},
+		{"slug,org_key\naa,old-key\nold,\n", []string{"3 this is the tenant of line 2 too (org_id 3)"}},
+		{"slug,org_key\nold,x\n", []string{"2 org_key: the tenant with org_id 3 has another one, which cannot be changed, because the rows of its tables carry it"}},
+		{"slug,org_id,org_key\naa,5,old-key\n", []string{"2 org_id: the tenant with this org_key has the org_id 3, which cannot be changed, because the rows of its tables carry it"}},
+		{"slug,org_key\naa,kk\nbb,kk\n", []string{"3 org_key: line 2 has the same in the same database"}},
+		{"slug,org_id\naa,922337203685477\n", []string{`2 org_id "922337203685477": give 1–922337203685476, or none for the next free one`}},
+		{"slug,domains\naa,old.example\nbb,b.example\ncc,B.example.\n", []string{"2 domains: one of these domains is that of the tenant with org_id 3", "4 domains: line 3 has one of these domains too"}},
+		{"slug,domains,subdomains\naa,b.example,b.example\n", []string{"2 subdomains: line 2 has one of these domains too"}},
+		{"slug,timezone\naa,Europe/Pariss\n", []string{`2 timezone "Europe/Pariss": unknown IANA time zone "Europe/Pariss" (did you mean "Europe/Paris"?)`}},
+		{"slug,plan\naa," + strings.Repeat("p", 64) + "\n", []string{"2 plan: 64 characters is too long; at most 63 are allowed"}},
+		{"slug,name\naa,\"two\nlines\"\n", []string{"2 name: control characters and invalid UTF-8 are not allowed"}},
+		{"slug,label.a b\naa,x\n", []string{`2 labels "a b": a key must have up to 63 letters, digits, _ . or -`}},
+		{"slug,status\naa,actif\nbb,moving\nold,provisioning\n", []string{`2 status "actif": give active, suspended or archived`, `3 status "moving": give active, suspended or archived`}},
+		{"slug,feature.bta\naa,true\n", []string{`2 features: there is no feature "bta" (did you mean beta?); the catalog has beta, seats, theme`}},
+		{"slug,feature.beta,feature.seats\naa,yes,many\nold,1,2\n", []string{"2 feature.beta: give a boolean", "2 feature.seats: give a number", "3 feature.beta: give a boolean"}},
+		{"slug,database\naa,shared-9\nbb,\n", []string{"2 database \"shared-9\": no database has this name (did you mean shared-1?); `headgate database list` shows them"}},
+		{"slug,database\nold,shared-2\n", []string{"2 database: the tenant with org_id 3 lives in shared-1, and an import moves nobody; give that one, or leave the columns out"}},
+		{"slug,database\naa,solo\n", []string{`2 database: "solo" is dedicated and has its tenant already; give a shared one (db_kind shared where the input adds it), or another`}},
+		{"org_id,name\n50,x\n", []string{"2 slug: it is missing, and there is no domain to take it from"}},
+	} {
+		var says []string
+		for _, row := range b.refused(t, test.input, importer.Options{Database: "shared-1"}) {
+			says = append(says, fmt.Sprintf("%d %s", row.Line, row.Says))
+		}
+		require.Equal(t, test.want, says, "%q", test.input)
+	}
+
+	// A hundred are listed, and all are counted.
+	_, err := b.Import(t.Context(), readCSV(t, strings.ReplaceAll(numbered(0, 150), "t", "T")), importer.Options{Database: "shared-1"})
+	var wrong *importer.RowErrors
+	require.ErrorAs(t, err, &wrong)
+	require.Equal(t, 150, wrong.Total)
+	require.Len(t, wrong.Rows, 100)
+	require.ErrorContains(t, err, "150 errors in the input (nothing was written); the first is in line 2: slug")
+	require.Contains(t, b.refused(t, "slug\naa\n", importer.Options{})[0].Says, "database: say where this tenant lives")
+}
