@@ -18,7 +18,7 @@ calendars:
   holidays: [2026-12-24..2026-12-26, "2027-01-01"]
 schedules:
   - name: nightly-purge
-    select: {plan: pro}
+    select: plan = pro
     kind: headgate.purge
     args: {table: events, column: at, older_than: 90d}
     cron: 0 2 * * *
@@ -74,7 +74,7 @@ func TestScheduleFile(t *testing.T) {
 name: site
 schedules:
   - name: nightly-purge
-    select: {plan: pro}
+    select: plan = pro
     kind: headgate.purge
     args: {column: at, older_than: 90d, table: events}
     cron: 30 2 * * *
@@ -96,7 +96,7 @@ schedules:
 		"kind and cron are needed":                     "name: x\nschedules: [{name: a, cron: '@daily', select: all}]",
 		"select is missing":                            "name: x\nschedules: [{name: a, kind: kk, cron: '@daily'}]",
 		"never fires":                                  "name: x\nschedules: [{name: a, kind: kk, cron: '* * 31 2 *', select: all}]",
-		"unknown field \"colour\"":                     "name: x\nschedules: [{name: a, kind: kk, cron: '@daily', select: {colour: red}}]",
+		"unknown attribute \"colour\"":                 "name: x\nschedules: [{name: a, kind: kk, cron: '@daily', select: colour = red}]",
 		"it is given twice: give each template once":   "name: x\nschedules: [{name: a, kind: kk, cron: '@daily', select: all}, {name: a, kind: kk, cron: '@daily', select: all}]",
 		"no duration":                                  "name: x\nschedules: [{name: a, kind: kk, cron: '@daily', select: all, spread: 10}]",
 		"unknown calendar":                             "name: x\nschedules: [{name: a, kind: kk, cron: '@daily', select: all, calendars: [none]}]",
@@ -166,7 +166,7 @@ SELECT gen_random_uuid(), 1000 + n, 't' || n, 't' || n, 'pro', d.id, d.kind FROM
 
 	path := filepath.Join(t.TempDir(), "schedules.yaml")
 	write := func(text string) { require.NoError(t, os.WriteFile(path, []byte(text), 0o600)) }
-	write("name: x\nschedules: [{name: a, kind: app.tick, cron: '@daily', select: {plan: pro}}, {name: b, kind: app.tick, cron: '@daily', select: {plan: pro}}]")
+	write("name: x\nschedules: [{name: a, kind: app.tick, cron: '@daily', select: plan = pro}, {name: b, kind: app.tick, cron: '@daily', select: plan = pro}]")
 	c.fails(cli.ExitUsage, []string{"schedule", "apply", "-f", path}, "the file x changes schedules of 2,400 tenants; pass --confirm 2400")
 	require.Equal(t, "0", schedules())
 	c.ok("schedule", "apply", "-f", path, "--confirm", "2400")

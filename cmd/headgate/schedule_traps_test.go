@@ -71,7 +71,7 @@ func TestAllDocumentsOfAFileAreApplied(t *testing.T) {
 func TestAnAliasInASelectorIsItsValue(t *testing.T) {
 	t.Parallel()
 	c := fileSetup(t)
-	c.ok(c.verb("apply", "name: x\nschedules:\n- {name: a-one, select: {plan: &free enterprise}, kind: app.x, cron: '@daily'}\n- {name: a-two, select: {plan: *free}, kind: app.x, cron: '@daily'}")...)
+	c.ok(c.verb("apply", "name: x\nschedules:\n- {name: a-one, select: &free plan = enterprise, kind: app.x, cron: '@daily'}\n- {name: a-two, select: *free, kind: app.x, cron: '@daily'}")...)
 	require.Equal(t, "acme birch", c.ask("SELECT string_agg(t.slug, ' ' ORDER BY t.slug) FROM headgate.schedules s JOIN headgate.tenants t ON t.id = s.tenant_id WHERE s.name = 'a-two'"))
 }
 
@@ -124,15 +124,15 @@ func TestAPlanSaysHowManyTenants(t *testing.T) {
 	text := `
 name: x
 schedules:
-- {name: nobody, select: {plan: enterprse}, kind: app.x, cron: '@daily'}
-- {name: some, select: {plan: enterprise}, kind: app.x, cron: '@daily', overrides: {brick: {cron: '@hourly'}, acme: {cron: '@hourly'}}}
-- {name: hidden, select: {plan: enterprise}, kind: app.x, cron: '@daily'}
+- {name: nobody, select: plan = enterprse, kind: app.x, cron: '@daily'}
+- {name: some, select: plan = enterprise, kind: app.x, cron: '@daily', overrides: {brick: {cron: '@hourly'}, acme: {cron: '@hourly'}}}
+- {name: hidden, select: plan = enterprise, kind: app.x, cron: '@daily'}
 `
 	for _, verb := range []string{"plan", "apply"} {
 		r := c.run(c.verb(verb, text)...)
 		require.Equal(t, cli.ExitOK, r.code, r.err)
-		require.Contains(t, r.err, "warning: schedule nobody: plan=enterprse selects no tenant now")
-		require.Contains(t, r.err, "warning: schedule some: plan=enterprise does not select brick: the overrides for them do nothing now")
+		require.Contains(t, r.err, "warning: schedule nobody: plan = enterprse selects no tenant now")
+		require.Contains(t, r.err, "warning: schedule some: plan = enterprise does not select brick: the overrides for them do nothing now")
 		require.Contains(t, r.err, "warning: schedule hidden: 1 of the selected tenants keep a schedule of their own by this name")
 		require.NotContains(t, r.err, "acme:")
 		golden(t, "schedule_plan_warned", r.out)

@@ -20,7 +20,7 @@ func TestANewTenantHasItsSchedulesInSeconds(t *testing.T) {
 	t.Parallel()
 	env := roomtest.Setup(t)
 	ctx := context.Background()
-	setTemplate(t, env, schedule.TemplateParams{Name: "nightly", Select: selector(t, "plan=pro"), Spec: schedule.Spec{Cron: "0 7 * * *"}})
+	setTemplate(t, env, schedule.TemplateParams{Name: "nightly", Select: selecting(t, "plan=pro"), Spec: schedule.Spec{Cron: "0 7 * * *"}})
 	s := schedule.NewScheduler(env.Schedules, schedule.SchedulerConfig{})
 	require.NoError(t, s.Start(ctx))
 	defer func() { require.NoError(t, s.Stop(ctx)) }()
@@ -70,7 +70,7 @@ END $$`)
 	_ = buffers(`SELECT add_one(900001)`)
 	none := buffers(`SELECT add_one(900002)`)
 	for i := range 50 {
-		setTemplate(t, env, schedule.TemplateParams{Name: fmt.Sprint("template-", i), Select: selector(t, fmt.Sprint("plan=p", i)), Spec: schedule.Spec{Cron: "@daily"}})
+		setTemplate(t, env, schedule.TemplateParams{Name: fmt.Sprint("template-", i), Select: selecting(t, fmt.Sprint("plan=p", i)), Spec: schedule.Spec{Cron: "@daily"}})
 	}
 	roomtest.Do(t, env, `ANALYZE headgate.schedules`)
 	_ = buffers(`SELECT add_one(900003)`)

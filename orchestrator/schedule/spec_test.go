@@ -90,7 +90,7 @@ func TestASpecsFieldsAreEverywhere(t *testing.T) {
 	same(t, plain.Spec, before.Spec, "the record of changes, before")
 	same(t, whole, after.Spec, "the record of changes, after")
 
-	file := schedule.File{Name: "site", Calendars: nil, Templates: []schedule.TemplateParams{{Name: "every", Select: selector(t, "all"), Args: args, Spec: schedule.Spec{Cron: "@daily"}}}}
+	file := schedule.File{Name: "site", Calendars: nil, Templates: []schedule.TemplateParams{{Name: "every", Select: selecting(t, "all"), Args: args, Spec: schedule.Spec{Cron: "@daily"}}}}
 	_, err = env.Schedules.Files.Apply(ctx, file)
 	require.NoError(t, err)
 	file.Templates[0].Spec = whole

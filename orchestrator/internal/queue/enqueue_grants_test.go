@@ -27,13 +27,13 @@ func TestGrantsOfTheDoor(t *testing.T) {
 	require.Equal(t, "An operator allows it: headgate enqueue-grant add "+d.role+" note --tenant SLUG", said.Hint)
 	d.refused("HG103", "kind", "may not enqueue it", `'no.such', 'acme'`)
 
-	d.grant("note", admission.Term{Field: "tenant", Value: "acme"})
+	d.grantFor("note", "tenant = acme")
 	d.ok(note, "acme")
 	d.refused("HG103", "tenant", `tenant "brick": login `+d.role+` may not enqueue kind "note" for it`, note, "brick")
 	d.refused("HG103", "tenant", `tenant "nobody": login`, note, "nobody") // and not that there is none
 	d.refused("HG103", "kind", "", mail, "acme")
 
-	d.grant("mail.*", admission.Term{Field: "plan", Value: "gold"}, admission.Term{Field: "label", Key: "tier", Value: "one"})
+	d.grantFor("mail.*", "plan = gold and label.tier = one")
 	d.ok(mail, "acme")
 	d.refused("HG103", "tenant", "", mail, "brick")
 	d.refused("HG103", "kind", `kind "mail.move"`, `'mail.move', 'acme'`) // it works as the owner: a star is not enough
@@ -90,7 +90,7 @@ func TestGrantsOfARoleAreItsMembers(t *testing.T) {
 func TestTheDoorCannotBeTricked(t *testing.T) {
 	t.Parallel()
 	d := newDoor(t)
-	d.grant("note", admission.Term{Field: "tenant", Value: "acme"})
+	d.grantFor("note", "tenant = acme")
 	forged := "01a20f2d-db14-7c70-a2e8-96e98307f059"
 	uid := d.ok(`'note', 'acme', jsonb_build_object('text', '', 'job_uid', $1::text, 'tenant', $1::text, 'metadata', jsonb_build_object('job_uid', $1::text))`, forged)
 	require.NotEqual(t, forged, uid)
