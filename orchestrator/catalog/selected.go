@@ -53,7 +53,8 @@ SELECT n.attribute, n.key, n.value, n.type, coalesce(f.type, ''),
         WHEN 'region' THEN ARRAY(SELECT k.name FROM headgate.regions k ORDER BY k.name LIMIT 1000)
         WHEN 'feature' THEN CASE WHEN f.name IS NULL THEN ARRAY(SELECT k.name FROM headgate.features k ORDER BY k.name LIMIT 1000) END
     END
-FROM jsonb_to_recordset($1) WITH ORDINALITY AS n (attribute text, key text, value text, type text, place bigint)
+FROM jsonb_array_elements($1) WITH ORDINALITY AS e (whole, place)
+CROSS JOIN LATERAL jsonb_to_record(e.whole) AS n (attribute text, key text, value text, type text)
 LEFT JOIN headgate.features f ON n.attribute = 'feature' AND f.name = n.key
 WHERE CASE n.attribute
     WHEN 'tenant' THEN NOT EXISTS (SELECT FROM headgate.tenants t WHERE t.slug = n.value)
@@ -66,7 +67,7 @@ WHERE CASE n.attribute
     WHEN 'label' THEN NOT EXISTS (SELECT FROM headgate.tenants t WHERE t.labels ? n.key AND (n.type <> 'string' OR t.labels->>n.key = n.value))
     WHEN 'feature' THEN f.type IS DISTINCT FROM coalesce(nullif(n.type, ''), 'boolean')
 END
-ORDER BY n.place`
+ORDER BY e.place`
 
 // Selected says whom a selector selects now, as everything that is stored would select:
 // schedules and grants. It writes nothing.

@@ -55,12 +55,16 @@ func TestATemplateFollowsItsTenants(t *testing.T) {
 		}
 		return zones
 	}
-	add("gold-1", "pro", "Asia/Tokyo", map[string]string{"tier": "gold", "region": "eu", "feature.reports": "true"})
+	add("gold-1", "pro", "Asia/Tokyo", map[string]string{"tier": "gold"})
 	add("tin-1", "pro", "Europe/Paris", map[string]string{"tier": "tin"})
+	roomtest.Do(t, env, `INSERT INTO headgate.regions (name) VALUES ('eu')`)
+	roomtest.Do(t, env, `UPDATE headgate.servers SET region = 'eu'`)
+	roomtest.Do(t, env, `INSERT INTO headgate.features (name, type) VALUES ('reports', 'boolean')`)
+	roomtest.Do(t, env, `UPDATE headgate.tenants SET features = '{"reports": true}' WHERE slug = 'gold-1'`)
 	template := setTemplate(t, env, schedule.TemplateParams{Name: "nightly", Select: selecting(t, "plan=pro and label.tier=gold"), Spec: schedule.Spec{Cron: "0 7 * * MON-FRI"}})
 	require.Equal(t, 1, template.Tenants)
 	require.Equal(t, map[string]string{"gold-1": "Asia/Tokyo"}, have("nightly"))
-	setTemplate(t, env, schedule.TemplateParams{Name: "regional", Select: selecting(t, "region=eu and feature.reports=true"), Spec: schedule.Spec{Cron: "@daily", Zone: "UTC"}})
+	setTemplate(t, env, schedule.TemplateParams{Name: "regional", Select: selecting(t, "region=eu and feature.reports and label.tier = gold"), Spec: schedule.Spec{Cron: "@daily", Zone: "UTC"}})
 	require.Equal(t, map[string]string{"gold-1": "UTC"}, have("regional"))
 	setTemplate(t, env, schedule.TemplateParams{Name: "everybody", Select: selecting(t, "all"), Spec: schedule.Spec{Cron: "@daily"}})
 	require.Len(t, have("everybody"), 4)
