@@ -134,8 +134,8 @@ SELECT gen_random_uuid(), 1000 + n, 't' || n, 't' || n, 'pro', d.id, d.kind FROM
 	create := func(more ...string) []string {
 		return append([]string{"schedule", "create", "tick", "--select", "plan=pro", "--kind", "app.tick", "--cron", "@daily"}, more...)
 	}
-	c.fails(cli.ExitUsage, create(), "plan=pro matches 1,200 tenants; pass --confirm 1200 (nothing was changed)")
-	c.fails(cli.ExitUsage, create("--confirm", "1199"), "plan=pro matches 1,200 tenants, not the 1,199 of --confirm; look again")
+	c.fails(cli.ExitUsage, create(), "plan = pro matches 1,200 tenants; pass --confirm 1200 (nothing was changed)")
+	c.fails(cli.ExitUsage, create("--confirm", "1199"), "plan = pro matches 1,200 tenants, not the 1,199 of --confirm; look again")
 	require.Equal(t, "0", schedules())
 	c.ok(create("--confirm", "1200")...)
 	require.Equal(t, "1200", schedules())
@@ -159,7 +159,7 @@ SELECT gen_random_uuid(), 1000 + n, 't' || n, 't' || n, 'pro', d.id, d.kind FROM
 	c.ok(edit("--select", "plan=pro", "--confirm", "1200")...)
 	require.Equal(t, "1200", ask(t, env.Pool.Config().ConnConfig.Database, `SELECT count(*) FROM headgate.schedules WHERE cron = '@weekly' AND args = '{"n": 7}'`))
 	c.fails(cli.ExitUsage, []string{"schedule", "delete", "tick", "--template", "--tenant", "t1"}, "give one of --tenant, --database and --template")
-	c.fails(cli.ExitUsage, []string{"schedule", "delete", "tick", "--template"}, "plan=pro matches 1,200 tenants; pass --confirm 1200")
+	c.fails(cli.ExitUsage, []string{"schedule", "delete", "tick", "--template"}, "plan = pro matches 1,200 tenants; pass --confirm 1200")
 	require.Equal(t, "1200", schedules())
 	c.ok("schedule", "delete", "tick", "--template", "--yes")
 	require.Equal(t, "0", schedules())

@@ -111,6 +111,9 @@ func TestASecondApplyDoesNothing(t *testing.T) {
 		c.ok(c.verb("apply", text)...)
 		c.still(text)
 	}
+	selecting := "name: x\nschedules:\n- {name: a, select: \"plan in (free, enterprise) and not label.seats > 1.50\", kind: app.x, cron: '@daily'}\n"
+	c.ok(c.verb("apply", selecting)...)
+	c.still(strings.Replace(strings.Replace(selecting, "free, enterprise", "'enterprise',free", 1), "1.50", "1.5", 1))
 	text := "name: x\nschedules:\n- {name: a, select: all, kind: app.x, cron: '@daily', args: {n: 1.0}}\n"
 	c.ok(c.verb("apply", text)...)
 	require.Contains(t, c.ok(c.verb("plan", strings.Replace(text, "1.0", "1", 1))...), `args: {\"n\": 1.0} -> {\"n\": 1}`, "to a handler they are two")

@@ -18,13 +18,14 @@ type Error struct {
 // shownWidth is how many characters of an expression an error shows at most.
 const shownWidth = 72
 
-// Error is a sentence, then the part of the expression that is meant, with carets below.
+// Error is one sentence, without the expression.
 func (e *Error) Error() string {
-	return fmt.Sprintf("selector, character %d: %s\n%s", utf8.RuneCountInString(e.Text[:e.From])+1, e.Says, e.shown())
+	return fmt.Sprintf("selector, character %d: %s", utf8.RuneCountInString(e.Text[:e.From])+1, e.Says)
 }
 
-// shown is the part of the expression about the place, and carets below the place.
-func (e *Error) shown() string {
+// Pointed is two lines for a terminal: the expression, at most 74 characters of it about the
+// place, and carets below the place.
+func (e *Error) Pointed() string {
 	flat := []rune(strings.Map(flatten, e.Text))
 	from := utf8.RuneCountInString(e.Text[:e.From])
 	to := from + max(1, utf8.RuneCountInString(e.Text[e.From:e.To]))

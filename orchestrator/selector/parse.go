@@ -37,7 +37,7 @@ var (
 	likeNumber  = regexp.MustCompile(`^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$`)
 )
 
-// Parse reads an expression. The error is an *Error, which shows the place.
+// Parse reads an expression. The error is an *Error, which knows the place.
 func Parse(expression string) (Selector, error) {
 	p := parser{expression: expression}
 	switch {

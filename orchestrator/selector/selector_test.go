@@ -78,7 +78,7 @@ func TestErrorsShowThePlace(t *testing.T) {
 		_, err := selector.Parse(written)
 		var e *selector.Error
 		require.True(t, errors.As(err, &e), written)
-		require.Equal(t, says, err.Error(), written)
+		require.Equal(t, says, e.Error()+"\n"+e.Pointed(), written)
 	}
 }
 
@@ -102,8 +102,11 @@ func TestBoundsOfAnExpression(t *testing.T) {
 	} {
 		_, err := selector.Parse(text)
 		require.ErrorContains(t, err, says)
-		for line := range strings.Lines(err.Error()) {
-			require.Less(t, utf8.RuneCountInString(line), 400)
+		var e *selector.Error
+		require.True(t, errors.As(err, &e))
+		require.Less(t, utf8.RuneCountInString(e.Error()), 300)
+		for line := range strings.Lines(e.Pointed()) {
+			require.Less(t, utf8.RuneCountInString(line), 80)
 		}
 	}
 }
@@ -138,7 +141,7 @@ func FuzzParse(f *testing.F) {
 			if !errors.As(err, &e) || e.From < 0 || e.To < e.From || e.To > len(e.Text) {
 				t.Fatalf("%q: %#v", text, err)
 			}
-			if said := err.Error(); !utf8.ValidString(said) || strings.Count(said, "\n") != 2 {
+			if said := e.Error() + "\n" + e.Pointed(); !utf8.ValidString(said) || strings.Count(said, "\n") != 2 {
 				t.Fatalf("%q: %q", text, said)
 			}
 			return
