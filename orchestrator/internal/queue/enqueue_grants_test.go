@@ -57,6 +57,22 @@ func TestGrantsOfTheDoor(t *testing.T) {
 	require.ErrorIs(t, err, admission.ErrNoEnqueueGrant)
 }
 
+// A grant's expression is evaluated at each call, by what the tenant is then.
+func TestAGrantFollowsItsTenants(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t)
+	roomtest.Do(t, d.env, `INSERT INTO headgate.features (name, type) VALUES ('blocked', 'boolean')`)
+	note := `'note', $1, '{"text": ""}'`
+	d.grantFor("note", "not feature.blocked and tenant in (acme, nobody)")
+	d.ok(note, "acme")
+	d.refused("HG103", "tenant", "may not enqueue", note, "brick")
+	d.refused("HG103", "tenant", "may not enqueue", note, "nobody")
+	roomtest.Do(t, d.env, `UPDATE headgate.plans SET features = '{"blocked": true}' WHERE name = (SELECT plan FROM headgate.tenants WHERE slug = 'acme')`)
+	d.refused("HG103", "tenant", "may not enqueue", note, "acme")
+	roomtest.Do(t, d.env, `UPDATE headgate.tenants SET features = '{"blocked": false}', status = 'suspended' WHERE slug = 'acme'`)
+	d.refused("HG102", "tenant", "is suspended and takes no work", note, "acme")
+}
+
 // A grant reaches the logins that inherit its role's rights, and no others.
 func TestGrantsOfARoleAreItsMembers(t *testing.T) {
 	t.Parallel()
