@@ -26,7 +26,7 @@ func TestStatementsArePermitted(t *testing.T) {
 			"authorityDeleteSQL", "authorityInsertSQL", "databaseInsertSQL", "databasesShareSQL", "directUpdateSQL", "domainInsertSQL", "emailInsertSQL", "insertAdoptions", "intentDeleteSQL", "intentFailedSQL", "intentInsertSQL", "intentStepSQL", "keyForUpdateSQL", "keySeenSQL", "keysSQL", "loginUpdateSQL", "loginsForUpdateSQL", "orgIDsSQL", "resealSQL", "retireSQL", "serverInsertSQL", "serverShareSQL", "setProtectionSQL", "setServerSQL", "statusUpdateSQL", "tenantsInsertSQL",
 		}},
 		{"../orchestrator/schedule", "worker", []string{
-			"clearTemplates", "compareTemplates", "countWrong", "deleteCalendar", "deleteTemplatesSQL", "deleteWindow", "holdCalendarsSQL", "insertOverrides", "insertTerms", "selectCalendarOwner", "selectDrift", "selectTemplates", "selectWhy", "spoilRows", "upsertCalendar", "upsertTemplates", "upsertWindow",
+			"clearOverrides", "compareTemplates", "countWrong", "deleteCalendar", "deleteTemplatesSQL", "deleteWindow", "holdCalendarsSQL", "insertOverrides", "selectCalendarOwner", "selectDrift", "selectTemplates", "selectWhy", "spoilRows", "upsertCalendar", "upsertTemplates", "upsertWindow",
 		}},
 		{"../orchestrator/catalog", "api", nil},
 		{"../orchestrator/admission", "api", nil},
