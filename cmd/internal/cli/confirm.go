@@ -28,7 +28,7 @@ func (c *Confirmation) Flags(cmd *cobra.Command) {
 
 // unconfirmed is the number that was not given.
 type unconfirmed struct {
-	what    string // "plan=pro matches"
+	what    string // "plan = pro matches"
 	tenants int
 	given   int
 }
