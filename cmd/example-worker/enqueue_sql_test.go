@@ -19,6 +19,7 @@ import (
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/orchestrator/admission"
+	"github.com/headgate/headgate/orchestrator/selector"
 )
 
 // shop is a central database with a worker of kind welcome, and a login that may enqueue
@@ -45,7 +46,7 @@ func shop(t *testing.T) (env *jobstest.Env, role, url string) {
 		<-tick.C
 	}
 	role, url = env.RoleLogin("enqueue")
-	_, _, err := env.Admission.AddEnqueueGrant(ctx, admission.EnqueueGrant{Role: role, Kind: "welcome", Tenants: []admission.Term{{Field: "tenant", Value: "acme"}}})
+	_, _, err := env.Admission.AddEnqueueGrant(ctx, admission.EnqueueGrant{Role: role, Kind: "welcome", Tenants: selector.OfTenant("acme")})
 	require.NoError(t, err)
 	return env, role, url
 }

@@ -55,7 +55,7 @@ var doors = map[string][]string{
 	},
 	"cmd/headgate/internal/catalogcmd": {
 		anyPgx, anyUUID, "github.com/spf13/cobra",
-		"cmd/headgate/internal/provision", "cmd/internal/cli", "orchestrator/access", "jobs", "jobs/session", "migrations", "orchestrator", "orchestrator/explain", "orchestrator/catalog", "orchestrator/catalog/importer", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
+		"cmd/headgate/internal/provision", "cmd/internal/cli", "orchestrator/access", "jobs", "jobs/session", "migrations", "orchestrator", "orchestrator/explain", "orchestrator/catalog", "orchestrator/selector", "orchestrator/catalog/importer", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
 	},
 	"cmd/headgate/internal/auditcmd": {"github.com/spf13/cobra", "cmd/internal/cli", "orchestrator/access"},
 	"cmd/headgate/internal/health":   {"cmd/internal/cli", "cmd/internal/conns", "worker/health"},
@@ -64,11 +64,11 @@ var doors = map[string][]string{
 	},
 	"cmd/headgate/internal/provision": {anyPgx, "cmd/internal/cli", "migrations", "orchestrator/catalog", "worker/tenantdb/address"},
 	"cmd/headgate/internal/workcmd": {
-		"github.com/spf13/cobra", "cmd/internal/cli", "cmd/headgate/internal/kinds", "jobs", "orchestrator", "orchestrator/admission", "orchestrator/explain", "orchestrator/schedule",
+		"github.com/spf13/cobra", "cmd/internal/cli", "cmd/headgate/internal/kinds", "jobs", "orchestrator", "orchestrator/admission", "orchestrator/explain", "orchestrator/selector",
 	},
 	"cmd/headgate/internal/schedulecmd": {
 		"go.yaml.in/yaml/v3", "github.com/spf13/cobra", "github.com/spf13/pflag",
-		"cmd/internal/cli", "cmd/headgate/internal/kinds", "jobs", "jobs/wire", "orchestrator", "orchestrator/admission", "orchestrator/calendar", "orchestrator/schedule",
+		"cmd/internal/cli", "cmd/headgate/internal/kinds", "jobs", "jobs/wire", "orchestrator", "orchestrator/admission", "orchestrator/calendar", "orchestrator/schedule", "orchestrator/selector",
 	},
 	"cmd/headgate/internal/doctor": {
 		anyPgx, "github.com/spf13/cobra",
@@ -85,7 +85,7 @@ var doors = map[string][]string{
 	"cmd/internal/cli": {
 		"go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace",
 		anyPgx, "github.com/agnivade/levenshtein", "github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/jedib0t/go-pretty/v6/...", "golang.org/x/term",
-		"orchestrator/access", "jobs", "jobs/report", "jobs/session", "migrations", "orchestrator", "orchestrator/admission", "orchestrator/explain", "orchestrator/catalog", "orchestrator/schedule", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
+		"orchestrator/access", "jobs", "jobs/report", "jobs/session", "migrations", "orchestrator", "orchestrator/admission", "orchestrator/explain", "orchestrator/catalog", "orchestrator/selector", "orchestrator/schedule", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
 	},
 
 	"jobs/jobstest": {
@@ -101,12 +101,12 @@ var doors = map[string][]string{
 	"orchestrator": {anyPgx, "go.opentelemetry.io/otel/trace", "jobs/telemetry", "orchestrator/internal/queue", "orchestrator/catalog", "orchestrator/internal/central", "jobs", "jobs/wire"},
 	"worker":       {anyPgx, anyRiver, anyUUID, "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace", "jobs/lifecycle", "jobs/telemetry", "worker/centre", "worker/claim", "worker/kinds", "worker/internal/fault", "worker/internal/redact", "worker/tenantdb", "worker/tenantdb/address", "jobs", "jobs/wire", "jobs/guard", "jobs/session", "migrations"},
 
-	"orchestrator/admission":          {anyPgx, "orchestrator/access", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fit", "jobs"},
+	"orchestrator/admission":          {anyPgx, "orchestrator/access", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fit", "orchestrator/selector", "jobs"},
 	"orchestrator/explain":            {anyPgx, "orchestrator/admission", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/queue", "jobs"},
 	"orchestrator/retention":          {anyPgx, "orchestrator/access", "jobs", "jobs/lifecycle", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/queue"},
-	"orchestrator/schedule":           {anyPgx, "orchestrator/access", anyUUID, "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace", "jobs/telemetry", "jobs/lifecycle", "orchestrator/calendar", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/fit", "orchestrator/internal/queue", "jobs", "jobs/wire"},
+	"orchestrator/schedule":           {anyPgx, "orchestrator/access", anyUUID, "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace", "jobs/telemetry", "jobs/lifecycle", "orchestrator/calendar", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/fit", "orchestrator/internal/queue", "orchestrator/selector", "jobs", "jobs/wire"},
 	"orchestrator/internal/queue":     {anyPgx, anyRiver, anyUUID, "jobs/telemetry", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/fit", "jobs", "jobs/wire", "migrations"},
-	"orchestrator/catalog":            {anyPgx, "orchestrator/access", anyUUID, "github.com/maypok86/otter/v2", "golang.org/x/net/idna", "go.opentelemetry.io/otel/metric", "jobs/lifecycle", "jobs/telemetry", "orchestrator/calendar", "orchestrator/catalog/keyfile", "orchestrator/internal/fit", "orchestrator/internal/central", "orchestrator/internal/fault", "worker/tenantdb/address", "jobs"},
+	"orchestrator/catalog":            {anyPgx, "orchestrator/access", anyUUID, "github.com/maypok86/otter/v2", "golang.org/x/net/idna", "go.opentelemetry.io/otel/metric", "jobs/lifecycle", "jobs/telemetry", "orchestrator/calendar", "orchestrator/catalog/keyfile", "orchestrator/internal/fit", "orchestrator/internal/central", "orchestrator/internal/fault", "worker/tenantdb/address", "orchestrator/selector", "jobs"},
 	"orchestrator/catalog/importer":   {anyPgx, anyUUID, "github.com/agnivade/levenshtein", "jobs", "jobs/report", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fit", "worker/tenantdb/address"},
 	"orchestrator/catalog/keyfile":    {"worker/tenantdb/address"},
 	"orchestrator/catalog/tenanthttp": {"orchestrator/catalog", "jobs"},
@@ -132,6 +132,7 @@ var doors = map[string][]string{
 	"worker/internal/fault":   {"jobs/jobstest/suspend"}, // with the tag faults only
 	"orchestrator/calendar":   {"github.com/agnivade/levenshtein", "github.com/robfig/cron/v3"},
 	"orchestrator/localpg":    {anyPgx},
+	"orchestrator/selector":   {"github.com/agnivade/levenshtein"}, // pure: no driver
 
 	"jobs/jobstest/suspend":         {},
 	"jobs/jobstest/dnstest":         {"golang.org/x/net/dns/dnsmessage"},

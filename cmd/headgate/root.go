@@ -46,7 +46,7 @@ func root(app *cli.App) *cobra.Command {
 	tenants.AddCommand(workcmd.TenantExplain(app))
 	root.AddCommand(
 		in("run", devCommand(app)), in("run", serveCommand(app)), in("run", workerCommand(app)), in("run", migrateCommand(app)), in("run", doctor.Command(app)), in("run", healthcheckCommand(app)),
-		in("catalog", catalogcmd.Server(app)), in("catalog", catalogcmd.Region(app)), in("catalog", catalogcmd.Database(app)), in("catalog", tenants), in("catalog", catalogcmd.Plan(app)), in("catalog", catalogcmd.Feature(app)), in("catalog", catalogcmd.Central(app)), in("catalog", keycmd.Key(app)), in("catalog", catalogcmd.CA(app)), in("catalog", auditcmd.Audit(app)),
+		in("catalog", catalogcmd.Server(app)), in("catalog", catalogcmd.Region(app)), in("catalog", catalogcmd.Database(app)), in("catalog", tenants), in("catalog", catalogcmd.Selector(app)), in("catalog", catalogcmd.Plan(app)), in("catalog", catalogcmd.Feature(app)), in("catalog", catalogcmd.Central(app)), in("catalog", keycmd.Key(app)), in("catalog", catalogcmd.CA(app)), in("catalog", auditcmd.Audit(app)),
 		in("limits", workcmd.Limit(app)), in("limits", workcmd.Pause(app)), in("limits", workcmd.Resume(app)), in("limits", workcmd.EnqueueGrant(app)),
 		in("work", workcmd.Job(app)), in("work", schedulecmd.Schedule(app)),
 		versionCommand(app),

@@ -18,7 +18,7 @@ calendars:
   holidays: [2026-12-24..2026-12-26, "2027-01-01"]
 schedules:
   - name: nightly-purge
-    select: {plan: pro}
+    select: plan = pro
     kind: headgate.purge
     args: {table: events, column: at, older_than: 90d}
     cron: 0 2 * * *
@@ -74,7 +74,7 @@ func TestScheduleFile(t *testing.T) {
 name: site
 schedules:
   - name: nightly-purge
-    select: {plan: pro}
+    select: plan = pro
     kind: headgate.purge
     args: {column: at, older_than: 90d, table: events}
     cron: 30 2 * * *
@@ -96,7 +96,7 @@ schedules:
 		"kind and cron are needed":                     "name: x\nschedules: [{name: a, cron: '@daily', select: all}]",
 		"select is missing":                            "name: x\nschedules: [{name: a, kind: kk, cron: '@daily'}]",
 		"never fires":                                  "name: x\nschedules: [{name: a, kind: kk, cron: '* * 31 2 *', select: all}]",
-		"unknown field \"colour\"":                     "name: x\nschedules: [{name: a, kind: kk, cron: '@daily', select: {colour: red}}]",
+		"unknown attribute \"colour\"":                 "name: x\nschedules: [{name: a, kind: kk, cron: '@daily', select: colour = red}]",
 		"it is given twice: give each template once":   "name: x\nschedules: [{name: a, kind: kk, cron: '@daily', select: all}, {name: a, kind: kk, cron: '@daily', select: all}]",
 		"no duration":                                  "name: x\nschedules: [{name: a, kind: kk, cron: '@daily', select: all, spread: 10}]",
 		"unknown calendar":                             "name: x\nschedules: [{name: a, kind: kk, cron: '@daily', select: all, calendars: [none]}]",
@@ -134,8 +134,8 @@ SELECT gen_random_uuid(), 1000 + n, 't' || n, 't' || n, 'pro', d.id, d.kind FROM
 	create := func(more ...string) []string {
 		return append([]string{"schedule", "create", "tick", "--select", "plan=pro", "--kind", "app.tick", "--cron", "@daily"}, more...)
 	}
-	c.fails(cli.ExitUsage, create(), "plan=pro matches 1,200 tenants; pass --confirm 1200 (nothing was changed)")
-	c.fails(cli.ExitUsage, create("--confirm", "1199"), "plan=pro matches 1,200 tenants, not the 1,199 of --confirm; look again")
+	c.fails(cli.ExitUsage, create(), "plan = pro matches 1,200 tenants; pass --confirm 1200 (nothing was changed)")
+	c.fails(cli.ExitUsage, create("--confirm", "1199"), "plan = pro matches 1,200 tenants, not the 1,199 of --confirm; look again")
 	require.Equal(t, "0", schedules())
 	c.ok(create("--confirm", "1200")...)
 	require.Equal(t, "1200", schedules())
@@ -159,14 +159,14 @@ SELECT gen_random_uuid(), 1000 + n, 't' || n, 't' || n, 'pro', d.id, d.kind FROM
 	c.ok(edit("--select", "plan=pro", "--confirm", "1200")...)
 	require.Equal(t, "1200", ask(t, env.Pool.Config().ConnConfig.Database, `SELECT count(*) FROM headgate.schedules WHERE cron = '@weekly' AND args = '{"n": 7}'`))
 	c.fails(cli.ExitUsage, []string{"schedule", "delete", "tick", "--template", "--tenant", "t1"}, "give one of --tenant, --database and --template")
-	c.fails(cli.ExitUsage, []string{"schedule", "delete", "tick", "--template"}, "plan=pro matches 1,200 tenants; pass --confirm 1200")
+	c.fails(cli.ExitUsage, []string{"schedule", "delete", "tick", "--template"}, "plan = pro matches 1,200 tenants; pass --confirm 1200")
 	require.Equal(t, "1200", schedules())
 	c.ok("schedule", "delete", "tick", "--template", "--yes")
 	require.Equal(t, "0", schedules())
 
 	path := filepath.Join(t.TempDir(), "schedules.yaml")
 	write := func(text string) { require.NoError(t, os.WriteFile(path, []byte(text), 0o600)) }
-	write("name: x\nschedules: [{name: a, kind: app.tick, cron: '@daily', select: {plan: pro}}, {name: b, kind: app.tick, cron: '@daily', select: {plan: pro}}]")
+	write("name: x\nschedules: [{name: a, kind: app.tick, cron: '@daily', select: plan = pro}, {name: b, kind: app.tick, cron: '@daily', select: plan = pro}]")
 	c.fails(cli.ExitUsage, []string{"schedule", "apply", "-f", path}, "the file x changes schedules of 2,400 tenants; pass --confirm 2400")
 	require.Equal(t, "0", schedules())
 	c.ok("schedule", "apply", "-f", path, "--confirm", "2400")

@@ -71,7 +71,7 @@ func TestAllDocumentsOfAFileAreApplied(t *testing.T) {
 func TestAnAliasInASelectorIsItsValue(t *testing.T) {
 	t.Parallel()
 	c := fileSetup(t)
-	c.ok(c.verb("apply", "name: x\nschedules:\n- {name: a-one, select: {plan: &free enterprise}, kind: app.x, cron: '@daily'}\n- {name: a-two, select: {plan: *free}, kind: app.x, cron: '@daily'}")...)
+	c.ok(c.verb("apply", "name: x\nschedules:\n- {name: a-one, select: &free plan = enterprise, kind: app.x, cron: '@daily'}\n- {name: a-two, select: *free, kind: app.x, cron: '@daily'}")...)
 	require.Equal(t, "acme birch", c.ask("SELECT string_agg(t.slug, ' ' ORDER BY t.slug) FROM headgate.schedules s JOIN headgate.tenants t ON t.id = s.tenant_id WHERE s.name = 'a-two'"))
 }
 
@@ -111,6 +111,9 @@ func TestASecondApplyDoesNothing(t *testing.T) {
 		c.ok(c.verb("apply", text)...)
 		c.still(text)
 	}
+	selecting := "name: x\nschedules:\n- {name: a, select: \"plan in (free, enterprise) and not label.seats > 1.50\", kind: app.x, cron: '@daily'}\n"
+	c.ok(c.verb("apply", selecting)...)
+	c.still(strings.Replace(strings.Replace(selecting, "free, enterprise", "'enterprise',free", 1), "1.50", "1.5", 1))
 	text := "name: x\nschedules:\n- {name: a, select: all, kind: app.x, cron: '@daily', args: {n: 1.0}}\n"
 	c.ok(c.verb("apply", text)...)
 	require.Contains(t, c.ok(c.verb("plan", strings.Replace(text, "1.0", "1", 1))...), `args: {\"n\": 1.0} -> {\"n\": 1}`, "to a handler they are two")
@@ -124,15 +127,15 @@ func TestAPlanSaysHowManyTenants(t *testing.T) {
 	text := `
 name: x
 schedules:
-- {name: nobody, select: {plan: enterprse}, kind: app.x, cron: '@daily'}
-- {name: some, select: {plan: enterprise}, kind: app.x, cron: '@daily', overrides: {brick: {cron: '@hourly'}, acme: {cron: '@hourly'}}}
-- {name: hidden, select: {plan: enterprise}, kind: app.x, cron: '@daily'}
+- {name: nobody, select: plan = enterprse, kind: app.x, cron: '@daily'}
+- {name: some, select: plan = enterprise, kind: app.x, cron: '@daily', overrides: {brick: {cron: '@hourly'}, acme: {cron: '@hourly'}}}
+- {name: hidden, select: plan = enterprise, kind: app.x, cron: '@daily'}
 `
 	for _, verb := range []string{"plan", "apply"} {
 		r := c.run(c.verb(verb, text)...)
 		require.Equal(t, cli.ExitOK, r.code, r.err)
-		require.Contains(t, r.err, "warning: schedule nobody: plan=enterprse selects no tenant now")
-		require.Contains(t, r.err, "warning: schedule some: plan=enterprise does not select brick: the overrides for them do nothing now")
+		require.Contains(t, r.err, "warning: schedule nobody: plan = enterprse selects no tenant now")
+		require.Contains(t, r.err, "warning: schedule some: plan = enterprise does not select brick: the overrides for them do nothing now")
 		require.Contains(t, r.err, "warning: schedule hidden: 1 of the selected tenants keep a schedule of their own by this name")
 		require.NotContains(t, r.err, "acme:")
 		golden(t, "schedule_plan_warned", r.out)

@@ -50,12 +50,12 @@ var writers = map[string][]string{
 	"idempotency_keys":        {"orchestrator/internal/queue"},
 	"schedules":               {"orchestrator/schedule"},
 	"selector_changes":        {"orchestrator/schedule"},
+	"selector_scopes":         {"orchestrator/schedule"},
 	"occurrences":             {"orchestrator/schedule"},
 	"durations":               {"orchestrator/retention"},
 	"calendars":               {"orchestrator/schedule"},
 	"closures":                {"orchestrator/schedule"},
 	"fleets":                  {"orchestrator/schedule"},
-	"fleet_terms":             {"orchestrator/schedule"},
 	"fleet_overrides":         {"orchestrator/schedule"},
 	"outcomes":                {"worker/claim", "orchestrator/internal/queue"}, // attempts; jobs that were cancelled before they ran
 	"job_logs":                {"worker/claim"},

@@ -204,8 +204,7 @@ SELECT headgate.audit_table('pauses', 'pause', 'scope,target', 'target', 'target
 SELECT headgate.audit_table('enqueue_grants', 'enqueue grant', 'role,kind,tenants', 'role', '', 'granted_at');
 SELECT headgate.audit_table('calendars', 'calendar', 'name', 'name', '');
 SELECT headgate.audit_table('closures', 'closure', 'name', 'name', 'tenant_id');
-SELECT headgate.audit_table('fleets', 'template', 'id', 'name', '', 'created_at,version');
-SELECT headgate.audit_table('fleet_terms', 'template', 'fleet_id', 'fleet_id', '');
+SELECT headgate.audit_table('fleets', 'template', 'id', 'name', '', 'created_at,version,selection');
 SELECT headgate.audit_table('fleet_overrides', 'template override', 'fleet_id,tenant_id', 'fleet_id', 'tenant_id');
 
 -- Schedules: the clock changes their rows, and so does a template. What somebody decides of

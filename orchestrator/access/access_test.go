@@ -150,7 +150,7 @@ func TestEveryDecisionIsAudited(t *testing.T) {
 	}
 	require.NoError(t, rows.Err())
 	require.Equal(t, strings.Fields(`audit breakers centre centre_tokens durations hands idempotency_keys job_logs kinds lane_clocks lane_groups lane_rates lanes
-		migrations occurrences org_ids outcomes queue rewrites roles selector_changes suspects unserved_queues wakeups workers`), without,
+		migrations occurrences org_ids outcomes queue rewrites roles selector_changes selector_scopes suspects unserved_queues wakeups workers`), without,
 		"no person decides about these; audit the others (headgate.audit_statement)")
 
 	// A schedule's trigger names columns; together with those that it leaves out they are all.

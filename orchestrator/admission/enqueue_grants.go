@@ -15,14 +15,8 @@ import (
 	"github.com/headgate/headgate/orchestrator/access"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 	"github.com/headgate/headgate/orchestrator/internal/fit"
+	"github.com/headgate/headgate/orchestrator/selector"
 )
-
-// Term is one equality of the tenants of a grant, as a schedule.Term is.
-type Term struct {
-	Field string `json:"field"`
-	Key   string `json:"key,omitempty"`
-	Value string `json:"value"`
-}
 
 // EnqueueGrant lets a role of the central database enqueue kinds for tenants by the function
 // headgate.enqueue, which refuses everything else. A login has the grants of all roles whose
@@ -35,9 +29,9 @@ type EnqueueGrant struct {
 	// owner: those are named in full.
 	Kind string `json:"kind"`
 
-	Tenants []Term    `json:"tenants"` // a tenant that equals all of them; none means all tenants
-	By      string    `json:"by"`      // who granted it, at most 200 characters
-	At      time.Time `json:"at"`
+	Tenants selector.Selector `json:"tenants"` // for whom; at most 2,000 bytes
+	By      string            `json:"by"`      // who granted it, at most 200 characters
+	At      time.Time         `json:"at"`
 }
 
 // ErrNoEnqueueGrant: there is no such grant to take away.
@@ -67,13 +61,19 @@ func (g *EnqueueGrant) check() error {
 	return jobs.CheckKind(g.Kind)
 }
 
-// encodeTerms is the terms as their column has them.
-func encodeTerms(terms []Term) (string, error) {
-	text, err := json.Marshal(append([]Term{}, terms...))
-	if len(text) > 1500 {
-		return "", jobs.Inputf("tenants", "", "the selector is too long: give fewer or shorter terms")
+// maxGrantSelector bounds the text of a grant's selector, in bytes: each enqueueing of the
+// role evaluates it.
+const maxGrantSelector = 2000
+
+// checkTenants refuses a selector that a grant cannot have.
+func checkTenants(tenants selector.Selector) error {
+	if err := tenants.Check(); err != nil {
+		return jobs.AsInputError("tenants", err)
 	}
-	return string(text), err
+	if n := len(tenants.String()); n > maxGrantSelector {
+		return jobs.Inputf("tenants", tenants.String(), "the selector has %d bytes: give at most %d; a label on the tenants makes it shorter", n, maxGrantSelector)
+	}
+	return nil
 }
 
 // roleFactsSQL says whether a role is there, and whether it may call headgate.enqueue.
@@ -83,9 +83,9 @@ FROM pg_roles r, pg_proc p WHERE r.rolname = $1 AND p.proname = 'enqueue' AND p.
 GROUP BY r.oid`
 
 const addGrantSQL = `
-INSERT INTO headgate.enqueue_grants AS g (role, kind, tenants, granted_by)
-SELECT $1, $2, $3::jsonb, $4 WHERE (SELECT count(*) FROM headgate.enqueue_grants WHERE role = $1) < $5
-ON CONFLICT (role, kind, tenants) DO UPDATE SET granted_by = excluded.granted_by, granted_at = now()
+INSERT INTO headgate.enqueue_grants AS g (role, kind, selector, selection, granted_by)
+SELECT $1, $2, $3, jsonb_populate_record(NULL::headgate.selection, $4), $5 WHERE (SELECT count(*) FROM headgate.enqueue_grants WHERE role = $1) < $6
+ON CONFLICT (role, kind, selector) DO UPDATE SET selection = excluded.selection, granted_by = excluded.granted_by, granted_at = now()
 RETURNING granted_at`
 
 // AddEnqueueGrant lets a role enqueue a kind. Doing it again changes who did it and when.
@@ -95,8 +95,7 @@ func (c *Control) AddEnqueueGrant(ctx context.Context, g EnqueueGrant) (added En
 	if err := g.check(); err != nil {
 		return g, "", fmt.Errorf("grant: %w", err)
 	}
-	terms, err := encodeTerms(g.Tenants)
-	if err != nil {
+	if err := checkTenants(g.Tenants); err != nil {
 		return g, "", fmt.Errorf("grant: %w", err)
 	}
 	err = central.Write(ctx, c.pool, func(tx pgx.Tx) error {
@@ -115,9 +114,9 @@ func (c *Control) AddEnqueueGrant(ctx context.Context, g EnqueueGrant) (added En
 		if err := access.Say(ctx, tx, g.By, ""); err != nil {
 			return err
 		}
-		err = tx.QueryRow(ctx, addGrantSQL, g.Role, g.Kind, terms, g.By, mostGrants).Scan(&g.At)
+		err = tx.QueryRow(ctx, addGrantSQL, g.Role, g.Kind, g.Tenants.String(), g.Tenants.Selection(), g.By, mostGrants).Scan(&g.At)
 		if errors.Is(err, pgx.ErrNoRows) {
-			return jobs.Inputf("role", g.Role, "it has %d grants already, which is the most: give kinds with a star, or tenants by a selector such as label.KEY=VALUE", mostGrants)
+			return jobs.Inputf("role", g.Role, "it has %d grants already, which is the most: give kinds with a star, or tenants by a selector such as label.KEY = VALUE", mostGrants)
 		}
 		return err
 	})
@@ -128,17 +127,16 @@ func (c *Control) AddEnqueueGrant(ctx context.Context, g EnqueueGrant) (added En
 }
 
 const removeGrantsSQL = `
-DELETE FROM headgate.enqueue_grants WHERE role = $1 AND kind = $2 AND ($3 = '' OR tenants = nullif($3, '')::jsonb)`
+DELETE FROM headgate.enqueue_grants WHERE role = $1 AND kind = $2 AND ($3::text IS NULL OR selector = $3)`
 
 // RemoveEnqueueGrant takes grants of a kind from a role: those for these tenants, or, if
 // tenants is nil, all of them. It counts for the next call of headgate.enqueue; what was
 // enqueued stays. The error matches ErrNoEnqueueGrant if there is none.
-func (c *Control) RemoveEnqueueGrant(ctx context.Context, role, kind string, tenants []Term) (removed int, err error) {
-	terms := ""
+func (c *Control) RemoveEnqueueGrant(ctx context.Context, role, kind string, tenants *selector.Selector) (removed int, err error) {
+	var text *string
 	if tenants != nil {
-		if terms, err = encodeTerms(tenants); err != nil {
-			return 0, fmt.Errorf("remove grant: %w", err)
-		}
+		written := tenants.String()
+		text = &written
 	}
 	for field, text := range map[string]string{"role": role, "kind": kind} {
 		if !isText(text, maxActor) {
@@ -146,7 +144,7 @@ func (c *Control) RemoveEnqueueGrant(ctx context.Context, role, kind string, ten
 		}
 	}
 	err = central.Write(ctx, c.pool, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, removeGrantsSQL, role, kind, terms)
+		tag, err := tx.Exec(ctx, removeGrantsSQL, role, kind, text)
 		removed = int(tag.RowsAffected())
 		return err
 	})
@@ -160,9 +158,9 @@ func (c *Control) RemoveEnqueueGrant(ctx context.Context, role, kind string, ten
 }
 
 const listGrantsSQL = `
-SELECT role, kind, tenants, granted_by, granted_at FROM headgate.enqueue_grants
-WHERE ($1 = '' OR role = $1) AND (role, kind, tenants) > ($2, $3, $4::jsonb)
-ORDER BY role, kind, tenants LIMIT $5`
+SELECT role, kind, selector, granted_by, granted_at FROM headgate.enqueue_grants
+WHERE ($1 = '' OR role = $1) AND (role, kind, selector) > ($2, $3, $4)
+ORDER BY role, kind, selector LIMIT $5`
 
 // EnqueueGrants returns the grants of a role, "" means of all. A page has 200, or up to
 // 10,000; next is the After of the page behind it, or "".
@@ -171,11 +169,11 @@ func (c *Control) EnqueueGrants(ctx context.Context, role string, page jobs.Page
 	if err != nil {
 		return nil, "", fmt.Errorf("listing grants: %w", err)
 	}
-	after := [3]string{2: "null"}
+	var after [3]string
 	if page.After != "" && json.Unmarshal([]byte(page.After), &after) != nil {
 		return nil, "", fmt.Errorf("listing grants: %w", page.Unknown())
 	}
-	if !isText(role, maxActor) || !json.Valid([]byte(after[2])) {
+	if !isText(role, maxActor) || !isText(after[0], 63) || !isText(after[1], maxActor) || !isText(after[2], maxGrantSelector) {
 		return nil, "", fmt.Errorf("listing grants: %w", page.Unknown())
 	}
 	rows, _ := c.pool.Query(ctx, listGrantsSQL, role, after[0], after[1], after[2], size+1) // its error is CollectRows' too
@@ -190,7 +188,6 @@ func (c *Control) EnqueueGrants(ctx context.Context, role string, page jobs.Page
 }
 
 func placeOfGrant(g EnqueueGrant) string {
-	terms, _ := json.Marshal(g.Tenants) // texts only
-	place, _ := json.Marshal([3]string{g.Role, g.Kind, string(terms)})
+	place, _ := json.Marshal([3]string{g.Role, g.Kind, g.Tenants.String()}) // texts only
 	return string(place)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/internal/fit"
+	"github.com/headgate/headgate/orchestrator/selector"
 )
 
 // Tenant is a tenant with its status and its placement.
@@ -68,6 +69,10 @@ type TenantFilter struct {
 	Plan     string // "" means any
 	Status   Status // "" means any but Removed
 
+	// Select is an expression that the tenants must fit. Unlike what is stored it selects
+	// archived tenants too; those that are removed are in no list.
+	Select selector.Selector
+
 	jobs.Page // Limit is 200, at most 10,000
 }
 
@@ -77,6 +82,22 @@ WHERE ($1 = '' OR d.name = $1)
   AND ($3 = '' OR t.plan = $3)
   AND ($4 = '' AND t.status <> 'removed' OR t.status = $4)
   AND t.slug > $5
+ORDER BY t.slug
+LIMIT $6`
+
+// selectedTenantsSQL is tenantsSQL for a selector: $7 decides, and the lists only narrow down
+// which rows are read.
+const selectedTenantsSQL = tenantColumns + `
+JOIN headgate.tenant_documents m ON m.id = t.id
+WHERE ($1 = '' OR d.name = $1)
+  AND ($2::uuid = '00000000-0000-0000-0000-000000000000' OR d.id = $2)
+  AND ($3 = '' OR t.plan = $3)
+  AND ($4 = '' OR t.status = $4)
+  AND t.slug > $5
+  AND m.document @@ $7::jsonpath
+  AND ($8::text[] IS NULL OR t.slug = ANY ($8))
+  AND ($9::text[] IS NULL OR t.plan = ANY ($9))
+  AND ($10::text[] IS NULL OR d.name = ANY ($10))
 ORDER BY t.slug
 LIMIT $6`
 
@@ -92,8 +113,15 @@ func (c *Catalog) Tenants(ctx context.Context, filter TenantFilter) (tenants []T
 			return nil, "", fmt.Errorf("list tenants: %w", err)
 		}
 	}
+	if err := filter.Select.Check(); err != nil {
+		return nil, "", fmt.Errorf("list tenants: %w", jobs.AsInputError("select", err))
+	}
 	name, id := nameOrID(filter.Database)
-	rows, err := c.pool.Query(ctx, tenantsSQL, name, id, filter.Plan, string(filter.Status), filter.After, limit+1)
+	sql, args := tenantsSQL, []any{name, id, filter.Plan, string(filter.Status), filter.After, limit + 1}
+	if selection := filter.Select.Selection(); !filter.Select.IsAll() {
+		sql, args = selectedTenantsSQL, append(args, selection.Path, selection.Tenants, selection.Plans, selection.Databases)
+	}
+	rows, err := c.pool.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, "", fmt.Errorf("list tenants: %w", err)
 	}

@@ -272,7 +272,7 @@ func TestACalendarIsDeletedBesideANewSchedule(t *testing.T) {
 			return err
 		},
 		"a selector's, of nobody yet": func(tx pgx.Tx) error {
-			_, err := env.Schedules.Templates.SetTx(ctx, tx, schedule.TemplateParams{Name: "all-of-none", Select: selector(t, "plan=none"), Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: "@daily", Policy: schedule.Policy{Calendars: []string{"feasts"}}}})
+			_, err := env.Schedules.Templates.SetTx(ctx, tx, schedule.TemplateParams{Name: "all-of-none", Select: selecting(t, "plan=none"), Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: "@daily", Policy: schedule.Policy{Calendars: []string{"feasts"}}}})
 			return err
 		},
 	} {

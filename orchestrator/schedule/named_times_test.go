@@ -167,7 +167,7 @@ func TestWhatASelectorsChangeMissedIsAnswered(t *testing.T) {
 	h := withHands(t, "2027-06-01 12:10Z")
 	ctx := context.Background()
 	roomtest.Do(t, h.Env, `UPDATE headgate.tenants SET plan = 'pro', timezone = 'UTC' WHERE slug = 'acme'`)
-	params := schedule.TemplateParams{Name: "tick", Select: selector(t, "plan=pro"), Spec: schedule.Spec{Cron: "0 * * * *", Policy: schedule.Policy{Overlap: "allow"}}}
+	params := schedule.TemplateParams{Name: "tick", Select: selecting(t, "plan=pro"), Spec: schedule.Spec{Cron: "0 * * * *", Policy: schedule.Policy{Overlap: "allow"}}}
 	setTemplate(t, h.Env, params)
 	h.pass(t, "2027-06-01 12:10Z")
 	s, err := h.Schedules.Get(ctx, of("acme", "tick"))

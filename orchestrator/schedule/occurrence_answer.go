@@ -134,7 +134,11 @@ func formerRun(table *calendar.Schedule, o *Occurrence) bool {
 }
 
 const selectWaitingChange = `
-SELECT at, error FROM headgate.selector_changes WHERE tenant_id = nullif($1, '')::uuid ORDER BY error = '', id LIMIT 1`
+SELECT at, error, common FROM (
+    SELECT c.at, c.error, false AS common FROM headgate.selector_changes c WHERE c.tenant_id = nullif($1, '')::uuid
+    UNION ALL
+    SELECT t.at, '', true FROM headgate.scoped_tenants t WHERE t.tenant_id = nullif($1, '')::uuid) w
+ORDER BY error = '', at LIMIT 1`
 
 // waitingChange says which change of the tenant has not reached its schedules of
 // selectors yet; "" if there is none.
@@ -145,14 +149,19 @@ func (st *Store) waitingChange(ctx context.Context, tx pgx.Tx, of Key) (text str
 	}
 	var at time.Time
 	var failed string
-	err = tx.QueryRow(ctx, selectWaitingChange, tenant).Scan(&at, &failed)
+	var common bool
+	err = tx.QueryRow(ctx, selectWaitingChange, tenant).Scan(&at, &failed, &common)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return "", nil
 	case err != nil:
 		return "", fmt.Errorf("looking for changes of tenant %s: %w", of.Tenant, err)
 	}
-	text = fmt.Sprintf("not yet applied: the tenant was added or changed at %s; `headgate serve` applies that within seconds", at.UTC().Format(time.RFC3339))
+	what := "the tenant was added or changed"
+	if common {
+		what = "the features of the tenant, or its database or server, changed"
+	}
+	text = fmt.Sprintf("not yet applied: %s at %s; `headgate serve` applies that within seconds", what, at.UTC().Format(time.RFC3339))
 	if failed != "" {
 		text += ", and tries again what failed: " + failed
 	}

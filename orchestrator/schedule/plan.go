@@ -14,6 +14,7 @@ import (
 	"github.com/headgate/headgate/orchestrator/calendar"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 	"github.com/headgate/headgate/orchestrator/internal/fit"
+	"github.com/headgate/headgate/orchestrator/selector"
 )
 
 // File is what a file of schedules says: templates and exclusion calendars,
@@ -218,7 +219,7 @@ type comparedTemplate struct {
 	there, wanted  bool
 	owner          string
 	changed        []changedField
-	terms          []termRow
+	selector       selector.Selector
 	before, after  int
 	own            int      // tenants that keep a schedule of their own by this name
 	overrides, met []string // the tenants of overrides, and those of them that are selected
@@ -236,28 +237,28 @@ type changedField struct {
 // are evaluated only of what differs.
 const compareTemplates = `
 WITH wanted AS (
-    SELECT w.whole->>'name' AS name, w.whole->'terms' AS terms, w.whole->'overrides' AS overrides,
-           headgate.fleet_document(to_jsonb(jsonb_populate_record(NULL::headgate.fleets, w.whole)), w.whole->'terms',
+    SELECT r.name, r.selector, r.selection, w.whole->'overrides' AS overrides,
+           headgate.fleet_document(to_jsonb(r),
                (SELECT jsonb_object_agg(key, value - 'tenant_id') FROM jsonb_each(w.whole->'overrides'))) AS document
-    FROM jsonb_array_elements($1) AS w (whole)),
+    FROM jsonb_array_elements($1) AS w (whole) CROSS JOIN LATERAL jsonb_populate_record(NULL::headgate.fleets, w.whole) r),
 have AS (
-    SELECT f.id, f.name, f.managed_by, headgate.stored_terms(f.id) AS terms,
-           headgate.fleet_document(to_jsonb(f), headgate.stored_terms(f.id), headgate.stored_overrides(f.id)) AS document
+    SELECT f.id, f.name, f.managed_by, f.selector,
+           headgate.fleet_document(to_jsonb(f), headgate.stored_overrides(f.id)) AS document
     FROM headgate.fleets f
     WHERE f.managed_by = $2 OR f.name IN (SELECT name FROM wanted)),
 different AS MATERIALIZED (
-    SELECT name, h.id, h.managed_by, h.document AS before, w.document AS after, coalesce(w.terms, h.terms) AS terms, w.overrides
+    SELECT name, h.id, h.managed_by, h.document AS before, w.document AS after, coalesce(w.selector, h.selector) AS selector, w.selection, w.overrides
     FROM wanted w FULL JOIN have h USING (name)
     WHERE h.document::text IS DISTINCT FROM w.document::text)
 SELECT d.name, d.before IS NOT NULL, d.after IS NOT NULL, coalesce(d.managed_by, ''),
        CASE WHEN d.before IS NOT NULL AND d.after IS NOT NULL THEN headgate.changed_fields(d.before, d.after) ELSE '[]' END,
-       d.terms, (SELECT count(*) FROM headgate.schedules s WHERE s.fleet_id = d.id),
+       d.selector, (SELECT count(*) FROM headgate.schedules s WHERE s.fleet_id = d.id),
        n.tenants, n.own, ARRAY(SELECT jsonb_object_keys(d.overrides)), coalesce(n.met, '{}')
 FROM different d
 LEFT JOIN LATERAL (
     SELECT count(*) FILTER (WHERE s.id IS NULL) AS tenants, count(s.id) AS own, array_agg(m.slug) FILTER (WHERE d.overrides ? m.slug) AS met
-    FROM headgate.matching_tenants(d.terms) m
-    LEFT JOIN headgate.schedules s ON s.tenant_id = m.id AND s.name = d.name AND s.fleet_id IS NULL
+    FROM headgate.selected(d.selection) m
+    LEFT JOIN headgate.schedules s ON s.tenant_id = m.tenant_id AND s.name = d.name AND s.fleet_id IS NULL
     WHERE d.after IS NOT NULL) n ON true
 ORDER BY d.name`
 
@@ -273,7 +274,7 @@ func planTemplates(ctx context.Context, tx pgx.Tx, file *File, documents []templ
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (PlanStep, error) {
 		var f comparedTemplate
-		if err := row.Scan(&f.name, &f.there, &f.wanted, &f.owner, &f.changed, &f.terms, &f.before, &f.after, &f.own, &f.overrides, &f.met); err != nil {
+		if err := row.Scan(&f.name, &f.there, &f.wanted, &f.owner, &f.changed, &f.selector, &f.before, &f.after, &f.own, &f.overrides, &f.met); err != nil {
 			return PlanStep{}, fmt.Errorf("comparing schedules: %w", err)
 		}
 		if f.there && f.wanted && f.owner != file.Name && !file.Adopt {
@@ -284,11 +285,7 @@ func planTemplates(ctx context.Context, tx pgx.Tx, file *File, documents []templ
 }
 
 func (f *comparedTemplate) step() PlanStep {
-	selector := Selector{}
-	for _, t := range f.terms {
-		selector = append(selector, Term(t))
-	}
-	step := PlanStep{Action: "change", What: "schedule", Name: f.name, Fields: []string{}, Select: selector.String(), Before: f.before, Tenants: f.after, Warnings: []string{}}
+	step := PlanStep{Action: "change", What: "schedule", Name: f.name, Fields: []string{}, Select: f.selector.String(), Before: f.before, Tenants: f.after, Warnings: []string{}}
 	switch {
 	case !f.wanted:
 		step.Action = "delete"
@@ -300,7 +297,7 @@ func (f *comparedTemplate) step() PlanStep {
 		step.Fields = append(step.Fields, ch.String())
 	}
 	if f.after+f.own == 0 {
-		step.Warnings = append(step.Warnings, fmt.Sprintf("%s selects no tenant now", selector))
+		step.Warnings = append(step.Warnings, fmt.Sprintf("%s selects no tenant now", f.selector))
 	}
 	if f.own > 0 {
 		step.Warnings = append(step.Warnings, fmt.Sprintf("%d of the selected tenants keep a schedule of their own by this name", f.own))
@@ -312,7 +309,7 @@ func (f *comparedTemplate) step() PlanStep {
 	missed := slices.DeleteFunc(f.overrides, func(slug string) bool { return met[slug] })
 	if len(missed) > 0 && f.after+f.own > 0 {
 		slices.Sort(missed)
-		step.Warnings = append(step.Warnings, fmt.Sprintf("%s does not select %s: the overrides for them do nothing now", selector, some(missed)))
+		step.Warnings = append(step.Warnings, fmt.Sprintf("%s does not select %s: the overrides for them do nothing now", f.selector, some(missed)))
 	}
 	return step
 }
@@ -333,13 +330,10 @@ func (ch changedField) String() string {
 // shownValue is a column's value for people.
 func shownValue(field string, value json.RawMessage) string {
 	var text string
-	var terms []Term
 	var override overrideRow
 	switch {
 	case len(value) == 0 || string(value) == "null" || string(value) == "[]":
 		return shown("")
-	case field == "select" && json.Unmarshal(value, &terms) == nil:
-		return shown(Selector(terms).String())
 	case strings.HasPrefix(field, "override for ") && json.Unmarshal(value, &override) == nil:
 		short, _ := json.Marshal(Override{Cron: deref(override.Cron), Zone: deref(override.Zone), Args: override.given()}) // it has just been read
 		return shown(strings.Replace(string(short), `{"tenant":"",`, "{", 1))

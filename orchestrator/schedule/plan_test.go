@@ -43,7 +43,7 @@ func TestAnApplyIsAFewStatementsWhateverItsSize(t *testing.T) {
 		file := schedule.File{Name: "site"}
 		for i := range n {
 			file.Templates = append(file.Templates, schedule.TemplateParams{
-				Name: fmt.Sprintf("s-%d", i), Select: selector(t, "all"), Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: cron}, Overrides: []schedule.Override{{Tenant: "acme", Zone: "Asia/Tokyo"}, {Tenant: "brick", Cron: "@weekly"}},
+				Name: fmt.Sprintf("s-%d", i), Select: selecting(t, "all"), Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: cron}, Overrides: []schedule.Override{{Tenant: "acme", Zone: "Asia/Tokyo"}, {Tenant: "brick", Cron: "@weekly"}},
 			})
 		}
 		return file
@@ -73,15 +73,15 @@ func TestAnUnreadableCalendarStopsWhoNamesIt(t *testing.T) {
 	env := roomtest.Setup(t)
 	ctx := context.Background()
 	file := schedule.File{Name: "site", Calendars: map[string][]calendar.DayRange{"feasts": nil}, Templates: []schedule.TemplateParams{
-		{Name: "nightly", Select: selector(t, "all"), Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: "@daily", Policy: schedule.Policy{Calendars: []string{"feasts"}}}},
+		{Name: "nightly", Select: selecting(t, "all"), Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: "@daily", Policy: schedule.Policy{Calendars: []string{"feasts"}}}},
 	}}
 	_, err := env.Schedules.Files.Apply(ctx, file)
 	require.NoError(t, err)
 	roomtest.Do(t, env, `UPDATE headgate.calendars SET days = '[{"from": "tomorrow"}]'`)
-	_, err = env.Schedules.Files.Plan(ctx, schedule.File{Name: "other", Templates: []schedule.TemplateParams{{Name: "hourly", Select: selector(t, "all"), Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: "@hourly"}}}})
+	_, err = env.Schedules.Files.Plan(ctx, schedule.File{Name: "other", Templates: []schedule.TemplateParams{{Name: "hourly", Select: selecting(t, "all"), Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: "@hourly"}}}})
 	require.NoError(t, err)
 	_, err = env.Schedules.Files.Plan(ctx, schedule.File{Name: "other", Templates: []schedule.TemplateParams{
-		{Name: "hourly", Select: selector(t, "all"), Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: "@hourly", Policy: schedule.Policy{Calendars: []string{"feasts"}}}},
+		{Name: "hourly", Select: selecting(t, "all"), Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: "@hourly", Policy: schedule.Policy{Calendars: []string{"feasts"}}}},
 	}})
 	require.ErrorContains(t, err, "calendar feasts cannot be read")
 	for _, steps := range []int{1, 0} {

@@ -26,7 +26,25 @@ var selectorLimits = central.Limits{Idle: 3 * time.Second, Lock: 250 * time.Mill
 const tryLockTemplates = `SELECT pg_try_advisory_xact_lock(hashtextextended('headgate.fleets', 0))`
 
 const changesWaitSQL = `
-SELECT EXISTS (SELECT FROM headgate.selector_changes WHERE not_before IS NULL OR not_before NOT BETWEEN now() AND now() + interval '1 minute')`
+SELECT EXISTS (SELECT FROM headgate.selector_changes WHERE not_before IS NULL OR not_before NOT BETWEEN now() AND now() + interval '1 minute')
+    OR EXISTS (SELECT FROM headgate.selector_scopes)`
+
+// takeScopesSQL notes the tenants of the oldest changes of plans, features, databases and
+// servers that are committed. It runs under lockTemplates, so nobody takes the rows that
+// it finds noted already. A scope that is locked belongs to a transaction that has changed
+// the same again and goes on.
+const takeScopesSQL = `
+WITH locked AS MATERIALIZED (
+    SELECT id FROM headgate.selector_scopes ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
+), noted AS (
+    INSERT INTO headgate.selector_changes (tenant_id)
+    SELECT DISTINCT t.tenant_id FROM headgate.scoped_tenants t
+    WHERE t.id IN (SELECT id FROM locked) AND NOT EXISTS (SELECT FROM headgate.selector_changes c WHERE c.tenant_id = t.tenant_id)
+)
+DELETE FROM headgate.selector_scopes WHERE id IN (SELECT id FROM locked)`
+
+// scopeBatch is how many scopes one transaction takes.
+const scopeBatch = 50
 
 // takeChangesSQL takes the oldest changes that are committed. One that is locked
 // belongs to a transaction that has changed the same tenant and goes on.
@@ -58,6 +76,9 @@ func (s *Scheduler) follow(ctx context.Context) (tenants int, err error) {
 			return err
 		}
 		fault.Point(fault.ChangesLocked)
+		if _, err := tx.Exec(ctx, takeScopesSQL, scopeBatch); err != nil {
+			return err
+		}
 		rows, err := tx.Query(ctx, takeChangesSQL, selectorBatch)
 		if err != nil {
 			return err
@@ -188,6 +209,9 @@ ORDER BY t.id LIMIT $2`
 func (t *Templates) CompareSelectors(ctx context.Context, tx pgx.Tx, behind string) (last string, wrong int, mine bool, err error) {
 	if err := tx.QueryRow(ctx, tryLockTemplates).Scan(&mine); err != nil || !mine {
 		return "", 0, mine, err // somebody changes selectors
+	}
+	if _, err := tx.Exec(ctx, takeScopesSQL, scopeBatch); err != nil {
+		return "", 0, mine, err // what waits for the scheduler is not wrong
 	}
 	rows, err := tx.Query(ctx, nextTenants, behind, selectorBatch)
 	if err != nil {

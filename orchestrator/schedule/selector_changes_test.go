@@ -45,7 +45,7 @@ func TestTenantsChangedBesideSelectors(t *testing.T) {
 		require.NoError(t, err)
 	}
 	file := func(cron string) schedule.File {
-		return schedule.File{Name: "site", Templates: []schedule.TemplateParams{{Name: "raced", Select: schedule.Selector{{Field: "plan", Value: "pro"}}, Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: cron}}}}
+		return schedule.File{Name: "site", Templates: []schedule.TemplateParams{{Name: "raced", Select: selecting(t, "plan = pro"), Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: cron}}}}
 	}
 	apply := func(t *testing.T, env *jobstest.Env, cron string) {
 		_, err := env.Schedules.Files.Apply(context.Background(), file(cron))
@@ -60,7 +60,7 @@ func TestTenantsChangedBesideSelectors(t *testing.T) {
 		"a new tenant and a new selector": {
 			change: add,
 			beside: func(t *testing.T, env *jobstest.Env) {
-				setTemplate(t, env, schedule.TemplateParams{Name: "raced", Select: selector(t, "plan=pro"), Spec: schedule.Spec{Cron: "0 7 * * *"}})
+				setTemplate(t, env, schedule.TemplateParams{Name: "raced", Select: selecting(t, "plan=pro"), Spec: schedule.Spec{Cron: "0 7 * * *"}})
 			},
 			want: []string{"late raced 0 7 * * * UTC"},
 		},
@@ -68,7 +68,7 @@ func TestTenantsChangedBesideSelectors(t *testing.T) {
 			before: func(t *testing.T, env *jobstest.Env) {
 				_, err := env.Pool.Exec(context.Background(), `UPDATE headgate.tenants SET plan = 'pro' WHERE slug = 'brick'`)
 				require.NoError(t, err)
-				setTemplate(t, env, schedule.TemplateParams{Name: "raced", Select: selector(t, "plan=pro"), Spec: schedule.Spec{Cron: "0 7 * * *"}})
+				setTemplate(t, env, schedule.TemplateParams{Name: "raced", Select: selecting(t, "plan=pro"), Spec: schedule.Spec{Cron: "0 7 * * *"}})
 				require.Equal(t, []string{"brick raced 0 7 * * * UTC"}, rowsOf(t, env))
 			},
 			change: func(t *testing.T, _ *jobstest.Env, tx pgx.Tx) {
@@ -76,7 +76,7 @@ func TestTenantsChangedBesideSelectors(t *testing.T) {
 				require.NoError(t, err)
 			},
 			beside: func(t *testing.T, env *jobstest.Env) {
-				setTemplate(t, env, schedule.TemplateParams{Name: "other", Select: selector(t, "plan=free"), Spec: schedule.Spec{Cron: "0 8 * * *"}})
+				setTemplate(t, env, schedule.TemplateParams{Name: "other", Select: selecting(t, "plan=free"), Spec: schedule.Spec{Cron: "0 8 * * *"}})
 			},
 			want: []string{"brick other 0 8 * * * UTC"},
 		},
@@ -115,7 +115,7 @@ func TestASelectorsScheduleComesBack(t *testing.T) {
 	t.Parallel()
 	env := roomtest.Setup(t)
 	create(t, env, "acme", "shadow", "@daily")
-	setTemplate(t, env, schedule.TemplateParams{Name: "shadow", Select: selector(t, "all"), Spec: schedule.Spec{Cron: "@hourly"}})
+	setTemplate(t, env, schedule.TemplateParams{Name: "shadow", Select: selecting(t, "all"), Spec: schedule.Spec{Cron: "@hourly"}})
 	require.Equal(t, []string{"brick shadow @hourly UTC"}, rowsOf(t, env))
 	require.NoError(t, env.Schedules.Delete(context.Background(), of("acme", "shadow"), ""))
 	_ = pass(t, env)
@@ -136,8 +136,8 @@ func expected(t *testing.T, env *jobstest.Env) (rows []string) {
 	_, err = pgx.ForEachRow(found, []any{&slug, &plan, &status, &zone, &own}, func() error {
 		for _, f := range templates {
 			selected := status != "archived" && !slices.Contains(own, f.Name)
-			for _, term := range f.Select {
-				selected = selected && term.Field == "plan" && term.Value == plan
+			for _, name := range f.Select.Names() {
+				selected = selected && name.Attribute == "plan" && name.Value == plan
 			}
 			if selected {
 				rows = append(rows, strings.Join([]string{slug, f.Name, f.Cron, zone}, " "))
@@ -186,7 +186,7 @@ WHERE id = (SELECT id FROM headgate.tenants ORDER BY random() LIMIT 1)`, pick(r,
 			}
 			return tx.Commit(ctx)
 		case 3, 4:
-			_, err := env.Schedules.Templates.Set(ctx, schedule.TemplateParams{Name: name, Select: schedule.Selector{{Field: "plan", Value: pick(r, plans)}}, Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: fmt.Sprintf("%d 3 * * *", r.IntN(60))}})
+			_, err := env.Schedules.Templates.Set(ctx, schedule.TemplateParams{Name: name, Select: selecting(t, "plan = "+pick(r, plans)), Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: fmt.Sprintf("%d 3 * * *", r.IntN(60))}})
 			return err
 		case 5:
 			if err := env.Schedules.Templates.Delete(ctx, name, schedule.TemplateDeletion{}); err != nil && !strings.Contains(err.Error(), "no template") {
@@ -246,7 +246,7 @@ func TestALockedScheduleDelaysItsTenantOnly(t *testing.T) {
 	env := roomtest.Setup(t)
 	ctx := context.Background()
 	for _, name := range []string{"one", "two"} {
-		setTemplate(t, env, schedule.TemplateParams{Name: name, Select: selector(t, "all"), Spec: schedule.Spec{Cron: "@daily"}})
+		setTemplate(t, env, schedule.TemplateParams{Name: name, Select: selecting(t, "all"), Spec: schedule.Spec{Cron: "@daily"}})
 	}
 	_ = pass(t, env)
 	release := roomtest.Locked(t, env, `SELECT FROM headgate.schedules s JOIN headgate.tenants t ON t.id = s.tenant_id WHERE t.slug = 'acme' AND s.name = 'one' FOR UPDATE OF s`)
@@ -278,7 +278,7 @@ func TestATenantWaitsOnce(t *testing.T) {
 	env := roomtest.Setup(t)
 	ctx := context.Background()
 	_ = pass(t, env)
-	setTemplate(t, env, schedule.TemplateParams{Name: "pros", Select: selector(t, "plan=pro"), Spec: schedule.Spec{Cron: "@daily"}})
+	setTemplate(t, env, schedule.TemplateParams{Name: "pros", Select: selecting(t, "plan=pro"), Spec: schedule.Spec{Cron: "@daily"}})
 	for i := range 50 {
 		roomtest.Do(t, env, `UPDATE headgate.tenants SET plan = $1`, fmt.Sprint("plan-", i))
 	}
@@ -318,7 +318,7 @@ func TestWhySaysNotYetApplied(t *testing.T) {
 	t.Parallel()
 	env := roomtest.Setup(t)
 	ctx := context.Background()
-	setTemplate(t, env, schedule.TemplateParams{Name: "nightly", Select: selector(t, "plan=pro"), Spec: schedule.Spec{Cron: "0 7 * * *"}})
+	setTemplate(t, env, schedule.TemplateParams{Name: "nightly", Select: selecting(t, "plan=pro"), Spec: schedule.Spec{Cron: "0 7 * * *"}})
 	_, err := env.Catalog.AddTenant(ctx, catalog.TenantParams{Slug: "late", Name: "late", Database: "shared", Plan: "pro", Timezone: "Asia/Tokyo"})
 	require.NoError(t, err)
 	at := time.Date(2037, 3, 4, 7, 0, 0, 0, time.UTC)
@@ -342,7 +342,7 @@ func TestWhySaysNotYetApplied(t *testing.T) {
 func TestTheJanitorComparesSelectors(t *testing.T) {
 	t.Parallel()
 	env := roomtest.Setup(t)
-	setTemplate(t, env, schedule.TemplateParams{Name: "nightly", Select: selector(t, "all"), Spec: schedule.Spec{Cron: "0 7 * * *"}})
+	setTemplate(t, env, schedule.TemplateParams{Name: "nightly", Select: selecting(t, "all"), Spec: schedule.Spec{Cron: "0 7 * * *"}})
 	_ = pass(t, env)
 	want := rowsOf(t, env)
 	require.Len(t, want, 2)
@@ -364,11 +364,11 @@ func TestAnEditOfATemplateKeepsPauses(t *testing.T) {
 	t.Parallel()
 	env := roomtest.Setup(t)
 	ctx := context.Background()
-	setTemplate(t, env, schedule.TemplateParams{Name: "nightly", Select: selector(t, "all"), Spec: schedule.Spec{Cron: "0 7 * * *"}})
+	setTemplate(t, env, schedule.TemplateParams{Name: "nightly", Select: selecting(t, "all"), Spec: schedule.Spec{Cron: "0 7 * * *"}})
 	until := time.Now().Add(48 * time.Hour).Truncate(time.Second)
 	require.NoError(t, env.Schedules.Pause(ctx, of("acme", "nightly"), nil))
 	require.NoError(t, env.Schedules.Pause(ctx, of("brick", "nightly"), &schedule.PauseOpts{Until: until}))
-	setTemplate(t, env, schedule.TemplateParams{Name: "nightly", Select: selector(t, "all"), Spec: schedule.Spec{Cron: "0 8 * * *"}})
+	setTemplate(t, env, schedule.TemplateParams{Name: "nightly", Select: selecting(t, "all"), Spec: schedule.Spec{Cron: "0 8 * * *"}})
 	for range 2 {
 		for tenant, want := range map[string]time.Time{"acme": {}, "brick": until} {
 			s, err := env.Schedules.Get(ctx, of(tenant, "nightly"))
@@ -393,7 +393,7 @@ func TestALockedChangeDelaysItsTenantOnly(t *testing.T) {
 	t.Parallel()
 	env := roomtest.Setup(t)
 	ctx := context.Background()
-	setTemplate(t, env, schedule.TemplateParams{Name: "paid", Select: selector(t, "plan=pro"), Spec: schedule.Spec{Cron: "0 7 * * *"}})
+	setTemplate(t, env, schedule.TemplateParams{Name: "paid", Select: selecting(t, "plan=pro"), Spec: schedule.Spec{Cron: "0 7 * * *"}})
 	_ = pass(t, env)
 	_, err := env.Pool.Exec(ctx, `UPDATE headgate.tenants SET plan = 'pro'`)
 	require.NoError(t, err)

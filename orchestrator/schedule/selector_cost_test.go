@@ -3,9 +3,11 @@ package schedule_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/orchestrator/catalog"
@@ -20,7 +22,7 @@ func TestANewTenantHasItsSchedulesInSeconds(t *testing.T) {
 	t.Parallel()
 	env := roomtest.Setup(t)
 	ctx := context.Background()
-	setTemplate(t, env, schedule.TemplateParams{Name: "nightly", Select: selector(t, "plan=pro"), Spec: schedule.Spec{Cron: "0 7 * * *"}})
+	setTemplate(t, env, schedule.TemplateParams{Name: "nightly", Select: selecting(t, "plan=pro"), Spec: schedule.Spec{Cron: "0 7 * * *"}})
 	s := schedule.NewScheduler(env.Schedules, schedule.SchedulerConfig{})
 	require.NoError(t, s.Start(ctx))
 	defer func() { require.NoError(t, s.Stop(ctx)) }()
@@ -70,7 +72,7 @@ END $$`)
 	_ = buffers(`SELECT add_one(900001)`)
 	none := buffers(`SELECT add_one(900002)`)
 	for i := range 50 {
-		setTemplate(t, env, schedule.TemplateParams{Name: fmt.Sprint("template-", i), Select: selector(t, fmt.Sprint("plan=p", i)), Spec: schedule.Spec{Cron: "@daily"}})
+		setTemplate(t, env, schedule.TemplateParams{Name: fmt.Sprint("template-", i), Select: selecting(t, fmt.Sprint("plan=p", i)), Spec: schedule.Spec{Cron: "@daily"}})
 	}
 	roomtest.Do(t, env, `ANALYZE headgate.schedules`)
 	_ = buffers(`SELECT add_one(900003)`)
@@ -86,4 +88,20 @@ END $$`)
 	require.Less(t, given, 50*10, "a few for each selector")
 	require.Equal(t, 1, roomtest.Count(t, env, `SELECT count(*) FROM headgate.schedules s JOIN headgate.tenants t ON t.id = s.tenant_id WHERE t.slug = 'n900004'`))
 	require.Greater(t, 50*pages, 50*10, "a scan for each would be seen")
+
+	// The statement that reads given tenants, as its function has it.
+	var body string
+	require.NoError(t, env.Pool.QueryRow(ctx, `SELECT prosrc FROM pg_proc WHERE oid = 'headgate.selections'::regproc`).Scan(&body))
+	_, statement, found := strings.Cut(body, "WITH given AS")
+	require.True(t, found)
+	statement, _, found = strings.Cut(statement, ";")
+	require.True(t, found)
+	statement = strings.NewReplacer("p_fleets", "NULL::uuid[]", "p_tenants", "ARRAY(SELECT id FROM headgate.tenants WHERE slug = 'n900004')").Replace(statement)
+	rows, err := env.Pool.Query(ctx, `EXPLAIN WITH given AS`+statement)
+	require.NoError(t, err)
+	plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	text := strings.Join(plan, "\n")
+	require.Contains(t, text, "Index Cond: (id = x.id)", "by the key, whichever index has it")
+	require.NotContains(t, text, "Seq Scan on tenants", text)
 }

@@ -154,10 +154,7 @@ func shownName(column string) string {
 			return cmp.Or(f.name, column)
 		}
 	}
-	if column == "managed_by" {
-		return "file"
-	}
-	return column
+	return cmp.Or(map[string]string{"managed_by": "file", "selector": "select"}[column], column)
 }
 
 // columns are where specColumns are read into.

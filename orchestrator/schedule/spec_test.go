@@ -93,7 +93,7 @@ func TestASpecsFieldsAreEverywhere(t *testing.T) {
 		require.Contains(t, changed, column, "the audit")
 	}
 
-	file := schedule.File{Name: "site", Calendars: nil, Templates: []schedule.TemplateParams{{Name: "every", Select: selector(t, "all"), Args: args, Spec: schedule.Spec{Cron: "@daily"}}}}
+	file := schedule.File{Name: "site", Calendars: nil, Templates: []schedule.TemplateParams{{Name: "every", Select: selecting(t, "all"), Args: args, Spec: schedule.Spec{Cron: "@daily"}}}}
 	_, err = env.Schedules.Files.Apply(ctx, file)
 	require.NoError(t, err)
 	file.Templates[0].Spec = whole

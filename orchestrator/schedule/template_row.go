@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,28 +17,23 @@ import (
 	"github.com/headgate/headgate/orchestrator/calendar"
 	"github.com/headgate/headgate/orchestrator/internal/fit"
 	"github.com/headgate/headgate/orchestrator/internal/queue"
+	"github.com/headgate/headgate/orchestrator/selector"
 )
 
-// templateDocument is a template as SQL takes it: what its row is to be, with its terms and
-// overrides.
+// templateDocument is a template as SQL takes it: what its row is to be, with its overrides.
 type templateDocument struct {
 	id, name, managedBy string
 	Spec
-	terms     []termRow              // by field and key
+	selector  selector.Selector
 	overrides map[string]overrideRow // by slug
 }
 
 // MarshalJSON names what the table has as its columns are named.
 func (d *templateDocument) MarshalJSON() ([]byte, error) {
 	row := d.row()
-	row["id"], row["name"], row["managed_by"], row["terms"], row["overrides"] = d.id, d.name, d.managedBy, d.terms, d.overrides
+	row["id"], row["name"], row["managed_by"], row["overrides"] = d.id, d.name, d.managedBy, d.overrides
+	row["selector"], row["selection"] = d.selector, d.selector.Selection()
 	return json.Marshal(row)
-}
-
-type termRow struct {
-	Field string `json:"field"`
-	Key   string `json:"key"`
-	Value string `json:"value"`
 }
 
 type overrideRow struct {
@@ -52,14 +46,7 @@ type overrideRow struct {
 // document is what a template's row is to be. Its overrides are not in it yet: whose they
 // are is for the catalog to say.
 func (p *TemplateParams) document() templateDocument {
-	d := templateDocument{id: uuid.Must(uuid.NewV7()).String(), name: p.Name, managedBy: p.ManagedBy, Spec: p.Spec, terms: []termRow{}, overrides: map[string]overrideRow{}}
-	for _, t := range p.Select {
-		d.terms = append(d.terms, termRow(t))
-	}
-	slices.SortFunc(d.terms, func(a, b termRow) int {
-		return cmp.Or(strings.Compare(a.Field, b.Field), strings.Compare(a.Key, b.Key))
-	})
-	return d
+	return templateDocument{id: uuid.Must(uuid.NewV7()).String(), name: p.Name, managedBy: p.ManagedBy, Spec: p.Spec, selector: p.Select, overrides: map[string]overrideRow{}}
 }
 
 // given are the arguments; none where the column is NULL.
@@ -152,10 +139,8 @@ func (t *Templates) checkTemplate(ctx context.Context, params *TemplateParams, c
 	if err := checkScheduleName(params.Name); err != nil {
 		return err
 	}
-	for _, term := range params.Select {
-		if err := term.check(); err != nil {
-			return err
-		}
+	if err := params.Select.Check(); err != nil {
+		return jobs.AsInputError("select", err)
 	}
 	if err := params.Policy.complete(); err != nil {
 		return err
@@ -196,22 +181,13 @@ func (p *TemplateParams) checkTimes(cron, zone string, calendars map[string]cale
 }
 
 const upsertTemplates = `
-INSERT INTO headgate.fleets (id, name, managed_by, ` + specColumns + `)
-SELECT id, name, managed_by, ` + specColumns + ` FROM jsonb_populate_recordset(NULL::headgate.fleets, $1)
+INSERT INTO headgate.fleets (id, name, managed_by, selector, selection, ` + specColumns + `)
+SELECT id, name, managed_by, selector, selection, ` + specColumns + ` FROM jsonb_populate_recordset(NULL::headgate.fleets, $1)
 ON CONFLICT (name) DO UPDATE
-SET (managed_by, version, ` + specColumns + `) = (SELECT managed_by, fleets.version + 1, ` + specColumns + ` FROM (SELECT (excluded).*) wanted)
+SET (managed_by, selector, selection, version, ` + specColumns + `) = (SELECT managed_by, selector, selection, fleets.version + 1, ` + specColumns + ` FROM (SELECT (excluded).*) wanted)
 RETURNING id::text`
 
-const clearTemplates = `
-WITH terms AS (DELETE FROM headgate.fleet_terms WHERE fleet_id = ANY ($1))
-DELETE FROM headgate.fleet_overrides WHERE fleet_id = ANY ($1)`
-
-const insertTerms = `
-INSERT INTO headgate.fleet_terms (fleet_id, field, key, value)
-SELECT f.id, t.field, t.key, t.value
-FROM jsonb_array_elements($1) AS w (whole)
-JOIN headgate.fleets f ON f.name = w.whole->>'name'
-CROSS JOIN LATERAL jsonb_to_recordset(w.whole->'terms') AS t (field text, key text, value text)`
+const clearOverrides = `DELETE FROM headgate.fleet_overrides WHERE fleet_id = ANY ($1)`
 
 // insertOverrides keeps the JSON's null apart from none: the former is refused before.
 const insertOverrides = `
@@ -244,7 +220,7 @@ func storeTemplates(ctx context.Context, tx pgx.Tx, documents []templateDocument
 	for _, step := range []struct {
 		sql   string
 		given any
-	}{{clearTemplates, ids}, {insertTerms, whole}, {insertOverrides, whole}, {syncSchedules, ids}} {
+	}{{clearOverrides, ids}, {insertOverrides, whole}, {syncSchedules, ids}} {
 		if _, err := tx.Exec(ctx, step.sql, step.given); err != nil {
 			return fmt.Errorf("storing templates: %w", err)
 		}
@@ -254,7 +230,7 @@ func storeTemplates(ctx context.Context, tx pgx.Tx, documents []templateDocument
 
 const selectTemplates = `
 SELECT f.id::text, f.name, f.managed_by, f.version, (SELECT count(*) FROM headgate.schedules s WHERE s.fleet_id = f.id),
-       headgate.stored_terms(f.id), headgate.stored_overrides(f.id), ` + specColumns + `
+       f.selector, headgate.stored_overrides(f.id), ` + specColumns + `
 FROM headgate.fleets f
 WHERE $1::text[] IS NULL OR f.name = ANY ($1)
 ORDER BY f.name`
@@ -267,7 +243,7 @@ func readTemplates(ctx context.Context, tx pgx.Tx, names []string) ([]Template, 
 		return nil, fmt.Errorf("reading templates: %w", err)
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (Template, error) {
-		f := Template{Select: Selector{}, Overrides: []Override{}}
+		f := Template{Overrides: []Override{}}
 		var overrides map[string]overrideRow
 		err := row.Scan(append([]any{&f.ID, &f.Name, &f.ManagedBy, &f.Version, &f.Tenants, &f.Select, &overrides}, f.columns()...)...)
 		f.Policy.Start, f.Policy.End = inUTC(f.Policy.Start), inUTC(f.Policy.End)

@@ -44,7 +44,7 @@ func TestDriftSeesEveryField(t *testing.T) {
 	ctx := context.Background()
 	file := func() schedule.File {
 		return schedule.File{Name: "site", Templates: []schedule.TemplateParams{{
-			Name: "nightly", Select: selector(t, "all"), Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: "@daily"}, Overrides: []schedule.Override{{Tenant: "brick", Cron: "@hourly"}},
+			Name: "nightly", Select: selecting(t, "all"), Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: "@daily"}, Overrides: []schedule.Override{{Tenant: "brick", Cron: "@hourly"}},
 		}}}
 	}
 	_, err := env.Schedules.Files.Apply(ctx, file())
@@ -119,7 +119,7 @@ func TestApplyLeavesWhatAPersonHasPaused(t *testing.T) {
 	t.Parallel()
 	env := roomtest.Setup(t)
 	ctx := context.Background()
-	file := schedule.File{Name: "site", Templates: []schedule.TemplateParams{{Name: "nightly", Select: selector(t, "all"), Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: "@daily"}}}}
+	file := schedule.File{Name: "site", Templates: []schedule.TemplateParams{{Name: "nightly", Select: selecting(t, "all"), Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: "@daily"}}}}
 	_, err := env.Schedules.Files.Apply(ctx, file)
 	require.NoError(t, err)
 	roomtest.Do(t, env, `UPDATE headgate.schedules SET paused = true, paused_note = 'audit', next_run_at = NULL WHERE tenant_id = (SELECT id FROM headgate.tenants WHERE slug = 'acme')`)
@@ -143,12 +143,12 @@ func TestAFilesTemplateIsChangedByItsFileOnly(t *testing.T) {
 	t.Parallel()
 	env := roomtest.Setup(t)
 	ctx := context.Background()
-	_, err := env.Schedules.Files.Apply(ctx, schedule.File{Name: "site", Templates: []schedule.TemplateParams{{Name: "nightly", Select: selector(t, "all"), Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: "@daily"}}}})
+	_, err := env.Schedules.Files.Apply(ctx, schedule.File{Name: "site", Templates: []schedule.TemplateParams{{Name: "nightly", Select: selecting(t, "all"), Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: "@daily"}}}})
 	require.NoError(t, err)
-	_, err = env.Schedules.Templates.Set(ctx, schedule.TemplateParams{Name: "nightly", Select: selector(t, "all"), Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: "@hourly"}})
+	_, err = env.Schedules.Templates.Set(ctx, schedule.TemplateParams{Name: "nightly", Select: selecting(t, "all"), Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: "@hourly"}})
 	require.ErrorIs(t, err, schedule.ErrConflict)
 	require.ErrorContains(t, err, "comes from the file site")
-	_, err = env.Schedules.Templates.Set(ctx, schedule.TemplateParams{Name: "nightly", Select: selector(t, "all"), Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: "@hourly"}, ManagedBy: "other"})
+	_, err = env.Schedules.Templates.Set(ctx, schedule.TemplateParams{Name: "nightly", Select: selecting(t, "all"), Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: "@hourly"}, ManagedBy: "other"})
 	require.ErrorIs(t, err, schedule.ErrConflict)
 	require.Equal(t, 2, roomtest.Count(t, env, `SELECT count(*) FROM headgate.schedules WHERE cron = '@daily'`))
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/headgate/headgate/orchestrator/internal/central"
 	"github.com/headgate/headgate/orchestrator/internal/fault"
 	"github.com/headgate/headgate/orchestrator/internal/fit"
+	"github.com/headgate/headgate/orchestrator/selector"
 )
 
 // Template is a schedule for all tenants of a selector. Each has a Schedule of its
@@ -21,9 +22,9 @@ import (
 // and its own answers; a tenant that is added or changed has its schedules within
 // seconds, from the scheduler. A tenant's own schedule of the same name is left alone.
 type Template struct {
-	ID     string   `json:"id"`
-	Name   string   `json:"name"`
-	Select Selector `json:"select"`
+	ID     string            `json:"id"`
+	Name   string            `json:"name"`
+	Select selector.Selector `json:"select"`
 	Spec
 	Overrides []Override `json:"overrides"`
 	Version   int        `json:"version"`
@@ -46,7 +47,7 @@ type Override struct {
 // TemplateParams is what Set needs.
 type TemplateParams struct {
 	Name      string
-	Select    Selector
+	Select    selector.Selector
 	Args      jobs.Args // the kind and its arguments
 	Spec                // all else; Kind and Args are those of Args
 	Overrides []Override
@@ -180,11 +181,10 @@ func (t *Templates) Get(ctx context.Context, name string) (template Template, er
 	return template, err
 }
 
-// TemplateEdit is a change of a template. A nil Select leaves the selector as it is, one
-// without terms selects all tenants.
+// TemplateEdit is a change of a template. A nil Select leaves the selector as it is.
 type TemplateEdit struct {
 	Edit
-	Select        *Selector
+	Select        *selector.Selector
 	ExpectTenants *int // as in TemplateParams
 	DryRun        bool
 }

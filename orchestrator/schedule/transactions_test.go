@@ -130,7 +130,7 @@ func TestWhoStopsHoldsNobodyForLong(t *testing.T) {
 			env := roomtest.Setup(t)
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
-			setTemplate(t, env, schedule.TemplateParams{Name: "everybody", Select: selector(t, "all"), Spec: schedule.Spec{Cron: "@daily"}})
+			setTemplate(t, env, schedule.TemplateParams{Name: "everybody", Select: selecting(t, "all"), Spec: schedule.Spec{Cron: "@daily"}})
 			tx, err := central.Begin(ctx, env.Pool, c.limits)
 			require.NoError(t, err)
 			defer func() { _ = tx.Rollback(ctx) }()

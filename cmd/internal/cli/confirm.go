@@ -33,7 +33,7 @@ func (c *Confirmation) Flags(cmd *cobra.Command) {
 
 // unconfirmed is the number that was not given.
 type unconfirmed struct {
-	what    string // "plan=pro matches"
+	what    string // "plan = pro matches"
 	noun    string
 	tenants int
 	given   int

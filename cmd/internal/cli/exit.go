@@ -15,6 +15,7 @@ import (
 	"github.com/headgate/headgate/orchestrator/admission"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/schedule"
+	"github.com/headgate/headgate/orchestrator/selector"
 	"github.com/headgate/headgate/worker/tenantdb"
 	"github.com/headgate/headgate/worker/tenantdb/protection"
 )
@@ -70,6 +71,10 @@ func (app *App) end(ctx context.Context, err error) int {
 	code := ExitCode(err)
 	if errors.Is(ctx.Err(), context.Canceled) && code != ExitUsage {
 		code, err = ExitInterrupted, context.Cause(ctx)
+	}
+	var unread *selector.Error
+	if errors.As(err, &unread) {
+		app.Say("%s", unread.Pointed())
 	}
 	app.Say("%s: %s", app.name, strings.Join(strings.Fields(err.Error()), " ")) // one line
 	return code

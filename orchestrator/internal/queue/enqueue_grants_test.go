@@ -27,13 +27,13 @@ func TestGrantsOfTheDoor(t *testing.T) {
 	require.Equal(t, "An operator allows it: headgate enqueue-grant add "+d.role+" note --tenant SLUG", said.Hint)
 	d.refused("HG103", "kind", "may not enqueue it", `'no.such', 'acme'`)
 
-	d.grant("note", admission.Term{Field: "tenant", Value: "acme"})
+	d.grantFor("note", "tenant = acme")
 	d.ok(note, "acme")
 	d.refused("HG103", "tenant", `tenant "brick": login `+d.role+` may not enqueue kind "note" for it`, note, "brick")
 	d.refused("HG103", "tenant", `tenant "nobody": login`, note, "nobody") // and not that there is none
 	d.refused("HG103", "kind", "", mail, "acme")
 
-	d.grant("mail.*", admission.Term{Field: "plan", Value: "gold"}, admission.Term{Field: "label", Key: "tier", Value: "one"})
+	d.grantFor("mail.*", "plan = gold and label.tier = one")
 	d.ok(mail, "acme")
 	d.refused("HG103", "tenant", "", mail, "brick")
 	d.refused("HG103", "kind", `kind "mail.move"`, `'mail.move', 'acme'`) // it works as the owner: a star is not enough
@@ -55,6 +55,22 @@ func TestGrantsOfTheDoor(t *testing.T) {
 	d.refused("HG103", "tenant", "", note, "brick")
 	_, err = d.env.Admission.RemoveEnqueueGrant(context.Background(), d.role, "*", nil)
 	require.ErrorIs(t, err, admission.ErrNoEnqueueGrant)
+}
+
+// A grant's expression is evaluated at each call, by what the tenant is then.
+func TestAGrantFollowsItsTenants(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t)
+	roomtest.Do(t, d.env, `INSERT INTO headgate.features (name, type) VALUES ('blocked', 'boolean')`)
+	note := `'note', $1, '{"text": ""}'`
+	d.grantFor("note", "not feature.blocked and tenant in (acme, nobody)")
+	d.ok(note, "acme")
+	d.refused("HG103", "tenant", "may not enqueue", note, "brick")
+	d.refused("HG103", "tenant", "may not enqueue", note, "nobody")
+	roomtest.Do(t, d.env, `UPDATE headgate.plans SET features = '{"blocked": true}' WHERE name = (SELECT plan FROM headgate.tenants WHERE slug = 'acme')`)
+	d.refused("HG103", "tenant", "may not enqueue", note, "acme")
+	roomtest.Do(t, d.env, `UPDATE headgate.tenants SET features = '{"blocked": false}', status = 'suspended' WHERE slug = 'acme'`)
+	d.refused("HG102", "tenant", "is suspended and takes no work", note, "acme")
 }
 
 // A grant reaches the logins that inherit its role's rights, and no others.
@@ -90,7 +106,7 @@ func TestGrantsOfARoleAreItsMembers(t *testing.T) {
 func TestTheDoorCannotBeTricked(t *testing.T) {
 	t.Parallel()
 	d := newDoor(t)
-	d.grant("note", admission.Term{Field: "tenant", Value: "acme"})
+	d.grantFor("note", "tenant = acme")
 	forged := "01a20f2d-db14-7c70-a2e8-96e98307f059"
 	uid := d.ok(`'note', 'acme', jsonb_build_object('text', '', 'job_uid', $1::text, 'tenant', $1::text, 'metadata', jsonb_build_object('job_uid', $1::text))`, forged)
 	require.NotEqual(t, forged, uid)

@@ -18,6 +18,7 @@ import (
 	"github.com/headgate/headgate/orchestrator/admission"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/internal/roomtest"
+	"github.com/headgate/headgate/orchestrator/selector"
 	"github.com/headgate/headgate/worker/kinds"
 )
 
@@ -76,9 +77,14 @@ func publish(t *testing.T, env *jobstest.Env, likes ...jobs.Args) {
 	require.NoError(t, kinds.Publish(context.Background(), env.Pool, forms, time.Hour))
 }
 
-// grant lets the login enqueue a kind, for tenants with these terms.
-func (d *door) grant(kind string, terms ...admission.Term) {
+// grant lets the login enqueue a kind for all tenants.
+func (d *door) grant(kind string) { d.grantFor(kind, selector.All) }
+
+// grantFor lets the login enqueue a kind for the tenants that an expression selects.
+func (d *door) grantFor(kind, expression string) {
 	d.t.Helper()
+	terms, err := selector.Parse(expression)
+	require.NoError(d.t, err)
 	_, hint, err := d.env.Admission.AddEnqueueGrant(context.Background(), admission.EnqueueGrant{Role: d.role, Kind: kind, Tenants: terms})
 	require.NoError(d.t, err)
 	require.Empty(d.t, hint)

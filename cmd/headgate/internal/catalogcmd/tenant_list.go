@@ -17,6 +17,7 @@ func tenantList(app *cli.App) *cobra.Command {
 	var filter catalog.TenantFilter
 	var status string
 	var limit int
+	var selecting cli.Selecting
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the tenants, by slug",
@@ -31,6 +32,13 @@ func tenantList(app *cli.App) *cobra.Command {
 				return cli.Usagef("--limit is %d: give the number of tenants, or 0 for all", limit)
 			}
 			filter.Status = catalog.Status(status)
+			if selecting.Given() {
+				read, err := selecting.Read()
+				if err != nil {
+					return err
+				}
+				filter.Select = read
+			}
 			return app.Open(ctx, nil, func(central cli.Central) error {
 				if filter.Database != "" {
 					database, err := cli.FindDatabase(ctx, central.Catalog, filter.Database)
@@ -45,7 +53,10 @@ func tenantList(app *cli.App) *cobra.Command {
 				}
 				defer cli.More(app, next)
 				none := "no tenants: `headgate tenant add SLUG --database DATABASE`"
-				if filter.Database != "" || filter.Plan != "" || status != "" {
+				switch {
+				case selecting.Given():
+					none = "no tenant is like that: `headgate selector test EXPRESSION` says why"
+				case filter.Database != "" || filter.Plan != "" || status != "":
 					none = "no tenant is like that: `headgate tenant list` shows all"
 				}
 				return cli.List(app, tenants, none, tenantColumns)
@@ -56,6 +67,7 @@ func tenantList(app *cli.App) *cobra.Command {
 	flags.StringVar(&filter.Database, "database", "", "only those that live in this database")
 	flags.StringVar(&filter.Plan, "plan", "", "only those on this plan")
 	flags.StringVar(&status, "status", "", "only those with this status: "+strings.Join(tenantStates, ", "))
+	selecting.Flag(cmd, "only those that an expression selects, as in 'plan in (pro, enterprise) and not feature.beta'")
 	flags.IntVar(&limit, "limit", 0, "at most so many (0 means all)")
 	flags.StringVar(&filter.After, "after", "", "go on behind this one, as the list before said")
 	cli.Complete(cmd, "status", tenantStates)

@@ -28,7 +28,7 @@ func scheduleCreate(app *cli.App) *cobra.Command {
 	var kind string
 	var f specFlags
 	var o owner
-	var selector []string
+	var selecting cli.Selecting
 	var confirm cli.Confirmation
 	cmd := &cobra.Command{
 		Use:     "create NAME --tenant TENANT --kind KIND --cron CRON",
@@ -48,8 +48,8 @@ func scheduleCreate(app *cli.App) *cobra.Command {
 			return err
 		}
 		f.Queue, f.Priority, f.MaxAttempts = a.Opts.Queue, a.Opts.Priority, a.Opts.MaxAttempts
-		if len(selector) > 0 {
-			return createTemplate(ctx, app, args[0], kind, selector, &a, &f, o.actor, &confirm)
+		if selecting.Given() {
+			return createTemplate(ctx, app, args[0], kind, &selecting, &a, &f, o.actor, &confirm)
 		}
 		if (a.Tenant == "") == (a.Database == "") {
 			return cli.Usagef("--tenant is missing: whose schedule? give one of --tenant, --database and --select")
@@ -74,7 +74,7 @@ func scheduleCreate(app *cli.App) *cobra.Command {
 	confirm.Flags(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&a.Database, "database", "", "the database, for kinds that work on a whole one")
-	flags.StringArrayVar(&selector, "select", nil, "for all tenants that equal it: all, plan=pro, status=active, region=eu, label.KEY=VALUE, feature.KEY=VALUE; may be repeated")
+	selecting.Flag(cmd, "for all tenants that an expression selects, as in 'plan = pro and not feature.beta'; or all")
 	flags.StringVar(&kind, "kind", "", "the kind of its jobs")
 	flags.StringVar(&f.Zone, "zone", "", "the IANA time zone (default: the tenant's, also when that changes)")
 	cli.Complete(cmd, "kind", kinds.Names())
@@ -82,13 +82,13 @@ func scheduleCreate(app *cli.App) *cobra.Command {
 }
 
 // createTemplate is create with --select.
-func createTemplate(ctx context.Context, app *cli.App, name, kind string, terms []string, a *kinds.Request, f *specFlags, actor string, confirm *cli.Confirmation) error {
+func createTemplate(ctx context.Context, app *cli.App, name, kind string, selecting *cli.Selecting, a *kinds.Request, f *specFlags, actor string, confirm *cli.Confirmation) error {
 	if a.Tenant != "" || a.Database != "" {
 		return cli.Usagef("whose schedule? give one of --tenant, --database and --select")
 	}
-	selector, err := schedule.ParseSelector(terms)
+	selector, err := selecting.Read()
 	if err != nil {
-		return cli.Usagef("--select: %w", err)
+		return err
 	}
 	params := schedule.TemplateParams{Name: name, Select: selector, Spec: f.Spec, Actor: actor, New: true}
 	if params.Args, err = a.Read(ctx, app, kind); err != nil {

@@ -25,7 +25,7 @@ type editing struct {
 	kind, args, note string
 	version          int
 	template         bool
-	selector         []string
+	selecting        cli.Selecting
 	confirm          cli.Confirmation
 }
 
@@ -35,7 +35,7 @@ func scheduleEdit(app *cli.App) *cobra.Command {
 		Use:     "edit NAME --tenant TENANT | --database DATABASE | --template",
 		Short:   "Change a schedule; what is not given stays",
 		Long:    editLong,
-		Example: "  headgate schedule edit nightly --tenant acme --cron '0 4 * * *' --overlap buffer_one\n  headgate schedule edit nightly --template --select plan=pro --confirm 120",
+		Example: "  headgate schedule edit nightly --tenant acme --cron '0 4 * * *' --overlap buffer_one\n  headgate schedule edit nightly --template --select 'plan = pro' --confirm 120",
 		Args:    cli.Args("NAME"),
 	}
 	e.cmd = cmd
@@ -44,7 +44,7 @@ func scheduleEdit(app *cli.App) *cobra.Command {
 	})
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch {
-		case !e.template && len(e.selector) > 0:
+		case !e.template && e.selecting.Given():
 			return cli.Usagef("--select is for the schedule of a selector: give --template with it")
 		case !e.template:
 			return single(cmd, args)
@@ -59,7 +59,7 @@ func scheduleEdit(app *cli.App) *cobra.Command {
 	e.confirm.Flags(cmd)
 	flags := cmd.Flags()
 	flags.BoolVar(&e.template, "template", false, "the schedule for a selector of that name, and those of all its tenants")
-	flags.StringArrayVar(&e.selector, "select", nil, "with --template: for all tenants that equal it from now on; may be repeated")
+	e.selecting.Flag(cmd, "with --template: for all tenants that this expression selects from now on")
 	flags.StringVar(&e.Zone, "zone", "", "the IANA time zone, instead of the tenant's")
 	flags.StringVar(&e.kind, "kind", "", "the kind of its jobs")
 	flags.StringVar(&e.args, "args", "", "the arguments: JSON, @FILE, or - for standard input")
@@ -93,10 +93,10 @@ func editTemplate(ctx context.Context, app *cli.App, central cli.Central, name s
 		return err
 	}
 	edit, what := schedule.TemplateEdit{Edit: change}, "template "+name+" is for"
-	if len(e.selector) > 0 {
-		parsed, err := schedule.ParseSelector(e.selector)
+	if e.selecting.Given() {
+		parsed, err := e.selecting.Read()
 		if err != nil {
-			return cli.Usagef("--select: %w", err)
+			return err
 		}
 		edit.Select, what = &parsed, "the change of template "+name+" touches"
 	}

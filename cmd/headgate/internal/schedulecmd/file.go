@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -17,6 +16,7 @@ import (
 	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/orchestrator/calendar"
 	"github.com/headgate/headgate/orchestrator/schedule"
+	"github.com/headgate/headgate/orchestrator/selector"
 )
 
 // scheduleFile is the shape of schedules.yaml, and of each document in it.
@@ -101,30 +101,20 @@ func (a *fileArgs) readYAML(node *yaml.Node) (err error) {
 	return err
 }
 
-// fileSelector is written `all`, `{plan: pro, label.tier: gold}`, or as a list of
-// terms.
-type fileSelector schedule.Selector
+// fileSelector is an expression, in one text.
+type fileSelector struct {
+	selector.Selector
+	given bool
+}
 
-func (s *fileSelector) readYAML(node *yaml.Node) error {
-	var terms []string
-	for i, item := range node.Content {
-		switch {
-		case item.Kind != yaml.ScalarNode:
-			return atLine(item, "select: want one text for each term, as in {plan: pro}")
-		case node.Kind == yaml.SequenceNode:
-			terms = append(terms, item.Value)
-		case i%2 == 1:
-			terms = append(terms, node.Content[i-1].Value+"="+item.Value)
-		}
+func (s *fileSelector) readYAML(node *yaml.Node) (err error) {
+	if node.Kind != yaml.ScalarNode {
+		return atLine(node, "select: want an expression in one text, as in select: plan = pro and region = eu; all tenants are all")
 	}
-	if node.Kind == yaml.ScalarNode {
-		terms = strings.Fields(node.Value)
+	s.given = true
+	if s.Selector, err = selector.Parse(node.Value); err != nil {
+		return atLine(node, "select: %w", err)
 	}
-	read, err := schedule.ParseSelector(terms)
-	if err != nil {
-		return atLine(node, "%w", err)
-	}
-	*s = fileSelector(read)
 	return nil
 }
 
@@ -201,12 +191,12 @@ func parseScheduleFile(text []byte) (whole scheduleFile, err error) {
 }
 
 func templateOf(app *cli.App, s *fileSchedule) (params schedule.TemplateParams, err error) {
-	params = schedule.TemplateParams{Name: s.Name, Select: schedule.Selector(s.Select), Spec: specOf(s)}
+	params = schedule.TemplateParams{Name: s.Name, Select: s.Select.Selector, Spec: specOf(s)}
 	switch {
 	case s.Kind == "" || s.Cron == "":
 		return params, errors.New("kind and cron are needed")
-	case s.Select == nil:
-		return params, errors.New("select is missing: write all, or terms such as {plan: pro, label.tier: gold}")
+	case !s.Select.given:
+		return params, errors.New("select is missing: write all, or an expression such as plan = pro and label.tier = gold")
 	}
 	if params.Args, err = argsOfFile(app, s.Kind, s.Args); err != nil {
 		return params, err

@@ -114,7 +114,7 @@ func arguments(r *rapid.T) field {
 
 // drawDraft draws a schedule with any of its fields.
 func drawDraft(r *rapid.T, name string, tenants tenantNames) draft {
-	d := draft{name: name, selects: rapid.SampledFrom([]string{"all", "{plan: pro}", "[plan=free]", "{plan: nobody}", "{tenant: acme}"}).Draw(r, "select"), overrides: map[string][]field{}}
+	d := draft{name: name, selects: rapid.SampledFrom([]string{"all", "plan = pro", "plan=free", "plan = nobody", "tenant in (acme)"}).Draw(r, "select"), overrides: map[string][]field{}}
 	crons := []string{"@daily", "0 2 * * *", "*/15 3 * * *", "30 4 * * 1", "@every 90m"}
 	d.fields = []field{pick(r, "kind", "app.one", "app.two"), pick(r, "cron", crons...)}
 	maybe := func(f func() field) {
@@ -268,7 +268,7 @@ var columns = map[string]string{
 
 // holds: the rows of the tenants that the draft selects are what it says.
 func holds(r *rapid.T, env *jobstest.Env, d draft) {
-	wanted := map[string][]string{"all": {"acme", "birch", "brick"}, "{plan: pro}": {"acme", "birch"}, "[plan=free]": {"brick"}, "{plan: nobody}": nil, "{tenant: acme}": {"acme"}}[d.selects]
+	wanted := map[string][]string{"all": {"acme", "birch", "brick"}, "plan = pro": {"acme", "birch"}, "plan=free": {"brick"}, "plan = nobody": nil, "tenant in (acme)": {"acme"}}[d.selects]
 	rows, err := env.Pool.Query(context.Background(), "SELECT t.slug, s.id FROM headgate.schedules s JOIN headgate.tenants t ON t.id = s.tenant_id WHERE s.name = $1 ORDER BY t.slug", d.name)
 	require.NoError(r, err)
 	var have []string

@@ -10,7 +10,7 @@ import (
 func FuzzScheduleFile(f *testing.F) {
 	for _, text := range []string{
 		"name: a\nschedules: [{name: b, select: all, kind: k, cron: '@daily', args: {a: 1, b: [true, null, 1e9, x]}}]",
-		"name: a\n---\nschedules: [{name: b, select: &s {plan: x}, args: &v {c: 0.10}}, {name: c, select: *s, args: *v}]",
+		"name: a\n---\nschedules: [{name: b, select: &s plan = x, args: &v {c: 0.10}}, {name: c, select: *s, args: *v}]",
 		"x: &x {a: 1}\nname: a\nschedules: [{<<: *x, name: b}]", "- &a [*a]", "{? [a] : b}", "*a", "--- # c", "", "\xff", "name: a\n...\n%YAML 1.1\n---\n",
 		"name: a\nschedules: [{overrides: {acme: {args: {a: 01}}, 1: {cron: x}}}]", "name: {<<: [{a: 1}, {a: 2}]}",
 	} {

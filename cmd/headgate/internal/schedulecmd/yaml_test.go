@@ -85,28 +85,28 @@ func TestAliasesAreWhatTheyStandFor(t *testing.T) {
 	file, err := parseScheduleFile([]byte(`
 name: x
 schedules:
-  - &base {name: a-one, select: {plan: &free enterprise}, kind: app.x, cron: &daily '@daily', args: &args {n: &n 1.50}, overrides: {acme: &o {cron: '@hourly'}}}
-  - {name: a-two, select: {plan: *free}, cron: *daily, args: {m: *n, whole: *args}, overrides: {brick: *o}}
+  - &base {name: a-one, select: &free plan = enterprise, kind: app.x, cron: &daily '@daily', args: &args {n: &n 1.50}, overrides: {acme: &o {cron: '@hourly'}}}
+  - {name: a-two, select: *free, cron: *daily, args: {m: *n, whole: *args}, overrides: {brick: *o}}
   - {<<: *base, name: a-three}
-  - {<<: [{cron: '@weekly', zone: UTC}, *base], name: a-four, select: [plan=pro, tenant=acme]}
+  - {<<: [{cron: '@weekly', zone: UTC}, *base], name: a-four, select: "plan in (pro, x) and tenant = acme"}
 `))
 	require.NoError(t, err)
 	one, two, three, four := file.Schedules[0], file.Schedules[1], file.Schedules[2], file.Schedules[3]
-	require.Equal(t, "enterprise", one.Select[0].Value)
-	require.Equal(t, "enterprise", two.Select[0].Value)
+	require.Equal(t, "plan = enterprise", one.Select.String())
+	require.Equal(t, "plan = enterprise", two.Select.String())
 	require.Equal(t, []string{"@daily", `{"m":1.50,"whole":{"n":1.50}}`, "@hourly"}, []string{two.Cron, string(two.Args), two.Overrides[0].Cron})
 	three.Name, three.Line = one.Name, one.Line
 	require.Equal(t, one, three)
 	require.Equal(t, []string{"@weekly", "UTC", "app.x", `{"n":1.50}`}, []string{four.Cron, four.Zone, four.Kind, string(four.Args)})
-	require.Len(t, four.Select, 2)
+	require.Equal(t, "plan in (pro, x) and tenant = acme", four.Select.String())
 
 	for says, text := range map[string]string{
 		"holds an alias of itself":            "name: x\nschedules: [{name: a, args: {a: &a [*a]}}]",
-		"no value of the file is marked &sel": "name: x\nschedules: [{name: a, select: &a {b: c}}, {name: b, select: *sel}]",
+		"no value of the file is marked &sel": "name: x\nschedules: [{name: a, select: &a all}, {name: b, select: *sel}]",
 		"line 2: << merges mappings only":     "name: x\nschedules: [{name: a, <<: 1}]",
 		"more than 100 levels":                "name: x\nschedules: [{name: a, args: {a: " + strings.Repeat("[", 200) + strings.Repeat("]", 200) + "}}]",
 		"more than 262144 bytes of JSON":      "name: x\nschedules: [{name: a, args: {a: " + bomb(26) + "}}]",
-		"line 4: select: want one text":       "name: x\nschedules:\n  - name: a\n    select: {plan: [a, b]}",
+		"line 4: select: want an expression":  "name: x\nschedules:\n  - name: a\n    select: {plan: a}",
 		"line 2: schedules: want a mapping":   "name: x\nschedules: [{name: a}, b]",
 		"name: want one text":                 "name: {a: b}",
 		"line 2: schedules: item 2 is empty":  "name: x\nschedules: [{name: a}, ]\n---\nname: x\nschedules: [{name: b},\n ~]",
@@ -180,7 +180,7 @@ func TestAFilesErrorsAreInItsWords(t *testing.T) {
 		{"spread: 1.5s", `line 4: "1.5s" is no duration in whole seconds`},
 		{"start: 2026-12-01", `line 4: "2026-12-01" is no time in RFC 3339 form`},
 		{"windows: 09:00-17:00", `line 4: windows: want a list, as in [a, b]`},
-		{"select: {colour: red}", `line 4: selector "colour=red": unknown field "colour"`},
+		{"select: colour = red", "line 4: select: selector, character 1: unknown attribute \"colour\""},
 		{"overrides: [acme]", `line 4: overrides: want a mapping of tenants`},
 		{"overrides: {acme: }", `line 4: the override for "acme" changes nothing: give cron, zone or args`},
 		{"catch_up: latest", `line 4: catch_up: want a mapping`},

@@ -10,7 +10,7 @@ import (
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/admission"
-	"github.com/headgate/headgate/orchestrator/schedule"
+	"github.com/headgate/headgate/orchestrator/selector"
 )
 
 const enqueueGrantLong = `Who may enqueue what by the SQL function headgate.enqueue, which programs in any
@@ -18,7 +18,8 @@ language call. What no grant allows is refused.
 
 A grant is for a role of the central database, and for every login that inherits the
 role's rights. It names a kind, or the beginning of kinds and a star (mail.*), and the
-tenants: one (--tenant), those of a selector (--select plan=pro), or all (--select all).
+tenants: one (--tenant), those of a selector (--select 'plan = pro'), or all
+(--select all).
 A star covers no built-in kind, unless headgate. stands before it, and no kind that
 works as a database's owner.`
 
@@ -29,77 +30,56 @@ func EnqueueGrant(app *cli.App) *cobra.Command {
 	return cmd
 }
 
-// grantView is the shape of `enqueue-grant list -o json`.
-type grantView struct {
-	admission.EnqueueGrant
-	Tenants string `json:"tenants"`
-}
-
-func viewGrant(g admission.EnqueueGrant) grantView {
-	selector := make(schedule.Selector, len(g.Tenants))
-	for i, t := range g.Tenants {
-		selector[i] = schedule.Term(t)
-	}
-	return grantView{g, selector.String()}
-}
-
-var grantColumns = []cli.Column[grantView]{
-	{Name: "role", Of: func(g grantView) any { return g.Role }},
-	{Name: "kind", Of: func(g grantView) any { return g.Kind }},
-	{Name: "tenants", Of: func(g grantView) any { return g.Tenants }},
-	{Name: "by", Of: func(g grantView) any { return g.By }},
-	{Name: "at", Of: func(g grantView) any { return g.At }},
+var grantColumns = []cli.Column[admission.EnqueueGrant]{
+	{Name: "role", Of: func(g admission.EnqueueGrant) any { return g.Role }},
+	{Name: "kind", Of: func(g admission.EnqueueGrant) any { return g.Kind }},
+	{Name: "tenants", Of: func(g admission.EnqueueGrant) any { return g.Tenants.String() }},
+	{Name: "by", Of: func(g admission.EnqueueGrant) any { return g.By }},
+	{Name: "at", Of: func(g admission.EnqueueGrant) any { return g.At }},
 }
 
 // whose is the flags that say for which tenants a grant is.
 type whose struct {
-	tenant string
-	terms  []string
+	tenant    string
+	selecting cli.Selecting
 }
 
 func (w *whose) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&w.tenant, "tenant", "", "one tenant, by its slug")
-	cmd.Flags().StringArrayVar(&w.terms, "select", nil, "the tenants that equal all of these: plan=pro, label.tier=gold; or all; may be repeated")
+	w.selecting.Flag(cmd, "the tenants that an expression selects, as in 'plan = pro and label.tier = gold'; or all")
 }
 
-// read returns the terms; nil if no flag was given.
-func (w *whose) read() ([]admission.Term, error) {
-	terms := w.terms
+// read returns the selector; nil if no flag was given.
+func (w *whose) read() (*selector.Selector, error) {
 	switch {
-	case w.tenant != "" && len(terms) > 0:
+	case w.tenant != "" && w.selecting.Given():
 		return nil, cli.Usagef("which tenants? give one of --tenant and --select")
 	case w.tenant != "":
-		terms = []string{"tenant=" + w.tenant}
-	case len(terms) == 0:
+		of := selector.OfTenant(w.tenant)
+		return &of, nil
+	case !w.selecting.Given():
 		return nil, nil
 	}
-	selector, err := schedule.ParseSelector(terms)
-	if err != nil {
-		return nil, cli.BadValue(err)
-	}
-	list := make([]admission.Term, len(selector))
-	for i, t := range selector {
-		list[i] = admission.Term(t)
-	}
-	return list, nil
+	read, err := w.selecting.Read()
+	return &read, err
 }
 
 func enqueueGrantAdd(app *cli.App) *cobra.Command {
 	var tenants whose
 	cmd := &cobra.Command{
-		Use:     "add ROLE KIND --tenant SLUG | --select TERM",
+		Use:     "add ROLE KIND --tenant SLUG | --select EXPRESSION",
 		Short:   "Let a role enqueue a kind, for these tenants",
 		Long:    enqueueGrantLong,
 		Example: "  headgate enqueue-grant add shop mail.welcome --select all\n  headgate enqueue-grant add shop 'mail.*' --tenant acme",
 		Args:    cli.Args("ROLE", "KIND"),
 	}
 	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) error {
-		terms, err := tenants.read()
+		of, err := tenants.read()
 		if err != nil {
 			return err
 		}
-		if terms == nil {
-			return cli.Usagef("for which tenants? give --tenant SLUG, --select TERM, or --select all")
+		if of == nil {
+			return cli.Usagef("for which tenants? give --tenant SLUG, --select EXPRESSION, or --select all")
 		}
 		return app.Open(ctx, nil, func(central cli.Central) error {
 			if tenants.tenant != "" {
@@ -107,16 +87,16 @@ func enqueueGrantAdd(app *cli.App) *cobra.Command {
 				if err != nil {
 					return cli.Near(ctx, central.Admission, admission.OfTenant, tenants.tenant, err)
 				}
-				terms = []admission.Term{{Field: "tenant", Value: found.Slug}}
+				*of = selector.OfTenant(found.Slug)
 			}
-			added, hint, err := central.Admission.AddEnqueueGrant(ctx, admission.EnqueueGrant{Role: args[0], Kind: args[1], Tenants: terms, By: app.Actor()})
+			added, hint, err := central.Admission.AddEnqueueGrant(ctx, admission.EnqueueGrant{Role: args[0], Kind: args[1], Tenants: *of, By: app.Actor()})
 			if err != nil {
 				return cli.BadValue(err)
 			}
 			if hint != "" {
 				app.Say("warning: %s", hint)
 			}
-			return cli.One(app, viewGrant(added), grantColumns)
+			return cli.One(app, added, grantColumns)
 		})
 	})
 	tenants.flags(cmd)
@@ -135,11 +115,7 @@ func enqueueGrantList(app *cli.App) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				views := make([]grantView, len(found))
-				for i, g := range found {
-					views[i] = viewGrant(g)
-				}
-				return cli.List(app, views, "no role may enqueue by SQL: `headgate enqueue-grant add ROLE KIND`", grantColumns)
+				return cli.List(app, found, "no role may enqueue by SQL: `headgate enqueue-grant add ROLE KIND`", grantColumns)
 			})
 		}),
 	}
@@ -150,17 +126,17 @@ func enqueueGrantList(app *cli.App) *cobra.Command {
 func enqueueGrantRemove(app *cli.App) *cobra.Command {
 	var tenants whose
 	cmd := &cobra.Command{
-		Use:   "remove ROLE KIND [--tenant SLUG | --select TERM]",
+		Use:   "remove ROLE KIND [--tenant SLUG | --select EXPRESSION]",
 		Short: "Take a kind from a role: for these tenants, or all that the role has for the kind",
 		Args:  cli.Args("ROLE", "KIND"),
 	}
 	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) error {
-		terms, err := tenants.read()
+		of, err := tenants.read()
 		if err != nil {
 			return err
 		}
 		return app.Open(ctx, nil, func(central cli.Central) error {
-			n, err := central.Admission.RemoveEnqueueGrant(ctx, args[0], args[1], terms)
+			n, err := central.Admission.RemoveEnqueueGrant(ctx, args[0], args[1], of)
 			if errors.Is(err, admission.ErrNoEnqueueGrant) {
 				return fmt.Errorf("%w; `headgate enqueue-grant list` shows what there is", err)
 			}
