@@ -128,6 +128,7 @@ var functionRights = []right{
 	{"answer_deleted", "", ""},
 	{"answer_error", "", ""},
 	{"as_object", "X", "X"},
+	{"authorities_of", "X", "X"},
 	{"begin_plan", "", ""},
 	{"catalog_changed", "", ""},
 	{"centre_mark", "X", "X"},

@@ -33,6 +33,8 @@ type Database struct {
 	ProtectionReason *string    `json:"protection_reason,omitempty"` // why it is not enforced
 	ProtectionBy     *string    `json:"protection_by,omitempty"`     // who has decided so last; nil: nobody
 	ProtectionSince  time.Time  `json:"protection_since"`
+
+	ReadAddress bool `json:"read_address"` // it has one: see SetRead
 }
 
 // The kinds of database.
@@ -205,7 +207,7 @@ func databaseConflict(err error, params DatabaseParams) error {
 }
 
 const databasesSQL = `
-SELECT d.id::text, d.name, s.id::text, s.name, d.dbname, d.kind, coalesce(t.tenants, 0), d.created_at, d.protection, d.protection_reason, d.protection_by, d.protection_since
+SELECT d.id::text, d.name, s.id::text, s.name, d.dbname, d.kind, coalesce(t.tenants, 0), d.created_at, d.protection, d.protection_reason, d.protection_by, d.protection_since, d.job_read IS NOT NULL
 FROM headgate.databases d
 JOIN headgate.servers s ON s.id = d.server_id
 LEFT JOIN (SELECT database_id, count(*) AS tenants FROM headgate.tenants GROUP BY database_id) t ON t.database_id = d.id

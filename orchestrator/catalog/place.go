@@ -49,7 +49,8 @@ SELECT t.id::text, t.slug, t.org_id, coalesce(t.org_key, t.org_id::text), t.name
        CASE WHEN $2 THEN d.owner_login ELSE d.job_login END,
        CASE WHEN $2 THEN d.owner_version ELSE d.job_version END,
        CASE WHEN $2 THEN d.owner_direct ELSE d.job_direct END,
-       CASE WHEN $2 THEN d.owner_direct_version ELSE d.job_direct_version END, d.signing_key,
+       CASE WHEN $2 THEN d.owner_direct_version ELSE d.job_direct_version END,
+       CASE WHEN NOT $2 THEN d.job_read END, d.job_read_version, d.signing_key,
        s.id, s.name, s.connection_budget, s.transport, s.hosts, s.pooler, t.xmin, d.xmin, s.xmin
 FROM headgate.tenants t
 JOIN headgate.databases d ON d.id = t.database_id
@@ -66,7 +67,7 @@ func (c *Catalog) askPlace(ctx context.Context, q question) (*answer, error) {
 	}
 	err := c.pool.QueryRow(ctx, resolveTenantSQL, q.id, row.login == jobs.LoginOwner).Scan(
 		&t.ID, &t.Slug, &t.OrgID, &t.OrgKey, &t.Name, &t.Plan, &t.Timezone, &t.Labels, &t.Status, &t.Generation,
-		&row.databaseID, &row.database, &row.dedicated, &row.observed, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.signingKey, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler,
+		&row.databaseID, &row.database, &row.dedicated, &row.observed, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.read, &row.readVersion, &row.signingKey, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler,
 		&v.tenant, &v.database, &v.server)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return &answer{}, nil
@@ -95,7 +96,8 @@ SELECT d.id, d.name, d.kind = 'dedicated', d.protection = 'observe',
        CASE WHEN $3 THEN d.owner_login ELSE d.job_login END,
        CASE WHEN $3 THEN d.owner_version ELSE d.job_version END,
        CASE WHEN $3 THEN d.owner_direct ELSE d.job_direct END,
-       CASE WHEN $3 THEN d.owner_direct_version ELSE d.job_direct_version END, d.signing_key,
+       CASE WHEN $3 THEN d.owner_direct_version ELSE d.job_direct_version END,
+       CASE WHEN NOT $3 THEN d.job_read END, d.job_read_version, d.signing_key,
        s.id, s.name, s.connection_budget, s.transport, s.hosts, s.pooler
 FROM headgate.databases d
 JOIN headgate.servers s ON s.id = d.server_id
@@ -108,7 +110,7 @@ func (c *Catalog) ResolveDatabase(ctx context.Context, nameOrUUID string, login 
 	name, id := nameOrID(nameOrUUID)
 	row := placeRow{login: login}
 	err := c.pool.QueryRow(ctx, resolveDatabaseSQL, name, id, login == jobs.LoginOwner).Scan(
-		&row.databaseID, &row.database, &row.dedicated, &row.observed, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.signingKey, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler)
+		&row.databaseID, &row.database, &row.dedicated, &row.observed, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.read, &row.readVersion, &row.signingKey, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return address.Place{}, fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, quote(nameOrUUID))
@@ -130,6 +132,8 @@ type placeRow struct {
 	version       int
 	direct        []byte // nil: there is no direct address
 	directVersion int
+	read          []byte // nil: there is no read address
+	readVersion   int
 	signingKey    []byte
 	serverID      uuid.UUID
 	server        string
@@ -168,6 +172,16 @@ func (c *Catalog) place(row placeRow) address.Place {
 			a, err := c.openAddress(ctx, row, directColumnOf(row.login), row.directVersion, row.direct)
 			if err != nil {
 				return address.Address{}, fmt.Errorf("the direct %s address of database %q: %w", row.login, row.database, err)
+			}
+			return a, nil
+		}
+	}
+	if row.read != nil {
+		place.ReadVersion = row.readVersion
+		place.OpenRead = func(ctx context.Context) (address.Address, error) {
+			a, err := c.openAddress(ctx, row, readColumn, row.readVersion, row.read)
+			if err != nil {
+				return address.Address{}, fmt.Errorf("the read address of database %q: %w", row.database, err)
 			}
 			return a, nil
 		}
