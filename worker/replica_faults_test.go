@@ -73,13 +73,13 @@ type replicated struct {
 func newReplicated(t *testing.T) *replicated {
 	t.Helper()
 	r := &replicated{}
-	server, dir := central(t)
+	server := central(t)
 	r.primary = server
 	r.beforePrimary = newProxy(t, server.URL(""), nil)
 	r.env = jobstest.New(t)
 	r.db = r.env.Database("acme", jobstest.DatabaseOpts{Schema: whispers, On: &jobstest.Postgres{Name: "primary", URL: server.URL, Via: r.beforePrimary.port}})
 	r.org = r.env.Tenant("acme", "acme").OrgID
-	r.standby = startPostgres(t, localpg.Config{Dir: backup(t, server, dir, "--write-recovery-conf"), Settings: replicates})
+	r.standby = startPostgres(t, localpg.Config{Dir: jobstest.BaseBackup(t, server, "--write-recovery-conf"), Settings: replicates})
 	var err error
 	r.onStandby, err = pgx.Connect(t.Context(), r.standby.URL(r.db.Job.Database))
 	require.NoError(t, err)
