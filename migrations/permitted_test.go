@@ -23,7 +23,7 @@ func TestStatementsArePermitted(t *testing.T) {
 			"takeKeysSQL",
 		}},
 		{"../orchestrator/catalog", "worker", []string{
-			"authorityDeleteSQL", "authorityInsertSQL", "databaseInsertSQL", "databasesShareSQL", "directUpdateSQL", "domainInsertSQL", "emailInsertSQL", "insertAdoptions", "intentDeleteSQL", "intentFailedSQL", "intentInsertSQL", "intentStepSQL", "keyForUpdateSQL", "keySeenSQL", "keysSQL", "loginUpdateSQL", "loginsForUpdateSQL", "orgIDsSQL", "resealSQL", "retireSQL", "serverInsertSQL", "serverShareSQL", "setProtectionSQL", "setServerSQL", "statusUpdateSQL", "tenantsInsertSQL",
+			"authorityDeleteSQL", "authorityInsertSQL", "databaseInsertSQL", "databasesShareSQL", "directUpdateSQL", "domainInsertSQL", "emailInsertSQL", "insertAdoptions", "intentDeleteSQL", "intentFailedSQL", "intentInsertSQL", "intentStepSQL", "keyForUpdateSQL", "keySeenSQL", "keysSQL", "loginUpdateSQL", "loginsForUpdateSQL", "orgIDsSQL", "readUpdateSQL", "resealSQL", "retireSQL", "serverInsertSQL", "serverShareSQL", "setProtectionSQL", "setServerSQL", "statusUpdateSQL", "tenantsInsertSQL",
 		}},
 		{"../orchestrator/schedule", "worker", []string{
 			"clearTemplates", "compareTemplates", "countWrong", "deleteCalendar", "deleteTemplatesSQL", "deleteWindow", "holdCalendarsSQL", "insertOverrides", "insertTerms", "selectCalendarOwner", "selectDrift", "selectTemplates", "selectWhy", "spoilRows", "upsertCalendar", "upsertTemplates", "upsertWindow",

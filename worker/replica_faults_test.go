@@ -17,26 +17,6 @@ import (
 	"github.com/headgate/headgate/worker"
 )
 
-// Near reads from the replica, or from the primary where that is further behind than 2 s.
-type Near struct {
-	Write bool `json:"write,omitempty"`
-}
-
-func (Near) Kind() string { return "near" }
-
-func (Near) KindOpts() jobs.KindOpts {
-	return jobs.KindOpts{ReadFrom: jobs.Replica, MaxLag: jobs.MinLag}
-}
-
-// Awaiting waits for the replica.
-type Awaiting struct{}
-
-func (Awaiting) Kind() string { return "awaiting" }
-
-func (Awaiting) KindOpts() jobs.KindOpts {
-	return jobs.KindOpts{ReadFrom: jobs.Replica, MaxLag: jobs.MinLag, OnLag: jobs.WaitForReplica}
-}
-
 // Plain reads from the primary.
 type Plain struct{}
 

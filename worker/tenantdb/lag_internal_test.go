@@ -182,3 +182,37 @@ func TestReadAddressesHaveTheirOwnBreakers(t *testing.T) {
 	require.Equal(t, 8, s.stats().Limit, "a full replica takes nothing from the primary's budget")
 	require.Error(t, s.admit(reading("a"), now))
 }
+
+// A primary is asked by one caller at a time, and again when its last answer, or its silence,
+// is a second old.
+func TestAPrimaryIsAskedOnceASecond(t *testing.T) {
+	p, now := &primaries{}, after(0)
+	_, mine, _ := p.turn("one", now)
+	require.NotNil(t, mine)
+	_, others, busy := p.turn("one", now)
+	require.Nil(t, others)
+	require.NotNil(t, busy, "the others wait for the answer")
+	_, apart, _ := p.turn("two", now)
+	require.NotNil(t, apart, "another server")
+	mine(logPosition{at: now, lsn: 1}, nil)
+	<-busy
+	known, mine, busy := p.turn("one", after(0.9))
+	require.Nil(t, mine)
+	require.Nil(t, busy)
+	require.Len(t, known.log, 1)
+
+	away := errors.New("away")
+	_, mine, _ = p.turn("one", after(1))
+	require.NotNil(t, mine)
+	mine(logPosition{}, away)
+	known, mine, _ = p.turn("one", after(1.5))
+	require.Nil(t, mine, "silence counts too")
+	require.ErrorIs(t, known.err, away)
+	require.Len(t, known.log, 1, "and what it has said before stands")
+
+	p.sweep(after(3600))
+	require.Len(t, p.list, 2)
+	apart(logPosition{at: now, lsn: 1}, nil)
+	p.sweep(after(3602))
+	require.Empty(t, p.list)
+}
