@@ -82,6 +82,18 @@ type KindOpts struct {
 	// meanwhile. Two attempts may then work at once; one of them is rolled back.
 	Optimistic bool
 
+	// ReadFrom says where a kind that only reads (worker.ReadOnly) does so. 0 means Primary.
+	// Other kinds must leave it out, and MaxLag and OnLag with it.
+	ReadFrom ReadFrom
+
+	// MaxLag is how old the rows may be, at most, that a job reads from a replica, when it
+	// begins. 0 means 10 seconds; at least MinLag.
+	MaxLag time.Duration
+
+	// OnLag says what becomes of a job whose database has a read address, while the replica
+	// there is further behind than MaxLag, away, or no replica any more. 0 means ReadPrimary.
+	OnLag LagPolicy
+
 	// Priority orders jobs of one queue: 1 (first) to 4. 0 means 1.
 	Priority int
 
@@ -176,4 +188,46 @@ const (
 // String returns the name as it is written in Go, in lower case.
 func (i Idempotence) String() string {
 	return [...]string{"undeclared", "idempotent", "verifiable", "chunked", "unsafe"}[min(max(i, 0), Unsafe)]
+}
+
+// ReadFrom says which server a kind that only reads reads from.
+type ReadFrom int
+
+const (
+	// Primary is where the kinds that write do their work.
+	Primary ReadFrom = iota
+
+	// Replica is the read address of the job's database. In a database without a read
+	// address the kind reads from the primary, whatever its OnLag is.
+	Replica
+)
+
+// String returns "primary" or "replica".
+func (r ReadFrom) String() string {
+	if r == Replica {
+		return "replica"
+	}
+	return "primary"
+}
+
+// MinLag is the least MaxLag: workers ask a primary once a second how far its log is.
+const MinLag = 2 * time.Second
+
+// LagPolicy says what becomes of a job while its replica may not be read from.
+type LagPolicy int
+
+const (
+	// ReadPrimary has the job read from the primary.
+	ReadPrimary LagPolicy = iota
+
+	// WaitForReplica has the job wait, class ClassReplica, without using an attempt.
+	WaitForReplica
+)
+
+// String returns "read_primary" or "wait_for_replica".
+func (p LagPolicy) String() string {
+	if p == WaitForReplica {
+		return "wait_for_replica"
+	}
+	return "read_primary"
 }

@@ -40,6 +40,7 @@ const (
 	ClassServerFull       Class = "server_full"       // the server has no free connection
 	ClassAuthFailed       Class = "auth_failed"       // the server refuses the login
 	ClassReadOnly         Class = "read_only"         // the server takes no writes
+	ClassReplica          Class = "replica"           // the replica lags, is away or is none any more, and the kind waits for it
 	ClassDiskFull         Class = "disk_full"         // the server's disk is full
 	ClassWrongDatabase    Class = "wrong_database"    // the address leads to another database than the catalog says
 	ClassWrongCentre      Class = "wrong_centre"      // the database belongs to another central database than this one

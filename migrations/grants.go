@@ -146,6 +146,7 @@ var functionRights = []right{
 	{"audit_table", "", ""},
 	{"audited", "", ""},
 	{"begin_move", "", ""},
+	{"authorities_of", "X", "X"},
 	{"begin_plan", "", ""},
 	{"catalog_changed", "", ""},
 	{"centre_mark", "X", "X"},

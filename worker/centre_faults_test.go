@@ -5,12 +5,10 @@ package worker_test
 import (
 	"bytes"
 	"context"
-	"io/fs"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -26,10 +24,9 @@ import (
 var replicates = map[string]string{"wal_level": "replica", "max_wal_senders": "5", "hot_standby": "on", "fsync": "off"}
 
 // central starts a server for a central database alone, which keeps its data in a folder.
-func central(t *testing.T) (*localpg.Server, string) {
+func central(t *testing.T) *localpg.Server {
 	t.Helper()
-	dir := filepath.Join(openTempDir(t), "first")
-	return startPostgres(t, localpg.Config{Dir: dir, Settings: replicates}), dir
+	return startPostgres(t, localpg.Config{Dir: filepath.Join(openTempDir(t), "first"), Settings: replicates})
 }
 
 // openTempDir is a folder that the account may enter that Postgres runs as.
@@ -58,28 +55,6 @@ func tool(t *testing.T, server *localpg.Server, name string, args ...string) []b
 	return stdout.Bytes()
 }
 
-// backup takes a base backup, into a folder that localpg can start a server from.
-func backup(t *testing.T, from *localpg.Server, dir string, more ...string) string {
-	t.Helper()
-	to := filepath.Join(filepath.Dir(dir), "second")
-	require.NoError(t, os.Mkdir(to, 0o700))
-	tool(t, from, "pg_basebackup", append([]string{"-D", filepath.Join(to, "data"), "-d", from.URL("postgres"), "-X", "stream", "--checkpoint=fast"}, more...)...)
-	password, err := os.ReadFile(filepath.Join(dir, "password"))
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(to, "password"), password, 0o600))
-	info, err := os.Stat(filepath.Join(dir, "data"))
-	require.NoError(t, err)
-	owner, ok := info.Sys().(*syscall.Stat_t)
-	require.True(t, ok)
-	require.NoError(t, filepath.WalkDir(to, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return os.Lchown(path, int(owner.Uid), int(owner.Gid))
-	}))
-	return to
-}
-
 // nameOf is the name of an environment's central database.
 func nameOf(t *testing.T, env *jobstest.Env) string {
 	t.Helper()
@@ -92,7 +67,7 @@ func nameOf(t *testing.T, env *jobstest.Env) string {
 // original has renewed its token and a job has left that.
 func TestFaultsABaseBackupOfTheCentreWaits(t *testing.T) {
 	t.Parallel()
-	server, dir := central(t)
+	server := central(t)
 	env := jobstest.NewOn(t, onServer("central", server))
 	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
 	env.Tenant("acme", "acme")
@@ -100,7 +75,7 @@ func TestFaultsABaseBackupOfTheCentreWaits(t *testing.T) {
 	works(t, env)
 	age(t, env, w)
 	works(t, env)
-	second := startPostgres(t, localpg.Config{Dir: backup(t, server, dir)})
+	second := startPostgres(t, localpg.Config{Dir: jobstest.BaseBackup(t, server)})
 	copied := env.At(onServer("copy", second), nameOf(t, env))
 
 	age(t, env, w) // the token of the hour of the backup, which both have
@@ -117,7 +92,7 @@ func TestFaultsABaseBackupOfTheCentreWaits(t *testing.T) {
 // that was not ten minutes old, so no tenant database bears it.
 func TestFaultsAPromotedStandbyGoesOn(t *testing.T) {
 	t.Parallel()
-	server, dir := central(t)
+	server := central(t)
 	ctx := context.Background()
 	env := jobstest.NewOn(t, onServer("central", server))
 	db := env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
@@ -129,7 +104,7 @@ func TestFaultsAPromotedStandbyGoesOn(t *testing.T) {
 	before := markOf(t, db)
 	require.NotEmpty(t, before[1])
 
-	standby := startPostgres(t, localpg.Config{Dir: backup(t, server, dir, "--write-recovery-conf"), Settings: replicates})
+	standby := startPostgres(t, localpg.Config{Dir: jobstest.BaseBackup(t, server, "--write-recovery-conf"), Settings: replicates})
 	conn, err := pgx.Connect(ctx, standby.URL("postgres"))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close(ctx) })
@@ -170,7 +145,7 @@ func TestFaultsAPromotedStandbyGoesOn(t *testing.T) {
 // tenants; the first one then waits.
 func TestFaultsARestoreOnANewClusterAdopts(t *testing.T) {
 	t.Parallel()
-	server, _ := central(t)
+	server := central(t)
 	env := jobstest.NewOn(t, onServer("central", server))
 	env.Database("acme", jobstest.DatabaseOpts{Schema: schema})
 	env.Tenant("acme", "acme")

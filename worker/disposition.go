@@ -96,7 +96,7 @@ func (a *attempt) blame(ctx context.Context, err error, unsettled bool) disposit
 // is used (held.go says for how long).
 var notItsFault = map[jobs.Class]bool{
 	jobs.ClassUnreachable: true, jobs.ClassServerFull: true, jobs.ClassAuthFailed: true, jobs.ClassReadOnly: true,
-	jobs.ClassDiskFull: true, jobs.ClassWrongDatabase: true, jobs.ClassWrongCentre: true, jobs.ClassUnprotected: true, jobs.ClassSchemaNewer: true, jobs.ClassSchemaOlder: true,
+	jobs.ClassReplica: true, jobs.ClassDiskFull: true, jobs.ClassWrongDatabase: true, jobs.ClassWrongCentre: true, jobs.ClassUnprotected: true, jobs.ClassSchemaNewer: true, jobs.ClassSchemaOlder: true,
 	jobs.ClassUndecryptable: true, jobs.ClassTenant: true, jobs.ClassInterrupted: true, jobs.ClassConflict: true, classBusy: true,
 	jobs.ClassConnectTimeout: true, jobs.ClassLockTimeout: true, jobs.ClassNotPermitted: true, jobs.ClassOutput: true, jobs.ClassUntrusted: true,
 }
@@ -127,8 +127,11 @@ func classOf(err error) jobs.Class {
 		escaped  *guard.EscapedError
 		stuck    *stuckError
 		connect  *tenantdb.ConnectError
+		replica  *replicaError
 	)
 	switch {
+	case errors.As(err, &replica): // whatever the cause is, which says nothing about the primary
+		return jobs.ClassReplica
 	case errors.As(err, &panicked):
 		return jobs.ClassPanic
 	case errors.As(err, &odd):

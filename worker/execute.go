@@ -29,18 +29,14 @@ func (a *attempt) execute(ctx context.Context) error {
 	if a.kind.form == settles {
 		return late(ctx, a.writeTombstone(ctx))
 	}
+	if done, err := a.readReplica(ctx); done {
+		return err
+	}
 	place, err := a.where()
 	if err != nil {
 		return err
 	}
-	err = a.w.pools.With(ctx, place, func(ctx context.Context, conn *tenantdb.Conn) error {
-		if err := a.w.pools.Preflight(ctx, place, conn); err != nil {
-			return err
-		}
-		a.conn = conn
-		defer func() { a.log.release() }()
-		return a.mark(conn, a.runOn(ctx, conn))
-	})
+	err = a.w.pools.With(ctx, place, func(ctx context.Context, conn *tenantdb.Conn) error { return a.lent(ctx, place, conn) })
 	var unanswered *unansweredCommitError
 	if !errors.As(err, &unanswered) {
 		return late(ctx, err)
@@ -50,6 +46,16 @@ func (a *attempt) execute(ctx context.Context) error {
 		return &workError{err: answer, idled: true}
 	}
 	return answer
+}
+
+// lent does the work on a connection of the pools.
+func (a *attempt) lent(ctx context.Context, place address.Place, conn *tenantdb.Conn) error {
+	if err := a.w.pools.Preflight(ctx, place, conn); err != nil {
+		return err
+	}
+	a.conn = conn
+	defer func() { a.log.release() }()
+	return a.mark(conn, a.runOn(ctx, conn))
 }
 
 // runOn does the work on its connection.

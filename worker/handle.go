@@ -43,6 +43,7 @@ type attempt struct {
 	called   bool                     // the handler, or its middleware, has begun
 	passedBy bool                     // the handler was never called: its arguments did not fit, or middleware has not
 	wanted   bool                     // somebody has cancelled it; read once, so that two rules see one fact
+	replica  bool                     // it reads from a replica, and says nothing about the primary
 	unproven bool                     // its class says something of the server that the worker's own probe does not find
 
 	conn *tenantdb.Conn // while it has one
@@ -75,7 +76,7 @@ func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) err
 	}
 	err = a.conclude(ctx, err)
 	end := a.disposition(ctx, err)
-	if a.kind.form != noConn && !a.unproven { // which never speaks about a database
+	if a.kind.form != noConn && !a.unproven && !a.replica { // which never speaks about a database, or about its primary
 		w.updateBreaker(ctx, a.place, end)
 	}
 	if end.held != nil || a.meta.Held != nil {

@@ -66,13 +66,19 @@ func (w *Worker) holdFor(err error, h *jobs.Held, now time.Time) time.Duration {
 		return min(connect.RetryAfter, maxHold)
 	}
 	wait := min(max(w.cfg.HoldFor, now.Sub(h.Since)/10), w.cfg.HoldMost)
-	if h.Class == jobs.ClassConflict {
+	switch h.Class {
+	case jobs.ClassConflict:
 		wait = min(wait, firstConflict<<min(h.Times, 20))
+	case jobs.ClassReplica:
+		wait = min(wait, firstReplica<<min(h.Times, 10))
 	}
 	return wait*4/5 + rand.N(wait*2/5+1) //nolint:gosec // jitter needs no secrecy
 }
 
-const firstConflict = 25 * time.Millisecond
+const (
+	firstConflict = 25 * time.Millisecond
+	firstReplica  = 500 * time.Millisecond // a replica that lags may have caught up soon
+)
 
 // repeats says that an attempt ended as those before it, before its handler had
 // begun: of these the history keeps the 1st, 2nd, 4th, 8th and so on, or a server

@@ -201,6 +201,16 @@ func (k *kind) check() error {
 		return fmt.Errorf("kind %s works in a transaction: leave KindOpts.Idempotence out, the ledger answers for it", k.name)
 	case (k.opts.Idempotence == jobs.Verifiable) != (k.verify != nil):
 		return fmt.Errorf("kind %s: a verifiable kind, and no other, is registered with OnConnVerified", k.name)
+	case k.opts.ReadFrom < jobs.Primary || k.opts.ReadFrom > jobs.Replica || k.opts.OnLag < jobs.ReadPrimary || k.opts.OnLag > jobs.WaitForReplica:
+		return fmt.Errorf("kind %s: its ReadFrom is jobs.Primary or Replica, and its OnLag jobs.ReadPrimary or WaitForReplica", k.name)
+	case k.opts.ReadFrom == jobs.Primary && (k.opts.MaxLag != 0 || k.opts.OnLag != jobs.ReadPrimary):
+		return fmt.Errorf("kind %s reads from the primary, which has no lag: give it KindOpts.ReadFrom jobs.Replica, or leave MaxLag and OnLag out", k.name)
+	case k.opts.ReadFrom == jobs.Replica && k.form != readOnly:
+		return fmt.Errorf("kind %s may write: only a kind registered with ReadOnly can read from a replica (KindOpts.ReadFrom)", k.name)
+	case k.opts.ReadFrom == jobs.Replica && k.opts.Login == jobs.LoginOwner:
+		return fmt.Errorf("kind %s: the read address is the job login's; leave KindOpts.Login out", k.name)
+	case k.opts.MaxLag != 0 && k.opts.MaxLag < jobs.MinLag:
+		return fmt.Errorf("kind %s: its MaxLag is %s: give %s or more, or 0 for %s", k.name, k.opts.MaxLag, jobs.MinLag, maxLag)
 	case k.opts.Optimistic && k.form != inTx:
 		return fmt.Errorf("kind %s: only a kind registered with InTx can be optimistic", k.name)
 	}
@@ -209,6 +219,11 @@ func (k *kind) check() error {
 
 // idleTimeout bounds how long the kind's transaction may idle.
 func (k *kind) idleTimeout() time.Duration { return cmp.Or(k.opts.IdleTimeout, time.Minute) }
+
+// maxLag is how old the rows of a replica may be where the kind does not say.
+const maxLag = 10 * time.Second
+
+func (k *kind) maxLag() time.Duration { return cmp.Or(k.opts.MaxLag, maxLag) }
 
 func (k *kind) timeout(byDefault time.Duration) time.Duration {
 	if k.opts.Timeout > 0 {

@@ -173,17 +173,19 @@ func (a *attempt) enter(ctx context.Context, conn *tenantdb.Conn) (before guard.
 	return before, nil
 }
 
-const lookAgain = `SELECT ARRAY[` + guard.Columns + `]`
+const lookAgain = `SELECT ARRAY[` + guard.Columns + `], pg_catalog.pg_is_in_recovery()`
 
-// exit sees that a read-only job is still in its transaction, and ends that.
+// exit sees that a read-only job is still in its transaction, and ends that. A job that has
+// read from a replica has read from a replica to its end.
 func (a *attempt) exit(ctx context.Context, conn *tenantdb.Conn, before guard.State) error {
 	var now guard.State
+	var recovering bool
 	b := &pgx.Batch{}
 	b.Queue(lookAgain)
 	b.Queue("ROLLBACK")
 	conn.QueueReset(b)
 	results := conn.SendBatch(ctx, b)
-	err := results.QueryRow().Scan(&now)
+	err := results.QueryRow().Scan(&now, &recovering)
 	if err == nil {
 		_, err = results.Exec()
 	}
@@ -195,6 +197,9 @@ func (a *attempt) exit(ctx context.Context, conn *tenantdb.Conn, before guard.St
 	}
 	if err != nil {
 		return fmt.Errorf("ending the transaction: %w", err)
+	}
+	if a.replica && !recovering {
+		return &replicaError{fmt.Errorf("%w: it was promoted while the job read from it", tenantdb.ErrNoReplica)}
 	}
 	return guard.Compare(before, now)
 }

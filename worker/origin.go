@@ -84,8 +84,11 @@ func (a *attempt) classOfWork(ctx context.Context, err error, work *workError) j
 		escaped *guard.EscapedError
 		output  *jobs.OutputError
 		late    *timeoutError
+		replica *replicaError
 	)
 	switch {
+	case errors.As(err, &replica):
+		return jobs.ClassReplica
 	case errors.As(err, &args):
 		return args.class()
 	case errors.As(err, &escaped):
@@ -130,7 +133,7 @@ func (a *attempt) classOfStatement(ctx context.Context, said *pgconn.PgError) jo
 			return jobs.ClassReadOnly
 		}
 	case "53100":
-		if a.w.confirms(ctx, a.place, jobs.ClassDiskFull) {
+		if !a.replica && a.w.confirms(ctx, a.place, jobs.ClassDiskFull) {
 			return jobs.ClassDiskFull
 		}
 		// A tablespace of the job's own may be full while the probe's is not.

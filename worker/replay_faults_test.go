@@ -19,13 +19,13 @@ import (
 func TestFaultsAContextOnAReplica(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	server, dir := central(t)
+	server := central(t)
 	env := jobstest.New(t)
 	db := env.Database("acme", jobstest.DatabaseOpts{Schema: whispers, On: onServer("primary", server)})
 	acme := env.Tenant("acme", "acme")
 	_, err := db.Pool.Exec(ctx, `INSERT INTO notes VALUES ($1, $2)`, acme.OrgID, whisper)
 	require.NoError(t, err)
-	standby := startPostgres(t, localpg.Config{Dir: backup(t, server, dir, "--write-recovery-conf"), Settings: replicates})
+	standby := startPostgres(t, localpg.Config{Dir: jobstest.BaseBackup(t, server, "--write-recovery-conf"), Settings: replicates})
 
 	begin := func(on *localpg.Server) pgx.Tx {
 		cfg, err := pgx.ParseConfig(on.URL(db.Job.Database))

@@ -41,6 +41,7 @@ type Worker struct {
 	wrong  []error // what registering found, reported by Start
 
 	refusals refusals
+	fellBack telemetry.Repeats                                      // lines of jobs that read from the primary in a replica's place
 	lease    *claim.Lease                                           // set by Start
 	session  string                                                 // set by Start: the application_name of these connections
 	schema   string                                                 // set by Start: that River is told; "": the first of the search_path

@@ -183,8 +183,8 @@ BEGIN
 END $$;
 
 SELECT headgate.audit_table('regions', 'region', 'name', 'name', '', 'created_at');
-SELECT headgate.audit_table('servers', 'server', 'id', 'name', '', 'created_at');
-SELECT headgate.audit_table('databases', 'database', 'id', 'name', '', 'created_at,job_version,owner_version,job_direct_version,owner_direct_version', 'job_login,owner_login,job_direct,owner_direct,signing_key');
+SELECT headgate.audit_table('servers', 'server', 'id', 'name', '', 'created_at,state_since');
+SELECT headgate.audit_table('databases', 'database', 'id', 'name', '', 'created_at,job_version,owner_version,job_direct_version,owner_direct_version,job_read_version,protection_since,state_since', 'job_login,owner_login,job_direct,owner_direct,job_read,signing_key');
 SELECT headgate.audit_table('database_intents', 'database intent', 'id', 'name', '', 'begun_at,step,error', 'job_password,owner_password,app_password');
 SELECT headgate.audit_table('adoptions', 'adoption', 'database_id', 'database_id', '', 'found,decided_at');
 SELECT headgate.audit_table('certificate_authorities', 'certificate authority', 'name', 'name', '', 'created_at,pem');

@@ -147,7 +147,7 @@ func checkAuthority(c *x509.Certificate, now time.Time) error {
 const authoritiesSQL = `
 SELECT a.name, a.fingerprints, a.not_after, count(d.id), a.created_at, a.actor
 FROM headgate.certificate_authorities a
-LEFT JOIN headgate.databases d ON a.name IN (d.job_ca, d.owner_ca, d.job_direct_ca, d.owner_direct_ca)
+LEFT JOIN headgate.databases d ON a.name = ANY (headgate.authorities_of(d))
 WHERE a.name > $1
 GROUP BY a.name
 ORDER BY a.name
@@ -171,7 +171,7 @@ func (a *Authorities) List(ctx context.Context, page jobs.Page) (all []Authority
 const authorityDeleteSQL = `DELETE FROM headgate.certificate_authorities WHERE name = $1`
 
 const authorityUsersSQL = `
-SELECT name FROM headgate.databases WHERE $1::text IN (job_ca, owner_ca, job_direct_ca, owner_direct_ca) ORDER BY name LIMIT 1000`
+SELECT name FROM headgate.databases d WHERE $1::text = ANY (headgate.authorities_of(d)) ORDER BY name LIMIT 1000`
 
 // Remove forgets an authority. Errors match ErrAuthorityInUse while an address names it,
 // and ErrUnknownAuthority.

@@ -41,6 +41,8 @@ type Database struct {
 	ProtectionReason *string    `json:"protection_reason,omitempty"` // why it is not enforced
 	ProtectionBy     *string    `json:"protection_by,omitempty"`     // who has decided so last; nil: nobody
 	ProtectionSince  time.Time  `json:"protection_since"`
+
+	ReadAddress bool `json:"read_address"` // it has one: see SetRead
 }
 
 // DatabaseState says whether jobs of a database run.
@@ -224,7 +226,7 @@ func databaseConflict(err error, params DatabaseParams) error {
 // databaseColumns are a Database's, of headgate.databases d, its server s, and a count t.
 const databaseColumns = `d.id::text, d.name, s.id::text, s.name, d.dbname, d.kind, coalesce(t.tenants, 0), d.created_at,
        d.state, d.state_reason, d.state_by, d.state_since, d.max_tenants, d.plans,
-       d.protection, d.protection_reason, d.protection_by, d.protection_since`
+       d.protection, d.protection_reason, d.protection_by, d.protection_since, d.job_read IS NOT NULL`
 
 const databasesSQL = `
 SELECT ` + databaseColumns + `

@@ -206,7 +206,8 @@ const addressesOfServerSQL = `
 SELECT d.id, d.name, v.col, v.version, v.sealed
 FROM (SELECT * FROM headgate.databases WHERE server_id = $1 ORDER BY id FOR UPDATE) d
 CROSS JOIN LATERAL (VALUES ('job_login', d.job_version, d.job_login), ('owner_login', d.owner_version, d.owner_login),
-                           ('job_direct', d.job_direct_version, d.job_direct), ('owner_direct', d.owner_direct_version, d.owner_direct)) v (col, version, sealed)
+                           ('job_direct', d.job_direct_version, d.job_direct), ('owner_direct', d.owner_direct_version, d.owner_direct),
+                           ('job_read', d.job_read_version, d.job_read)) v (col, version, sealed)
 WHERE v.sealed IS NOT NULL
 ORDER BY d.id, v.col`
 
@@ -257,7 +258,9 @@ SET job_login            = CASE WHEN $2 = 'job_login' THEN $3 ELSE job_login END
     job_direct           = CASE WHEN $2 = 'job_direct' THEN $3 ELSE job_direct END,
     job_direct_version   = CASE WHEN $2 = 'job_direct' THEN $4 ELSE job_direct_version END,
     owner_direct         = CASE WHEN $2 = 'owner_direct' THEN $3 ELSE owner_direct END,
-    owner_direct_version = CASE WHEN $2 = 'owner_direct' THEN $4 ELSE owner_direct_version END
+    owner_direct_version = CASE WHEN $2 = 'owner_direct' THEN $4 ELSE owner_direct_version END,
+    job_read             = CASE WHEN $2 = 'job_read' THEN $3 ELSE job_read END,
+    job_read_version     = CASE WHEN $2 = 'job_read' THEN $4 ELSE job_read_version END
 WHERE id = $1`
 
 // lead seals the addresses anew with another host.

@@ -20,6 +20,8 @@ const (
 	jobDirectColumn   = "job_direct"
 	ownerDirectColumn = "owner_direct"
 
+	readColumn = "job_read"
+
 	signingColumn  = "signing_key"
 	signingVersion = 1 // there is no other yet
 )

@@ -54,7 +54,8 @@ SELECT ` + tenantFields + `,
        CASE WHEN $2 THEN d.owner_login ELSE d.job_login END,
        coalesce(CASE WHEN $2 THEN d.owner_version ELSE d.job_version END, 0),
        CASE WHEN $2 THEN d.owner_direct ELSE d.job_direct END,
-       coalesce(CASE WHEN $2 THEN d.owner_direct_version ELSE d.job_direct_version END, 0), d.signing_key,
+       coalesce(CASE WHEN $2 THEN d.owner_direct_version ELSE d.job_direct_version END, 0),
+       CASE WHEN NOT $2 THEN d.job_read END, coalesce(d.job_read_version, 0), d.signing_key,
        coalesce(s.id, '00000000-0000-0000-0000-000000000000'), coalesce(s.name, ''), coalesce(s.connection_budget, 0), coalesce(s.transport, ''), s.hosts, coalesce(s.pooler, ''), coalesce(d.state, 'attached'),
        ` + versionFields + tenantRows + `WHERE t.id = $1`
 
@@ -66,7 +67,7 @@ func (c *Catalog) askPlace(ctx context.Context, q question) (*answer, error) {
 		row.login = jobs.LoginOwner
 	}
 	err := c.pool.QueryRow(ctx, resolveTenantSQL, q.id, row.login == jobs.LoginOwner).Scan(slices.Concat(a.tenant.targets(), []any{
-		&row.databaseID, &row.database, &row.dedicated, &row.observed, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.signingKey, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler, &a.state,
+		&row.databaseID, &row.database, &row.dedicated, &row.observed, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.read, &row.readVersion, &row.signingKey, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler, &a.state,
 	}, a.versions.targets())...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return &answer{}, nil
@@ -105,7 +106,8 @@ SELECT d.id, d.name, d.kind = 'dedicated', d.protection = 'observe',
        CASE WHEN $3 THEN d.owner_login ELSE d.job_login END,
        CASE WHEN $3 THEN d.owner_version ELSE d.job_version END,
        CASE WHEN $3 THEN d.owner_direct ELSE d.job_direct END,
-       CASE WHEN $3 THEN d.owner_direct_version ELSE d.job_direct_version END, d.signing_key,
+       CASE WHEN $3 THEN d.owner_direct_version ELSE d.job_direct_version END,
+       CASE WHEN NOT $3 THEN d.job_read END, d.job_read_version, d.signing_key,
        s.id, s.name, s.connection_budget, s.transport, s.hosts, s.pooler, d.state
 FROM headgate.databases d
 JOIN headgate.servers s ON s.id = d.server_id
@@ -130,7 +132,7 @@ func (c *Catalog) databasePlace(ctx context.Context, nameOrUUID string, login jo
 	name, id := nameOrID(nameOrUUID)
 	row := placeRow{login: login}
 	err = c.pool.QueryRow(ctx, resolveDatabaseSQL, name, id, login == jobs.LoginOwner).Scan(
-		&row.databaseID, &row.database, &row.dedicated, &row.observed, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.signingKey, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler, &state)
+		&row.databaseID, &row.database, &row.dedicated, &row.observed, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.read, &row.readVersion, &row.signingKey, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler, &state)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return place, state, fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, quote(nameOrUUID))
@@ -152,6 +154,8 @@ type placeRow struct {
 	version       int
 	direct        []byte // nil: there is no direct address
 	directVersion int
+	read          []byte // nil: there is no read address
+	readVersion   int
 	signingKey    []byte
 	serverID      uuid.UUID
 	server        string
@@ -190,6 +194,16 @@ func (c *Catalog) place(row placeRow) address.Place {
 			a, err := c.openAddress(ctx, row, directColumnOf(row.login), row.directVersion, row.direct)
 			if err != nil {
 				return address.Address{}, fmt.Errorf("the direct %s address of database %q: %w", row.login, row.database, err)
+			}
+			return a, nil
+		}
+	}
+	if row.read != nil {
+		place.ReadVersion = row.readVersion
+		place.OpenRead = func(ctx context.Context) (address.Address, error) {
+			a, err := c.openAddress(ctx, row, readColumn, row.readVersion, row.read)
+			if err != nil {
+				return address.Address{}, fmt.Errorf("the read address of database %q: %w", row.database, err)
 			}
 			return a, nil
 		}

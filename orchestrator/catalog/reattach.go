@@ -68,7 +68,7 @@ const reattachSQL = `
 UPDATE headgate.databases
 SET server_id = $2, dbname = $3, job_login = $4, job_version = $5, owner_login = $6, owner_version = $7,
     job_ca = nullif($8, ''), owner_ca = nullif($9, ''), signing_key = coalesce($10, signing_key),
-    job_direct = NULL, owner_direct = NULL, job_direct_ca = NULL, owner_direct_ca = NULL,
+    job_direct = NULL, owner_direct = NULL, job_direct_ca = NULL, owner_direct_ca = NULL, job_read = NULL, job_read_ca = NULL,
     state_since = CASE WHEN state = 'attached' THEN state_since ELSE now() END,
     state_by = CASE WHEN state = 'attached' THEN state_by ELSE $11 END,
     state = 'attached', state_reason = ''

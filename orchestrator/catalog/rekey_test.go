@@ -232,6 +232,9 @@ func TestSealedColumnsAreListed(t *testing.T) {
 	for _, l := range []jobs.Login{jobs.LoginJob, jobs.LoginOwner} {
 		require.NoError(t, r.SetDirect(ctx, "a", l, login("a_"+l.String(), "a")))
 	}
+	read := login("a_job", "a")
+	read.Port = 6001
+	require.NoError(t, r.SetRead(ctx, "a", read))
 	_, _, err := r.hold(t, "new").Begin(ctx, r.old, intended("new"))
 	require.NoError(t, err)
 	ask := func(sql string) []string {
@@ -286,10 +289,13 @@ func TestSwappedValuesDoNotOpen(t *testing.T) {
 			require.NoError(t, r.SetLogin(ctx, name, l, login(name+"_"+l.String(), name)))
 			require.NoError(t, r.SetDirect(ctx, name, l, login(name+"_"+l.String(), name)))
 		}
+		read := login(name+"_job", name)
+		read.Port = 6001
+		require.NoError(t, r.SetRead(ctx, name, read))
 	}
 	now := read()
 	all = append(all, now...)
-	require.Len(t, now, 50)
+	require.Len(t, now, 60)
 	seed := rand.Uint64()
 	t.Log("seed", seed)
 	chance := rand.New(rand.NewPCG(seed, 1))
@@ -304,11 +310,11 @@ func TestSwappedValuesDoNotOpen(t *testing.T) {
 	}
 
 	// The same in the table: each row has its neighbour's logins.
-	r.exec(t, `UPDATE headgate.databases d SET job_login = o.job_login, owner_login = d.owner_direct, owner_direct = o.owner_direct, job_direct = d.job_login, signing_key = o.signing_key
+	r.exec(t, `UPDATE headgate.databases d SET job_login = o.job_login, owner_login = d.owner_direct, owner_direct = o.owner_direct, job_direct = d.job_login, job_read = o.job_direct, signing_key = o.signing_key
 FROM headgate.databases o WHERE o.name = 'db' || (substr(d.name, 3)::int + 1) % 10`)
 	verified, err := r.keys(r.old).Verify(ctx, 5)
 	require.NoError(t, err)
 	require.Len(t, verified.Bad, 5)
 	verified.Bad = nil
-	require.Equal(t, catalog.Verified{Values: 50, Failed: 50}, verified)
+	require.Equal(t, catalog.Verified{Values: 60, Failed: 60}, verified)
 }

@@ -164,6 +164,7 @@ var classSteps = map[jobs.Class]string{
 	jobs.ClassServerFull:       "the message says whose connections are used up: raise max_connections of the server, or the CONNECTION LIMIT of the database or role, or let others use fewer; `headgate server list` shows what Headgate uses",
 	jobs.ClassAuthFailed:       "give the catalog the right login: `headgate database login DATABASE`, with its address in HEADGATE_JOB_URL (of the owner: HEADGATE_OWNER_URL); the job then goes on within a minute, and within 7 minutes if the login was mended at the server only",
 	jobs.ClassReadOnly:         "make the server a primary again, or point the catalog at the primary: `headgate database login DATABASE`",
+	jobs.ClassReplica:          "see that the replica runs and follows its primary (`headgate doctor` looks at it; pg_stat_replication on the primary); the job then goes on by itself and has used no attempt; `headgate database login DATABASE --no-job-read` has such jobs read from the primary",
 	jobs.ClassDiskFull:         "free some disk on the tenant's server",
 	jobs.ClassUnprotected:      "`headgate database protect DATABASE` lists what is open and says what to do about each; the job then goes on by itself",
 	jobs.ClassWrongCentre:      "see which central database is to work it, stop `headgate serve` and the workers of the other, then, on the right one: `headgate central adopt --database DATABASE`, or --all after a restore or a move; once that is done the job goes on by itself",

@@ -15,7 +15,8 @@ import (
 )
 
 func breakerServer() *server {
-	return &server{name: "s", budget: 8, limit: 8, openByKey: map[key]int{}, failing: map[string]*breaker{}}
+	return &server{name: "s", budget: 8, limit: 8, openByKey: map[key]int{},
+		answers: answers{failing: map[string]*breaker{}}, reads: answers{failing: map[string]*breaker{}}}
 }
 
 func at(database string) address.Place {

@@ -60,7 +60,7 @@ func (p *Pools) centred(ctx context.Context, place address.Place, conn *Conn, fo
 	for range looksAtMark { // its own mark too, which the centre may not know to stand there
 		leave, refused := p.cfg.Centre.Judge(ctx, place.DatabaseID, found.mark)
 		switch {
-		case refused == nil && leave == Mark{}:
+		case refused == nil && (leave == Mark{} || place.Reading): // a replica has the mark that its primary has
 			return p.cfg.Centre.Now(), nil
 		case refused == nil:
 			if left, err := p.leaveMark(ctx, place, conn, found.mark, leave); left || err != nil {

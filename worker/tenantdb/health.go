@@ -24,18 +24,22 @@ const enough = 500 * time.Millisecond
 func (s *server) admit(place address.Place, now time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if own := s.failing[place.DatabaseID]; own != nil {
+	a, at := s.of(place), ""
+	if place.Reading {
+		at = "the read address of "
+	}
+	if own := a.failing[place.DatabaseID]; own != nil {
 		if !own.admit(now) {
-			return own.refusal(place, "database "+place.Database, now)
+			return own.refusal(place, at+"database "+place.Database, now)
 		}
-		if s.breaker.admit(now) {
+		if a.breaker.admit(now) {
 			return nil
 		}
 		own.abandoned()
-	} else if s.breaker.admit(now) {
+	} else if a.breaker.admit(now) {
 		return nil
 	}
-	return s.breaker.refusal(place, "server "+s.name, now)
+	return a.breaker.refusal(place, at+"server "+s.name, now)
 }
 
 // event is what there is to tell after a connection attempt.
@@ -49,46 +53,62 @@ const (
 	databaseThere  event = "database answers again"
 )
 
+const (
+	readsSilent event = "read addresses do not answer"
+	readsThere  event = "read addresses answer again"
+	readSilent  event = "read address does not answer"
+	readThere   event = "read address answers again"
+)
+
+// ofReads are the events of read addresses. A replica that is full says nothing about the
+// server's budget.
+var ofReads = map[event]event{serverSilent: readsSilent, serverAnswers: readsThere, databaseSilent: readSilent, databaseThere: readThere}
+
 // heard notes how an admitted connection attempt ended, and returns what there
 // is to tell, or "". One database that fails may be itself to blame, or its
 // address; the server's breaker counts only while several fail in a row.
 func (s *server) heard(place address.Place, now time.Time, err error) event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	a := s.of(place)
 	class, _ := Classify(err)
-	silent := class == jobs.ClassUnreachable || class == jobs.ClassConnectTimeout
+	silent := class == jobs.ClassUnreachable || class == jobs.ClassConnectTimeout || place.Reading && class == jobs.ClassServerFull
+	full := class == jobs.ClassServerFull && !ownLimit(err) && !place.Reading
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, errTooShort): // that says nothing about the server
-		s.breaker.abandoned()
-		if own := s.failing[place.DatabaseID]; own != nil {
+		a.breaker.abandoned()
+		if own := a.failing[place.DatabaseID]; own != nil {
 			own.abandoned()
 		}
 		return ""
-	case class == jobs.ClassServerFull && !ownLimit(err):
+	case full:
 		s.limit = max(s.limit/2, 1)
-	case err == nil:
+	case err == nil && !place.Reading:
 		s.limit = min(s.limit+1, s.budget)
 		s.grow()
 	}
-	own := s.failed(place, now, silent, err)
+	own := a.failed(place, now, silent, s.limit, err)
 	var all event
 	switch {
 	case !silent: // whatever the error, the server answers
-		if s.breaker.succeeded(s.limit) {
+		if a.breaker.succeeded(s.limit) {
 			all = serverAnswers
 		}
-	case s.breaker.open() || len(s.failing) > 1:
-		if s.breaker.failed(now, err) {
+	case a.breaker.open() || len(a.failing) > 1:
+		if a.breaker.failed(now, err) {
 			all = serverSilent
 		}
 	}
-	switch {
-	case class == jobs.ClassServerFull && !ownLimit(err):
+	if full {
 		return serverFull
-	case s.breaker.open(): // that has been told
-		return all
 	}
-	return cmp.Or(all, own)
+	if !a.breaker.open() { // else that has been told
+		all = cmp.Or(all, own)
+	}
+	if place.Reading {
+		return ofReads[all]
+	}
+	return all
 }
 
 // ownLimit says of a refusal for want of connections that the limit is the
@@ -101,21 +121,21 @@ func ownLimit(err error) bool {
 }
 
 // failed notes in the database's own breaker whether it answers.
-func (s *server) failed(place address.Place, now time.Time, silent bool, err error) event {
-	own := s.failing[place.DatabaseID]
+func (a *answers) failed(place address.Place, now time.Time, silent bool, limit int, err error) event {
+	own := a.failing[place.DatabaseID]
 	switch {
 	case silent && own == nil:
 		own = &breaker{}
-		s.failing[place.DatabaseID] = own
+		a.failing[place.DatabaseID] = own
 		fallthrough
 	case silent:
 		if own.failed(now, err) {
 			return databaseSilent
 		}
 	case own != nil:
-		closed := own.succeeded(s.limit)
+		closed := own.succeeded(limit)
 		if !own.open() && own.trying == 0 {
-			delete(s.failing, place.DatabaseID)
+			delete(a.failing, place.DatabaseID)
 		}
 		if closed {
 			return databaseThere

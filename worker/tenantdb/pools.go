@@ -115,6 +115,8 @@ type Pools struct {
 	refused  refusals
 	verdicts verdicts
 
+	primaries primaries
+
 	mu      sync.Mutex
 	servers map[string]*server // guarded by mu, by id; no connection is made or closed while it is held
 	shares  map[string]Share   // guarded by mu, what claims allow of each server; nil: nobody has said
@@ -194,7 +196,8 @@ func (p *Pools) enter(place address.Place) (*server, error) {
 	s := p.servers[place.ServerID]
 	if s == nil {
 		s = &server{id: place.ServerID, name: cmp.Or(place.Server, place.ServerID), budget: budget, limit: budget, affinityWait: p.cfg.AffinityWait,
-			using: map[*Conn]context.Context{}, openByKey: map[key]int{}, failing: map[string]*breaker{}, used: time.Now()}
+			using: map[*Conn]context.Context{}, openByKey: map[key]int{}, used: time.Now(),
+			answers: answers{failing: map[string]*breaker{}}, reads: answers{failing: map[string]*breaker{}}}
 		if p.shares != nil {
 			s.raiseAllowance(p.shares[place.ServerID], p.until, p.cfg.SessionTimeout)
 		}
@@ -258,7 +261,11 @@ func (p *Pools) connect(ctx context.Context, s *server, place address.Place) (*C
 		if reloadErr == nil && place.Direct {
 			newer, _ = newer.Session()
 		}
-		if reloadErr == nil && newer.Version != place.Version {
+		there := true
+		if reloadErr == nil && place.Reading {
+			newer, there = newer.Replica()
+		}
+		if reloadErr == nil && there && newer.Version != place.Version {
 			newer.Upgrading = place.Upgrading
 			place = newer
 			c, err = p.try(ctx, s, place)
@@ -341,6 +348,12 @@ func (p *Pools) tell(ctx context.Context, s *server, place address.Place, what e
 		log.InfoContext(ctx, "server answers again")
 	case databaseThere:
 		log.InfoContext(ctx, "database answers again", "database", place.Database)
+	case readsSilent:
+		log.ErrorContext(ctx, "read addresses of a server do not answer: its reading jobs do as their kinds say", "error", err)
+	case readSilent:
+		log.ErrorContext(ctx, "read address of a database does not answer: its reading jobs do as their kinds say", "database", place.Database, "error", err)
+	case readsThere, readThere:
+		log.InfoContext(ctx, string(what), "database", place.Database)
 	}
 }
 
@@ -361,6 +374,7 @@ func (p *Pools) closeIdleLoop(ctx context.Context) {
 		case now := <-sweep.C:
 			p.closeIdle(now.Add(-p.cfg.IdleTimeout))
 			p.refused.sweep(now)
+			p.primaries.sweep(now)
 		}
 	}
 }

@@ -49,9 +49,24 @@ type server struct {
 	openByKey    map[key]int   // open, by key
 	idle         []*Conn       // the one used last at the end
 	waiters      []*waiter     // in order of arrival
-	breaker      breaker
-	failing      map[string]*breaker // by database, of those whose last connection failed
+	answers                    // of the write addresses
+	reads        answers       // of the read addresses
 	used         time.Time
+}
+
+// answers is whether a server, and its databases, answer at one kind of address. What
+// replicas do says nothing about their primary, and the other way round.
+type answers struct {
+	breaker breaker
+	failing map[string]*breaker // by database, of those whose last connection failed
+}
+
+// of returns the answers that a place counts for. mu is held.
+func (s *server) of(place address.Place) *answers {
+	if place.Reading {
+		return &s.reads
+	}
+	return &s.answers
 }
 
 // key tells the connections of one database and login from others.
@@ -59,11 +74,12 @@ type key struct {
 	database, login string
 	upgrading       bool // its connections may be to an older schema: kept apart
 	direct          bool // past the server's pooler
+	reading         bool // at the read address
 	pooler          address.Pooler
 }
 
 func keyOf(place address.Place) key {
-	return key{place.DatabaseID, place.Login, place.Upgrading, place.Direct, place.Pooler}
+	return key{place.DatabaseID, place.Login, place.Upgrading, place.Direct, place.Reading, place.Pooler}
 }
 
 // heldKey is the context key of the server that a caller holds a connection of.
@@ -287,9 +303,11 @@ func (s *server) stale(before time.Time) (list []*Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list = s.takeIdlest(s.open-s.retiring-s.most(), before)
-	for id, b := range s.failing {
-		if b.trying == 0 && b.since.Before(before) && b.until.Before(before) {
-			delete(s.failing, id)
+	for _, a := range []*answers{&s.answers, &s.reads} {
+		for id, b := range a.failing {
+			if b.trying == 0 && b.since.Before(before) && b.until.Before(before) {
+				delete(a.failing, id)
+			}
 		}
 	}
 	return list
@@ -299,5 +317,6 @@ func (s *server) stale(before time.Time) (list []*Conn) {
 func (s *server) forgotten(before time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.open == 0 && len(s.waiters) == 0 && !s.breaker.open() && len(s.failing) == 0 && s.used.Before(before)
+	return s.open == 0 && len(s.waiters) == 0 && s.used.Before(before) &&
+		!s.breaker.open() && len(s.failing) == 0 && !s.reads.breaker.open() && len(s.reads.failing) == 0
 }

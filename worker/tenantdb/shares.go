@@ -170,7 +170,7 @@ const (
 
 // report tells Config.Heard, or the log.
 func (p *Pools) report(ctx context.Context, s *server, place address.Place, what event, err error) {
-	if p.cfg.Heard == nil || what == serverFull {
+	if p.cfg.Heard == nil || what == serverFull || place.Reading {
 		if what != "" {
 			p.tell(ctx, s, place, what, err)
 		}

@@ -59,4 +59,21 @@ type Place struct {
 	// DirectVersion; nil where the catalog has none. See Session.
 	OpenDirect    func(ctx context.Context) (Address, error)
 	DirectVersion int
+
+	// OpenRead is Open for the login's address at a replica, of ReadVersion; nil where the
+	// catalog has none. Reading is set on a place that Replica has led there.
+	OpenRead    func(ctx context.Context) (Address, error)
+	ReadVersion int
+	Reading     bool
+}
+
+// Replica returns the place of the login's read address; false if it has none. The server's
+// row says of it, too, what stands before the server.
+func (p Place) Replica() (Place, bool) {
+	if p.OpenRead == nil {
+		return p, false
+	}
+	p.Reading, p.Open, p.Version = true, p.OpenRead, p.ReadVersion
+	p.OpenDirect, p.OpenRead = nil, nil
+	return p, true
 }

@@ -25,6 +25,7 @@ var databaseColumns = []cli.Column[catalog.Database]{
 	{Name: "server", Of: func(d catalog.Database) any { return d.Server }},
 	{Name: "dbname", Of: func(d catalog.Database) any { return d.DBName }},
 	{Name: "tenants", Of: func(d catalog.Database) any { return d.Tenants }},
+	{Name: "reads", Of: func(d catalog.Database) any { return readsOf(d) }},
 	{Name: "protection", Of: func(d catalog.Database) any { return protectionOf(d) }},
 	{Name: "created_at", Of: func(d catalog.Database) any { return d.CreatedAt }},
 }

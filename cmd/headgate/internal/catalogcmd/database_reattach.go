@@ -146,6 +146,9 @@ func (r *reattaching) connect(ctx context.Context, app *cli.App, central cli.Cen
 		app.Say("nothing was done: a dry run")
 		return cli.One(app, catalog.Concerned{Databases: 1, Tenants: database.Tenants, DryRun: true}, concernedColumns)
 	}
+	if database.ReadAddress {
+		app.Say("the read address does not follow: `headgate database login %s` with HEADGATE_JOB_READ_URL sets one", database.Name)
+	}
 	adopted := false
 	if to.SigningKey, err = r.signingKey(ctx, central, database); err != nil {
 		return err

@@ -17,6 +17,8 @@ import (
 type logins struct {
 	jobFile, ownerFile             string
 	jobDirectFile, ownerDirectFile string
+	jobReadFile                    string
+	noJobRead                      bool
 }
 
 func (l *logins) flags(cmd *cobra.Command) {
@@ -26,15 +28,21 @@ func (l *logins) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&l.ownerDirectFile, "owner-direct-url-file", "", "the file with the owner login's address past the server's pooler (else HEADGATE_OWNER_DIRECT_URL, HEADGATE_OWNER_DIRECT_URL_FILE)")
 }
 
+// readFlags are of a database that is in the catalog.
+func (l *logins) readFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&l.jobReadFile, "job-read-url-file", "", "the file with the job login's address at a replica (else HEADGATE_JOB_READ_URL, HEADGATE_JOB_READ_URL_FILE)")
+	cmd.Flags().BoolVar(&l.noJobRead, "no-job-read", false, "take the job login's address at a replica out of the catalog")
+}
+
 func (l *logins) check() error {
 	fromStdin := 0
-	for _, file := range []string{l.jobFile, l.ownerFile, l.jobDirectFile, l.ownerDirectFile} {
+	for _, file := range []string{l.jobFile, l.ownerFile, l.jobDirectFile, l.ownerDirectFile, l.jobReadFile} {
 		if file == "-" {
 			fromStdin++
 		}
 	}
 	if fromStdin > 1 {
-		return cli.Usagef("--job-url-file and --owner-url-file cannot both read standard input, nor can their direct forms")
+		return cli.Usagef("--job-url-file and --owner-url-file cannot both read standard input, nor can their direct and read forms")
 	}
 	return nil
 }
@@ -69,13 +77,44 @@ func directs(ctx context.Context, app *cli.App, l logins) (map[jobs.Login]addres
 	return given, nil
 }
 
+// change is what becomes of a database's addresses. read is nil where nothing becomes of the
+// read address, and noRead takes that address out.
+type change struct {
+	given, directs map[jobs.Login]address.Address
+	read           *address.Address
+	noRead         bool
+}
+
+// changeOf reads the addresses that the user gives.
+func changeOf(ctx context.Context, app *cli.App, l logins) (c change, err error) {
+	if c.noRead = l.noJobRead; c.noRead && (l.jobReadFile != "" || app.HasSecret("HEADGATE_JOB_READ_URL")) {
+		return c, cli.Usagef("--no-job-read takes the read address out: leave it out, or --job-read-url-file and HEADGATE_JOB_READ_URL")
+	}
+	if c.directs, err = directs(ctx, app, l); err != nil {
+		return c, err
+	}
+	if l.jobReadFile != "" || app.HasSecret("HEADGATE_JOB_READ_URL") {
+		a, err := app.AddressFrom(ctx, "--job-read-url-file", l.jobReadFile, "HEADGATE_JOB_READ_URL")
+		if err != nil {
+			return c, err
+		}
+		c.read = &a
+	}
+	c.given, err = givenLogins(ctx, app, l, len(c.directs) > 0 || c.read != nil || c.noRead)
+	return c, err
+}
+
 const databaseLoginLong = `Replace the address of one or both logins of a database, after trying it: a new
 password, another host of the same server. Workers use it with the next
 connection, without a restart. Which of the two is replaced is what is given:
 HEADGATE_JOB_URL, HEADGATE_OWNER_URL, their _FILE forms, or the flags.
 
 HEADGATE_JOB_DIRECT_URL and HEADGATE_OWNER_DIRECT_URL, or their flags, replace the
-addresses past a pooler in transaction mode. A new password is for both.`
+addresses past a pooler in transaction mode. A new password is for all.
+
+HEADGATE_JOB_READ_URL, or its flag, gives the job login an address at a replica of
+the server, on a host of the server. Kinds that declare it read there, as long as
+the replica is near enough. --no-job-read takes the address out again.`
 
 func databaseLogin(app *cli.App) *cobra.Command {
 	var l logins
@@ -85,11 +124,7 @@ func databaseLogin(app *cli.App) *cobra.Command {
 		Long:  databaseLoginLong,
 		Args:  cli.Args("NAME"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
-			directs, err := directs(ctx, app, l)
-			if err != nil {
-				return err
-			}
-			given, err := givenLogins(ctx, app, l, len(directs) > 0)
+			change, err := changeOf(ctx, app, l)
 			if err != nil {
 				return err
 			}
@@ -97,10 +132,11 @@ func databaseLogin(app *cli.App) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return app.Open(ctx, ring, func(central cli.Central) error { return setLogins(ctx, app, central, args[0], given, directs) })
+			return app.Open(ctx, ring, func(central cli.Central) error { return setLogins(ctx, app, central, args[0], change) })
 		}),
 	}
 	l.flags(cmd)
+	l.readFlags(cmd)
 	return cmd
 }
 
@@ -128,7 +164,7 @@ func givenLogins(ctx context.Context, app *cli.App, l logins, noneWillDo bool) (
 }
 
 // setLogins tries the addresses, then stores them all or none.
-func setLogins(ctx context.Context, app *cli.App, central cli.Central, name string, given, directs map[jobs.Login]address.Address) error {
+func setLogins(ctx context.Context, app *cli.App, central cli.Central, name string, c change) error {
 	database, err := cli.FindDatabase(ctx, central.Catalog, name)
 	if err != nil {
 		return err
@@ -141,7 +177,7 @@ func setLogins(ctx context.Context, app *cli.App, central cli.Central, name stri
 	err = pgx.BeginFunc(ctx, central.Pool, func(tx pgx.Tx) error {
 		for _, login := range []jobs.Login{jobs.LoginJob, jobs.LoginOwner} {
 			t := target{server, catalog.NewAuthorities(central.Pool)}
-			if a, ok := given[login]; ok {
+			if a, ok := c.given[login]; ok {
 				if err := t.try(ctx, login, a, database); err != nil {
 					return err
 				}
@@ -154,7 +190,7 @@ func setLogins(ctx context.Context, app *cli.App, central cli.Central, name stri
 				}
 				changed = append(changed, login.String()+" login")
 			}
-			if a, ok := directs[login]; ok {
+			if a, ok := c.directs[login]; ok {
 				if err := t.past().try(ctx, login, a, database); err != nil {
 					return err
 				}
@@ -164,11 +200,23 @@ func setLogins(ctx context.Context, app *cli.App, central cli.Central, name stri
 				changed = append(changed, login.String()+" login's direct address")
 			}
 		}
-		return nil
+		read, err := setRead(ctx, tx, target{server, catalog.NewAuthorities(central.Pool)}, central.Catalog, database, c)
+		if read != "" {
+			changed = append(changed, read)
+		}
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	app.Say("database %s: the %s is replaced", database.Name, strings.Join(changed, " and the "))
+	if len(changed) > 0 {
+		app.Say("database %s: the %s is replaced", database.Name, strings.Join(changed, " and the "))
+	}
+	if c.noRead {
+		app.Say("database %s: it has no read address; all its jobs use the job login's own", database.Name)
+	}
+	if c.read != nil || c.noRead {
+		database.ReadAddress = c.read != nil
+	}
 	return cli.One(app, database, databaseColumns)
 }

@@ -15,19 +15,19 @@ import (
 	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
-// change is one field of a tenant that has changed, or would.
-type change struct {
+// fieldChange is one field of a tenant that has changed, or would.
+type fieldChange struct {
 	Tenant string          `json:"tenant"` // slug, as it is afterwards
 	Field  string          `json:"field"`
 	Before json.RawMessage `json:"before"`
 	After  json.RawMessage `json:"after"`
 }
 
-var changeColumns = []cli.Column[change]{
-	{Name: "tenant", Of: func(c change) any { return c.Tenant }},
-	{Name: "field", Of: func(c change) any { return c.Field }},
-	{Name: "before", Of: func(c change) any { return plain(c.Before) }},
-	{Name: "after", Of: func(c change) any { return plain(c.After) }},
+var changeColumns = []cli.Column[fieldChange]{
+	{Name: "tenant", Of: func(c fieldChange) any { return c.Tenant }},
+	{Name: "field", Of: func(c fieldChange) any { return c.Field }},
+	{Name: "before", Of: func(c fieldChange) any { return plain(c.Before) }},
+	{Name: "after", Of: func(c fieldChange) any { return plain(c.After) }},
 }
 
 // plain shows a JSON text as itself, and what is not there as a dash.
@@ -43,7 +43,7 @@ func plain(value json.RawMessage) string {
 }
 
 // changesOf lists the fields in which tenants differ, labels and features one by one.
-func changesOf(changed []catalog.Changed) (all []change, err error) {
+func changesOf(changed []catalog.Changed) (all []fieldChange, err error) {
 	for _, ch := range changed {
 		before, err := flat(viewTenant(ch.Before))
 		if err != nil {
@@ -62,7 +62,7 @@ func changesOf(changed []catalog.Changed) (all []change, err error) {
 		slices.Sort(names)
 		for _, name := range names {
 			if name != "version" && name != "status_since" && string(before[name]) != string(after[name]) {
-				all = append(all, change{ch.After.Slug, name, before[name], after[name]})
+				all = append(all, fieldChange{ch.After.Slug, name, before[name], after[name]})
 			}
 		}
 	}

@@ -108,6 +108,7 @@ func (d *doctor) lookAtDatabase(ctx context.Context, c *catalog.Catalog, db cata
 	}
 	note(StateOK, login.String()+" login", "", "it logs in; the database is the one that the catalog means, and its Headgate schema fits")
 	d.past(ctx, pools, db, place, said)
+	d.replica(ctx, pools, db, place)
 	return found, nil
 }
 

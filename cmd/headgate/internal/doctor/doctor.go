@@ -10,6 +10,7 @@
 //	certificates.go  when certificates end
 //	isolation.go  what a job login may do in its database
 //	pooler.go     what stands before a server
+//	replica.go    what a read address leads to
 package doctor
 
 import (
