@@ -138,7 +138,10 @@ func (a *attempt) read() error {
 	var err error
 	a.meta, err = wire.ReadMeta(a.row.Metadata, a.row.ID, a.row.CreatedAt)
 	a.settling = hasKey(a.row.Metadata, "cancel_attempted_at")
-	a.info.UID, a.info.Schedule = a.meta.UID, a.meta.Schedule
+	a.info.UID, a.info.Schedule, a.info.BrandID = a.meta.UID, a.meta.Schedule, a.meta.Brand
+	if err == nil {
+		err = jobs.CheckBrand(a.meta.Brand)
+	}
 	if a.meta.Nominal != nil {
 		a.info.Nominal, a.info.Effective = *a.meta.Nominal, *a.meta.Nominal
 	}

@@ -20,7 +20,9 @@ const (
 
 	CodeTenantStatus Code = "tenant_status" // suspended, archived or provisioning
 	CodeTenantMoving Code = "tenant_moving"
-	CodeServerState  Code = "server_state" // draining or down
+	CodeFeatureOff   Code = "feature_off"      // the kind needs a feature that the tenant does not have
+	CodeKindRefused  Code = "kind_not_allowed" // neither the tenant nor its plan has the kind
+	CodeServerState  Code = "server_state"     // draining or down
 
 	CodeNoWorker       Code = "no_worker"
 	CodeWorkersSilent  Code = "workers_silent" // no worker has given a sign of life lately
@@ -60,7 +62,7 @@ const (
 
 // stops are the codes of what stops work, in order.
 var stops = []Code{
-	CodePausedTenant, CodePausedKind, CodePausedQueue, CodePausedServer, CodeTenantStatus, CodeTenantMoving, CodeServerState,
+	CodePausedTenant, CodePausedKind, CodePausedQueue, CodePausedServer, CodeTenantStatus, CodeTenantMoving, CodeFeatureOff, CodeKindRefused, CodeServerState,
 	CodeNoWorker, CodeWorkersSilent, CodeAllDraining, CodeNoWorkerKind, CodeNoWorkerQueue, CodeNoWorkerForTwo, CodeClaimsFail,
 	CodeTenantLimit, CodeKindLimit, CodeKindTenantLimit, CodeQueueLimit, CodeServerBudget, CodeBreakerOpen, CodeBreakerHalfOpen, CodeRate,
 }

@@ -62,10 +62,20 @@ func (s *standing) place() []Fact {
 		facts = append(facts, Fact{Code: CodePausedQueue, Fact: "queue " + s.queue + " is paused in River", Since: usual(s.queuePausedAt), Next: fmt.Sprintf("`headgate resume queue %s`", s.queue)})
 	}
 	switch s.tenantStatus {
-	case "suspended", "archived", "provisioning":
-		facts = append(facts, Fact{Code: CodeTenantStatus, Fact: fmt.Sprintf("tenant %s is %s; its work waits", s.tenant, s.tenantStatus), Next: "set the tenant active again: in Go by catalog.SetStatus, because no command does it yet; or cancel its jobs: `headgate job list --tenant " + s.tenant + "`"})
+	case "suspended", "archived", "provisioning", "removed":
+		reason := ""
+		if s.statusReason != "" {
+			reason = " (" + s.statusReason + ")"
+		}
+		facts = append(facts, Fact{Code: CodeTenantStatus, Fact: fmt.Sprintf("tenant %s is %s%s; its work waits", s.tenant, s.tenantStatus, reason), Next: "set the tenant active again: in Go by catalog.SetStatus, because no command does it yet; or cancel its jobs: `headgate job list --tenant " + s.tenant + "`"})
 	case "moving":
 		facts = append(facts, Fact{Code: CodeTenantMoving, Fact: fmt.Sprintf("tenant %s is being moved; its work waits for the new place", s.tenant)})
+	}
+	switch s.refused {
+	case "feature":
+		facts = append(facts, Fact{Code: CodeFeatureOff, Fact: s.refusal + "; its jobs wait", Next: "give the feature to tenant " + s.tenant + " or to its plan, or take the need away from the kind; the jobs then go on by themselves"})
+	case "kinds":
+		facts = append(facts, Fact{Code: CodeKindRefused, Fact: s.refusal + "; its jobs wait", Next: "give the kind to tenant " + s.tenant + " or to its plan; the jobs then go on by themselves"})
 	}
 	if s.serverState != "" && s.serverState != "open" {
 		facts = append(facts, Fact{Code: CodeServerState, Fact: fmt.Sprintf("server %s, where its database lies, is %s", s.server, s.serverState), Next: "no command opens it again yet: whoever closed it has written headgate.servers.state"})

@@ -35,6 +35,10 @@ func (st *Store) carryOut(ctx context.Context, tx pgx.Tx, now time.Time, batch [
 			return err
 		}
 	}
+	answers, err := extendAnswers(ctx, tx, answers)
+	if err != nil {
+		return err
+	}
 	written, uids, err := insertAnswers(ctx, tx, answers)
 	if err != nil {
 		return err
