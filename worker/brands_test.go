@@ -38,8 +38,8 @@ func TestBrandsOfJobs(t *testing.T) {
 	t.Parallel()
 	env := jobstest.New(t)
 	ctx := t.Context()
-	env.Database("shared", jobstest.DatabaseOpts{Schema: orders, Shared: true})
-	env.Database("own", jobstest.DatabaseOpts{Schema: orders})
+	env.Database("shared", jobstest.DatabaseOpts{Schema: orders, Observed: "its policies are made by hand"})
+	env.Database("own", jobstest.DatabaseOpts{Schema: orders, Kind: "dedicated"})
 	acme := env.Tenant("acme", "shared")
 	env.Tenant("globex", "shared")
 	big := env.Tenant("big", "own")
@@ -47,7 +47,7 @@ func TestBrandsOfJobs(t *testing.T) {
 	_, err := env.Pool.Exec(ctx, `INSERT INTO headgate.brands (tenant_id, org_id, brand_id, name) SELECT id, org_id, b, 'b' || b FROM headgate.tenants, generate_series(0, 2) b`)
 	require.NoError(t, err)
 	env.Work(nil, func(w *worker.Worker) {
-		sqlscript.Register(w)
+		worker.InTx(w, sqlscript.Run)
 		worker.InTx(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[Branded]) error {
 			var seen string
 			var brand *int
@@ -71,7 +71,9 @@ func TestBrandsOfJobs(t *testing.T) {
 		run := func(args jobs.Args, brand *int) jobs.Outcome {
 			job, err := env.Client.Enqueue(ctx, tenant.slug, args, &jobs.EnqueueOpts{Brand: brand, MaxAttempts: 1})
 			require.NoError(t, err)
-			return env.Wait(job.UID)
+			o := env.WaitFor(job.UID, func(o jobs.Outcome) bool { return true })
+			require.NotEqual(t, jobs.Snoozed, o.State, o.Message)
+			return o
 		}
 		of := func(brand int) string { return fmt.Sprintf("of %d/%d", tenant.org, brand) }
 		require.Equal(t, of(1), run(Branded{}, &one).Result.Output)
