@@ -29,6 +29,11 @@ type EnqueueOpts struct {
 	// Timeout bounds one attempt, 1 s to 24 h. Default: the worker's.
 	Timeout time.Duration
 
+	// Brand limits the job to one brand of its tenant (its brand_id, 0 to 9999): in the
+	// tenant's database headgate.current_brand() is that, and tables that are protected by
+	// brand show its rows only. Default: all brands.
+	Brand *int
+
 	// IdempotencyKey makes it harmless to repeat a request whose answer was
 	// lost: 1 to 200 printable characters, kept for IdempotencyRetention, for
 	// each tenant (or database) its own. Under a key that is taken nothing is

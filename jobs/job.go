@@ -34,6 +34,9 @@ type Info struct {
 	// database.
 	Tenant Tenant
 
+	// BrandID is the brand of the tenant's that the job is limited to; nil is all brands.
+	BrandID *int
+
 	// Database is the catalog's name of the database that the job runs in.
 	Database string
 

@@ -1,6 +1,9 @@
 package jobs
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Outcome is the record of one ended attempt, as it stands in the history.
 type Outcome struct {
@@ -21,6 +24,11 @@ type Outcome struct {
 	Result     Result    `json:"result"`
 	Schedule   string    `json:"schedule,omitempty"`
 	Worker     string    `json:"worker,omitempty"` // the River client that ran it
+
+	// Features are those that the handler has asked for (Tenant.Feature), as an object of
+	// names and the values that it got; null was absent. At most 32, and no long text. nil:
+	// none.
+	Features json.RawMessage `json:"features,omitempty"`
 }
 
 // Class says whose fault a failed attempt was, in one word that alerts and

@@ -35,6 +35,13 @@ var (
 	// its work is accepted and waits.
 	ErrTenantMoving = Sentinel("tenant_moving", "tenant is being moved")
 
+	// ErrFeatureOff: the kind, or the schedule, needs a feature that is not true for the
+	// tenant. Jobs that wait already are held until it is.
+	ErrFeatureOff = Sentinel("feature_off", "feature is off")
+
+	// ErrKindNotAllowed: neither the tenant nor its plan has the kind.
+	ErrKindNotAllowed = Sentinel("kind_not_allowed", "kind is not allowed")
+
 	// ErrUnknownDatabase: no database of the catalog has this name or UUID.
 	ErrUnknownDatabase = Sentinel("unknown_database", "unknown database")
 

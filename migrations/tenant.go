@@ -39,7 +39,7 @@ func PrepareServer(ctx context.Context, conn *pgx.Conn) error {
 // JobFunctions are the functions of schema headgate that a job login calls, as the
 // tenants' migrations grant them to headgate_job.
 var JobFunctions = []string{
-	"begin_job", "claim_job", "current_brand", "current_org", "current_org_key", "end_job", "end_late", "end_session", "enter_job", "finish_job",
+	"begin_job", "claim_job", "current_brand", "current_org", "current_org_brand", "current_org_key", "end_job", "end_late", "end_session", "enter_job", "finish_job",
 	"leave_centre", "peek_job", "probe", "release_job", "tombstone", "watch_client", "whoami",
 }
 
@@ -47,7 +47,7 @@ var JobFunctions = []string{
 // tenants' migrations grant them to headgate_job. The login has no other right there.
 var JobColumns = map[string][]string{
 	"identity":  {"database_id", "version", "serves", "centre", "token"},
-	"protected": {"object", "mode", "org_column", "through", "shown_by"},
+	"protected": {"object", "mode", "org_column", "through", "shown_by", "brand_column"},
 }
 
 // ErrOtherDatabase: the database carries the identity of another catalog entry.

@@ -42,7 +42,7 @@ func (a *attempt) followUps(ctx context.Context, end disposition) ([]claim.Follo
 		if f.Scope == jobs.ScopeDatabase {
 			meta.Database = a.place.DatabaseID
 		} else {
-			meta.Tenant = a.meta.Tenant
+			meta.Tenant, meta.Brand = a.meta.Tenant, a.meta.Brand
 		}
 		metadata, err := json.Marshal(meta)
 		if err != nil {

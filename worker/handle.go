@@ -49,6 +49,8 @@ type attempt struct {
 	conn *tenantdb.Conn // while it has one
 	log  *jobLog        // since its handler began
 
+	features *featureReads // that its handler has asked for
+
 	following []wire.FollowUp // what the handler has asked for
 
 	recovered bool   // the ledger said that it was done before
@@ -61,7 +63,7 @@ type attempt struct {
 // returns tells River what becomes of the row.
 func (w *Worker) handle(ctx context.Context, k *kind, row *rivertype.JobRow) error {
 	fault.Point(fault.Fetched)
-	a := &attempt{w: w, kind: k, row: row, started: time.Now(), handling: &atomic.Bool{}, resolved: &atomic.Pointer[whereTo]{}}
+	a := &attempt{w: w, kind: k, row: row, started: time.Now(), handling: &atomic.Bool{}, resolved: &atomic.Pointer[whereTo]{}, features: &featureReads{}}
 	if err := river.MetadataSet(ctx, claim.LeaseKey, claim.Token(row.AttemptedBy)); err != nil {
 		return err
 	}
@@ -137,7 +139,10 @@ func (a *attempt) read() error {
 	var err error
 	a.meta, err = wire.ReadMeta(a.row.Metadata, a.row.ID, a.row.CreatedAt)
 	a.settling = hasKey(a.row.Metadata, "cancel_attempted_at")
-	a.info.UID, a.info.Schedule = a.meta.UID, a.meta.Schedule
+	a.info.UID, a.info.Schedule, a.info.BrandID = a.meta.UID, a.meta.Schedule, a.meta.Brand
+	if err == nil {
+		err = jobs.CheckBrand(a.meta.Brand)
+	}
 	if a.meta.Nominal != nil {
 		a.info.Nominal, a.info.Effective = *a.meta.Nominal, *a.meta.Nominal
 	}
@@ -193,6 +198,7 @@ func (a *attempt) resolve(ctx context.Context) (err error) {
 			return &badRowError{column: "metadata", err: fmt.Errorf("it names no tenant: kind %s works for one", a.row.Kind)}
 		}
 		a.info.Tenant, a.place, err = a.w.cfg.Resolver.ResolveTenant(ctx, a.meta.Tenant, login)
+		a.info.Tenant.Features = a.info.Tenant.Features.Watched(a.features.note)
 	}
 	a.info.Database, a.info.Dedicated = a.place.Database, a.place.Dedicated
 	if err != nil {
@@ -216,7 +222,7 @@ func (a *attempt) outcome(end disposition) jobs.Outcome {
 		TenantID: a.meta.Tenant, DatabaseID: a.place.DatabaseID, Kind: a.row.Kind, Attempt: a.row.Attempt,
 		State: end.state, Class: end.class, SQLState: end.sqlstate, Message: end.says, Trace: clean(a.stack, 8<<10),
 		Recovered: a.recovered, StartedAt: a.started.UTC(), EndedAt: time.Now().UTC(),
-		Schedule: clean(a.meta.Schedule, 200), Worker: a.w.id,
+		Schedule: clean(a.meta.Schedule, 200), Worker: a.w.id, Features: a.features.recorded(),
 	}
 	if o.State == jobs.Succeeded && a.info.Result != nil {
 		o.Result = *a.info.Result

@@ -350,7 +350,11 @@ func (a *attempt) signed(ctx context.Context, conn *tenantdb.Conn, speak func(te
 
 // ticketOf is ticket for another job of the same tenant.
 func (a *attempt) ticketOf(conn *tenantdb.Conn, uid string) tenantdb.Ticket {
-	return conn.Ticket(tenantdb.Bearer{Org: a.place.OrgID, Key: a.place.OrgKey, UID: uid})
+	bearer := tenantdb.Bearer{Org: a.place.OrgID, Key: a.place.OrgKey, UID: uid}
+	if brand, ok := a.info.Brand(); ok {
+		bearer.Brand = strconv.Itoa(brand)
+	}
+	return conn.Ticket(bearer)
 }
 
 // appName names the job in the server's pg_stat_activity.

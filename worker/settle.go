@@ -238,7 +238,7 @@ func (a *attempt) writeTombstone(ctx context.Context) error {
 			return err // no ledger can say what its worker is doing: the row is that worker's to end
 		}
 	}
-	of := &attempt{w: a.w, kind: a.kind, row: row, place: a.place, started: a.started, handling: a.handling}
+	of := &attempt{w: a.w, kind: a.kind, row: row, place: a.place, started: a.started, handling: a.handling, features: &featureReads{}}
 	if err := of.read(); err != nil {
 		return err
 	}

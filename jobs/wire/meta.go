@@ -14,6 +14,7 @@ type Meta struct {
 	UID         string              `json:"job_uid"`
 	Tenant      string              `json:"tenant,omitempty"`     // UUID; for scope tenant
 	Database    string              `json:"database,omitempty"`   // UUID; for scope database
+	Brand       *int                `json:"brand,omitempty"`      // of the tenant's, 0 to 9999; nil: all
 	TimeoutMS   int64               `json:"timeout_ms,omitempty"` // of one attempt, instead of the kind's
 	Schedule    string              `json:"schedule,omitempty"`
 	Nominal     *time.Time          `json:"nominal,omitempty"`

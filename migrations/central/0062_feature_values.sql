@@ -1,12 +1,13 @@
 -- The values of all tenants' features, by one rule; and catalogs hear when a plan or a
 -- feature changes them.
 
--- The features' defaults, and a number that differs where the defaults do: what a process
--- remembers of a tenant it confirms by it.
+-- The features' defaults, and the kinds that need a feature as pairs of kind and feature.
+-- version is a number that differs where either does: a process confirms by it what it
+-- remembers of a tenant.
 CREATE VIEW headgate.feature_defaults AS
-SELECT d.values, hashtextextended(d.values::text, 0) AS version
-FROM (SELECT coalesce(jsonb_object_agg(f.name, f.default_value) FILTER (WHERE f.default_value IS NOT NULL), '{}') AS values
-      FROM headgate.features f) d;
+SELECT d.values, d.gates, hashtextextended(d.values::text || d.gates::text, 0) AS version
+FROM (SELECT (SELECT coalesce(jsonb_object_agg(f.name, f.default_value) FILTER (WHERE f.default_value IS NOT NULL), '{}') FROM headgate.features f) AS values,
+             (SELECT coalesce(jsonb_agg(jsonb_build_array(g.kind, g.feature) ORDER BY g.kind, g.feature DESC), '[]') FROM headgate.feature_gates g WHERE g.kind <> '') AS gates) d;
 
 -- A tenant's own value goes before its plan's, and that before the default.
 CREATE FUNCTION headgate.feature_values(p_defaults jsonb, p_plan jsonb, p_own jsonb) RETURNS jsonb
@@ -31,9 +32,10 @@ BEGIN
 END $$;
 
 CREATE TRIGGER catalog_updated AFTER UPDATE ON headgate.plans FOR EACH ROW
-    WHEN (OLD.features <> NEW.features OR OLD.name <> NEW.name) EXECUTE FUNCTION headgate.feature_values_changed();
+    WHEN (OLD.features <> NEW.features OR OLD.kinds IS DISTINCT FROM NEW.kinds OR OLD.name <> NEW.name) EXECUTE FUNCTION headgate.feature_values_changed();
 CREATE TRIGGER catalog_inserted AFTER INSERT ON headgate.features FOR EACH ROW
     WHEN (NEW.default_value IS NOT NULL) EXECUTE FUNCTION headgate.feature_values_changed();
 CREATE TRIGGER catalog_updated AFTER UPDATE ON headgate.features FOR EACH ROW
     WHEN (OLD.default_value IS DISTINCT FROM NEW.default_value OR OLD.name <> NEW.name) EXECUTE FUNCTION headgate.feature_values_changed();
 CREATE TRIGGER catalog_deleted AFTER DELETE ON headgate.features FOR EACH ROW EXECUTE FUNCTION headgate.feature_values_changed();
+CREATE TRIGGER catalog_changed AFTER INSERT OR UPDATE OR DELETE ON headgate.feature_gates FOR EACH ROW EXECUTE FUNCTION headgate.feature_values_changed();

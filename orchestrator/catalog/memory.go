@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -118,10 +119,10 @@ type answer struct {
 	used    atomic.Int64 // roughly
 }
 
-// own returns the tenant with labels that the caller may write into.
+// own returns the tenant with maps and lists that the caller may write into.
 func (a *answer) own() Tenant {
 	t := a.tenant
-	t.Labels = maps.Clone(t.Labels)
+	t.Labels, t.Withheld, t.Kinds = maps.Clone(t.Labels), maps.Clone(t.Withheld), slices.Clone(t.Kinds)
 	return t
 }
 

@@ -53,7 +53,8 @@ const (
 	tenantFields = `t.id::text, t.slug, t.org_id, coalesce(t.org_key, t.org_id::text), t.name, t.plan, t.timezone, t.labels,
        headgate.feature_values(fd.values, p.features, t.features),
        t.status, coalesce(d.id::text, ''), coalesce(d.name, ''), coalesce(s.name, ''), coalesce(s.region, ''), t.generation,
-       t.version, t.status_reason, t.status_by, t.status_since, t.waiting`
+       t.version, t.status_reason, t.status_by, t.status_since, t.waiting, coalesce(t.kinds, p.kinds),
+       CASE WHEN fd.gates = '[]' THEN NULL ELSE headgate.withheld_kinds(fd.gates, headgate.feature_values(fd.values, p.features, t.features)) END`
 	tenantRows = `
 FROM headgate.tenants t
 JOIN headgate.plans p ON p.name = t.plan
@@ -69,7 +70,7 @@ func (t *Tenant) targets() []any {
 	return []any{
 		&t.ID, &t.Slug, &t.OrgID, &t.OrgKey, &t.Name, &t.Plan, &t.Timezone, &t.Labels, &t.Features,
 		&t.Status, &t.DatabaseID, &t.Database, &t.Server, &t.Region, &t.Generation,
-		&t.Version, &t.StatusReason, &t.StatusBy, &t.StatusSince, &t.Waiting,
+		&t.Version, &t.StatusReason, &t.StatusBy, &t.StatusSince, &t.Waiting, &t.Kinds, &t.Withheld,
 	}
 }
 

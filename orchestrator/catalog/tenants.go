@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -28,6 +29,23 @@ type Tenant struct {
 	StatusBy     string    `json:"status_by"`     // who gave it that
 	StatusSince  time.Time `json:"status_since"`
 	Waiting      Waiting   `json:"waiting"` // what becomes of its waiting jobs while it takes no work
+
+	// Kinds are those that it may have jobs of, by its own list or its plan's; nil is all.
+	// Withheld are those that it may not have for now, each with the feature that it lacks.
+	Kinds    []string          `json:"kinds"`
+	Withheld map[string]string `json:"withheld"`
+}
+
+// MayHave says whether the tenant may have jobs of a kind now. The error matches
+// jobs.ErrKindNotAllowed or jobs.ErrFeatureOff.
+func (t Tenant) MayHave(kind string) error {
+	if t.Kinds != nil && !slices.Contains(t.Kinds, kind) {
+		return fmt.Errorf("%w: tenant %q, whose plan is %q, may not have jobs of kind %s: give the kind to the tenant or to its plan", jobs.ErrKindNotAllowed, t.Slug, t.Plan, kind)
+	}
+	if feature, off := t.Withheld[kind]; off {
+		return fmt.Errorf("%w: kind %s needs feature %s, which tenant %q does not have: give the feature to the tenant or to its plan", jobs.ErrFeatureOff, kind, feature, t.Slug)
+	}
+	return nil
 }
 
 // Waiting says what becomes of the waiting jobs of a tenant that takes no work.

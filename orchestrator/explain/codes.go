@@ -20,7 +20,9 @@ const (
 
 	CodeTenantStatus Code = "tenant_status" // suspended, archived or provisioning
 	CodeTenantMoving Code = "tenant_moving"
-	CodeServerState  Code = "server_state" // draining or down
+	CodeFeatureOff   Code = "feature_off"      // the kind needs a feature that the tenant does not have
+	CodeKindRefused  Code = "kind_not_allowed" // neither the tenant nor its plan has the kind
+	CodeServerState  Code = "server_state"     // draining or down
 
 	CodeDatabaseState Code = "database_state" // detached
 
@@ -62,7 +64,7 @@ const (
 
 // stops are the codes of what stops work, in order.
 var stops = []Code{
-	CodePausedTenant, CodePausedKind, CodePausedQueue, CodePausedServer, CodeTenantStatus, CodeTenantMoving, CodeServerState, CodeDatabaseState,
+	CodePausedTenant, CodePausedKind, CodePausedQueue, CodePausedServer, CodeTenantStatus, CodeTenantMoving, CodeFeatureOff, CodeKindRefused, CodeServerState, CodeDatabaseState,
 	CodeNoWorker, CodeWorkersSilent, CodeAllDraining, CodeNoWorkerKind, CodeNoWorkerQueue, CodeNoWorkerForTwo, CodeClaimsFail,
 	CodeTenantLimit, CodeKindLimit, CodeKindTenantLimit, CodeQueueLimit, CodeServerBudget, CodeBreakerOpen, CodeBreakerHalfOpen, CodeRate,
 }

@@ -62,10 +62,20 @@ func (s *standing) place() []Fact {
 		facts = append(facts, Fact{Code: CodePausedQueue, Fact: "queue " + s.queue + " is paused in River", Since: usual(s.queuePausedAt), Next: fmt.Sprintf("`headgate resume queue %s`", s.queue)})
 	}
 	switch s.tenantStatus {
-	case "suspended", "archived", "provisioning":
-		facts = append(facts, Fact{Code: CodeTenantStatus, Fact: fmt.Sprintf("tenant %s is %s; its work waits", s.tenant, s.tenantStatus), Next: "set the tenant active again: in Go by catalog.SetStatus, because no command does it yet; or cancel its jobs: `headgate job list --tenant " + s.tenant + "`"})
+	case "suspended", "archived", "provisioning", "removed":
+		reason := ""
+		if s.statusReason != "" {
+			reason = " (" + s.statusReason + ")"
+		}
+		facts = append(facts, Fact{Code: CodeTenantStatus, Fact: fmt.Sprintf("tenant %s is %s%s; its work waits", s.tenant, s.tenantStatus, reason), Next: "set the tenant active again: in Go by catalog.SetStatus, because no command does it yet; or cancel its jobs: `headgate job list --tenant " + s.tenant + "`"})
 	case "moving":
 		facts = append(facts, Fact{Code: CodeTenantMoving, Fact: fmt.Sprintf("tenant %s is being moved; its work waits for the new place", s.tenant)})
+	}
+	switch s.refused {
+	case "feature":
+		facts = append(facts, Fact{Code: CodeFeatureOff, Fact: s.refusal + "; its jobs wait", Next: "`headgate feature list` shows what needs it; `headgate tenant feature " + s.tenant + " NAME=true` gives the tenant the feature, and its jobs go on by themselves"})
+	case "kinds":
+		facts = append(facts, Fact{Code: CodeKindRefused, Fact: s.refusal + "; its jobs wait", Next: "`headgate tenant show " + s.tenant + "` tells its plan; `headgate tenant set " + s.tenant + " --kind KIND` gives the tenant kinds of its own, and its jobs go on by themselves"})
 	}
 	if s.serverState.state != "" && s.serverState.state != "open" {
 		facts = append(facts, s.closed(CodeServerState, "server "+s.server+", where its database lies,", s.serverState, "`headgate server resume "+s.server+"`"))

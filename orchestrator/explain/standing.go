@@ -27,6 +27,8 @@ type standing struct {
 	budget                      int
 	queuePausedAt               *jobs.Time // River's own pause
 	limits                      admission.OwnerLimits
+	statusReason                string // why the tenant has its status
+	refused, refusal            string // why the tenant may not have the kind: feature or kinds, and in words
 	kindMax, kindEach, queueMax *int
 	pauses                      []admission.Pause
 	ahead                       time.Duration // of the rate's bucket being full
@@ -106,6 +108,7 @@ SELECT clock_timestamp(), coalesce(t.slug, ''), coalesce(t.status, ''), coalesce
         JOIN headgate.active_pauses p USING (scope, target)),
        (SELECT to_json(b) FROM headgate.breakers b WHERE b.scope = 'server' AND b.id = s.id),
        (SELECT to_json(b) FROM headgate.breakers b WHERE b.scope = 'database' AND b.id = d.id),
+       coalesce(t.status_reason, ''), coalesce((SELECT r.why FROM headgate.kind_refusal(t.id, $3, '') r), ''), coalesce((SELECT r.says FROM headgate.kind_refusal(t.id, $3, '') r), ''),
        t.plan, tl.max_running, pl.max_running, tl.weight, pl.weight,
        tl.rate, extract(epoch FROM tl.rate_period)::float8, pl.rate, extract(epoch FROM pl.rate_period)::float8
 FROM (VALUES (headgate.uuid_or_null($1))) o (id)
@@ -214,7 +217,7 @@ func (s *standing) scan(row pgx.Row) error {
 	var pauses, serverBreaker, dbBreaker []byte
 	var ahead float64
 	err := s.limits.Scan(row, &s.now, &s.tenant, &s.tenantStatus, &s.zone, &s.database, &s.server, &s.serverState.state, &s.serverState.reason, &s.serverState.by, &s.serverState.since, &s.databaseState.state, &s.databaseState.reason, &s.databaseState.by, &s.databaseState.since, &s.budget,
-		&s.queuePausedAt, &s.kindMax, &s.kindEach, &s.queueMax, &ahead, &pauses, &serverBreaker, &dbBreaker)
+		&s.queuePausedAt, &s.kindMax, &s.kindEach, &s.queueMax, &ahead, &pauses, &serverBreaker, &dbBreaker, &s.statusReason, &s.refused, &s.refusal)
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,10 @@ func (st *Store) carryOut(ctx context.Context, tx pgx.Tx, now time.Time, batch [
 			return err
 		}
 	}
+	answers, err := extendAnswers(ctx, tx, answers)
+	if err != nil {
+		return err
+	}
 	written, uids, err := insertAnswers(ctx, tx, answers)
 	if err != nil {
 		return err

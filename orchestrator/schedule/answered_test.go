@@ -59,6 +59,41 @@ func TestWhatATenantsStatusMeansForItsOccurrences(t *testing.T) {
 	}
 }
 
+// An occurrence is answered feature_off while its tenant lacks a feature that the schedule,
+// or its kind, needs, or may not have the kind; and fires when that is over. A tenant that
+// takes no work, for however long, has one answer.
+func TestOccurrencesOfWhatATenantMayNotHave(t *testing.T) {
+	t.Parallel()
+	env := roomtest.Setup(t)
+	ctx := context.Background()
+	s := roomtest.CreateWith(t, env, "nightly", "0 0 1 1 *", schedule.Policy{Overlap: "allow"})
+	roomtest.Do(t, env, `INSERT INTO headgate.features (name, type) VALUES ('nights', 'boolean')`)
+	jobs := 0
+	for _, c := range []struct{ on, off, note string }{
+		{`INSERT INTO headgate.feature_gates (feature, schedule) VALUES ('nights', 'nightly')`, `DELETE FROM headgate.feature_gates`, "schedule nightly needs feature nights, which the tenant does not have"},
+		{`INSERT INTO headgate.feature_gates (feature, kind) SELECT 'nights', kind FROM headgate.schedules`, `UPDATE headgate.tenants SET features = '{"nights": true}'`, "kind " + s.Kind + " needs feature nights, which the tenant does not have"},
+		{`UPDATE headgate.tenants SET kinds = '{}'`, `UPDATE headgate.tenants SET kinds = NULL`, "kind " + s.Kind + " is not among the tenant's own kinds"},
+		{`UPDATE headgate.tenants SET status = 'archived'`, `UPDATE headgate.tenants SET status = 'active'`, "the tenant is archived"},
+		{`UPDATE headgate.tenants SET status = 'removed', slug = id::text, database_id = NULL, database_kind = NULL WHERE id = (SELECT tenant_id FROM headgate.schedules WHERE name = 'nightly')`,
+			`UPDATE headgate.tenants SET status = 'active', slug = 'acme', (database_id, database_kind) = (SELECT id, kind FROM headgate.databases LIMIT 1) WHERE id = (SELECT tenant_id FROM headgate.schedules WHERE name = 'nightly')`, "the tenant is removed"},
+	} {
+		roomtest.Do(t, env, c.on)
+		for range 3 {
+			dueNow(t, env, s, time.Second)
+			require.Equal(t, 1, pass(t, env))
+		}
+		var count, rows int
+		require.NoError(t, env.Pool.QueryRow(ctx, `SELECT sum(count), count(*) FROM headgate.occurrences WHERE schedule_id = $1 AND note = $2`, s.ID, c.note).Scan(&count, &rows), c.note)
+		require.Equal(t, []int{3, 1}, []int{count, rows}, c.note)
+		require.Equal(t, jobs, jobsOf(t, env, s.Name), c.note)
+		roomtest.Do(t, env, c.off)
+		dueNow(t, env, s, time.Second)
+		require.Equal(t, 1, pass(t, env))
+		jobs++
+		require.Equal(t, jobs, jobsOf(t, env, s.Name), "it goes on after: "+c.note)
+	}
+}
+
 // An occurrence that waited for the run before it does not start inside a blackout, but
 // behind it; nor for a tenant that was suspended meanwhile.
 func TestAnOccurrenceThatWaitedHeedsWhatHoldsItNow(t *testing.T) {

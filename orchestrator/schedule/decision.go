@@ -201,16 +201,17 @@ func (l *snapshot) occur(d *dueSchedule, table *calendar.Schedule, upto time.Tim
 	if g.count == 0 {
 		return
 	}
+	outcome, why := d.refusal()
 	switch {
-	case d.status != "active" && d.status != "moving":
-		out.answers = append(out.answers, g.before(d, time.Time{}, l.now, SuspendedTenant, "the tenant is "+d.status)...)
+	case outcome != "":
+		out.answers = append(out.answers, g.before(d, time.Time{}, l.now, outcome, why)...)
 		return
 	case l.failing[d.id]:
 		out.pause = fmt.Sprintf("paused by itself: its last %d jobs have failed", d.Policy.PauseAfter)
 		out.answers = append(out.answers, g.before(d, time.Time{}, l.now, SkippedPaused, out.pause)...)
 		return
 	}
-	if why := l.whyClosed(d, g.last(1)[0]); why != "" {
+	if why = l.whyClosed(d, g.last(1)[0]); why != "" {
 		out.answers = append(out.answers, g.before(d, time.Time{}, l.now, SkippedExcluded, why)...)
 		return
 	}

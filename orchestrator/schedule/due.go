@@ -21,6 +21,7 @@ import (
 type dueSchedule struct {
 	id, tenant, database, server, status, zoneOfTenant string
 	name                                               string
+	refused, refusedSays                               string // why the tenant may not have it (headgate.kind_refusal), or ""
 	Spec
 	place                      float64
 	run                        time.Time  // next_run_at
@@ -75,7 +76,8 @@ const claimOneSQL = dueColumns + `WHERE s.id = $1 FOR UPDATE OF s`
 
 // dueColumns are in the order of dueSchedule.into.
 const dueColumns = `
-SELECT s.id::text, coalesce(s.tenant_id::text, ''), coalesce(s.database_id::text, ''), d.server_id::text, coalesce(t.status, 'active'), coalesce(t.timezone, 'UTC'), s.name, s.place,
+SELECT s.id::text, coalesce(s.tenant_id::text, ''), coalesce(s.database_id::text, ''), coalesce(d.server_id::text, ''), coalesce(t.status, 'active'), coalesce(t.timezone, 'UTC'), s.name, s.place,
+       coalesce((SELECT r.why FROM headgate.kind_refusal(s.tenant_id, s.kind, s.name) r), ''), coalesce((SELECT r.says FROM headgate.kind_refusal(s.tenant_id, s.kind, s.name) r), ''),
        s.next_run_at, s.next_nominal_at, s.answered_at, s.resumed_at, s.paused, s.paused_until, s.paused_note, coalesce(s.last_job_uid::text, ''), s.buffered, s.fresh, s.former, ` + specColumns + `
 FROM headgate.schedules s
 LEFT JOIN headgate.tenants t ON t.id = s.tenant_id
@@ -84,7 +86,7 @@ LEFT JOIN (SELECT id, server_id FROM headgate.databases) d ON d.id = coalesce(t.
 
 // into is where a row is read into. next_run_at may be NULL only in claimOneSQL.
 func (d *dueSchedule) into(run any) []any {
-	return append([]any{&d.id, &d.tenant, &d.database, &d.server, &d.status, &d.zoneOfTenant, &d.name, &d.place,
+	return append([]any{&d.id, &d.tenant, &d.database, &d.server, &d.status, &d.zoneOfTenant, &d.name, &d.place, &d.refused, &d.refusedSays,
 		run, &d.nominal, &d.answered, &d.resumed, &d.paused, &d.pausedUntil, &d.note, &d.last, &d.waiting, &d.needsCompute, &d.former}, d.columns()...)
 }
 
@@ -150,6 +152,18 @@ func scanApart(rows pgx.Rows, into ...any) error {
 	return nil
 }
 
+// refusal says how occurrences are answered while the tenant takes no work, or may not have
+// the schedule or its kind, and why; "" if nothing is against it.
+func (d *dueSchedule) refusal() (outcome OccurrenceOutcome, why string) {
+	switch {
+	case d.status != "active" && d.status != "moving":
+		return SuspendedTenant, "the tenant is " + d.status
+	case d.refused != "":
+		return FeatureOff, d.refusedSays
+	}
+	return "", ""
+}
+
 // delay is how long after its time an occurrence starts: inside its windows, and before
 // a blackout begins.
 func (l *snapshot) delay(d *dueSchedule, at time.Time) time.Duration {
@@ -179,7 +193,7 @@ func (l *snapshot) item(d *dueSchedule, w waiting) queue.Draft {
 		Kind: d.Kind, Args: d.Args, Choices: d.choices(),
 		Meta: wire.Meta{
 			UID: w.uid(d), Tenant: d.tenant, Database: d.database, Schedule: d.name,
-			Nominal: &nominal, Effective: &effective,
+			Nominal: &nominal, Effective: &effective, Brand: d.Brand,
 		},
 	}
 }

@@ -226,6 +226,7 @@ func because(o *Occurrence) string {
 		MissedWindow:    "nobody fired it in time, and then it was too late",
 		Coalesced:       "it was missed",
 		SuspendedTenant: "the tenant took no work",
+		FeatureOff:      "the tenant might not have it",
 		FailedToEnqueue: "its job could not be made",
 		Superseded:      "the schedule has other times since",
 	}[o.Outcome]

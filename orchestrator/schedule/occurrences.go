@@ -3,6 +3,7 @@ package schedule
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,6 +26,7 @@ const (
 	MissedWindow    OccurrenceOutcome = "missed_window"     // nobody fired it in time, and then it was too late
 	Coalesced       OccurrenceOutcome = "coalesced"         // missed, and made up for by a later one
 	SuspendedTenant OccurrenceOutcome = "suspended"         // its tenant took no work
+	FeatureOff      OccurrenceOutcome = "feature_off"       // its tenant lacks a feature that it needs, or may not have its kind
 	FailedToEnqueue OccurrenceOutcome = "failed_to_enqueue" // its job could not be made
 	Superseded      OccurrenceOutcome = "superseded"        // the schedule was changed or deleted before it started
 )
@@ -100,6 +102,57 @@ FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::int[], $5::tex
      AS a (schedule_id, nominal_at, last_at, count, origin, outcome, effective_at, decided_at, job_uid, note)
 ON CONFLICT DO NOTHING RETURNING job_uid)
 SELECT count(*), coalesce(array_agg(job_uid::text) FILTER (WHERE job_uid IS NOT NULL), '{}') FROM written`
+
+// extendAnswersSQL lets the last answer of a schedule go on, where it is the same as one that
+// follows it: a tenant that takes no work for years has one answer, not one for each time.
+const extendAnswersSQL = `
+UPDATE headgate.occurrences o
+SET last_at = a.last_at, count = o.count + a.count, decided_at = a.decided_at
+FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::int[], $5::text[], $6::timestamptz[], $7::text[])
+     AS a (schedule_id, nominal_at, last_at, count, outcome, decided_at, note)
+CROSS JOIN LATERAL (
+    SELECT l.nominal_at, l.origin, l.outcome, l.note, l.last_at FROM headgate.occurrences l
+    WHERE l.schedule_id = a.schedule_id ORDER BY l.nominal_at DESC, l.origin DESC LIMIT 1) l
+WHERE o.schedule_id = a.schedule_id AND o.nominal_at = l.nominal_at AND o.origin = l.origin
+  AND l.origin = 'clock' AND l.outcome = a.outcome AND l.note = a.note AND l.last_at < a.nominal_at
+RETURNING a.schedule_id::text, a.nominal_at`
+
+// extendAnswers writes the answers that only prolong the ones before them, and returns the
+// others.
+func extendAnswers(ctx context.Context, tx pgx.Tx, answers []occurrenceRow) ([]occurrenceRow, error) {
+	prolongs := func(a occurrenceRow) bool {
+		return a.Origin == originClock && (a.Outcome == SuspendedTenant || a.Outcome == FeatureOff)
+	}
+	var schedules, outcomes, notes []string
+	var nominals, lasts, decided []time.Time
+	var counts []int32
+	for _, a := range answers {
+		if prolongs(a) {
+			schedules, outcomes, notes = append(schedules, a.schedule), append(outcomes, string(a.Outcome)), append(notes, fit.Clip(a.Note, 500))
+			nominals, lasts, decided, counts = append(nominals, a.NominalAt), append(lasts, a.LastAt), append(decided, a.DecidedAt), append(counts, int32(a.Count))
+		}
+	}
+	if len(schedules) == 0 {
+		return answers, nil
+	}
+	rows, err := tx.Query(ctx, extendAnswersSQL, schedules, nominals, lasts, counts, outcomes, decided, notes)
+	if err != nil {
+		return nil, fmt.Errorf("prolonging answers: %w", err)
+	}
+	type place struct {
+		schedule string
+		at       int64
+	}
+	done := map[place]bool{}
+	var id string
+	var at time.Time
+	if _, err := pgx.ForEachRow(rows, []any{&id, &at}, func() error { done[place{id, at.UnixMicro()}] = true; return nil }); err != nil {
+		return nil, fmt.Errorf("prolonging answers: %w", err)
+	}
+	return slices.DeleteFunc(slices.Clone(answers), func(a occurrenceRow) bool {
+		return prolongs(a) && done[place{a.schedule, a.NominalAt.UnixMicro()}]
+	}), nil
+}
 
 // insertAnswers returns how many were new, and the UIDs of the jobs that those name.
 func insertAnswers(ctx context.Context, tx pgx.Tx, answers []occurrenceRow) (written int, jobs []string, err error) {

@@ -88,8 +88,8 @@ func (l *snapshot) release(d *dueSchedule, out *decision) {
 	}
 	next := out.waiting[0]
 	out.waiting = out.waiting[1:]
-	if d.status != "active" && d.status != "moving" {
-		a := single(d.id, next.At, l.now, SuspendedTenant, "the tenant is "+d.status)
+	if outcome, why := d.refusal(); outcome != "" {
+		a := single(d.id, next.At, l.now, outcome, why)
 		a.Origin = next.Origin
 		out.answers = append(out.answers, a)
 		return

@@ -39,6 +39,10 @@ type Spec struct {
 	// and UTC for a database.
 	Zone string `json:"zone"`
 
+	// Brand is the brand of the tenant's that the jobs are limited to (jobs.EnqueueOpts). nil
+	// is all brands.
+	Brand *int `json:"brand,omitempty"`
+
 	Policy Policy `json:"policy"`
 }
 
@@ -111,7 +115,7 @@ const (
 // Statements that join other tables join no columns of these names.
 const specColumns = `kind, args, queue, priority, max_attempts, cron, zone,
     gap, repeat, start_at, end_at, max_occurrences, calendars, windows, spread,
-    overlap, buffer_max, catch_up, catch_up_max, catch_up_window, pause_after, maintenance`
+    overlap, buffer_max, catch_up, catch_up_max, catch_up_window, pause_after, maintenance, brand_id`
 
 // specField is one field of a Spec. All that reads, writes, changes or shows a Spec
 // goes by the list of them.
@@ -145,6 +149,7 @@ var specFields = []specField{
 	{column: "catch_up_window", name: "catch_up.window", of: func(s *Spec) any { return (*seconds)(&s.Policy.CatchUpWindow) }},
 	{column: "pause_after", of: func(s *Spec) any { return &s.Policy.PauseAfter }},
 	{column: "maintenance", of: func(s *Spec) any { return &s.Policy.Maintenance }},
+	{column: "brand_id", name: "brand", of: func(s *Spec) any { return &s.Brand }},
 }
 
 // shownName is what a file calls a column of templates.
@@ -262,7 +267,7 @@ func (s *Spec) draft(ctx context.Context, tenant, database string, args jobs.Arg
 		return queue.Draft{}, err
 	}
 	it, err := queue.NewDraft(ctx, jobs.EnqueueParams{
-		Tenant: tenant, Database: database, Args: args, Opts: &jobs.EnqueueOpts{Queue: s.Queue, Priority: s.Priority, MaxAttempts: s.MaxAttempts},
+		Tenant: tenant, Database: database, Args: args, Opts: &jobs.EnqueueOpts{Queue: s.Queue, Priority: s.Priority, MaxAttempts: s.MaxAttempts, Brand: s.Brand},
 	})
 	if err == nil {
 		s.Kind, s.Args, s.Queue, s.Priority, s.MaxAttempts = it.Kind, it.Args, it.Queue, it.Priority, it.MaxAttempts

@@ -30,9 +30,10 @@ func leaves(s *schedule.Spec) map[string]reflect.Value {
 
 // full is a spec in which nothing is as it is by default.
 func full() schedule.Spec {
+	brand := 7
 	start, end := time.Date(2031, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2032, 1, 1, 0, 0, 0, 0, time.UTC)
 	return schedule.Spec{
-		Kind: "note", Args: json.RawMessage(`{"text": "x"}`), Queue: "slow", Priority: 3, MaxAttempts: 7, Cron: "0 3 * * *", Zone: "Asia/Tokyo",
+		Kind: "note", Args: json.RawMessage(`{"text": "x"}`), Queue: "slow", Priority: 3, MaxAttempts: 7, Cron: "0 3 * * *", Zone: "Asia/Tokyo", Brand: &brand,
 		Policy: schedule.Policy{
 			Gap: "skip", Repeat: "both", Start: &start, End: &end, Max: 9, Calendars: []string{"holidays"}, Windows: []string{"01:00-05:00"}, Spread: 10 * time.Minute,
 			Overlap: schedule.OverlapBufferAll, BufferMax: 5, CatchUp: schedule.CatchUpAll, CatchUpMax: 4, CatchUpWindow: time.Hour, PauseAfter: 2, Maintenance: true,
@@ -69,6 +70,7 @@ func TestASpecsFieldsAreEverywhere(t *testing.T) {
 	}
 
 	require.NoError(t, env.Schedules.Calendars.Set(ctx, "holidays", nil))
+	roomtest.Do(t, env, `INSERT INTO headgate.brands (tenant_id, org_id, brand_id, name) SELECT id, org_id, 7, 'seven' FROM headgate.tenants`)
 	args := roomtest.Note{Text: "x"}
 	made, err := env.Schedules.Create(ctx, schedule.Params{Tenant: "acme", Name: "all", Args: args, Spec: whole})
 	require.NoError(t, err)

@@ -157,6 +157,13 @@ func (st *Store) lockAsDue(ctx context.Context, tx pgx.Tx, of Key) (*dueSchedule
 	if d.status != "active" && d.status != "moving" {
 		return nil, time.Time{}, fmt.Errorf("%w: %s is %s and takes no work", jobs.ErrTenantSuspended, of.owner(), d.status)
 	}
+	switch d.refused {
+	case "":
+	case "feature":
+		return nil, time.Time{}, fmt.Errorf("%w: %s: give the feature to the tenant or to its plan", jobs.ErrFeatureOff, d.refusedSays)
+	default:
+		return nil, time.Time{}, fmt.Errorf("%w: %s: give the kind to the tenant or to its plan", jobs.ErrKindNotAllowed, d.refusedSays)
+	}
 	now, err := central.Clock(ctx, tx)
 	return d, now, err
 }

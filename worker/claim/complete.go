@@ -67,10 +67,10 @@ func endAttempts(ctx context.Context, db querier, ends []end, lockWait string) (
 const endColumns = `
     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::int[], $5::jsonb[], $6::timestamptz[], $7::timestamptz[], $8::jsonb[], $9::boolean[],
                 $10::uuid[], $11::uuid[], $12::uuid[], $13::uuid[], $14::int[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[],
-                $20::boolean[], $21::timestamptz[], $22::timestamptz[], $23::bigint[], $24::text[], $25::text[], $26::text[])
+                $20::boolean[], $21::timestamptz[], $22::timestamptz[], $23::bigint[], $24::text[], $25::text[], $26::text[], $27::text[])
          AS e (id, token, state, attempt, err, finalized_at, scheduled_at, metadata, settling,
                outcome, job_uid, tenant_id, database_id, tried, outcome_state, class, sqlstate, message, trace,
-               recovered, started_at, ended_at, rows, output, schedule, worker)`
+               recovered, started_at, ended_at, rows, output, schedule, worker, features)`
 
 // ownSQL says to the triggers of 0056_foreign_writers.sql that this transaction's ends are
 // Headgate's own. A statement that ends rows whose last attempt was Headgate's joins it. In a
@@ -81,25 +81,26 @@ const ownSQL = `set_config('headgate.writer', 'headgate', true)`
 // triggers' conditions are read while that one changes rows.
 const notOwnSQL = `SELECT set_config('headgate.writer', '', true)`
 
-// boundSQL bounds the statement's waits for locks, if $27 says so. It is part of both
+// boundSQL bounds the statement's waits for locks, if $28 says so. It is part of both
 // statements, which are transactions of their own, because setting the bound before would
 // take a round trip.
 const boundSQL = `bound AS MATERIALIZED (
-    SELECT set_config('lock_timeout', coalesce(nullif($27::text, ''), current_setting('lock_timeout')), true) AS wait, ` + ownSQL + ` AS own`
+    SELECT set_config('lock_timeout', coalesce(nullif($28::text, ''), current_setting('lock_timeout')), true) AS wait, ` + ownSQL + ` AS own`
 
 // recordedSQL writes the outcomes of ended rows.
 const recordedSQL = `), recorded AS (
     INSERT INTO headgate.outcomes
         (id, job_uid, job_id, tenant_id, database_id, kind, attempt,
          state, class, sqlstate, message, trace, recovered,
-         started_at, ended_at, rows, output, schedule, worker)
+         started_at, ended_at, rows, output, schedule, worker, features)
     SELECT outcome, job_uid, id, tenant_id, database_id, kind, coalesce(tried, ($14::int[])[1]),
          CASE WHEN new_state = 'cancelled' AND coalesce(outcome_state, ($15::text[])[1]) IN ('failed', 'snoozed') THEN 'cancelled'
               ELSE coalesce(outcome_state, ($15::text[])[1]) END,
          coalesce(class, ($16::text[])[1]), coalesce(sqlstate, ($17::text[])[1]), coalesce(message, ($18::text[])[1]),
          coalesce(trace, ($19::text[])[1]), coalesce(recovered, ($20::boolean[])[1]),
          started_at, ended_at, coalesce(rows, ($23::bigint[])[1]), coalesce(output, ($24::text[])[1]),
-         coalesce(schedule, ($25::text[])[1]), coalesce(worker, ($26::text[])[1])
+         coalesce(schedule, ($25::text[])[1]), coalesce(worker, ($26::text[])[1]),
+         nullif(coalesce(features, ($27::text[])[1]), '')::jsonb
     FROM ended WHERE outcome IS NOT NULL`
 
 // endSQL is the fenced completion. It finds each row by primary key and changes the row
@@ -112,7 +113,7 @@ const recordedSQL = `), recorded AS (
 // without a death clears its suspicion.
 //
 // This process's clock has computed when a job is to run again. The distance from the
-// process's present time ($29) is what counts, from the database's present time.
+// process's present time ($30) is what counts, from the database's present time.
 //
 // Errors that are not a plain list begin anew: nothing can be appended to them.
 //
@@ -130,11 +131,11 @@ WITH ` + boundSQL + `), e AS (
                      ELSE e.next::river_job_state END,
         attempt = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN j.attempt ELSE coalesce(e.attempt, j.attempt) END,
         errors = CASE WHEN e.err IS NULL THEN j.errors WHEN array_ndims(j.errors) = 1 THEN array_append(j.errors, e.err) ELSE ARRAY[e.err] END,
-        finalized_at = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN coalesce($28::timestamptz, now())
+        finalized_at = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN coalesce($29::timestamptz, now())
                             ELSE coalesce(e.finalized_at, j.finalized_at) END,
         scheduled_at = CASE WHEN e.again AND j.metadata ? 'cancel_attempted_at' THEN j.scheduled_at
-                            WHEN e.open AND j.metadata ? 'cancel_attempted_at' THEN now() + least(e.scheduled_at - $29::timestamptz, interval '5 s')
-                            ELSE coalesce(now() + (e.scheduled_at - $29::timestamptz), j.scheduled_at) END,
+                            WHEN e.open AND j.metadata ? 'cancel_attempted_at' THEN now() + least(e.scheduled_at - $30::timestamptz, interval '5 s')
+                            ELSE coalesce(now() + (e.scheduled_at - $30::timestamptz), j.scheduled_at) END,
         metadata = CASE WHEN e.metadata IS NULL THEN j.metadata ELSE j.metadata || e.metadata END
     FROM bound, e
     WHERE j.id = e.id AND j.state::text = 'running' AND headgate.claim_token(j.attempted_by) = e.token

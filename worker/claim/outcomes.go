@@ -17,7 +17,7 @@ func (e *misfitError) Error() string { return e.err.Error() }
 
 func (e *misfitError) Unwrap() error { return e.err }
 
-// outcomeColumns are the parameters $10 to $26 of the statements that end
+// outcomeColumns are the parameters $10 to $27 of the statements that end
 // attempts. An end without an outcome has NULL for the outcome's id.
 func outcomeColumns(ends []end) ([]any, error) {
 	var none jobs.Outcome
@@ -62,5 +62,6 @@ func outcomeColumns(ends []end) ([]any, error) {
 		shared(list, func(o o) string { return o.Result.Output }),
 		shared(list, func(o o) string { return o.Schedule }),
 		shared(list, func(o o) string { return o.Worker }),
+		shared(list, func(o o) string { return string(o.Features) }),
 	}, nil
 }

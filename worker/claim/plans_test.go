@@ -67,7 +67,7 @@ func TestPlans(t *testing.T) {
 	texts := list(strings.ReplaceAll(nulls, "NULL", "x"))
 	const one, no, blank, none = "'{1}'", "'{f}'", "'{x}'", "NULL"
 	ends := []string{idList, tokenList, "'{completed}'", none, none, times, none, none, no, list(uids), list(uids), list(uids), list(uids),
-		one, blank, blank, blank, blank, blank, no, times, times, one, blank, blank, blank}
+		one, blank, blank, blank, blank, blank, no, times, times, one, blank, blank, blank, `'{"{}"}'`}
 	quoted := "'" + incarnation(1) + "'"
 	const byID, running, byState = "river_job_pkey", "river_job_headgate_running", "river_job_prioritized_fetching_index"
 	for _, q := range []struct {

@@ -16,10 +16,12 @@ import (
 func TestASweepFindsLanesWithAnOldCopy(t *testing.T) {
 	t.Parallel()
 	for what, want := range map[string]int{
-		`INSERT INTO headgate.tenant_limits (tenant_id, max_running) SELECT id, 1 FROM headgate.tenants`:                                    2, // of two tenants
-		`INSERT INTO headgate.plan_limits (plan, max_running) SELECT DISTINCT plan, 1 FROM headgate.tenants`:                                2, // of two tenants
-		`INSERT INTO headgate.pauses (scope, target) SELECT 'tenant', id::text FROM headgate.tenants`:                                       0,
-		`UPDATE headgate.tenants SET status = 'suspended'`:                                                                                  0,
+		`INSERT INTO headgate.tenant_limits (tenant_id, max_running) SELECT id, 1 FROM headgate.tenants`:                                                      2, // of two tenants
+		`INSERT INTO headgate.plan_limits (plan, max_running) SELECT DISTINCT plan, 1 FROM headgate.tenants`:                                                  2, // of two tenants
+		`INSERT INTO headgate.pauses (scope, target) SELECT 'tenant', id::text FROM headgate.tenants`:                                                         0,
+		`WITH f AS (INSERT INTO headgate.features (name, type) VALUES ('x', 'boolean')) INSERT INTO headgate.feature_gates (feature, kind) VALUES ('x', 'a')`: 0,
+		`UPDATE headgate.plans SET kinds = '{}'`:           0,
+		`UPDATE headgate.tenants SET status = 'suspended'`: 0,
 		`UPDATE headgate.tenants SET database_id = (SELECT id FROM headgate.databases WHERE name = 'd2') WHERE slug = 't1'`:                 20,
 		`UPDATE headgate.databases SET server_id = (SELECT server_id FROM headgate.databases WHERE name = 'd2') WHERE name IN ('d1', 'd2')`: 20,
 	} {

@@ -87,7 +87,7 @@ WITH consumed AS (
     FROM woken w
     JOIN headgate.lane_clocks c ON c.queue = $1
     LEFT JOIN LATERAL (SELECT * FROM headgate.lanes WHERE queue = $1 AND lane = w.lane AND kind = w.kind OFFSET 0) was ON true
-    LEFT JOIN LATERAL (SELECT * FROM headgate.lane_owners WHERE id = headgate.uuid_or_null(w.lane) OFFSET 0) o ON true
+    LEFT JOIN LATERAL (SELECT * FROM headgate.lane_owner(headgate.uuid_or_null(w.lane), w.kind) OFFSET 0) o ON true
     LEFT JOIN LATERAL (
         SELECT max(vtime) FILTER (WHERE active) AS active, max(vtime) FILTER (WHERE epoch = c.epoch) AS ever
         FROM headgate.lanes l WHERE l.queue = $1 AND l.lane = w.lane

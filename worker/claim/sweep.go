@@ -48,7 +48,7 @@ WHERE f.queue = ANY ($1::text[]) AND (l.kind IS NULL OR NOT (l.active OR l.wake_
 const wakeStaleSQL = `
 INSERT INTO headgate.wakeups (queue, lane, kind)
 SELECT l.queue, l.lane, l.kind
-FROM headgate.lanes l LEFT JOIN headgate.lane_owners o ON o.id = headgate.uuid_or_null(l.lane)
+FROM headgate.lanes l LEFT JOIN LATERAL headgate.lane_owner(headgate.uuid_or_null(l.lane), l.kind) o ON true
 WHERE (l.active OR l.held <> '')
   AND (l.server_id, l.database_id, l.held, l.weight, l.max_running, l.rate, l.rate_period) IS DISTINCT FROM
       (coalesce(o.server_id, '00000000-0000-0000-0000-000000000000'), coalesce(o.database_id, '00000000-0000-0000-0000-000000000000'),

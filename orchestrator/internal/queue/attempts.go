@@ -18,7 +18,7 @@ import (
 // time, so every month is asked: as many probes as the history has months.
 const attemptsOf = `
 SELECT id::text, job_uid::text, coalesce(tenant_id::text, ''), coalesce(database_id::text, ''), kind, attempt, state, class,
-       sqlstate, message, trace, recovered, started_at, ended_at, rows, output, schedule, worker
+       sqlstate, message, trace, recovered, started_at, ended_at, rows, output, schedule, worker, features
 FROM headgate.outcomes WHERE job_uid = $1 `
 
 const (
@@ -28,7 +28,7 @@ const (
 
 func scanAttempt(row pgx.CollectableRow) (o jobs.Outcome, err error) {
 	err = row.Scan(&o.ID, &o.JobUID, &o.TenantID, &o.DatabaseID, &o.Kind, &o.Attempt, &o.State, &o.Class,
-		&o.SQLState, &o.Message, &o.Trace, &o.Recovered, &o.StartedAt, &o.EndedAt, &o.Result.Rows, &o.Result.Output, &o.Schedule, &o.Worker)
+		&o.SQLState, &o.Message, &o.Trace, &o.Recovered, &o.StartedAt, &o.EndedAt, &o.Result.Rows, &o.Result.Output, &o.Schedule, &o.Worker, &o.Features)
 	return o, err
 }
 

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -42,7 +43,7 @@ func (q *Queue) recall(ctx context.Context, p jobs.EnqueueParams) TenantSet {
 		return nil
 	}
 	tenant, err := q.catalog.ResolveName(ctx, name)
-	if err != nil {
+	if err != nil || jobs.CheckArgs(p.Args) == nil && tenant.MayHave(p.Args.Kind()) != nil {
 		return nil
 	}
 	return TenantSet{name: tenant}
@@ -70,9 +71,12 @@ func (q *Queue) placeAll(ctx context.Context, tx pgx.Tx, items []Draft, known Te
 	}
 	databases := map[string]string{}
 	for i := range items {
-		if err := q.place(ctx, tx, &items[i].Meta, tenants, databases); err != nil {
+		if err := q.place(ctx, tx, &items[i], tenants, databases); err != nil {
 			return enqueueing(len(items), atIndex(err, i, len(items)))
 		}
+	}
+	if err := checkBrands(ctx, tx, items); err != nil {
+		return enqueueing(len(items), err)
 	}
 	if err := refuseLate(ctx, tx, items); err != nil {
 		return enqueueing(len(items), err)
@@ -114,7 +118,8 @@ func (q *Queue) TenantsOf(ctx context.Context, tx pgx.Tx, items []Draft, known T
 }
 
 // place turns the names that the caller used into the catalog's ids.
-func (q *Queue) place(ctx context.Context, tx pgx.Tx, meta *wire.Meta, tenants TenantSet, databases map[string]string) error {
+func (q *Queue) place(ctx context.Context, tx pgx.Tx, it *Draft, tenants TenantSet, databases map[string]string) error {
+	meta := &it.Meta
 	if meta.Database != "" {
 		id, ok := databases[meta.Database]
 		if !ok {
@@ -131,7 +136,7 @@ func (q *Queue) place(ctx context.Context, tx pgx.Tx, meta *wire.Meta, tenants T
 	switch tenant.Status {
 	case catalog.Active, catalog.Moving:
 		meta.Tenant = tenant.ID
-		return nil
+		return tenant.MayHave(it.Kind)
 	default:
 		return fmt.Errorf("%w: tenant %q is %s and takes no work; `headgate tenant list` shows it", jobs.ErrTenantSuspended, tenant.Slug, tenant.Status)
 	}
@@ -152,7 +157,7 @@ func NewDraft(ctx context.Context, p jobs.EnqueueParams) (Draft, error) {
 		Kind: p.Args.Kind(), Args: args, runAt: p.Opts.RunAt, tags: p.Opts.Tags, key: p.Opts.IdempotencyKey,
 		Choices: wire.Choices{Queue: p.Opts.Queue, Priority: p.Opts.Priority, MaxAttempts: p.Opts.MaxAttempts}.Complete(kindOpts),
 		Meta: wire.Meta{
-			UID: uuid.Must(uuid.NewV7()).String(), TimeoutMS: p.Opts.Timeout.Milliseconds(),
+			UID: uuid.Must(uuid.NewV7()).String(), TimeoutMS: p.Opts.Timeout.Milliseconds(), Brand: p.Opts.Brand,
 			TraceParent: telemetry.TraceParent(ctx),
 		},
 	}
@@ -167,6 +172,8 @@ func (it *Draft) name(ctx context.Context, p jobs.EnqueueParams, scope jobs.Scop
 	switch {
 	case scope == jobs.ScopeDatabase && p.Tenant != "":
 		return jobs.Inputf("tenant", p.Tenant, "kind %s works on a whole database: give a database (EnqueueDatabase), not a tenant", it.Kind)
+	case scope == jobs.ScopeDatabase && it.Meta.Brand != nil:
+		return jobs.Inputf("brand", strconv.Itoa(*it.Meta.Brand), "kind %s works on a whole database: give no brand", it.Kind)
 	case scope == jobs.ScopeDatabase && p.Database == "":
 		return jobs.Inputf("database", "", "kind %s works on a whole database: give its name (EnqueueDatabase)", it.Kind)
 	case scope == jobs.ScopeTenant && p.Database != "":

@@ -33,6 +33,9 @@ func (it *Draft) Check(opts *jobs.EnqueueOpts, now time.Time) error {
 			return jobs.Inputf("tag", tag, "a tag is 3 to 64 letters, digits, dashes or underscores, no dash first or last")
 		}
 	}
+	if err := jobs.CheckBrand(opts.Brand); err != nil {
+		return err
+	}
 	if err := checkKey(opts.IdempotencyKey); err != nil {
 		return err
 	}

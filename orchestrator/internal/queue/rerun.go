@@ -59,6 +59,7 @@ func (r *row) again(ctx context.Context, opts *jobs.EnqueueOpts) (Draft, error) 
 		Meta: wire.Meta{
 			UID: uuid.Must(uuid.NewV7()).String(), Tenant: r.meta.Tenant, Database: r.meta.Database,
 			TimeoutMS: cmp.Or(opts.Timeout.Milliseconds(), r.meta.TimeoutMS), Schedule: r.meta.Schedule, Nominal: r.meta.Nominal,
+			Brand:   cmp.Or(opts.Brand, r.meta.Brand),
 			RerunOf: r.uid, TraceParent: telemetry.TraceParent(ctx),
 		},
 	}
@@ -78,7 +79,10 @@ func (q *Queue) placeAgain(ctx context.Context, tx pgx.Tx, it *Draft) error {
 	if err != nil {
 		return err
 	}
-	if err := q.place(ctx, tx, &it.Meta, tenants, map[string]string{}); err != nil {
+	if err := q.place(ctx, tx, it, tenants, map[string]string{}); err != nil {
+		return err
+	}
+	if err := checkBrands(ctx, tx, []Draft{*it}); err != nil {
 		return err
 	}
 	return refuseLate(ctx, tx, []Draft{*it})

@@ -29,13 +29,14 @@ type declaration struct {
 	Column  string // quoted as SQL needs it
 	Through string
 	ShownBy string
+	Brand   string // quoted as SQL needs it; "" where brands share the table
 }
 
 // declarations are by object.
 type declarations map[string]declaration
 
 const selectDeclarations = `
-SELECT object, mode, coalesce(org_column, ''), coalesce(through, ''), coalesce(shown_by, '') FROM headgate.protected`
+SELECT object, mode, coalesce(org_column, ''), coalesce(through, ''), coalesce(shown_by, ''), coalesce(brand_column, '') FROM headgate.protected`
 
 func readDeclarations(ctx context.Context, tx pgx.Tx) (declarations, error) {
 	rows, err := collect[declaration](ctx, tx, "what is declared", selectDeclarations)

@@ -62,7 +62,7 @@ SELECT pg_catalog.concat_ws('.',
     WHERE r.oid IN (SELECT role FROM mine)),
   (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(d.oid, d.xmin, d.ctid), 0)) FROM pg_catalog.pg_database d
     WHERE d.datname = pg_catalog.current_database()),
-  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(d.object, d.mode, d.org_column, d.through, d.shown_by), 0)) FROM headgate.protected d),
+  (SELECT pg_catalog.sum(pg_catalog.hash_record_extended(ROW(d.object, d.mode, d.org_column, d.through, d.shown_by, d.brand_column), 0)) FROM headgate.protected d),
   pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()))`
 
 // Fingerprint returns a text of some 300 bytes that differs from an earlier one of the same

@@ -192,10 +192,10 @@ func (p *planner) declare(d declaration) {
 	if p.declared[d.Object] == d && p.req.Reason == "" {
 		return
 	}
-	p.do("", "INSERT INTO headgate.protected AS p (object, mode, org_column, through, shown_by, actor, reason) VALUES (%s, %s, %s, %s, %s, %s, %s) "+
-		"ON CONFLICT (object) DO UPDATE SET mode = excluded.mode, org_column = excluded.org_column, through = excluded.through, shown_by = excluded.shown_by, "+
+	p.do("", "INSERT INTO headgate.protected AS p (object, mode, org_column, through, shown_by, brand_column, actor, reason) VALUES (%s, %s, %s, %s, %s, %s, %s, %s) "+
+		"ON CONFLICT (object) DO UPDATE SET mode = excluded.mode, org_column = excluded.org_column, through = excluded.through, shown_by = excluded.shown_by, brand_column = excluded.brand_column, "+
 		"actor = excluded.actor, reason = excluded.reason, declared_at = now()",
-		literal(d.Object), literal(d.Mode), literal(d.Column), literal(d.Through), literal(d.ShownBy), quoted(p.req.Actor), quoted(p.req.Reason))
+		literal(d.Object), literal(d.Mode), literal(d.Column), literal(d.Through), literal(d.ShownBy), literal(d.Brand), quoted(p.req.Actor), quoted(p.req.Reason))
 }
 
 // table plans for one table.

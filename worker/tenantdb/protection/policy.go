@@ -12,6 +12,7 @@ import (
 const (
 	policyOrg    = "headgate_org"    // RESTRICTIVE: jobs meet their organisation's rows only
 	policyOthers = "headgate_others" // PERMISSIVE: for everybody else nothing changes
+	policyBrand  = "headgate_brand"  // RESTRICTIVE: jobs of a brand meet that brand's rows only
 	policyJob    = "headgate_job"    // PERMISSIVE: where no other lets jobs through
 )
 
@@ -167,6 +168,9 @@ func (p *planner) policies(ctx context.Context, r *relation, t Table) error {
 	if present < 0 {
 		p.do(as, "CREATE POLICY %s ON %s AS RESTRICTIVE FOR ALL TO %s USING (%s) WITH CHECK (%s)", policyOrg, r.Name, jobGroup, c.using, c.check)
 	}
+	if err := p.brandPolicy(r, as, t, &d); err != nil {
+		return err
+	}
 	if (len(r.policies) > 0 || r.Guarded) && p.blindFor(r, want) { // without a policy nobody sees a row, and that stays
 		p.do(as, "CREATE POLICY %s ON %s AS PERMISSIVE FOR ALL TO %s USING (true) WITH CHECK (true)", policyJob, r.Name, jobGroup)
 	}
@@ -180,8 +184,31 @@ func (p *planner) policies(ctx context.Context, r *relation, t Table) error {
 	return p.index(ctx, r, c.using)
 }
 
+// brandPolicy plans that jobs of a brand meet its rows only. Restrictive policies hold
+// together: a brand of another organisation has the same number and other rows. A job of
+// all brands meets them all.
+func (p *planner) brandPolicy(r *relation, as string, t Table, d *declaration) error {
+	d.Brand = cmp.Or(t.Brand, p.declared[r.Name].Brand)
+	if d.Brand == "" {
+		return nil
+	}
+	switch kind := p.typeOf(r, d.Brand); kind {
+	case "smallint", "integer", "bigint":
+	case "":
+		return refuse("%s has no column %s: name the column that holds the brand", r.Name, d.Brand)
+	default:
+		return refuse("column %s of %s is of type %s: a brand's column is one of smallint, integer and bigint", d.Brand, r.Name, kind)
+	}
+	condition := fmt.Sprintf("(SELECT headgate.current_brand()) IS NULL OR %s.%s = (SELECT headgate.current_brand())", r.Short, d.Brand)
+	if slices.ContainsFunc(r.policies, func(q policy) bool { return q.Name == policyBrand }) {
+		p.do(as, "DROP POLICY %s ON %s", policyBrand, r.Name)
+	}
+	p.do(as, "CREATE POLICY %s ON %s AS RESTRICTIVE FOR ALL TO %s USING (%s) WITH CHECK (%s)", policyBrand, r.Name, jobGroup, condition, condition)
+	return nil
+}
+
 func (q policy) ours() bool {
-	return q.Name == policyOrg || q.Name == policyOthers || q.Name == policyJob
+	return q.Name == policyOrg || q.Name == policyOthers || q.Name == policyBrand || q.Name == policyJob
 }
 
 // isOrg says whether our policy stands already as it is to be.

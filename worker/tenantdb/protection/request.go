@@ -25,6 +25,9 @@ type Table struct {
 	// Through is the foreign key that leads to a guarded parent: a column, or several with
 	// commas. It takes the place of Column.
 	Through string
+	// Brand holds the brand, as SQL would write it: jobs that are limited to a brand meet its
+	// rows only. "" means that brands share the table, or what is declared.
+	Brand string
 	// Public says that the table belongs to no tenant: jobs may read it.
 	Public bool
 
@@ -74,6 +77,8 @@ func (r Request) check() error {
 		switch {
 		case ways > 1:
 			return refuse("table %s: an organisation column, a foreign key to go through and public exclude each other: give one", t.Name)
+		case t.Brand != "" && (t.Public || t.By == ByView):
+			return refuse("table %s: a brand column is bound by a policy beside the organisation's: take neither public nor --by view", t.Name)
 		case t.Public && t.By == ByView:
 			return refuse("table %s: a public table needs no view", t.Name)
 		case t.Public && len(t.Grant) > 0 && !slices.Equal(t.Grant, []string{"select"}):

@@ -62,7 +62,7 @@ type protecting struct {
 func databaseProtect(app *cli.App) *cobra.Command {
 	var p protecting
 	cmd := &cobra.Command{
-		Use:     "protect NAME [--table TABLE]... [--org-column COLUMN | --through FOREIGN_KEY | --public] [--by policy|view] [--view VIEW]... [--trusted-function FUNCTION]...",
+		Use:     "protect NAME [--table TABLE]... [--org-column COLUMN | --through FOREIGN_KEY | --public] [--brand-column COLUMN] [--by policy|view] [--view VIEW]... [--trusted-function FUNCTION]...",
 		Short:   "Hold each tenant's jobs to that tenant's rows in a shared database, or list what is open",
 		Long:    protectLong,
 		Example: protectExample,
@@ -79,6 +79,7 @@ func databaseProtect(app *cli.App) *cobra.Command {
 	f.StringArrayVar(&p.tables, "table", nil, "a table that jobs are to use, as SQL writes it; may be repeated")
 	f.StringVar(&p.table.Column, "org-column", "", "the column of these tables that holds the organisation (org_id unless set)")
 	f.StringVar(&p.table.Through, "through", "", "the foreign key of these tables that leads to a guarded table: a column, or several with commas")
+	f.StringVar(&p.table.Brand, "brand-column", "", "the column of these tables that holds the brand: jobs of a brand meet its rows only")
 	f.BoolVar(&p.table.Public, "public", false, "these tables belong to no tenant: all jobs may read them (needs --reason)")
 	f.StringVar(&p.table.By, "by", protection.ByPolicy, "how these tables are guarded: policy, or view, which leaves them as they are")
 	f.StringSliceVar(&p.table.Grant, "grant", nil, "what jobs may do with these tables: some of select,insert,update,delete (all four unless set, or what they may already)")
@@ -103,12 +104,12 @@ func (p *protecting) check(cmd *cobra.Command) error {
 	if err := cli.OneOf("--by", p.table.By, []string{protection.ByPolicy, protection.ByView}); err != nil {
 		return err
 	}
-	for _, flag := range []string{"org-column", "through", "public", "by", "grant"} {
+	for _, flag := range []string{"org-column", "brand-column", "through", "public", "by", "grant"} {
 		if cmd.Flags().Changed(flag) && len(p.tables) == 0 {
 			return cli.Usagef("--%s is said of tables, and none is named: give --table", flag)
 		}
 	}
-	if err := cli.NotZero(cmd, "org-column", "through", "reason"); err != nil {
+	if err := cli.NotZero(cmd, "org-column", "brand-column", "through", "reason"); err != nil {
 		return err
 	}
 	if p.declared && (p.asks() || p.dryRun || cmd.Flags().Changed("reason")) {
@@ -130,7 +131,7 @@ func (p *protecting) run(ctx context.Context, app *cli.App) error {
 		if err != nil {
 			return err
 		}
-		if db.Kind == catalog.KindDedicated && p.asks() {
+		if db.Kind == catalog.KindDedicated && p.asks() && p.table.Brand == "" {
 			return cli.Usagef("database %s is dedicated: it has one tenant, from whom nothing needs to be kept; give its jobs rights with GRANT … TO headgate_job", db.Name)
 		}
 		if p.declared {

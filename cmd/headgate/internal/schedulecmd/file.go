@@ -49,6 +49,7 @@ type fileSchedule struct {
 	BufferMax   int           `yaml:"buffer_max"`
 	CatchUp     fileCatchUp   `yaml:"catch_up"`
 	PauseAfter  int           `yaml:"pause_after"`
+	Brand       *int          `yaml:"brand"`
 	Maintenance bool          `yaml:"maintenance"`
 	Overrides   fileOverrides `yaml:"overrides"` // by tenant
 }
@@ -220,7 +221,7 @@ func templateOf(app *cli.App, s *fileSchedule) (params schedule.TemplateParams, 
 // specOf is what a file says of one schedule, but for its kind and arguments.
 func specOf(s *fileSchedule) schedule.Spec {
 	return schedule.Spec{
-		Queue: s.Queue, Priority: s.Priority, MaxAttempts: s.MaxAttempts, Cron: s.Cron, Zone: s.Zone, Policy: schedule.Policy{
+		Queue: s.Queue, Priority: s.Priority, MaxAttempts: s.MaxAttempts, Cron: s.Cron, Zone: s.Zone, Brand: s.Brand, Policy: schedule.Policy{
 			Gap: calendar.Gap(s.Gap), Repeat: calendar.Repeat(s.Repeat), Start: s.Start.at, End: s.End.at, Max: s.Max, Calendars: s.Calendars, Windows: s.Windows,
 			Spread: time.Duration(s.Spread), Overlap: schedule.Overlap(s.Overlap), BufferMax: s.BufferMax,
 			CatchUp: schedule.CatchUp(s.CatchUp.Policy), CatchUpMax: s.CatchUp.Max, CatchUpWindow: time.Duration(s.CatchUp.Window), PauseAfter: s.PauseAfter, Maintenance: s.Maintenance,

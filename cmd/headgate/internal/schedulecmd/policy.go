@@ -22,7 +22,7 @@ type specFlags struct {
 var flagFields = map[string]string{
 	"cron": "cron", "zone": "zone", "gap": "gap", "repeat": "repeat", "start": "start", "end": "end", "max": "max", "within": "windows", "spread": "spread",
 	"calendar": "calendars", "overlap": "overlap", "buffer-max": "buffer_max", "catch-up": "catch_up.policy", "catch-up-max": "catch_up.max",
-	"catch-up-window": "catch_up.window", "pause-after": "pause_after", "maintenance": "maintenance",
+	"catch-up-window": "catch_up.window", "pause-after": "pause_after", "maintenance": "maintenance", "brand": "brand",
 }
 
 // times adds the flags that say when a schedule fires, but for the zone: its default
@@ -51,6 +51,7 @@ func (f *specFlags) flags(cmd *cobra.Command) {
 	flags.IntVar(&p.CatchUpMax, "catch-up-max", 0, "how many all makes up for (default: 10)")
 	flags.DurationVar(&p.CatchUpWindow, "catch-up-window", 0, "for how long a missed occurrence is worth firing (default: for ever)")
 	flags.IntVar(&p.PauseAfter, "pause-after", 0, "pause by itself after so many failed jobs in a row (default: never)")
+	flags.Var(cli.OptionalInt(&f.Brand), "brand", "limit the jobs to one brand of the tenant, by its number (default: all brands)")
 	flags.BoolVar(&p.Maintenance, "maintenance", false, "start in the maintenance windows of the tenant and its server only, where there are any")
 	cli.Complete(cmd, "overlap", []string{"skip", "buffer_one", "buffer_all", "cancel", "allow"})
 	cli.Complete(cmd, "catch-up", []string{"none", "latest", "all"})

@@ -154,7 +154,22 @@ func showRow(app *cli.App, job jobs.Record) error {
 		return err
 	}
 	sayEarlier(app, job)
-	return cli.List(app, job.Attempts, "no attempt has ended yet", attemptColumns)
+	return showAttempts(app, job)
+}
+
+// showAttempts shows what attempts came to, and by which features of the tenant.
+func showAttempts(app *cli.App, job jobs.Record) error {
+	if err := cli.List(app, job.Attempts, "no attempt has ended yet", attemptColumns); err != nil {
+		return err
+	}
+	said := ""
+	for _, o := range job.Attempts {
+		if text := compact(o.Features); text != "" && text != said {
+			app.Say("attempt %d went by these features: %s", o.Attempt, text)
+			said = text
+		}
+	}
+	return nil
 }
 
 // showGone shows what the history keeps of a job without a row.
@@ -174,7 +189,7 @@ func showGone(app *cli.App, job jobs.Record) error {
 	}
 	app.Say("its row has left the queue, and its arguments with it: this is what the history keeps")
 	sayEarlier(app, job)
-	return cli.List(app, job.Attempts, "", attemptColumns)
+	return showAttempts(app, job)
 }
 
 func sayEarlier(app *cli.App, job jobs.Record) {
