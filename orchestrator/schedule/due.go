@@ -74,14 +74,16 @@ FOR UPDATE OF s SKIP LOCKED`
 // claimOneSQL takes one row, due or not.
 const claimOneSQL = dueColumns + `WHERE s.id = $1 FOR UPDATE OF s`
 
-// dueColumns are in the order of dueSchedule.into.
-const dueColumns = `
+// dueColumns are in the order of dueSchedule.into. headgate.end_stalled_sessions must see
+// that the statement locks, and Postgres shows others its first 1,024 bytes only.
+const dueColumns = `/* FOR UPDATE of headgate.schedules */
 SELECT s.id::text, coalesce(s.tenant_id::text, ''), coalesce(s.database_id::text, ''), coalesce(d.server_id::text, ''), coalesce(t.status, 'active'), coalesce(t.timezone, 'UTC'), s.name, s.place,
-       coalesce((SELECT r.why FROM headgate.kind_refusal(s.tenant_id, s.kind, s.name) r), ''), coalesce((SELECT r.says FROM headgate.kind_refusal(s.tenant_id, s.kind, s.name) r), ''),
+       coalesce(r.why, ''), coalesce(r.says, ''),
        s.next_run_at, s.next_nominal_at, s.answered_at, s.resumed_at, s.paused, s.paused_until, s.paused_note, coalesce(s.last_job_uid::text, ''), s.buffered, s.fresh, s.former, ` + specColumns + `
 FROM headgate.schedules s
 LEFT JOIN headgate.tenants t ON t.id = s.tenant_id
 LEFT JOIN (SELECT id, server_id FROM headgate.databases) d ON d.id = coalesce(t.database_id, s.database_id)
+LEFT JOIN LATERAL headgate.kind_refusal(s.tenant_id, s.kind, s.name) r ON true
 `
 
 // into is where a row is read into. next_run_at may be NULL only in claimOneSQL.

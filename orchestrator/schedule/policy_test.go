@@ -247,9 +247,9 @@ SELECT gen_random_uuid(), uid, id, kind, 1, $1, now(), now() FROM j`, state)
 	require.Contains(t, outcomes(t, env, h), "skipped_paused ")
 	changes, _, err := env.Schedules.Changes(ctx, h.ID, jobs.Page{})
 	require.NoError(t, err)
-	require.Equal(t, []string{"resume", "pause", "create"}, []string{changes[0].Action, changes[1].Action, changes[2].Action})
+	require.Equal(t, []string{"resume", "edit", "pause", "create"}, []string{changes[0].Action, changes[1].Action, changes[2].Action, changes[3].Action}, "the edit is the statement above")
 	require.Equal(t, "scheduler", changes[0].Actor)
-	require.Equal(t, "ines", changes[2].Actor)
+	require.Equal(t, "ines", changes[2].Actor, "who paused it")
 }
 
 // An occurrence that its calendar has excluded since it was due is not fired.

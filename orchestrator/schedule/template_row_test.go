@@ -80,7 +80,7 @@ func TestDriftSeesEveryField(t *testing.T) {
 }
 
 // notTimes are the fields of a schedule that say nothing about when it names a time.
-var notTimes = []string{"id", "name", "version", "created_at", "kind", "args", "queue", "priority", "max_attempts", "overlap", "buffer_max", "catch_up", "catch_up_max", "catch_up_window", "pause_after", "maintenance"}
+var notTimes = []string{"id", "name", "version", "created_at", "kind", "args", "queue", "priority", "max_attempts", "overlap", "buffer_max", "catch_up", "catch_up_max", "catch_up_window", "pause_after", "maintenance", "brand_id"}
 
 // Whichever field of its times somebody changes while the schedule is due, the times that
 // it had are kept with that field. A field that is added tomorrow is among them.

@@ -23,7 +23,7 @@ func TestImportOfAnExportChangesNothing(t *testing.T) {
 	b, other, ctx := setup(t), setup(t), context.Background()
 	rapid.Check(t, func(r *rapid.T) {
 		for _, x := range []bundle{b, other} {
-			_, err := x.pool.Exec(ctx, `DELETE FROM headgate.tenants`)
+			_, err := x.pool.Exec(ctx, `WITH d AS (DELETE FROM headgate.tenant_domains), e AS (DELETE FROM headgate.tenant_emails) DELETE FROM headgate.tenants`)
 			require.NoError(r, err)
 		}
 		table, err := importer.ReadJSONLines(strings.NewReader(drawTenants(r)), importer.ReadOptions{})
