@@ -29,6 +29,7 @@ var writers = map[string][]string{
 	"tenant_domains":          {"orchestrator/catalog"},
 	"tenant_emails":           {"orchestrator/catalog"},
 	"domain_claims":           {"orchestrator/catalog"},
+	"audit":                   {}, // triggers, and headgate.audit_event
 	"plans":                   {"orchestrator/catalog"},
 	"features":                {"orchestrator/catalog"},
 	"feature_gates":           {"orchestrator/catalog"},

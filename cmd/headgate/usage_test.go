@@ -39,7 +39,7 @@ func TestExitCodes(t *testing.T) {
 		{"flag of another type", cli.ExitUsage, "job list --limit many", []string{"--limit", `"many"`, "a whole number"}},
 		{"missing argument", cli.ExitUsage, "tenant add --database db", []string{"SLUG is missing", "headgate tenant add SLUG"}},
 		{"too many arguments", cli.ExitUsage, "tenant add a b", []string{"takes SLUG and no more"}},
-		{"missing flag", cli.ExitUsage, "tenant add newco", []string{"--database is missing"}},
+		{"missing flag", cli.ExitUsage, "server add newserver", []string{"--host is missing"}},
 		{"output", cli.ExitUsage, "tenant list -o yml", []string{"--output", "table, json, jsonl, csv"}},
 		{"log level", cli.ExitUsage, "tenant list --log-level loud", []string{"--log-level", "debug, info, warn, error"}},
 		{"bad value of the catalog", cli.ExitUsage, "tenant add A_B --database db", []string{"slug", `"A_B"`}},

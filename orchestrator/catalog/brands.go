@@ -11,9 +11,6 @@ import (
 	"github.com/headgate/headgate/jobs"
 )
 
-// ErrUnknownBrand: the tenant has no brand of this number.
-var ErrUnknownBrand = jobs.Sentinel("unknown_brand", "unknown brand")
-
 const maxBrand = 9999
 
 // Brand is a subdivision of a tenant.
@@ -103,7 +100,7 @@ func (b Brands) List(ctx context.Context, tenant string, page jobs.Page) (brands
 	return brands, next, nil
 }
 
-// Remove takes a brand out. Errors match jobs.ErrUnknownTenant, ErrUnknownBrand, and ErrReferred
+// Remove takes a brand out. Errors match jobs.ErrUnknownTenant, jobs.ErrUnknownBrand, and ErrReferred
 // while a schedule is limited to it.
 func (b Brands) Remove(ctx context.Context, tenant string, id int) error {
 	return b.remove(ctx, b.c.pool, tenant, id)
@@ -127,7 +124,7 @@ func (b Brands) remove(ctx context.Context, db beginner, tenant string, id int) 
 		case foreignKey(err):
 			return none, inUsef(err, "a schedule is limited to it: `headgate schedule list --tenant %s` shows which", found.Slug)
 		case err == nil && tag.RowsAffected() == 0:
-			return none, fmt.Errorf("%w %d: `headgate tenant brand list %s` shows them", ErrUnknownBrand, id, found.Slug)
+			return none, fmt.Errorf("%w %d: `headgate tenant brand list %s` shows them", jobs.ErrUnknownBrand, id, found.Slug)
 		}
 		return none, err
 	})

@@ -324,5 +324,5 @@ func TestBrands(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []catalog.Brand{{Tenant: "acme", BrandID: 1, OrgBrandID: brand.OrgBrandID, Name: "Moss"}}, list)
 	require.NoError(t, b.Brands().Remove(ctx, "acme", 1))
-	require.ErrorIs(t, b.Brands().Remove(ctx, "acme", 1), catalog.ErrUnknownBrand)
+	require.ErrorIs(t, b.Brands().Remove(ctx, "acme", 1), jobs.ErrUnknownBrand)
 }

@@ -89,7 +89,7 @@ var codes = []struct {
 	{ExitUsage, matches[*jobs.InputError]},
 	{ExitUsage, protection.IsRequestError},
 	{ExitUsage, oneOfErrors(catalog.ErrNoKey, catalog.ErrWrongKeys, jobs.ErrNoTenant)},
-	{ExitNotFound, oneOfErrors(jobs.ErrUnknownTenant, jobs.ErrUnknownDatabase, catalog.ErrUnknownServer, catalog.ErrUnknownKey, catalog.ErrUnknownAuthority, catalog.ErrUnknownDomain, catalog.ErrUnknownPlan, catalog.ErrUnknownFeature, catalog.ErrUnknownBrand, catalog.ErrNoIntent,
+	{ExitNotFound, oneOfErrors(jobs.ErrUnknownTenant, jobs.ErrUnknownDatabase, catalog.ErrUnknownServer, catalog.ErrUnknownKey, catalog.ErrUnknownAuthority, catalog.ErrUnknownDomain, catalog.ErrUnknownPlan, catalog.ErrUnknownFeature, jobs.ErrUnknownBrand, catalog.ErrNoIntent,
 		jobs.ErrUnknownJob, schedule.ErrUnknown, admission.ErrNotPaused, admission.ErrNoLimit, admission.ErrNoEnqueueGrant,
 		schedule.ErrUnknownCalendar, schedule.ErrUnknownBlackout, schedule.ErrUnknownMaintenanceWindow)},
 	{ExitConflict, oneOfErrors(catalog.ErrExists, catalog.ErrChanged, catalog.ErrHeld, catalog.ErrExpectation, catalog.ErrKeyInUse, catalog.ErrAuthorityInUse, catalog.ErrReferred, catalog.ErrFull, catalog.ErrRetiredKey, schedule.ErrExists, schedule.ErrConflict, jobs.ErrIdempotencyConflict,

@@ -24,7 +24,7 @@ func tenantBrand(app *cli.App) *cobra.Command {
 
 func brandSet(app *cli.App) *cobra.Command {
 	return &cobra.Command{
-		Use: "set SLUG BRAND_ID NAME", Short: "Add a brand of a tenant, or give it another name", Args: cli.Args("SLUG", "BRAND_ID", "NAME"),
+		Use: "set SLUG BRAND_ID BRAND_NAME", Short: "Add a brand of a tenant, or give it another name", Args: cli.Args("SLUG", "BRAND_ID", "BRAND_NAME"),
 		Example: "  headgate tenant brand set acme 1 'Acme Outdoor'",
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			id, err := brandID(args[1])
@@ -53,7 +53,7 @@ func brandList(app *cli.App) *cobra.Command {
 				if err != nil {
 					return cli.NearOwner(ctx, central, args[0], "", err)
 				}
-				return cli.List(app, brands, "it has no brands: `headgate tenant brand set SLUG BRAND_ID NAME`", brandColumns)
+				return cli.List(app, brands, "it has no brands: `headgate tenant brand set SLUG BRAND_ID BRAND_NAME`", brandColumns)
 			})
 		}),
 	}

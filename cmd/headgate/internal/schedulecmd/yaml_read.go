@@ -21,7 +21,7 @@ type yamlReader interface {
 }
 
 // readYAML reads an expanded tree into a struct, whose fields are named by their yaml
-// tags, with maps, lists, texts, whole numbers, true and false, and yamlReaders in it.
+// tags, with maps, lists, texts, whole numbers, true and false, pointers to them, and yamlReaders in it.
 // A field that the struct does not have is an error; null is as good as nothing. Texts
 // are the literals: name: 007 is "007". A field Line without a tag gets the line that
 // the struct begins in.
@@ -35,6 +35,10 @@ func readValue(node *yaml.Node, into reflect.Value, name string) error {
 	}
 	if own, ok := into.Addr().Interface().(yamlReader); ok {
 		return own.readYAML(node)
+	}
+	if into.Kind() == reflect.Pointer { // what is not there differs from zero
+		into.Set(reflect.New(into.Type().Elem()))
+		return readValue(node, into.Elem(), name)
 	}
 	var want string
 	kind := yaml.ScalarNode

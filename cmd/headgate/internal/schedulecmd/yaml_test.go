@@ -169,7 +169,7 @@ func TestAFilesErrorsAreInItsWords(t *testing.T) {
 		{"cron: *daily", `line 4: *daily begins with *`},
 		{"windows: [%a]", `line 4: %a begins with %`},
 		{"<<: *bose", `line 4: no value of the file is marked &bose`},
-		{"cronn: '@daily'", `line 4: unknown field "cronn" (did you mean cron?); the fields here are args, buffer_max`},
+		{"cronn: '@daily'", `line 4: unknown field "cronn" (did you mean cron?); the fields here are args, brand, buffer_max`},
 		{"priority: high", `line 4: priority: want a whole number, got "high"`},
 		{"priority: 010", `line 4: priority: want a whole number, got "010"`},
 		{"priority: 1_0", `line 4: priority: want a whole number`},
