@@ -186,7 +186,7 @@ func TestACompletionThatCannotAskIsSilent(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
 	open := filepath.Join(t.TempDir(), "open")
-	require.NoError(t, os.WriteFile(open, []byte(env.URL), 0o644)) //nolint:gosec // others may read it
+	require.NoError(t, os.WriteFile(open, []byte(env.URL), 0o644))
 	bare := &commandLine{t: t, environ: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}}
 	for name, c := range map[string]*commandLine{
 		"none":          bare,

@@ -30,7 +30,7 @@ func BaseBackup(t testing.TB, from *localpg.Server, more ...string) (dir string)
 	if err == nil {
 		args := []string{"-D", filepath.Join(dir, "data"), "-d", from.URL("postgres"), "-X", "stream", "--checkpoint=fast"}
 		var out []byte
-		if out, err = exec.CommandContext(ctx, filepath.Join(from.BinDir(), "pg_basebackup"), append(args, more...)...).CombinedOutput(); err != nil {
+		if out, err = exec.CommandContext(ctx, filepath.Join(from.BinDir(), "pg_basebackup"), append(args, more...)...).CombinedOutput(); err != nil { //nolint:gosec // Postgres's own program
 			t.Fatalf("pg_basebackup: %v: %s", err, out)
 		}
 	}
@@ -71,6 +71,6 @@ func likeServer(ctx context.Context, server *localpg.Server, dir string) error {
 		if err != nil {
 			return err
 		}
-		return os.Lchown(path, int(owner.Uid), int(owner.Gid))
+		return os.Lchown(path, int(owner.Uid), int(owner.Gid)) //nolint:gosec // nobody else is in the directory yet
 	})
 }

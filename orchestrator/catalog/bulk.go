@@ -254,7 +254,7 @@ func changeTenants(ctx context.Context, tx pgx.Tx, changes []BulkChange) error {
 			if aside[c.ID] {
 				version++ // by the statement before
 			}
-			versions = append(versions, int32(version)) //nolint:gosec // it was read as one
+			versions = append(versions, int32(version))
 			for column, value := range []string{c.ID, c.Slug, c.Name, c.Plan, c.Timezone, jsonOf(c.Labels), jsonOf(c.Features), string(c.Status), c.Source} {
 				texts[column] = append(texts[column], value)
 			}

@@ -92,6 +92,9 @@ func (f *Files) storePlanned(ctx context.Context, tx pgx.Tx, file *File, plan *f
 	if len(plan.documents) == 0 {
 		return nil
 	}
+	if err := access.Say(ctx, tx, file.Actor, ""); err != nil {
+		return fmt.Errorf("applying schedules: %w", err)
+	}
 	if err := storeTemplates(ctx, tx, plan.documents); err != nil {
 		return fmt.Errorf("applying schedules: %w", err)
 	}

@@ -194,7 +194,7 @@ func members(t *testing.T, env *jobstest.Env, n int) map[string]member {
 		return nil
 	})
 	require.NoError(t, err)
-	chance := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // no secret
+	chance := rand.New(rand.NewPCG(1, 2))
 	pick := func(list []string) string { return list[chance.IntN(len(list))] }
 	for slug, m := range all {
 		m.texts["plan"], m.texts["timezone"] = pick(someTexts[:4]), pick([]string{"UTC", "Europe/Paris", "Etc/GMT+5"})

@@ -52,7 +52,7 @@ func TestErrorsShowThePlace(t *testing.T) {
 	for written, says := range map[string]string{
 		"":                            "selector, character 1: the end stands where an attribute belongs: write a comparison, as in plan = pro; all tenants are all\n  \n  ^",
 		"plna = pro":                  "selector, character 1: unknown attribute \"plna\" (did you mean plan?): give one of tenant, plan, status, database, server, region, timezone, label.KEY, feature.NAME\n  plna = pro\n  ^^^^",
-		"plan = pro andd region = eu": "selector, character 12: \"andd\" cannot stand here: write and or or before another comparison (did you mean and?)\n  plan = pro andd region = eu\n             ^^^^",
+		"plan = pro annd region = eu": "selector, character 12: \"annd\" cannot stand here: write and or or before another comparison (did you mean and?)\n  plan = pro annd region = eu\n             ^^^^",
 		"plan = pro && region":        "selector, character 12: \"&&\" is no operator here: write and\n  plan = pro && region\n             ^^",
 		"plan == pro":                 "selector, character 6: \"==\" is no operator here: write =\n  plan == pro\n       ^^",
 		"(plan = pro":                 "selector, character 12: the ( at character 1 is not closed: write ), or and or or before another comparison\n  (plan = pro\n             ^",

@@ -5,7 +5,7 @@ import (
 )
 
 // OptionalInt is a flag's value for a number that may be missing, which is not the same as 0.
-func OptionalInt(into **int) *optionalInt { return &optionalInt{into} } //nolint:revive // for Flags().Var only
+func OptionalInt(into **int) *optionalInt { return &optionalInt{into} }
 
 type optionalInt struct{ into **int }
 

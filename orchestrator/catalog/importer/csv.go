@@ -14,7 +14,7 @@ import (
 
 // ReadCSV reads CSV (RFC 4180, UTF-8 with or without a byte order mark) to its end. The
 // first line names the columns. An apostrophe before a formula's first character, which
-// Export writes, is taken off, except in columns of secrets. A *RowErrors lists wrong rows.
+// Export writes, is taken off, except in columns of secrets. A *RowsError lists wrong rows.
 func ReadCSV(r io.Reader, opts ReadOptions) (*Table, error) {
 	b := newBuilder(opts)
 	in, err := plainText(r, b.opts.MaxBytes)
@@ -39,7 +39,7 @@ func ReadCSV(r io.Reader, opts ReadOptions) (*Table, error) {
 		case errors.Is(err, io.EOF):
 			return b.end()
 		case err != nil: // what follows cannot be told from it
-			wrong := &RowErrors{}
+			wrong := &RowsError{}
 			if !errors.As(csvError(err), &wrong) {
 				return nil, err
 			}
@@ -67,7 +67,7 @@ func csvError(err error) error {
 	} else if parse.Line == parse.StartLine {
 		says = `a quote inside a quoted cell is written twice, and behind the cell comes a comma: write "a ""quoted"" word"`
 	}
-	return &RowErrors{Total: 1, Rows: []RowError{{parse.StartLine, says}}}
+	return &RowsError{Total: 1, Rows: []RowError{{parse.StartLine, says}}}
 }
 
 func (b *builder) header(header []string) error {

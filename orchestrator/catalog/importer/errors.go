@@ -27,15 +27,15 @@ type RowError struct {
 	Says string `json:"says"` // the field, and what is allowed
 }
 
-// RowErrors are all that is wrong with an input, the first 100 with their sentences.
+// RowsError are all that is wrong with an input, the first 100 with their sentences.
 // Nothing was written.
-type RowErrors struct {
+type RowsError struct {
 	Rows  []RowError
 	Total int
 }
 
 // Error says how many there are, and the first.
-func (e *RowErrors) Error() string {
+func (e *RowsError) Error() string {
 	first := fmt.Sprintf("line %d: %s", e.Rows[0].Line, e.Rows[0].Says)
 	if e.Total == 1 {
 		return first + " (nothing was written)"
@@ -44,12 +44,12 @@ func (e *RowErrors) Error() string {
 }
 
 // Code is jobs.CodeInvalidInput.
-func (e *RowErrors) Code() string { return jobs.CodeInvalidInput }
+func (e *RowsError) Code() string { return jobs.CodeInvalidInput }
 
 // Unwrap makes the errors a refusal of input.
-func (e *RowErrors) Unwrap() error { return jobs.Inputf("rows", "", "%d errors", e.Total) }
+func (e *RowsError) Unwrap() error { return jobs.Inputf("rows", "", "%d errors", e.Total) }
 
-func (e *RowErrors) add(line int, says string) {
+func (e *RowsError) add(line int, says string) {
 	e.Total++
 	if len(e.Rows) < mostErrors {
 		e.Rows = append(e.Rows, RowError{line, says})
@@ -57,7 +57,7 @@ func (e *RowErrors) add(line int, says string) {
 }
 
 // err is nil where nothing was added.
-func (e *RowErrors) err() error {
+func (e *RowsError) err() error {
 	if e.Total == 0 {
 		return nil
 	}

@@ -52,7 +52,7 @@ type Options struct {
 const attempts = 3
 
 // Import compares an input with the catalog and writes the differences in one transaction.
-// A *RowErrors lists what is wrong with the input. An error that matches ErrMissing holds a
+// A *RowsError lists what is wrong with the input. An error that matches ErrMissing holds a
 // sync that would suspend too many. Nothing is written with any error.
 //
 // Where somebody else changes the same tenants at the same time, the import plans anew, up

@@ -13,7 +13,7 @@ import (
 )
 
 // ReadJSONLines reads one object of JSON a line, to the end. A name that an object lacks is
-// an empty cell where another object has it. A *RowErrors lists wrong lines.
+// an empty cell where another object has it. A *RowsError lists wrong lines.
 func ReadJSONLines(r io.Reader, opts ReadOptions) (*Table, error) {
 	b := newBuilder(opts)
 	in, err := plainText(r, b.opts.MaxBytes)
@@ -48,8 +48,7 @@ func ReadJSONLines(r io.Reader, opts ReadOptions) (*Table, error) {
 // objectKeys are the columns of objects, which come as they are met.
 type objectKeys struct {
 	*builder
-	byName  map[string]column
-	unknown bool
+	byName map[string]column
 }
 
 // add makes a row of an object. Its error ends the reading.

@@ -62,7 +62,7 @@ type planner struct {
 	table *Table
 	opts  Options
 	plan  Plan
-	wrong RowErrors
+	wrong RowsError
 
 	added, changed, suspended []Item
 	newSlugs                  map[string]int // the lines of new tenants

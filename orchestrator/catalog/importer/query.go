@@ -120,5 +120,5 @@ func queryError(err error) error {
 	if strings.HasPrefix(pgErr.Code, "42") || pgErr.Code == "0A000" {
 		return jobs.Inputf("query", "", "Postgres refuses it, at character %d: %s (%s)", pgErr.Position, pgErr.Message, pgErr.Code)
 	}
-	return fmt.Errorf("Postgres answered with SQLSTATE %s", pgErr.Code) //nolint:revive,staticcheck // a name
+	return fmt.Errorf("Postgres answered with SQLSTATE %s", pgErr.Code) //nolint:staticcheck // a name
 }

@@ -12,7 +12,7 @@ import (
 )
 
 func rowsOf(err error) []importer.RowError {
-	var wrong *importer.RowErrors
+	var wrong *importer.RowsError
 	if errors.As(err, &wrong) {
 		return wrong.Rows
 	}
@@ -57,7 +57,7 @@ func TestCSVRefusals(t *testing.T) {
 		head + "aa,x,007\nbb,\"y\nz\",-1\n":                               {{2, `org_id "007": give a whole number from 1 on, or nothing for the next free one`}, {3, `org_id "-1": give a whole number from 1 on, or nothing for the next free one`}},
 		"slug,name,slug\naa,b,c\n":                                        {{1, `column "slug" is given twice`}},
 		"slug,name,org-name\naa,b,c\n":                                    {{1, `column "name" is given twice (as "name" and "org-name")`}},
-		"slug,nmae\naa,b\n":                                               {{1, "column \"nmae\" is unknown (did you mean name?); `headgate tenant import --help` lists the columns, and --ignore-columns leaves some out"}},
+		"slug,nam\naa,b\n":                                                {{1, "column \"nam\" is unknown (did you mean name?); `headgate tenant import --help` lists the columns, and --ignore-columns leaves some out"}},
 		"slug,labels,label.x\naa,{},c\n":                                  {{1, `columns "labels" and "label.x" say the same in two forms: give one of them`}},
 		"slug,dsn,db_host\naa,b,c\n":                                      {{1, `columns "connection_string" and "db_host" say the same in two forms: give one of them`}},
 		"slug,labels\naa,\"{\"\"a\"\":\"\"b\"\"}x\"\n":                    {{2, `labels: give an object of JSON, as in {"tier": "gold"}: something follows the object: write one object a line`}},
@@ -151,7 +151,7 @@ func TestBadRows(t *testing.T) {
 
 	// A hundred are listed, and all are counted.
 	_, err := b.Import(t.Context(), readCSV(t, strings.ReplaceAll(numbered(0, 150), "t", "T")), importer.Options{Database: "shared-1"})
-	var wrong *importer.RowErrors
+	var wrong *importer.RowsError
 	require.ErrorAs(t, err, &wrong)
 	require.Equal(t, 150, wrong.Total)
 	require.Len(t, wrong.Rows, 100)

@@ -90,7 +90,7 @@ func (b bundle) refused(t testing.TB, text string, opts importer.Options) []impo
 	if err == nil {
 		_, err = b.Import(context.Background(), table, opts)
 	}
-	var wrong *importer.RowErrors
+	var wrong *importer.RowsError
 	require.ErrorAs(t, err, &wrong)
 	require.Equal(t, before, b.fingerprint(t), "a refused input writes nothing")
 	return wrong.Rows

@@ -251,7 +251,7 @@ func TestTwoAtOnce(t *testing.T) {
 		}()
 		_, err := b.Import(ctx, readCSV(t, "slug,org_key,database\n"+slug+",k,shared-1\n"), importer.Options{})
 		added := <-told
-		var wrong *importer.RowErrors
+		var wrong *importer.RowsError
 		switch {
 		case err == nil:
 			require.ErrorIs(t, added, catalog.ErrExists)

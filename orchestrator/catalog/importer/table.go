@@ -93,7 +93,7 @@ type builder struct {
 	opts    ReadOptions
 	columns columns
 	table   Table
-	wrong   RowErrors
+	wrong   RowsError
 }
 
 func newBuilder(opts ReadOptions) *builder {

@@ -161,7 +161,7 @@ func (i *importing) run(ctx context.Context, app *cli.App, args []string, sync b
 
 // wrongRows lists what is wrong with an input, a line each.
 func wrongRows(app *cli.App, err error) error {
-	var wrong *importer.RowErrors
+	var wrong *importer.RowsError
 	switch {
 	case errors.As(err, &wrong) && wrong.Total > 1:
 		for _, row := range wrong.Rows {
