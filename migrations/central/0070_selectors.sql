@@ -1,3 +1,4 @@
+-- serves: 70
 -- Selectors: expressions over what is known of a tenant, as package orchestrator/selector
 -- reads them. A row that selects has the expression's text, for people, and its selection,
 -- which Postgres evaluates.

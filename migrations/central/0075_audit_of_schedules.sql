@@ -1,3 +1,4 @@
+-- serves: 75
 -- The audit of schedules. The clock changes their rows, and so does a template. What somebody
 -- decides of one is what its own row says in these columns.
 CREATE TRIGGER audit_added AFTER INSERT ON headgate.schedules FOR EACH ROW WHEN (NEW.fleet_id IS NULL)
