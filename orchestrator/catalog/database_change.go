@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/access"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -183,6 +184,9 @@ func (h *Hosting) detach(ctx context.Context, db beginner, database string, why 
 		return Database{}, fmt.Errorf("detach database %s: %w", quote(database), err)
 	}
 	return h.changeDatabase(ctx, db, "detach database", database, func(tx pgx.Tx, d Database) error {
+		if err := access.Say(ctx, tx, why.Actor, why.Reason); err != nil {
+			return err
+		}
 		_, err := tx.Exec(ctx, detachSQL, d.ID, why.Reason, why.Actor)
 		return err
 	})

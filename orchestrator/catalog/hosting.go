@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/orchestrator/access"
 )
 
 // Hosting changes what tenants' rows lie on: servers, their hosts and regions, and
@@ -173,6 +175,9 @@ func (h *Hosting) setState(ctx context.Context, db beginner, what, server, state
 		return Server{}, fmt.Errorf("%s: %w", what, err)
 	}
 	return h.changeServer(ctx, db, what, server, func(tx pgx.Tx, s Server) (Server, error) {
+		if err := access.Say(ctx, tx, why.Actor, why.Reason); err != nil {
+			return s, err
+		}
 		return writeServer(ctx, tx, "", setServerStateSQL, s.ID, state, why.Reason, why.Actor)
 	})
 }

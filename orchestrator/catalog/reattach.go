@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/access"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -53,6 +54,9 @@ func (h *Hosting) reattach(ctx context.Context, db beginner, r Reattachment) (Da
 	d, err := h.changeDatabase(ctx, db, "reattach database", r.Database, func(tx pgx.Tx, d Database) error {
 		server, err := serverForShare(ctx, tx, cmp.Or(r.Server, d.Server))
 		if err != nil {
+			return err
+		}
+		if err := access.Say(ctx, tx, r.Actor, ""); err != nil {
 			return err
 		}
 		row, err := loginsForUpdate(ctx, tx, d.ID)

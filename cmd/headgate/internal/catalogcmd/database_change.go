@@ -30,7 +30,7 @@ func databaseShow(app *cli.App) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return cli.One(app, database, databaseOneColumns())
+				return cli.Upright(app, database, databaseOneColumns())
 			})
 		}),
 	}

@@ -49,7 +49,7 @@ func serverShow(app *cli.App) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return cli.One(app, serverOf{server, n.Databases, n.Tenants}, serverOfColumns())
+				return cli.Upright(app, serverOf{server, n.Databases, n.Tenants}, serverOfColumns())
 			})
 		}),
 	}
