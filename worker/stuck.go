@@ -95,7 +95,7 @@ func (w *Worker) onGoroutine(do func()) {
 
 // known is the attempt as it was when its handler began, read from its row once more.
 func (a *attempt) known() *attempt {
-	known := &attempt{w: a.w, kind: a.kind, row: a.row, started: a.started, handling: a.handling, resolved: a.resolved, log: a.log, called: true, open: true, span: a.span}
+	known := &attempt{w: a.w, kind: a.kind, row: a.row, started: a.started, handling: a.handling, resolved: a.resolved, log: a.log, features: a.features, called: true, open: true, span: a.span}
 	_ = known.read() // a did it without an error
 	if to := a.resolved.Load(); to != nil {
 		known.info.Tenant, known.place, known.info.Database = to.tenant, to.place, to.place.Database
