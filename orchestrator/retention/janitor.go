@@ -124,6 +124,7 @@ type Swept struct {
 	Pauses     int // that ended by themselves 30 days ago
 	Hands      int // of workers that are gone
 	Kinds      int // forms of kinds that no worker has had for 30 days
+	Cancelled  int // waiting jobs of tenants that take no work
 	Tombstones int // enqueued
 
 	Occurrences int // answers deleted
@@ -206,7 +207,7 @@ func (j *Janitor) RunOnce(ctx context.Context) (swept Swept, err error) {
 	}
 	var errs []error
 	for _, work := range []func(context.Context, *Swept) error{
-		j.makeMonths, j.makeDays, j.makeAuditMonths, j.buryCancelled, j.deleteKeys, j.deleteWorkers, j.dropMonths, j.dropDays, j.dropAuditMonths, j.deleteStrays, j.deleteStrayLogs, j.deleteOccurrences,
+		j.makeMonths, j.makeDays, j.makeAuditMonths, j.cancelLeavers, j.buryCancelled, j.deleteKeys, j.deleteWorkers, j.dropMonths, j.dropDays, j.dropAuditMonths, j.deleteStrays, j.deleteStrayLogs, j.deleteOccurrences,
 		j.pruning("lanes of owners that are gone", pruneLanesSQL, func(s *Swept) *int { return &s.Lanes }),
 		j.pruning("old rates", pruneRatesSQL, func(s *Swept) *int { return &s.Rates }),
 		j.pruning("pauses that are long over", prunePausesSQL, func(s *Swept) *int { return &s.Pauses }),

@@ -142,6 +142,18 @@ func (j *Janitor) deleteWorkers(ctx context.Context, swept *Swept) error {
 	return j.batches(ctx, "deleting workers that are long gone", deleteWorkersSQL, &swept.Workers, workerRetention)
 }
 
+// cancelLeavers cancels waiting jobs of tenants that take no work, where that was decided.
+func (j *Janitor) cancelLeavers(ctx context.Context, swept *Swept) error {
+	var failed []error
+	err := j.locked(ctx, "cancelling waiting jobs of tenants that take no work", func(tx pgx.Tx) (err error) {
+		var n int
+		n, failed, err = j.queue.CancelLeavers(ctx, tx, j.cfg.Batch)
+		swept.Cancelled += n
+		return err
+	})
+	return errors.Join(append(failed, err)...)
+}
+
 // buryCancelled enqueues a tombstone for each job that has been cancelling for too
 // long. Each pass goes on behind the last row of the pass before.
 func (j *Janitor) buryCancelled(ctx context.Context, swept *Swept) error {

@@ -1,0 +1,62 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/internal/central"
+)
+
+// leaver is a waiting job of a tenant that takes no work.
+type leaver struct{ UID, Slug, Status, Reason string }
+
+// selectLeavers finds waiting jobs of the tenants whose waiting jobs are to be cancelled, by
+// the indexes of waiting rows by queue and lane, and of later rows by lane. Requests for such tenants are refused, so
+// that after a week nothing new comes from attempts that ran on.
+const selectLeavers = `
+WITH q AS MATERIALIZED (SELECT * FROM headgate.waiting_queues() AS w (name))
+SELECT headgate.job_uid(w.metadata, w.id, w.created_at)::text, t.name, t.status, t.status_reason
+FROM headgate.tenants t
+CROSS JOIN LATERAL (
+    SELECT j.id, j.metadata, j.created_at
+    FROM q JOIN river_job j ON j.queue = q.name AND headgate.lane(j.metadata) = t.id::text AND j.state = 'available'
+    UNION ALL
+    SELECT j.id, j.metadata, j.created_at FROM river_job j WHERE headgate.lane(j.metadata) = t.id::text AND j.state IN ('scheduled', 'retryable')
+) w
+WHERE t.waiting = 'cancel' AND t.status IN ('suspended', 'archived', 'removed') AND t.status_since > now() - interval '7 days'
+  AND NOT w.metadata ? 'cancel_request'
+LIMIT $1`
+
+// CancelLeavers cancels waiting jobs of tenants that take no work and whose waiting jobs are
+// to be cancelled, at most so many. What fails for one job keeps no other from its end. It
+// returns how many it cancelled.
+func (q *Queue) CancelLeavers(ctx context.Context, tx pgx.Tx, most int) (cancelled int, failed []error, err error) {
+	rows, _ := tx.Query(ctx, selectLeavers, most) // its error is CollectRows' too
+	leavers, err := pgx.CollectRows(rows, pgx.RowToStructByPos[leaver])
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, l := range leavers {
+		reason := fmt.Sprintf("tenant %s is %s", l.Slug, l.Status)
+		if l.Reason != "" {
+			reason += ": " + l.Reason
+		}
+		err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
+			_, err := q.Cancel(ctx, tx, l.UID, &jobs.CancelOpts{Actor: "janitor", Reason: reason})
+			return err
+		})
+		switch {
+		case err == nil:
+			cancelled++
+		case central.Over(ctx, tx):
+			return cancelled, failed, err
+		case !errors.Is(err, jobs.ErrJobFinished) && !errors.Is(err, jobs.ErrUnknownJob):
+			failed = append(failed, fmt.Errorf("cancelling job %s of a tenant that takes no work: %w", l.UID, err))
+		}
+	}
+	return cancelled, failed, nil
+}
