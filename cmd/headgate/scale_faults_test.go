@@ -162,6 +162,7 @@ func fillCentral(t *testing.T, env *jobstest.Env, part int) {
 END $$`,
 		`INSERT INTO headgate.databases (id, server_id, name, dbname, kind, job_login, owner_login, signing_key)
 SELECT gen_random_uuid(), d.server_id, 'd' || n, 'd' || n, 'shared', d.job_login, d.owner_login, d.signing_key FROM headgate.databases d, generate_series(1, 200) n`,
+		`INSERT INTO headgate.plans (name) VALUES ('free'), ('pro'), ('enterprise') ON CONFLICT DO NOTHING`, // no trigger begins them here
 		`INSERT INTO headgate.tenants (id, org_id, slug, name, plan, database_id, database_kind)
 SELECT gen_random_uuid(), n, 't' || lpad(n::text, 5, '0'), 'Tenant', (ARRAY['free', 'pro', 'enterprise'])[n % 3 + 1], d.id, d.kind
 FROM generate_series(1, 20000 / PART) n JOIN (SELECT id, kind, row_number() OVER () AS r FROM headgate.databases) d ON d.r = n % 200 + 1`,
