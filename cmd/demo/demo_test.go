@@ -273,7 +273,7 @@ func TestItsPages(t *testing.T) {
 	}
 	require.Contains(t, get(address), "River")
 	base, _, _ := strings.Cut(address, "?")
-	require.Contains(t, get(base+"api/jobs?state=completed"), `"kind":"transfer"`)
+	require.Contains(t, get(base+"api/jobs?state=completed&limit=200"), `"kind":"transfer"`)
 }
 
 func TestStaysUp(t *testing.T) {
