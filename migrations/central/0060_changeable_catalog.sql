@@ -161,7 +161,7 @@ CREATE OR REPLACE FUNCTION headgate.note_selector_changes() RETURNS trigger
 LANGUAGE plpgsql AS $$
 DECLARE
     -- A move is nothing that a selector asks for.
-    unasked CONSTANT text[] := ARRAY['generation', 'database_kind', 'name', 'version', 'status_reason', 'status_by', 'status_since', 'waiting', 'kinds'];
+    unasked CONSTANT text[] := ARRAY['generation', 'database_kind', 'name', 'version', 'status_reason', 'status_by', 'status_since', 'waiting', 'kinds', 'source'];
     ids   uuid[];
     noted uuid[] := '{}';
 BEGIN

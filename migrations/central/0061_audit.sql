@@ -66,7 +66,7 @@ AS $$ SELECT headgate.drop_parts('audit', 'month', p_before) $$;
 -- token that tells two of them apart; each label and feature as a field of its own.
 CREATE FUNCTION headgate.audited(p_row jsonb, p_skip text[], p_sealed text[]) RETURNS jsonb
 LANGUAGE sql IMMUTABLE AS $$
-    SELECT jsonb_strip_nulls(p_row - p_skip - p_sealed - ARRAY['labels', 'features'])
+    SELECT coalesce((SELECT jsonb_object_agg(r.key, r.value) FROM jsonb_each(p_row - p_skip - p_sealed - ARRAY['labels', 'features']) AS r WHERE r.value <> 'null'), '{}')
         || coalesce((SELECT jsonb_object_agg(s, 'sealed ' || left(md5(p_row->>s), 8)) FROM unnest(p_sealed) AS s WHERE p_row->>s IS NOT NULL), '{}')
         || coalesce((SELECT jsonb_object_agg('labels.' || l.key, l.value) FROM jsonb_each(CASE WHEN jsonb_typeof(p_row->'labels') = 'object' THEN p_row->'labels' ELSE '{}' END) AS l), '{}')
         || coalesce((SELECT jsonb_object_agg('features.' || f.key, f.value) FROM jsonb_each(CASE WHEN jsonb_typeof(p_row->'features') = 'object' THEN p_row->'features' ELSE '{}' END) AS f), '{}')

@@ -22,19 +22,14 @@ LANGUAGE sql STABLE AS $$
         FROM headgate.tenants t JOIN headgate.plans p ON p.name = t.plan
         WHERE t.id = p_tenant AND p_kind <> ALL (coalesce(t.kinds, p.kinds))
         UNION ALL
-        SELECT 'feature', g.feature, 'kind ' || p_kind || ' needs feature ' || g.feature || ', which the tenant does not have'
+        SELECT 'feature', g.feature,
+               CASE WHEN g.kind <> '' THEN 'kind ' || p_kind ELSE 'schedule ' || p_schedule END || ' needs feature ' || g.feature || ', which the tenant does not have'
         FROM headgate.feature_gates g
         JOIN headgate.features f ON f.name = g.feature
         JOIN headgate.tenants t ON t.id = p_tenant
         JOIN headgate.plans p ON p.name = t.plan
-        WHERE g.kind <> '' AND g.kind = p_kind AND coalesce(t.features->g.feature, p.features->g.feature, f.default_value) IS DISTINCT FROM 'true'
-        UNION ALL
-        SELECT 'feature', g.feature, 'schedule ' || p_schedule || ' needs feature ' || g.feature || ', which the tenant does not have'
-        FROM headgate.feature_gates g
-        JOIN headgate.features f ON f.name = g.feature
-        JOIN headgate.tenants t ON t.id = p_tenant
-        JOIN headgate.plans p ON p.name = t.plan
-        WHERE g.schedule <> '' AND g.schedule = p_schedule AND coalesce(t.features->g.feature, p.features->g.feature, f.default_value) IS DISTINCT FROM 'true'
+        WHERE (g.kind <> '' AND g.kind = p_kind OR g.schedule <> '' AND g.schedule = p_schedule)
+          AND coalesce(t.features->g.feature, p.features->g.feature, f.default_value) IS DISTINCT FROM 'true'
     ) r
     ORDER BY r.why DESC, r.name
     LIMIT 1

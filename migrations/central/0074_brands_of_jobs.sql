@@ -3,7 +3,12 @@
 ALTER TABLE headgate.schedules ADD COLUMN brand_id int CHECK (brand_id BETWEEN 0 AND 9999);
 ALTER TABLE headgate.fleets ADD COLUMN brand_id int CHECK (brand_id BETWEEN 0 AND 9999);
 
--- As in 0070, with the brand.
+-- Makes the rows of fleets fit what they select: of these fleets or of all (NULL), for
+-- these tenants or for all (NULL). It returns how many rows were not as they should be.
+-- A tenant's own schedule of the same name stays its own. The caller holds the lock of
+-- selectors (orchestrator/plan.go), taken by a statement before this one. The plans are
+-- made for the tenants at hand, because one is as usual as all. NOT IN is a hash, whatever
+-- is estimated of rows that nobody has analysed yet; neither column of it is NULL.
 CREATE OR REPLACE FUNCTION headgate.sync_schedules(p_fleets uuid[], p_tenants uuid[]) RETURNS int
 LANGUAGE plpgsql SET plan_cache_mode = 'force_custom_plan' AS $$
 DECLARE
@@ -51,7 +56,13 @@ BEGIN
     RETURN wrong + n;
 END $$;
 
--- As in 0070, with the brand.
+-- What of the schedules of a file's fleets is otherwise than the fleets say: rows that
+-- are missing (schedule_id is NULL), a tenant's own in their place, in error, paused, or
+-- different in fields. Those are all columns of fleets that a file can ask for: the fields
+-- that are named come from the rows themselves, the quick comparison has a list, and
+-- TestDriftSeesEveryField holds the list against the tables. A merge join
+-- by the name alone compared each tenant's row with every other's: 26 s instead of 1 s of
+-- 20,000 rows beside 20,000 fleets that nobody had analysed yet.
 CREATE OR REPLACE FUNCTION headgate.schedule_drift(p_file text)
 RETURNS TABLE (name text, slug text, schedule_id uuid, state text, note text, changed jsonb)
 LANGUAGE sql STABLE SET enable_mergejoin = off AS $$
@@ -86,7 +97,8 @@ BEGIN
     END IF;
 END $$;
 
--- As in 0070, with the brand, and with the refusal of kinds that the tenant may not have.
+-- As in 0058, with selections of grants, the brand, and the refusal of kinds that the tenant
+-- may not have.
 DROP FUNCTION headgate.enqueue(text, text, jsonb, timestamptz, text, int, text);
 CREATE FUNCTION headgate.enqueue(kind text, tenant text, args jsonb DEFAULT '{}', run_at timestamptz DEFAULT NULL, queue text DEFAULT NULL, priority int DEFAULT NULL, idempotency_key text DEFAULT NULL, brand int DEFAULT NULL)
 RETURNS uuid
