@@ -157,6 +157,7 @@ var functionRights = []right{
 	{"check_move", "", ""},
 	{"check_placement", "", ""},
 	{"check_seals", "", ""},
+	{"check_slug_ungranted", "", ""},
 	{"claim_incarnation", "X", "X"},
 	{"claim_token", "X", "X"},
 	{"drop_audit_months", "X", ""},

@@ -253,5 +253,8 @@ func tenantConflict(err error, databases map[string]databaseRow) error {
 		}
 		return existsf(err, "database %q is dedicated and has its tenant already; use a shared database, or add another", value)
 	}
+	if constraint, grant := constraintOf(err); constraint == "grants_name_tenants" {
+		return inUsef(err, "a grant of headgate.enqueue names its slug, and would be another tenant's that gets the slug: `headgate enqueue-grant remove %s` takes the grant out first", grant)
+	}
 	return err
 }

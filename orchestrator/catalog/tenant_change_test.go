@@ -12,6 +12,7 @@ import (
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/access"
 	"github.com/headgate/headgate/orchestrator/catalog"
+	selectors "github.com/headgate/headgate/orchestrator/selector"
 )
 
 func text(s string) *string { return &s }
@@ -325,4 +326,27 @@ func TestBrands(t *testing.T) {
 	require.Equal(t, []catalog.Brand{{Tenant: "acme", BrandID: 1, OrgBrandID: brand.OrgBrandID, Name: "Moss"}}, list)
 	require.NoError(t, b.Brands().Remove(ctx, "acme", 1))
 	require.ErrorIs(t, b.Brands().Remove(ctx, "acme", 1), jobs.ErrUnknownBrand)
+}
+
+// A slug that a grant of headgate.enqueue names is not given up: the next tenant of that
+// name would be the grant's.
+func TestASlugThatAGrantNamesStays(t *testing.T) {
+	t.Parallel()
+	b, editor := edited(t)
+	ctx := t.Context()
+	for selector, path := range map[string]string{"tenant = acme": "tenants", "tenant = acme or plan = pro": "path"} {
+		parsed, err := selectors.Parse(selector)
+		require.NoError(t, err)
+		_, err = b.pool.Exec(ctx, `INSERT INTO headgate.enqueue_grants (role, kind, selector, selection) VALUES ('shop', 'note', $1, jsonb_populate_record(NULL::headgate.selection, $2))`, selector, parsed.Selection())
+		require.NoError(t, err)
+		_, err = editor.Rename(ctx, "acme", "crane")
+		require.ErrorIs(t, err, catalog.ErrReferred, path)
+		require.ErrorContains(t, err, "`headgate enqueue-grant remove shop note` takes the grant out first", path)
+		_, err = editor.Remove(ctx, []string{"acme"}, nil)
+		require.ErrorIs(t, err, catalog.ErrReferred, path)
+		_, err = b.pool.Exec(ctx, `DELETE FROM headgate.enqueue_grants`)
+		require.NoError(t, err)
+	}
+	_, err := editor.Rename(ctx, "acme", "crane")
+	require.NoError(t, err)
 }

@@ -107,8 +107,8 @@ type RemoveOpts struct {
 // Remove takes tenants out of use for good. Their slugs, domains, e-mail domains, own
 // schedules, limits and pauses go; their waiting jobs are cancelled, and jobs that run end as
 // they would. Their UUIDs, org_ids and names stay for history and are given to nobody again,
-// because rows that bear them remain in their databases. Errors match jobs.ErrUnknownTenant
-// and jobs.ErrTenantMoving.
+// because rows that bear them remain in their databases. Errors match jobs.ErrUnknownTenant,
+// jobs.ErrTenantMoving, and ErrReferred while a grant of headgate.enqueue names one of them.
 func (e TenantEditor) Remove(ctx context.Context, tenants []string, opts *RemoveOpts) ([]Removal, error) {
 	return e.remove(ctx, e.c.pool, tenants, opts)
 }
@@ -156,12 +156,13 @@ func removeTenants(ctx context.Context, tx pgx.Tx, before []Tenant, opts *Remove
 		return nil, err
 	}
 	rows, _ := tx.Query(ctx, removeTenantsSQL, ids, opts.Reason, access.From(ctx).Name) // its error is CollectRows' too
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Removal, err error) {
+	removals, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Removal, err error) {
 		var id string
 		err = row.Scan(&id, &r.Domains, &r.Emails, &r.Schedules, &r.Limits, &r.Pauses, &r.Blackouts, &r.Overrides)
 		r.Tenant = byID[id]
 		return r, err
 	})
+	return removals, tenantConflict(err, nil)
 }
 
 func changedIDs(changed []Changed) []uuid.UUID {
