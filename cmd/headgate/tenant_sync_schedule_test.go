@@ -6,16 +6,12 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/headgate/headgate/cmd/headgate/internal/kinds"
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator/catalog/importer"
-	"github.com/headgate/headgate/worker"
 )
 
 // accountsSchema is a SaaS's own table of customers, and the view that a sync reads.
@@ -260,21 +256,6 @@ func TestASyncOfAWrongTable(t *testing.T) {
 		}
 	}
 	require.Zero(t, s.count("true"))
-}
-
-// A source that hangs ends by the job's timeout, and holds nothing back.
-func TestASyncOfASourceThatHangs(t *testing.T) {
-	t.Parallel()
-	s := newSynced(t, 3)
-	cfg := s.env.Config()
-	cfg.JobTimeout = 3 * time.Second
-	s.env.Work(&cfg, func(w *worker.Worker) { kinds.Register(w, nil, s.env.Catalog, importer.New(s.env.Pool, s.env.Catalog)) })
-	s.do(`CREATE VIEW hangs AS SELECT handle AS slug, pg_sleep(3600)::text AS name FROM accounts; ALTER VIEW hangs OWNER TO ` + s.saas.Owner.User)
-	uid := enqueued(t, s.ok("job", "enqueue", "headgate.sync", "--database", "saas", "--max-attempts", "1", "--args", `{"table": "public.hangs"}`, "-o", "json"))
-	last := s.env.WaitFor(uid, func(o jobs.Outcome) bool { return o.State == jobs.Discarded })
-	require.Contains(t, []jobs.Class{jobs.ClassTimeout, jobs.ClassStatementTimeout}, last.Class, last.Message)
-	require.Zero(t, s.count("true"))
-	s.succeeds()
 }
 
 // A worker is killed while the catalog is being written: the next run finishes what the killed

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
@@ -141,6 +143,43 @@ func TestSyncsOfOneTableFollowEachOther(t *testing.T) {
 		last := env.Wait(uid)
 		require.Equal(t, jobs.Succeeded, last.State, last.Message)
 		require.Equal(t, 1, last.Attempt)
+	}
+}
+
+// hurried is the kind with three seconds for an attempt.
+type hurried struct{ tenantsync.Args }
+
+func (h hurried) KindOpts() jobs.KindOpts {
+	opts := h.Args.KindOpts()
+	opts.Timeout = 3 * time.Second
+	return opts
+}
+
+// A source that hangs ends by the job's timeout. The next sync of the same table finds the
+// lock free.
+func TestASourceThatHangs(t *testing.T) {
+	t.Parallel()
+	env, saas := setup(t)
+	_, err := saas.Pool.Exec(t.Context(), `
+		CREATE TABLE patience (s int); INSERT INTO patience VALUES (3600);
+		CREATE VIEW hangs AS SELECT handle AS slug, pg_sleep(s)::text AS name FROM accounts, patience;
+		ALTER TABLE patience OWNER TO `+saas.Owner.User+`; ALTER VIEW hangs OWNER TO `+saas.Owner.User)
+	require.NoError(t, err)
+	handler := tenantsync.New(func(ctx context.Context, _ *jobs.Job[tenantsync.Args], rows tenantsync.Rows) (result jobs.Result, err error) {
+		return result, rows.Each(ctx, func([]byte) error { result.Rows++; return nil })
+	})
+	env.Work(nil, func(w *worker.Worker) {
+		worker.ReadOnly(w, func(ctx context.Context, tx pgx.Tx, job *jobs.Job[hurried]) error {
+			return handler(ctx, tx, &jobs.Job[tenantsync.Args]{Info: job.Info, Args: job.Args.Args})
+		})
+	})
+	for _, want := range [][]jobs.Class{{jobs.ClassTimeout, jobs.ClassStatementTimeout}, {""}} {
+		r, err := env.Client.EnqueueDatabase(t.Context(), "saas", tenantsync.Args{Table: "public.hangs"}, &jobs.EnqueueOpts{MaxAttempts: 1})
+		require.NoError(t, err)
+		last := env.Wait(r.UID)
+		require.Contains(t, want, last.Class, last.Message)
+		_, err = saas.Pool.Exec(t.Context(), `UPDATE patience SET s = 0`)
+		require.NoError(t, err)
 	}
 }
 
