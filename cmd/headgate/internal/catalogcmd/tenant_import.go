@@ -56,6 +56,9 @@ that this sync has brought or taken over.
 
 If more than 10 tenants, and more than 5 % of the source's active ones, are
 missing, nothing is written until --allow-missing says their number.
+
+The kind headgate.sync does the same by a schedule, from a table in a database of
+the catalog.
 ` + columnsLong
 
 // importing is what import and sync are told.
