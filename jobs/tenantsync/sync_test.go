@@ -146,6 +146,27 @@ func TestSyncsOfOneTableFollowEachOther(t *testing.T) {
 	}
 }
 
+// Another process has the lock of the table: the job comes again, and reads nothing before.
+func TestTheLockOfAnotherProcess(t *testing.T) {
+	t.Parallel()
+	env, saas := setup(t)
+	inside := make(chan string, 1)
+	work(env, func(_ context.Context, job *jobs.Job[tenantsync.Args], _ tenantsync.Rows) (result jobs.Result, err error) {
+		inside <- job.UID
+		return result, nil
+	})
+	tx, err := saas.Pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	_, err = tx.Exec(t.Context(), `SELECT pg_advisory_xact_lock(hashtextextended('headgate.sync "public"."tenants"', 0))`)
+	require.NoError(t, err)
+	uid := enqueue(t, env)
+	env.WaitFor(uid, func(o jobs.Outcome) bool { return o.State == jobs.Snoozed })
+	require.Empty(t, inside)
+	require.NoError(t, tx.Rollback(t.Context()))
+	require.Equal(t, jobs.Succeeded, env.Wait(uid).State)
+}
+
 // hurried is the kind with three seconds for an attempt.
 type hurried struct{ tenantsync.Args }
 
