@@ -13,6 +13,7 @@ import (
 	"github.com/headgate/headgate/cmd/headgate/internal/kinds"
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/orchestrator/catalog/importer"
 	"github.com/headgate/headgate/worker"
 )
 
@@ -64,7 +65,7 @@ func TestShapes(t *testing.T) {
 
 // work runs built-in kinds in this process, reports into nowhere.
 func work(env *jobstest.Env) {
-	env.Work(nil, func(w *worker.Worker) { kinds.Register(w, nil, env.Catalog) })
+	env.Work(nil, func(w *worker.Worker) { kinds.Register(w, nil, env.Catalog, importer.New(env.Pool, env.Catalog)) })
 }
 
 type listedJob struct{ UID, State string }

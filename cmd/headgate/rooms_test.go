@@ -47,11 +47,11 @@ var doors = map[string][]string{
 		anyPgx, anyBlob, "github.com/spf13/cobra", "golang.org/x/sys/unix",
 		"github.com/coreos/go-systemd/v22/daemon", "golang.org/x/crypto/x509roots/fallback", "github.com/prometheus/client_golang/...", "github.com/go-logr/logr", "go.opentelemetry.io/otel/...", "go.opentelemetry.io/contrib/exporters/autoexport", // exporters are here only
 		"orchestrator/explain",
-		"cmd/internal/cli", "cmd/internal/pages", "cmd/headgate/internal/...", "jobs", "jobs/jobstest/testbed", "jobs/report", "jobs/telemetry", "migrations", "orchestrator", "orchestrator/catalog", "orchestrator/localpg", "orchestrator/retention", "orchestrator/schedule", "worker", "worker/health", "worker/tenantdb",
+		"cmd/internal/cli", "cmd/internal/pages", "cmd/headgate/internal/...", "jobs", "jobs/jobstest/testbed", "jobs/report", "jobs/telemetry", "migrations", "orchestrator", "orchestrator/catalog", "orchestrator/catalog/importer", "orchestrator/localpg", "orchestrator/retention", "orchestrator/schedule", "worker", "worker/health", "worker/tenantdb",
 	},
 	"cmd/headgate/internal/kinds": {
 		anyBlob, "github.com/spf13/cobra",
-		"cmd/internal/cli", "jobs", "jobs/wire", "jobs/maintenance", "jobs/report", "jobs/sqlscript", "jobs/tenancy", "orchestrator", "orchestrator/catalog", "worker",
+		"cmd/internal/cli", "jobs", "jobs/wire", "jobs/maintenance", "jobs/report", "jobs/sqlscript", "jobs/tenancy", "jobs/tenantsync", "orchestrator", "orchestrator/access", "orchestrator/catalog", "orchestrator/catalog/importer", "worker",
 	},
 	"cmd/headgate/internal/catalogcmd": {
 		anyPgx, anyUUID, "github.com/spf13/cobra",
@@ -121,6 +121,7 @@ var doors = map[string][]string{
 	"jobs/guard":                      {anyPgx},
 	"jobs/maintenance":                {anyPgx, "jobs", "jobs/telemetry"},
 	"jobs/tenancy":                    {anyPgx, anyUUID, "jobs"},
+	"jobs/tenantsync":                 {anyPgx, "jobs"},
 
 	"jobs/telemetry":          {"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes", "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/propagation", "go.opentelemetry.io/otel/trace"}, // its API only
 	"jobs/internal/sqltext":   {"github.com/jackc/pgx/v5/pgconn"},

@@ -21,6 +21,7 @@ import (
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/report"
 	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/orchestrator/catalog/importer"
 	"github.com/headgate/headgate/orchestrator/explain"
 	"github.com/headgate/headgate/orchestrator/retention"
 	"github.com/headgate/headgate/orchestrator/schedule"
@@ -210,7 +211,7 @@ func (s *staying) newWorker(app *cli.App, central cli.Central, queues map[string
 	if err != nil {
 		return nil, cli.BadValue(err)
 	}
-	kinds.Register(w, reports, central.Catalog)
+	kinds.Register(w, reports, central.Catalog, importer.New(central.Pool, central.Catalog))
 	return w, nil
 }
 

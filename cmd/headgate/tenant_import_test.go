@@ -32,15 +32,21 @@ func TestTheDocumentOfImport(t *testing.T) {
 	t.Parallel()
 	c, env := setup(t)
 	env.Database("shared-1", jobstestShared)
+	s := &synced{commandLine: c, env: env, saas: env.Database("saas", jobstest.DatabaseOpts{Kind: "dedicated"})}
+	work(env)
 	c.secrets = append(c.secrets, "S3cret")
 	const document = "../../docs/import.md"
 	text, err := os.ReadFile(document)
 	require.NoError(t, err)
 	files, commands := map[string]string{}, 0
+	uid := "" // of the last job
 	now := fencedBlock.ReplaceAllStringFunc(string(text), func(found string) string {
 		block := fencedBlock.FindStringSubmatch(found)
 		if name, ok := strings.CutPrefix(block[1], "file "); ok {
 			files[name] = inFile(t, name, block[2])
+		}
+		if block[1] == "sql" {
+			s.do("GRANT CREATE ON SCHEMA public TO " + s.saas.Owner.User + "; SET ROLE " + s.saas.Owner.User + ";" + block[2] + "; RESET ROLE")
 		}
 		if !strings.HasPrefix(block[2], "$ headgate ") {
 			return found
@@ -51,12 +57,16 @@ func TestTheDocumentOfImport(t *testing.T) {
 			if !ok {
 				continue
 			}
-			args := strings.Fields(command)
+			args := shellWords(command)
 			for i, arg := range args {
-				args[i] = cmp.Or(files[arg], arg)
+				args[i] = cmp.Or(files[arg], map[string]string{"UID": uid}[arg], arg)
 			}
 			r := c.run(args...)
-			session.WriteString(line + untimed(r.out) + r.err)
+			if args[1] == "trigger" || args[1] == "enqueue" {
+				uid = aUID.FindString(r.out)
+				env.Wait(uid)
+			}
+			session.WriteString(line + untimed(r.out) + untimed(r.err))
 			commands++
 		}
 		return "```\n" + session.String() + "```"
@@ -70,8 +80,29 @@ func TestTheDocumentOfImport(t *testing.T) {
 
 var ofTheTime = regexp.MustCompile(`"(id|created_at|state_since)":"[^"]*"`)
 
+// What is another each time in tables, and the text of the same width that stands for it.
+var ofEachRun = []struct {
+	pattern *regexp.Regexp
+	stands  string
+}{
+	{aUID, "0198c1d2-0000-7000-8000-000000000001"},
+	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC`), "2026-12-01 06:00:00 UTC"},
+	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), "2026-12-01T06:00:00Z"},
+	{regexp.MustCompile(`fires .*`), "fires Tue 2026-12-01 06:00 UTC, …"},
+	{regexp.MustCompile(`TOOK +ROWS`), "TOOK  ROWS"},
+	{regexp.MustCompile(`UTC  [\d.]+m?s +`), "UTC  12ms  "},
+}
+
+var aUID = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+
 // untimed is output without what is another each time.
-func untimed(text string) string { return ofTheTime.ReplaceAllString(text, `"$1":"…"`) }
+func untimed(text string) string {
+	text = ofTheTime.ReplaceAllString(text, `"$1":"…"`)
+	for _, c := range ofEachRun {
+		text = c.pattern.ReplaceAllString(text, c.stands)
+	}
+	return text
+}
 
 func slugs(from, to int) string {
 	var text strings.Builder

@@ -22,6 +22,25 @@ func inputOf(n int, plan string) []byte {
 	return text.Bytes()
 }
 
+var synced = importer.Options{Database: "shared-1", Source: "crm"}
+
+// objectsOf is inputOf as the rows of a query.
+func objectsOf(n int, plan string) importer.Objects {
+	return importer.Objects{
+		Name: "query", Columns: []string{"slug", "org_id", "name", "plan", "timezone", "label.tier", "label.country", "feature.seats", "subdomains"},
+		Each: func(_ context.Context, do func([]byte) error) error {
+			var row []byte
+			for i := 1; i <= n; i++ {
+				row = fmt.Appendf(row[:0], `{"name": "Tenant, number %d", "plan": %q, "slug": "tenant-%d", "org_id": %d, "timezone": "Europe/Paris", "label.tier": "gold", "subdomains": "t%d.saas.example", "feature.seats": %d, "label.country": "fr"}`, i, plan, i, i, i, i%100+1)
+				if err := do(row); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
 func (b bundle) bench(tb testing.TB, text []byte) *importer.Plan {
 	tb.Helper()
 	table, err := importer.ReadCSV(bytes.NewReader(text), importer.ReadOptions{})
@@ -55,6 +74,24 @@ func BenchmarkSync(b *testing.B) {
 			for b.Loop() {
 				require.True(b, x.bench(b, first).Empty())
 			}
+		})
+		b.Run(fmt.Sprintf("steady/%d", n), func(b *testing.B) {
+			in, steady := objectsOf(n, "pro"), importer.NewSteady(x.Importer)
+			plan, err := steady.Import(context.Background(), in, synced)
+			require.NoError(b, err)
+			require.True(b, plan.Empty())
+			plan = nil
+			var before, after runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			for b.Loop() {
+				plan, err = steady.Import(context.Background(), in, synced)
+				require.NoError(b, err)
+			}
+			runtime.ReadMemStats(&after)
+			require.Equal(b, n, plan.Unchanged)
+			b.ReportMetric(float64(after.HeapInuse)/(1<<20), "heap-MB")
+			b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/(1<<20)/float64(b.N), "alloc-MB/op")
 		})
 		b.Run(fmt.Sprintf("all-change/%d", n), func(b *testing.B) {
 			for i := 0; b.Loop(); i++ {

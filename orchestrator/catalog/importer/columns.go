@@ -93,7 +93,7 @@ func (cs *columns) read(written string) (column, error) {
 		name = alias
 	}
 	if !slices.Contains(known, name) {
-		return c, fmt.Errorf("column %q is unknown%s; `headgate tenant import --help` lists the columns, and --ignore-columns leaves some out", cut(written), didYouMean(name, known))
+		return c, fmt.Errorf("column %q is unknown%s; `headgate tenant import --help` lists the columns, and --ignore-columns, or a view, leaves some out", cut(written), didYouMean(name, known))
 	}
 	c.name = name
 	return c, nil

@@ -145,7 +145,7 @@ type bounded struct {
 func (b *bounded) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
 	if b.left -= int64(n); b.left < 0 {
-		return 0, jobs.Inputf("input", "", "it is longer than %d bytes: divide it (an import leaves alone what the input lacks)", b.most)
+		return 0, tooLong(b.most)
 	}
 	return n, err
 }

@@ -2,6 +2,7 @@
 // catalog as that table is.
 //
 //	CSV, JSON Lines ──▶ ReadCSV, ReadJSONLines ─┐
+//	objects         ──▶ ReadObjects ────────────┤
 //	SQL query       ──▶ ReadQuery ──────────────┴▶ Table ──▶ Importer.Import ──▶ Plan
 //	                                                         read, compare, write
 //
@@ -22,6 +23,8 @@
 // value of a column of secrets, and repeats no value of an input that has such a column. It
 // moves no tenant to another database and changes no org_id and no org_key, because rows in
 // the tenants' databases carry these.
+//
+// [Steady] does imports of what seldom changes, as a schedule does, at little cost.
 //
 // Its weakness: the input and the catalog's tenants are held in memory, some 3 kB a tenant.
 package importer

@@ -18,6 +18,32 @@ var (
 	ErrEmpty = jobs.Sentinel("import_empty", "the input has no row")
 )
 
+// HeldError says that a sync would suspend so many tenants that its input is doubtful. It
+// matches ErrMissing. Nothing was written.
+type HeldError struct {
+	Source  string // the name of the sync
+	Missing int    // tenants that the input lacks
+	Active  int    // tenants of the source that are active
+	Allowed int    // how many are suspended without being allowed
+	Given   int    // Options.AllowMissing
+}
+
+// Error says the numbers.
+func (e *HeldError) Error() string {
+	given := ""
+	if e.Given > 0 {
+		given = fmt.Sprintf(", not the %d that were allowed", e.Given)
+	}
+	return fmt.Sprintf("%v: %d of the %d active tenants of source %q are missing in the input%s, and more than %d are held (nothing was written)",
+		ErrMissing, e.Missing, e.Active, e.Source, given, e.Allowed)
+}
+
+// Is makes the error match ErrMissing.
+func (e *HeldError) Is(target error) bool { return target == ErrMissing }
+
+// Code is the code of ErrMissing.
+func (e *HeldError) Code() string { return jobs.CodeOf(ErrMissing) }
+
 // mostErrors bounds the wrong rows that are listed.
 const mostErrors = 100
 

@@ -52,12 +52,17 @@ type Options struct {
 const attempts = 3
 
 // Import compares an input with the catalog and writes the differences in one transaction.
-// A *RowsError lists what is wrong with the input. An error that matches ErrMissing holds a
+// A *RowsError lists what is wrong with the input. A *HeldError holds a
 // sync that would suspend too many. Nothing is written with any error.
 //
 // Where somebody else changes the same tenants at the same time, the import plans anew, up
 // to three times; the error then matches catalog.ErrChanged or catalog.ErrExists.
-func (im *Importer) Import(ctx context.Context, table *Table, opts Options) (plan *Plan, err error) {
+func (im *Importer) Import(ctx context.Context, table *Table, opts Options) (*Plan, error) {
+	return im.run(ctx, table, opts, read)
+}
+
+// run is Import with a function that reads the catalog.
+func (im *Importer) run(ctx context.Context, table *Table, opts Options, read func(context.Context, pgx.Tx) (*state, error)) (plan *Plan, err error) {
 	for attempt := 1; ; attempt++ {
 		var s *state
 		if err = central.Read(ctx, im.pool, func(tx pgx.Tx) (err error) { s, err = read(ctx, tx); return err }); err != nil {
@@ -143,10 +148,5 @@ func (p *Plan) held(opts Options) error {
 	if p.Suspended <= allowed || p.Suspended == opts.AllowMissing {
 		return nil
 	}
-	given := ""
-	if opts.AllowMissing > 0 {
-		given = fmt.Sprintf(", not the %d of --allow-missing", opts.AllowMissing)
-	}
-	return fmt.Errorf("%w: %d of the %d active tenants of source %q are missing in the input%s, and more than %d are held; look whether the input is whole, and pass --allow-missing %d if they are to be suspended (nothing was written)",
-		ErrMissing, p.Suspended, p.managed, opts.Source, given, allowed, p.Suspended)
+	return &HeldError{Source: opts.Source, Missing: p.Suspended, Active: p.managed, Allowed: allowed, Given: opts.AllowMissing}
 }

@@ -57,7 +57,7 @@ func (p *planner) databaseOf(r *row, t *tenant) (*database, error) {
 	}
 	if name == "" {
 		if t == nil {
-			return nil, jobs.Inputf("database", "", "say where this tenant lives: in a column database, in columns of its connection, or by --database")
+			return nil, jobs.Inputf("database", "", "say where this tenant lives: in a column database, in columns of its connection, or by --database (new_tenants_in of headgate.sync)")
 		}
 		return nil, nil //nolint:nilnil // it stays where it is
 	}

@@ -34,6 +34,28 @@ func (p *Plan) Tenants() int { return p.Added + p.Changed + p.Suspended }
 // Empty reports that there is nothing to write.
 func (p *Plan) Empty() bool { return p.Tenants() == 0 && p.Databases == 0 && p.Logins == 0 }
 
+// Summary is a plan in one sentence, as of what was done, or is to be done (dryRun).
+func (p *Plan) Summary(dryRun bool) string {
+	done := []string{"added", "changed", "suspended", "added", "replaced"}
+	if dryRun {
+		done = []string{"to add", "to change", "to suspend", "to add", "to replace"}
+	}
+	text := fmt.Sprintf("tenants: %d %s, %d %s, %d %s, %d unchanged", p.Added, done[0], p.Changed, done[1], p.Suspended, done[2], p.Unchanged)
+	if p.Databases+p.Logins > 0 {
+		text += fmt.Sprintf("; databases: %d %s; logins: %d %s", p.Databases, done[3], p.Logins, done[4])
+	}
+	if p.Kept > 0 {
+		text += fmt.Sprintf("; kept, because somebody else has set it: the status of %d", p.Kept)
+	}
+	switch {
+	case dryRun:
+		text += " (--dry-run: nothing was written)"
+	case p.Empty():
+		text += " (nothing to do)"
+	}
+	return text
+}
+
 // The actions of items.
 const (
 	Add     = "add"

@@ -50,59 +50,45 @@ func ReadQuery(ctx context.Context, conn *pgx.Conn, query string, opts QueryOpti
 }
 
 func readCursor(ctx context.Context, tx pgx.Tx, query string, opts QueryOptions) (*Table, error) {
-	b := newBuilder(opts.ReadOptions)
-	keys := objectKeys{builder: b, byName: map[string]column{}}
-	if err := keys.describe(ctx, tx, query); err != nil {
+	columns, err := describe(ctx, tx, query)
+	if err != nil {
 		return nil, err
 	}
+	return ReadObjects(ctx, Objects{
+		Name: "query", Columns: columns,
+		Each: func(ctx context.Context, do func([]byte) error) error { return fetch(ctx, tx, query, opts.Batch, do) },
+	}, opts.ReadOptions)
+}
+
+// fetch runs the query by a cursor.
+func fetch(ctx context.Context, tx pgx.Tx, query string, batch int, do func([]byte) error) error {
 	if _, err := tx.Exec(ctx, "DECLARE headgate_import NO SCROLL CURSOR FOR SELECT to_jsonb(q)::text FROM (\n"+query+"\n) AS q"); err != nil {
-		return nil, err
+		return err
 	}
-	line := 0
 	for {
-		rows, _ := tx.Query(ctx, fmt.Sprintf("FETCH %d FROM headgate_import", opts.Batch)) // its error is the loop's too
-		before, text := line, ""
-		_, err := pgx.ForEachRow(rows, []any{&text}, func() error {
-			line++
-			if err := b.full(); err != nil {
-				return err
-			}
-			return keys.add(line, []byte(text))
-		})
-		if err != nil {
-			return nil, err
-		}
-		if line == before {
-			return b.end()
+		rows, _ := tx.Query(ctx, fmt.Sprintf("FETCH %d FROM headgate_import", batch)) // its error is the loop's too
+		text := ""
+		tag, err := pgx.ForEachRow(rows, []any{&text}, func() error { return do([]byte(text)) })
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
 		}
 	}
 }
 
-// describe takes the columns before there is a row: to_jsonb keeps one of two columns of the
+// describe returns the columns before there is a row: to_jsonb keeps one of two columns of the
 // same name.
-func (k *objectKeys) describe(ctx context.Context, tx pgx.Tx, query string) error {
+func describe(ctx context.Context, tx pgx.Tx, query string) (names []string, err error) {
 	described, err := tx.Conn().PgConn().Prepare(ctx, "", query, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(described.ParamOIDs) > 0 {
-		return jobs.Inputf("query", "", "it has parameters ($1): write the values")
+		return nil, jobs.Inputf("query", "", "it has parameters ($1): write the values")
 	}
-	names := make([]string, len(described.Fields))
-	for i, field := range described.Fields {
-		names[i] = field.Name
+	for _, field := range described.Fields {
+		names = append(names, field.Name)
 	}
-	if !named(names) {
-		return jobs.Inputf("query", "", "none of its %d columns is slug, org_id, org_key or subdomains: name them with AS", len(names))
-	}
-	for _, name := range names {
-		c, err := k.columns.add(name)
-		if err != nil {
-			return jobs.Inputf("query", "", "%v", err)
-		}
-		k.byName[name] = c
-	}
-	return nil
+	return names, nil
 }
 
 // queryError is what the server says of the query. Its detail may hold values of rows.

@@ -57,7 +57,7 @@ func TestCSVRefusals(t *testing.T) {
 		head + "aa,x,007\nbb,\"y\nz\",-1\n":                               {{2, `org_id "007": give a whole number from 1 on, or nothing for the next free one`}, {3, `org_id "-1": give a whole number from 1 on, or nothing for the next free one`}},
 		"slug,name,slug\naa,b,c\n":                                        {{1, `column "slug" is given twice`}},
 		"slug,name,org-name\naa,b,c\n":                                    {{1, `column "name" is given twice (as "name" and "org-name")`}},
-		"slug,nam\naa,b\n":                                                {{1, "column \"nam\" is unknown (did you mean name?); `headgate tenant import --help` lists the columns, and --ignore-columns leaves some out"}},
+		"slug,nam\naa,b\n":                                                {{1, "column \"nam\" is unknown (did you mean name?); `headgate tenant import --help` lists the columns, and --ignore-columns, or a view, leaves some out"}},
 		"slug,labels,label.x\naa,{},c\n":                                  {{1, `columns "labels" and "label.x" say the same in two forms: give one of them`}},
 		"slug,dsn,db_host\naa,b,c\n":                                      {{1, `columns "connection_string" and "db_host" say the same in two forms: give one of them`}},
 		"slug,labels\naa,\"{\"\"a\"\":\"\"b\"\"}x\"\n":                    {{2, `labels: give an object of JSON, as in {"tier": "gold"}: something follows the object: write one object a line`}},
@@ -98,7 +98,7 @@ func TestJSONLinesRefusals(t *testing.T) {
 		`{"slug":"aa","domains":[1]}`:           {{1, "domains: give an array of texts, or one text with blanks between them"}},
 		`{"slug":"aa","features":{"beta":[]}}`:  {{1, `features "beta": the value of a feature is true, false, a number or a text`}},
 		`{"slug":"aa","labels":["x"]}`:          {{1, `labels: give an object of JSON, as in {"tier": "gold"}: this is no object of JSON`}},
-		`{"slug":"aa","plam":"x"}`:              {{1, "column \"plam\" is unknown (did you mean plan?); `headgate tenant import --help` lists the columns, and --ignore-columns leaves some out"}},
+		`{"slug":"aa","plam":"x"}`:              {{1, "column \"plam\" is unknown (did you mean plan?); `headgate tenant import --help` lists the columns, and --ignore-columns, or a view, leaves some out"}},
 		`null`:                                  {{1, "this is no object of JSON"}},
 	} {
 		_, err := importer.ReadJSONLines(strings.NewReader(input), importer.ReadOptions{})

@@ -114,6 +114,11 @@ func (b *builder) full() error {
 	return jobs.Inputf("rows", "", "there are more than %d; divide the input (an import leaves alone what the input lacks)", b.opts.MaxRows)
 }
 
+// tooLong refuses more bytes than an input may have.
+func tooLong(most int64) error {
+	return jobs.Inputf("input", "", "it is longer than %d bytes: divide it (an import leaves alone what the input lacks)", most)
+}
+
 // end is the table, or all that is wrong.
 func (b *builder) end() (*Table, error) {
 	if err := b.wrong.err(); err != nil {

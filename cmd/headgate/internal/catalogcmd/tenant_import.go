@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -57,6 +56,9 @@ that this sync has brought or taken over.
 
 If more than 10 tenants, and more than 5 % of the source's active ones, are
 missing, nothing is written until --allow-missing says their number.
+
+The kind headgate.sync does the same by a schedule, from a table in a database of
+the catalog.
 ` + columnsLong
 
 // importing is what import and sync are told.
@@ -162,6 +164,7 @@ func (i *importing) run(ctx context.Context, app *cli.App, args []string, sync b
 // wrongRows lists what is wrong with an input, a line each.
 func wrongRows(app *cli.App, err error) error {
 	var wrong *importer.RowsError
+	var held *importer.HeldError
 	switch {
 	case errors.As(err, &wrong) && wrong.Total > 1:
 		for _, row := range wrong.Rows {
@@ -171,7 +174,9 @@ func wrongRows(app *cli.App, err error) error {
 			app.Say("and %d more", more)
 		}
 		return cli.Usagef("%d errors in the input; nothing was written", wrong.Total)
-	case errors.Is(err, importer.ErrMissing), errors.Is(err, importer.ErrEmpty):
+	case errors.As(err, &held):
+		return cli.Usagef("%w; look whether the input is whole, and pass --allow-missing %d if they are to be suspended", err, held.Missing)
+	case errors.Is(err, importer.ErrEmpty):
 		return &cli.UsageError{Err: err}
 	}
 	return err
@@ -240,33 +245,11 @@ func printImport(app *cli.App, plan *importer.Plan, dryRun bool) error {
 			app.Say("(%s: %d more)", action, more)
 		}
 	}
-	app.Say("%s", summary(plan, dryRun))
+	app.Say("%s", plan.Summary(dryRun))
 	if plan.Databases > 0 && !dryRun {
 		app.Say("next: `headgate database install --all` installs Headgate's schema in the new databases")
 	}
 	return nil
-}
-
-// summary is a plan in one sentence.
-func summary(plan *importer.Plan, dryRun bool) string {
-	done := []string{"added", "changed", "suspended", "added", "replaced"}
-	if dryRun {
-		done = []string{"to add", "to change", "to suspend", "to add", "to replace"}
-	}
-	text := fmt.Sprintf("tenants: %d %s, %d %s, %d %s, %d unchanged", plan.Added, done[0], plan.Changed, done[1], plan.Suspended, done[2], plan.Unchanged)
-	if plan.Databases+plan.Logins > 0 {
-		text += fmt.Sprintf("; databases: %d %s; logins: %d %s", plan.Databases, done[3], plan.Logins, done[4])
-	}
-	if plan.Kept > 0 {
-		text += fmt.Sprintf("; kept, because somebody else has set it: the status of %d", plan.Kept)
-	}
-	switch {
-	case dryRun:
-		text += " (--dry-run: nothing was written)"
-	case plan.Empty():
-		text += " (nothing to do)"
-	}
-	return text
 }
 
 func tenantExport(app *cli.App) *cobra.Command {

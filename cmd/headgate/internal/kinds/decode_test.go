@@ -32,7 +32,7 @@ func TestStrictArguments(t *testing.T) {
 		{"headgate.purge", `[]`, "args must be a JSON object"},
 		{"headgate.purge", ``, "args are not JSON"},
 		{"app.own", `"x"`, "args must be a JSON object"},
-		{"headgate.nonsense", `{}`, `kind "headgate.nonsense" is unknown; the built-in kinds are headgate.report, headgate.sql, headgate.purge, headgate.analyze, headgate.vacuum, headgate.organisations`},
+		{"headgate.nonsense", `{}`, `kind "headgate.nonsense" is unknown; the built-in kinds are headgate.report, headgate.sql, headgate.purge, headgate.analyze, headgate.vacuum, headgate.organisations, headgate.sync`},
 	} {
 		_, err := Args(app, test.kind, []byte(test.args), jobs.ScopeTenant)
 		require.ErrorContains(t, err, test.says, "%s %s", test.kind, test.args)

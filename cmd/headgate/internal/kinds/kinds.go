@@ -2,6 +2,7 @@
 // line's JSON becomes the arguments of a kind.
 //
 //	kinds.go    the kinds, and what is known of others
+//	sync.go     what headgate.sync does to the catalog
 //	decode.go   arguments are read strictly: what a kind has no place for is refused
 //	request.go  the flags by which a job or a schedule is asked for
 package kinds
@@ -20,7 +21,9 @@ import (
 	"github.com/headgate/headgate/jobs/report"
 	"github.com/headgate/headgate/jobs/sqlscript"
 	"github.com/headgate/headgate/jobs/tenancy"
+	"github.com/headgate/headgate/jobs/tenantsync"
 	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/orchestrator/catalog/importer"
 	"github.com/headgate/headgate/worker"
 )
 
@@ -38,17 +41,19 @@ var builtins = []builtin{
 	kindOf[maintenance.Analyze](),
 	kindOf[maintenance.Vacuum](),
 	kindOf[tenancy.Organisations](),
+	kindOf[tenantsync.Args](),
 }
 
 // Register gives a worker the built-in kinds. Reports go into the bucket. The catalog says
-// which tenants are placed in a database.
-func Register(w *worker.Worker, reports *blob.Bucket, tenants *catalog.Catalog) {
+// which tenants are placed in a database. Syncs are written by the importer.
+func Register(w *worker.Worker, reports *blob.Bucket, tenants *catalog.Catalog, im *importer.Importer) {
 	worker.ReadOnly(w, report.New(reports))
 	worker.InTx(w, sqlscript.Run)
 	worker.InTx(w, maintenance.RunPurge)
 	worker.OnConn(w, maintenance.RunAnalyze)
 	worker.OnConn(w, maintenance.RunVacuum)
 	worker.InTx(w, tenancy.New(organisations(tenants)))
+	worker.ReadOnly(w, tenantsync.New(syncs(im)))
 }
 
 // organisations lists a database's tenants as its rows of them are to be.
