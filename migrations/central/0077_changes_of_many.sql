@@ -206,3 +206,7 @@ BEGIN
     END LOOP;
     RETURN NULL;
 END $$;
+
+-- Pages of the tenants of a status that few have, by slug, as tenants_plan_slug has those of a
+-- plan.
+CREATE INDEX tenants_status_slug ON headgate.tenants (status, slug) WHERE status <> 'active';
