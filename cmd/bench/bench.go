@@ -31,6 +31,7 @@ var benchmarks = []benchmark{
 	{"telemetry", dedicated, measureTelemetry},
 	{"schedules", crowd, measureSchedules},
 	{"bloat", crowd, measureBloat},
+	{"catalog", crowd, measureCatalog},
 }
 
 func benchmarkNames() []string {
@@ -66,6 +67,8 @@ func command(app *cli.App) *cobra.Command {
 	flags.IntVar(&b.stored, "stored", 1_000_000, "how many are stored for its idle ticks")
 	flags.IntVar(&b.finished, "finished", 1_000_000, "how many finished jobs there are in bench bloat")
 	flags.DurationVar(&b.pinned, "pinned", 10*time.Minute, "for how long its snapshot is held before it is measured")
+	flags.IntVar(&b.tenants, "tenants", 100_000, "how many tenants there are in bench catalog; it is compared with a tenth")
+	flags.IntVar(&b.changed, "changed", 10_000, "how many of them one statement changes")
 	flags.StringVar(&b.save, "save", "", "write the JSON to this file as well")
 	flags.StringVar(&b.profile, "cpuprofile", "", "write a CPU profile of this process to this file; label side tells ours from theirs")
 	_ = flags.MarkHidden("cpuprofile") // fails only for an unknown flag
@@ -82,7 +85,7 @@ func measureAll(ctx context.Context, app *cli.App, name string, b options) (err 
 	defer func() { err = errors.Join(err, stop()) }()
 	var results []report
 	for _, m := range benchmarks {
-		if name != m.name && (name != "all" || m.name == "telemetry" || m.name == "schedules" || m.name == "bloat") { // which have nothing to do with River
+		if name != m.name && (name != "all" || m.name == "telemetry" || m.name == "schedules" || m.name == "bloat" || m.name == "catalog") { // which have nothing to do with River
 			continue
 		}
 		result, err := measureOne(ctx, app, m, b)

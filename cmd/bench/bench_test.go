@@ -20,7 +20,7 @@ import (
 // server that is not its own. It is no timed test.
 func TestBenchSmoke(t *testing.T) {
 	t.Parallel()
-	for name, comparisons := range map[string]int{"drain": 4, "enqueue": 2, "pickup": 12, "tenant": 4, "fair": 16, "cold": 4, "telemetry": 16, "schedules": 6, "bloat": 4} {
+	for name, comparisons := range map[string]int{"drain": 4, "enqueue": 2, "pickup": 12, "tenant": 4, "fair": 16, "cold": 4, "telemetry": 16, "schedules": 6, "bloat": 4, "catalog": 36} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCLI(t, jobstest.ServerURL(t, "postgres"))
@@ -28,7 +28,7 @@ func TestBenchSmoke(t *testing.T) {
 				c = bare(t) // brings its own
 			}
 			file := filepath.Join(t.TempDir(), "bench.json")
-			out := c.ok(name, "-o", "json", "--pairs", "1", "--seconds", "0.05", "--databases", "2", "--slots", "8", "--schedules", "200", "--stored", "200", "--finished", "1000", "--pinned", "300ms", "--save", file)
+			out := c.ok(name, "-o", "json", "--pairs", "1", "--seconds", "0.05", "--databases", "2", "--slots", "8", "--schedules", "200", "--tenants", "2000", "--changed", "50", "--stored", "200", "--finished", "1000", "--pinned", "300ms", "--save", file)
 			checkBench(t, name, comparisons, out)
 			saved, err := os.ReadFile(file)
 			require.NoError(t, err)

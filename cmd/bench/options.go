@@ -17,6 +17,8 @@ they travel from machine to machine, the figures themselves do not.
   cold       until a tenant's first query is answered, beside pgx alone
   telemetry  drain and tenant with metrics and traces, beside the same without
   schedules  firing due schedules, beside the SQL of the same batch alone
+  catalog    a catalog of many tenants beside one of a tenth; changes of many with and
+             without the audit; claims and schedules beside such a change
   bloat      a drain beside finished jobs and a pinned snapshot, to a fresh one
   all        the first six
 
@@ -34,6 +36,8 @@ type options struct {
 	schedules int
 	stored    int
 	finished  int
+	tenants   int
+	changed   int
 	pinned    time.Duration
 	save      string
 	profile   string
@@ -59,6 +63,10 @@ func (b options) check(name string) error {
 		return cli.Usagef("--stored: %d does not fit, give 10 to 10000000", b.stored)
 	case b.finished < 0 || b.finished > 10_000_000:
 		return cli.Usagef("--finished: %d does not fit, give 0 to 10000000", b.finished)
+	case b.tenants < 10 || b.tenants > 1_000_000:
+		return cli.Usagef("--tenants: %d does not fit, give 10 to 1000000", b.tenants)
+	case b.changed < 1 || b.changed > 1_000_000:
+		return cli.Usagef("--changed: %d does not fit, give 1 to 1000000", b.changed)
 	case b.pinned < 0 || b.pinned > 24*time.Hour:
 		return cli.Usagef("--pinned: %s does not fit, give 0s to 24h", b.pinned)
 	case b.slots < 1 || b.slots > 10_000:

@@ -230,16 +230,14 @@ const databaseColumns = `d.id::text, d.name, s.id::text, s.name, d.dbname, d.kin
 
 const databasesSQL = `
 SELECT ` + databaseColumns + `
-FROM headgate.databases d
+FROM (SELECT * FROM headgate.databases WHERE name > $1 ORDER BY name LIMIT $2) d
 JOIN headgate.servers s ON s.id = d.server_id
-LEFT JOIN (SELECT database_id, count(*) AS tenants FROM headgate.tenants GROUP BY database_id) t ON t.database_id = d.id
-WHERE d.name > $1
-ORDER BY d.name
-LIMIT $2`
+CROSS JOIN LATERAL (SELECT count(*) AS tenants FROM headgate.tenants t WHERE t.database_id = d.id) t
+ORDER BY d.name`
 
 // Databases returns databases by name, 200 or up to 10,000 a page, and the After of
-// the next page ("" if nothing follows). It reads the tenants' index once to count
-// them.
+// the next page ("" if nothing follows). It counts the tenants of those of the page in
+// an index.
 func (c *Catalog) Databases(ctx context.Context, page jobs.Page) (databases []Database, next string, err error) {
 	limit, err := page.Size(defaultLimit, maxLimit)
 	if err != nil {

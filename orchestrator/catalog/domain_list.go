@@ -80,7 +80,7 @@ func readDomainCursor(page jobs.Page) (domain string, tenant uuid.UUID, err erro
 }
 
 func domainRows(ctx context.Context, db querier, tenant *uuid.UUID, domain, after string, afterID uuid.UUID, limit int) ([]Domain, error) {
-	rows, err := db.Query(ctx, domainsSQL, tenant, domain, after, afterID, limit)
+	rows, err := db.Query(ctx, domainsSQL, planned, tenant, domain, after, afterID, limit)
 	if err != nil {
 		return nil, err
 	}

@@ -88,7 +88,7 @@ func (d *Domains) Emails(ctx context.Context, tenant string, page jobs.Page) (em
 	if err != nil {
 		return nil, "", fmt.Errorf("list e-mail domains: %w", err)
 	}
-	rows, _ := d.catalog.pool.Query(ctx, emailsSQL, id, page.After, limit+1) // its error is CollectRows' too
+	rows, _ := d.catalog.pool.Query(ctx, emailsSQL, planned, id, page.After, limit+1) // its error is CollectRows' too
 	if emails, err = pgx.CollectRows(rows, pgx.RowToStructByPos[EmailDomain]); err != nil {
 		return nil, "", fmt.Errorf("list e-mail domains: %w", err)
 	}

@@ -12,6 +12,10 @@ const (
 	MaxOrgID         = maxOrgID
 	TenantsByNameSQL = tenantsByNameSQL
 	ResolveTenantSQL = resolveTenantSQL
+	TenantsSQL       = tenantsSQL
+	DatabasesSQL     = databasesSQL
+	DomainsSQL       = domainsSQL
+	EmailsSQL        = emailsSQL
 )
 
 var Reserved = reserved

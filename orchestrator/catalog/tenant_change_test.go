@@ -350,3 +350,111 @@ func TestASlugThatAGrantNamesStays(t *testing.T) {
 	_, err := editor.Rename(ctx, "acme", "crane")
 	require.NoError(t, err)
 }
+
+// beside runs the same for two who begin together, and returns what each was told.
+func beside(one, two func() error) (errs [2]error) {
+	var wg sync.WaitGroup
+	begin := make(chan struct{})
+	for i, do := range []func() error{one, two} {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			<-begin
+			errs[i] = do()
+		}()
+	}
+	close(begin)
+	wg.Wait()
+	return errs
+}
+
+// oneWins says that one of two has got what both wanted, and that the other is told why not.
+func oneWins(t *testing.T, errs [2]error, told error) (winner int) {
+	t.Helper()
+	require.True(t, (errs[0] == nil) != (errs[1] == nil), "%v", errs)
+	if errs[0] == nil {
+		require.ErrorIs(t, errs[1], told)
+		return 0
+	}
+	require.ErrorIs(t, errs[0], told)
+	return 1
+}
+
+// Two tenants want one domain, and one name of e-mail addresses.
+func TestTwoWritersOfOneDomain(t *testing.T) {
+	t.Parallel()
+	b, _ := edited(t)
+	ctx := t.Context()
+	slugs := []string{"acme", "brick"}
+	for i := range 10 {
+		domain := fmt.Sprintf("d%d.example", i)
+		add := func(n int) func() error {
+			return func() error { return b.Domains().Add(ctx, slugs[n], domain, catalog.DomainCustom) }
+		}
+		winner := oneWins(t, beside(add(0), add(1)), catalog.ErrExists)
+		owner, err := b.ResolveHost(ctx, domain)
+		require.NoError(t, err)
+		require.Equal(t, slugs[winner], owner.Slug)
+		email := func(n int) func() error {
+			return func() error { return b.Domains().AddEmail(ctx, slugs[n], domain) }
+		}
+		winner = oneWins(t, beside(email(0), email(1)), catalog.ErrExists)
+		owner, err = b.ResolveEmail(ctx, "ines@"+domain)
+		require.NoError(t, err)
+		require.Equal(t, slugs[winner], owner.Slug)
+	}
+}
+
+// Two databases want one name: two that are new, a new one and one that is renamed, and two
+// that are renamed.
+func TestTwoWritersOfOneDatabaseName(t *testing.T) {
+	t.Parallel()
+	b, _ := edited(t)
+	ctx := t.Context()
+	add := func(name, dbname string) func() error {
+		return func() error {
+			params := databaseParams(name, catalog.KindShared)
+			params.Job, params.Owner = login(dbname+"_job", dbname), login(dbname+"_owner", dbname)
+			_, err := b.AddDatabase(ctx, params)
+			return err
+		}
+	}
+	rename := func(from, to string) func() error {
+		return func() error { _, err := b.Hosting().RenameDatabase(ctx, from, to); return err }
+	}
+	for what, two := range map[string][2]func() error{
+		"new-new":   {add("new-new", "a1"), add("new-new", "a2")},
+		"new-named": {add("new-named", "a3"), rename("acme", "new-named")},
+	} {
+		oneWins(t, beside(two[0], two[1]), catalog.ErrExists)
+		_, err := b.Hosting().Database(ctx, what)
+		require.NoError(t, err)
+	}
+	require.NoError(t, add("left", "a4")())
+	require.NoError(t, add("right", "a5")())
+	oneWins(t, beside(rename("left", "both"), rename("right", "both")), catalog.ErrExists)
+}
+
+// Two see a tenant without a feature's value, and each gives it another.
+func TestTwoWritersOfOneFeature(t *testing.T) {
+	t.Parallel()
+	b, editor := edited(t)
+	ctx := t.Context()
+	_, err := b.Features().Set(ctx, "seats", catalog.FeatureChange{Type: catalog.FeatureNumber})
+	require.NoError(t, err)
+	for range 10 {
+		seen, err := b.Tenant(ctx, "acme")
+		require.NoError(t, err)
+		set := func(value string) func() error {
+			return func() error {
+				_, err := editor.Change(ctx, []string{"acme"}, catalog.TenantChange{Version: seen.Version, Features: map[string]*string{"seats": text(value)}})
+				return err
+			}
+		}
+		values := []string{fmt.Sprint(seen.Version), fmt.Sprint(seen.Version + 1000)}
+		winner := oneWins(t, beside(set(values[0]), set(values[1])), catalog.ErrChanged)
+		after, err := b.Tenant(ctx, "acme")
+		require.NoError(t, err)
+		require.Equal(t, values[winner], fmt.Sprint(after.Feature("seats").Number(0)))
+	}
+}
