@@ -227,6 +227,50 @@ func TestDatabaseCapacityLeavesNothing(t *testing.T) {
 	require.Contains(t, m.run("database", "capacity", "shared-1", "--clean").err, "no test has left a copy on server own")
 }
 
+// The workers of the server come first: when they and the test are above the budget, the test
+// ends, and drops its copy.
+func TestDatabaseCapacityMakesRoomForWorkers(t *testing.T) {
+	t.Parallel()
+	m := newMeasured(t)
+	const budget = 8
+	m.ok("server", "set", "own", "--budget", strconv.Itoa(budget))
+	run := m.start("database", "capacity", "shared-1", "--for", "1h", "--first", "1", "--most", "1", "--jobs-per-tenant-hour", "36000")
+	require.Eventually(t, func() bool { // the copy is made: others may connect to what was copied
+		return m.count(`SELECT count(*)::int FROM pg_stat_activity WHERE datname LIKE 'headgate\_capacity\_%' AND usename LIKE '%\_job'`) > 0
+	}, 2*time.Minute, 20*time.Millisecond, "%s", run.err)
+	cfg, err := pgx.ParseConfig(m.server.URL(m.dbname))
+	require.NoError(t, err)
+	cfg.RuntimeParams["application_name"] = "headgate/bill/0190"
+	for range budget {
+		conn, err := pgx.ConnectConfig(t.Context(), cfg)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	}
+	require.Equal(t, cli.ExitFailed, run.wait(), "%s", run.err)
+	require.Contains(t, run.err.String(), "the workers of server own have 8 connections and the test ")
+	require.Contains(t, run.err.String(), "more than the budget of 8 together")
+	require.Zero(t, m.count(copiesSQL))
+}
+
+// A copy whose making was broken off has no comment, and lets nobody in yet. What only has a
+// name like that is somebody's, and a copy that is another administrator's is in nobody's way.
+func TestDatabaseCapacityDropsWhatIsItsOwn(t *testing.T) {
+	t.Parallel()
+	m := newMeasured(t)
+	execute(t, m.server.URL("postgres"),
+		`CREATE DATABASE headgate_capacity_00000000000a OWNER planted_admin ALLOW_CONNECTIONS false`,
+		`CREATE DATABASE headgate_capacity_00000000000b OWNER planted_admin`,
+		`CREATE DATABASE headgate_capacity_00000000000c`,
+		`COMMENT ON DATABASE headgate_capacity_00000000000c IS 'headgate: a copy for a capacity test'`)
+	r := m.run(tiny("--most", "2")...)
+	require.Equal(t, cli.ExitOK, r.code, r.err)
+	require.Contains(t, r.err, "dropped: headgate_capacity_00000000000a,")
+	require.Contains(t, r.err, "warning: dropping the copy headgate_capacity_00000000000c: ")
+	require.NotContains(t, r.err, "headgate_capacity_00000000000b")
+	require.Equal(t, 2, m.count(copiesSQL))
+	m.fails(cli.ExitNotPermitted, []string{"database", "capacity", "shared-1", "--clean"}, "headgate_capacity_00000000000c", "must be owner")
+}
+
 // What cannot be tested is refused before anything is made.
 func TestDatabaseCapacityRefuses(t *testing.T) {
 	t.Parallel()
