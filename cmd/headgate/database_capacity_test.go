@@ -28,6 +28,7 @@ type measured struct {
 	env    *jobstest.Env
 	server *localpg.Server
 	dbname string
+	owner  string // the owner login
 }
 
 func newMeasured(t *testing.T) *measured {
@@ -38,7 +39,7 @@ func newMeasured(t *testing.T) *measured {
 	t.Cleanup(func() { require.NoError(t, server.Stop()) })
 	db := env.Database("shared-1", jobstest.DatabaseOpts{On: &jobstest.Postgres{Name: "own", URL: server.URL}})
 	db.Pool.Reset() // nobody may be connected to what is copied
-	m := &measured{env: env, server: server, dbname: db.Owner.Database}
+	m := &measured{env: env, server: server, dbname: db.Owner.Database, owner: db.Owner.User}
 	execute(t, server.URL("postgres"),
 		`CREATE ROLE planted_admin LOGIN NOSUPERUSER CREATEDB PASSWORD '`+adminPassword+`'`,
 		`ALTER DATABASE "`+m.dbname+`" OWNER TO "`+db.Owner.User+`"`,
@@ -105,6 +106,7 @@ type capacityView struct {
 		Bad                                      string
 		P50, P95                                 float64
 	}
+	Template   string
 	Good       int  `json:"good_tenants"`
 	MaxTenants int  `json:"max_tenants"`
 	Limited    bool `json:"limited"`
@@ -180,6 +182,28 @@ func TestDatabaseCapacityRunsOwnSQL(t *testing.T) {
 	require.Contains(t, r.err, "the first step, of 2 tenants, was not good: that is more than 1 ms; begin lower with --first")
 	require.Zero(t, m.count(copiesSQL))
 	require.Contains(t, m.ok("database", "show", "shared-1", "-o", "json"), `"max_tenants": null`)
+}
+
+// A template may be a backup of the application's own tables, without Headgate's schema; its
+// rows are what the jobs of each tenant meet.
+func TestDatabaseCapacityOfABackupWithoutHeadgate(t *testing.T) {
+	t.Parallel()
+	m := newMeasured(t)
+	execute(t, m.server.URL("postgres"), `CREATE DATABASE backup OWNER "`+m.owner+`"`)
+	t.Cleanup(func() { execute(t, m.server.URL("postgres"), `DROP DATABASE backup`) })
+	execute(t, m.server.URL("backup"), `CREATE TABLE bills AS SELECT n AS org_id FROM generate_series(501, 502) n`, `GRANT SELECT ON bills TO headgate_job`)
+	file := filepath.Join(t.TempDir(), "bills.sql")
+	require.NoError(t, os.WriteFile(file, []byte(`SELECT 1 / count(*) FROM bills WHERE org_id = headgate.current_org()`), 0o600))
+	args := tiny("--template", "backup", "--sql", file, "--most", "2", "-o", "json")
+	var view capacityView
+	require.NoError(t, json.Unmarshal([]byte(m.ok(append(args, "--first-org", "501")...)), &view))
+	require.Equal(t, 2, view.Good)
+	require.Equal(t, "backup", view.Template)
+	r := m.run(append(args, "--first-org", "502")...)
+	require.Equal(t, cli.ExitFailed, r.code, r.err)
+	require.Contains(t, r.err, "division_by_zero", "organisation 503 has no bill")
+	require.Equal(t, 1, m.count(`SELECT count(*)::int FROM pg_database WHERE datname = 'backup'`))
+	require.Zero(t, m.count(copiesSQL))
 }
 
 // A signal drops the copy. What a killed test has left the next one drops, and so does --clean;
