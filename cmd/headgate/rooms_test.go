@@ -55,12 +55,16 @@ var doors = map[string][]string{
 	},
 	"cmd/headgate/internal/catalogcmd": {
 		anyPgx, anyUUID, "github.com/spf13/cobra",
-		"cmd/headgate/internal/provision", "cmd/internal/cli", "orchestrator/access", "jobs", "jobs/session", "migrations", "orchestrator", "orchestrator/explain", "orchestrator/catalog", "orchestrator/selector", "orchestrator/catalog/importer", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
+		"cmd/headgate/internal/capacity", "cmd/headgate/internal/provision", "cmd/internal/cli", "orchestrator/access", "jobs", "jobs/session", "migrations", "orchestrator", "orchestrator/explain", "orchestrator/catalog", "orchestrator/selector", "orchestrator/catalog/importer", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
 	},
 	"cmd/headgate/internal/auditcmd": {"github.com/spf13/cobra", "cmd/internal/cli", "orchestrator/access"},
 	"cmd/headgate/internal/health":   {"cmd/internal/cli", "cmd/internal/conns", "worker/health"},
 	"cmd/headgate/internal/keycmd": {
 		"github.com/spf13/cobra", "cmd/internal/cli", "orchestrator/catalog", "orchestrator/catalog/keyfile", "worker/tenantdb/address",
+	},
+	"cmd/headgate/internal/capacity": {
+		anyPgx, anyUUID, anyBlob, "golang.org/x/sync/errgroup",
+		"cmd/headgate/internal/kinds", "cmd/internal/cli", "jobs", "jobs/jobstest/testbed", "jobs/report", "jobs/sqlscript", "migrations", "orchestrator", "orchestrator/catalog", "worker", "worker/tenantdb/address",
 	},
 	"cmd/headgate/internal/provision": {anyPgx, "cmd/internal/cli", "migrations", "orchestrator/catalog", "worker/tenantdb/address"},
 	"cmd/headgate/internal/workcmd": {

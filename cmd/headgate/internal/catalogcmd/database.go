@@ -15,7 +15,7 @@ import (
 // Database is the verbs on databases.
 func Database(app *cli.App) *cobra.Command {
 	return cli.Group("database", "Databases where the rows of one or many tenants live",
-		databaseCreate(app), databaseAdopt(app), databaseAdd(app), databaseInstall(app), databaseProtect(app), databaseSet(app), databaseLogin(app), databaseRestored(app), databaseList(app),
+		databaseCreate(app), databaseAdopt(app), databaseAdd(app), databaseInstall(app), databaseProtect(app), databaseSet(app), databaseLogin(app), databaseRestored(app), databaseCapacity(app), databaseList(app),
 		databaseShow(app), databaseRename(app), databaseDetach(app), databaseReattach(app), databaseRemove(app))
 }
 
