@@ -54,19 +54,19 @@ type serverView struct {
 
 var serverLoadColumns = []cli.Column[serverView]{
 	{Name: "name", Of: func(s serverView) any { return s.Name }},
-	{Name: "transport", Of: func(s serverView) any { return string(s.Transport) }},
-	{Name: "hosts", Of: func(s serverView) any { return s.Hosts }},
-	{Name: "pooler", Of: func(s serverView) any { return string(s.Pooler) }},
+	{Name: "transport", Of: func(s serverView) any { return string(s.Transport) }, Aside: true},
+	{Name: "hosts", Of: func(s serverView) any { return s.Hosts }, Aside: true},
+	{Name: "pooler", Of: func(s serverView) any { return string(s.Pooler) }, Aside: true},
 	{Name: "state", Of: func(s serverView) any { return s.State }},
-	{Name: "running", Of: func(s serverView) any { return s.Running }},
+	{Name: "running", Of: func(s serverView) any { return s.Running }, Aside: true},
 	{Name: "in_use", Of: func(s serverView) any { return s.InUse }},
 	{Name: "budget", Of: func(s serverView) any { return s.Budget }},
 	{Name: "workers", Of: func(s serverView) any { return s.Workers }},
-	{Name: "open", Of: func(s serverView) any { return s.Open }},
+	{Name: "open", Of: func(s serverView) any { return s.Open }, Aside: true},
 	{Name: "waiting", Of: func(s serverView) any { return s.Waiting }},
 	{Name: "breaker", Of: func(s serverView) any { return s.Breaker }},
 	{Name: "broken_databases", Of: func(s serverView) any { return s.BrokenDatabases }},
-	{Name: "created_at", Of: func(s serverView) any { return s.CreatedAt }},
+	{Name: "created_at", Of: func(s serverView) any { return s.CreatedAt }, Aside: true},
 }
 
 func serverAdd(app *cli.App) *cobra.Command {

@@ -137,7 +137,7 @@ func (c stateChange) command(app *cli.App) *cobra.Command {
 				if server, err = c.do(central.Catalog.Hosting())(ctx, server.Name, why); err != nil {
 					return err
 				}
-				app.Say("the jobs of %d tenants in %d databases "+c.said, n.Tenants, n.Databases, server.Name)
+				app.Say("the jobs of %s in %s "+c.said, cli.Count(n.Tenants, "tenant"), cli.Count(n.Databases, "database"), server.Name)
 				return cli.One(app, server, serverColumns)
 			})
 		})

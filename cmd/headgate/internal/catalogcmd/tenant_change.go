@@ -129,7 +129,7 @@ func (b *bulk) run(ctx context.Context, names []string, do func(central cli.Cent
 			return err
 		}
 		if b.dry {
-			b.app.Say("nothing was changed: a dry run of %d tenants", len(changed))
+			b.app.Say("nothing was changed: a dry run of %s", cli.Count(len(changed), "tenant"))
 		}
 		return cli.List(b.app, changes, "nothing changed: it was so already", changeColumns)
 	})

@@ -113,7 +113,7 @@ func (i *importing) flags(app *cli.App, cmd *cobra.Command) {
 	flags := cmd.Flags()
 	i.source.flags(cmd)
 	flags.StringVar(&i.opts.Database, "database", "", "where new tenants live whose rows do not say it")
-	flags.StringVar(&i.ownerFile, "owner-url-file", "", "a file with the owner login of new databases: postgres://USER:PASSWORD@{host}:{port}/{database}")
+	flags.StringVar(&i.ownerFile, "owner-url-file", "", "a file with the owner login of new databases: postgres://USER:PASS@{host}:{port}/{database}")
 	flags.BoolVar(&i.opts.DryRun, "dry-run", false, "show what would be written, and write nothing")
 	flags.DurationVar(&i.limit, "timeout", 10*time.Minute, "how long it may take")
 	i.confirm.Flags(cmd)

@@ -79,11 +79,12 @@ func limitSet(app *cli.App) *cobra.Command {
 			limit.Rate = &parsed
 		}
 		return app.Open(ctx, nil, func(central cli.Central) error {
+			warning := unknownName(ctx, central.Admission, limit.Subject, limit.Name)
 			set, err := central.Admission.SetLimit(ctx, limit)
 			if err != nil {
 				return cli.Near(ctx, central.Admission, limit.Subject, limit.Name, err)
 			}
-			warnUnknown(ctx, app, central.Admission, set.Subject, set.Name)
+			warn(app, warning)
 			return cli.One(app, set, limitColumns)
 		})
 	})
