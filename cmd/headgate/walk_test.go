@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"regexp"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -110,8 +111,8 @@ func narrow(t *testing.T, of, text string) {
 	}
 }
 
-// The flags of every command's help fit 80 columns.
-func TestHelpOfFlagsFitsATerminal(t *testing.T) {
+// The flags and the sub-commands of every command's help fit 80 columns.
+func TestHelpFitsATerminal(t *testing.T) {
 	t.Parallel()
 	helped := 0
 	var walk func(cmd *cobra.Command)
@@ -120,6 +121,11 @@ func TestHelpOfFlagsFitsATerminal(t *testing.T) {
 		cmd.SetOut(&out)
 		require.NoError(t, cmd.Help())
 		_, flags, _ := strings.Cut(out.String(), "\nFlags:\n")
+		for _, line := range strings.Split(out.String(), "\n") {
+			if name, ok := strings.CutPrefix(line, "  "); ok && len(cmd.Commands()) > 0 && regexp.MustCompile(`^[a-z-]+ +[A-Z]`).MatchString(name) {
+				narrow(t, cmd.CommandPath(), line)
+			}
+		}
 		flags, _, _ = strings.Cut(flags, "\nUse \"")
 		flags, _, _ = strings.Cut(flags, "\nExit codes")
 		narrow(t, cmd.CommandPath(), flags)

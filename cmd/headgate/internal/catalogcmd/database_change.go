@@ -39,7 +39,7 @@ func databaseShow(app *cli.App) *cobra.Command {
 func databaseRename(app *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "rename NAME TO",
-		Short: "Give a database another name in the catalog; on its server it keeps its own",
+		Short: "Give a database another name in the catalog",
 		Args:  cli.Args("NAME", "TO"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {

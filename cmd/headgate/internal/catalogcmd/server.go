@@ -77,7 +77,7 @@ func serverAdd(app *cli.App) *cobra.Command {
 	var pooler string
 	cmd := &cobra.Command{
 		Use:   "add NAME --host HOST [--host HOST]... | --socket DIR | --plain-loopback",
-		Short: "Enter a server in the catalog, and which hosts its addresses may name",
+		Short: "Enter a server, and which hosts its addresses may name",
 		Args:  cli.Args("NAME"),
 	}
 	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) error {
@@ -144,7 +144,7 @@ func serverSet(app *cli.App) *cobra.Command {
 	var pooler, region string
 	cmd := &cobra.Command{
 		Use:   "set NAME [--budget N] [--pooler MODE] [--region REGION]",
-		Short: "Change how many jobs and connections a server bears, what stands before it, or its region",
+		Short: "Change a server's budget, its pooler or its region",
 		Long:  serverSetLong,
 		Args:  cli.Args("NAME"),
 	}

@@ -90,7 +90,7 @@ type stateChange struct {
 
 func serverDrain(app *cli.App) *cobra.Command {
 	return stateChange{
-		use: "drain NAME [--reason TEXT]", short: "Let no further job start on a server; running ones go on to their end", long: serverDrainLong,
+		use: "drain NAME [--reason TEXT]", short: "Let no further job start on a server; running ones go on", long: serverDrainLong,
 		said: "wait; `headgate server resume %s` opens it", confirms: true,
 		do: func(h *catalog.Hosting) func(context.Context, string, catalog.Decision) (catalog.Server, error) {
 			return h.Drain

@@ -273,7 +273,7 @@ func tenantExport(app *cli.App) *cobra.Command {
 	limit := 10 * time.Minute
 	cmd := &cobra.Command{
 		Use:   "export",
-		Short: "Write the tenants as \"tenant import\" reads them, in CSV or JSON Lines",
+		Short: "Write the tenants as CSV or JSON Lines that an import reads",
 		Args:  cli.Args(),
 		RunE: cli.Within(&limit, "; raise --timeout", func(ctx context.Context, _ []string) error {
 			format := app.Output

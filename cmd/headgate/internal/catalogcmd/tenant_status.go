@@ -39,7 +39,7 @@ func tenantArchive(app *cli.App) *cobra.Command {
 
 func tenantResume(app *cli.App) *cobra.Command {
 	return statusVerb(app, catalog.Active, "", &cobra.Command{
-		Use: "resume SLUG...", Short: "Make suspended, archived or new tenants active; their waiting jobs start",
+		Use: "resume SLUG...", Short: "Make suspended, archived or new tenants active",
 	})
 }
 
