@@ -191,7 +191,7 @@ func TestServersDatabasesAndRegionsAreChanged(t *testing.T) {
 	require.JSONEq(t, `{"databases": 1, "tenants": 3, "dry_run": true}`, c.ok("server", "drain", jobstest.Server, "--dry-run", "-o", "json"))
 	r := c.run("server", "drain", jobstest.Server, "--reason", "new disks")
 	require.Equal(t, cli.ExitOK, r.code, r.err)
-	require.Contains(t, r.err, "the jobs of 3 tenants in 1 databases wait; `headgate server resume "+jobstest.Server+"` opens it")
+	require.Contains(t, r.err, "the jobs of 3 tenants in 1 database wait; `headgate server resume "+jobstest.Server+"` opens it")
 	told := finds(t, examined(t, c, cli.ExitOK), "server "+jobstest.Server, "state", doctor.StateWarn)
 	require.Contains(t, told.Says, "new disks")
 	c.ok(command(t, told.Next)...)

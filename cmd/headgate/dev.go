@@ -43,7 +43,7 @@ func devCommand(app *cli.App) *cobra.Command {
 	d := dev{stay: staying{schedules: true}}
 	cmd := &cobra.Command{
 		Use:     "dev [--data DIR] [--tcp] [-- COMMAND ARGS...]",
-		Short:   "Try it: a private Postgres, a central database and everything that serves it",
+		Short:   "Try it: a private Postgres, and everything that Headgate needs",
 		Long:    devLong,
 		Example: "  headgate dev\n  headgate dev -- go test ./...",
 

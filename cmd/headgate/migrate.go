@@ -28,7 +28,7 @@ func migrateUp(app *cli.App) *cobra.Command {
 	opts := migrations.UpOpts{Notify: func(sentence string) { app.Say("headgate: %s", sentence) }}
 	cmd := &cobra.Command{
 		Use:   "up",
-		Short: "Apply what is missing; of several at once, one applies and the others wait",
+		Short: "Apply what is missing; of several at once, one applies",
 		Long: `Apply what is missing, while everything goes on working: a table that is in use
 is tried for, briefly, again and again, and who is in the way is told. Of several
 that run at once one applies and the others wait.
@@ -134,7 +134,7 @@ type statusView struct {
 func migrateStatus(app *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "Say which schema the central database has and which this program needs",
+		Short: "Say which schema there is, and which this program needs",
 		Args:  cli.Args(),
 		RunE: cli.Brief(func(ctx context.Context, _ []string) error {
 			conn, err := app.Conn(ctx)

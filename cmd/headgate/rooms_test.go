@@ -64,7 +64,7 @@ var doors = map[string][]string{
 	},
 	"cmd/headgate/internal/capacity": {
 		anyPgx, anyUUID, anyBlob, "golang.org/x/sync/errgroup",
-		"cmd/headgate/internal/kinds", "cmd/internal/cli", "jobs", "jobs/jobstest/testbed", "jobs/report", "jobs/sqlscript", "migrations", "orchestrator", "orchestrator/catalog", "worker", "worker/tenantdb/address",
+		"cmd/headgate/internal/kinds", "cmd/internal/cli", "jobs", "jobs/jobstest/testbed", "jobs/report", "jobs/sqlscript", "migrations", "orchestrator", "orchestrator/catalog", "orchestrator/catalog/importer", "worker", "worker/tenantdb/address",
 	},
 	"cmd/headgate/internal/provision": {anyPgx, "cmd/internal/cli", "migrations", "orchestrator/catalog", "worker/tenantdb/address"},
 	"cmd/headgate/internal/workcmd": {

@@ -95,7 +95,7 @@ func listOf(subjects []Subject) (text string) {
 const namesSQL = `
 SELECT name FROM (
     SELECT slug AS name FROM headgate.tenants WHERE $1 = 'tenant'
-    UNION SELECT plan FROM headgate.tenants WHERE $1 = 'plan' AND plan <> ''
+    UNION SELECT name FROM headgate.plans WHERE $1 = 'plan' AND name <> ''
     UNION SELECT unnest(kinds) FROM headgate.workers WHERE $1 = 'kind'
     UNION SELECT kind FROM headgate.lane_groups WHERE $1 = 'kind'
     UNION SELECT unnest(queues) FROM headgate.workers WHERE $1 = 'queue'

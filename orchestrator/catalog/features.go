@@ -261,7 +261,7 @@ func (f Features) remove(ctx context.Context, db beginner, name string) error {
 func featureConflict(err error, name string) error {
 	switch constraint, detail := constraintOf(err); constraint {
 	case "features_unused":
-		return inUsef(err, "%s tenants and plans have a value of it: take the values out first, with `headgate tenant feature … %s-` and `headgate plan set … --feature %s-`", detail, name, name)
+		return inUsef(err, "tenants or plans have values of it (%s): take these out first, with `headgate tenant feature … %s-` and `headgate plan set … --feature %s-`", detail, name, name)
 	case "feature_gates_feature_fkey":
 		return inUsef(err, "a kind or a schedule needs it: `headgate feature list` shows which, `headgate feature release %s` frees it", name)
 	case "features_check": // the default is of another type

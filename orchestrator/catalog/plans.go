@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -116,16 +118,31 @@ func checkKinds(kinds []string) error {
 
 const planColumns = `
 SELECT p.name, p.note, p.features, p.kinds, (SELECT count(*) FROM headgate.tenants t WHERE t.plan = p.name AND t.status <> 'removed'),
-       l.max_running, l.weight, l.rate || ' per ' || l.rate_period
+       l.max_running, l.weight, l.rate || '/' || extract(epoch FROM l.rate_period)::int || 's'
 FROM headgate.plans p
 LEFT JOIN headgate.plan_limits l ON l.plan = p.name
 `
+
+// planOf reads a plan. Its rate is as admission.Rate writes it: 100/1h0m0s.
+func planOf(row pgx.CollectableRow) (Plan, error) {
+	plan, err := pgx.RowToStructByPos[Plan](row)
+	if err != nil || plan.Rate == nil {
+		return plan, err
+	}
+	number, seconds, _ := strings.Cut(*plan.Rate, "/")
+	period, err := time.ParseDuration(seconds)
+	if err != nil {
+		return plan, err
+	}
+	*plan.Rate = number + "/" + period.String()
+	return plan, nil
+}
 
 const planSQL = planColumns + `WHERE p.name = $1`
 
 func plan(ctx context.Context, db querier, name string) (Plan, error) {
 	rows, _ := db.Query(ctx, planSQL, name) // its error is CollectExactlyOneRow's too
-	found, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Plan])
+	found, err := pgx.CollectExactlyOneRow(rows, planOf)
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = fmt.Errorf("%w %s: `headgate plan list` shows them", ErrUnknownPlan, quote(name))
 	}
@@ -145,7 +162,7 @@ func (p Plans) List(ctx context.Context, page jobs.Page) (plans []Plan, next str
 		return nil, "", fmt.Errorf("list plans: %w", err)
 	}
 	rows, _ := p.c.pool.Query(ctx, plansSQL, page.After, limit+1) // its error is CollectRows' too
-	if plans, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Plan]); err != nil {
+	if plans, err = pgx.CollectRows(rows, planOf); err != nil {
 		return nil, "", fmt.Errorf("list plans: %w", err)
 	}
 	plans, next = jobs.CutPage(plans, limit, func(p Plan) string { return p.Name })
@@ -175,7 +192,7 @@ func (p Plans) remove(ctx context.Context, db beginner, name string) error {
 		_, err = tx.Exec(ctx, planDeleteSQL, name)
 		switch constraint, _ := constraintOf(err); constraint {
 		case "tenants_plan":
-			return none, inUsef(err, "%d tenants are on it, and removed ones may have been: `headgate tenant set … --plan OTHER` gives tenants another", found.Tenants)
+			return none, inUsef(err, "it has tenants (%d), or removed tenants were on it: `headgate tenant set … --plan OTHER` gives tenants another", found.Tenants)
 		case "plan_limits_plan":
 			return none, inUsef(err, "it has a limit: `headgate limit clear plan %s` takes it out", name)
 		}

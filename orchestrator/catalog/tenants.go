@@ -54,7 +54,7 @@ type Waiting string
 
 const (
 	HoldWaiting   Waiting = "hold"   // they wait until the tenant is active again
-	CancelWaiting Waiting = "cancel" // they are cancelled, and running ones with them
+	CancelWaiting Waiting = "cancel" // they are cancelled; running ones end as they would
 )
 
 // Status says whether a tenant's work is done.

@@ -55,6 +55,15 @@ func (s *standing) paused(p admission.Pause) Fact {
 	return Fact{Code: pauseCodes[p.Subject], Fact: text.String(), Since: &p.Since, Until: p.Until, Next: fmt.Sprintf("`headgate resume %s %s`", p.Subject, p.Name)}
 }
 
+// nextOfStatus is what helps the work of a tenant that takes none. A removed one stays so.
+func (s *standing) nextOfStatus() string {
+	cancel := "cancel its jobs: `headgate job list --tenant " + s.tenant + "`"
+	if s.tenantStatus == "removed" {
+		return cancel
+	}
+	return "`headgate tenant resume " + s.tenant + "` lets its work start again; or " + cancel
+}
+
 // place says what of the catalog, or of River, keeps the work from being done.
 func (s *standing) place() []Fact {
 	var facts []Fact
@@ -67,7 +76,7 @@ func (s *standing) place() []Fact {
 		if s.statusReason != "" {
 			reason = " (" + s.statusReason + ")"
 		}
-		facts = append(facts, Fact{Code: CodeTenantStatus, Fact: fmt.Sprintf("tenant %s is %s%s; its work waits", s.tenant, s.tenantStatus, reason), Next: "set the tenant active again: in Go by catalog.SetStatus, because no command does it yet; or cancel its jobs: `headgate job list --tenant " + s.tenant + "`"})
+		facts = append(facts, Fact{Code: CodeTenantStatus, Fact: fmt.Sprintf("tenant %s is %s%s; its work waits", s.tenant, s.tenantStatus, reason), Next: s.nextOfStatus()})
 	case "moving":
 		facts = append(facts, Fact{Code: CodeTenantMoving, Fact: fmt.Sprintf("tenant %s is being moved; its work waits for the new place", s.tenant)})
 	}

@@ -42,7 +42,6 @@ type App struct {
 
 	DatabaseURL string // the central database, where a flag names it
 	Pooler      string // what stands before the central database
-	reason      string // why the command changes something, for the audit
 	logLevel    string
 	logFormat   string
 
@@ -95,14 +94,14 @@ func (app *App) At(databaseURL string, environ []string) *App {
 func (app *App) Root(root *cobra.Command) {
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.PersistentPreRunE = app.begin
-	root.SetUsageTemplate(root.UsageTemplate() + "{{if not .HasParent}}" + exitCodesText + "{{end}}")
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", fmt.Sprintf(".FlagUsagesWrapped %d ", lineWidth)) + "{{if not .HasParent}}" + exitCodesText + "{{end}}")
 	root.SetFlagErrorFunc(flagError)
 
 	flags := root.PersistentFlags()
 	flags.StringVarP(&app.Output, "output", "o", "table", "how to print data: "+strings.Join(Formats, ", "))
 	flags.StringVar(&app.DatabaseURL, "database-url", "", "the central database (visible to others in ps; better: DATABASE_URL)")
 	flags.StringVar(&app.Pooler, "central-pooler", "none", "what stands before the central database: "+strings.Join(Poolers, ", "))
-	flags.StringVar(&app.reason, "reason", "", "why, for the audit of what the command changes")
+	flags.String("reason", "", "why, for the audit of what the command changes")
 	flags.StringVar(&app.logLevel, "log-level", "info", "what to log: "+strings.Join(logLevels, ", "))
 	flags.StringVar(&app.logFormat, "log-format", "text", "how to log: "+strings.Join(logFormats, ", "))
 	Complete(root, "output", Formats)
@@ -149,7 +148,8 @@ func (app *App) begin(cmd *cobra.Command, args []string) (err error) {
 		return err
 	}
 	if cmd.Context() != nil {
-		cmd.SetContext(access.With(cmd.Context(), access.Actor{Name: app.Actor(), Surface: app.name, Reason: app.reason}))
+		reason := cmd.Flags().Lookup("reason").Value.String() // the command's own, where it has one
+		cmd.SetContext(access.With(cmd.Context(), access.Actor{Name: app.Actor(), Surface: app.name, Reason: reason}))
 	}
 	app.Log, err = newLogger(app.Stderr, app.logLevel, app.logFormat)
 	return err

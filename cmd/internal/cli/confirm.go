@@ -104,3 +104,11 @@ func thousands(n int) string {
 	}
 	return text
 }
+
+// Count is a number of things: "1 tenant", "1,050 tenants".
+func Count(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return thousands(n) + " " + noun
+}

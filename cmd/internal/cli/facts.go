@@ -33,9 +33,9 @@ func Facts(app *App, facts []explain.Fact, none string) error {
 
 // FactColumns are the columns of facts.
 var FactColumns = []Column[explain.Fact]{
-	{"code", func(f explain.Fact) any { return string(f.Code) }},
-	{"fact", func(f explain.Fact) any { return f.Fact }},
-	{"since", func(f explain.Fact) any { return f.Since }},
-	{"until", func(f explain.Fact) any { return f.Until }},
-	{"next", func(f explain.Fact) any { return f.Next }},
+	{Name: "code", Of: func(f explain.Fact) any { return string(f.Code) }},
+	{Name: "fact", Of: func(f explain.Fact) any { return f.Fact }},
+	{Name: "since", Of: func(f explain.Fact) any { return f.Since }},
+	{Name: "until", Of: func(f explain.Fact) any { return f.Until }},
+	{Name: "next", Of: func(f explain.Fact) any { return f.Next }},
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -18,6 +19,8 @@ var Formats = []string{"table", "json", "jsonl", "csv"}
 type Column[T any] struct {
 	Name string // snake_case
 	Of   func(T) any
+
+	Aside bool // not in a list's table, which has no room for the column
 }
 
 // List prints rows. empty is told on stderr instead of a table without rows:
@@ -41,7 +44,11 @@ func List[T any](app *App, rows []T, empty string, columns []Column[T]) error {
 	return Table(app, rows, columns)
 }
 
-// One prints a single row: an object in JSON, a table of one line otherwise.
+// lineWidth is what a line of a terminal has room for.
+const lineWidth = 80
+
+// One prints a single row: an object in JSON, a table of one line otherwise. What a line has
+// no room for stands upright.
 func One[T any](app *App, row T, columns []Column[T]) error {
 	switch app.Output {
 	case "json":
@@ -51,7 +58,11 @@ func One[T any](app *App, row T, columns []Column[T]) error {
 	case "csv":
 		return CSV(app, []T{row}, columns)
 	}
-	return Table(app, []T{row}, columns)
+	line := rendered(app, []T{row}, columns)
+	if text.LongestLineLen(line) > lineWidth {
+		return Upright(app, row, columns)
+	}
+	return app.Print("%s", line)
 }
 
 // Say tells people something on stderr.
@@ -103,8 +114,14 @@ func CSV[T any](app *App, rows []T, columns []Column[T]) error {
 	return err
 }
 
-// Table writes rows for people.
+// Table writes rows for people, without the columns that stand aside.
 func Table[T any](app *App, rows []T, columns []Column[T]) error {
+	columns = slices.DeleteFunc(slices.Clone(columns), func(c Column[T]) bool { return c.Aside })
+	return app.Print("%s", rendered(app, rows, columns))
+}
+
+// rendered is a table of rows.
+func rendered[T any](app *App, rows []T, columns []Column[T]) string {
 	t := NewTable()
 	header := make(table.Row, len(columns))
 	for i, c := range columns {
@@ -118,8 +135,7 @@ func Table[T any](app *App, rows []T, columns []Column[T]) error {
 		}
 		t.AppendRow(cells)
 	}
-	_, err := fmt.Fprintln(app.Stdout, t.Render())
-	return err
+	return t.Render()
 }
 
 // NewTable has no lines: two spaces between columns, capitals on top.

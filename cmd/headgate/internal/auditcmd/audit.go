@@ -4,6 +4,7 @@ package auditcmd
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,11 +31,15 @@ func who(e access.Entry) string {
 	return e.Actor
 }
 
+// named is the row as people know it, behind whose it is.
 func named(e access.Entry) string {
-	if e.Tenant != "" && e.Tenant != e.Name && e.Object != "tenant" {
-		return e.Tenant + " " + e.Name
+	switch {
+	case e.Tenant == "" || e.Tenant == e.Name || e.Object == "tenant":
+		return e.Name
+	case e.Name == e.TenantID: // of a tenant one row only
+		return e.Tenant
 	}
-	return e.Name
+	return e.Tenant + " " + e.Name
 }
 
 // mostShown bounds the fields that a table's cell shows; JSON has all.
@@ -42,9 +47,10 @@ const mostShown = 6
 
 func changes(e access.Entry) string {
 	var said []string
-	for i, c := range e.Changes {
+	told := telling(e)
+	for i, c := range told {
 		if i == mostShown {
-			said = append(said, fmt.Sprintf("and %d more", len(e.Changes)-i))
+			said = append(said, fmt.Sprintf("and %d more", len(told)-i))
 			break
 		}
 		switch before, after := string(c.Before), string(c.After); {
@@ -61,6 +67,18 @@ func changes(e access.Entry) string {
 		}
 	}
 	return strings.Join(said, ", ")
+}
+
+// telling are the fields that tell people something. Of a row that was added these are not
+// its UUIDs, which no person knows it by, and not what is empty.
+func telling(e access.Entry) []access.Change {
+	if e.Action != "add" {
+		return e.Changes
+	}
+	return slices.DeleteFunc(slices.Clone(e.Changes), func(c access.Change) bool {
+		text := string(c.After)
+		return text == `""` || strings.HasSuffix("_"+c.Field, "_id") && strings.HasPrefix(text, `"`)
+	})
 }
 
 // show prints an entry as a heading, and below it what changed.

@@ -18,6 +18,7 @@ import (
 	"github.com/headgate/headgate/jobs/jobstest/testbed"
 	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/orchestrator/catalog/importer"
 	"github.com/headgate/headgate/worker"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
@@ -68,7 +69,7 @@ func (s *stage) start(ctx context.Context, d *duplicate) (err error) {
 	if err != nil {
 		return err
 	}
-	kinds.Register(s.worker, s.reports, s.bed.Catalog)
+	kinds.Register(s.worker, s.reports, s.bed.Catalog, importer.New(s.bed.Pool, s.bed.Catalog))
 	if err := s.worker.Start(ctx); err != nil {
 		return err
 	}

@@ -68,7 +68,11 @@ func brandRemove(app *cli.App) *cobra.Command {
 				return err
 			}
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				return cli.NearOwner(ctx, central, args[0], "", central.Catalog.Brands().Remove(ctx, args[0], id))
+				if err := central.Catalog.Brands().Remove(ctx, args[0], id); err != nil {
+					return cli.NearOwner(ctx, central, args[0], "", err)
+				}
+				app.Say("removed: brand %d of tenant %s; rows that bear its number stay", id, args[0])
+				return nil
 			})
 		}),
 	}

@@ -13,7 +13,7 @@ import (
 
 // CA is the verbs on certificate authorities.
 func CA(app *cli.App) *cobra.Command {
-	return cli.Group("ca", "The certificate authorities that sign the certificates of servers", caAdd(app), caList(app), caRemove(app))
+	return cli.Group("ca", "The authorities that sign the certificates of servers", caAdd(app), caList(app), caRemove(app))
 }
 
 var authorityColumns = []cli.Column[catalog.Authority]{

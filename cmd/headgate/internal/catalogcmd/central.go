@@ -37,7 +37,7 @@ func centralAdopt(app *cli.App) *cobra.Command {
 	var confirm cli.Confirmation
 	cmd := &cobra.Command{
 		Use:     "adopt --database NAME | --all",
-		Short:   "Take tenant databases over that another central database has worked",
+		Short:   "Take over tenant databases of another central database",
 		Long:    centralAdoptLong,
 		Example: "  headgate central adopt --all --dry-run\n  headgate central adopt --database acme",
 		Args:    cli.Args(),

@@ -68,7 +68,7 @@ func databaseCreate(app *cli.App) *cobra.Command {
 	m := making{params: catalog.IntentParams{Creates: true}}
 	cmd := &cobra.Command{
 		Use:   "create NAME --server SERVER --kind shared|dedicated",
-		Short: "Make a database and its logins on a server, and enter it in the catalog",
+		Short: "Make a database and its logins on a server, and enter it",
 		Long:  databaseCreateLong,
 		Args:  cli.Args("NAME"),
 	}
@@ -81,7 +81,7 @@ func databaseAdopt(app *cli.App) *cobra.Command {
 	var m making
 	cmd := &cobra.Command{
 		Use:   "adopt NAME --server SERVER --kind shared|dedicated [--dbname DBNAME]",
-		Short: "Make the logins of a database that exists, and enter it in the catalog",
+		Short: "Make the logins of a database that exists, and enter it",
 		Long:  databaseAdoptLong,
 		Args:  cli.Args("NAME"),
 	}

@@ -23,11 +23,11 @@ var databaseColumns = []cli.Column[catalog.Database]{
 	{Name: "name", Of: func(d catalog.Database) any { return d.Name }},
 	{Name: "kind", Of: func(d catalog.Database) any { return d.Kind }},
 	{Name: "server", Of: func(d catalog.Database) any { return d.Server }},
-	{Name: "dbname", Of: func(d catalog.Database) any { return d.DBName }},
+	{Name: "dbname", Of: func(d catalog.Database) any { return d.DBName }, Aside: true},
 	{Name: "tenants", Of: func(d catalog.Database) any { return d.Tenants }},
 	{Name: "reads", Of: func(d catalog.Database) any { return readsOf(d) }},
 	{Name: "protection", Of: func(d catalog.Database) any { return protectionOf(d) }},
-	{Name: "created_at", Of: func(d catalog.Database) any { return d.CreatedAt }},
+	{Name: "created_at", Of: func(d catalog.Database) any { return d.CreatedAt }, Aside: true},
 }
 
 // databaseView is the shape of `database list -o json`: the row, and the breaker.
@@ -50,7 +50,7 @@ func databaseListColumns() []cli.Column[databaseView] {
 		if c.Name == "created_at" {
 			columns = append(columns, cli.Column[databaseView]{Name: "breaker", Of: func(v databaseView) any { return breakerText(v.DatabaseBreaker) }})
 		}
-		columns = append(columns, cli.Column[databaseView]{Name: c.Name, Of: func(v databaseView) any { return c.Of(v.Database) }})
+		columns = append(columns, cli.Column[databaseView]{Name: c.Name, Of: func(v databaseView) any { return c.Of(v.Database) }, Aside: c.Aside})
 	}
 	return columns
 }

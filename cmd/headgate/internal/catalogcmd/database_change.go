@@ -39,7 +39,7 @@ func databaseShow(app *cli.App) *cobra.Command {
 func databaseRename(app *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "rename NAME TO",
-		Short: "Give a database another name in the catalog; on its server it keeps its own",
+		Short: "Give a database another name in the catalog",
 		Args:  cli.Args("NAME", "TO"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
@@ -92,7 +92,7 @@ func databaseDetach(app *cli.App) *cobra.Command {
 				if database, err = central.Catalog.Hosting().Detach(ctx, database.Name, why); err != nil {
 					return err
 				}
-				app.Say("the jobs of %d tenants wait; `headgate database reattach %s` lets them run again", database.Tenants, database.Name)
+				app.Say("the jobs of %s wait; `headgate database reattach %s` lets them run again", cli.Count(database.Tenants, "tenant"), database.Name)
 				return cli.One(app, database, databaseOneColumns())
 			})
 		})
@@ -134,7 +134,7 @@ func databaseRemove(app *cli.App) *cobra.Command {
 				}
 				app.Say("left on server %s: database %s with its rows, its schema headgate and its logins; drop them there if nobody needs them", removed.Server, removed.DBName)
 				if removed.Removed > 0 {
-					app.Say("among them are the rows of %d removed tenants", removed.Removed)
+					app.Say("among them are the rows of %s", cli.Count(removed.Removed, "removed tenant"))
 				}
 				return cli.One(app, removed.Database, databaseColumns)
 			})

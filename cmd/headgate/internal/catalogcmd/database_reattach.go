@@ -41,7 +41,7 @@ func databaseReattach(app *cli.App) *cobra.Command {
 	var r reattaching
 	cmd := &cobra.Command{
 		Use:     "reattach NAME [--server SERVER] [--dbname DBNAME] [--host HOST] [--adopt]",
-		Short:   "Say where a database is after it was renamed, moved, restored or made anew",
+		Short:   "Say where a database is after it was moved or restored",
 		Long:    databaseReattachLong,
 		Example: "  headgate database reattach acme --dbname acme_new\n  headgate database reattach acme --server eu-2 --host db2.internal\n  headgate database reattach acme --adopt",
 		Args:    cli.Args("NAME"),

@@ -55,7 +55,7 @@ func databaseRestored(app *cli.App) *cobra.Command {
 	r := restoring{confirm: cli.Confirmation{Noun: "jobs"}}
 	cmd := &cobra.Command{
 		Use:     "restored NAME --to TIME [--jobs | --rerun KIND... | --rerun-all]",
-		Short:   "List the jobs whose effects a restored tenant database has lost, and rerun them",
+		Short:   "List the jobs whose effects a restored database lost; rerun them",
 		Long:    databaseRestoredLong,
 		Example: databaseRestoredExample,
 		Args:    cli.Args("NAME"),

@@ -28,7 +28,7 @@ func databaseSet(app *cli.App) *cobra.Command {
 	var plans []string
 	cmd := &cobra.Command{
 		Use:   "set NAME [--protection enforce|observe [--reason TEXT]] [--max-tenants N] [--plan PLAN]...",
-		Short: "Decide whether jobs wait while a shared database is unprotected, and whom it takes",
+		Short: "Decide whether jobs wait while unprotected, and whom it takes",
 		Long:  databaseSetLong,
 		Args:  cli.Args("NAME"),
 	}

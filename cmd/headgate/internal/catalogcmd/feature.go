@@ -125,7 +125,11 @@ func featureRemove(app *cli.App) *cobra.Command {
 		Use: "remove NAME", Short: "Take a feature out that nothing has a value of", Args: cli.Args("NAME"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				return nearFeature(ctx, central, map[string]*string{args[0]: nil}, central.Catalog.Features().Remove(ctx, args[0]))
+				if err := central.Catalog.Features().Remove(ctx, args[0]); err != nil {
+					return nearFeature(ctx, central, map[string]*string{args[0]: nil}, err)
+				}
+				app.Say("removed: feature %s", args[0])
+				return nil
 			})
 		}),
 	}

@@ -24,7 +24,7 @@ var pricingColumns = []cli.Column[catalog.Plan]{
 	{Name: "max_running", Of: func(p catalog.Plan) any { return p.MaxRunning }},
 	{Name: "weight", Of: func(p catalog.Plan) any { return p.Weight }},
 	{Name: "rate", Of: func(p catalog.Plan) any { return p.Rate }},
-	{Name: "note", Of: func(p catalog.Plan) any { return p.Note }},
+	{Name: "note", Of: func(p catalog.Plan) any { return p.Note }, Aside: true},
 }
 
 func rawValues(values map[string]json.RawMessage) string {
@@ -172,7 +172,11 @@ func planRemove(app *cli.App) *cobra.Command {
 		Use: "remove NAME", Short: "Take a plan out that no tenant is on", Args: cli.Args("NAME"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				return nearPlan(ctx, central, args[0], central.Catalog.Plans().Remove(ctx, args[0]))
+				if err := central.Catalog.Plans().Remove(ctx, args[0]); err != nil {
+					return nearPlan(ctx, central, args[0], err)
+				}
+				app.Say("removed: plan %s", args[0])
+				return nil
 			})
 		}),
 	}

@@ -63,7 +63,7 @@ func databaseProtect(app *cli.App) *cobra.Command {
 	var p protecting
 	cmd := &cobra.Command{
 		Use:     "protect NAME [--table TABLE]... [--org-column COLUMN | --through FOREIGN_KEY | --public] [--brand-column COLUMN] [--by policy|view] [--view VIEW]... [--trusted-function FUNCTION]...",
-		Short:   "Hold each tenant's jobs to that tenant's rows in a shared database, or list what is open",
+		Short:   "Hold each tenant's jobs to its rows, or list what is open",
 		Long:    protectLong,
 		Example: protectExample,
 		Args:    cli.Args("NAME"),

@@ -66,7 +66,13 @@ func regionRemove(app *cli.App) *cobra.Command {
 		Short: "Remove a region that no server stands in",
 		Args:  cli.Args("NAME"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
-			return app.Open(ctx, nil, func(central cli.Central) error { return central.Catalog.Hosting().RemoveRegion(ctx, args[0]) })
+			return app.Open(ctx, nil, func(central cli.Central) error {
+				if err := central.Catalog.Hosting().RemoveRegion(ctx, args[0]); err != nil {
+					return err
+				}
+				app.Say("removed: region %s", args[0])
+				return nil
+			})
 		}),
 	}
 }

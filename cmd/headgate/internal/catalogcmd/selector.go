@@ -95,7 +95,7 @@ func notes(found catalog.Selected) []string {
 		said = append(said, noteOn(n))
 	}
 	if found.Gone > 0 {
-		said = append(said, fmt.Sprintf("%d tenants that are archived or removed fit too: schedules and grants do not select them", found.Gone))
+		said = append(said, fmt.Sprintf("archived or removed tenants that fit too: %d; schedules and grants do not select them", found.Gone))
 	}
 	return said
 }

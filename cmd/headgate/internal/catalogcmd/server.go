@@ -54,19 +54,19 @@ type serverView struct {
 
 var serverLoadColumns = []cli.Column[serverView]{
 	{Name: "name", Of: func(s serverView) any { return s.Name }},
-	{Name: "transport", Of: func(s serverView) any { return string(s.Transport) }},
-	{Name: "hosts", Of: func(s serverView) any { return s.Hosts }},
-	{Name: "pooler", Of: func(s serverView) any { return string(s.Pooler) }},
+	{Name: "transport", Of: func(s serverView) any { return string(s.Transport) }, Aside: true},
+	{Name: "hosts", Of: func(s serverView) any { return s.Hosts }, Aside: true},
+	{Name: "pooler", Of: func(s serverView) any { return string(s.Pooler) }, Aside: true},
 	{Name: "state", Of: func(s serverView) any { return s.State }},
-	{Name: "running", Of: func(s serverView) any { return s.Running }},
+	{Name: "running", Of: func(s serverView) any { return s.Running }, Aside: true},
 	{Name: "in_use", Of: func(s serverView) any { return s.InUse }},
 	{Name: "budget", Of: func(s serverView) any { return s.Budget }},
 	{Name: "workers", Of: func(s serverView) any { return s.Workers }},
-	{Name: "open", Of: func(s serverView) any { return s.Open }},
+	{Name: "open", Of: func(s serverView) any { return s.Open }, Aside: true},
 	{Name: "waiting", Of: func(s serverView) any { return s.Waiting }},
 	{Name: "breaker", Of: func(s serverView) any { return s.Breaker }},
 	{Name: "broken_databases", Of: func(s serverView) any { return s.BrokenDatabases }},
-	{Name: "created_at", Of: func(s serverView) any { return s.CreatedAt }},
+	{Name: "created_at", Of: func(s serverView) any { return s.CreatedAt }, Aside: true},
 }
 
 func serverAdd(app *cli.App) *cobra.Command {
@@ -77,7 +77,7 @@ func serverAdd(app *cli.App) *cobra.Command {
 	var pooler string
 	cmd := &cobra.Command{
 		Use:   "add NAME --host HOST [--host HOST]... | --socket DIR | --plain-loopback",
-		Short: "Enter a server in the catalog, and which hosts its addresses may name",
+		Short: "Enter a server, and which hosts its addresses may name",
 		Args:  cli.Args("NAME"),
 	}
 	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) error {
@@ -144,7 +144,7 @@ func serverSet(app *cli.App) *cobra.Command {
 	var pooler, region string
 	cmd := &cobra.Command{
 		Use:   "set NAME [--budget N] [--pooler MODE] [--region REGION]",
-		Short: "Change how many jobs and connections a server bears, what stands before it, or its region",
+		Short: "Change a server's budget, its pooler or its region",
 		Long:  serverSetLong,
 		Args:  cli.Args("NAME"),
 	}

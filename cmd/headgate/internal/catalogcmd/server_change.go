@@ -90,7 +90,7 @@ type stateChange struct {
 
 func serverDrain(app *cli.App) *cobra.Command {
 	return stateChange{
-		use: "drain NAME [--reason TEXT]", short: "Let no further job start on a server; running ones go on to their end", long: serverDrainLong,
+		use: "drain NAME [--reason TEXT]", short: "Let no further job start on a server; running ones go on", long: serverDrainLong,
 		said: "wait; `headgate server resume %s` opens it", confirms: true,
 		do: func(h *catalog.Hosting) func(context.Context, string, catalog.Decision) (catalog.Server, error) {
 			return h.Drain
@@ -137,7 +137,7 @@ func (c stateChange) command(app *cli.App) *cobra.Command {
 				if server, err = c.do(central.Catalog.Hosting())(ctx, server.Name, why); err != nil {
 					return err
 				}
-				app.Say("the jobs of %d tenants in %d databases "+c.said, n.Tenants, n.Databases, server.Name)
+				app.Say("the jobs of %s in %s "+c.said, cli.Count(n.Tenants, "tenant"), cli.Count(n.Databases, "database"), server.Name)
 				return cli.One(app, server, serverColumns)
 			})
 		})

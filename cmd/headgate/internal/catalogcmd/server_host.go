@@ -38,7 +38,7 @@ func serverHostAdd(app *cli.App) *cobra.Command {
 func serverHostRemove(app *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "remove SERVER HOST",
-		Short: "Let no address name a host of a server; needs the key, to see that none does",
+		Short: "Let no address name a host of a server; needs the key",
 		Args:  cli.Args("SERVER", "HOST"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			ring, err := app.Keys()

@@ -43,13 +43,14 @@ type tenantView struct {
 	StatusSince  time.Time     `json:"status_since"`
 	Waiting      string        `json:"waiting"`
 	Version      int           `json:"version"`
+	Kinds        []string      `json:"kinds"` // what it may have jobs of; null: all
 }
 
 func viewTenant(t catalog.Tenant) tenantView {
 	return tenantView{
 		ID: t.ID, Slug: t.Slug, OrgID: t.OrgID, OrgKey: t.OrgKey, Name: t.Name, Plan: t.Plan, Status: string(t.Status), Timezone: t.Timezone,
 		Labels: t.Labels, Database: t.Database, DatabaseID: t.DatabaseID, Generation: t.Generation,
-		Features: t.Features, Server: t.Server, Region: t.Region, StatusReason: t.StatusReason, StatusBy: t.StatusBy, StatusSince: t.StatusSince.UTC(), Waiting: string(t.Waiting), Version: t.Version,
+		Features: t.Features, Server: t.Server, Region: t.Region, StatusReason: t.StatusReason, StatusBy: t.StatusBy, StatusSince: t.StatusSince.UTC(), Waiting: string(t.Waiting), Version: t.Version, Kinds: t.Kinds,
 	}
 }
 

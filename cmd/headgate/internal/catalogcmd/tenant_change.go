@@ -129,7 +129,7 @@ func (b *bulk) run(ctx context.Context, names []string, do func(central cli.Cent
 			return err
 		}
 		if b.dry {
-			b.app.Say("nothing was changed: a dry run of %d tenants", len(changed))
+			b.app.Say("nothing was changed: a dry run of %s", cli.Count(len(changed), "tenant"))
 		}
 		return cli.List(b.app, changes, "nothing changed: it was so already", changeColumns)
 	})
@@ -216,7 +216,7 @@ func tenantSet(app *cli.App) *cobra.Command {
 func tenantRename(app *cli.App) *cobra.Command {
 	b := bulk{app: app}
 	cmd := &cobra.Command{
-		Use: "rename SLUG NEW", Short: "Give a tenant another slug; its UUID, org_id, jobs and domains stay", Args: cli.Args("SLUG", "NEW"),
+		Use: "rename SLUG NEW", Short: "Give a tenant another slug; its UUID, org_id and jobs stay", Args: cli.Args("SLUG", "NEW"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return b.run(ctx, args[:1], func(central cli.Central, tx pgx.Tx) ([]catalog.Changed, error) {
 				changed, err := central.Catalog.Editor().RenameTx(ctx, tx, args[0], args[1])
@@ -250,7 +250,7 @@ func tenantLabel(app *cli.App) *cobra.Command {
 func tenantFeature(app *cli.App) *cobra.Command {
 	b := bulk{app: app}
 	cmd := &cobra.Command{
-		Use: "feature SLUG... NAME=VALUE... NAME-...", Short: "Give tenants values of features of their own, and take out those that end with -", Args: someTenants,
+		Use: "feature SLUG... NAME=VALUE... NAME-...", Short: "Give tenants values of features of their own, or take them out", Args: someTenants,
 		Long:    "Give tenants values of features of their own, which go before their plan's.\n`headgate feature list` shows the features and their types. What is taken out\nwith NAME- is what the plan says, or the default.",
 		Example: "  headgate tenant feature acme beta=true seats=40\n  headgate tenant feature acme beta-",
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {

@@ -31,7 +31,11 @@ func tenantEmailAdd(app *cli.App) *cobra.Command {
 		Use: "add SLUG DOMAIN", Short: "Make e-mail addresses at a domain mean a tenant", Long: tenantEmailAddLong, Args: cli.Args("SLUG", "DOMAIN"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				return cli.NearOwner(ctx, central, args[0], "", central.Catalog.Domains().AddEmail(ctx, args[0], args[1]))
+				if err := central.Catalog.Domains().AddEmail(ctx, args[0], args[1]); err != nil {
+					return cli.NearOwner(ctx, central, args[0], "", err)
+				}
+				app.Say("added: addresses at %s mean tenant %s", args[1], args[0])
+				return nil
 			})
 		}),
 	}
@@ -66,7 +70,11 @@ func tenantEmailRemove(app *cli.App) *cobra.Command {
 		Use: "remove SLUG DOMAIN", Short: "Make e-mail addresses at a domain mean the tenant no more", Args: cli.Args("SLUG", "DOMAIN"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				return cli.NearOwner(ctx, central, args[0], "", central.Catalog.Domains().RemoveEmail(ctx, args[0], args[1]))
+				if err := central.Catalog.Domains().RemoveEmail(ctx, args[0], args[1]); err != nil {
+					return cli.NearOwner(ctx, central, args[0], "", err)
+				}
+				app.Say("removed: addresses at %s no longer mean tenant %s", args[1], args[0])
+				return nil
 			})
 		}),
 	}

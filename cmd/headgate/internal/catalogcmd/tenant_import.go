@@ -115,7 +115,7 @@ func (i *importing) flags(app *cli.App, cmd *cobra.Command) {
 	flags := cmd.Flags()
 	i.source.flags(cmd)
 	flags.StringVar(&i.opts.Database, "database", "", "where new tenants live whose rows do not say it")
-	flags.StringVar(&i.ownerFile, "owner-url-file", "", "a file with the owner login of new databases: postgres://USER:PASSWORD@{host}:{port}/{database}")
+	flags.StringVar(&i.ownerFile, "owner-url-file", "", "a file with the owner login of new databases: postgres://USER:PASS@{host}:{port}/{database}")
 	flags.BoolVar(&i.opts.DryRun, "dry-run", false, "show what would be written, and write nothing")
 	flags.DurationVar(&i.limit, "timeout", 10*time.Minute, "how long it may take")
 	i.confirm.Flags(cmd)
@@ -256,7 +256,7 @@ func tenantExport(app *cli.App) *cobra.Command {
 	limit := 10 * time.Minute
 	cmd := &cobra.Command{
 		Use:   "export",
-		Short: "Write the tenants as \"tenant import\" reads them, in CSV or JSON Lines",
+		Short: "Write the tenants as CSV or JSON Lines that an import reads",
 		Args:  cli.Args(),
 		RunE: cli.Within(&limit, "; raise --timeout", func(ctx context.Context, _ []string) error {
 			format := app.Output

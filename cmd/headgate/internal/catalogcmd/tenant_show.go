@@ -36,6 +36,7 @@ var tenantWholeColumns = []cli.Column[tenantWhole]{
 	{Name: "region", Of: func(t tenantWhole) any { return t.Region }},
 	{Name: "labels", Of: func(t tenantWhole) any { return t.Labels }},
 	{Name: "features", Of: func(t tenantWhole) any { return values(t.Features) }},
+	{Name: "kinds", Of: func(t tenantWhole) any { return allowedKinds(t.Kinds) }},
 	{Name: "brands", Of: func(t tenantWhole) any { return brandNames(t.Brands) }},
 	{Name: "version", Of: func(t tenantWhole) any { return t.Version }},
 }

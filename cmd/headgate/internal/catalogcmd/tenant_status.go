@@ -2,6 +2,7 @@ package catalogcmd
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -38,7 +39,7 @@ func tenantArchive(app *cli.App) *cobra.Command {
 
 func tenantResume(app *cli.App) *cobra.Command {
 	return statusVerb(app, catalog.Active, "", &cobra.Command{
-		Use: "resume SLUG...", Short: "Make suspended, archived or new tenants active; their waiting jobs start",
+		Use: "resume SLUG...", Short: "Make suspended, archived or new tenants active",
 	})
 }
 
@@ -87,6 +88,19 @@ var removalColumns = []cli.Column[catalog.Removal]{
 	{Name: "overrides", Of: func(r catalog.Removal) any { return r.Overrides }},
 }
 
+// removalLine are the columns of a table, in which one sentence says what goes along.
+var removalLine = append(slices.Clone(removalColumns[:3]), cli.Column[catalog.Removal]{Name: "goes_along", Of: goesAlong})
+
+func goesAlong(r catalog.Removal) any {
+	var all []string
+	for _, c := range removalColumns[3:] {
+		if n, _ := c.Of(r).(int); n > 0 {
+			all = append(all, cli.Count(n, strings.TrimSuffix(strings.ReplaceAll(c.Name, "_", " "), "s")))
+		}
+	}
+	return all
+}
+
 func tenantRemove(app *cli.App) *cobra.Command {
 	var opts catalog.RemoveOpts
 	var yes bool
@@ -107,6 +121,9 @@ func tenantRemove(app *cli.App) *cobra.Command {
 				app.Say("nothing was removed: a dry run; this would go along")
 			} else {
 				app.Say("rows of org_id %s remain in database %s", someNumbers(removals), someDatabases(removals))
+			}
+			if app.Output == "table" {
+				return cli.List(app, removals, "", removalLine)
 			}
 			return cli.List(app, removals, "", removalColumns)
 		})

@@ -62,7 +62,7 @@ func Command(app *cli.App) *cobra.Command {
 	d := &doctor{app: app}
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Look whether everything is fit for work, and say what to do where not",
+		Short: "Look whether everything is fit for work; say what to do if not",
 		Long:  doctorLong,
 		Args:  cli.Args(),
 		RunE:  cli.Brief(func(ctx context.Context, _ []string) error { return d.run(ctx) }),

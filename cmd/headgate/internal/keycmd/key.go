@@ -44,7 +44,7 @@ var useColumns = []cli.Column[catalog.KeyUse]{
 func keyList(app *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
-		Short: "The keys of the ring and of the central database, and how many values each seals",
+		Short: "The keys, and how many values each seals",
 		Long: `The keys of the ring in its order, and those that the ring lacks and the central
 database knows. No key is shown, and none is needed.`,
 		Args: cli.Args(),

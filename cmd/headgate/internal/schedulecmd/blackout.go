@@ -34,7 +34,7 @@ type windowCommand struct {
 
 func scheduleBlackout(app *cli.App) *cobra.Command {
 	return windowCommand{
-		verb: "blackout", one: "a blackout", many: "blackouts", none: "no blackouts: `headgate schedule blackout set NAME`", short: "Blackouts: times in which no schedule of a tenant or server starts",
+		verb: "blackout", one: "a blackout", many: "blackouts", none: "no blackouts: `headgate schedule blackout set NAME`", short: "Blackouts: times in which no schedule starts",
 		long: `Store a blackout, in which no schedule of a tenant, or of the tenants of a server,
 starts. What is enqueued or triggered by hand, and what is tried again, runs all the
 same; headgate pause holds that.`,
@@ -55,7 +55,7 @@ func scheduleMaintenanceWindow(app *cli.App) *cobra.Command {
 	return windowCommand{
 		verb: "maintenance-window", one: "a maintenance window", many: "maintenance windows",
 		none:  "no maintenance windows: `headgate schedule maintenance-window set NAME`",
-		short: "Maintenance windows: the only times in which schedules for maintenance start",
+		short: "Maintenance windows: the only times for maintenance",
 		long: `Store a maintenance window: where a tenant or its server has any, the schedules for
 maintenance (schedule create --maintenance) start in one of them and at no other time.
 Other schedules do not mind it.`,

@@ -37,7 +37,7 @@ func scheduleCalendar(app *cli.App) *cobra.Command {
 	var days []string
 	set := &cobra.Command{
 		Use:     "set NAME --day 2026-12-25 --day 2026-12-27..2026-12-31",
-		Short:   "Store an exclusion calendar, anew or instead of the one of that name",
+		Short:   "Store an exclusion calendar, or another of that name",
 		Example: "  headgate schedule calendar set holidays --day 2026-12-25 --day 2027-01-01",
 		Args:    cli.Args("NAME"),
 	}

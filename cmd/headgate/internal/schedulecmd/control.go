@@ -64,7 +64,7 @@ func scheduleResume(app *cli.App) *cobra.Command {
 	var o owner
 	cmd := &cobra.Command{
 		Use:   "resume NAME --tenant TENANT",
-		Short: "Let a paused schedule, or one in error, fire again, from the next time on",
+		Short: "Let a paused schedule, or one in error, fire again",
 		Args:  cli.Args("NAME"),
 	}
 	cmd.RunE = onSchedule(app, &o, func(ctx context.Context, central cli.Central, of schedule.Key) error {

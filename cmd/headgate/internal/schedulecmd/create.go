@@ -32,7 +32,7 @@ func scheduleCreate(app *cli.App) *cobra.Command {
 	var confirm cli.Confirmation
 	cmd := &cobra.Command{
 		Use:     "create NAME --tenant TENANT --kind KIND --cron CRON",
-		Short:   "Give a tenant, a database, or all tenants of a selector a schedule",
+		Short:   "Give a tenant, a database or a selector a schedule",
 		Long:    scheduleLong,
 		Example: "  headgate schedule create nightly --tenant acme --kind headgate.purge --cron '30 2 * * *' --zone Europe/Berlin \\\n    --args '{\"table\": \"events\", \"column\": \"at\", \"older_than\": \"90d\"}'",
 		Args:    cli.Args("NAME"),

@@ -27,7 +27,7 @@ func scheduleList(app *cli.App) *cobra.Command {
 	most := 1000
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List schedules: those of databases, then those of tenants by name",
+		Short: "List schedules: of databases, then of tenants by name",
 		Args:  cli.Args(),
 	}
 	cmd.RunE = cli.Brief(func(ctx context.Context, _ []string) error {

@@ -79,7 +79,7 @@ var driftColumns = []cli.Column[driftView]{
 }
 
 func scheduleDrift(app *cli.App) *cobra.Command {
-	return fileCommand(app, "drift", "Say what is otherwise than a file says; exit 1 if anything is", func(ctx context.Context, central cli.Central, file schedule.File) error {
+	return fileCommand(app, "drift", "Say what is otherwise than a file says; exit 1 if so", func(ctx context.Context, central cli.Central, file schedule.File) error {
 		steps, rows, err := central.Schedules.Files.Drift(ctx, file)
 		if err != nil {
 			return cli.BadValue(err)

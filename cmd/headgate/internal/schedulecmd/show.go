@@ -38,7 +38,7 @@ func scheduleShow(app *cli.App) *cobra.Command {
 	var last int
 	cmd := &cobra.Command{
 		Use:   "show NAME --tenant TENANT",
-		Short: "Show a schedule, what became of its last occurrences, and who changed it",
+		Short: "Show a schedule, its last occurrences, and who changed it",
 		Args:  cli.Args("NAME"),
 	}
 	cmd.RunE = onSchedule(app, &o, func(ctx context.Context, central cli.Central, of schedule.Key) error {

@@ -127,7 +127,7 @@ func enqueueGrantRemove(app *cli.App) *cobra.Command {
 	var tenants whose
 	cmd := &cobra.Command{
 		Use:   "remove ROLE KIND [--tenant SLUG | --select EXPRESSION]",
-		Short: "Take a kind from a role: for these tenants, or all that the role has for the kind",
+		Short: "Take a kind from a role",
 		Args:  cli.Args("ROLE", "KIND"),
 	}
 	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) error {

@@ -46,7 +46,7 @@ func jobList(app *cli.App) *cobra.Command {
 	var state string
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List jobs, newest first or --oldest first; finished ones leave the queue after a while",
+		Short: "List jobs, newest first; finished ones leave after a while",
 		Args:  cli.Args(),
 		RunE: cli.Brief(func(ctx context.Context, _ []string) error {
 			if state != "" {
@@ -94,7 +94,7 @@ const mostLines = 100
 func jobShow(app *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show UID",
-		Short: "Show one job, its attempts, why they failed, and what they have logged",
+		Short: "Show one job, its attempts, why they failed, what they logged",
 		Args:  cli.Args("UID"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {

@@ -35,7 +35,7 @@ func jobLogs(app *cli.App) *cobra.Command {
 	var page jobs.Page
 	cmd := &cobra.Command{
 		Use:   "logs UID",
-		Short: "List the lines that a job's handler has logged, oldest first; they are kept for 14 days",
+		Short: "List what a job's handler has logged within 14 days",
 		Args:  cli.Args("UID"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {

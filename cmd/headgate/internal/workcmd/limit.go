@@ -14,7 +14,7 @@ import (
 
 // Limit is the verbs on limits.
 func Limit(app *cli.App) *cobra.Command {
-	return cli.Group("limit", "How much of whose work may run at once, start in a period, and weigh", limitSet(app), limitList(app), limitClear(app))
+	return cli.Group("limit", "How much of whose work may run at once, start in a period, weigh", limitSet(app), limitList(app), limitClear(app))
 }
 
 var limitColumns = []cli.Column[admission.Limit]{
@@ -79,11 +79,12 @@ func limitSet(app *cli.App) *cobra.Command {
 			limit.Rate = &parsed
 		}
 		return app.Open(ctx, nil, func(central cli.Central) error {
+			warning := unknownName(ctx, central.Admission, limit.Subject, limit.Name)
 			set, err := central.Admission.SetLimit(ctx, limit)
 			if err != nil {
 				return cli.Near(ctx, central.Admission, limit.Subject, limit.Name, err)
 			}
-			warnUnknown(ctx, app, central.Admission, set.Subject, set.Name)
+			warn(app, warning)
 			return cli.One(app, set, limitColumns)
 		})
 	})
@@ -137,7 +138,7 @@ func limitList(app *cli.App) *cobra.Command {
 	words := strings.Split(scopeWords(admission.LimitSubjects, ","), ",")
 	cmd := &cobra.Command{
 		Use:   "list [--scope SCOPE | --tenant TENANT]",
-		Short: "List what is set; with --tenant, what holds for one tenant and where it comes from",
+		Short: "List what is set, or what holds for one tenant",
 		Args:  cli.Args(),
 		RunE: cli.Brief(func(ctx context.Context, _ []string) error {
 			if tenant != "" && scope != "" {

@@ -44,11 +44,12 @@ func Pause(app *cli.App) *cobra.Command {
 		}
 		scope := admission.Subject(args[0])
 		return app.Open(ctx, nil, func(central cli.Central) error {
+			warning := unknownName(ctx, central.Admission, scope, args[1])
 			pause, err := central.Admission.Pause(ctx, scope, args[1], &admission.PauseOpts{By: app.Actor(), Note: note, Until: at})
 			if err != nil {
 				return cli.Near(ctx, central.Admission, scope, args[1], err)
 			}
-			warnUnknown(ctx, app, central.Admission, scope, pause.Name)
+			warn(app, warning)
 			return cli.One(app, pause, pauseColumns)
 		})
 	})

@@ -2,6 +2,7 @@ package workcmd
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -32,16 +33,15 @@ func scopeWords(scopes []admission.Subject, between string) string {
 	return strings.Join(words, between)
 }
 
-// warnUnknown says so if nothing has a plan's, kind's or queue's name so far: it
-// may come, or be a slip.
-func warnUnknown(ctx context.Context, app *cli.App, control *admission.Control, scope admission.Subject, name string) {
+// unknownName warns if nothing has a plan's, kind's or queue's name so far: it may come, or
+// be a slip. It is asked before the change, because a limit begins its plan. "" is no warning.
+func unknownName(ctx context.Context, control *admission.Control, scope admission.Subject, name string) string {
 	if scope == admission.OfTenant || scope == admission.OfServer {
-		return
+		return ""
 	}
 	known, err := cli.Names(ctx, control, scope)
 	if err != nil {
-		app.Say("warning: it is done, but whether %s %s is known could not be found out: %v", scope, cli.Quote(name), err)
-		return
+		return fmt.Sprintf("warning: it is done, but whether %s %s is known could not be found out: %v", scope, cli.Quote(name), err)
 	}
 	switch scope {
 	case admission.OfKind:
@@ -50,6 +50,14 @@ func warnUnknown(ctx context.Context, app *cli.App, control *admission.Control, 
 		known = append(known, "default", jobs.BulkQueue)
 	}
 	if !slices.Contains(known, name) {
-		app.Say("warning: no %s %s is known so far%s; it counts as soon as there is one", scope, cli.Quote(name), cli.DidYouMean(cli.Nearest(name, known, "")...))
+		return fmt.Sprintf("warning: no %s %s is known so far%s; it counts as soon as there is one", scope, cli.Quote(name), cli.DidYouMean(cli.Nearest(name, known, "")...))
+	}
+	return ""
+}
+
+// warn says a warning, if it is one.
+func warn(app *cli.App, warning string) {
+	if warning != "" {
+		app.Say("%s", warning)
 	}
 }

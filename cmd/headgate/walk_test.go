@@ -1,0 +1,140 @@
+package main
+
+import (
+	"bytes"
+	"regexp"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs/jobstest"
+)
+
+// A verb that takes something out, or adds what has no row to show, says what it did.
+func TestVerbsWithoutDataSayWhatTheyDid(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	env.Database("db", jobstestShared)
+	c.ok("tenant", "add", "acme", "--database", "db")
+	c.ok("region", "add", "eu")
+	c.ok("feature", "set", "beta", "--type", "boolean")
+	c.ok("plan", "set", "pro")
+	c.ok("tenant", "brand", "set", "acme", "1", "Outdoor")
+	for says, args := range map[string]string{
+		"added: addresses at acme.example mean tenant acme": "tenant email add acme acme.example",
+		"removed: region eu":    "region remove eu",
+		"removed: feature beta": "feature remove beta",
+		"removed: plan pro":     "plan remove pro",
+		"removed: brand 1 of tenant acme; rows that bear its number stay": "tenant brand remove acme 1",
+	} {
+		require.Equal(t, result{err: says + "\n"}, c.run(strings.Fields(args)...))
+	}
+	require.Equal(t, result{err: "removed: addresses at acme.example no longer mean tenant acme\n"}, c.run("tenant", "email", "remove", "acme", "acme.example"))
+}
+
+// The reason of a verb that has a --reason of its own is in the audit, whatever the verb
+// itself does with the reason.
+func TestEveryReasonReachesTheAudit(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	env.Database("db", jobstestShared)
+	c.ok("database", "set", "db", "--max-tenants", "7", "--reason", "a small disk")
+	require.Contains(t, c.ok("audit", "list", "--object", "database", "--limit", "1"), "change database db (a small disk)\n    max_tenants: 7\n")
+	c.ok("region", "add", "eu", "--reason", "new customers")
+	require.Contains(t, c.ok("audit", "list", "--object", "region"), "add region eu (new customers)\n    name=\"eu\"\n")
+}
+
+// A plan is known before it has a tenant; another is warned of, and begins with its limit.
+func TestALimitOfAPlanWithoutTenants(t *testing.T) {
+	t.Parallel()
+	c, _ := setup(t)
+	c.ok("plan", "set", "free")
+	require.Empty(t, c.run("limit", "set", "plan", "free", "--rate", "100/1h").err)
+	require.Regexp(t, `(?m)^free .* 100/1h0m0s$`, c.ok("plan", "list"), "as a limit is written")
+	require.Contains(t, c.run("limit", "set", "plan", "fre", "--rate", "5/1m").err, `warning: no plan "fre" is known so far (did you mean free?)`)
+}
+
+// What a tenant may have jobs of is a field as others are.
+func TestATenantsKindsAreShown(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	env.Database("db", jobstestShared)
+	c.ok("tenant", "add", "acme", "--database", "db")
+	require.Regexp(t, `(?m)^acme +kinds +- +\["app.report"\]$`, c.ok("tenant", "set", "acme", "--kind", "app.report"))
+	require.Regexp(t, `(?m)^kinds +app.report$`, c.ok("tenant", "show", "acme"))
+	require.Contains(t, c.run("tenant", "set", "acme", "--kind", "app.report").err, "nothing changed")
+	require.Regexp(t, `(?m)^kinds +all$`, c.ok("tenant", "set", "acme", "--plan-kinds")+c.ok("tenant", "show", "acme"))
+}
+
+// Who asks why a suspended tenant's work waits is told the reason, and a command that helps.
+func TestASuspendedTenantsWorkIsHelpedByACommand(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	env.Database("db", jobstestShared)
+	c.ok("tenant", "add", "acme", "--database", "db")
+	c.ok("job", "enqueue", "app.x", "--tenant", "acme")
+	c.ok("tenant", "suspend", "acme", "--reason", "invoice 4711")
+	c.fails(cli.ExitNotPermitted, []string{"job", "enqueue", "app.x", "--tenant", "acme"}, "takes no work (invoice 4711)", "`headgate tenant show acme`")
+	require.Contains(t, c.ok("tenant", "explain", "acme"), "next: `headgate tenant resume acme` lets its work start again")
+	c.ok("tenant", "resume", "acme")
+	require.NotContains(t, c.ok("tenant", "explain", "acme"), "is suspended")
+	c.ok("tenant", "remove", "acme", "--yes")
+	require.NotContains(t, c.ok("tenant", "explain", "1"), "tenant resume", "nobody comes back")
+}
+
+// A row that a line of 80 columns has no room for stands upright, and lists of the catalog
+// have room for names of the usual length.
+func TestTablesFitATerminal(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	env.Database("shared-eu-1", jobstestShared)
+	c.ok("tenant", "add", "acme", "--database", "shared-eu-1", "--plan", "enterprise")
+	c.ok("limit", "set", "plan", "enterprise", "--max-running", "1000", "--rate", "100000/1h")
+	c.ok("plan", "set", "enterprise", "--feature", "seats-", "--note", strings.Repeat("for the largest ", 10))
+	require.Regexp(t, `(?m)^max tenants +7$`, c.ok("database", "set", "shared-eu-1", "--max-tenants", "7"))
+	require.Regexp(t, `(?m)^budget +30$`, c.ok("server", "set", jobstest.Server, "--budget", "30"))
+	for _, args := range []string{"server list", "database list", "plan list", "feature list", "tenant list", "limit list", "region list", "tenant remove acme --dry-run"} {
+		narrow(t, args, c.ok(strings.Fields(args)...))
+	}
+	require.Contains(t, c.ok("server", "list", "-o", "csv"), "name,transport,hosts,pooler,state,running,in_use,", "programs have all of it")
+}
+
+// narrow holds lines against the width of a terminal.
+func narrow(t *testing.T, of, text string) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		require.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), 80, "%s: %s", of, line)
+	}
+}
+
+// The flags and the sub-commands of every command's help fit 80 columns.
+func TestHelpFitsATerminal(t *testing.T) {
+	t.Parallel()
+	helped := 0
+	var walk func(cmd *cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		var out bytes.Buffer
+		cmd.SetOut(&out)
+		require.NoError(t, cmd.Help())
+		_, flags, _ := strings.Cut(out.String(), "\nFlags:\n")
+		for _, line := range strings.Split(out.String(), "\n") {
+			if name, ok := strings.CutPrefix(line, "  "); ok && len(cmd.Commands()) > 0 && regexp.MustCompile(`^[a-z-]+ +[A-Z]`).MatchString(name) {
+				narrow(t, cmd.CommandPath(), line)
+			}
+		}
+		flags, _, _ = strings.Cut(flags, "\nUse \"")
+		flags, _, _ = strings.Cut(flags, "\nExit codes")
+		narrow(t, cmd.CommandPath(), flags)
+		helped++
+		for _, sub := range cmd.Commands() {
+			walk(sub)
+		}
+	}
+	var out bytes.Buffer
+	walk(root(cli.New("headgate", nil, &out, &out, nil)))
+	require.Greater(t, helped, 100)
+}
