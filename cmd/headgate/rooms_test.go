@@ -64,7 +64,7 @@ var doors = map[string][]string{
 	},
 	"cmd/headgate/internal/provision": {anyPgx, "cmd/internal/cli", "migrations", "orchestrator/catalog", "worker/tenantdb/address"},
 	"cmd/headgate/internal/workcmd": {
-		"github.com/spf13/cobra", "cmd/internal/cli", "cmd/headgate/internal/kinds", "jobs", "orchestrator", "orchestrator/admission", "orchestrator/explain", "orchestrator/selector",
+		"github.com/spf13/cobra", "cmd/internal/cli", "cmd/headgate/internal/kinds", "jobs", "orchestrator", "orchestrator/admission", "orchestrator/catalog", "orchestrator/explain", "orchestrator/selector",
 	},
 	"cmd/headgate/internal/schedulecmd": {
 		"go.yaml.in/yaml/v3", "github.com/spf13/cobra", "github.com/spf13/pflag",

@@ -67,14 +67,15 @@ func isText(text string, most int) bool {
 	return utf8.ValidString(text) && !strings.ContainsRune(text, 0) && utf8.RuneCountInString(text) <= most
 }
 
-// pauseSQL begins a pause, or says more of the one that there is: its beginning
-// stays, unless it was over.
-const pauseSQL = `
-INSERT INTO headgate.pauses AS p (scope, target, paused_by, note, until)
-VALUES ($1, $2, $3, $4, $5)
+// pauseAgain says more of a pause that there is: its beginning stays, unless it was over.
+const pauseAgain = `
 ON CONFLICT (scope, target) DO UPDATE
 SET paused_by = excluded.paused_by, note = excluded.note, until = excluded.until,
-    since = CASE WHEN p.until <= now() THEN excluded.since ELSE p.since END
+    since = CASE WHEN p.until <= now() THEN excluded.since ELSE p.since END`
+
+const pauseSQL = `
+INSERT INTO headgate.pauses AS p (scope, target, paused_by, note, until)
+VALUES ($1, $2, $3, $4, $5)` + pauseAgain + `
 RETURNING paused_by, note, since, until`
 
 // Pause pauses a tenant, kind, queue or server, for all workers at once; opts may be

@@ -39,11 +39,15 @@ func ReadSelector(name, expression string) (selector.Selector, error) {
 }
 
 // SelectsNobody shows the empty list of what was to be done with the tenants of a selector,
-// and says which names of the expression no tenant has.
-func SelectsNobody[T any](ctx context.Context, app *App, central Central, s selector.Selector, columns []Column[T]) error {
+// and says which names of the expression no tenant has. none is said of a selector that selects
+// tenants with which nothing was to be done.
+func SelectsNobody[T any](ctx context.Context, app *App, central Central, s selector.Selector, none string, columns []Column[T]) error {
 	found, err := central.Catalog.Selected(ctx, s)
 	if err != nil {
 		return err
+	}
+	if found.Count > 0 && none != "" {
+		return List[T](app, nil, none, columns)
 	}
 	for _, note := range SelectorNotes(found) {
 		app.Say("note: %s", note)

@@ -129,7 +129,7 @@ func (b *bulk) runSelected(ctx context.Context, do func(central cli.Central, who
 		case err != nil:
 			return err
 		case len(changed) == 0:
-			return cli.SelectsNobody(ctx, b.app, central, read, changeColumns)
+			return cli.SelectsNobody(ctx, b.app, central, read, "", changeColumns)
 		}
 		b.app.Say("%s selects %s now", read, cli.Count(len(changed), "tenant"))
 		return b.show(changed)
