@@ -1,6 +1,9 @@
 package main
 
 import (
+	"encoding/csv"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -62,4 +65,48 @@ func TestPausesAndLimitsOfASelectorSlips(t *testing.T) {
 	c.ok("pause", "tenant", "-l", "plan = free", "--confirm", "51")
 	c.fails(cli.ExitUsage, []string{"resume", "tenant", "-l", "all"}, "all: this is about 51 tenants; pass --confirm 51")
 	c.ok("resume", "tenant", "-l", "all", "--yes")
+}
+
+// Every list of tenants' things takes an expression: archived tenants' too, and nothing that
+// is of no tenant.
+func TestListsTakeASelector(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	addMany(t, env, 4, 2)
+	report := `{"name": "x", "query": "SELECT 1"}`
+	for _, slug := range []string{"t00", "t01", "t02"} {
+		c.ok("job", "enqueue", "headgate.report", "--tenant", slug, "--args", report)
+		c.ok("schedule", "create", "daily", "--tenant", slug, "--kind", "headgate.report", "--cron", "0 3 * * *", "--args", report)
+	}
+	c.ok("job", "enqueue", "headgate.vacuum", "--database", "db", "--args", `{"tables": ["a"]}`)
+	c.ok("schedule", "create", "upkeep", "--database", "db", "--kind", "headgate.vacuum", "--cron", "0 3 * * *", "--args", `{"tables": ["a"]}`)
+	c.ok("pause", "tenant", "-l", "tenant in (t00, t01, t02)")
+	c.ok("pause", "kind", "headgate.report")
+	c.ok("limit", "set", "tenant", "-l", "tenant in (t00, t01, t02)", "--weight", "2")
+	c.ok("limit", "set", "plan", "free", "--weight", "3")
+	c.ok("tenant", "archive", "t01")
+	tenants := func(column int, args ...string) (slugs []string) {
+		rows, err := csv.NewReader(strings.NewReader(c.ok(append(args, "-o", "csv")...))).ReadAll()
+		require.NoError(t, err)
+		for _, row := range rows[1:] {
+			slugs = append(slugs, row[column])
+		}
+		slices.Sort(slugs)
+		return slugs
+	}
+	for _, list := range []struct {
+		column int
+		args   []string
+	}{{3, []string{"job", "list"}}, {1, []string{"pause", "list"}}, {1, []string{"limit", "list"}}, {0, []string{"schedule", "list"}}} {
+		of := func(expression string) []string { return append(append([]string{}, list.args...), "-l", expression) }
+		require.Equal(t, []string{"t00", "t01"}, tenants(list.column, of("plan = free")...), list.args)
+		require.Equal(t, []string{"t01"}, tenants(list.column, of("status = archived")...), list.args)
+		require.Equal(t, []string{"t00", "t02"}, tenants(list.column, of("tenant in (t00, t02, t03) and database = db")...), list.args)
+		require.Empty(t, tenants(list.column, of("tenant = t03")...), list.args)
+		require.Contains(t, c.run(of("tenant = t03")...).err, "like that", list.args)
+		c.fails(cli.ExitUsage, of("plna = free"), "did you mean plan?")
+	}
+	require.Equal(t, []string{"t00"}, tenants(3, "job", "list", "-l", "plan = free", "--state", "waiting", "--limit", "1", "--oldest"))
+	c.fails(cli.ExitUsage, []string{"limit", "list", "-l", "all", "--scope", "plan"}, "leave --tenant and --scope out")
+	c.fails(cli.ExitUsage, []string{"schedule", "list", "-l", "plan = free", "--templates"}, "leave --tenant, --select")
 }

@@ -163,14 +163,25 @@ var tenantLimitColumns = []cli.Column[admission.TenantLimit]{
 
 func limitList(app *cli.App) *cobra.Command {
 	var tenant, scope string
+	var selecting cli.Selecting
 	words := strings.Split(scopeWords(admission.LimitSubjects, ","), ",")
 	cmd := &cobra.Command{
-		Use:   "list [--scope SCOPE | --tenant TENANT]",
+		Use:   "list [--scope SCOPE | --tenant TENANT | --select EXPR]",
 		Short: "List what is set; with --tenant, what holds for one tenant and where it comes from",
 		Args:  cli.Args(),
-		RunE: cli.Brief(func(ctx context.Context, _ []string) error {
-			if tenant != "" && scope != "" {
+		RunE: cli.Brief(func(ctx context.Context, _ []string) (err error) {
+			var read selector.Selector
+			none := "no limits are set: `headgate limit set tenant|plan|kind|queue NAME`"
+			switch {
+			case tenant != "" && scope != "":
 				return cli.Usagef("--tenant and --scope do not go together")
+			case selecting.Given() && (tenant != "" || scope != ""):
+				return cli.Usagef("--select lists the own limits of tenants: leave --tenant and --scope out")
+			case selecting.Given():
+				if read, err = selecting.Read(); err != nil {
+					return err
+				}
+				none = "no tenant that is like that has a limit of its own: `headgate limit list` shows all limits"
 			}
 			if scope != "" {
 				if err := cli.OneOf("--scope", scope, words); err != nil {
@@ -186,17 +197,21 @@ func limitList(app *cli.App) *cobra.Command {
 					return cli.List(app, found, "", tenantLimitColumns)
 				}
 				found, err := cli.All(func(page jobs.Page) ([]admission.Limit, string, error) {
+					if selecting.Given() {
+						return central.Admission.LimitsSelected(ctx, read, page)
+					}
 					return central.Admission.Limits(ctx, admission.Subject(scope), page)
 				})
 				if err != nil {
 					return err
 				}
-				return cli.List(app, found, "no limits are set: `headgate limit set tenant|plan|kind|queue NAME`", limitColumns)
+				return cli.List(app, found, none, limitColumns)
 			})
 		}),
 	}
 	cmd.Flags().StringVar(&tenant, "tenant", "", "what holds for this tenant, value by value")
 	cmd.Flags().StringVar(&scope, "scope", "", "only those of: "+strings.Join(words, ", "))
+	selecting.Flag(cmd, "only the own limits of tenants that an expression selects, as in 'region = eu and plan = pro'")
 	cli.Complete(cmd, "scope", words)
 	return cmd
 }

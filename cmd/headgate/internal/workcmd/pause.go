@@ -92,18 +92,34 @@ func parseUntil(text string, now time.Time) (time.Time, error) {
 }
 
 func pauseList(app *cli.App) *cobra.Command {
-	return &cobra.Command{
+	var selecting cli.Selecting
+	cmd := &cobra.Command{
 		Use: "list", Short: "List what is paused: by whom, since when, until when, why", Args: cli.Args(),
-		RunE: cli.Brief(func(ctx context.Context, _ []string) error {
+		RunE: cli.Brief(func(ctx context.Context, _ []string) (err error) {
+			var read selector.Selector
+			none := "nothing is paused: `headgate pause tenant|kind|queue|server NAME`"
+			if selecting.Given() {
+				if read, err = selecting.Read(); err != nil {
+					return err
+				}
+				none = "no tenant that is like that is paused: `headgate pause list` shows all that is"
+			}
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				found, err := cli.All(func(page jobs.Page) ([]admission.Pause, string, error) { return central.Admission.Pauses(ctx, page) })
+				found, err := cli.All(func(page jobs.Page) ([]admission.Pause, string, error) {
+					if selecting.Given() {
+						return central.Admission.PausesSelected(ctx, read, page)
+					}
+					return central.Admission.Pauses(ctx, page)
+				})
 				if err != nil {
 					return err
 				}
-				return cli.List(app, found, "nothing is paused: `headgate pause tenant|kind|queue|server NAME`", pauseColumns)
+				return cli.List(app, found, none, pauseColumns)
 			})
 		}),
 	}
+	selecting.Flag(cmd, "only tenants that an expression selects, as in 'region = eu and plan = pro'")
+	return cmd
 }
 
 const resumeLong = `End a pause. Workers are woken at once.
