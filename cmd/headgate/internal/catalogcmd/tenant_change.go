@@ -108,7 +108,7 @@ func tenantSet(app *cli.App) *cobra.Command {
 	var anyKind bool
 	var version int
 	cmd := &cobra.Command{
-		Use: "set SLUG...|--select EXPR [--plan PLAN] [--timezone ZONE] [--name NAME]", Short: "Change what the catalog knows of tenants", Long: tenantSetLong, Args: b.args,
+		Use: "set SLUG... | --select EXPR [--plan PLAN] [--timezone ZONE] [--name NAME]", Short: "Change what the catalog knows of tenants", Long: tenantSetLong, Args: b.args,
 		Example: "  headgate tenant set acme brick --plan pro\n  headgate tenant set acme --timezone Europe/Paris --version 7\n  headgate tenant set -l 'region = eu and plan = free' --plan basic --dry-run",
 	}
 	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) error {
@@ -171,7 +171,7 @@ func tenantRename(app *cli.App) *cobra.Command {
 func tenantLabel(app *cli.App) *cobra.Command {
 	b := bulk{app: app}
 	cmd := &cobra.Command{
-		Use: "label SLUG...|--select EXPR KEY=VALUE... KEY-...", Short: "Set labels of tenants, and take out those that end with -",
+		Use: "label SLUG... | --select EXPR KEY=VALUE... KEY-...", Short: "Set labels of tenants, and take out those that end with -",
 		Example: "  headgate tenant label acme brick tier=gold\n  headgate tenant label acme tier-\n  headgate tenant label -l 'plan = enterprise' tier=gold",
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			names, labels, err := b.assignments(args, "a label")
@@ -190,7 +190,7 @@ func tenantLabel(app *cli.App) *cobra.Command {
 func tenantFeature(app *cli.App) *cobra.Command {
 	b := bulk{app: app}
 	cmd := &cobra.Command{
-		Use: "feature SLUG...|--select EXPR NAME=VALUE... NAME-...", Short: "Give tenants values of features of their own, and take out those that end with -",
+		Use: "feature SLUG... | --select EXPR NAME=VALUE... NAME-...", Short: "Give tenants values of features of their own, and take out those that end with -",
 		Long:    "Give tenants values of features of their own, which go before their plan's.\n`headgate feature list` shows the features and their types. What is taken out\nwith NAME- is what the plan says, or the default.",
 		Example: "  headgate tenant feature acme beta=true seats=40\n  headgate tenant feature acme beta-\n  headgate tenant feature -l 'plan = pro and region = eu' beta=true",
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {

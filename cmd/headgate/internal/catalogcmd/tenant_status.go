@@ -33,20 +33,20 @@ archived tenant is named: no expression selects an archived tenant.
 
 func tenantSuspend(app *cli.App) *cobra.Command {
 	return statusVerb(app, catalog.Suspended, "", &cobra.Command{
-		Use: "suspend SLUG...|--select EXPR [--reason TEXT]", Short: "Let no work start for tenants until they are resumed", Long: tenantSuspendLong,
+		Use: "suspend SLUG... | --select EXPR [--reason TEXT]", Short: "Let no work start for tenants until they are resumed", Long: tenantSuspendLong,
 		Example: "  headgate tenant suspend acme --reason 'invoice 4711 is open'\n  headgate tenant suspend -l 'label.trial = ended' --reason 'the trial is over' --dry-run",
 	})
 }
 
 func tenantArchive(app *cli.App) *cobra.Command {
 	return statusVerb(app, catalog.Archived, catalog.CancelWaiting, &cobra.Command{
-		Use: "archive SLUG...|--select EXPR [--reason TEXT]", Short: "Take tenants out of use and keep them", Long: tenantArchiveLong,
+		Use: "archive SLUG... | --select EXPR [--reason TEXT]", Short: "Take tenants out of use and keep them", Long: tenantArchiveLong,
 	})
 }
 
 func tenantResume(app *cli.App) *cobra.Command {
 	return statusVerb(app, catalog.Active, "", &cobra.Command{
-		Use: "resume SLUG...|--select EXPR", Short: "Make suspended, archived or new tenants active; their waiting jobs start", Long: tenantResumeLong,
+		Use: "resume SLUG... | --select EXPR", Short: "Make suspended, archived or new tenants active; their waiting jobs start", Long: tenantResumeLong,
 	})
 }
 

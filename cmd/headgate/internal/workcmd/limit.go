@@ -60,7 +60,7 @@ func limitSet(app *cli.App) *cobra.Command {
 	var rate string
 	var many selected
 	cmd := &cobra.Command{
-		Use:     "set tenant|plan|kind|queue NAME|--select EXPR [--max-running N] [--per-tenant N] [--weight W] [--rate N/PERIOD]",
+		Use:     "set tenant|plan|kind|queue NAME | --select EXPR [--max-running N] [--per-tenant N] [--weight W] [--rate N/PERIOD]",
 		Short:   "Set limits of a tenant, plan, kind or queue",
 		Long:    limitSetLong,
 		Example: "  headgate limit set plan free --max-running 2 --rate 100/1h\n  headgate limit set tenant acme --weight 3\n  headgate limit set kind headgate.vacuum --max-running 5 --per-tenant 1\n  headgate limit set tenant -l 'label.trial = true' --max-running 1 --dry-run",
@@ -119,7 +119,7 @@ func limitClear(app *cli.App) *cobra.Command {
 	var fields admission.LimitFields
 	var many selected
 	cmd := &cobra.Command{
-		Use:   "clear tenant|plan|kind|queue NAME|--select EXPR [--max-running] [--per-tenant] [--weight] [--rate]",
+		Use:   "clear tenant|plan|kind|queue NAME | --select EXPR [--max-running] [--per-tenant] [--weight] [--rate]",
 		Short: "Take limits away: those named, or all of them",
 		Long:  limitClearLong,
 		Args:  many.args(admission.LimitSubjects),

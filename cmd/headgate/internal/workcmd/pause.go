@@ -38,7 +38,7 @@ func Pause(app *cli.App) *cobra.Command {
 	var note, until string
 	var many selected
 	cmd := &cobra.Command{
-		Use:     "pause tenant|kind|queue|server NAME|--select EXPR [--note TEXT] [--until TIME]",
+		Use:     "pause tenant|kind|queue|server NAME | --select EXPR [--note TEXT] [--until TIME]",
 		Short:   "Let nothing more start of a tenant, kind, queue or server",
 		Long:    pauseLong,
 		Example: "  headgate pause server eu-1 --note 'disk is being replaced' --until 2h\n  headgate pause tenant acme --until 2026-12-01T03:00:00Z\n  headgate pause tenant -l 'region = eu and plan = free' --note 'the region is full' --dry-run\n  headgate pause list",
@@ -131,7 +131,7 @@ or none, whoever made them. An archived tenant is selected by no expression; nam
 func Resume(app *cli.App) *cobra.Command {
 	var many selected
 	cmd := &cobra.Command{
-		Use:   "resume tenant|kind|queue|server NAME|--select EXPR",
+		Use:   "resume tenant|kind|queue|server NAME | --select EXPR",
 		Short: "End a pause; workers are woken at once",
 		Long:  resumeLong,
 		Args:  many.args(admission.PauseSubjects),
