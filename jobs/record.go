@@ -62,6 +62,11 @@ type JobFilter struct {
 	Kind   string
 	Tenant string // slug, UUID or org_id
 
+	// Select is an expression that selects tenants, as package orchestrator/selector reads
+	// it: only jobs of tenants that it selects when the page is read, archived ones included.
+	// "" means all.
+	Select string
+
 	// Oldest has the job first that was enqueued first. A page's After belongs to its order:
 	// the other order refuses it.
 	Oldest bool

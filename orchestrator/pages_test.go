@@ -16,6 +16,7 @@ import (
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/internal/roomtest"
 	"github.com/headgate/headgate/orchestrator/schedule"
+	"github.com/headgate/headgate/orchestrator/selector"
 )
 
 // Every list of the central side comes in pages: item by item it is the whole list, in its
@@ -59,6 +60,13 @@ SELECT gen_random_uuid(), $1, n, now(), '{"msg": "one"}' || E'\n' || '{"msg": "t
 	}
 	roomtest.CreateWith(t, env, "weekly", "@weekly", schedule.Policy{})
 
+	var all selector.Selector
+	_, err = env.Admission.PauseSelected(ctx, all, nil, nil)
+	require.NoError(t, err)
+	weight := 2.0
+	_, err = env.Admission.SetLimitSelected(ctx, all, admission.Limit{Weight: &weight}, nil)
+	require.NoError(t, err)
+
 	type list func(page jobs.Page) (items []string, next string, err error)
 	lists := map[string]list{
 		"Client.Jobs": func(p jobs.Page) ([]string, string, error) {
@@ -73,6 +81,12 @@ SELECT gen_random_uuid(), $1, n, now(), '{"msg": "one"}' || E'\n' || '{"msg": "t
 		"Catalog.Servers":   func(p jobs.Page) ([]string, string, error) { return texts(env.Catalog.Servers(ctx, p)) },
 		"Control.Limits":    func(p jobs.Page) ([]string, string, error) { return texts(env.Admission.Limits(ctx, "", p)) },
 		"Control.Pauses":    func(p jobs.Page) ([]string, string, error) { return texts(env.Admission.Pauses(ctx, p)) },
+		"Control.LimitsSelected": func(p jobs.Page) ([]string, string, error) {
+			return texts(env.Admission.LimitsSelected(ctx, all, p))
+		},
+		"Control.PausesSelected": func(p jobs.Page) ([]string, string, error) {
+			return texts(env.Admission.PausesSelected(ctx, all, p))
+		},
 		"Control.EnqueueGrants": func(p jobs.Page) ([]string, string, error) {
 			return texts(env.Admission.EnqueueGrants(ctx, "", p))
 		},

@@ -68,7 +68,7 @@ var doors = map[string][]string{
 	},
 	"cmd/headgate/internal/provision": {anyPgx, "cmd/internal/cli", "migrations", "orchestrator/catalog", "worker/tenantdb/address"},
 	"cmd/headgate/internal/workcmd": {
-		"github.com/spf13/cobra", "cmd/internal/cli", "cmd/headgate/internal/kinds", "jobs", "orchestrator", "orchestrator/admission", "orchestrator/explain", "orchestrator/selector",
+		"github.com/spf13/cobra", "cmd/internal/cli", "cmd/headgate/internal/kinds", "jobs", "orchestrator", "orchestrator/admission", "orchestrator/catalog", "orchestrator/explain", "orchestrator/selector",
 	},
 	"cmd/headgate/internal/schedulecmd": {
 		"go.yaml.in/yaml/v3", "github.com/spf13/cobra", "github.com/spf13/pflag",
@@ -109,7 +109,7 @@ var doors = map[string][]string{
 	"orchestrator/explain":            {anyPgx, "orchestrator/admission", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/queue", "jobs"},
 	"orchestrator/retention":          {anyPgx, "orchestrator/access", "jobs", "jobs/lifecycle", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/queue"},
 	"orchestrator/schedule":           {anyPgx, "orchestrator/access", anyUUID, "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace", "jobs/telemetry", "jobs/lifecycle", "orchestrator/calendar", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/fit", "orchestrator/internal/queue", "orchestrator/selector", "jobs", "jobs/wire"},
-	"orchestrator/internal/queue":     {anyPgx, anyRiver, anyUUID, "jobs/telemetry", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/fit", "jobs", "jobs/wire", "migrations"},
+	"orchestrator/internal/queue":     {anyPgx, anyRiver, anyUUID, "jobs/telemetry", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/fit", "orchestrator/selector", "jobs", "jobs/wire", "migrations"},
 	"orchestrator/catalog":            {anyPgx, "orchestrator/access", anyUUID, "github.com/maypok86/otter/v2", "golang.org/x/net/idna", "go.opentelemetry.io/otel/metric", "jobs/lifecycle", "jobs/telemetry", "orchestrator/calendar", "orchestrator/catalog/keyfile", "orchestrator/internal/fit", "orchestrator/internal/central", "orchestrator/internal/fault", "worker/tenantdb/address", "orchestrator/selector", "jobs"},
 	"orchestrator/catalog/importer":   {anyPgx, anyUUID, "github.com/agnivade/levenshtein", "jobs", "jobs/report", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fit", "worker/tenantdb/address"},
 	"orchestrator/catalog/keyfile":    {"worker/tenantdb/address"},

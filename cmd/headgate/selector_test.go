@@ -36,7 +36,7 @@ func TestSelectorTestSaysWhom(t *testing.T) {
 	}
 	out, said := test("plan=pro and not feature.beta")
 	require.Contains(t, said, "plan = pro and not feature.beta selects 22 tenants; the first 20 are below\n")
-	require.Contains(t, said, "note: archived or removed tenants that fit too: 1; schedules and grants do not select them\n")
+	require.Contains(t, said, "note: 1 tenant that is archived or removed fits too: only lists select such tenants\n")
 	require.Equal(t, 21, strings.Count(out, "\n"), out)
 	golden(t, "selector_test", c.ok("selector", "test", "feature.seats >= 10 and plan in (pro, 'prro')", "-o", "json"))
 

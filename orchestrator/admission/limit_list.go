@@ -9,21 +9,23 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/selector"
 )
 
 // listLimitsSQL reads whole tables: people set these rows, one by one.
 const listLimitsSQL = `
 SELECT scope, name, max_running, max_per_tenant, weight, rate, period FROM (
-    SELECT 1 AS nth, 'plan' AS scope, plan AS name, max_running, NULL::int AS max_per_tenant, weight, rate, extract(epoch FROM rate_period)::float8 AS period FROM headgate.plan_limits
+    SELECT 1 AS nth, 'plan' AS scope, plan AS name, NULL::text AS tenant, max_running, NULL::int AS max_per_tenant, weight, rate, extract(epoch FROM rate_period)::float8 AS period FROM headgate.plan_limits
     UNION ALL
-    SELECT 2, 'tenant', t.slug, l.max_running, NULL, l.weight, l.rate, extract(epoch FROM l.rate_period)::float8 FROM headgate.tenant_limits l JOIN headgate.tenants t ON t.id = l.tenant_id
+    SELECT 2, 'tenant', t.slug, t.id::text, l.max_running, NULL, l.weight, l.rate, extract(epoch FROM l.rate_period)::float8 FROM headgate.tenant_limits l JOIN headgate.tenants t ON t.id = l.tenant_id
     UNION ALL
-    SELECT 3, 'kind', kind, max_running, max_per_tenant, NULL, NULL, NULL FROM headgate.kind_limits
+    SELECT 3, 'kind', kind, NULL, max_running, max_per_tenant, NULL, NULL, NULL FROM headgate.kind_limits
     UNION ALL
-    SELECT 4, 'queue', queue, max_running, NULL, NULL, NULL, NULL FROM headgate.queue_limits
+    SELECT 4, 'queue', queue, NULL, max_running, NULL, NULL, NULL, NULL FROM headgate.queue_limits
 ) l
 WHERE ($1 = '' OR scope = $1)
   AND (nth, name) > (coalesce(array_position('{plan,tenant,kind,queue}', $2), 0), $3)
+  AND ($5::text[] IS NULL OR tenant IN (SELECT x.id FROM unnest($5::text[]) x (id)))
 ORDER BY nth, name
 LIMIT $4`
 
@@ -31,6 +33,21 @@ LIMIT $4`
 // scope; "" means all. A page has 200, or up to 10,000; next is the After of the page
 // behind it, or "".
 func (c *Control) Limits(ctx context.Context, subject Subject, page jobs.Page) (list []Limit, next string, err error) {
+	return c.listLimits(ctx, subject, nil, page)
+}
+
+// LimitsSelected returns the own limits of the tenants that a selector selects, archived ones
+// included, as Limits returns those of all tenants.
+func (c *Control) LimitsSelected(ctx context.Context, s selector.Selector, page jobs.Page) (list []Limit, next string, err error) {
+	ids, err := c.catalog.ListedIDs(ctx, s)
+	if err != nil {
+		return nil, "", fmt.Errorf("listing limits: %w", err)
+	}
+	return c.listLimits(ctx, OfTenant, ids, page)
+}
+
+// listLimits is of all, or, if tenants is not nil, of these.
+func (c *Control) listLimits(ctx context.Context, subject Subject, tenants []string, page jobs.Page) (list []Limit, next string, err error) {
 	if subject != "" {
 		if err := subject.among(LimitSubjects); err != nil {
 			return nil, "", fmt.Errorf("listing limits: %w", err)
@@ -44,7 +61,7 @@ func (c *Control) Limits(ctx context.Context, subject Subject, page jobs.Page) (
 	if page.After != "" && (!ok || !slices.Contains(LimitSubjects, Subject(afterSubject))) {
 		return nil, "", fmt.Errorf("listing limits: %w", page.Unknown())
 	}
-	rows, err := c.pool.Query(ctx, listLimitsSQL, string(subject), afterSubject, afterName, size+1)
+	rows, err := c.pool.Query(ctx, listLimitsSQL, string(subject), afterSubject, afterName, size+1, tenants)
 	if err != nil {
 		return nil, "", fmt.Errorf("listing limits: %w", err)
 	}

@@ -83,12 +83,14 @@ func fieldOf(l Limit) string {
 
 // What is not given stays as it is.
 const (
-	setTenantLimitSQL = `
-INSERT INTO headgate.tenant_limits AS l (tenant_id, max_running, weight, rate, rate_period)
-VALUES ($1, $2, $3, $4, make_interval(secs => $5::float8))
+	tenantLimitAgain = `
 ON CONFLICT (tenant_id) DO UPDATE
 SET max_running = coalesce(excluded.max_running, l.max_running), weight = coalesce(excluded.weight, l.weight),
-    rate = coalesce(excluded.rate, l.rate), rate_period = coalesce(excluded.rate_period, l.rate_period)
+    rate = coalesce(excluded.rate, l.rate), rate_period = coalesce(excluded.rate_period, l.rate_period)`
+
+	setTenantLimitSQL = `
+INSERT INTO headgate.tenant_limits AS l (tenant_id, max_running, weight, rate, rate_period)
+VALUES ($1, $2, $3, $4, make_interval(secs => $5::float8))` + tenantLimitAgain + `
 RETURNING max_running, NULL::int, weight, rate, extract(epoch FROM rate_period)::float8`
 
 	setPlanLimitSQL = `
@@ -137,12 +139,7 @@ func (c *Control) SetLimitTx(ctx context.Context, tx pgx.Tx, limit Limit) (Limit
 	if err := access.Say(ctx, tx, "", ""); err != nil {
 		return Limit{}, fmt.Errorf("set the limit of %s %s: %w", limit.Subject, of.name, err)
 	}
-	var rate *int
-	var period *float64
-	if limit.Rate != nil {
-		seconds := limit.Rate.Per.Seconds()
-		rate, period = &limit.Rate.Jobs, &seconds
-	}
+	rate, period := limit.Rate.columns()
 	var row pgx.Row
 	switch limit.Subject {
 	case OfTenant:
@@ -172,6 +169,15 @@ func (l *Limit) scan(row pgx.Row, before ...any) error {
 	return nil
 }
 
+// columns are a rate as the rows have it, its period in seconds.
+func (r *Rate) columns() (starts *int, period *float64) {
+	if r == nil {
+		return nil, nil
+	}
+	seconds := r.Per.Seconds()
+	return &r.Jobs, &seconds
+}
+
 func rateOf(starts *int, period *float64) *Rate {
 	if starts == nil || period == nil {
 		return nil
@@ -183,10 +189,6 @@ func rateOf(starts *int, period *float64) *Rate {
 type LimitFields struct{ MaxRunning, MaxPerTenant, Weight, Rate bool }
 
 const (
-	clearTenantLimitSQL = `
-DELETE FROM headgate.tenant_limits WHERE tenant_id = $1
-RETURNING max_running, NULL::int, weight, rate, extract(epoch FROM rate_period)::float8`
-
 	clearPlanLimitSQL = `
 DELETE FROM headgate.plan_limits WHERE plan = $1
 RETURNING max_running, NULL::int, weight, rate, extract(epoch FROM rate_period)::float8`
@@ -223,10 +225,13 @@ func (c *Control) ClearLimitTx(ctx context.Context, tx pgx.Tx, subject Subject, 
 	if err := access.Say(ctx, tx, "", ""); err != nil {
 		return Limit{}, fmt.Errorf("clear the limit of %s %s: %w", subject, of.name, err)
 	}
+	if subject == OfTenant {
+		return clearTenantLimit(ctx, tx, of, fields)
+	}
 	if _, err := tx.Exec(ctx, lockLimitSQL, string(subject), of.key); err != nil {
 		return Limit{}, fmt.Errorf("clear the limit of %s %s: %w", subject, of.name, err)
 	}
-	sql := map[Subject]string{OfTenant: clearTenantLimitSQL, OfPlan: clearPlanLimitSQL, OfKind: clearKindLimitSQL, OfQueue: clearQueueLimitSQL}[subject]
+	sql := map[Subject]string{OfPlan: clearPlanLimitSQL, OfKind: clearKindLimitSQL, OfQueue: clearQueueLimitSQL}[subject]
 	left := Limit{Subject: subject, Name: of.name}
 	err = left.scan(tx.QueryRow(ctx, sql, of.key))
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
@@ -242,6 +247,17 @@ func (c *Control) ClearLimitTx(ctx context.Context, tx pgx.Tx, subject Subject, 
 		return Limit{}, fmt.Errorf("%w for %s %q", ErrNoLimit, subject, fit.Cut(of.name))
 	}
 	return left, nil
+}
+
+func clearTenantLimit(ctx context.Context, tx pgx.Tx, of target, fields LimitFields) (Limit, error) {
+	left, err := held{[]string{of.key}, map[string]string{of.key: of.name}}.clearLimits(ctx, tx, fields)
+	switch {
+	case err != nil:
+		return Limit{}, fmt.Errorf("clear the limit of tenant %s: %w", of.name, err)
+	case len(left) == 0:
+		return Limit{}, fmt.Errorf("%w for %s %q", ErrNoLimit, OfTenant, fit.Cut(of.name))
+	}
+	return left[0], nil
 }
 
 // clear takes values away and says whether there were any.

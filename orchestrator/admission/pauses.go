@@ -15,6 +15,7 @@ import (
 	"github.com/headgate/headgate/orchestrator/access"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 	"github.com/headgate/headgate/orchestrator/internal/fit"
+	"github.com/headgate/headgate/orchestrator/selector"
 )
 
 // Pause keeps what it is about from being started; what runs goes on. Waiting jobs
@@ -67,14 +68,15 @@ func isText(text string, most int) bool {
 	return utf8.ValidString(text) && !strings.ContainsRune(text, 0) && utf8.RuneCountInString(text) <= most
 }
 
-// pauseSQL begins a pause, or says more of the one that there is: its beginning
-// stays, unless it was over.
-const pauseSQL = `
-INSERT INTO headgate.pauses AS p (scope, target, paused_by, note, until)
-VALUES ($1, $2, $3, $4, $5)
+// pauseAgain says more of a pause that there is: its beginning stays, unless it was over.
+const pauseAgain = `
 ON CONFLICT (scope, target) DO UPDATE
 SET paused_by = excluded.paused_by, note = excluded.note, until = excluded.until,
-    since = CASE WHEN p.until <= now() THEN excluded.since ELSE p.since END
+    since = CASE WHEN p.until <= now() THEN excluded.since ELSE p.since END`
+
+const pauseSQL = `
+INSERT INTO headgate.pauses AS p (scope, target, paused_by, note, until)
+VALUES ($1, $2, $3, $4, $5)` + pauseAgain + `
 RETURNING paused_by, note, since, until`
 
 // Pause pauses a tenant, kind, queue or server, for all workers at once; opts may be
@@ -175,7 +177,8 @@ SELECT p.scope, coalesce(t.slug, s.name, p.target), p.paused_by, p.note, p.since
 FROM (SELECT *, target || CASE WHEN in_river THEN ' river' ELSE '' END AS place FROM headgate.all_pauses) p
 LEFT JOIN headgate.tenants t ON p.scope = 'tenant' AND t.id = headgate.uuid_or_null(p.target)
 LEFT JOIN headgate.servers s ON p.scope = 'server' AND s.id = headgate.uuid_or_null(p.target)
-WHERE p.since < $1 OR p.since = $1 AND (p.scope, p.place) > ($2, $3)
+WHERE (p.since < $1 OR p.since = $1 AND (p.scope, p.place) > ($2, $3))
+  AND ($5::text[] IS NULL OR p.scope = 'tenant' AND p.target IN (SELECT x.id FROM unnest($5::text[]) x (id)))
 ORDER BY p.since DESC, p.scope, p.place
 LIMIT $4`
 
@@ -205,6 +208,20 @@ func parsePauseAfter(page jobs.Page) (since pgtype.Timestamptz, subject, target 
 // Pauses returns what is paused now, the newest first: 200, or up to 10,000 a page.
 // next is the After of the page behind it, or "".
 func (c *Control) Pauses(ctx context.Context, page jobs.Page) (list []Pause, next string, err error) {
+	return c.listPauses(ctx, nil, page)
+}
+
+// PausesSelected is Pauses of the tenants that a selector selects, archived ones included.
+func (c *Control) PausesSelected(ctx context.Context, s selector.Selector, page jobs.Page) (list []Pause, next string, err error) {
+	ids, err := c.catalog.ListedIDs(ctx, s)
+	if err != nil {
+		return nil, "", fmt.Errorf("listing pauses: %w", err)
+	}
+	return c.listPauses(ctx, ids, page)
+}
+
+// listPauses is of all, or, if tenants is not nil, of these.
+func (c *Control) listPauses(ctx context.Context, tenants []string, page jobs.Page) (list []Pause, next string, err error) {
 	size, err := page.Size(defaultPage, maxPage)
 	if err != nil {
 		return nil, "", fmt.Errorf("listing pauses: %w", err)
@@ -213,7 +230,7 @@ func (c *Control) Pauses(ctx context.Context, page jobs.Page) (list []Pause, nex
 	if err != nil {
 		return nil, "", fmt.Errorf("listing pauses: %w", err)
 	}
-	rows, err := c.pool.Query(ctx, listPausesSQL, since, subject, target, size+1)
+	rows, err := c.pool.Query(ctx, listPausesSQL, since, subject, target, size+1, tenants)
 	if err != nil {
 		return nil, "", fmt.Errorf("listing pauses: %w", err)
 	}

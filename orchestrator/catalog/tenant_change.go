@@ -61,27 +61,13 @@ func (e TenantEditor) ChangeTx(ctx context.Context, tx pgx.Tx, tenants []string,
 
 // write locks the tenants, has them changed, and returns what has become of them.
 func (e TenantEditor) write(ctx context.Context, db beginner, what string, names []string, change func(context.Context, pgx.Tx, []Tenant) error) ([]Changed, error) {
-	changed, err := within(ctx, db, func(tx pgx.Tx) ([]Changed, error) {
-		before, err := lockTenants(ctx, tx, names)
-		if err != nil {
-			return nil, err
-		}
-		if err := change(ctx, tx, before); err != nil {
-			return nil, err
-		}
-		return changedSince(ctx, tx, before)
-	})
+	w := writing{lock: func(ctx context.Context, tx pgx.Tx) ([]Tenant, error) { return lockTenants(ctx, tx, names) }, change: change}
+	changed, err := w.do(ctx, e, db)
 	if err != nil {
 		return nil, fmt.Errorf("%s tenant %s: %w", what, someOf(names), err)
 	}
-	if db == beginner(e.c.pool) {
-		e.c.memory.drop(changedIDs(changed)...)
-	}
 	return changed, nil
 }
-
-const tenantsLockSQL = `
-SELECT id::text, status FROM headgate.tenants WHERE id = ANY ($1::text[]::uuid[]) ORDER BY id FOR NO KEY UPDATE`
 
 // lockTenants returns the tenants of these names as they are under their locks, each once,
 // in the order of their UUIDs. None of them was removed.
@@ -94,19 +80,34 @@ func lockTenants(ctx context.Context, tx pgx.Tx, names []string) ([]Tenant, erro
 	for _, t := range found {
 		ids[t.ID] = true
 	}
-	locked := slices.Sorted(maps.Keys(ids))
-	if _, err := tx.Exec(ctx, tenantsLockSQL, locked); err != nil {
-		return nil, fmt.Errorf("locking the tenants: %w", err)
-	}
-	// The statement before waited, so what it was told may have changed.
-	if found, err = tenantsByName(ctx, tx, locked); err != nil {
+	tenants, err := lockRows(ctx, tx, slices.Sorted(maps.Keys(ids)))
+	if err != nil {
 		return nil, err
 	}
-	tenants := make([]Tenant, len(locked))
-	for i, id := range locked {
-		if tenants[i] = found[id]; tenants[i].Status == Removed {
-			return nil, fmt.Errorf("%w: %s (%s) was removed on %s, and stays for history only", jobs.ErrUnknownTenant, quote(tenants[i].Name), id, tenants[i].StatusSince.UTC().Format("2006-01-02"))
+	for _, t := range tenants {
+		if t.Status == Removed {
+			return nil, fmt.Errorf("%w: %s (%s) was removed on %s, and stays for history only", jobs.ErrUnknownTenant, quote(t.Name), t.ID, t.StatusSince.UTC().Format("2006-01-02"))
 		}
+	}
+	return tenants, nil
+}
+
+const tenantsLockSQL = `
+SELECT id::text, status FROM headgate.tenants WHERE id = ANY ($1::text[]::uuid[]) ORDER BY id FOR NO KEY UPDATE`
+
+// lockRows returns the tenants of these ids, in their order, as they are under their locks.
+func lockRows(ctx context.Context, tx pgx.Tx, ids []string) ([]Tenant, error) {
+	if _, err := tx.Exec(ctx, tenantsLockSQL, ids); err != nil {
+		return nil, &lockError{ids, fmt.Errorf("locking the tenants: %w", err)}
+	}
+	// The statement before waited, so what it was told may have changed.
+	found, err := tenantsByName(ctx, tx, ids)
+	if err != nil {
+		return nil, err
+	}
+	tenants := make([]Tenant, len(ids))
+	for i, id := range ids {
+		tenants[i] = found[id]
 	}
 	return tenants, nil
 }

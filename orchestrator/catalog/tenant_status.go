@@ -57,21 +57,31 @@ SET status = $2, status_since = CASE WHEN status = $2 THEN status_since ELSE clo
 WHERE id = ANY ($1::text[]::uuid[])`
 
 func (e TenantEditor) setStatus(ctx context.Context, db beginner, tenants []string, change StatusChange) ([]Changed, error) {
-	change.Reason = strings.TrimSpace(change.Reason)
-	if err := change.check(); err != nil {
-		return nil, fmt.Errorf("set status: %w", err)
+	change, err := change.checked()
+	if err != nil {
+		return nil, err
 	}
-	return e.write(ctx, db, "set the status of", tenants, func(ctx context.Context, tx pgx.Tx, before []Tenant) error {
-		if err := access.Say(ctx, tx, "", change.Reason); err != nil {
-			return err
-		}
-		ids := make([]string, len(before))
-		for i, t := range before {
-			ids[i] = t.ID
-		}
-		_, err := tx.Exec(ctx, statusUpdateSQL, ids, change.To, change.Reason, access.From(ctx).Name, change.Waiting)
+	return e.write(ctx, db, "set the status of", tenants, change.apply)
+}
+
+func (ch StatusChange) checked() (StatusChange, error) {
+	ch.Reason = strings.TrimSpace(ch.Reason)
+	if err := ch.check(); err != nil {
+		return ch, fmt.Errorf("set status: %w", err)
+	}
+	return ch, nil
+}
+
+func (ch StatusChange) apply(ctx context.Context, tx pgx.Tx, before []Tenant) error {
+	if err := access.Say(ctx, tx, "", ch.Reason); err != nil {
 		return err
-	})
+	}
+	ids := make([]string, len(before))
+	for i, t := range before {
+		ids[i] = t.ID
+	}
+	_, err := tx.Exec(ctx, statusUpdateSQL, ids, ch.To, ch.Reason, access.From(ctx).Name, ch.Waiting)
+	return err
 }
 
 // SetStatus changes one tenant's status without a word of why; see TenantEditor.SetStatus.
@@ -120,9 +130,6 @@ func (e TenantEditor) RemoveTx(ctx context.Context, tx pgx.Tx, tenants []string,
 
 const removeTenantsSQL = `
 SELECT r.tenant_id::text, r.domains, r.emails, r.schedules, r.limits, r.pauses, r.blackouts, r.overrides FROM headgate.remove_tenants($1::text[]::uuid[], $2, $3) r`
-
-// errDryRun undoes what a dry run has counted by doing it.
-var errDryRun = fmt.Errorf("a dry run")
 
 func (e TenantEditor) remove(ctx context.Context, db beginner, tenants []string, opts *RemoveOpts) (removals []Removal, err error) {
 	if opts == nil {

@@ -172,6 +172,33 @@ func (c *Catalog) filteredDatabase(ctx context.Context, database string) (*uuid.
 	return &id, nil
 }
 
+// listedIDsSQL is selectedTenantsSQL without pages. No path selects all.
+const listedIDsSQL = `
+SELECT m.id::text FROM headgate.tenant_documents m
+WHERE m.status <> 'removed' AND ($1::jsonpath IS NULL OR m.document @@ $1::jsonpath)
+  AND ($2::text[] IS NULL OR m.slug = ANY ($2))
+  AND ($3::text[] IS NULL OR m.plan = ANY ($3))
+  AND ($4::text[] IS NULL OR m.database = ANY ($4))`
+
+// ListedIDs returns the UUIDs of the tenants that a list is about which is asked for a
+// selector: as Tenants lists them, so archived tenants too. It is never nil.
+func (c *Catalog) ListedIDs(ctx context.Context, s selector.Selector) ([]string, error) {
+	if err := s.Check(); err != nil {
+		return nil, jobs.AsInputError("select", err)
+	}
+	selection := s.Selection()
+	var path *string
+	if selection.Path != "" {
+		path = &selection.Path
+	}
+	rows, _ := c.pool.Query(ctx, listedIDsSQL, path, selection.Tenants, selection.Plans, selection.Databases) // its error is CollectRows' too
+	ids, err := pgx.AppendRows([]string{}, rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("selecting tenants: %w", err)
+	}
+	return ids, nil
+}
+
 // nameOrID sorts a reference to a database into its two forms. The form that it
 // is not is one that no row has.
 func nameOrID(text string) (name string, id uuid.UUID) {

@@ -117,7 +117,7 @@ func TestAPageOfSchedulesReadsAPage(t *testing.T) {
 					_, err := tx.Exec(ctx, `SELECT set_config('plan_cache_mode', $1, true)`, mode)
 					require.NoError(t, err)
 					var raw []byte
-					require.NoError(t, tx.QueryRow(ctx, "EXPLAIN (ANALYZE, FORMAT JSON) "+q.sql, q.owner, q.last, "", "", false, false, 100).Scan(&raw))
+					require.NoError(t, tx.QueryRow(ctx, "EXPLAIN (ANALYZE, FORMAT JSON) "+q.sql, q.owner, q.last, "", "", false, false, 100, nil).Scan(&raw))
 					var plans []struct{ Plan roomtest.Node }
 					require.NoError(t, json.Unmarshal(raw, &plans))
 					read := 0.0

@@ -14,6 +14,7 @@ import (
 	"github.com/headgate/headgate/orchestrator/calendar"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 	"github.com/headgate/headgate/orchestrator/internal/fit"
+	"github.com/headgate/headgate/orchestrator/selector"
 )
 
 // Schedule is one row: a kind and its arguments, enqueued for one tenant, or for
@@ -109,7 +110,8 @@ func checkID(id string) error {
 // The lists of schedules, behind a name ($2) of an owner ($1). Each walks its owners, and
 // of each owner its schedules, by the indexes of their names.
 const (
-	listScheduleFilter = ` AND ($3 = '' OR s.kind = $3) AND ($4 = '' OR f.name = $4) AND (NOT $5::boolean OR s.paused) AND (NOT $6::boolean OR s.error <> '')`
+	listScheduleFilter = ` AND ($3 = '' OR s.kind = $3) AND ($4 = '' OR f.name = $4) AND (NOT $5::boolean OR s.paused) AND (NOT $6::boolean OR s.error <> '')
+  AND ($8::text[] IS NULL OR s.tenant_id IN (SELECT x.id::uuid FROM unnest($8::text[]) x (id)))`
 
 	listDatabaseSchedules = scheduleColumns + `
 WHERE d.name >= $1 AND (d.name > $1 OR s.name > $2) AND s.database_id IS NOT NULL` + listScheduleFilter + `
@@ -131,6 +133,10 @@ type Filter struct {
 	Template string // the schedule for a selector that they come from; "" means all
 	Paused   bool   // only those that are paused
 	Failing  bool   // only those that cannot fire (Schedule.Error)
+
+	// Select, where it is not the zero value, asks for schedules of tenants that the
+	// expression selects when the page is read, archived tenants included.
+	Select selector.Selector
 
 	jobs.Page // Limit is 200, at most 1,000
 }
@@ -154,8 +160,14 @@ func (st *Store) List(ctx context.Context, f Filter) (list []Schedule, next stri
 	if err != nil {
 		return nil, "", fmt.Errorf("listing schedules: %w", err)
 	}
+	var selected []string // nil is any
+	if !f.Select.IsAll() {
+		if selected, err = st.catalog.ListedIDs(ctx, f.Select); err != nil {
+			return nil, "", fmt.Errorf("listing schedules: %w", err)
+		}
+	}
 	read := func(sql, owner, name string) error {
-		rows, _ := st.pool.Query(ctx, sql, owner, name, f.Kind, f.Template, f.Paused, f.Failing, limit+1-len(list)) // its error is CollectRows' too
+		rows, _ := st.pool.Query(ctx, sql, owner, name, f.Kind, f.Template, f.Paused, f.Failing, limit+1-len(list), selected) // its error is CollectRows' too
 		found, err := pgx.CollectRows(rows, scanSchedule)
 		list = append(list, found...)
 		return err

@@ -6,10 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
 // ManyTenants is how many a command may change without being told the number.
@@ -21,6 +24,7 @@ type Confirmation struct {
 
 	tenants int
 	yes     bool
+	shown   []string // of whom the number was asked for
 }
 
 func (c *Confirmation) noun() string { return cmp.Or(c.Noun, "tenants") }
@@ -54,6 +58,19 @@ func (c *Confirmation) Check(what string) func(tenants int) error {
 			return nil
 		}
 		return &unconfirmed{what: what, noun: c.noun(), tenants: tenants, given: c.tenants}
+	}
+}
+
+// CheckNames is Check of the tenants themselves. The number that somebody types is the answer
+// to what was shown: when others are as many by then, nothing is changed.
+func (c *Confirmation) CheckNames(what string) func(names []string) error {
+	check := c.Check(what)
+	return func(names []string) error {
+		if c.shown != nil && len(c.shown) == len(names) && !slices.Equal(c.shown, names) {
+			return fmt.Errorf("%w: %s others now, as many as before; nothing was changed: look again", catalog.ErrChanged, what)
+		}
+		c.shown = names
+		return check(len(names))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker/tenantdb"
 )
 
@@ -32,6 +33,20 @@ func TestWhichNumbersAreConfirmed(t *testing.T) {
 			require.ErrorContains(t, err, fmt.Sprintf("pass --confirm %d (nothing was changed)", c.tenants))
 		}
 	}
+}
+
+// What is typed is the answer to the tenants that were shown: others, as many, are not
+// changed.
+func TestOthersThanThoseShownAreNotConfirmed(t *testing.T) {
+	t.Parallel()
+	c := &Confirmation{tenants: 2}
+	check := c.CheckNames("plan = free selects")
+	require.NoError(t, check([]string{"acme", "brick"}))
+	require.NoError(t, check([]string{"acme", "brick"}))
+	err := check([]string{"acme", "crane"})
+	require.ErrorIs(t, err, catalog.ErrChanged)
+	require.ErrorContains(t, err, "plan = free selects others now, as many as before; nothing was changed")
+	require.ErrorContains(t, check([]string{"acme"}), "plan = free selects 1 tenants, not the 2 of --confirm")
 }
 
 // A login that was refused is told from a server that is not there, whoever says so; what

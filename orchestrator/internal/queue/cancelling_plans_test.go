@@ -28,7 +28,7 @@ ANALYZE river_job`)
 	require.NoError(t, err)
 	for name, sql := range map[string]string{
 		"janitor": strings.ReplaceAll(strings.ReplaceAll(queue.SelectCancelling, "$1", "100"), "$2", "0"),
-		"list":    strings.NewReplacer("$1", "1000000", "$2", "'cancelling'", "$3", "''", "$4", "''", "$5", "50").Replace(queue.ListJobs),
+		"list":    strings.NewReplacer("$1", "1000000", "$2", "'cancelling'", "$3", "''", "$4", "''", "$5", "50", "$6", "NULL").Replace(queue.ListJobs),
 	} {
 		rows, err := env.Pool.Query(ctx, "EXPLAIN "+sql)
 		require.NoError(t, err)

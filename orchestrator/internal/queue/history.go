@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/selector"
 )
 
 // jobColumns reads the names behind the ids in a row's metadata by primary key;
@@ -100,6 +101,7 @@ const chosenJobs = `
   AND ($2 <> 'cancelling' OR j.finalized_at IS NULL AND j.metadata ? 'cancel_attempted_at')
   AND ($3 = '' OR j.kind = $3)
   AND ($4 = '' OR j.metadata->>'tenant' = $4)
+  AND ($6::text[] IS NULL OR j.metadata->>'tenant' IN (SELECT x.id FROM unnest($6::text[]) x (id)))
 `
 
 const listJobs = jobColumns + `WHERE j.id <= $1` + chosenJobs + `ORDER BY j.id DESC LIMIT $5`
@@ -123,6 +125,21 @@ func jobPlace(f jobs.JobFilter) (first int64, err error) {
 
 // oldestPage begins the After of a list whose oldest job is first.
 const oldestPage = "o:"
+
+// selected are the UUIDs of the tenants that an expression selects; nil for all tenants.
+func (q *Queue) selected(ctx context.Context, expression string) ([]string, error) {
+	if expression == "" {
+		return nil, nil
+	}
+	s, err := selector.Parse(expression)
+	if err != nil {
+		return nil, jobs.AsInputError("select", err)
+	}
+	if s.IsAll() {
+		return nil, nil
+	}
+	return q.catalog.ListedIDs(ctx, s)
+}
 
 // Jobs lists jobs, without their attempts, and returns the After of the next page (""
 // if nothing follows).
@@ -150,11 +167,15 @@ func (q *Queue) Jobs(ctx context.Context, f jobs.JobFilter) (list []jobs.Record,
 		}
 		f.Tenant = tenant.ID
 	}
+	selected, err := q.selected(ctx, f.Select)
+	if err != nil {
+		return nil, "", fmt.Errorf("listing jobs: %w", err)
+	}
 	sql, after := listJobs, func(j record) string { return strconv.FormatInt(j.id-1, 36) }
 	if f.Oldest {
 		sql, after = listOldestJobs, func(j record) string { return oldestPage + strconv.FormatInt(j.id+1, 36) }
 	}
-	rows, err := q.pool.Query(ctx, sql, first, rowState(f.State), f.Kind, f.Tenant, limit+1)
+	rows, err := q.pool.Query(ctx, sql, first, rowState(f.State), f.Kind, f.Tenant, limit+1, selected)
 	if err != nil {
 		return nil, "", fmt.Errorf("listing jobs: %w", err)
 	}

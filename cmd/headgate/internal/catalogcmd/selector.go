@@ -2,7 +2,6 @@ package catalogcmd
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -12,7 +11,8 @@ import (
 )
 
 const selectorLong = `An expression selects tenants: for schedules (schedule create --select), for grants
-(enqueue-grant add --select) and for lists (tenant list --select).
+(enqueue-grant add --select), for lists (tenant list --select), and for what is done
+once with many tenants (tenant suspend --select, pause tenant --select).
 
   plan in (pro, enterprise) and region = eu and not feature.beta
 
@@ -23,7 +23,7 @@ value. What a tenant does not have equals nothing; != and not are true of it.
 Texts with other characters than letters, digits and _ . - / : + @ stand in
 'single quotes'. The expression of all tenants is all.
 
-A tenant that is archived or removed is selected by nothing that is stored.`
+A tenant that is archived or removed is selected by lists only.`
 
 // Selector is the verbs on expressions that select tenants.
 func Selector(app *cli.App) *cobra.Command {
@@ -64,7 +64,7 @@ func selectorTest(app *cli.App) *cobra.Command {
 }
 
 func showSelected(app *cli.App, expression selector.Selector, found catalog.Selected) error {
-	view := selectedView{Selector: expression.String(), Tenants: found.Count, First: []tenantView{}, Notes: notes(found)}
+	view := selectedView{Selector: expression.String(), Tenants: found.Count, First: []tenantView{}, Notes: cli.SelectorNotes(found)}
 	for _, t := range found.First {
 		view.First = append(view.First, viewTenant(t))
 	}
@@ -78,43 +78,10 @@ func showSelected(app *cli.App, expression selector.Selector, found catalog.Sele
 		app.Say("note: %s", note)
 	}
 	switch {
-	case found.Count == 1:
-		app.Say("%s selects 1 tenant", view.Selector)
 	case found.Count > len(found.First):
 		app.Say("%s selects %d tenants; the first %d are below", view.Selector, found.Count, len(found.First))
-	case found.Count > 1:
-		app.Say("%s selects %d tenants", view.Selector, found.Count)
+	case found.Count > 0:
+		app.Say("%s selects %s", view.Selector, cli.Count(found.Count, "tenant"))
 	}
 	return cli.List(app, view.First, view.Selector+" selects no tenant now", tenantColumns)
-}
-
-// notes are what of an expression is probably not meant.
-func notes(found catalog.Selected) []string {
-	said := []string{}
-	for _, n := range found.Unknown {
-		said = append(said, noteOn(n))
-	}
-	if found.Gone > 0 {
-		said = append(said, fmt.Sprintf("archived or removed tenants that fit too: %d; schedules and grants do not select them", found.Gone))
-	}
-	return said
-}
-
-func noteOn(n catalog.UnknownName) string {
-	name, near := n.Attribute, cli.DidYouMean(cli.Nearest(n.Value, n.Known, "")...)
-	switch {
-	case n.Attribute == "feature" && n.FeatureType == "":
-		return fmt.Sprintf("there is no feature %s%s", n.Key, cli.DidYouMean(cli.Nearest(n.Key, n.Known, "")...))
-	case n.Attribute == "feature" && n.Type == "":
-		return fmt.Sprintf("feature %s is a %s: alone it asks for true, and is never true", n.Key, n.FeatureType)
-	case n.Attribute == "feature":
-		return fmt.Sprintf("feature %s is a %s, and %s is a %s: the two never compare", n.Key, n.FeatureType, cli.Quote(n.Value), n.Type)
-	case n.Attribute == "label" && n.Type == "string":
-		return fmt.Sprintf("no tenant has label %s with the value %s", n.Key, cli.Quote(n.Value))
-	case n.Attribute == "label":
-		return fmt.Sprintf("no tenant has label %s", n.Key)
-	case n.Attribute == "tenant":
-		return fmt.Sprintf("there is no tenant %s", cli.Quote(n.Value))
-	}
-	return fmt.Sprintf("no tenant has %s %s%s", name, cli.Quote(n.Value), near)
 }

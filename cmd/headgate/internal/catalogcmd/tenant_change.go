@@ -3,12 +3,10 @@ package catalogcmd
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"maps"
 	"slices"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
@@ -91,66 +89,6 @@ func flat(view tenantView) (map[string]json.RawMessage, error) {
 	return fields, nil
 }
 
-// bulk is a change of the tenants that a command names.
-type bulk struct {
-	app     *cli.App
-	dry     bool
-	confirm cli.Confirmation
-}
-
-func (b *bulk) flags(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&b.dry, "dry-run", false, "only say what would change")
-	b.confirm.Flags(cmd)
-}
-
-var errDryRun = errors.New("a dry run")
-
-// run does the change in one transaction, undoes it in a dry run, and shows what changed.
-func (b *bulk) run(ctx context.Context, names []string, do func(central cli.Central, tx pgx.Tx) ([]catalog.Changed, error)) error {
-	if err := b.confirm.Check("this changes")(len(names)); err != nil {
-		return &cli.UsageError{Err: err}
-	}
-	return b.app.Open(ctx, nil, func(central cli.Central) error {
-		var changed []catalog.Changed
-		err := pgx.BeginFunc(ctx, central.Pool, func(tx pgx.Tx) (err error) {
-			if changed, err = do(central, tx); err == nil && b.dry {
-				err = errDryRun
-			}
-			return err
-		})
-		if errors.Is(err, errDryRun) {
-			err = nil
-		}
-		if err != nil {
-			return nearTenant(ctx, central, names, err)
-		}
-		changes, err := changesOf(changed)
-		if err != nil {
-			return err
-		}
-		if b.dry {
-			b.app.Say("nothing was changed: a dry run of %s", cli.Count(len(changed), "tenant"))
-		}
-		return cli.List(b.app, changes, "nothing changed: it was so already", changeColumns)
-	})
-}
-
-// nearTenant adds the nearest name to the error about one that is not known.
-func nearTenant(ctx context.Context, central cli.Central, names []string, err error) error {
-	if len(names) != 1 {
-		return err
-	}
-	return cli.NearOwner(ctx, central, names[0], "", err)
-}
-
-// someTenants takes one tenant or more, and then what the verb needs.
-func someTenants(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return cli.Usagef("SLUG is missing: %s SLUG...", cmd.CommandPath())
-	}
-	return nil
-}
-
 const tenantSetLong = `Change what the catalog knows of tenants. What is not given stays. All of them
 change, or none.
 
@@ -159,7 +97,9 @@ has no value of its own for, and within seconds for templates whose selectors as
 for the plan.
 
 --version refuses the change if somebody has changed the tenant since you looked
-at it: ` + "`headgate tenant show`" + ` tells the version.`
+at it: ` + "`headgate tenant show`" + ` tells the version.
+
+` + selectedNow
 
 func tenantSet(app *cli.App) *cobra.Command {
 	b := bulk{app: app}
@@ -168,8 +108,8 @@ func tenantSet(app *cli.App) *cobra.Command {
 	var anyKind bool
 	var version int
 	cmd := &cobra.Command{
-		Use: "set SLUG... [--plan PLAN] [--timezone ZONE] [--name NAME]", Short: "Change what the catalog knows of tenants", Long: tenantSetLong, Args: someTenants,
-		Example: "  headgate tenant set acme brick --plan pro\n  headgate tenant set acme --timezone Europe/Paris --version 7",
+		Use: "set SLUG... | --select EXPR [--plan PLAN] [--timezone ZONE] [--name NAME]", Short: "Change what the catalog knows of tenants", Long: tenantSetLong, Args: b.args,
+		Example: "  headgate tenant set acme brick --plan pro\n  headgate tenant set acme --timezone Europe/Paris --version 7\n  headgate tenant set -l 'region = eu and plan = free' --plan basic --dry-run",
 	}
 	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) error {
 		change := catalog.TenantChange{Version: version}
@@ -192,13 +132,13 @@ func tenantSet(app *cli.App) *cobra.Command {
 		if change.Name == nil && change.Plan == nil && change.Timezone == nil && change.OrgKey == nil && change.Kinds == nil {
 			return cli.Usagef("what is to change? give --name, --plan, --timezone, --org-key, --kind or --plan-kinds")
 		}
-		return b.run(ctx, args, func(central cli.Central, tx pgx.Tx) ([]catalog.Changed, error) {
+		return b.run(ctx, args, func(central cli.Central, to whom) ([]catalog.Changed, error) {
 			if change.Plan != nil {
 				if err := sayNewPlan(ctx, app, central, plan); err != nil {
 					return nil, err
 				}
 			}
-			return central.Catalog.Editor().ChangeTx(ctx, tx, args, change)
+			return to.change(ctx, central, change)
 		})
 	})
 	flags := cmd.Flags()
@@ -218,8 +158,8 @@ func tenantRename(app *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "rename SLUG NEW", Short: "Give a tenant another slug; its UUID, org_id and jobs stay", Args: cli.Args("SLUG", "NEW"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
-			return b.run(ctx, args[:1], func(central cli.Central, tx pgx.Tx) ([]catalog.Changed, error) {
-				changed, err := central.Catalog.Editor().RenameTx(ctx, tx, args[0], args[1])
+			return b.run(ctx, args[:1], func(central cli.Central, to whom) ([]catalog.Changed, error) {
+				changed, err := central.Catalog.Editor().RenameTx(ctx, to.tx, args[0], args[1])
 				return []catalog.Changed{changed}, err
 			})
 		}),
@@ -231,15 +171,15 @@ func tenantRename(app *cli.App) *cobra.Command {
 func tenantLabel(app *cli.App) *cobra.Command {
 	b := bulk{app: app}
 	cmd := &cobra.Command{
-		Use: "label SLUG... KEY=VALUE... KEY-...", Short: "Set labels of tenants, and take out those that end with -", Args: someTenants,
-		Example: "  headgate tenant label acme brick tier=gold\n  headgate tenant label acme tier-",
+		Use: "label SLUG... | --select EXPR KEY=VALUE... KEY-...", Short: "Set labels of tenants, and take out those that end with -",
+		Example: "  headgate tenant label acme brick tier=gold\n  headgate tenant label acme tier-\n  headgate tenant label -l 'plan = enterprise' tier=gold",
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
-			names, labels, err := assignments(args, "a label")
+			names, labels, err := b.assignments(args, "a label")
 			if err != nil {
 				return err
 			}
-			return b.run(ctx, names, func(central cli.Central, tx pgx.Tx) ([]catalog.Changed, error) {
-				return central.Catalog.Editor().ChangeTx(ctx, tx, names, catalog.TenantChange{Labels: labels})
+			return b.run(ctx, names, func(central cli.Central, to whom) ([]catalog.Changed, error) {
+				return to.change(ctx, central, catalog.TenantChange{Labels: labels})
 			})
 		}),
 	}
@@ -250,16 +190,16 @@ func tenantLabel(app *cli.App) *cobra.Command {
 func tenantFeature(app *cli.App) *cobra.Command {
 	b := bulk{app: app}
 	cmd := &cobra.Command{
-		Use: "feature SLUG... NAME=VALUE... NAME-...", Short: "Give tenants values of features of their own, or take them out", Args: someTenants,
+		Use: "feature SLUG... | --select EXPR NAME=VALUE... NAME-...", Short: "Give tenants values of features of their own, or take them out",
 		Long:    "Give tenants values of features of their own, which go before their plan's.\n`headgate feature list` shows the features and their types. What is taken out\nwith NAME- is what the plan says, or the default.",
-		Example: "  headgate tenant feature acme beta=true seats=40\n  headgate tenant feature acme beta-",
+		Example: "  headgate tenant feature acme beta=true seats=40\n  headgate tenant feature acme beta-\n  headgate tenant feature -l 'plan = pro and region = eu' beta=true",
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
-			names, features, err := assignments(args, "a feature")
+			names, features, err := b.assignments(args, "a feature")
 			if err != nil {
 				return err
 			}
-			return b.run(ctx, names, func(central cli.Central, tx pgx.Tx) ([]catalog.Changed, error) {
-				changed, err := central.Catalog.Editor().ChangeTx(ctx, tx, names, catalog.TenantChange{Features: features})
+			return b.run(ctx, names, func(central cli.Central, to whom) ([]catalog.Changed, error) {
+				changed, err := to.change(ctx, central, catalog.TenantChange{Features: features})
 				return changed, nearFeature(ctx, central, features, err)
 			})
 		}),
@@ -293,8 +233,6 @@ func assignments(args []string, what string) (names []string, values map[string]
 		}
 	}
 	switch {
-	case len(names) == 0:
-		return nil, nil, cli.Usagef("which tenant? give its SLUG before the first KEY=VALUE")
 	case len(values) == 0:
 		return nil, nil, cli.Usagef("%s is missing: give KEY=VALUE, or KEY- to take it out", what)
 	}

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
@@ -19,27 +18,36 @@ var waitings = []string{string(catalog.HoldWaiting), string(catalog.CancelWaitin
 const tenantSuspendLong = `Let no work start for tenants until they are resumed. Requests for work are
 refused, with the reason. Jobs that run end as they would. Waiting jobs wait, or
 are cancelled with --waiting cancel. Schedules go on, and answer "suspended"
-instead of firing.`
+instead of firing.
+
+` + selectedNow
 
 const tenantArchiveLong = `Take tenants out of use and keep them: as suspend, and selectors select them no
-more. ` + "`headgate tenant resume`" + ` brings them back. Their names stay theirs.`
+more. ` + "`headgate tenant resume`" + ` brings them back. Their names stay theirs.
+
+` + selectedNow
+
+const tenantResumeLong = `Make suspended, archived or new tenants active. Their waiting jobs start. An
+archived tenant is named: no expression selects an archived tenant.
+
+` + selectedNow
 
 func tenantSuspend(app *cli.App) *cobra.Command {
 	return statusVerb(app, catalog.Suspended, "", &cobra.Command{
-		Use: "suspend SLUG... [--reason TEXT]", Short: "Let no work start for tenants until they are resumed", Long: tenantSuspendLong,
-		Example: "  headgate tenant suspend acme --reason 'invoice 4711 is open'",
+		Use: "suspend SLUG... | --select EXPR [--reason TEXT]", Short: "Let no work start for tenants until they are resumed", Long: tenantSuspendLong,
+		Example: "  headgate tenant suspend acme --reason 'invoice 4711 is open'\n  headgate tenant suspend -l 'label.trial = ended' --reason 'the trial is over' --dry-run",
 	})
 }
 
 func tenantArchive(app *cli.App) *cobra.Command {
 	return statusVerb(app, catalog.Archived, catalog.CancelWaiting, &cobra.Command{
-		Use: "archive SLUG... [--reason TEXT]", Short: "Take tenants out of use and keep them", Long: tenantArchiveLong,
+		Use: "archive SLUG... | --select EXPR [--reason TEXT]", Short: "Take tenants out of use and keep them", Long: tenantArchiveLong,
 	})
 }
 
 func tenantResume(app *cli.App) *cobra.Command {
 	return statusVerb(app, catalog.Active, "", &cobra.Command{
-		Use: "resume SLUG...", Short: "Make suspended, archived or new tenants active",
+		Use: "resume SLUG... | --select EXPR", Short: "Make suspended, archived or new tenants active", Long: tenantResumeLong,
 	})
 }
 
@@ -47,15 +55,15 @@ func statusVerb(app *cli.App, to catalog.Status, waiting catalog.Waiting, cmd *c
 	b := bulk{app: app}
 	given := string(waiting)
 	var reason string
-	cmd.Args = someTenants
+	cmd.Args = b.args
 	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) error {
 		if given != "" {
 			if err := cli.OneOf("--waiting", given, waitings); err != nil {
 				return err
 			}
 		}
-		return b.run(ctx, args, func(central cli.Central, tx pgx.Tx) ([]catalog.Changed, error) {
-			return central.Catalog.Editor().SetStatusTx(ctx, tx, args, catalog.StatusChange{To: to, Reason: reason, Waiting: catalog.Waiting(given)})
+		return b.run(ctx, args, func(central cli.Central, who whom) ([]catalog.Changed, error) {
+			return who.setStatus(ctx, central, catalog.StatusChange{To: to, Reason: reason, Waiting: catalog.Waiting(given)})
 		})
 	})
 	cmd.Flags().StringVar(&reason, "reason", "", "why: whoever asks for work is told, and the audit")

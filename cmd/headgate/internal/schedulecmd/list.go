@@ -24,18 +24,24 @@ var templateColumns = []cli.Column[schedule.Template]{
 func scheduleList(app *cli.App) *cobra.Command {
 	var filter schedule.Filter
 	var templates bool
+	var selecting cli.Selecting
 	most := 1000
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List schedules: of databases, then of tenants by name",
 		Args:  cli.Args(),
 	}
-	cmd.RunE = cli.Brief(func(ctx context.Context, _ []string) error {
+	cmd.RunE = cli.Brief(func(ctx context.Context, _ []string) (err error) {
 		if most < 0 {
 			return cli.Usagef("--limit is %d: give a number, or 0 for all", most)
 		}
+		if selecting.Given() {
+			if filter.Select, err = selecting.Read(); err != nil {
+				return err
+			}
+		}
 		if rest := filter; templates && rest != (schedule.Filter{}) {
-			return cli.Usagef("--templates lists all schedules for selectors: leave --tenant, --kind, --template, --paused, --failing and --after out")
+			return cli.Usagef("--templates lists all schedules for selectors: leave --tenant, --select, --kind, --template, --paused, --failing and --after out")
 		}
 		return app.Open(ctx, nil, func(central cli.Central) error {
 			if templates {
@@ -57,7 +63,7 @@ func scheduleList(app *cli.App) *cobra.Command {
 				return err
 			}
 			if next != "" {
-				app.Say("there are more than these %d: add --after %s, or --limit 0 for all; --tenant, --kind, --template, --paused and --failing select", most, next)
+				app.Say("there are more than these %d: add --after %s, or --limit 0 for all; --tenant, --select, --kind, --template, --paused and --failing select", most, next)
 			}
 			none := "no schedules: `headgate schedule create NAME --tenant TENANT --kind KIND --cron CRON`"
 			if filter != (schedule.Filter{}) {
@@ -68,6 +74,7 @@ func scheduleList(app *cli.App) *cobra.Command {
 	})
 	flags := cmd.Flags()
 	flags.StringVar(&filter.Tenant, "tenant", "", "only this tenant's, by slug, UUID or org_id")
+	selecting.Flag(cmd, "only those of tenants that an expression selects, as in 'region = eu and plan = pro'")
 	flags.StringVar(&filter.Kind, "kind", "", "only those of this kind")
 	flags.StringVar(&filter.Template, "template", "", "only those that come from the schedule of this name for a selector")
 	flags.BoolVar(&filter.Paused, "paused", false, "only those that are paused")

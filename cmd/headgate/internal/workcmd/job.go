@@ -44,6 +44,7 @@ var jobColumns = []cli.Column[jobs.Record]{
 func jobList(app *cli.App) *cobra.Command {
 	var filter jobs.JobFilter
 	var state string
+	var selecting cli.Selecting
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List jobs, newest first; finished ones leave after a while",
@@ -58,13 +59,21 @@ func jobList(app *cli.App) *cobra.Command {
 			if filter.Limit < 1 || filter.Limit > 1000 {
 				return cli.Usagef("--limit is %d: give 1 to 1000", filter.Limit)
 			}
+			none := "no such jobs: `headgate job enqueue KIND --tenant TENANT` makes one"
+			if selecting.Given() {
+				read, err := selecting.Read()
+				if err != nil {
+					return err
+				}
+				filter.Select, none = read.String(), "no such jobs of tenants that are like that: `headgate selector test EXPRESSION` says which are"
+			}
 			return app.Open(ctx, nil, func(central cli.Central) error {
 				found, next, err := central.Client.Jobs(ctx, filter)
 				if err != nil {
 					return err
 				}
 				defer cli.More(app, next)
-				return cli.List(app, found, "no such jobs: `headgate job enqueue KIND --tenant TENANT` makes one", jobColumns)
+				return cli.List(app, found, none, jobColumns)
 			})
 		}),
 	}
@@ -72,6 +81,7 @@ func jobList(app *cli.App) *cobra.Command {
 	flags.StringVar(&state, "state", "", "only those in this state: "+strings.Join(jobs.StateWords(), ", "))
 	flags.StringVar(&filter.Kind, "kind", "", "only those of this kind")
 	flags.StringVar(&filter.Tenant, "tenant", "", "only those of this tenant, by slug, UUID or org_id")
+	selecting.Flag(cmd, "only those of tenants that an expression selects, as in 'region = eu and plan = pro'")
 	flags.BoolVar(&filter.Oldest, "oldest", false, "the job that was enqueued first comes first")
 	flags.StringVar(&filter.After, "after", "", "go on behind this one, as the list before said")
 	flags.IntVar(&filter.Limit, "limit", 50, "at most so many, 1 to 1000")

@@ -11,6 +11,8 @@ import (
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/admission"
+	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/orchestrator/selector"
 )
 
 var pauseColumns = []cli.Column[admission.Pause]{
@@ -25,27 +27,39 @@ var pauseColumns = []cli.Column[admission.Pause]{
 const pauseLong = `Let nothing more start of a tenant, a kind or a queue, or of what lives on a
 server, until it is resumed or --until comes. What runs goes on; what waits uses
 no attempt, and keeps nobody else waiting. All worker processes follow within a
-second. Doing it again changes the note and the time.`
+second. Doing it again changes the note and the time.
+
+--select pauses each of the tenants that an expression selects now, all of them or
+none. Tenants that come to be selected later are not paused, and those that are
+selected no more stay paused.`
 
 // Pause is the verb pause, with pause list.
 func Pause(app *cli.App) *cobra.Command {
 	var note, until string
+	var many selected
 	cmd := &cobra.Command{
-		Use:     "pause tenant|kind|queue|server NAME [--note TEXT] [--until TIME]",
+		Use:     "pause tenant|kind|queue|server NAME | --select EXPR [--note TEXT] [--until TIME]",
 		Short:   "Let nothing more start of a tenant, kind, queue or server",
 		Long:    pauseLong,
-		Example: "  headgate pause server eu-1 --note 'disk is being replaced' --until 2h\n  headgate pause tenant acme --until 2026-12-01T03:00:00Z\n  headgate pause list",
-		Args:    scopeArgs(admission.PauseSubjects),
+		Example: "  headgate pause server eu-1 --note 'disk is being replaced' --until 2h\n  headgate pause tenant acme --until 2026-12-01T03:00:00Z\n  headgate pause tenant -l 'region = eu and plan = free' --note 'the region is full' --dry-run\n  headgate pause list",
+		Args:    many.args(admission.PauseSubjects),
 	}
 	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) error {
 		at, err := parseUntil(until, time.Now())
 		if err != nil {
 			return err
 		}
+		opts := &admission.PauseOpts{By: app.Actor(), Note: note, Until: at}
+		if many.selecting.Given() {
+			return onSelected(ctx, app, &many, pauseColumns, "", "paused %s that %s selects now; tenants that come to be selected later are not paused",
+				func(central cli.Central, s selector.Selector, bulk *catalog.SelectedOpts) ([]admission.Pause, error) {
+					return central.Admission.PauseSelected(ctx, s, opts, bulk)
+				})
+		}
 		scope := admission.Subject(args[0])
 		return app.Open(ctx, nil, func(central cli.Central) error {
 			warning := unknownName(ctx, central.Admission, scope, args[1])
-			pause, err := central.Admission.Pause(ctx, scope, args[1], &admission.PauseOpts{By: app.Actor(), Note: note, Until: at})
+			pause, err := central.Admission.Pause(ctx, scope, args[1], opts)
 			if err != nil {
 				return cli.Near(ctx, central.Admission, scope, args[1], err)
 			}
@@ -55,6 +69,7 @@ func Pause(app *cli.App) *cobra.Command {
 	})
 	cmd.Flags().StringVar(&note, "note", "", "why; `explain` and `pause list` show it")
 	cmd.Flags().StringVar(&until, "until", "", "when it ends by itself: a duration from now (90m, 2h) or RFC 3339 (2026-12-01T03:00:00Z); default: never")
+	many.flags(cmd)
 	cmd.AddCommand(pauseList(app))
 	return cmd
 }
@@ -78,27 +93,56 @@ func parseUntil(text string, now time.Time) (time.Time, error) {
 }
 
 func pauseList(app *cli.App) *cobra.Command {
-	return &cobra.Command{
+	var selecting cli.Selecting
+	cmd := &cobra.Command{
 		Use: "list", Short: "List what is paused: by whom, since when, until when, why", Args: cli.Args(),
-		RunE: cli.Brief(func(ctx context.Context, _ []string) error {
+		RunE: cli.Brief(func(ctx context.Context, _ []string) (err error) {
+			var read selector.Selector
+			none := "nothing is paused: `headgate pause tenant|kind|queue|server NAME`"
+			if selecting.Given() {
+				if read, err = selecting.Read(); err != nil {
+					return err
+				}
+				none = "no tenant that is like that is paused: `headgate pause list` shows all that is"
+			}
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				found, err := cli.All(func(page jobs.Page) ([]admission.Pause, string, error) { return central.Admission.Pauses(ctx, page) })
+				found, err := cli.All(func(page jobs.Page) ([]admission.Pause, string, error) {
+					if selecting.Given() {
+						return central.Admission.PausesSelected(ctx, read, page)
+					}
+					return central.Admission.Pauses(ctx, page)
+				})
 				if err != nil {
 					return err
 				}
-				return cli.List(app, found, "nothing is paused: `headgate pause tenant|kind|queue|server NAME`", pauseColumns)
+				return cli.List(app, found, none, pauseColumns)
 			})
 		}),
 	}
+	selecting.Flag(cmd, "only tenants that an expression selects, as in 'region = eu and plan = pro'")
+	return cmd
 }
+
+const resumeLong = `End a pause. Workers are woken at once.
+
+--select ends the pauses of the tenants that an expression selects now, all of them
+or none, whoever made them. An archived tenant is selected by no expression; name it.`
 
 // Resume is the verb resume.
 func Resume(app *cli.App) *cobra.Command {
-	return &cobra.Command{
-		Use:   "resume tenant|kind|queue|server NAME",
+	var many selected
+	cmd := &cobra.Command{
+		Use:   "resume tenant|kind|queue|server NAME | --select EXPR",
 		Short: "End a pause; workers are woken at once",
-		Args:  scopeArgs(admission.PauseSubjects),
+		Long:  resumeLong,
+		Args:  many.args(admission.PauseSubjects),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
+			if many.selecting.Given() {
+				return onSelected(ctx, app, &many, pauseColumns, "none of the selected tenants is paused: `headgate pause list` shows what is", "resumed %s of those that %s selects now; their pauses were these",
+					func(central cli.Central, s selector.Selector, bulk *catalog.SelectedOpts) ([]admission.Pause, error) {
+						return central.Admission.ResumeSelected(ctx, s, bulk)
+					})
+			}
 			scope := admission.Subject(args[0])
 			return app.Open(ctx, nil, func(central cli.Central) error {
 				was, err := central.Admission.Resume(ctx, scope, args[1])
@@ -115,6 +159,8 @@ func Resume(app *cli.App) *cobra.Command {
 			})
 		}),
 	}
+	many.flags(cmd)
+	return cmd
 }
 
 // resumed says that a pause is over, and what it was.

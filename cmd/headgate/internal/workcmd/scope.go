@@ -12,6 +12,8 @@ import (
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/admission"
+	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/orchestrator/selector"
 )
 
 // scopeArgs are the Args of a verb on something that a limit or a pause is about.
@@ -23,6 +25,70 @@ func scopeArgs(allowed []admission.Subject) cobra.PositionalArgs {
 		}
 		return cli.OneOf("the first argument", args[0], strings.Split(scopeWords(allowed, ","), ","))
 	}
+}
+
+// selected is the part of a verb by which it is about all tenants that an expression selects.
+type selected struct {
+	selecting cli.Selecting
+	confirm   cli.Confirmation
+	dry       bool
+}
+
+func (s *selected) flags(cmd *cobra.Command) {
+	s.selecting.Flag(cmd, "instead of NAME: the tenants that an expression selects now, as in 'plan = free and region = eu'")
+	cmd.Flags().BoolVar(&s.dry, "dry-run", false, "with --select: only say whom it is about")
+	s.confirm.Flags(cmd)
+}
+
+// args are those of scopeArgs, or tenant alone with --select.
+func (s *selected) args(allowed []admission.Subject) cobra.PositionalArgs {
+	named := scopeArgs(allowed)
+	return func(cmd *cobra.Command, args []string) error {
+		if !s.selecting.Given() {
+			for _, flag := range []string{"dry-run", "confirm", "yes"} {
+				if cmd.Flags().Changed(flag) {
+					return cli.Usagef("--%s goes with --select", flag)
+				}
+			}
+			return named(cmd, args)
+		}
+		switch {
+		case len(args) == 0 || args[0] != string(admission.OfTenant):
+			return cli.Usagef("--select selects tenants: %s tenant --select EXPR", cmd.CommandPath())
+		case len(args) > 1:
+			return cli.Usagef("%s and --select: name the tenant, or select tenants", cli.Quote(args[1]))
+		}
+		return nil
+	}
+}
+
+// onSelected does something with all tenants that the expression selects, and shows what. done
+// says so of their number and the expression; none is said where there was nothing to do with
+// those that are selected.
+func onSelected[T any](ctx context.Context, app *cli.App, s *selected, columns []cli.Column[T], none, done string, do func(cli.Central, selector.Selector, *catalog.SelectedOpts) ([]T, error)) error {
+	read, err := s.selecting.Read()
+	if err != nil {
+		return err
+	}
+	return app.Open(ctx, nil, func(central cli.Central) error {
+		var list []T
+		opts := &catalog.SelectedOpts{DryRun: s.dry, Confirm: s.confirm.CheckNames(read.String() + ": this is about")}
+		err := s.confirm.Do(ctx, app, func() (err error) {
+			list, err = do(central, read, opts)
+			return err
+		})
+		switch {
+		case err != nil:
+			return err
+		case len(list) == 0:
+			return cli.SelectsNobody(ctx, app, central, read, none, columns)
+		case s.dry:
+			app.Say("nothing was changed: a dry run with %s", cli.Count(len(list), "tenant"))
+		default:
+			app.Say(done, cli.Count(len(list), "tenant"), read)
+		}
+		return cli.List(app, list, "", columns)
+	})
 }
 
 func scopeWords(scopes []admission.Subject, between string) string {
