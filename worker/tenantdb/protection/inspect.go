@@ -38,7 +38,8 @@ type Options struct {
 type Level string
 
 const (
-	// Open: one tenant's job may reach another tenant's rows, or nobody can tell.
+	// Open: a job may reach rows of another tenant, or of another brand than its own in a table
+	// that is declared to keep brands apart, or nobody can tell.
 	Open Level = "open"
 	// Note: nothing is open now, and somebody should know.
 	Note Level = "note"

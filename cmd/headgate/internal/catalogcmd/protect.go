@@ -279,6 +279,7 @@ var declarationColumns = []cli.Column[protection.Declaration]{
 	{Name: "mode", Of: func(d protection.Declaration) any { return d.Mode }},
 	{Name: "org_column", Of: func(d protection.Declaration) any { return d.OrgColumn }},
 	{Name: "through", Of: func(d protection.Declaration) any { return d.Through }},
+	{Name: "brand_column", Of: func(d protection.Declaration) any { return d.Brand }},
 	{Name: "shown_by", Of: func(d protection.Declaration) any { return d.ShownBy }},
 	{Name: "actor", Of: func(d protection.Declaration) any { return d.Actor }},
 	{Name: "declared_at", Of: func(d protection.Declaration) any { return d.DeclaredAt }},
