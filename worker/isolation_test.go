@@ -197,7 +197,7 @@ func TestSwappedPasswords(t *testing.T) {
 	swapped := func(a, b *jobstest.Database) {
 		wrong := a.Job
 		wrong.Password = b.Job.Password
-		require.NoError(t, env.Catalog.SetLogin(ctx, a.Name, jobs.LoginJob, wrong))
+		require.NoError(t, env.Catalog.Logins().Set(ctx, a.Name, jobs.LoginJob, wrong))
 	}
 	swapped(one, two)
 	swapped(two, one)
@@ -218,7 +218,7 @@ func TestSwappedPasswords(t *testing.T) {
 		require.Contains(t, held.Message, "headgate database login")
 	}
 	for _, db := range []*jobstest.Database{one, two} {
-		require.NoError(t, env.Catalog.SetLogin(ctx, db.Name, jobs.LoginJob, db.Job))
+		require.NoError(t, env.Catalog.Logins().Set(ctx, db.Name, jobs.LoginJob, db.Job))
 	}
 	for _, uid := range uids {
 		got := env.Wait(uid)
@@ -328,7 +328,7 @@ func TestNoPasswordAnywhere(t *testing.T) {
 	wrong := db.Job
 	wrong.Password = db.Owner.Password
 	require.Contains(t, wrong.Password.Reveal(), "planted")
-	require.NoError(t, env.Catalog.SetLogin(ctx, "acme", jobs.LoginJob, wrong))
+	require.NoError(t, env.Catalog.Logins().Set(ctx, "acme", jobs.LoginJob, wrong))
 	var log bytes.Buffer
 	cfg := env.Config()
 	cfg.Logger = lockedLogger(&log)

@@ -30,8 +30,8 @@ func TestALostKey(t *testing.T) {
 			ring, err := catalog.NewKeyRing(catalog.NewKey("other"))
 			require.NoError(t, err)
 			found := catalog.New(env.Pool, ring)
-			require.NoError(t, found.SetLogin(t.Context(), "acme", jobs.LoginJob, db.Job))
-			require.NoError(t, found.SetLogin(t.Context(), "acme", jobs.LoginOwner, db.Owner))
+			require.NoError(t, found.Logins().Set(t.Context(), "acme", jobs.LoginJob, db.Job))
+			require.NoError(t, found.Logins().Set(t.Context(), "acme", jobs.LoginOwner, db.Owner))
 			cfg := env.Config()
 			cfg.Resolver = found
 			env.Work(&cfg, func(w *worker.Worker) { worker.InTx(w, end) })

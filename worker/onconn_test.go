@@ -292,7 +292,7 @@ func TestNoConnOpensNothing(t *testing.T) {
 	ctx := context.Background()
 	wrong := db.Job
 	wrong.Password = address.NewSecret("planted-wrong")
-	require.NoError(t, env.Catalog.SetLogin(ctx, "acme", jobs.LoginJob, wrong))
+	require.NoError(t, env.Catalog.Logins().Set(ctx, "acme", jobs.LoginJob, wrong))
 	pinged := make(chan jobs.Tenant, 1)
 	env.Work(nil, func(w *worker.Worker) {
 		worker.NoConn(w, func(ctx context.Context, job *jobs.Job[Ping]) error {

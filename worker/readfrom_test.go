@@ -65,7 +65,7 @@ func TestReadAddressThatDoesNotAnswer(t *testing.T) {
 
 	read := db.Job
 	read.Port = 1
-	require.NoError(t, env.Catalog.SetRead(t.Context(), "acme", read))
+	require.NoError(t, env.Catalog.Logins().SetRead(t.Context(), "acme", read))
 	for range 6 {
 		reads(Near{})
 	}
@@ -98,7 +98,7 @@ func TestReadAddressThatDoesNotAnswer(t *testing.T) {
 	require.NoError(t, env.Pool.QueryRow(t.Context(), `SELECT count(*) FROM headgate.breakers`).Scan(&breakers))
 	require.Zero(t, breakers)
 
-	require.NoError(t, env.Catalog.RemoveRead(t.Context(), "acme"))
+	require.NoError(t, env.Catalog.Logins().RemoveRead(t.Context(), "acme"))
 	got := env.Wait(job.UID)
 	require.Equal(t, jobs.Succeeded, got.State, got.Message)
 	require.Equal(t, 1, got.Attempt, "waiting uses no attempt")

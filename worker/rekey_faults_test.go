@@ -83,7 +83,7 @@ func TestFaultsRekey(t *testing.T) {
 		defer close(over)
 		for i := 0; ; i++ {
 			name := fmt.Sprint("busy", i%4)
-			if err := catalog.New(env.Pool, both).SetLogin(ctx, name, jobs.LoginJob, logins[name]); err != nil {
+			if err := catalog.New(env.Pool, both).Logins().Set(ctx, name, jobs.LoginJob, logins[name]); err != nil {
 				done <- err
 			}
 			replaced.Add(1)

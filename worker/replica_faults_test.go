@@ -77,7 +77,7 @@ func (r *replicated) readAt(t *testing.T, port int) {
 	t.Helper()
 	read := r.db.Job
 	read.Port = port
-	require.NoError(t, r.env.Catalog.SetRead(t.Context(), "acme", read))
+	require.NoError(t, r.env.Catalog.Logins().SetRead(t.Context(), "acme", read))
 }
 
 // note writes a row on the primary.
@@ -308,7 +308,7 @@ func TestFaultsAReplicaThatIsAway(t *testing.T) {
 
 	require.NoError(t, r.standby.Stop())
 	uid = r.waiting(t, "reading from the replica")
-	require.NoError(t, r.env.Catalog.RemoveRead(t.Context(), "acme"))
+	require.NoError(t, r.env.Catalog.Logins().RemoveRead(t.Context(), "acme"))
 	r.ended(t, uid, "primary")
 }
 

@@ -81,7 +81,7 @@ func TestFaultsRotation(t *testing.T) {
 		} else if pgErr := new(pgconn.PgError); errors.As(err, &pgErr) && pgErr.Code == "28P01" {
 			refused++
 		}
-		if err := env.Catalog.SetLogin(ctx, "rotating", jobs.LoginJob, login); err != nil {
+		if err := env.Catalog.Logins().Set(ctx, "rotating", jobs.LoginJob, login); err != nil {
 			return err
 		}
 		<-time.After(2 * time.Second)

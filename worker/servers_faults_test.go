@@ -186,7 +186,7 @@ func sickServers(t *testing.T, env *jobstest.Env) []*sick {
 			},
 			heal: func(t *testing.T) {
 				sql(t, server.URL(""), fmt.Sprintf(`ALTER ROLE %s PASSWORD '%s'`, password.Job.User, password.Job.Password.Reveal()))
-				err := env.Catalog.SetLogin(context.Background(), "wrong-password", jobs.LoginJob, password.Job) // what an operator does
+				err := env.Catalog.Logins().Set(context.Background(), "wrong-password", jobs.LoginJob, password.Job) // what an operator does
 				require.NoError(t, err)
 			},
 		},

@@ -54,11 +54,11 @@ func TestFaultsStatementsHoldNoSecret(t *testing.T) {
 	require.Equal(t, jobs.Succeeded, env.Run("acme", Sum{}).State)
 	wrong := db.Job
 	wrong.Password = db.Owner.Password
-	require.NoError(t, env.Catalog.SetLogin(ctx, "acme", jobs.LoginJob, wrong))
+	require.NoError(t, env.Catalog.Logins().Set(ctx, "acme", jobs.LoginJob, wrong))
 	refused, err := env.Client.Enqueue(ctx, "acme", Sum{}, nil)
 	require.NoError(t, err)
 	require.Equal(t, jobs.ClassAuthFailed, env.WaitFor(refused.UID, func(jobs.Outcome) bool { return true }).Class)
-	require.NoError(t, env.Catalog.SetLogin(ctx, "acme", jobs.LoginJob, db.Job))
+	require.NoError(t, env.Catalog.Logins().Set(ctx, "acme", jobs.LoginJob, db.Job))
 	require.Equal(t, jobs.Succeeded, env.Wait(refused.UID).State)
 	told := env.Run("acme", Sought{})
 	require.Equal(t, jobs.Succeeded, told.State, told.Message)

@@ -29,7 +29,7 @@ func (a *adviser) wrongPassword(name string, db *jobstest.Database) {
 	a.t.Helper()
 	wrong := db.Job
 	wrong.Password = address.NewSecret("planted-wrong")
-	require.NoError(a.t, a.env.Catalog.SetLogin(context.Background(), name, jobs.LoginJob, wrong))
+	require.NoError(a.t, a.env.Catalog.Logins().Set(context.Background(), name, jobs.LoginJob, wrong))
 	a.secrets = append(a.secrets, "planted-wrong", db.Job.Password.Reveal())
 }
 

@@ -84,7 +84,7 @@ func TestDoctorFinds(t *testing.T) {
 	wrong := env.Database("wrong", jobstest.DatabaseOpts{})
 	changed := wrong.Job
 	changed.Password = address.NewSecret("planted-wrong")
-	require.NoError(t, env.Catalog.SetLogin(ctx, "wrong", jobs.LoginJob, changed))
+	require.NoError(t, env.Catalog.Logins().Set(ctx, "wrong", jobs.LoginJob, changed))
 	c.secrets = append(c.secrets, "planted-wrong")
 	powerful := env.Database("powerful", jobstest.DatabaseOpts{})
 	admin(t, "postgres", "ALTER ROLE "+powerful.Job.User+" BYPASSRLS")
@@ -158,7 +158,7 @@ func TestAServerThatRefusesIsReachable(t *testing.T) {
 	db := env.Database("one", jobstest.DatabaseOpts{})
 	for login, a := range map[jobs.Login]address.Address{jobs.LoginJob: db.Job, jobs.LoginOwner: db.Owner} {
 		a.Password = address.NewSecret("planted-wrong")
-		require.NoError(t, env.Catalog.SetLogin(context.Background(), "one", login, a))
+		require.NoError(t, env.Catalog.Logins().Set(context.Background(), "one", login, a))
 	}
 	c.secrets = append(c.secrets, "planted-wrong")
 	found := examined(t, c, cli.ExitFailed)

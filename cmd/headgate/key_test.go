@@ -87,7 +87,7 @@ func TestKeyRotationInAFile(t *testing.T) {
 	require.Equal(t, jobs.Succeeded, ranOnce(t, c, env, "acme"))
 
 	// The old ring is in nobody's way, and cannot be taken for the right one.
-	require.ErrorIs(t, env.Catalog.SetLogin(context.Background(), "db", jobs.LoginJob, db.Job), catalog.ErrRetiredKey)
+	require.ErrorIs(t, env.Catalog.Logins().Set(context.Background(), "db", jobs.LoginJob, db.Job), catalog.ErrRetiredKey)
 	plain.fails(cli.ExitUsage, []string{"serve"}, "the key ring opens nothing", "`headgate key list` names its keys")
 	c.fails(cli.ExitUsage, []string{"key", "add", first}, "an id names one key for ever")
 	require.Equal(t, cli.ExitOK, serve.end())

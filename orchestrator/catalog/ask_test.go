@@ -47,8 +47,8 @@ func asks(c *counted, acme catalog.Tenant) map[string]func(context.Context) erro
 func (c *counted) addAcme(t testing.TB) catalog.Tenant {
 	t.Helper()
 	acme := c.addTenant(t, "acme")
-	require.NoError(t, c.AddDomain(t.Context(), "acme", "acme.example.com", catalog.DomainSubdomain))
-	require.NoError(t, c.AddEmailDomain(t.Context(), "acme", "acme.example.com"))
+	require.NoError(t, c.Domains().Add(t.Context(), "acme", "acme.example.com", catalog.DomainSubdomain))
+	require.NoError(t, c.Domains().AddEmail(t.Context(), "acme", "acme.example.com"))
 	return acme
 }
 
@@ -130,7 +130,7 @@ func TestTheUnknownIsRemembered(t *testing.T) {
 	}
 	_, err := c.ResolveHost(ctx, "nobody.example.com")
 	require.ErrorIs(t, err, jobs.ErrUnknownTenant)
-	require.NoError(t, c.AddDomain(ctx, "acme", "nobody.example.com", catalog.DomainCustom))
+	require.NoError(t, c.Domains().Add(ctx, "acme", "nobody.example.com", catalog.DomainCustom))
 	_, err = c.ResolveHost(ctx, "nobody.example.com")
 	require.NoError(t, err)
 	before := c.queries.Load()

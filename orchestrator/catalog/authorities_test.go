@@ -88,22 +88,22 @@ func TestAuthorities(t *testing.T) {
 		func(name string) error {
 			l := login("acme_job", "acme")
 			l.RootCert = name
-			return b.SetLogin(ctx, "acme", jobs.LoginJob, l)
+			return b.Logins().Set(ctx, "acme", jobs.LoginJob, l)
 		},
 		func(name string) error {
 			l := login("acme_owner", "acme")
 			l.RootCert = name
-			return b.SetLogin(ctx, "acme", jobs.LoginOwner, l)
+			return b.Logins().Set(ctx, "acme", jobs.LoginOwner, l)
 		},
 		func(name string) error {
 			l := login("acme_job", "acme")
 			l.RootCert = name
-			return b.SetDirect(ctx, "acme", jobs.LoginJob, l)
+			return b.Logins().SetDirect(ctx, "acme", jobs.LoginJob, l)
 		},
 		func(name string) error {
 			l := login("acme_owner", "acme")
 			l.RootCert = name
-			return b.SetDirect(ctx, "acme", jobs.LoginOwner, l)
+			return b.Logins().SetDirect(ctx, "acme", jobs.LoginOwner, l)
 		},
 	} {
 		require.ErrorIs(t, set("nobody"), catalog.ErrUnknownAuthority)

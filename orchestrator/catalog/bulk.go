@@ -76,7 +76,7 @@ const bulkSize = 10_000
 
 // Apply makes the changes in a transaction of its own. Errors match ErrExists for a name,
 // number or domain that somebody else has taken meanwhile, ErrChanged, or are those of
-// AddDatabase, AddTenant and SetLogin.
+// AddDatabase, AddTenant and Logins.Set.
 func (b *Bulk) Apply(ctx context.Context, changes Changes) error {
 	defer b.c.memory.drop()
 	return b.applyOn(ctx, b.c.pool, changes)

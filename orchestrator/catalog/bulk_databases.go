@@ -123,8 +123,8 @@ func (c *Catalog) insertManyDatabases(ctx context.Context, tx pgx.Tx, servers ma
 	return authorityConflict(err, "", "")
 }
 
-// Logins are the addresses that a source says a database has. A zero Owner is not said.
-type Logins struct {
+// GivenLogins are the addresses that a source says a database has. A zero Owner is not said.
+type GivenLogins struct {
 	DatabaseID string
 	Job, Owner address.Address
 }
@@ -137,11 +137,11 @@ WHERE d.id = ANY ($1)`
 
 // ChangedLogins returns which of the addresses differ from those that are sealed. One that
 // cannot be opened differs. Without a key ring the error is ErrNoKey. db reads: it is a pool or a transaction.
-func (b *Bulk) ChangedLogins(ctx context.Context, db querier, said []Logins) (changes []LoginChange, err error) {
+func (b *Bulk) ChangedLogins(ctx context.Context, db querier, said []GivenLogins) (changes []LoginChange, err error) {
 	if b.c.ring == nil {
 		return nil, ErrNoKey
 	}
-	byID := make(map[string]Logins, len(said))
+	byID := make(map[string]GivenLogins, len(said))
 	ids := make([]string, 0, len(said))
 	for _, l := range said {
 		byID[l.DatabaseID] = l

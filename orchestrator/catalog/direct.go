@@ -16,15 +16,15 @@ import (
 // server; the name of the database may be another than the pooler's. database is
 // a name or UUID.
 //
-// SetLogin does not change it: a new password is for both.
-func (c *Catalog) SetDirect(ctx context.Context, database string, login jobs.Login, a address.Address) error {
-	defer c.memory.dropAll()
-	return c.setDirect(ctx, c.pool, database, login, a)
+// Set does not change it: a new password is for both.
+func (l Logins) SetDirect(ctx context.Context, database string, login jobs.Login, a address.Address) error {
+	defer l.c.memory.dropAll()
+	return l.c.setDirect(ctx, l.c.pool, database, login, a)
 }
 
 // SetDirectTx is SetDirect in the caller's transaction.
-func (c *Catalog) SetDirectTx(ctx context.Context, tx pgx.Tx, database string, login jobs.Login, a address.Address) error {
-	return c.setDirect(ctx, tx, database, login, a)
+func (l Logins) SetDirectTx(ctx context.Context, tx pgx.Tx, database string, login jobs.Login, a address.Address) error {
+	return l.c.setDirect(ctx, tx, database, login, a)
 }
 
 const directUpdateSQL = `

@@ -35,7 +35,7 @@ func TestSetDirect(t *testing.T) {
 
 	direct := login("acme_owner", "acme")
 	direct.Host, direct.Port = "db1-standby.example.com", 6000
-	require.NoError(t, b.SetDirect(ctx, "acme", jobs.LoginOwner, direct))
+	require.NoError(t, b.Logins().SetDirect(ctx, "acme", jobs.LoginOwner, direct))
 	pooled := place(jobs.LoginOwner)
 	require.Equal(t, address.TransactionPooler, pooled.Pooler)
 	past, ok := pooled.Session()
@@ -48,15 +48,15 @@ func TestSetDirect(t *testing.T) {
 	_, ok = place(jobs.LoginJob).Session()
 	require.False(t, ok, "each login has its own")
 
-	require.NoError(t, b.SetDirect(ctx, "acme", jobs.LoginOwner, direct))
+	require.NoError(t, b.Logins().SetDirect(ctx, "acme", jobs.LoginOwner, direct))
 	again, _ := place(jobs.LoginOwner).Session()
 	require.Greater(t, again.Version, past.Version)
 
 	direct.User = "acme_job"
-	require.ErrorContains(t, b.SetDirect(ctx, "acme", jobs.LoginOwner, direct), "it is the same login, past the pooler")
+	require.ErrorContains(t, b.Logins().SetDirect(ctx, "acme", jobs.LoginOwner, direct), "it is the same login, past the pooler")
 	direct.User, direct.Host = "acme_owner", "elsewhere.example.com"
-	require.ErrorContains(t, b.SetDirect(ctx, "acme", jobs.LoginOwner, direct), "elsewhere.example.com")
-	require.ErrorIs(t, b.SetDirect(ctx, "none", jobs.LoginOwner, direct), jobs.ErrUnknownDatabase)
+	require.ErrorContains(t, b.Logins().SetDirect(ctx, "acme", jobs.LoginOwner, direct), "elsewhere.example.com")
+	require.ErrorIs(t, b.Logins().SetDirect(ctx, "none", jobs.LoginOwner, direct), jobs.ErrUnknownDatabase)
 	_, err = b.SetServer(ctx, "main", catalog.ServerChange{Pooler: ptr(address.Pooler("statement"))})
 	require.ErrorContains(t, err, "use none, transaction or session")
 }

@@ -41,7 +41,7 @@
 // A request is told the same.
 //
 // The package refuses to give an address back: logins go in through AddDatabase
-// and SetLogin, and come out as connections only. It refuses an address whose
+// and Logins.Set, and come out as connections only. It refuses an address whose
 // host is not the server's, a second tenant in a dedicated database, a slug or
 // domain that could be read in two ways, and to start without a key.
 //

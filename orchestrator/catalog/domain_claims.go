@@ -18,14 +18,14 @@ import (
 //
 //	Claim ──▶ claim, with a token ──Verify──▶ domain, which resolves
 //	               │                             ▲
-//	               └──Remove                     └── AddDomain: whoever calls it vouches
+//	               └──Remove                     └── Add: whoever calls it vouches
 //
 // A claim resolves nothing, and keeps nobody from the domain: several tenants may claim
 // one, and the first that is verified has it. It is safe for concurrent use.
 type Domains struct{ catalog *Catalog }
 
-// NewDomains returns the domains of a catalog.
-func NewDomains(c *Catalog) *Domains { return &Domains{c} }
+// Domains returns the domains of the catalog's tenants.
+func (c *Catalog) Domains() *Domains { return &Domains{c} }
 
 // The ways in which a domain was found to be its tenant's.
 const (

@@ -21,7 +21,7 @@ import (
 func TestAClaimResolvesOnceTheDNSHasItsToken(t *testing.T) {
 	t.Parallel()
 	b, dns := setup(t), dnstest.New(t)
-	ctx, domains := t.Context(), catalog.NewDomains(b.Catalog)
+	ctx, domains := t.Context(), b.Catalog.Domains()
 	byDNS := catalog.Verification{DNS: dns.Resolver(), Actor: "ines"}
 	b.addServer(t)
 	acme := b.addTenant(t, "acme")
@@ -85,7 +85,7 @@ func TestAClaimResolvesOnceTheDNSHasItsToken(t *testing.T) {
 func TestAClaimDoesNotBlockTheOwner(t *testing.T) {
 	t.Parallel()
 	b, dns := setup(t), dnstest.New(t)
-	ctx, domains := t.Context(), catalog.NewDomains(b.Catalog)
+	ctx, domains := t.Context(), b.Catalog.Domains()
 	v := catalog.Verification{DNS: dns.Resolver()}
 	b.addServer(t)
 	b.addTenant(t, "owner")
@@ -101,7 +101,7 @@ func TestAClaimDoesNotBlockTheOwner(t *testing.T) {
 	require.ErrorIs(t, err, catalog.ErrNotVerified, "the owner's token is not the thief's")
 	_, err = domains.Verify(ctx, "owner", "one.example", v)
 	require.NoError(t, err)
-	require.NoError(t, b.AddDomain(ctx, "owner", "two.example", catalog.DomainCustom))
+	require.NoError(t, b.Domains().Add(ctx, "owner", "two.example", catalog.DomainCustom))
 
 	for _, domain := range []string{"one.example", "two.example"} {
 		got, err := b.ResolveHost(ctx, domain)
@@ -120,7 +120,7 @@ func TestAClaimDoesNotBlockTheOwner(t *testing.T) {
 func TestAnOperatorVerifiesForAReason(t *testing.T) {
 	t.Parallel()
 	b, dns := setup(t), dnstest.New(t)
-	ctx, domains := t.Context(), catalog.NewDomains(b.Catalog)
+	ctx, domains := t.Context(), b.Catalog.Domains()
 	dns.Silence()
 	b.addServer(t)
 	b.addTenant(t, "acme")
@@ -154,7 +154,7 @@ func TestAnOperatorVerifiesForAReason(t *testing.T) {
 func TestClaimsRefuse(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	ctx, domains := t.Context(), catalog.NewDomains(b.Catalog)
+	ctx, domains := t.Context(), b.Catalog.Domains()
 	b.addServer(t)
 	acme := b.addTenant(t, "acme")
 	_, err := domains.Claim(ctx, "acme", strings.Repeat("a.", 122)+"a")
@@ -199,7 +199,7 @@ func TestClaimsRefuse(t *testing.T) {
 func TestTwoVerifyOneDomain(t *testing.T) {
 	t.Parallel()
 	b, dns := setup(t), dnstest.New(t)
-	ctx, domains := t.Context(), catalog.NewDomains(b.Catalog)
+	ctx, domains := t.Context(), b.Catalog.Domains()
 	b.addServer(t)
 	var tokens []string
 	for _, slug := range []string{"one", "two"} {
@@ -234,7 +234,7 @@ func TestTwoVerifyOneDomain(t *testing.T) {
 func TestRemovingWhileVerifying(t *testing.T) {
 	t.Parallel()
 	b, dns := setup(t), dnstest.New(t)
-	ctx, domains := t.Context(), catalog.NewDomains(b.Catalog)
+	ctx, domains := t.Context(), b.Catalog.Domains()
 	b.addServer(t)
 	b.addTenant(t, "acme")
 	claim, err := domains.Claim(ctx, "acme", "acme.example")
@@ -271,7 +271,7 @@ func waits(t *testing.T, b bundle) {
 func TestDomainsAgreeWhateverHappens(t *testing.T) {
 	t.Parallel()
 	b, dns := setup(t), dnstest.New(t)
-	ctx, domains := t.Context(), catalog.NewDomains(b.Catalog)
+	ctx, domains := t.Context(), b.Catalog.Domains()
 	b.addServer(t)
 	tenants, names := []string{"one", "two", "three"}, []string{"a.example", "b.example"}
 	for _, slug := range tenants {
@@ -312,7 +312,7 @@ func TestDomainsAgreeWhateverHappens(t *testing.T) {
 					delete(claims, key)
 				}
 			case "vouch":
-				err := b.AddDomain(ctx, tenant, name, catalog.DomainCustom)
+				err := b.Domains().Add(ctx, tenant, name, catalog.DomainCustom)
 				require.Equal(rt, owner[name] == "", err == nil)
 				if err == nil {
 					owner[name] = tenant
@@ -348,7 +348,7 @@ func TestDomainsAgreeWhateverHappens(t *testing.T) {
 func TestDomainsByPage(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	ctx, domains := t.Context(), catalog.NewDomains(b.Catalog)
+	ctx, domains := t.Context(), b.Catalog.Domains()
 	b.addServer(t)
 	for _, slug := range []string{"one", "two", "three"} {
 		b.addTenant(t, slug)
@@ -356,7 +356,7 @@ func TestDomainsByPage(t *testing.T) {
 			_, err := domains.Claim(ctx, slug, fmt.Sprintf("d%d.example", i))
 			require.NoError(t, err)
 		}
-		require.NoError(t, b.AddDomain(ctx, slug, slug+".example.com", catalog.DomainSubdomain))
+		require.NoError(t, b.Domains().Add(ctx, slug, slug+".example.com", catalog.DomainSubdomain))
 	}
 	for _, c := range []struct {
 		filter catalog.DomainFilter
@@ -389,15 +389,15 @@ func TestDomainsByPage(t *testing.T) {
 func TestEmailDomains(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	ctx, domains := t.Context(), catalog.NewDomains(b.Catalog)
+	ctx, domains := t.Context(), b.Catalog.Domains()
 	b.addServer(t)
 	acme := b.addTenant(t, "acme")
 	b.addTenant(t, "other")
-	require.EqualError(t, b.AddEmailDomain(ctx, "acme", "GMAIL.com."),
+	require.EqualError(t, b.Domains().AddEmail(ctx, "acme", "GMAIL.com."),
 		`add e-mail domain: domain "GMAIL.com.": anybody can have an address there: give a domain that only the tenant's people have addresses at`)
-	require.NoError(t, b.AddEmailDomain(ctx, "acme", "Acme.example"))
-	require.NoError(t, b.AddEmailDomain(ctx, "acme", "mail.acme.example"))
-	require.ErrorIs(t, b.AddEmailDomain(ctx, "other", "acme.example"), catalog.ErrExists)
+	require.NoError(t, b.Domains().AddEmail(ctx, "acme", "Acme.example"))
+	require.NoError(t, b.Domains().AddEmail(ctx, "acme", "mail.acme.example"))
+	require.ErrorIs(t, b.Domains().AddEmail(ctx, "other", "acme.example"), catalog.ErrExists)
 	_, err := b.ResolveEmail(ctx, "ines@sub.acme.example")
 	require.ErrorIs(t, err, jobs.ErrUnknownTenant, "exactly")
 
@@ -422,11 +422,11 @@ func TestEmailDomains(t *testing.T) {
 func TestDomainsInATransaction(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	ctx, domains := t.Context(), catalog.NewDomains(b.Catalog)
+	ctx, domains := t.Context(), b.Catalog.Domains()
 	b.addServer(t)
 	b.addTenant(t, "acme")
-	require.NoError(t, b.AddEmailDomain(ctx, "acme", "acme.example"))
-	require.NoError(t, b.AddDomain(ctx, "acme", "acme.example", catalog.DomainCustom))
+	require.NoError(t, b.Domains().AddEmail(ctx, "acme", "acme.example"))
+	require.NoError(t, b.Domains().Add(ctx, "acme", "acme.example", catalog.DomainCustom))
 	undone := fmt.Errorf("undone")
 	require.ErrorIs(t, pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error {
 		_, err := domains.ClaimTx(ctx, tx, "acme", "new.example")

@@ -15,22 +15,22 @@ const (
 	DomainCustom    = "custom"    // the tenant's own
 )
 
-// AddDomain makes a domain resolve to a tenant (named by slug, UUID or org_id) at once.
+// Add makes a domain resolve to a tenant (named by slug, UUID or org_id) at once.
 // The domain is stored in canonical form: lower case, without port and trailing
 // dot, letters beyond ASCII in punycode. Errors match jobs.ErrUnknownTenant,
 // ErrExists if the domain is taken, or are a *jobs.InputError.
 //
-// Nothing checks that the domain is the tenant's to use: whoever calls AddDomain vouches
+// Nothing checks that the domain is the tenant's to use: whoever calls Add vouches
 // that it is. For a domain that a tenant has typed in, use [Domains.Claim]; claims of
-// others do not stand in AddDomain's way.
-func (c *Catalog) AddDomain(ctx context.Context, tenant, domain, kind string) error {
-	defer c.memory.drop() // what was unknown may be known
-	return c.addDomain(ctx, c.pool, tenant, domain, kind)
+// others do not stand in Add's way.
+func (d *Domains) Add(ctx context.Context, tenant, domain, kind string) error {
+	defer d.catalog.memory.drop() // what was unknown may be known
+	return d.catalog.addDomain(ctx, d.catalog.pool, tenant, domain, kind)
 }
 
-// AddDomainTx is AddDomain in the caller's transaction.
-func (c *Catalog) AddDomainTx(ctx context.Context, tx pgx.Tx, tenant, domain, kind string) error {
-	return c.addDomain(ctx, tx, tenant, domain, kind)
+// AddTx is Add in the caller's transaction.
+func (d *Domains) AddTx(ctx context.Context, tx pgx.Tx, tenant, domain, kind string) error {
+	return d.catalog.addDomain(ctx, tx, tenant, domain, kind)
 }
 
 func (c *Catalog) addDomain(ctx context.Context, db beginner, tenant, domain, kind string) error {

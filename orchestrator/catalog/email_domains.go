@@ -22,19 +22,19 @@ var publicMail = []string{
 	"yahoo.fr", "yandex.com", "yandex.ru", "zoho.com",
 }
 
-// AddEmailDomain makes e-mail addresses at a domain mean a tenant, for
+// AddEmail makes e-mail addresses at a domain mean a tenant, for
 // ResolveEmail: at this very domain, and not below it. Its form and the errors are those
-// of AddDomain. The domains of the largest public mail providers are refused. Nothing
+// of Add. The domains of the largest public mail providers are refused. Nothing
 // checks that all who have an address at another domain are the tenant's people: whoever
-// calls AddEmailDomain vouches that they are.
-func (c *Catalog) AddEmailDomain(ctx context.Context, tenant, domain string) error {
-	defer c.memory.drop()
-	return c.addEmailDomain(ctx, c.pool, tenant, domain)
+// calls AddEmail vouches that they are.
+func (d *Domains) AddEmail(ctx context.Context, tenant, domain string) error {
+	defer d.catalog.memory.drop()
+	return d.catalog.addEmailDomain(ctx, d.catalog.pool, tenant, domain)
 }
 
-// AddEmailDomainTx is AddEmailDomain in the caller's transaction.
-func (c *Catalog) AddEmailDomainTx(ctx context.Context, tx pgx.Tx, tenant, domain string) error {
-	return c.addEmailDomain(ctx, tx, tenant, domain)
+// AddEmailTx is AddEmail in the caller's transaction.
+func (d *Domains) AddEmailTx(ctx context.Context, tx pgx.Tx, tenant, domain string) error {
+	return d.catalog.addEmailDomain(ctx, tx, tenant, domain)
 }
 
 const emailInsertSQL = `

@@ -20,8 +20,8 @@ func Example_addATenant() {
 		Slug: "fern", OrgID: 42, Name: "Fern & Sons", Plan: "freemium", Timezone: "Europe/Paris", Database: "freemium-1",
 	})
 	fmt.Println(tenant.Slug, tenant.OrgID, tenant.Status, tenant.Database, err)
-	fmt.Println(env.Catalog.AddDomain(ctx, "fern", "fern.example.com", catalog.DomainSubdomain))
-	fmt.Println(env.Catalog.AddEmailDomain(ctx, "fern", "fern.example"))
+	fmt.Println(env.Catalog.Domains().Add(ctx, "fern", "fern.example.com", catalog.DomainSubdomain))
+	fmt.Println(env.Catalog.Domains().AddEmail(ctx, "fern", "fern.example"))
 
 	byHost, err := env.Catalog.ResolveHost(ctx, "FERN.example.com:8443")
 	fmt.Println(byHost.Name, err)

@@ -38,7 +38,7 @@ func TestHostsOfAServer(t *testing.T) {
 	b.addTenant(t, "brick")
 	direct := login("acme_job", "acme")
 	direct.Port = 6432
-	require.NoError(t, b.SetDirect(ctx, "acme", jobs.LoginJob, direct))
+	require.NoError(t, b.Logins().SetDirect(ctx, "acme", jobs.LoginJob, direct))
 
 	_, err := h.RemoveHost(ctx, "main", "db1.example.com")
 	require.ErrorIs(t, err, catalog.ErrReferred)

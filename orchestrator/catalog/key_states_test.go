@@ -32,7 +32,7 @@ func TestRetire(t *testing.T) {
 	_, err := r.keys(r.both).Rekey(ctx, catalog.RekeyParams{})
 	require.NoError(t, err)
 	require.NoError(t, r.keys(r.both).Retire(ctx, catalog.RetireParams{ID: "k1", DryRun: true}))
-	require.NoError(t, r.SetLogin(ctx, "a", jobs.LoginJob, login("a_job", "a")), "a dry run retires nothing")
+	require.NoError(t, r.Logins().Set(ctx, "a", jobs.LoginJob, login("a_job", "a")), "a dry run retires nothing")
 	require.ErrorIs(t, retire(r.both, "k1"), catalog.ErrKeyInUse)
 	_, err = r.keys(r.both).Rekey(ctx, catalog.RekeyParams{})
 	require.NoError(t, err)
@@ -46,8 +46,8 @@ func TestRetire(t *testing.T) {
 	// r's own catalog has the old key first.
 	const says = "the key is retired, and this process has it first (k1): nothing was changed; put another key in front of the ring, then start this process again"
 	for what, err := range map[string]error{
-		"login":  r.SetLogin(ctx, "a", jobs.LoginJob, login("a_job", "a")),
-		"direct": catalog.New(r.pool, ring(t, r.k1, r.k2)).SetDirect(ctx, "a", jobs.LoginJob, login("a_job", "a")),
+		"login":  r.Logins().Set(ctx, "a", jobs.LoginJob, login("a_job", "a")),
+		"direct": catalog.New(r.pool, ring(t, r.k1, r.k2)).Logins().SetDirect(ctx, "a", jobs.LoginJob, login("a_job", "a")),
 	} {
 		require.ErrorIs(t, err, catalog.ErrRetiredKey, what)
 		require.ErrorContains(t, err, says, what)
@@ -100,7 +100,7 @@ func TestRetireRace(t *testing.T) {
 					<-time.After(rand.N(40 * time.Millisecond)) // else nothing is ever unused
 					after := retired.Load()
 					err := pgx.BeginTxFunc(ctx, r.pool, pgx.TxOptions{IsoLevel: mode}, func(tx pgx.Tx) error {
-						return own.SetLoginTx(ctx, tx, name, jobs.LoginJob, login(name+"_job", name))
+						return own.Logins().SetTx(ctx, tx, name, jobs.LoginJob, login(name+"_job", name))
 					})
 					if after {
 						n++
@@ -138,7 +138,7 @@ func TestCheckKeys(t *testing.T) {
 	require.ErrorContains(t, err, "none of the 3 sealed values of this central database, with its keys k1;")
 
 	// The way out of a lost key: the first address that is stored again.
-	require.NoError(t, catalog.New(r.pool, other).SetLogin(t.Context(), "a", jobs.LoginJob, login("a_job", "a")))
+	require.NoError(t, catalog.New(r.pool, other).Logins().Set(t.Context(), "a", jobs.LoginJob, login("a_job", "a")))
 	require.NoError(t, r.keys(other).Check(t.Context()))
 	found, err := r.keys(other).Sample(t.Context(), "k1", 20)
 	require.NoError(t, err)

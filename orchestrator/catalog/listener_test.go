@@ -37,7 +37,7 @@ func processes(t *testing.T, n int, listen func(*pgxpool.Pool) catalog.ListenerC
 		if i == 0 {
 			p.addServer(t)
 			acme = p.addTenant(t, "acme")
-			require.NoError(t, p.AddDomain(t.Context(), "acme", "acme.example.com", catalog.DomainSubdomain))
+			require.NoError(t, p.Domains().Add(t.Context(), "acme", "acme.example.com", catalog.DomainSubdomain))
 		}
 		cfg := catalog.ListenerConfig{}
 		if listen != nil {
@@ -95,7 +95,7 @@ var changes = []struct {
 	{"password and address", func(t *testing.T, b bundle) {
 		a := login("rotated", "acme")
 		a.Host, a.Port = "db1-standby.example.com", 6432
-		require.NoError(t, b.SetLogin(t.Context(), "acme", jobs.LoginJob, a))
+		require.NoError(t, b.Logins().Set(t.Context(), "acme", jobs.LoginJob, a))
 	}, "rotated"},
 	{"suspended", func(t *testing.T, b bundle) {
 		require.NoError(t, b.SetStatus(t.Context(), "acme", catalog.Suspended))
@@ -198,8 +198,8 @@ func TestWhatIsNewIsNotified(t *testing.T) {
 	}
 	require.True(t, unknown())
 	all[0].addTenant(t, "new")
-	require.NoError(t, all[0].AddDomain(ctx, "new", "new.example.com", catalog.DomainCustom))
-	require.NoError(t, all[0].AddEmailDomain(ctx, "new", "new.example.com"))
+	require.NoError(t, all[0].Domains().Add(ctx, "new", "new.example.com", catalog.DomainCustom))
+	require.NoError(t, all[0].Domains().AddEmail(ctx, "new", "new.example.com"))
 	took := eventually(t, "all three are known", time.Second, func() bool {
 		_, err := there.ResolveHost(ctx, "new.example.com")
 		_, mailErr := there.ResolveEmail(ctx, "ines@new.example.com")
@@ -312,8 +312,8 @@ func TestEveryChangeOfTheCatalogIsNotified(t *testing.T) {
 	b := setup(t)
 	server := b.addServer(t)
 	acme := b.addTenant(t, "acme")
-	require.NoError(t, b.AddEmailDomain(ctx, "acme", "acme.example.com"))
-	require.NoError(t, b.AddDomain(ctx, "acme", "acme.example.com", catalog.DomainSubdomain))
+	require.NoError(t, b.Domains().AddEmail(ctx, "acme", "acme.example.com"))
+	require.NoError(t, b.Domains().Add(ctx, "acme", "acme.example.com", catalog.DomainSubdomain))
 	conn, err := b.pool.Acquire(ctx)
 	require.NoError(t, err)
 	defer conn.Release()

@@ -40,7 +40,13 @@ func directColumnOf(login jobs.Login) string {
 	return jobDirectColumn
 }
 
-// SetLogin replaces the address of one login, after the same checks as
+// Logins are the addresses of the databases' logins. It is safe for concurrent use.
+type Logins struct{ c *Catalog }
+
+// Logins returns what changes the addresses of databases.
+func (c *Catalog) Logins() Logins { return Logins{c} }
+
+// Set replaces the address of one login, after the same checks as
 // AddDatabase makes. database is a name or UUID. Places resolved afterwards use
 // the new address, by another Catalog as soon as it is notified (see [Listener]),
 // else within FreshFor; those resolved before keep the old one. Of calls at the
@@ -49,16 +55,16 @@ func directColumnOf(login jobs.Login) string {
 // If the other login's address cannot be opened, for want of its key, the two
 // users are not compared: setting both is the way out of a lost key. A signing key that
 // cannot be opened is replaced by a new one, which the workers install.
-func (c *Catalog) SetLogin(ctx context.Context, database string, login jobs.Login, a address.Address) error {
-	id, err := c.setLogin(ctx, c.pool, database, login, a)
-	c.memory.changed(err, id)
+func (l Logins) Set(ctx context.Context, database string, login jobs.Login, a address.Address) error {
+	id, err := l.c.setLogin(ctx, l.c.pool, database, login, a)
+	l.c.memory.changed(err, id)
 	return err
 }
 
-// SetLoginTx is SetLogin in the caller's transaction, which keeps the
+// SetTx is Set in the caller's transaction, which keeps the
 // database's row locked until it ends.
-func (c *Catalog) SetLoginTx(ctx context.Context, tx pgx.Tx, database string, login jobs.Login, a address.Address) error {
-	_, err := c.setLogin(ctx, tx, database, login, a)
+func (l Logins) SetTx(ctx context.Context, tx pgx.Tx, database string, login jobs.Login, a address.Address) error {
+	_, err := l.c.setLogin(ctx, tx, database, login, a)
 	return err
 }
 
@@ -79,7 +85,7 @@ func (c *Catalog) setLogin(ctx context.Context, db beginner, database string, lo
 	return id, nil
 }
 
-// loginsRow is a database's row as SetLogin locks it.
+// loginsRow is a database's row as Logins.Set locks it.
 type loginsRow struct {
 	id      uuid.UUID
 	dbname  string

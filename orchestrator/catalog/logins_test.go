@@ -35,7 +35,7 @@ func TestSetLogin(t *testing.T) {
 	rotated := login("acme_job", "acme")
 	rotated.Password = address.NewSecret("rotated")
 	rotated.Host = "DB1-standby.example.com."
-	require.NoError(t, b.SetLogin(ctx, "acme", jobs.LoginJob, rotated))
+	require.NoError(t, b.Logins().Set(ctx, "acme", jobs.LoginJob, rotated))
 
 	got := b.open(t, "acme", jobs.LoginJob)
 	require.Equal(t, "rotated", got.Password.Reveal())
@@ -46,7 +46,7 @@ func TestSetLogin(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, planted+"-acme_job", old.Password.Reveal(), "a place resolved before keeps what it has")
 
-	require.NoError(t, b.SetLogin(ctx, acme.ID, jobs.LoginOwner, login("other_owner", "acme")))
+	require.NoError(t, b.Logins().Set(ctx, acme.ID, jobs.LoginOwner, login("other_owner", "acme")))
 	require.Equal(t, "other_owner", b.open(t, acme.ID, jobs.LoginOwner).User)
 	require.Equal(t, "rotated", b.open(t, "acme", jobs.LoginJob).Password.Reveal())
 }
@@ -58,20 +58,20 @@ func TestSetLoginRefuses(t *testing.T) {
 	b.addServer(t)
 	b.addDatabase(t, "acme", catalog.KindShared)
 
-	err := b.SetLogin(ctx, "nope", jobs.LoginJob, login("u", "acme"))
+	err := b.Logins().Set(ctx, "nope", jobs.LoginJob, login("u", "acme"))
 	require.ErrorIs(t, err, jobs.ErrUnknownDatabase)
 	require.EqualError(t, err, `set the job login of database "nope": unknown database "nope"`)
-	err = b.SetLogin(ctx, "acme", jobs.LoginJob, login("u", "other"))
+	err = b.Logins().Set(ctx, "acme", jobs.LoginJob, login("u", "other"))
 	require.EqualError(t, err, `set the job login of database "acme": job: the address leads to database "other", not to "acme"`)
-	err = b.SetLogin(ctx, "acme", jobs.LoginJob, login("acme_owner", "acme"))
+	err = b.Logins().Set(ctx, "acme", jobs.LoginJob, login("acme_owner", "acme"))
 	require.ErrorContains(t, err, `its user "acme_owner" is the job login's too`)
-	err = b.SetLogin(ctx, "acme", jobs.LoginOwner, login("acme_job", "acme"))
+	err = b.Logins().Set(ctx, "acme", jobs.LoginOwner, login("acme_job", "acme"))
 	require.ErrorContains(t, err, `its user "acme_job" is the job login's too`)
-	err = b.SetLogin(ctx, "acme", 7, login("u", "acme"))
+	err = b.Logins().Set(ctx, "acme", 7, login("u", "acme"))
 	require.EqualError(t, err, `set login of database "acme": login "7": give jobs.LoginJob or jobs.LoginOwner`)
 	elsewhere := login("u", "acme")
 	elsewhere.Host = "evil.example.com"
-	err = b.SetLogin(ctx, "acme", jobs.LoginJob, elsewhere)
+	err = b.Logins().Set(ctx, "acme", jobs.LoginJob, elsewhere)
 	require.ErrorContains(t, err, `host: "evil.example.com" is not one of the server's hosts`)
 	require.NotContains(t, err.Error(), planted)
 
@@ -93,9 +93,9 @@ func TestSetLoginAfterALostKey(t *testing.T) {
 	require.ErrorIs(t, err, address.ErrUndecryptable)
 	require.EqualError(t, err, `the job address of database "acme": the sealed address cannot be opened: it was sealed with key "k1", which the ring (k2) lacks; add that key behind the first of the ring (HEADGATE_KEY or the file of HEADGATE_KEY_FILE)`)
 
-	require.NoError(t, found.SetLogin(ctx, "acme", jobs.LoginJob, login("u", "acme")))
-	require.ErrorContains(t, found.SetLogin(ctx, "acme", jobs.LoginOwner, login("u", "acme")), "is the job login's too")
-	require.NoError(t, found.SetLogin(ctx, "acme", jobs.LoginOwner, login("o", "acme")))
+	require.NoError(t, found.Logins().Set(ctx, "acme", jobs.LoginJob, login("u", "acme")))
+	require.ErrorContains(t, found.Logins().Set(ctx, "acme", jobs.LoginOwner, login("u", "acme")), "is the job login's too")
+	require.NoError(t, found.Logins().Set(ctx, "acme", jobs.LoginOwner, login("o", "acme")))
 	require.Equal(t, "u", found.open(t, "acme", jobs.LoginJob).User)
 	require.Equal(t, "o", found.open(t, "acme", jobs.LoginOwner).User)
 }
@@ -148,7 +148,7 @@ func TestSetLoginConcurrently(t *testing.T) {
 	for i := range calls {
 		group.Go(func() {
 			which := jobs.Login(i % 2)
-			errs[i] = b.SetLogin(ctx, "acme", which, login(fmt.Sprintf("%s_%d", which, i), "acme"))
+			errs[i] = b.Logins().Set(ctx, "acme", which, login(fmt.Sprintf("%s_%d", which, i), "acme"))
 		})
 	}
 	group.Wait()

@@ -34,7 +34,7 @@ func (c *Catalog) ResolveHost(ctx context.Context, host string) (Tenant, error) 
 }
 
 // ResolveEmail is ResolveHost for an e-mail address, or what stands behind its @:
-// which tenant has that domain, exactly (see AddEmailDomain).
+// which tenant has that domain, exactly (see Domains.AddEmail).
 func (c *Catalog) ResolveEmail(ctx context.Context, email string) (Tenant, error) {
 	if email == "" {
 		return Tenant{}, fmt.Errorf("%w: the e-mail address is empty", jobs.ErrNoTenant)

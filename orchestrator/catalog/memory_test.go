@@ -64,8 +64,8 @@ func TestResolvingIsFreshEnough(t *testing.T) {
 				c := setupCounted(t, catalog.Memory{})
 				acme := c.addTenant(t, "acme")
 				c.addTenant(t, "other")
-				require.NoError(t, c.AddDomain(ctx, "acme", "acme.example.com", catalog.DomainCustom))
-				require.NoError(t, c.AddEmailDomain(ctx, "acme", "acme.example.com"))
+				require.NoError(t, c.Domains().Add(ctx, "acme", "acme.example.com", catalog.DomainCustom))
+				require.NoError(t, c.Domains().AddEmail(ctx, "acme", "acme.example.com"))
 				works := func() bool {
 					_, place, err := c.ResolveTenant(ctx, acme.ID, jobs.LoginJob)
 					if err == nil {
@@ -99,7 +99,7 @@ func TestResolvingSeesItsOwnChanges(t *testing.T) {
 	acme := c.addTenant(t, "acme")
 	_, old, err := c.ResolveTenant(ctx, acme.ID, jobs.LoginJob)
 	require.NoError(t, err)
-	require.NoError(t, c.SetLogin(ctx, "acme", jobs.LoginJob, login("rotated", "acme")))
+	require.NoError(t, c.Logins().Set(ctx, "acme", jobs.LoginJob, login("rotated", "acme")))
 	_, place, err := c.ResolveTenant(ctx, acme.ID, jobs.LoginJob)
 	require.NoError(t, err)
 	was, err := old.Open(ctx)

@@ -14,29 +14,29 @@ import (
 // database's server. Kinds that declare jobs.KindOpts.ReadFrom read there. The address must
 // have the job login's user and a host of the server, and differ from the job login's own.
 // database is a name or UUID. Places resolved afterwards have the new address, as after
-// SetLogin.
+// Set.
 //
-// SetLogin does not change the read address: a new password is for both.
-func (c *Catalog) SetRead(ctx context.Context, database string, a address.Address) error {
-	defer c.memory.dropAll()
-	return c.setRead(ctx, c.pool, database, &a)
+// Set does not change the read address: a new password is for both.
+func (l Logins) SetRead(ctx context.Context, database string, a address.Address) error {
+	defer l.c.memory.dropAll()
+	return l.c.setRead(ctx, l.c.pool, database, &a)
 }
 
 // SetReadTx is SetRead in the caller's transaction.
-func (c *Catalog) SetReadTx(ctx context.Context, tx pgx.Tx, database string, a address.Address) error {
-	return c.setRead(ctx, tx, database, &a)
+func (l Logins) SetReadTx(ctx context.Context, tx pgx.Tx, database string, a address.Address) error {
+	return l.c.setRead(ctx, tx, database, &a)
 }
 
 // RemoveRead takes the read address of a database out of the catalog: kinds that would read
 // there read at the job login's own address. A database without one is left as it is.
-func (c *Catalog) RemoveRead(ctx context.Context, database string) error {
-	defer c.memory.dropAll()
-	return c.setRead(ctx, c.pool, database, nil)
+func (l Logins) RemoveRead(ctx context.Context, database string) error {
+	defer l.c.memory.dropAll()
+	return l.c.setRead(ctx, l.c.pool, database, nil)
 }
 
 // RemoveReadTx is RemoveRead in the caller's transaction.
-func (c *Catalog) RemoveReadTx(ctx context.Context, tx pgx.Tx, database string) error {
-	return c.setRead(ctx, tx, database, nil)
+func (l Logins) RemoveReadTx(ctx context.Context, tx pgx.Tx, database string) error {
+	return l.c.setRead(ctx, tx, database, nil)
 }
 
 const readVersionSQL = `SELECT job_read_version FROM headgate.databases WHERE id = $1`

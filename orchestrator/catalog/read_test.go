@@ -38,7 +38,7 @@ func TestSetRead(t *testing.T) {
 
 	read := login("acme_job", "acme")
 	read.Host, read.Port = "db1-standby.example.com", 6000
-	require.NoError(t, b.SetRead(ctx, "acme", read))
+	require.NoError(t, b.Logins().SetRead(ctx, "acme", read))
 	own := place(jobs.LoginJob)
 	replica, some := own.Replica()
 	require.True(t, some)
@@ -55,21 +55,21 @@ func TestSetRead(t *testing.T) {
 	_, some = replica.Replica()
 	require.False(t, some)
 
-	require.NoError(t, b.RemoveRead(ctx, "acme"))
+	require.NoError(t, b.Logins().RemoveRead(ctx, "acme"))
 	_, some = place(jobs.LoginJob).Replica()
 	require.False(t, some)
 	require.False(t, listed())
-	require.NoError(t, b.RemoveRead(ctx, "acme"), "there is none")
-	require.NoError(t, b.SetRead(ctx, "acme", read))
+	require.NoError(t, b.Logins().RemoveRead(ctx, "acme"), "there is none")
+	require.NoError(t, b.Logins().SetRead(ctx, "acme", read))
 	again, some := place(jobs.LoginJob).Replica()
 	require.True(t, some)
 	require.Greater(t, again.Version, replica.Version, "a version is not given twice")
 
-	require.NoError(t, pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error { return b.RemoveReadTx(ctx, tx, "acme") }))
+	require.NoError(t, pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error { return b.Logins().RemoveReadTx(ctx, tx, "acme") }))
 	require.False(t, listed())
-	require.NoError(t, pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error { return b.SetReadTx(ctx, tx, acme.DatabaseID, read) }))
+	require.NoError(t, pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error { return b.Logins().SetReadTx(ctx, tx, acme.DatabaseID, read) }))
 	require.True(t, listed())
-	require.ErrorIs(t, b.RemoveRead(ctx, "none"), jobs.ErrUnknownDatabase)
+	require.ErrorIs(t, b.Logins().RemoveRead(ctx, "none"), jobs.ErrUnknownDatabase)
 }
 
 // What is refused as a read address, of which nothing is written.
@@ -90,9 +90,9 @@ func TestSetReadRefuses(t *testing.T) {
 	} {
 		wrong := read
 		change(&wrong)
-		require.ErrorContains(t, b.SetRead(ctx, "acme", wrong), says)
+		require.ErrorContains(t, b.Logins().SetRead(ctx, "acme", wrong), says)
 	}
-	require.ErrorIs(t, b.SetRead(ctx, "none", read), jobs.ErrUnknownDatabase)
+	require.ErrorIs(t, b.Logins().SetRead(ctx, "none", read), jobs.ErrUnknownDatabase)
 	databases, _, err := b.Databases(ctx, jobs.Page{})
 	require.NoError(t, err)
 	require.False(t, databases[0].ReadAddress)

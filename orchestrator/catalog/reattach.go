@@ -100,7 +100,7 @@ func (h *Hosting) writeAttachment(ctx context.Context, tx pgx.Tx, row loginsRow,
 		return authorityConflict(err, job.RootCert, owner.RootCert)
 	}
 	for login, a := range r.Directs {
-		if err := h.c.SetDirectTx(ctx, tx, row.id.String(), login, a); err != nil {
+		if err := h.c.Logins().SetDirectTx(ctx, tx, row.id.String(), login, a); err != nil {
 			return err
 		}
 	}

@@ -75,7 +75,7 @@ func TestRekey(t *testing.T) {
 	t.Parallel()
 	r := rotating(t, "a", "b", "c")
 	for _, l := range []jobs.Login{jobs.LoginJob, jobs.LoginOwner} {
-		require.NoError(t, r.SetDirect(t.Context(), "b", l, login("b_"+l.String(), "b")))
+		require.NoError(t, r.Logins().SetDirect(t.Context(), "b", l, login("b_"+l.String(), "b")))
 	}
 	const versions = `SELECT string_agg(format('%s %s %s', name, col, version), ',' ORDER BY name, col) FROM headgate.sealed_values`
 	var before, after string
@@ -173,7 +173,7 @@ func TestRekeyOverwritesNoNewerAddress(t *testing.T) {
 			for n := 0; !stop.Load(); n++ {
 				a := login(name+"_job", name)
 				a.Password = address.NewSecret(fmt.Sprint(planted, name, n))
-				if err := own.SetLogin(ctx, name, jobs.LoginJob, a); err != nil {
+				if err := own.Logins().Set(ctx, name, jobs.LoginJob, a); err != nil {
 					t.Error(err)
 					return
 				}
@@ -215,7 +215,7 @@ SELECT headgate.reseal(ARRAY['databases'], ARRAY['job_login'], (SELECT array_agg
 		return sealed
 	}
 	was := now()
-	require.NoError(t, r.SetLogin(t.Context(), "a", jobs.LoginJob, login("a_job", "a")))
+	require.NoError(t, r.Logins().Set(t.Context(), "a", jobs.LoginJob, login("a_job", "a")))
 	newer := now()
 	require.Empty(t, reseal(was, was))
 	require.Equal(t, newer, now())
@@ -230,11 +230,11 @@ func TestSealedColumnsAreListed(t *testing.T) {
 	r := rotating(t, "a")
 	ctx := t.Context()
 	for _, l := range []jobs.Login{jobs.LoginJob, jobs.LoginOwner} {
-		require.NoError(t, r.SetDirect(ctx, "a", l, login("a_"+l.String(), "a")))
+		require.NoError(t, r.Logins().SetDirect(ctx, "a", l, login("a_"+l.String(), "a")))
 	}
 	read := login("a_job", "a")
 	read.Port = 6001
-	require.NoError(t, r.SetRead(ctx, "a", read))
+	require.NoError(t, r.Logins().SetRead(ctx, "a", read))
 	_, _, err := r.hold(t, "new").Begin(ctx, r.old, intended("new"))
 	require.NoError(t, err)
 	ask := func(sql string) []string {
@@ -286,12 +286,12 @@ func TestSwappedValuesDoNotOpen(t *testing.T) {
 	all := read()
 	for _, name := range names { // more columns, and later versions of the same ones
 		for _, l := range []jobs.Login{jobs.LoginJob, jobs.LoginOwner} {
-			require.NoError(t, r.SetLogin(ctx, name, l, login(name+"_"+l.String(), name)))
-			require.NoError(t, r.SetDirect(ctx, name, l, login(name+"_"+l.String(), name)))
+			require.NoError(t, r.Logins().Set(ctx, name, l, login(name+"_"+l.String(), name)))
+			require.NoError(t, r.Logins().SetDirect(ctx, name, l, login(name+"_"+l.String(), name)))
 		}
 		read := login(name+"_job", name)
 		read.Port = 6001
-		require.NoError(t, r.SetRead(ctx, name, read))
+		require.NoError(t, r.Logins().SetRead(ctx, name, read))
 	}
 	now := read()
 	all = append(all, now...)

@@ -79,9 +79,9 @@ func TestWritesInTheCallersTransaction(t *testing.T) {
 		require.ErrorIs(t, err, catalog.ErrExists)
 		_, err = b.AddTenantsTx(ctx, tx, []catalog.TenantParams{{Slug: "third", Database: "one"}})
 		require.ErrorIs(t, err, catalog.ErrExists)
-		require.NoError(t, b.AddDomainTx(ctx, tx, "acme", "acme.example.com", catalog.DomainCustom))
+		require.NoError(t, b.Domains().AddTx(ctx, tx, "acme", "acme.example.com", catalog.DomainCustom))
 		require.NoError(t, b.SetStatusTx(ctx, tx, "acme", catalog.Suspended))
-		require.NoError(t, b.SetLoginTx(ctx, tx, "one", 0, login("new", "one")))
+		require.NoError(t, b.Logins().SetTx(ctx, tx, "one", 0, login("new", "one")))
 	}
 
 	tx, err := b.pool.Begin(ctx)

@@ -212,8 +212,8 @@ func TestRemoveATenant(t *testing.T) {
 	t.Parallel()
 	b, editor := edited(t)
 	ctx := t.Context()
-	require.NoError(t, b.AddDomain(ctx, "acme", "acme.example", catalog.DomainCustom))
-	require.NoError(t, b.AddEmailDomain(ctx, "acme", "acme.example"))
+	require.NoError(t, b.Domains().Add(ctx, "acme", "acme.example", catalog.DomainCustom))
+	require.NoError(t, b.Domains().AddEmail(ctx, "acme", "acme.example"))
 	acme, err := b.Tenant(ctx, "acme")
 	require.NoError(t, err)
 
@@ -245,7 +245,7 @@ func TestRemoveATenant(t *testing.T) {
 	next, err := b.AddTenant(ctx, catalog.TenantParams{Slug: "acme", Database: acme.Database})
 	require.NoError(t, err)
 	require.Greater(t, next.OrgID, acme.OrgID)
-	require.NoError(t, b.AddDomain(ctx, "acme", "acme.example", catalog.DomainCustom))
+	require.NoError(t, b.Domains().Add(ctx, "acme", "acme.example", catalog.DomainCustom))
 
 	listed, _, err := b.Tenants(ctx, catalog.TenantFilter{})
 	require.NoError(t, err)
@@ -262,7 +262,7 @@ func TestRemoveATenant(t *testing.T) {
 func TestATenantsRowIsNotDeletedWithAllItHas(t *testing.T) {
 	t.Parallel()
 	b, _ := edited(t)
-	require.NoError(t, b.AddDomain(t.Context(), "acme", "acme.example", catalog.DomainCustom))
+	require.NoError(t, b.Domains().Add(t.Context(), "acme", "acme.example", catalog.DomainCustom))
 	_, err := b.pool.Exec(t.Context(), `DELETE FROM headgate.tenants WHERE slug = 'acme'`)
 	require.ErrorContains(t, err, "tenant_domains")
 }

@@ -147,7 +147,7 @@ func (b *Bed) enrol(ctx context.Context, d *Database, opts DatabaseOpts) error {
 	}
 	for login, a := range map[jobs.Login]address.Address{jobs.LoginJob: d.Job, jobs.LoginOwner: d.Owner} {
 		a.Port = int(d.Server.Admin.ConnConfig.Port)
-		if err := b.Catalog.SetDirect(ctx, d.Name, login, a); err != nil {
+		if err := b.Catalog.Logins().SetDirect(ctx, d.Name, login, a); err != nil {
 			return err
 		}
 	}

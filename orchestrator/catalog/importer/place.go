@@ -179,7 +179,7 @@ func (l *logins) same(other *logins, t address.Transport) bool {
 func (p *planner) collectLogins() {
 	for _, d := range p.databases {
 		if d.said != nil {
-			p.plan.said = append(p.plan.said, catalog.Logins{DatabaseID: d.id.String(), Job: d.said.job, Owner: d.said.owner})
+			p.plan.said = append(p.plan.said, catalog.GivenLogins{DatabaseID: d.id.String(), Job: d.said.job, Owner: d.said.owner})
 		}
 	}
 }

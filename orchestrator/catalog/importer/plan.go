@@ -25,7 +25,7 @@ type Plan struct {
 
 	managed int // active tenants of the source
 	changes catalog.Changes
-	said    []catalog.Logins
+	said    []catalog.GivenLogins
 }
 
 // Tenants is how many tenants are written.

@@ -36,8 +36,8 @@ func TestTenantsOfOneRequestAgree(t *testing.T) {
 	t.Parallel()
 	env := setup(t)
 	env.Tenant("bolt", "shared")
-	require.NoError(t, env.Catalog.AddDomain(t.Context(), "bolt", "bolt.example.com", catalog.DomainSubdomain))
-	require.NoError(t, env.Catalog.AddEmailDomain(t.Context(), "acme", "acme.example"))
+	require.NoError(t, env.Catalog.Domains().Add(t.Context(), "bolt", "bolt.example.com", catalog.DomainSubdomain))
+	require.NoError(t, env.Catalog.Domains().AddEmail(t.Context(), "acme", "acme.example"))
 	all := tenanthttp.New(env.Catalog, &tenanthttp.Opts{By: tenanthttp.FirstOf(
 		tenanthttp.ByHost("App.example.com."), tenanthttp.ByPath("/t/"), tenanthttp.ByEmail(login), tenanthttp.ByHeader("X-Tenant"))})
 	byEmail := tenanthttp.New(env.Catalog, &tenanthttp.Opts{By: tenanthttp.ByEmail(login)})

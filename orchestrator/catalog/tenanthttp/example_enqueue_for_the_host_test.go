@@ -25,7 +25,7 @@ func Example_enqueueForTheHost() {
 	defer end()
 	env.Database("acme-db", jobstest.DatabaseOpts{Kind: "dedicated"})
 	env.Tenant("acme", "acme-db")
-	_ = env.Catalog.AddDomain(context.Background(), "acme", "acme.example.com", catalog.DomainSubdomain)
+	_ = env.Catalog.Domains().Add(context.Background(), "acme", "acme.example.com", catalog.DomainSubdomain)
 
 	app := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, err := env.Client.Enqueue(r.Context(), "", SendInvoice{Invoice: 7}, nil); err != nil {

@@ -39,7 +39,7 @@ func setup(t *testing.T) *jobstest.Env {
 		"acme": catalog.Active, "slow": catalog.Suspended, "gone": catalog.Archived, "new": catalog.Provisioning, "truck": catalog.Moving,
 	} {
 		env.Tenant(slug, "shared")
-		require.NoError(t, env.Catalog.AddDomain(t.Context(), slug, slug+".example.com", catalog.DomainSubdomain))
+		require.NoError(t, env.Catalog.Domains().Add(t.Context(), slug, slug+".example.com", catalog.DomainSubdomain))
 		require.NoError(t, env.Catalog.SetStatus(t.Context(), slug, status))
 	}
 	return env

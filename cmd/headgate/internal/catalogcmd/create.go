@@ -277,7 +277,7 @@ func (m *making) make(ctx context.Context, app *cli.App, central cli.Central, r 
 		}
 		if r.Server.Pooler != address.NoPooler {
 			for login, a := range map[jobs.Login]address.Address{jobs.LoginJob: made.Job, jobs.LoginOwner: made.Owner} {
-				if err := central.Catalog.SetDirectTx(ctx, tx, i.ID, login, a); err != nil {
+				if err := central.Catalog.Logins().SetDirectTx(ctx, tx, i.ID, login, a); err != nil {
 					return err
 				}
 			}

@@ -108,7 +108,7 @@ func (add *adding) run(ctx context.Context, app *cli.App, central cli.Central) (
 			return err
 		}
 		for login, a := range add.directs {
-			if err := central.Catalog.SetDirectTx(ctx, tx, database.ID, login, a); err != nil {
+			if err := central.Catalog.Logins().SetDirectTx(ctx, tx, database.ID, login, a); err != nil {
 				return err
 			}
 		}

@@ -185,7 +185,7 @@ func setLogins(ctx context.Context, app *cli.App, central cli.Central, name stri
 					return cli.Usagef("the %s's address leads to database %s, and database %s is %s on server %s: `headgate database reattach %s --dbname %s` if it was renamed",
 						login, cli.Quote(a.Database), database.Name, cli.Quote(database.DBName), server.Name, database.Name, a.Database)
 				}
-				if err := central.Catalog.SetLoginTx(ctx, tx, database.Name, login, a); err != nil {
+				if err := central.Catalog.Logins().SetTx(ctx, tx, database.Name, login, a); err != nil {
 					return err
 				}
 				changed = append(changed, login.String()+" login")
@@ -194,7 +194,7 @@ func setLogins(ctx context.Context, app *cli.App, central cli.Central, name stri
 				if err := t.past().try(ctx, login, a, database); err != nil {
 					return err
 				}
-				if err := central.Catalog.SetDirectTx(ctx, tx, database.Name, login, a); err != nil {
+				if err := central.Catalog.Logins().SetDirectTx(ctx, tx, database.Name, login, a); err != nil {
 					return err
 				}
 				changed = append(changed, login.String()+" login's direct address")

@@ -24,14 +24,14 @@ func readsOf(d catalog.Database) string {
 func setRead(ctx context.Context, tx pgx.Tx, t target, c *catalog.Catalog, database catalog.Database, change change) (replaced string, err error) {
 	switch {
 	case change.noRead:
-		return "", c.RemoveReadTx(ctx, tx, database.ID)
+		return "", c.Logins().RemoveReadTx(ctx, tx, database.ID)
 	case change.read == nil:
 		return "", nil
 	}
 	if err := t.tryRead(ctx, *change.read, database); err != nil {
 		return "", err
 	}
-	return "job login's read address", c.SetReadTx(ctx, tx, database.ID, *change.read)
+	return "job login's read address", c.Logins().SetReadTx(ctx, tx, database.ID, *change.read)
 }
 
 const selectRecovers = `SELECT pg_is_in_recovery()`

@@ -93,7 +93,7 @@ func tenantAdd(app *cli.App) *cobra.Command {
 					return err
 				}
 				for _, domain := range emails {
-					if err := central.Catalog.AddEmailDomainTx(ctx, tx, tenant.ID, domain); err != nil {
+					if err := central.Catalog.Domains().AddEmailTx(ctx, tx, tenant.ID, domain); err != nil {
 						return err
 					}
 				}
@@ -136,7 +136,7 @@ func parseLabels(given []string) (map[string]string, error) {
 
 func addDomains(ctx context.Context, tx pgx.Tx, c *catalog.Catalog, tenant string, domains []string, kind string) error {
 	for _, domain := range domains {
-		if err := c.AddDomainTx(ctx, tx, tenant, domain, kind); err != nil {
+		if err := c.Domains().AddTx(ctx, tx, tenant, domain, kind); err != nil {
 			return err
 		}
 	}

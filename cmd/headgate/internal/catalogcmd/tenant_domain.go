@@ -41,12 +41,12 @@ func tenantDomainAdd(app *cli.App) *cobra.Command {
 			return app.Open(ctx, nil, func(central cli.Central) error {
 				tenant, name := args[0], args[1]
 				if sub {
-					if err := central.Catalog.AddDomain(ctx, tenant, name, catalog.DomainSubdomain); err != nil {
+					if err := central.Catalog.Domains().Add(ctx, tenant, name, catalog.DomainSubdomain); err != nil {
 						return nearDomain(ctx, central, tenant, name, err)
 					}
 					return showDomain(ctx, app, central, tenant, name)
 				}
-				claim, err := catalog.NewDomains(central.Catalog).Claim(ctx, tenant, name)
+				claim, err := central.Catalog.Domains().Claim(ctx, tenant, name)
 				if err != nil {
 					return nearDomain(ctx, central, tenant, name, err)
 				}
@@ -70,7 +70,7 @@ func oneTenantAtMost(cmd *cobra.Command, args []string) error {
 
 // showDomain prints a domain that has just been entered.
 func showDomain(ctx context.Context, app *cli.App, central cli.Central, tenant, name string) error {
-	domains, _, err := catalog.NewDomains(central.Catalog).List(ctx, catalog.DomainFilter{Tenant: tenant, Domain: name})
+	domains, _, err := central.Catalog.Domains().List(ctx, catalog.DomainFilter{Tenant: tenant, Domain: name})
 	if err != nil || len(domains) == 0 {
 		return err
 	}
@@ -83,7 +83,7 @@ func nearDomain(ctx context.Context, central cli.Central, tenant, name string, e
 	if !errors.Is(err, catalog.ErrExists) {
 		return cli.NearOwner(ctx, central, tenant, "", err)
 	}
-	domains, _, listErr := catalog.NewDomains(central.Catalog).List(ctx, catalog.DomainFilter{Domain: name})
+	domains, _, listErr := central.Catalog.Domains().List(ctx, catalog.DomainFilter{Domain: name})
 	if listErr != nil {
 		return err // the better of the two
 	}
@@ -104,7 +104,7 @@ func tenantDomainList(app *cli.App) *cobra.Command {
 				filter.Tenant = args[0]
 			}
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				domains, next, err := catalog.NewDomains(central.Catalog).List(ctx, filter)
+				domains, next, err := central.Catalog.Domains().List(ctx, filter)
 				if err != nil {
 					return cli.NearOwner(ctx, central, filter.Tenant, "", err)
 				}
@@ -153,7 +153,7 @@ func tenantDomainVerify(app *cli.App) *cobra.Command {
 		}
 		v.Actor = app.Actor()
 		return app.Open(ctx, nil, func(central cli.Central) error {
-			domain, err := catalog.NewDomains(central.Catalog).Verify(ctx, args[0], args[1], v)
+			domain, err := central.Catalog.Domains().Verify(ctx, args[0], args[1], v)
 			if err != nil {
 				return nearDomain(ctx, central, args[0], args[1], err)
 			}
@@ -180,7 +180,7 @@ func tenantDomainRemove(app *cli.App) *cobra.Command {
 		Use: "remove SLUG DOMAIN", Short: "Make a domain mean the tenant no more, or take its claim back", Args: cli.Args("SLUG", "DOMAIN"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				if err := catalog.NewDomains(central.Catalog).Remove(ctx, args[0], args[1]); err != nil {
+				if err := central.Catalog.Domains().Remove(ctx, args[0], args[1]); err != nil {
 					return cli.NearOwner(ctx, central, args[0], "", err)
 				}
 				app.Say("removed: %s no longer means tenant %s", args[1], args[0])

@@ -31,7 +31,7 @@ func tenantEmailAdd(app *cli.App) *cobra.Command {
 		Use: "add SLUG DOMAIN", Short: "Make e-mail addresses at a domain mean a tenant", Long: tenantEmailAddLong, Args: cli.Args("SLUG", "DOMAIN"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				return cli.NearOwner(ctx, central, args[0], "", central.Catalog.AddEmailDomain(ctx, args[0], args[1]))
+				return cli.NearOwner(ctx, central, args[0], "", central.Catalog.Domains().AddEmail(ctx, args[0], args[1]))
 			})
 		}),
 	}
@@ -47,7 +47,7 @@ func tenantEmailList(app *cli.App) *cobra.Command {
 				tenant = args[0]
 			}
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				emails, next, err := catalog.NewDomains(central.Catalog).Emails(ctx, tenant, page)
+				emails, next, err := central.Catalog.Domains().Emails(ctx, tenant, page)
 				if err != nil {
 					return cli.NearOwner(ctx, central, tenant, "", err)
 				}
@@ -66,7 +66,7 @@ func tenantEmailRemove(app *cli.App) *cobra.Command {
 		Use: "remove SLUG DOMAIN", Short: "Make e-mail addresses at a domain mean the tenant no more", Args: cli.Args("SLUG", "DOMAIN"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				return cli.NearOwner(ctx, central, args[0], "", catalog.NewDomains(central.Catalog).RemoveEmail(ctx, args[0], args[1]))
+				return cli.NearOwner(ctx, central, args[0], "", central.Catalog.Domains().RemoveEmail(ctx, args[0], args[1]))
 			})
 		}),
 	}
