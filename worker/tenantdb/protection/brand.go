@@ -82,6 +82,9 @@ func (s *state) mixesBrands(r *relation) string {
 	if declared == "" {
 		return ""
 	}
+	if !r.Guarded {
+		return "row-level security is off: a job of one brand meets rows of its tenant's other brands"
+	}
 	binds := func(expr string) bool {
 		return slices.ContainsFunc(conjuncts(spaces(expr)), func(c string) bool {
 			col, ok := boundBrand(c)
@@ -102,4 +105,24 @@ func (s *state) mixesBrands(r *relation) string {
 // keepBrands is the command that makes a table keep brands apart again.
 func (s *state) keepBrands(r *relation) string {
 	return fmt.Sprintf("`headgate database protect %s --table %s --brand-column %s`", s.database, shellWord(r.Name), shellWord(s.declared[r.Name].Brand))
+}
+
+// judgeBrands finds what is open of a table that is declared to keep brands apart.
+func (s *state) judgeBrands(r *relation) []Finding {
+	why := s.mixesBrands(r)
+	if why == "" || s.assumed[r.Name] || !r.has().any() {
+		return nil
+	}
+	return []Finding{{Level: Open, Code: "mixed_brands", Object: r.Name, Next: s.keepBrands(r),
+		Says: fmt.Sprintf("%s may use %s %s, and %s", r.who(), r.kindName(), r.Name, why)}}
+}
+
+// haveBrands says whether a table is declared to keep brands apart.
+func (d declarations) haveBrands() bool {
+	for _, one := range d {
+		if one.Brand != "" {
+			return true
+		}
+	}
+	return false
 }

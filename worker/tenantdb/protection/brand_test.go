@@ -167,3 +167,36 @@ func TestABrandThatCannotBeBound(t *testing.T) {
 	h.protect(h.request(protection.Table{Name: "sales", By: protection.ByView}))
 	require.Empty(t, h.open())
 }
+
+// In a dedicated database the tables that are declared to keep brands apart are looked at, and
+// no others; rights that its jobs have on others stay.
+func TestBrandsOfADedicatedDatabase(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, branded+`CREATE TABLE notes (n int); GRANT SELECT, INSERT, UPDATE ON sales, notes TO headgate_job`)
+	dedicated := func(h *house) string {
+		report, err := protection.Inspect(context.Background(), h.job, protection.Options{Dedicated: true, Database: "shared"})
+		require.NoError(t, err)
+		return lines(report.Findings)
+	}
+	require.Empty(t, dedicated(h))
+	req := h.request(salesByBrand)
+	req.Dedicated = true
+	h.protect(req)
+	require.Empty(t, dedicated(h))
+	require.Equal(t, []bool{true, true, false}, []bool{h.may("notes", "INSERT"), h.may("sales", "UPDATE"), h.may("sales", "DELETE")}, "rights are as they were")
+	require.Equal(t, []int{11}, h.ids(1, 1, "sales", "id"))
+	require.Empty(t, h.protect(req).Statements)
+	for _, does := range []string{
+		`DROP POLICY headgate_brand ON sales`,
+		`ALTER TABLE sales DISABLE ROW LEVEL SECURITY`,
+	} {
+		before := h.fingerprint()
+		h.mine(does)
+		require.NotEqual(t, before, h.fingerprint())
+		require.Equal(t, "mixed_brands public.sales", dedicated(h), does)
+		h.protect(req)
+		require.Empty(t, dedicated(h))
+	}
+	h.mine(`REVOKE ALL ON sales FROM headgate_job; DROP POLICY headgate_brand ON sales`)
+	require.Empty(t, dedicated(h), "jobs have no right on it")
+}

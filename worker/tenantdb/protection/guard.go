@@ -58,8 +58,8 @@ func (s *state) judgeRelation(r *relation) (all []Finding) {
 	}
 	if why := s.unguarded(r); why != "" && !s.assumed[r.Name] {
 		add(Open, "unguarded", s.remedy(r), "%s may use %s %s, and %s", r.who(), r.kindName(), r.Name, why)
-	} else if why := s.mixesBrands(r); why != "" && !s.assumed[r.Name] {
-		add(Open, "mixed_brands", s.keepBrands(r), "%s may use %s %s, and %s", r.who(), r.kindName(), r.Name, why)
+	} else if mixed := s.judgeBrands(r); len(mixed) > 0 {
+		all = append(all, mixed...)
 	} else if blind := r.blind(); blind != "" && !s.assumed[r.Name] {
 		add(Note, "blind", s.remedy(r), "no permissive policy of %s lets the job login %s: jobs find no row, or are refused", r.Name, blind)
 	}

@@ -97,8 +97,11 @@ func databaseProtect(app *cli.App) *cobra.Command {
 
 // asks says whether anything is to be changed.
 func (p *protecting) asks() bool {
-	return len(p.tables)+len(p.views)+len(p.functions)+len(p.withdraw) > 0
+	return p.guards() || len(p.withdraw) > 0
 }
+
+// guards says whether anything is to be guarded or declared.
+func (p *protecting) guards() bool { return len(p.tables)+len(p.views)+len(p.functions) > 0 }
 
 func (p *protecting) check(cmd *cobra.Command) error {
 	if err := cli.OneOf("--by", p.table.By, []string{protection.ByPolicy, protection.ByView}); err != nil {
@@ -131,8 +134,8 @@ func (p *protecting) run(ctx context.Context, app *cli.App) error {
 		if err != nil {
 			return err
 		}
-		if db.Kind == catalog.KindDedicated && p.asks() && p.table.Brand == "" {
-			return cli.Usagef("database %s is dedicated: it has one tenant, from whom nothing needs to be kept; give its jobs rights with GRANT … TO headgate_job", db.Name)
+		if db.Kind == catalog.KindDedicated && p.guards() && p.table.Brand == "" {
+			return cli.Usagef("database %s is dedicated: it has one tenant, from whom nothing needs to be kept; give its jobs rights with GRANT … TO headgate_job, or keep the tenant's brands apart with --brand-column", db.Name)
 		}
 		if p.declared {
 			return p.declarations(ctx, app, central, db)
@@ -200,7 +203,7 @@ func belongs(ctx context.Context, conn *pgx.Conn, a address.Address, db catalog.
 
 func (p *protecting) request(app *cli.App, db catalog.Database, login string) protection.Request {
 	req := protection.Request{
-		Database: db.Name, Login: login, Views: p.views, Functions: p.functions, Withdraw: p.withdraw,
+		Database: db.Name, Login: login, Dedicated: db.Kind == catalog.KindDedicated, Views: p.views, Functions: p.functions, Withdraw: p.withdraw,
 		Actor: cmp.Or(p.actor, app.Actor()), Reason: strings.TrimSpace(p.reason),
 	}
 	for _, name := range p.tables {
@@ -255,7 +258,7 @@ func (p *protecting) protect(ctx context.Context, app *cli.App, db catalog.Datab
 	for _, n := range plan.Notes {
 		app.Say("note: %s", n)
 	}
-	report, err := protection.Inspect(ctx, job, protection.Options{Database: db.Name})
+	report, err := protection.Inspect(ctx, job, protection.Options{Dedicated: db.Kind == catalog.KindDedicated, Database: db.Name})
 	if err != nil {
 		return err
 	}
