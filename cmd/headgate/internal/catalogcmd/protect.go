@@ -30,7 +30,9 @@ column to the job's tenant, and for everybody else nothing changes, except what
 --dry-run names. The column is bigint, integer, smallint, numeric, text, varchar,
 char or uuid. A table without such a column is reached through a foreign key
 (--through), or belongs to no tenant (--public). --by view leaves the table as it
-is, and gives jobs a view of their tenant's rows instead.
+is, and gives jobs a view of their tenant's rows instead. --brand-column keeps
+brands of a tenant apart too, for jobs that are limited to one; a dedicated
+database takes it as well.
 
 Rights of jobs on what is neither guarded nor declared are taken away. --declared
 lists who declared what, and --withdraw takes a declaration back: jobs lose the
@@ -42,6 +44,7 @@ const protectExample = `  headgate database protect shared-1
   headgate database protect shared-1 --table app.orders --org-column customer_id --dry-run
   headgate database protect shared-1 --table app.orders --table app.invoices --org-column customer_id
   headgate database protect shared-1 --table app.order_items --through order_id
+  headgate database protect shared-1 --table app.orders --org-column customer_id --brand-column brand_id
   headgate database protect shared-1 --table app.countries --public --reason "the same for all tenants"
   headgate database protect shared-1 --withdraw app.countries`
 
