@@ -31,13 +31,14 @@ type EnqueueOpts struct {
 
 	// Brand limits the job to one brand of its tenant (its brand_id, 0 to 9999): in the
 	// tenant's database headgate.current_brand() is that, and tables that are protected by
-	// brand show its rows only. Default: all brands.
+	// brand show its rows only. A brand that the tenant does not have is ErrUnknownBrand.
+	// Default: all brands.
 	Brand *int
 
 	// IdempotencyKey makes it harmless to repeat a request whose answer was
 	// lost: 1 to 200 printable characters, kept for IdempotencyRetention, for
 	// each tenant (or database) its own. Under a key that is taken nothing is
-	// inserted. The same kind and arguments are answered with the first job,
+	// inserted. The same kind, brand and arguments are answered with the first job,
 	// whatever became of it and whatever the other options say; others with an
 	// *IdempotencyConflictError. While another transaction is taking the key the
 	// call waits for that one's end, 8 seconds at most unless it is a Tx form.
@@ -49,7 +50,7 @@ type EnqueueOpts struct {
 type EnqueueResult struct {
 	UID     string        `json:"uid"`                // for ever; what to keep
 	Status  EnqueueStatus `json:"result"`             // whether the job is this call's own
-	Differs string        `json:"differs,omitempty"`  // in a conflict: "kind", "args.NAME" or "args"
+	Differs string        `json:"differs,omitempty"`  // in a conflict: "kind", "brand", "args.NAME" or "args"
 	RerunOf string        `json:"rerun_of,omitempty"` // UID of the job that this one repeats
 }
 
@@ -87,7 +88,7 @@ var ErrIdempotencyConflict = Sentinel("idempotency_conflict", "idempotency key i
 type IdempotencyConflictError struct {
 	Key      string
 	FirstUID string // the job that was accepted under the key
-	Field    string // "kind", "args.NAME", or "args" if it cannot be said better
+	Field    string // "kind", "brand", "args.NAME", or "args" if it cannot be said better
 }
 
 // Error names the first job and the field.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -30,13 +31,21 @@ type VersionError struct {
 func (e *VersionError) Error() string {
 	switch {
 	case e.Schema == 0:
-		return fmt.Sprintf("%s has no Headgate schema: run `headgate migrate up`", e.Where)
+		return fmt.Sprintf("%s has no Headgate schema: run `headgate %s`", e.Where, e.next())
 	case e.Schema < e.Program:
-		return fmt.Sprintf("%s has schema %d, this program needs %d: run `headgate migrate up`", e.Where, e.Schema, e.Program)
+		return fmt.Sprintf("%s has schema %d, this program needs %d: run `headgate %s`", e.Where, e.Schema, e.Program, e.next())
 	default:
 		return fmt.Sprintf("%s has schema %d, which serves programs from schema %d on, and this program is of schema %d: upgrade headgate",
 			e.Where, e.Schema, e.Serves, e.Program)
 	}
+}
+
+// next is the command that brings a schema up to this program's.
+func (e *VersionError) next() string {
+	if name, ok := strings.CutPrefix(e.Where, "database "); ok {
+		return "database install " + name
+	}
+	return "migrate up"
 }
 
 // Newer reports whether the schema is too new for this program, so that only an

@@ -50,7 +50,7 @@ func (a *attempt) execute(ctx context.Context) error {
 
 // lent does the work on a connection of the pools.
 func (a *attempt) lent(ctx context.Context, place address.Place, conn *tenantdb.Conn) error {
-	if err := a.w.pools.Preflight(ctx, place, conn); err != nil {
+	if err := a.w.pools.Preflight(ctx, place, conn, a.info.BrandID != nil); err != nil {
 		return err
 	}
 	a.conn = conn

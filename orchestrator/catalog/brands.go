@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 
@@ -98,43 +97,4 @@ func (b Brands) List(ctx context.Context, tenant string, page jobs.Page) (brands
 	}
 	brands, next = jobs.CutPage(brands, limit, func(b Brand) string { return strconv.Itoa(b.BrandID) })
 	return brands, next, nil
-}
-
-// Remove takes a brand out. Errors match jobs.ErrUnknownTenant, jobs.ErrUnknownBrand, and ErrReferred
-// while a schedule is limited to it.
-func (b Brands) Remove(ctx context.Context, tenant string, id int) error {
-	return b.remove(ctx, b.c.pool, tenant, id)
-}
-
-// RemoveTx is Remove in the caller's transaction.
-func (b Brands) RemoveTx(ctx context.Context, tx pgx.Tx, tenant string, id int) error {
-	return b.remove(ctx, tx, tenant, id)
-}
-
-const brandDeleteSQL = `DELETE FROM headgate.brands WHERE tenant_id = $1 AND brand_id = $2`
-
-func (b Brands) remove(ctx context.Context, db beginner, tenant string, id int) error {
-	_, err := within(ctx, db, func(tx pgx.Tx) (none struct{}, err error) {
-		found, err := tenantByName(ctx, tx, tenant)
-		if err != nil {
-			return none, err
-		}
-		tag, err := tx.Exec(ctx, brandDeleteSQL, found.ID, id)
-		switch {
-		case foreignKey(err):
-			return none, inUsef(err, "a schedule is limited to it: `headgate schedule list --tenant %s` shows which", found.Slug)
-		case err == nil && tag.RowsAffected() == 0:
-			return none, fmt.Errorf("%w %d: `headgate tenant brand list %s` shows them", jobs.ErrUnknownBrand, id, found.Slug)
-		}
-		return none, err
-	})
-	if err != nil {
-		return fmt.Errorf("remove brand %d of tenant %s: %w", id, quote(tenant), err)
-	}
-	return nil
-}
-
-func foreignKey(err error) bool {
-	var said interface{ SQLState() string }
-	return errors.As(err, &said) && said.SQLState() == "23503"
 }

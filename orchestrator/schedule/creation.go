@@ -104,5 +104,5 @@ func (st *Store) newSchedule(ctx context.Context, tx pgx.Tx, params Params) (Sch
 	}
 	it.Meta.Tenant, s.Tenant, s.Zone = tenant.ID, tenant.Slug, cmp.Or(params.Zone, tenant.Timezone, "UTC")
 	s.Follows = params.Zone == ""
-	return s, it, queue.CheckBrand(ctx, tx, it)
+	return s, it, holdBrand(ctx, tx, s.Tenant, s.Brand)
 }

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -110,6 +111,9 @@ func (st *Store) EditTx(ctx context.Context, tx pgx.Tx, of Key, edit Edit) (Sche
 	if s.Spec, err = st.edited(ctx, of, &before, &edit); err != nil {
 		return Schedule{}, fmt.Errorf("schedule %s: %w", of.Name, err)
 	}
+	if err := editedBrand(ctx, tx, &before, &s); err != nil {
+		return Schedule{}, fmt.Errorf("schedule %s: %w", of.Name, err)
+	}
 	s.Follows = s.Follows && !slices.Contains(edit.Fields, "zone")
 	if err := st.moveOn(ctx, tx, &before, &s, now); err != nil {
 		return Schedule{}, fmt.Errorf("schedule %s: %w", of.Name, err)
@@ -131,7 +135,7 @@ func (st *Store) edited(ctx context.Context, of Key, before *Schedule, edit *Edi
 	}
 	if edit.Args != nil {
 		_, err = spec.draft(ctx, of.Tenant, of.Database, args)
-	} else if err = spec.Policy.complete(); err == nil {
+	} else if err = cmp.Or(spec.Policy.complete(), jobs.CheckBrand(spec.Brand)); err == nil {
 		err = spec.choices().Check(spec.Kind)
 	}
 	if err != nil {

@@ -223,6 +223,8 @@ type comparedTemplate struct {
 	before, after  int
 	own            int      // tenants that keep a schedule of their own by this name
 	overrides, met []string // the tenants of overrides, and those of them that are selected
+	brand          *int     // that it is then limited to
+	lacking        Lacking  // that brand
 }
 
 type changedField struct {
@@ -253,11 +255,13 @@ different AS MATERIALIZED (
 SELECT d.name, d.before IS NOT NULL, d.after IS NOT NULL, coalesce(d.managed_by, ''),
        CASE WHEN d.before IS NOT NULL AND d.after IS NOT NULL THEN headgate.changed_fields(d.before, d.after) ELSE '[]' END,
        d.selector, (SELECT count(*) FROM headgate.schedules s WHERE s.fleet_id = d.id),
-       n.tenants, n.own, ARRAY(SELECT jsonb_object_keys(d.overrides)), coalesce(n.met, '{}')
+       n.tenants, n.own, ARRAY(SELECT jsonb_object_keys(d.overrides)), coalesce(n.met, '{}'),
+       (d.after->>'brand_id')::int, n.lacking, coalesce(n.lacking_first, '{}')
 FROM different d
 LEFT JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE s.id IS NULL) AS tenants, count(s.id) AS own, array_agg(m.slug) FILTER (WHERE d.overrides ? m.slug) AS met
-    FROM headgate.selected(d.selection) m
+    SELECT count(*) FILTER (WHERE s.id IS NULL AND NOT m.lacks_brand) AS tenants, count(s.id) AS own, array_agg(m.slug) FILTER (WHERE d.overrides ? m.slug) AS met,
+           count(*) FILTER (WHERE s.id IS NULL AND m.lacks_brand) AS lacking, (array_agg(m.slug ORDER BY m.slug) FILTER (WHERE s.id IS NULL AND m.lacks_brand))[1:5] AS lacking_first
+    FROM headgate.selected_of_brand(d.selection, (d.after->>'brand_id')::int) m
     LEFT JOIN headgate.schedules s ON s.tenant_id = m.tenant_id AND s.name = d.name AND s.fleet_id IS NULL
     WHERE d.after IS NOT NULL) n ON true
 ORDER BY d.name`
@@ -274,7 +278,7 @@ func planTemplates(ctx context.Context, tx pgx.Tx, file *File, documents []templ
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (PlanStep, error) {
 		var f comparedTemplate
-		if err := row.Scan(&f.name, &f.there, &f.wanted, &f.owner, &f.changed, &f.selector, &f.before, &f.after, &f.own, &f.overrides, &f.met); err != nil {
+		if err := row.Scan(&f.name, &f.there, &f.wanted, &f.owner, &f.changed, &f.selector, &f.before, &f.after, &f.own, &f.overrides, &f.met, &f.brand, &f.lacking.Tenants, &f.lacking.First); err != nil {
 			return PlanStep{}, fmt.Errorf("comparing schedules: %w", err)
 		}
 		if f.there && f.wanted && f.owner != file.Name && !file.Adopt {
@@ -296,18 +300,21 @@ func (f *comparedTemplate) step() PlanStep {
 	for _, ch := range f.changed {
 		step.Fields = append(step.Fields, ch.String())
 	}
-	if f.after+f.own == 0 {
+	if f.after+f.own+f.lacking.Tenants == 0 {
 		step.Warnings = append(step.Warnings, fmt.Sprintf("%s selects no tenant now", f.selector))
 	}
 	if f.own > 0 {
 		step.Warnings = append(step.Warnings, fmt.Sprintf("%d of the selected tenants keep a schedule of their own by this name", f.own))
+	}
+	if f.lacking.Tenants > 0 {
+		step.Warnings = append(step.Warnings, f.lacking.Warning(*f.brand))
 	}
 	met := map[string]bool{}
 	for _, slug := range f.met {
 		met[slug] = true
 	}
 	missed := slices.DeleteFunc(f.overrides, func(slug string) bool { return met[slug] })
-	if len(missed) > 0 && f.after+f.own > 0 {
+	if len(missed) > 0 && f.after+f.own+f.lacking.Tenants > 0 {
 		slices.Sort(missed)
 		step.Warnings = append(step.Warnings, fmt.Sprintf("%s does not select %s: the overrides for them do nothing now", f.selector, some(missed)))
 	}

@@ -220,7 +220,7 @@ func storeTemplates(ctx context.Context, tx pgx.Tx, documents []templateDocument
 	for _, step := range []struct {
 		sql   string
 		given any
-	}{{clearOverrides, ids}, {insertOverrides, whole}, {syncSchedules, ids}} {
+	}{{clearOverrides, ids}, {insertOverrides, whole}, {holdTemplateBrandsSQL, ids}, {syncSchedules, ids}} {
 		if _, err := tx.Exec(ctx, step.sql, step.given); err != nil {
 			return fmt.Errorf("storing templates: %w", err)
 		}

@@ -20,7 +20,8 @@ import (
 // Template is a schedule for all tenants of a selector. Each has a Schedule of its
 // own of that name, in its own time zone unless Zone is given, with its own next times
 // and its own answers; a tenant that is added or changed has its schedules within
-// seconds, from the scheduler. A tenant's own schedule of the same name is left alone.
+// seconds, from the scheduler. A tenant's own schedule of the same name is left alone. With a
+// Brand it is for the tenants that have the brand: others get their schedules with the brand.
 type Template struct {
 	ID     string            `json:"id"`
 	Name   string            `json:"name"`
@@ -30,6 +31,10 @@ type Template struct {
 	Version   int        `json:"version"`
 	ManagedBy string     `json:"managed_by,omitempty"` // the file that it comes from
 	Tenants   int        `json:"tenants"`              // that have it
+
+	// Lacking are the selected tenants that have no schedule of it, because they lack its
+	// brand. nil if there are none, and of List.
+	Lacking *Lacking `json:"lacking_brand,omitempty"`
 
 	// Touched is how many tenants' schedules a Set or an Edit has changed, or would: those
 	// that had the template's or have it then, whichever are more.
@@ -160,7 +165,7 @@ func (t *Templates) template(ctx context.Context, tx pgx.Tx, name string) (Templ
 	if len(found) == 0 {
 		return Template{}, fmt.Errorf("%w: no template is named %q; `headgate schedule list --templates` shows them", ErrUnknown, fit.Cut(name))
 	}
-	return found[0], nil
+	return found[0], readLacking(ctx, tx, &found[0])
 }
 
 // List returns all templates by name.

@@ -87,12 +87,15 @@ func (v *verdicts) get(k key) verdict {
 // shared and does not keep its tenants apart, unless the catalog says that this is only
 // observed. Call it before the job's transaction.
 //
+// In a dedicated database only a job that is limited to a brand (ofBrand) is looked at for:
+// the tables that are declared to keep brands apart must do so.
+//
 // It looks again where the last look is older than Config.ProtectedFor: first at a
 // fingerprint, and at all only where that has changed. Of several jobs of a database one
 // looks, and the others wait for it. The error is a *[ConnectError] that matches
 // ErrUnprotected, or says why it could not look.
-func (p *Pools) Preflight(ctx context.Context, place address.Place, conn *Conn) error {
-	if place.Dedicated || place.Login != jobs.LoginJob.String() {
+func (p *Pools) Preflight(ctx context.Context, place address.Place, conn *Conn, ofBrand bool) error {
+	if place.Dedicated && !ofBrand || place.Login != jobs.LoginJob.String() {
 		return nil
 	}
 	at := keyOf(place)
@@ -142,7 +145,7 @@ func (p *Pools) look(ctx context.Context, place address.Place, conn *Conn, known
 	if err != nil || fingerprint == known.fingerprint {
 		return known, err
 	}
-	report, err := protection.Inspect(ctx, conn.Conn, protection.Options{Database: place.Database})
+	report, err := protection.Inspect(ctx, conn.Conn, protection.Options{Dedicated: place.Dedicated, Database: place.Database})
 	if err != nil {
 		return known, err
 	}

@@ -39,9 +39,9 @@ func (it *Draft) scope() string {
 const takeKeysSQL = `
 SELECT n.i, k.job_uid::text, k.differs
 FROM (
-    SELECT * FROM unnest($1::int[], $2::uuid[], $3::text[], $4::text[], $5::jsonb[], $6::uuid[]) AS u (i, scope, key, kind, args, uid)
+    SELECT * FROM unnest($1::int[], $2::uuid[], $3::text[], $4::text[], $5::jsonb[], $6::uuid[], $7::int[]) AS u (i, scope, key, kind, args, uid, brand)
     ORDER BY scope, key, i OFFSET 0
-) n CROSS JOIN LATERAL headgate.take_key(n.scope, n.key, n.kind, n.args, n.uid) k`
+) n CROSS JOIN LATERAL headgate.take_key(n.scope, n.key, n.kind, n.args, n.uid, n.brand) k`
 
 // claimKeys takes the keys of all items that have one, and says of each item
 // what became of it: new, same as an earlier one (its UID is then that one's),
@@ -53,6 +53,7 @@ func claimKeys(ctx context.Context, tx pgx.Tx, items []Draft) ([]jobs.EnqueueRes
 	results := make([]jobs.EnqueueResult, len(items))
 	var at []int
 	var scopes, keys, kinds, args, uids []string
+	var brands []*int
 	for i := range items {
 		it := &items[i]
 		results[i] = jobs.EnqueueResult{UID: it.Meta.UID, Status: jobs.StatusNew, RerunOf: it.Meta.RerunOf}
@@ -60,12 +61,12 @@ func claimKeys(ctx context.Context, tx pgx.Tx, items []Draft) ([]jobs.EnqueueRes
 			continue
 		}
 		at, scopes, keys = append(at, i), append(scopes, it.scope()), append(keys, it.key)
-		kinds, args, uids = append(kinds, it.Kind), append(args, string(it.Args)), append(uids, it.Meta.UID)
+		kinds, args, uids, brands = append(kinds, it.Kind), append(args, string(it.Args)), append(uids, it.Meta.UID), append(brands, it.Meta.Brand)
 	}
 	if len(at) == 0 {
 		return results, nil
 	}
-	rows, err := tx.Query(ctx, takeKeysSQL, at, scopes, keys, kinds, args, uids)
+	rows, err := tx.Query(ctx, takeKeysSQL, at, scopes, keys, kinds, args, uids, brands)
 	if err != nil {
 		return nil, fmt.Errorf("taking %d idempotency keys: %w", len(at), err)
 	}

@@ -17,6 +17,7 @@
 //	request.go      what `headgate database protect` is asked for
 //	facts.go        what Plan must know of the relations that are named
 //	plan.go         Plan: the statements, and what they cost the application
+//	brand.go        whether a table keeps a tenant's brands apart, and the statements for that
 //	policy.go       the statements for tables; shown.go those for our own views
 //	harm.go         what the application may notice
 //	apply.go        Apply: all statements in one transaction, and the check behind them

@@ -174,15 +174,18 @@ func equation(expr string) (left, right string, ok bool) {
 }
 
 // boundColumn reads "column = the present organisation", in either order.
-func boundColumn(expr string) (column, bool) {
+func boundColumn(expr string) (column, bool) { return boundBy(expr, isKey) }
+
+// boundBy reads "column = what is meant", in either order.
+func boundBy(expr string, meant func(string) bool) (column, bool) {
 	left, right, ok := equation(expr)
 	if !ok {
 		return column{}, false
 	}
-	if !isKey(right) {
+	if !meant(right) {
 		left, right = right, left
 	}
-	if !isKey(right) {
+	if !meant(right) {
 		return column{}, false
 	}
 	return columnOf(left)

@@ -58,6 +58,8 @@ func (s *state) judgeRelation(r *relation) (all []Finding) {
 	}
 	if why := s.unguarded(r); why != "" && !s.assumed[r.Name] {
 		add(Open, "unguarded", s.remedy(r), "%s may use %s %s, and %s", r.who(), r.kindName(), r.Name, why)
+	} else if mixed := s.judgeBrands(r); len(mixed) > 0 {
+		all = append(all, mixed...)
 	} else if blind := r.blind(); blind != "" && !s.assumed[r.Name] {
 		add(Note, "blind", s.remedy(r), "no permissive policy of %s lets the job login %s: jobs find no row, or are refused", r.Name, blind)
 	}
@@ -120,25 +122,39 @@ func guardOf(expr, here string) string {
 
 func (s *state) unguardedBy(r *relation, by string) string {
 	for _, as := range s.login.as() {
-		has := r.as[as]
-		for _, c := range []struct {
-			may     bool
-			command string
-			check   bool
-			says    string
-		}{
-			{has.Select, "r", false, "read"},
-			{has.Insert, "a", true, "insert"},
-			{has.Update, "w", false, "change"},
-			{has.Update, "w", true, "write into"},
-			{has.Delete, "d", false, "delete"},
-		} {
-			if c.may && !s.holds(r, as, c.command, c.check, by, maxParents) {
+		for _, c := range r.as[as].commands() {
+			if !s.holds(r, as, c.command, c.check, by, maxParents) {
 				return fmt.Sprintf("no policy binds a column to headgate.current_org() when a job would %s rows: other tenants' rows are open", c.says)
 			}
 		}
 	}
 	return ""
+}
+
+// access is one way in which a command meets rows.
+type access struct {
+	command string // as a policy names it: r, a, w, d
+	check   bool   // it writes the rows
+	says    string
+}
+
+// commands are the ways in which these rights meet rows.
+func (r rights) commands() (all []access) {
+	for _, one := range []struct {
+		may bool
+		access
+	}{
+		{r.Select, access{"r", false, "read"}},
+		{r.Insert, access{"a", true, "insert"}},
+		{r.Update, access{"w", false, "change"}},
+		{r.Update, access{"w", true, "write into"}},
+		{r.Delete, access{"d", false, "delete"}},
+	} {
+		if one.may {
+			all = append(all, one.access)
+		}
+	}
+	return all
 }
 
 // expression is what a policy lets a command through by.

@@ -22,7 +22,7 @@ type Beginner interface {
 // session.
 type Options struct {
 	// Dedicated says that the database has one tenant: what matters in a shared one only
-	// is left out.
+	// is left out. Tables that are declared to keep the tenant's brands apart are looked at.
 	Dedicated bool
 
 	// Database is the database's name in the catalog, for the commands that findings
@@ -38,7 +38,8 @@ type Options struct {
 type Level string
 
 const (
-	// Open: one tenant's job may reach another tenant's rows, or nobody can tell.
+	// Open: a job may reach rows of another tenant, or of another brand than its own in a table
+	// that is declared to keep brands apart, or nobody can tell.
 	Open Level = "open"
 	// Note: nothing is open now, and somebody should know.
 	Note Level = "note"
@@ -143,7 +144,10 @@ func look(ctx context.Context, tx pgx.Tx, opts Options, asked []uint32) (s *stat
 		return nil, err
 	}
 	if opts.Dedicated {
-		return s, nil
+		if s.declared.haveBrands() {
+			s.relations, err = readRelations(ctx, tx, s.login, asked)
+		}
+		return s, err
 	}
 	if err := tx.QueryRow(ctx, selectAppSchema, s.login.oid, servers).Scan(&s.space.usable, &s.space.path); err != nil {
 		return nil, fmt.Errorf("looking for schema %s: %w", AppSchema, err)
@@ -201,6 +205,11 @@ func (s *state) declaredTables(ctx context.Context, tx pgx.Tx) ([]uint32, error)
 // judge makes findings of the state.
 func (s *state) judge(opts Options) (all []Finding) {
 	all = append(s.judgeLogin(opts.Dedicated), s.judgeOwn()...)
+	if opts.Dedicated && !s.login.all() {
+		for _, r := range s.relations {
+			all = append(all, s.judgeBrands(r)...)
+		}
+	}
 	if !opts.Dedicated && !s.login.all() { // nothing more can be said of who may do everything
 		for _, r := range s.relations {
 			all = append(all, s.judgeRelation(r)...)

@@ -160,7 +160,7 @@ func makePlan(ctx context.Context, tx pgx.Tx, req Request) (Plan, error) {
 			return Plan{}, err
 		}
 	}
-	if len(req.Tables)+len(req.Views) > 0 { // to trust a function says nothing of tables
+	if len(req.Tables)+len(req.Views) > 0 && !req.Dedicated { // to trust a function says nothing of tables
 		p.revokeOpen(slices.Concat(p.plan.objects, p.gone))
 	}
 	return p.plan, nil
@@ -286,7 +286,8 @@ func (p *planner) wanted(r *relation, t Table) (want []string) {
 	return want
 }
 
-// present are the rights that jobs have already on a relation that is declared.
+// present are the rights that jobs have already on a relation that is declared, or in a
+// dedicated database.
 func (p *planner) present(r *relation) []string {
 	declared, ok := p.declared[r.Name]
 	switch view := p.relations[declared.ShownBy]; {
@@ -294,7 +295,7 @@ func (p *planner) present(r *relation) []string {
 		return nil
 	case ok && view != nil:
 		return view.as[p.login.group].names()
-	case ok:
+	case ok, p.req.Dedicated: // jobs have rights there before anything is declared
 		return p.tables[r.Name].GroupHas
 	}
 	return nil

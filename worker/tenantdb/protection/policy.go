@@ -93,6 +93,8 @@ func (p *planner) throughCondition(ctx context.Context, r *relation, columns str
 func (p *planner) askable(r, parent *relation, columns string, inline bool) (further []string, err error) {
 	declared := p.declared[parent.Name]
 	switch {
+	case inline && declared.Brand != "":
+		return nil, refuse("%s leads from %s to %s, whose brands a view does not keep apart: protect %s by policy", columns, r.Name, parent.Name, r.Name)
 	case parent.Name == r.Name:
 		return nil, refuse("%s leads from %s to itself: name the column that holds the organisation", columns, r.Name)
 	case declared.Mode == modePublic:
@@ -182,29 +184,6 @@ func (p *planner) policies(ctx context.Context, r *relation, t Table) error {
 	p.grant(r, r.Name, as, want)
 	p.declare(d)
 	return p.index(ctx, r, c.using)
-}
-
-// brandPolicy plans that jobs of a brand meet its rows only. Restrictive policies hold
-// together: a brand of another organisation has the same number and other rows. A job of
-// all brands meets them all.
-func (p *planner) brandPolicy(r *relation, as string, t Table, d *declaration) error {
-	d.Brand = cmp.Or(t.Brand, p.declared[r.Name].Brand)
-	if d.Brand == "" {
-		return nil
-	}
-	switch kind := p.typeOf(r, d.Brand); kind {
-	case "smallint", "integer", "bigint":
-	case "":
-		return refuse("%s has no column %s: name the column that holds the brand", r.Name, d.Brand)
-	default:
-		return refuse("column %s of %s is of type %s: a brand's column is one of smallint, integer and bigint", d.Brand, r.Name, kind)
-	}
-	condition := fmt.Sprintf("(SELECT headgate.current_brand()) IS NULL OR %s.%s = (SELECT headgate.current_brand())", r.Short, d.Brand)
-	if slices.ContainsFunc(r.policies, func(q policy) bool { return q.Name == policyBrand }) {
-		p.do(as, "DROP POLICY %s ON %s", policyBrand, r.Name)
-	}
-	p.do(as, "CREATE POLICY %s ON %s AS RESTRICTIVE FOR ALL TO %s USING (%s) WITH CHECK (%s)", policyBrand, r.Name, jobGroup, condition, condition)
-	return nil
 }
 
 func (q policy) ours() bool {

@@ -42,6 +42,7 @@ type Table struct {
 type Request struct {
 	Database  string // its name in the catalog, for sentences
 	Login     string // the job login's role
+	Dedicated bool   // it has one tenant: rights on what is neither guarded nor declared stay
 	Tables    []Table
 	Views     []string // views of the application's, to be had as copies with the reader's rights
 	Functions []string // that may run with their owner's rights, as SQL would write them

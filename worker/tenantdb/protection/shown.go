@@ -62,6 +62,9 @@ func (p *planner) shown(ctx context.Context, r *relation, t Table) error {
 	if r.Kind == "v" {
 		return refuse("%s is a view: `headgate database protect %s --view %s` gives jobs a copy of it", r.Name, p.state.database, shellWord(r.Name))
 	}
+	if brand := p.declared[r.Name].Brand; brand != "" {
+		return refuse("jobs of a brand meet its rows of %s only, by column %s, and a view would show them all brands: guard it by policy, or take the declaration back first with --withdraw %s", r.Name, brand, shellWord(r.Name))
+	}
 	c, d, err := p.conditionOf(ctx, r, t, true)
 	if err != nil {
 		return err

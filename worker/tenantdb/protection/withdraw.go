@@ -17,6 +17,7 @@ type Declaration struct {
 	Mode       string    `json:"mode"`   // policy, through, view, public, copy, function
 	OrgColumn  string    `json:"org_column,omitempty"`
 	Through    string    `json:"through,omitempty"`
+	Brand      string    `json:"brand_column,omitempty"`
 	ShownBy    string    `json:"shown_by,omitempty"` // Headgate's view of it
 	Actor      string    `json:"actor"`
 	Reason     string    `json:"reason"`
@@ -24,7 +25,7 @@ type Declaration struct {
 }
 
 const selectWhoDeclared = `
-SELECT object, mode, coalesce(org_column, ''), coalesce(through, ''), coalesce(shown_by, ''), actor, reason, declared_at
+SELECT object, mode, coalesce(org_column, ''), coalesce(through, ''), coalesce(brand_column, ''), coalesce(shown_by, ''), actor, reason, declared_at
   FROM headgate.protected ORDER BY object`
 
 // Declarations returns what is declared in a database, by object. conn is the owner login's.

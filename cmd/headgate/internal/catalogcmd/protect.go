@@ -30,7 +30,9 @@ column to the job's tenant, and for everybody else nothing changes, except what
 --dry-run names. The column is bigint, integer, smallint, numeric, text, varchar,
 char or uuid. A table without such a column is reached through a foreign key
 (--through), or belongs to no tenant (--public). --by view leaves the table as it
-is, and gives jobs a view of their tenant's rows instead.
+is, and gives jobs a view of their tenant's rows instead. --brand-column keeps
+brands of a tenant apart too, for jobs that are limited to one; a dedicated
+database takes it as well.
 
 Rights of jobs on what is neither guarded nor declared are taken away. --declared
 lists who declared what, and --withdraw takes a declaration back: jobs lose the
@@ -42,6 +44,7 @@ const protectExample = `  headgate database protect shared-1
   headgate database protect shared-1 --table app.orders --org-column customer_id --dry-run
   headgate database protect shared-1 --table app.orders --table app.invoices --org-column customer_id
   headgate database protect shared-1 --table app.order_items --through order_id
+  headgate database protect shared-1 --table app.orders --org-column customer_id --brand-column brand_id
   headgate database protect shared-1 --table app.countries --public --reason "the same for all tenants"
   headgate database protect shared-1 --withdraw app.countries`
 
@@ -97,8 +100,11 @@ func databaseProtect(app *cli.App) *cobra.Command {
 
 // asks says whether anything is to be changed.
 func (p *protecting) asks() bool {
-	return len(p.tables)+len(p.views)+len(p.functions)+len(p.withdraw) > 0
+	return p.guards() || len(p.withdraw) > 0
 }
+
+// guards says whether anything is to be guarded or declared.
+func (p *protecting) guards() bool { return len(p.tables)+len(p.views)+len(p.functions) > 0 }
 
 func (p *protecting) check(cmd *cobra.Command) error {
 	if err := cli.OneOf("--by", p.table.By, []string{protection.ByPolicy, protection.ByView}); err != nil {
@@ -131,8 +137,8 @@ func (p *protecting) run(ctx context.Context, app *cli.App) error {
 		if err != nil {
 			return err
 		}
-		if db.Kind == catalog.KindDedicated && p.asks() && p.table.Brand == "" {
-			return cli.Usagef("database %s is dedicated: it has one tenant, from whom nothing needs to be kept; give its jobs rights with GRANT … TO headgate_job", db.Name)
+		if db.Kind == catalog.KindDedicated && p.guards() && p.table.Brand == "" {
+			return cli.Usagef("database %s is dedicated: it has one tenant, from whom nothing needs to be kept; give its jobs rights with GRANT … TO headgate_job, or keep the tenant's brands apart with --brand-column", db.Name)
 		}
 		if p.declared {
 			return p.declarations(ctx, app, central, db)
@@ -200,7 +206,7 @@ func belongs(ctx context.Context, conn *pgx.Conn, a address.Address, db catalog.
 
 func (p *protecting) request(app *cli.App, db catalog.Database, login string) protection.Request {
 	req := protection.Request{
-		Database: db.Name, Login: login, Views: p.views, Functions: p.functions, Withdraw: p.withdraw,
+		Database: db.Name, Login: login, Dedicated: db.Kind == catalog.KindDedicated, Views: p.views, Functions: p.functions, Withdraw: p.withdraw,
 		Actor: cmp.Or(p.actor, app.Actor()), Reason: strings.TrimSpace(p.reason),
 	}
 	for _, name := range p.tables {
@@ -255,7 +261,7 @@ func (p *protecting) protect(ctx context.Context, app *cli.App, db catalog.Datab
 	for _, n := range plan.Notes {
 		app.Say("note: %s", n)
 	}
-	report, err := protection.Inspect(ctx, job, protection.Options{Database: db.Name})
+	report, err := protection.Inspect(ctx, job, protection.Options{Dedicated: db.Kind == catalog.KindDedicated, Database: db.Name})
 	if err != nil {
 		return err
 	}
@@ -279,6 +285,7 @@ var declarationColumns = []cli.Column[protection.Declaration]{
 	{Name: "mode", Of: func(d protection.Declaration) any { return d.Mode }},
 	{Name: "org_column", Of: func(d protection.Declaration) any { return d.OrgColumn }},
 	{Name: "through", Of: func(d protection.Declaration) any { return d.Through }},
+	{Name: "brand_column", Of: func(d protection.Declaration) any { return d.Brand }},
 	{Name: "shown_by", Of: func(d protection.Declaration) any { return d.ShownBy }},
 	{Name: "actor", Of: func(d protection.Declaration) any { return d.Actor }},
 	{Name: "declared_at", Of: func(d protection.Declaration) any { return d.DeclaredAt }},

@@ -109,9 +109,17 @@ func createTemplate(ctx context.Context, app *cli.App, name, kind string, select
 			if err != nil {
 				return cli.BadValue(err)
 			}
+			sayLacking(app, template)
 			return cli.One(app, template, templateColumns)
 		})
 	})
+}
+
+// sayLacking tells who has no schedule of a template, because they lack its brand.
+func sayLacking(app *cli.App, template schedule.Template) {
+	if template.Lacking != nil {
+		app.Say("warning: %s", template.Lacking.Warning(*template.Brand))
+	}
 }
 
 func createSchedule(ctx context.Context, app *cli.App, params schedule.Params) error {

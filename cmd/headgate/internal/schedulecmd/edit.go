@@ -114,6 +114,7 @@ func editTemplate(ctx context.Context, app *cli.App, central cli.Central, name s
 		if err != nil {
 			return err
 		}
+		sayLacking(app, after)
 		return cli.One(app, after, templateColumns)
 	})
 }

@@ -51,7 +51,7 @@ func (f *specFlags) flags(cmd *cobra.Command) {
 	flags.IntVar(&p.CatchUpMax, "catch-up-max", 0, "how many all makes up for (default: 10)")
 	flags.DurationVar(&p.CatchUpWindow, "catch-up-window", 0, "for how long a missed occurrence is worth firing (default: for ever)")
 	flags.IntVar(&p.PauseAfter, "pause-after", 0, "pause by itself after so many failed jobs in a row (default: never)")
-	flags.Var(cli.OptionalInt(&f.Brand), "brand", "limit the jobs to one brand of the tenant, by its number (default: all brands)")
+	flags.Var(cli.Brand(&f.Brand), "brand", "limit the jobs to one brand of the tenant, 0 to 9999, or all (default: all)")
 	flags.BoolVar(&p.Maintenance, "maintenance", false, "start in the maintenance windows of the tenant and its server only, where there are any")
 	cli.Complete(cmd, "overlap", []string{"skip", "buffer_one", "buffer_all", "cancel", "allow"})
 	cli.Complete(cmd, "catch-up", []string{"none", "latest", "all"})

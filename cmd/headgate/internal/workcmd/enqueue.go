@@ -68,7 +68,7 @@ func jobEnqueue(app *cli.App) *cobra.Command {
 	flags.StringVar(&a.Database, "database", "", "the database, for kinds that work on a whole one")
 	flags.StringVar(&runAt, "run-at", "", "the earliest time to run, RFC 3339: 2026-12-01T03:00:00Z")
 	flags.DurationVar(&in, "in", 0, "the same from now: 90s, 10m, 48h")
-	flags.Var(cli.OptionalInt(&a.Opts.Brand), "brand", "limit it to one brand of the tenant, by its number (default: all brands)")
+	flags.Var(cli.Brand(&a.Opts.Brand), "brand", "limit it to one brand of the tenant, 0 to 9999, or all (default: all)")
 	flags.StringVar(&a.Opts.IdempotencyKey, "idempotency-key", "", "makes it harmless to repeat the command: under a key that is taken the first job is answered")
 	flags.BoolVar(&a.Opts.AllowPast, "allow-past", false, "accept a time that is past")
 	flags.StringArrayVar(&a.Opts.Tags, "tag", nil, "a tag; may be repeated")
