@@ -9,6 +9,7 @@ const (
 	LastAttemptsSQL   = lastAttempts
 	SelectCancelling  = selectCancelling
 	ListJobs          = listJobs
+	SelectLeavers     = selectLeavers
 )
 
 // Ring wakes a queue as Enqueue does after its commit.
