@@ -6,6 +6,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/admission"
+	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
 // facts are what stops the work, in the order in which it must pass; none if
@@ -61,27 +62,39 @@ func (s *standing) place() []Fact {
 	if s.queuePausedAt != nil {
 		facts = append(facts, Fact{Code: CodePausedQueue, Fact: "queue " + s.queue + " is paused in River", Since: usual(s.queuePausedAt), Next: fmt.Sprintf("`headgate resume queue %s`", s.queue)})
 	}
+	facts = append(facts, s.refusals()...)
+	if s.serverState.state != "" && s.serverState.state != "open" {
+		facts = append(facts, s.closed(CodeServerState, "server "+s.server+", where its database lies,", s.serverState, "`headgate server resume "+s.server+"`"))
+	}
+	if s.databaseState.state == "detached" {
+		facts = append(facts, s.closed(CodeDatabaseState, "database "+s.database, s.databaseState, "when it is where it is to be: `headgate database reattach "+s.database+"`"))
+	}
+	return facts
+}
+
+// refusals say why the tenant takes no work, or none of the kind.
+func (s *standing) refusals() []Fact {
+	var facts []Fact
 	switch s.tenantStatus {
 	case "suspended", "archived", "provisioning", "removed":
 		reason := ""
 		if s.statusReason != "" {
 			reason = " (" + s.statusReason + ")"
 		}
-		facts = append(facts, Fact{Code: CodeTenantStatus, Fact: fmt.Sprintf("tenant %s is %s%s; its work waits", s.tenant, s.tenantStatus, reason), Next: "set the tenant active again: in Go by catalog.SetStatus, because no command does it yet; or cancel its jobs: `headgate job list --tenant " + s.tenant + "`"})
+		next := "`headgate tenant resume " + s.tenant + "` makes the tenant active; or cancel its jobs: `headgate job list --tenant " + s.tenant + "`"
+		if s.tenantStatus == "removed" {
+			next = "nobody can make the tenant active again: `headgate serve` cancels its waiting jobs"
+		}
+		facts = append(facts, Fact{Code: CodeTenantStatus, Fact: fmt.Sprintf("tenant %s is %s%s; its work waits", s.tenant, s.tenantStatus, reason), Next: next})
 	case "moving":
 		facts = append(facts, Fact{Code: CodeTenantMoving, Fact: fmt.Sprintf("tenant %s is being moved; its work waits for the new place", s.tenant)})
 	}
+	const goOn = ", and its jobs go on by themselves"
 	switch s.refused {
 	case "feature":
-		facts = append(facts, Fact{Code: CodeFeatureOff, Fact: s.refusal + "; its jobs wait", Next: "`headgate feature list` shows what needs it; `headgate tenant feature " + s.tenant + " NAME=true` gives the tenant the feature, and its jobs go on by themselves"})
+		facts = append(facts, Fact{Code: CodeFeatureOff, Fact: s.refusal + "; its jobs wait", Next: catalog.GiveFeature(s.tenant, s.lacking) + goOn})
 	case "kinds":
-		facts = append(facts, Fact{Code: CodeKindRefused, Fact: s.refusal + "; its jobs wait", Next: "`headgate tenant show " + s.tenant + "` tells its plan; `headgate tenant set " + s.tenant + " --kind KIND` gives the tenant kinds of its own, and its jobs go on by themselves"})
-	}
-	if s.serverState.state != "" && s.serverState.state != "open" {
-		facts = append(facts, s.closed(CodeServerState, "server "+s.server+", where its database lies,", s.serverState, "`headgate server resume "+s.server+"`"))
-	}
-	if s.databaseState.state == "detached" {
-		facts = append(facts, s.closed(CodeDatabaseState, "database "+s.database, s.databaseState, "when it is where it is to be: `headgate database reattach "+s.database+"`"))
+		facts = append(facts, Fact{Code: CodeKindRefused, Fact: s.refusal + "; its jobs wait", Next: catalog.GiveKind(s.tenant, s.kinds, s.kind) + goOn})
 	}
 	return facts
 }

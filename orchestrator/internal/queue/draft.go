@@ -133,13 +133,11 @@ func (q *Queue) place(ctx context.Context, tx pgx.Tx, it *Draft, tenants TenantS
 		return nil
 	}
 	tenant := tenants[meta.Tenant]
-	switch tenant.Status {
-	case catalog.Active, catalog.Moving:
-		meta.Tenant = tenant.ID
-		return tenant.MayHave(it.Kind)
-	default:
-		return fmt.Errorf("%w: tenant %q is %s and takes no work; `headgate tenant list` shows it", jobs.ErrTenantSuspended, tenant.Slug, tenant.Status)
+	if err := tenant.TakesWork(); err != nil {
+		return err
 	}
+	meta.Tenant = tenant.ID
+	return tenant.MayHave(it.Kind)
 }
 
 // NewDraft checks one job. The tenant's or database's name stands in its meta

@@ -15,6 +15,7 @@ import (
 // tenantWhole is the shape of `tenant show -o json`.
 type tenantWhole struct {
 	tenantView
+	Kinds  []string        `json:"kinds"` // that it may have jobs of, by its own list or its plan's; null: all
 	Brands []catalog.Brand `json:"brands"`
 }
 
@@ -36,6 +37,7 @@ var tenantWholeColumns = []cli.Column[tenantWhole]{
 	{Name: "region", Of: func(t tenantWhole) any { return t.Region }},
 	{Name: "labels", Of: func(t tenantWhole) any { return t.Labels }},
 	{Name: "features", Of: func(t tenantWhole) any { return values(t.Features) }},
+	{Name: "kinds", Of: func(t tenantWhole) any { return allowedKinds(t.Kinds) }},
 	{Name: "brands", Of: func(t tenantWhole) any { return brandNames(t.Brands) }},
 	{Name: "version", Of: func(t tenantWhole) any { return t.Version }},
 }
@@ -55,7 +57,7 @@ func tenantShow(app *cli.App) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return cli.Upright(app, tenantWhole{viewTenant(tenant), append([]catalog.Brand{}, brands...)}, tenantWholeColumns)
+				return cli.Upright(app, tenantWhole{viewTenant(tenant), tenant.Kinds, append([]catalog.Brand{}, brands...)}, tenantWholeColumns)
 			})
 		}),
 	}
