@@ -144,10 +144,19 @@ func (s *standing) workersFor() []Fact {
 // builtIn is what the names of the kinds begin with that `headgate worker` knows.
 const builtIn = "headgate."
 
+// WorkerOf is the command of a worker that works a queue. Each works default and bulk, whose
+// slots are flags of their own, and refuses these queues in --queue.
+func WorkerOf(queue string) string {
+	if queue == "default" || queue == jobs.BulkQueue {
+		return "`headgate worker`"
+	}
+	return "`headgate worker --queue " + queue + "=10`"
+}
+
 // workTheQueue says how a worker that knows the kind comes to work the queue.
 func workTheQueue(kind, queue string) string {
 	if strings.HasPrefix(kind, builtIn) {
-		return "start a worker that does: `headgate worker --queue " + queue + "=10`"
+		return "start a worker that does: " + WorkerOf(queue)
 	}
 	return fmt.Sprintf("let the worker program that registers kind %s work the queue too (Queues[%q] in its worker.Config)", kind, queue)
 }
