@@ -10,6 +10,7 @@ const (
 	SelectCancelling  = selectCancelling
 	ListJobs          = listJobs
 	SelectLeavers     = selectLeavers
+	WalkIndexes       = walkIndexes
 )
 
 // Ring wakes a queue as Enqueue does after its commit.

@@ -38,10 +38,19 @@ WHERE t.waiting = 'cancel' AND t.status IN ('suspended', 'archived', 'removed') 
 LIMIT $1
 FOR UPDATE OF r SKIP LOCKED`
 
+// walkIndexes keeps the plan of selectLeavers one of nested loops along indexes: statistics of
+// the lanes' expression change by chance, and with some of them all rows of the queue would be
+// hashed.
+const walkIndexes = `
+SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`
+
 // CancelLeavers cancels waiting jobs of tenants that take no work and whose waiting jobs are
 // to be cancelled, at most so many. What fails for one job keeps no other from its end. It
 // returns how many it cancelled.
 func (q *Queue) CancelLeavers(ctx context.Context, tx pgx.Tx, most int) (cancelled int, failed []error, err error) {
+	if _, err := tx.Exec(ctx, walkIndexes); err != nil {
+		return 0, nil, fmt.Errorf("looking for jobs of tenants that take no work: %w", err)
+	}
 	rows, _ := tx.Query(ctx, selectLeavers, most) // its error is CollectRows' too
 	leavers, err := pgx.CollectRows(rows, pgx.RowToStructByPos[leaver])
 	if err != nil {

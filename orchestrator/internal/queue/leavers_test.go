@@ -31,7 +31,12 @@ FROM headgate.tenants t, generate_series(1, 4) n`,
 	} {
 		roomtest.Do(t, env, sql)
 	}
-	rows, err := env.Pool.Query(ctx, `EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) `+strings.ReplaceAll(queue.SelectLeavers, "$1", "1000"))
+	tx, err := env.Pool.Begin(ctx)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, tx.Rollback(ctx)) }()
+	_, err = tx.Exec(ctx, queue.WalkIndexes)
+	require.NoError(t, err)
+	rows, err := tx.Query(ctx, `EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) `+strings.ReplaceAll(queue.SelectLeavers, "$1", "1000"))
 	require.NoError(t, err)
 	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)
@@ -40,6 +45,7 @@ FROM headgate.tenants t, generate_series(1, 4) n`,
 		require.Contains(t, plan, index, plan)
 	}
 	require.NotContains(t, plan, "Seq Scan on river_job", plan)
+	require.NotContains(t, plan, "Hash Join", plan)
 	require.NotContains(t, plan, "Seq Scan on tenants", plan)
 	require.Regexp(t, `LockRows \(actual rows=8(\.00)? loops=1\)`, plan)
 	require.Contains(t, plan, "Index Cond: ((queue = q.name) AND (", plan)
