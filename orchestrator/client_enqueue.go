@@ -12,7 +12,9 @@ import (
 // one that ctx carries, see jobs.WithTenant). When it returns nil the job is
 // committed and will run. Otherwise nothing was inserted, and the error says
 // which field is wrong, or matches jobs.ErrNoTenant, jobs.ErrUnknownTenant,
-// jobs.ErrTenantSuspended or jobs.ErrIdempotencyConflict.
+// jobs.ErrTenantSuspended, jobs.ErrFeatureOff, jobs.ErrKindNotAllowed or
+// jobs.ErrIdempotencyConflict. Whether the tenant takes the work is asked first: a request
+// that is repeated after that has changed is refused too, and its first job waits.
 //
 // A tenant that is being moved is accepted; its jobs wait. Who the tenant is comes
 // from the catalog's memory (catalog.Memory says how old that may be); a name that

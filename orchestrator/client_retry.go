@@ -19,7 +19,8 @@ import (
 // matches jobs.ErrJobFinished too), if it is being cancelled, if it was stopped in its
 // tenant's ledger, or if an attempt of which nobody knows what it has come to began
 // so long ago that the ledger may have forgotten it (jobs.LedgerRetention); else
-// jobs.ErrUnknownJob.
+// jobs.ErrUnknownJob, or, if no worker would take the job now, jobs.ErrTenantSuspended,
+// jobs.ErrFeatureOff or jobs.ErrKindNotAllowed.
 func (c *Client) Retry(ctx context.Context, uid string) (result jobs.RetryResult, err error) {
 	err = central.Write(ctx, c.pool, func(tx pgx.Tx) error {
 		result, err = c.RetryTx(ctx, tx, uid)

@@ -71,6 +71,7 @@ func command(t *testing.T, sentence string) []string {
 	require.NotNil(t, found, "%q names no command", sentence)
 	words := strings.Fields(found[1])
 	for i, word := range words {
+		words[i] = strings.Trim(word, "'") // as a shell does
 		if number, more, _ := strings.Cut(word, "/"); number == "N" {
 			words[i] = strings.TrimSuffix("100/"+more, "/")
 		}
@@ -104,7 +105,10 @@ FROM headgate.workers w, headgate.tenants t, headgate.databases d`
 		explain.CodeServerBudget:    {set: [][]string{{"server", "set", jobstest.Server, "--budget", "2"}}, sql: []string{busy}},
 		explain.CodeRate: {set: [][]string{{"limit", "set", "plan", "free", "--rate", "1/1h"}},
 			sql: []string{`INSERT INTO headgate.lane_rates SELECT id::text, now() + interval '59 minutes' FROM headgate.tenants`}},
-		explain.CodeNotDue:   {sql: []string{`UPDATE river_job SET state = 'scheduled', scheduled_at = now() + interval '1 hour'`}},
+		explain.CodeNotDue: {sql: []string{`UPDATE river_job SET state = 'scheduled', scheduled_at = now() + interval '1 hour'`}},
+		explain.CodePutOff: {sql: []string{`UPDATE river_job SET state = 'scheduled', scheduled_at = now() + interval '1 hour'`,
+			`INSERT INTO headgate.outcomes (id, job_uid, job_id, kind, attempt, state, started_at, ended_at)
+SELECT gen_random_uuid(), (metadata->>'job_uid')::uuid, id, kind, 1, 'snoozed', now(), now() FROM river_job`}},
 		explain.CodeRetryDue: {sql: []string{`UPDATE river_job SET state = 'retryable', attempt = 1, scheduled_at = now() + interval '1 hour'`}},
 	} {
 		t.Run(string(code), func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -200,4 +201,21 @@ func TestAnotherKeyOfTheSameID(t *testing.T) {
 	require.Contains(t, finds(t, examined(t, c.with("HEADGATE_KEY", other), cli.ExitFailed), "keys", "key "+id, doctor.StateFail).Next, "behind the first of the ring (HEADGATE_KEY or the file of HEADGATE_KEY_FILE)")
 	both := c.with("HEADGATE_KEY", other+","+env.Key)
 	finds(t, examined(t, both, cli.ExitOK), "keys", "key "+id, doctor.StateOK)
+}
+
+// A ring whose first key is retired can seal nothing, until doctor's advice is carried out.
+func TestTheFirstKeyIsRetired(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	first := ringIDs(t, c, env.Key)[0]
+	c.secrets = nil // --print shows the ring
+	_, err := env.Pool.Exec(t.Context(), `INSERT INTO headgate.keys (id, state, retired_at) VALUES ($1, 'retired', now()) ON CONFLICT (id) DO UPDATE SET state = 'retired', retired_at = now()`, first)
+	require.NoError(t, err)
+	told := finds(t, examined(t, c, cli.ExitFailed), "keys", "key "+first, doctor.StateFail)
+	require.Contains(t, told.Says, "no address can be stored")
+	ring := strings.TrimSpace(c.ok(append(advice(t, told.Next, 0, nil), "k9", "--print")...))
+	c = c.with("HEADGATE_KEY", ring)
+	ring = strings.TrimSpace(c.ok(append(advice(t, told.Next, 1, map[string]string{"ID": "k9"}), "--print")...))
+	found := examined(t, c.with("HEADGATE_KEY", ring), cli.ExitOK)
+	require.False(t, slices.ContainsFunc(found, func(f doctor.Finding) bool { return f.Check == "key "+first }))
 }

@@ -140,6 +140,22 @@ func TestRolesAfterTheMigrations(t *testing.T) {
 	require.NotContains(t, c.run("migrate", "up").err, "role")
 }
 
+// Roles that the server has lost are made again, with their rights, by the two commands that
+// doctor names.
+func TestRolesThatAreMissing(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	prefix := env.Roles()
+	finds(t, examined(t, c, cli.ExitOK), "central", "roles", doctor.StateOK)
+	central := nameOfCentral(t, env)
+	admin(t, central, "DROP OWNED BY "+prefix+"_enqueue", "DROP ROLE "+prefix+"_enqueue")
+	told := finds(t, examined(t, c, cli.ExitOK), "central", "roles", doctor.StateWarn)
+	require.Contains(t, told.Says, "the server lacks "+prefix+"_enqueue")
+	c.with("HEADGATE_ADMIN_URL", env.URL).ok(advice(t, told.Next, 0, nil)...)
+	c.ok(advice(t, told.Next, 1, nil)...)
+	finds(t, examined(t, c, cli.ExitOK), "central", "roles", doctor.StateOK)
+}
+
 // Each program does its work as a member of its role alone: the commands as api, serve and
 // worker as worker; jobs run, schedules fire, a dead worker's job goes on, the janitor makes
 // and drops months.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -37,16 +38,62 @@ type Tenant struct {
 	Withheld map[string]string `json:"withheld"`
 }
 
+// TakesWork says whether requests for the tenant's work are accepted: while it is active or
+// moving. The error matches jobs.ErrTenantSuspended and says the reason of the status.
+func (t Tenant) TakesWork() error {
+	if t.Status == Active || t.Status == Moving {
+		return nil
+	}
+	reason := ""
+	if t.StatusReason != "" {
+		reason = " (" + t.StatusReason + ")"
+	}
+	return fmt.Errorf("%w: tenant %q is %s%s and takes no work; `headgate tenant show %s` tells since when and by whom", jobs.ErrTenantSuspended, t.Slug, t.Status, reason, t.Slug)
+}
+
 // MayHave says whether the tenant may have jobs of a kind now. The error matches
-// jobs.ErrKindNotAllowed or jobs.ErrFeatureOff.
+// jobs.ErrKindNotAllowed or jobs.ErrFeatureOff, and names the command that helps.
 func (t Tenant) MayHave(kind string) error {
 	if t.Kinds != nil && !slices.Contains(t.Kinds, kind) {
-		return fmt.Errorf("%w: tenant %q, whose plan is %q, may not have jobs of kind %s: give the kind to the tenant or to its plan", jobs.ErrKindNotAllowed, t.Slug, t.Plan, kind)
+		plan := "which has no plan"
+		if t.Plan != "" {
+			plan = "whose plan is " + t.Plan
+		}
+		return fmt.Errorf("%w: tenant %q, %s, may not have jobs of kind %s: %s", jobs.ErrKindNotAllowed, t.Slug, plan, kind, GiveKind(t.Slug, t.Kinds, kind))
 	}
 	if feature, off := t.Withheld[kind]; off {
-		return fmt.Errorf("%w: kind %s needs feature %s, which tenant %q does not have: give the feature to the tenant or to its plan", jobs.ErrFeatureOff, kind, feature, t.Slug)
+		return t.Lacks("kind "+kind, feature)
 	}
 	return nil
+}
+
+// Lacks is the error about a feature that something needs and that the tenant does not have.
+func (t Tenant) Lacks(needs, feature string) error {
+	return fmt.Errorf("%w: %s needs feature %s, which tenant %q does not have: %s", jobs.ErrFeatureOff, needs, feature, t.Slug, GiveFeature(t.Slug, feature))
+}
+
+// GiveFeature says how a tenant gets a feature.
+func GiveFeature(slug, feature string) string {
+	return fmt.Sprintf("`headgate tenant feature %s %s=true` gives the tenant the feature", slug, feature)
+}
+
+// mostGiven is how many kinds a sentence lists.
+const mostGiven = 20
+
+// GiveKind says how a tenant gets a kind beside those that it may have. The command names
+// those too, because a list of its own replaces the list that it had or its plan's.
+func GiveKind(slug string, has []string, kind string) string {
+	if len(has) > mostGiven {
+		return fmt.Sprintf("give the tenant the kind beside the %d kinds that it has, as `headgate tenant show %s` lists them: `headgate tenant set %s`, with --kind once for each", len(has), slug, slug)
+	}
+	var flags strings.Builder
+	for _, name := range append(slices.Clone(has), kind) {
+		if strings.ContainsAny(name, "<>[]") { // a shell would read them
+			name = "'" + name + "'"
+		}
+		flags.WriteString(" --kind " + name)
+	}
+	return fmt.Sprintf("`headgate tenant set %s%s` gives the tenant the kind", slug, flags.String())
 }
 
 // Waiting says what becomes of the waiting jobs of a tenant that takes no work.

@@ -117,7 +117,7 @@ func TestExplain(t *testing.T) {
 			make: func(t *testing.T, env *jobstest.Env, _ jobs.EnqueueResult) {
 				require.NoError(t, env.Catalog.SetStatus(context.Background(), "acme", catalog.Suspended))
 			},
-			says: []string{"tenant acme is suspended; its work waits → set the tenant active again"},
+			says: []string{"tenant acme is suspended; its work waits → `headgate tenant resume acme` makes the tenant active"},
 		},
 		"tenant moving": {
 			make: func(t *testing.T, env *jobstest.Env, _ jobs.EnqueueResult) {

@@ -37,7 +37,7 @@ func explainState(job jobs.Record, a around, s *standing) []Fact {
 		return []Fact{{Code: CodeUnconfirmed, Fact: "it is unconfirmed: the transaction that enqueues it is not confirmed yet", Since: job.EnqueuedAt.Usual()}}
 	}
 	due := explainTime(job, s)
-	if len(facts) > 0 {
+	if len(facts) > 0 || len(s.refusals()) > 0 {
 		due.Next = "" // nothing brings it forward
 	}
 	facts = append(facts, due)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/admission"
+	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
 // facts are what stops the work, in the order in which it must pass; none if
@@ -55,42 +56,45 @@ func (s *standing) paused(p admission.Pause) Fact {
 	return Fact{Code: pauseCodes[p.Subject], Fact: text.String(), Since: &p.Since, Until: p.Until, Next: fmt.Sprintf("`headgate resume %s %s`", p.Subject, p.Name)}
 }
 
-// nextOfStatus is what helps the work of a tenant that takes none. A removed one stays so.
-func (s *standing) nextOfStatus() string {
-	cancel := "cancel its jobs: `headgate job list --tenant " + s.tenant + "`"
-	if s.tenantStatus == "removed" {
-		return cancel
-	}
-	return "`headgate tenant resume " + s.tenant + "` lets its work start again; or " + cancel
-}
-
 // place says what of the catalog, or of River, keeps the work from being done.
 func (s *standing) place() []Fact {
 	var facts []Fact
 	if s.queuePausedAt != nil {
 		facts = append(facts, Fact{Code: CodePausedQueue, Fact: "queue " + s.queue + " is paused in River", Since: usual(s.queuePausedAt), Next: fmt.Sprintf("`headgate resume queue %s`", s.queue)})
 	}
+	facts = append(facts, s.refusals()...)
+	if s.serverState.state != "" && s.serverState.state != "open" {
+		facts = append(facts, s.closed(CodeServerState, "server "+s.server+", where its database lies,", s.serverState, "`headgate server resume "+s.server+"`"))
+	}
+	if s.databaseState.state == "detached" {
+		facts = append(facts, s.closed(CodeDatabaseState, "database "+s.database, s.databaseState, "when it is where it is to be: `headgate database reattach "+s.database+"`"))
+	}
+	return facts
+}
+
+// refusals say why the tenant takes no work, or none of the kind.
+func (s *standing) refusals() []Fact {
+	var facts []Fact
 	switch s.tenantStatus {
 	case "suspended", "archived", "provisioning", "removed":
 		reason := ""
 		if s.statusReason != "" {
 			reason = " (" + s.statusReason + ")"
 		}
-		facts = append(facts, Fact{Code: CodeTenantStatus, Fact: fmt.Sprintf("tenant %s is %s%s; its work waits", s.tenant, s.tenantStatus, reason), Next: s.nextOfStatus()})
+		next := "`headgate tenant resume " + s.tenant + "` makes the tenant active; or cancel its jobs: `headgate job list --tenant " + s.tenant + "`"
+		if s.tenantStatus == "removed" {
+			next = "nobody can make the tenant active again: `headgate serve` cancels its waiting jobs"
+		}
+		facts = append(facts, Fact{Code: CodeTenantStatus, Fact: fmt.Sprintf("tenant %s is %s%s; its work waits", s.tenant, s.tenantStatus, reason), Next: next})
 	case "moving":
 		facts = append(facts, Fact{Code: CodeTenantMoving, Fact: fmt.Sprintf("tenant %s is being moved; its work waits for the new place", s.tenant)})
 	}
+	const goOn = ", and its jobs go on by themselves"
 	switch s.refused {
 	case "feature":
-		facts = append(facts, Fact{Code: CodeFeatureOff, Fact: s.refusal + "; its jobs wait", Next: "`headgate feature list` shows what needs it; `headgate tenant feature " + s.tenant + " NAME=true` gives the tenant the feature, and its jobs go on by themselves"})
+		facts = append(facts, Fact{Code: CodeFeatureOff, Fact: s.refusal + "; its jobs wait", Next: catalog.GiveFeature(s.tenant, s.lacking) + goOn})
 	case "kinds":
-		facts = append(facts, Fact{Code: CodeKindRefused, Fact: s.refusal + "; its jobs wait", Next: "`headgate tenant show " + s.tenant + "` tells its plan; `headgate tenant set " + s.tenant + " --kind KIND` gives the tenant kinds of its own, and its jobs go on by themselves"})
-	}
-	if s.serverState.state != "" && s.serverState.state != "open" {
-		facts = append(facts, s.closed(CodeServerState, "server "+s.server+", where its database lies,", s.serverState, "`headgate server resume "+s.server+"`"))
-	}
-	if s.databaseState.state == "detached" {
-		facts = append(facts, s.closed(CodeDatabaseState, "database "+s.database, s.databaseState, "when it is where it is to be: `headgate database reattach "+s.database+"`"))
+		facts = append(facts, Fact{Code: CodeKindRefused, Fact: s.refusal + "; its jobs wait", Next: catalog.GiveKind(s.tenant, s.kinds, s.kind) + goOn})
 	}
 	return facts
 }
@@ -140,10 +144,19 @@ func (s *standing) workersFor() []Fact {
 // builtIn is what the names of the kinds begin with that `headgate worker` knows.
 const builtIn = "headgate."
 
+// WorkerOf is the command of a worker that works a queue. Each works default and bulk, whose
+// slots are flags of their own, and refuses these queues in --queue.
+func WorkerOf(queue string) string {
+	if queue == "default" || queue == jobs.BulkQueue {
+		return "`headgate worker`"
+	}
+	return "`headgate worker --queue " + queue + "=10`"
+}
+
 // workTheQueue says how a worker that knows the kind comes to work the queue.
 func workTheQueue(kind, queue string) string {
 	if strings.HasPrefix(kind, builtIn) {
-		return "start a worker that does: `headgate worker --queue " + queue + "=10`"
+		return "start a worker that does: " + WorkerOf(queue)
 	}
 	return fmt.Sprintf("let the worker program that registers kind %s work the queue too (Queues[%q] in its worker.Config)", kind, queue)
 }

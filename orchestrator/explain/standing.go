@@ -27,8 +27,9 @@ type standing struct {
 	budget                      int
 	queuePausedAt               *jobs.Time // River's own pause
 	limits                      admission.OwnerLimits
-	statusReason                string // why the tenant has its status
-	refused, refusal            string // why the tenant may not have the kind: feature or kinds, and in words
+	statusReason                string   // why the tenant has its status
+	refused, lacking, refusal   string   // why the tenant may not have the kind: feature or kinds; the feature's name; and in words
+	kinds                       []string // that the tenant may have, nil for all
 	kindMax, kindEach, queueMax *int
 	pauses                      []admission.Pause
 	ahead                       time.Duration // of the rate's bucket being full
@@ -108,11 +109,13 @@ SELECT clock_timestamp(), coalesce(t.slug, ''), coalesce(t.status, ''), coalesce
         JOIN headgate.active_pauses p USING (scope, target)),
        (SELECT to_json(b) FROM headgate.breakers b WHERE b.scope = 'server' AND b.id = s.id),
        (SELECT to_json(b) FROM headgate.breakers b WHERE b.scope = 'database' AND b.id = d.id),
-       coalesce(t.status_reason, ''), coalesce((SELECT r.why FROM headgate.kind_refusal(t.id, $3, '') r), ''), coalesce((SELECT r.says FROM headgate.kind_refusal(t.id, $3, '') r), ''),
+       coalesce(t.status_reason, ''), coalesce(r.why, ''), coalesce(r.name, ''), coalesce(r.says, ''), coalesce(t.kinds, p.kinds),
        t.plan, tl.max_running, pl.max_running, tl.weight, pl.weight,
        tl.rate, extract(epoch FROM tl.rate_period)::float8, pl.rate, extract(epoch FROM pl.rate_period)::float8
 FROM (VALUES (headgate.uuid_or_null($1))) o (id)
 LEFT JOIN headgate.tenants t ON t.id = o.id
+LEFT JOIN headgate.plans p ON p.name = t.plan
+LEFT JOIN LATERAL headgate.kind_refusal(t.id, $3, '') r ON $3 <> ''
 LEFT JOIN headgate.databases d ON d.id = coalesce(t.database_id, o.id)
 LEFT JOIN headgate.servers s ON s.id = d.server_id
 LEFT JOIN headgate.tenant_limits tl ON tl.tenant_id = t.id
@@ -217,7 +220,7 @@ func (s *standing) scan(row pgx.Row) error {
 	var pauses, serverBreaker, dbBreaker []byte
 	var ahead float64
 	err := s.limits.Scan(row, &s.now, &s.tenant, &s.tenantStatus, &s.zone, &s.database, &s.server, &s.serverState.state, &s.serverState.reason, &s.serverState.by, &s.serverState.since, &s.databaseState.state, &s.databaseState.reason, &s.databaseState.by, &s.databaseState.since, &s.budget,
-		&s.queuePausedAt, &s.kindMax, &s.kindEach, &s.queueMax, &ahead, &pauses, &serverBreaker, &dbBreaker, &s.statusReason, &s.refused, &s.refusal)
+		&s.queuePausedAt, &s.kindMax, &s.kindEach, &s.queueMax, &ahead, &pauses, &serverBreaker, &dbBreaker, &s.statusReason, &s.refused, &s.lacking, &s.refusal, &s.kinds)
 	if err != nil {
 		return err
 	}

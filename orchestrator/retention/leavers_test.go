@@ -47,3 +47,63 @@ func TestWaitingJobsOfLeaversAreCancelled(t *testing.T) {
 	}
 	require.Equal(t, jobs.Waiting, roomtest.JobOf(t, env, brick).State)
 }
+
+// Who is archived, as the command does it, or removed loses the jobs that wait. A job that
+// runs ends as it would: nobody asks its worker to cancel it.
+func TestLeaversKeepWhatRuns(t *testing.T) {
+	t.Parallel()
+	env := roomtest.SetupDirect(t)
+	ctx := context.Background()
+	j := roomtest.Janitor(t, env, retention.Config{})
+	enqueue := func(tenant string) jobs.EnqueueResult {
+		result, err := env.Client.Enqueue(ctx, tenant, roomtest.Note{Text: "x"}, nil)
+		require.NoError(t, err)
+		return result
+	}
+	for tenant, c := range map[string]struct {
+		leave  func() error
+		reason string
+	}{
+		"acme": {func() error {
+			_, err := env.Catalog.Editor().SetStatus(ctx, []string{"acme"}, catalog.StatusChange{To: catalog.Archived, Reason: "contract ended", Waiting: catalog.CancelWaiting})
+			return err
+		}, "tenant acme is archived: contract ended"},
+		"brick": {func() error {
+			_, err := env.Catalog.Editor().Remove(ctx, []string{"brick"}, &catalog.RemoveOpts{Reason: "gone"})
+			return err
+		}, "tenant brick is removed: gone"},
+	} {
+		running, later, waits := enqueue(tenant), enqueue(tenant), enqueue(tenant)
+		roomtest.RunUnder(t, env, env.RowOf(running.UID))
+		roomtest.PutInto(t, env, env.RowOf(later.UID), "scheduled")
+		require.NoError(t, c.leave())
+		require.Equal(t, 2, roomtest.Sweep(t, j).Cancelled, tenant)
+		require.Zero(t, roomtest.Sweep(t, j).Cancelled, tenant)
+		for _, uid := range []string{later.UID, waits.UID} {
+			job := roomtest.JobOf(t, env, uid)
+			require.Equal(t, jobs.Cancelled, job.State, tenant)
+			require.Equal(t, c.reason, job.Cancel.Reason)
+		}
+		still := roomtest.JobOf(t, env, running.UID)
+		require.Equal(t, jobs.Running, still.State, tenant)
+		require.Nil(t, still.Cancel, tenant)
+	}
+}
+
+// A row that somebody has locked held all other jobs of leavers up, pass after pass.
+func TestALockedJobOfALeaverHoldsNoOtherUp(t *testing.T) {
+	t.Parallel()
+	env := roomtest.SetupDirect(t)
+	ctx := context.Background()
+	first, second := roomtest.Enqueue(t, env), roomtest.Enqueue(t, env)
+	_, err := env.Catalog.Editor().SetStatus(ctx, []string{"acme"}, catalog.StatusChange{To: catalog.Archived, Waiting: catalog.CancelWaiting})
+	require.NoError(t, err)
+	j := roomtest.Janitor(t, env, retention.Config{Batch: 1}) // the locked row would fill it
+	release := roomtest.Locked(t, env, `SELECT FROM river_job WHERE id = $1 FOR UPDATE`, env.RowOf(first.UID))
+	require.Equal(t, 1, roomtest.Sweep(t, j).Cancelled)
+	require.Equal(t, jobs.Waiting, roomtest.JobOf(t, env, first.UID).State)
+	require.Equal(t, jobs.Cancelled, roomtest.JobOf(t, env, second.UID).State)
+	release()
+	require.Equal(t, 1, roomtest.Sweep(t, j).Cancelled)
+	require.Equal(t, jobs.Cancelled, roomtest.JobOf(t, env, first.UID).State)
+}

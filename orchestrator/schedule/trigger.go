@@ -53,7 +53,7 @@ func requestID(given string) (string, error) {
 // Trigger enqueues a schedule's job now, beside its own times, which stay
 // as they are; also while it is paused. If the run before it has not ended, the overlap
 // policy counts; with skip that is an error that matches ErrConflict. Errors
-// match jobs.ErrTenantSuspended too.
+// match jobs.ErrTenantSuspended, jobs.ErrFeatureOff and jobs.ErrKindNotAllowed too.
 func (st *Store) Trigger(ctx context.Context, of Key, opts *TriggerOpts) (result Triggered, err error) {
 	err = st.queue.Transact(ctx, func(tx pgx.Tx, queues queue.Set) error {
 		result, err = st.trigger(ctx, tx, of, opts, queues)
@@ -154,18 +154,39 @@ func (st *Store) lockAsDue(ctx context.Context, tx pgx.Tx, of Key) (*dueSchedule
 	if run != nil {
 		d.run = *run
 	}
-	if d.status != "active" && d.status != "moving" {
-		return nil, time.Time{}, fmt.Errorf("%w: %s is %s and takes no work", jobs.ErrTenantSuspended, of.owner(), d.status)
-	}
-	switch d.refused {
-	case "":
-	case "feature":
-		return nil, time.Time{}, fmt.Errorf("%w: %s: give the feature to the tenant or to its plan", jobs.ErrFeatureOff, d.refusedSays)
-	default:
-		return nil, time.Time{}, fmt.Errorf("%w: %s: give the kind to the tenant or to its plan", jobs.ErrKindNotAllowed, d.refusedSays)
+	if d.status != "active" && d.status != "moving" || d.refused != "" {
+		if err := st.refuse(ctx, tx, d); err != nil {
+			return nil, time.Time{}, err
+		}
 	}
 	now, err := central.Clock(ctx, tx)
 	return d, now, err
+}
+
+const selectMissingFeature = `SELECT coalesce((SELECT r.name FROM headgate.kind_refusal($1, $2, $3) r WHERE r.why = 'feature'), '')`
+
+// refuse says in Enqueue's words why the tenant takes no work, or may not have the schedule or
+// its kind; nil if that is over, because somebody has changed the tenant meanwhile.
+func (st *Store) refuse(ctx context.Context, tx pgx.Tx, d *dueSchedule) error {
+	tenants, err := st.catalog.TenantsByNameTx(ctx, tx, []string{d.tenant})
+	if err != nil {
+		return err
+	}
+	tenant := tenants[d.tenant]
+	if err := tenant.TakesWork(); err != nil {
+		return err
+	}
+	if err := tenant.MayHave(d.Kind); err != nil {
+		return err
+	}
+	var feature string
+	if err := tx.QueryRow(ctx, selectMissingFeature, d.tenant, d.Kind, d.name).Scan(&feature); err != nil {
+		return fmt.Errorf("looking for what schedule %s needs: %w", d.name, err)
+	}
+	if feature == "" {
+		return nil
+	}
+	return tenant.Lacks("schedule "+d.name, feature)
 }
 
 const addRunsSQL = `

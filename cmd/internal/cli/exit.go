@@ -98,7 +98,7 @@ var codes = []struct {
 	{ExitSchema, matches[*migrations.VersionError]},
 	{ExitSchema, matches[*migrations.QueueError]},
 	{ExitNotPermitted, matches[*rightError]},
-	{ExitNotPermitted, oneOfErrors(jobs.ErrTenantSuspended, jobs.ErrTenantMoving, jobs.ErrDatabaseDetached)},
+	{ExitNotPermitted, oneOfErrors(jobs.ErrTenantSuspended, jobs.ErrTenantMoving, jobs.ErrDatabaseDetached, jobs.ErrFeatureOff, jobs.ErrKindNotAllowed)},
 	{ExitNotPermitted, sqlstates("28000", "28P01", "42501")},
 	{ExitNotPermitted, isRefused},
 	{ExitNotPermitted, matches[*protection.ForeignError]},

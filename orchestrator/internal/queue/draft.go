@@ -133,21 +133,11 @@ func (q *Queue) place(ctx context.Context, tx pgx.Tx, it *Draft, tenants TenantS
 		return nil
 	}
 	tenant := tenants[meta.Tenant]
-	switch tenant.Status {
-	case catalog.Active, catalog.Moving:
-		meta.Tenant = tenant.ID
-		return tenant.MayHave(it.Kind)
-	default:
-		return fmt.Errorf("%w: tenant %q is %s and takes no work%s; `headgate tenant show %s` shows since when", jobs.ErrTenantSuspended, tenant.Slug, tenant.Status, because(tenant.StatusReason), tenant.Slug)
+	if err := tenant.TakesWork(); err != nil {
+		return err
 	}
-}
-
-// because is the end of a sentence that gives a person's reason, "" for none.
-func because(reason string) string {
-	if reason == "" {
-		return ""
-	}
-	return fmt.Sprintf(" (%s)", reason)
+	meta.Tenant = tenant.ID
+	return tenant.MayHave(it.Kind)
 }
 
 // NewDraft checks one job. The tenant's or database's name stands in its meta

@@ -9,6 +9,8 @@ const (
 	LastAttemptsSQL   = lastAttempts
 	SelectCancelling  = selectCancelling
 	ListJobs          = listJobs
+	SelectLeavers     = selectLeavers
+	WalkIndexes       = walkIndexes
 )
 
 // Ring wakes a queue as Enqueue does after its commit.

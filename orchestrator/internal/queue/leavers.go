@@ -14,27 +14,43 @@ import (
 // leaver is a waiting job of a tenant that takes no work.
 type leaver struct{ UID, Slug, Status, Reason string }
 
-// selectLeavers finds waiting jobs of the tenants whose waiting jobs are to be cancelled, by
-// the indexes of waiting rows by queue and lane, and of later rows by lane. Requests for such tenants are refused, so
-// that after a week nothing new comes from attempts that ran on.
+// selectLeavers finds and locks waiting jobs of the tenants whose waiting jobs are to be
+// cancelled, by the indexes of waiting rows by queue and lane, and of later rows by lane. A
+// row that another session has locked is left to a later pass, so that it keeps no other
+// waiting. The state is asked of the locked row, because a claim may have taken it since the
+// snapshot, and what runs ends as it would. OFFSET 0 keeps the walk one of each queue's part
+// of the index: joined, all available rows would be read for each tenant. Requests for such
+// tenants are refused, so that after a week nothing new comes from attempts that ran on.
 const selectLeavers = `
 WITH q AS MATERIALIZED (SELECT * FROM headgate.waiting_queues() AS w (name))
-SELECT headgate.job_uid(w.metadata, w.id, w.created_at)::text, t.name, t.status, t.status_reason
+SELECT headgate.job_uid(r.metadata, r.id, r.created_at)::text, t.name, t.status, t.status_reason
 FROM headgate.tenants t
 CROSS JOIN LATERAL (
-    SELECT j.id, j.metadata, j.created_at
-    FROM q JOIN river_job j ON j.queue = q.name AND headgate.lane(j.metadata) = t.id::text AND j.state = 'available'
+    SELECT a.id
+    FROM q
+    CROSS JOIN LATERAL (SELECT j.id FROM river_job j WHERE j.queue = q.name AND headgate.lane(j.metadata) = t.id::text AND j.state = 'available' OFFSET 0) a
     UNION ALL
-    SELECT j.id, j.metadata, j.created_at FROM river_job j WHERE headgate.lane(j.metadata) = t.id::text AND j.state IN ('scheduled', 'retryable')
+    SELECT j.id FROM river_job j WHERE headgate.lane(j.metadata) = t.id::text AND j.state IN ('scheduled', 'retryable')
 ) w
+JOIN river_job r ON r.id = w.id
 WHERE t.waiting = 'cancel' AND t.status IN ('suspended', 'archived', 'removed') AND t.status_since > now() - interval '7 days'
-  AND NOT w.metadata ? 'cancel_request'
-LIMIT $1`
+  AND r.state IN ('available', 'scheduled', 'retryable') AND NOT r.metadata ? 'cancel_request'
+LIMIT $1
+FOR UPDATE OF r SKIP LOCKED`
+
+// walkIndexes keeps the plan of selectLeavers one of nested loops along indexes: statistics of
+// the lanes' expression change by chance, and with some of them all rows of the queue would be
+// hashed.
+const walkIndexes = `
+SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`
 
 // CancelLeavers cancels waiting jobs of tenants that take no work and whose waiting jobs are
 // to be cancelled, at most so many. What fails for one job keeps no other from its end. It
 // returns how many it cancelled.
 func (q *Queue) CancelLeavers(ctx context.Context, tx pgx.Tx, most int) (cancelled int, failed []error, err error) {
+	if _, err := tx.Exec(ctx, walkIndexes); err != nil {
+		return 0, nil, fmt.Errorf("looking for jobs of tenants that take no work: %w", err)
+	}
 	rows, _ := tx.Query(ctx, selectLeavers, most) // its error is CollectRows' too
 	leavers, err := pgx.CollectRows(rows, pgx.RowToStructByPos[leaver])
 	if err != nil {

@@ -26,6 +26,9 @@ func (q *Queue) Retry(ctx context.Context, tx pgx.Tx, uid string) (jobs.RetryRes
 	if err := r.refuseRetry(); err != nil {
 		return jobs.RetryResult{}, err
 	}
+	if err := q.mayRun(ctx, tx, &r); err != nil {
+		return jobs.RetryResult{}, fmt.Errorf("retrying job %s: %w", r.uid, err)
+	}
 	result := jobs.RetryResult{UID: r.uid, Was: r.state, Attempt: r.attempt, MaxAttempts: r.maxAttempts}
 	if r.state == jobs.Waiting {
 		return result, wakeQueues(ctx, tx, r.queue)
@@ -35,6 +38,27 @@ func (q *Queue) Retry(ctx context.Context, tx pgx.Tx, uid string) (jobs.RetryRes
 		return jobs.RetryResult{}, fmt.Errorf("retrying job %s: %w", r.uid, err)
 	}
 	return result, wakeQueues(ctx, tx, r.queue)
+}
+
+// mayRun says whether the tenant takes work, and of the row's kind. Else no claim would take
+// the job, and whoever retries it would take it for one that runs. A tenant that is not there
+// is the worker's to tell of.
+func (q *Queue) mayRun(ctx context.Context, tx pgx.Tx, r *row) error {
+	if r.meta.Tenant == "" {
+		return nil
+	}
+	tenants, err := q.catalog.TenantsByNameTx(ctx, tx, []string{r.meta.Tenant})
+	if errors.Is(err, jobs.ErrUnknownTenant) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	tenant := tenants[r.meta.Tenant]
+	if err := tenant.TakesWork(); err != nil {
+		return err
+	}
+	return tenant.MayHave(r.kind)
 }
 
 // refuseRetry says why the job must not run again under its UID, and what to do

@@ -15,6 +15,7 @@ import (
 // tenantWhole is the shape of `tenant show -o json`.
 type tenantWhole struct {
 	tenantView
+	Kinds  []string        `json:"kinds"` // that it may have jobs of, by its own list or its plan's; null: all
 	Brands []catalog.Brand `json:"brands"`
 }
 
@@ -56,7 +57,7 @@ func tenantShow(app *cli.App) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return cli.Upright(app, tenantWhole{viewTenant(tenant), append([]catalog.Brand{}, brands...)}, tenantWholeColumns)
+				return cli.Upright(app, tenantWhole{viewTenant(tenant), tenant.Kinds, append([]catalog.Brand{}, brands...)}, tenantWholeColumns)
 			})
 		}),
 	}

@@ -102,8 +102,8 @@ func (d *doctor) unserved(what string, found []explain.Unserved) {
 		}
 		next := "start the worker program that registers the kind; `headgate worker list` shows what the others know"
 		if what == "queue" {
-			next = fmt.Sprintf("let a worker that knows the kinds of its jobs work it: `headgate worker --queue %s=10` for the built-in ones, "+
-				"Queues in the worker.Config of your own program; `headgate job list --state waiting` shows the jobs", u.Name)
+			next = fmt.Sprintf("let a worker that knows the kinds of its jobs work it: %s for the built-in ones, "+
+				"Queues in the worker.Config of your own program; `headgate job list --state waiting` shows the jobs", explain.WorkerOf(u.Name))
 		}
 		note(state, what+" "+u.Name, next, "no living worker serves it: %s", strings.Join(says, "; "))
 	}
