@@ -64,7 +64,7 @@ func TestShapes(t *testing.T) {
 
 // work runs built-in kinds in this process, reports into nowhere.
 func work(env *jobstest.Env) {
-	env.Work(nil, func(w *worker.Worker) { kinds.Register(w, nil, env.Catalog) })
+	env.Work(nil, func(w *worker.Worker) { kinds.Register(w, nil, env.Catalog, env.Client) })
 }
 
 type listedJob struct{ UID, State string }

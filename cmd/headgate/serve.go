@@ -210,7 +210,7 @@ func (s *staying) newWorker(app *cli.App, central cli.Central, queues map[string
 	if err != nil {
 		return nil, cli.BadValue(err)
 	}
-	kinds.Register(w, reports, central.Catalog)
+	kinds.Register(w, reports, central.Catalog, central.Client)
 	return w, nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"gocloud.dev/blob"
+	"gocloud.dev/gcerrors"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs"
@@ -20,8 +21,11 @@ import (
 	"github.com/headgate/headgate/jobs/report"
 	"github.com/headgate/headgate/jobs/sqlscript"
 	"github.com/headgate/headgate/jobs/tenancy"
+	"github.com/headgate/headgate/jobs/wire"
+	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker"
+	"github.com/headgate/headgate/worker/erasure"
 )
 
 // builtin is a kind that needs no code of the user's.
@@ -38,17 +42,33 @@ var builtins = []builtin{
 	kindOf[maintenance.Analyze](),
 	kindOf[maintenance.Vacuum](),
 	kindOf[tenancy.Organisations](),
+	kindOf[wire.Erase](),
 }
 
 // Register gives a worker the built-in kinds. Reports go into the bucket. The catalog says
-// which tenants are placed in a database.
-func Register(w *worker.Worker, reports *blob.Bucket, tenants *catalog.Catalog) {
+// which tenants are placed in a database, and the client which may be erased.
+func Register(w *worker.Worker, reports *blob.Bucket, tenants *catalog.Catalog, client *orchestrator.Client) {
 	worker.ReadOnly(w, report.New(reports))
 	worker.InTx(w, sqlscript.Run)
 	worker.InTx(w, maintenance.RunPurge)
 	worker.OnConn(w, maintenance.RunAnalyze)
 	worker.OnConn(w, maintenance.RunVacuum)
 	worker.InTx(w, tenancy.New(organisations(tenants)))
+	worker.OnConn(w, erasure.New(erasure.Config{Centre: client.Erasures(), RemoveFile: removeFrom(reports)}))
+}
+
+// removeFrom deletes files of reports from a bucket, nil if there is none.
+func removeFrom(reports *blob.Bucket) func(ctx context.Context, key string) (bool, error) {
+	if reports == nil {
+		return nil
+	}
+	return func(ctx context.Context, key string) (bool, error) {
+		err := reports.Delete(ctx, key)
+		if gcerrors.Code(err) == gcerrors.NotFound {
+			return false, nil
+		}
+		return err == nil, err
+	}
 }
 
 // organisations lists a database's tenants as its rows of them are to be.
