@@ -20,7 +20,7 @@ func TestStatementsArePermitted(t *testing.T) {
 		{"../worker/centre", "worker", nil},
 		{"../orchestrator/retention", "worker", nil},
 		{"../orchestrator/internal/queue", "worker", []string{
-			"takeKeysSQL",
+			"askErasureSQL", "lockErasureSQL", "takeKeysSQL",
 		}},
 		{"../orchestrator/catalog", "worker", []string{
 			"addressesOfServerSQL", "authorityDeleteSQL", "authorityInsertSQL", "brandDeleteSQL", "brandSetSQL", "changeTenantsSQL", "claimDeleteSQL", "claimInsertSQL", "claimTakeSQL", "claimantSQL", "databaseDeleteSQL", "databaseForUpdateSQL", "databaseInsertSQL", "databasesShareSQL", "detachSQL", "directUpdateSQL", "domainDeleteSQL", "domainInsertSQL", "domainsDeleteSQL", "domainsInsertSQL", "domainsSQL", "emailDeleteSQL", "emailInsertSQL", "emailsDeleteSQL", "emailsInsertSQL", "featureDeleteSQL", "featureSetSQL", "featureTypeSQL", "featureTypesSQL", "gateDeleteSQL", "gateInsertSQL", "insertAdoptions", "intentDeleteSQL", "intentFailedSQL", "intentInsertSQL", "intentStepSQL", "keyForUpdateSQL", "keySeenSQL", "keysSQL", "lockBrandSQL", "lockDatabasesSQL", "loginUpdateSQL", "loginsForUpdateSQL", "manyDatabasesInsertSQL", "manyTenantsInsertSQL", "manyTenantsUpdateSQL", "orgIDsLockSQL", "orgIDsSQL", "placelessSQL", "planDeleteSQL", "planSetSQL", "readUpdateSQL", "reattachSQL", "regionDeleteSQL", "regionForUpdateSQL", "regionInsertSQL", "removeTenantsSQL", "renameDatabaseSQL", "renameServerSQL", "renameTenantSQL", "resealSQL", "retireSQL", "serverDeleteSQL", "serverForUpdateSQL", "serverInsertSQL", "serverShareSQL", "setAddressSQL", "setHostsSQL", "setProtectionSQL", "setRoomSQL", "setServerSQL", "setServerStateSQL", "slugsAsideSQL", "statusUpdateSQL", "tenantsInsertSQL", "tenantsLockSQL", "verifiedInsertSQL",
@@ -33,7 +33,7 @@ func TestStatementsArePermitted(t *testing.T) {
 		{"../orchestrator/admission", "api", nil},
 		{"../orchestrator/explain", "api", nil},
 		{"../orchestrator/schedule", "api", nil},
-		{"../orchestrator/internal/queue", "api", nil},
+		{"../orchestrator/internal/queue", "api", []string{"endErasureSQL", "eraseHistorySQL", "eraseJobsSQL"}},
 		{"../cmd/headgate/internal/doctor", "api", nil},
 	} {
 		jobstest.PermitQueries(t, c.dir, env, c.role, c.refused...)

@@ -21,7 +21,6 @@ import (
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
-	"github.com/headgate/headgate/orchestrator/catalog/importer"
 	"github.com/headgate/headgate/worker"
 	"github.com/headgate/headgate/worker/tenantdb/protection"
 )
@@ -63,7 +62,7 @@ func selling(t *testing.T) (c *commandLine, env *jobstest.Env, shared, own *jobs
 	cfg := env.Config()
 	cfg.Tenants.ProtectedFor = 20 * time.Millisecond
 	env.Work(&cfg, func(w *worker.Worker) {
-		kinds.Register(w, reports, env.Catalog, importer.New(env.Pool, env.Catalog))
+		kinds.Register(w, reports, centreOf(env))
 		worker.InTx(w, glance)
 	})
 	return c, env, shared, own

@@ -65,7 +65,12 @@ func TestShapes(t *testing.T) {
 
 // work runs built-in kinds in this process, reports into nowhere.
 func work(env *jobstest.Env) {
-	env.Work(nil, func(w *worker.Worker) { kinds.Register(w, nil, env.Catalog, importer.New(env.Pool, env.Catalog)) })
+	env.Work(nil, func(w *worker.Worker) { kinds.Register(w, nil, centreOf(env)) })
+}
+
+// centreOf is what built-in kinds use of a test's central database.
+func centreOf(env *jobstest.Env) kinds.Centre {
+	return kinds.Centre{Catalog: env.Catalog, Importer: importer.New(env.Pool, env.Catalog), Client: env.Client}
 }
 
 type listedJob struct{ UID, State string }

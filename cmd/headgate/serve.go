@@ -211,7 +211,7 @@ func (s *staying) newWorker(app *cli.App, central cli.Central, queues map[string
 	if err != nil {
 		return nil, cli.BadValue(err)
 	}
-	kinds.Register(w, reports, central.Catalog, importer.New(central.Pool, central.Catalog))
+	kinds.Register(w, reports, kinds.Centre{Catalog: central.Catalog, Importer: importer.New(central.Pool, central.Catalog), Client: central.Client})
 	return w, nil
 }
 

@@ -29,7 +29,8 @@ var writers = map[string][]string{
 	"tenant_domains":          {"orchestrator/catalog"},
 	"tenant_emails":           {"orchestrator/catalog"},
 	"domain_claims":           {"orchestrator/catalog"},
-	"audit":                   {}, // triggers, and headgate.audit_event
+	"erasures":                {"orchestrator/internal/queue"}, // and headgate.end_erasure
+	"audit":                   {},                              // triggers, and headgate.audit_event
 	"plans":                   {"orchestrator/catalog"},
 	"features":                {"orchestrator/catalog"},
 	"feature_gates":           {"orchestrator/catalog"},

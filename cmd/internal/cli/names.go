@@ -46,7 +46,7 @@ var (
 var newNames = []string{"add", "create", "adopt"}
 
 // FreeWords are the arguments that no list of names is for.
-var FreeWords = []string{"UID", "ID", "ROLE", "DOMAIN", "ADDRESS", "FILE", "TO", "NEW", "OLD", "HOST", "EXPRESSION", "BRAND_ID", "BRAND_NAME"}
+var FreeWords = []string{"UID", "UUID", "ID", "ROLE", "DOMAIN", "ADDRESS", "FILE", "TO", "NEW", "OLD", "HOST", "EXPRESSION", "BRAND_ID", "BRAND_NAME"}
 
 // Completes says what each argument of a command is completed with, in order, by the words
 // of its usage: a noun, "" for nothing, or "|" and what stands in the usage. ok is false if

@@ -42,7 +42,7 @@ func TestGrantsOfTheDoor(t *testing.T) {
 
 	d.grant("*")
 	d.ok(note, "brick")
-	for _, built := range []string{"headgate.report", "headgate.sql", "headgate.purge", "headgate.analyze", "headgate.vacuum", "headgate.tombstone", "headgate.tombstone-database"} {
+	for _, built := range []string{"headgate.report", "headgate.sql", "headgate.purge", "headgate.analyze", "headgate.vacuum", "headgate.erase", "headgate.tombstone", "headgate.tombstone-database"} {
 		d.refused("HG103", "kind", built, `$1, 'acme'`, built)
 	}
 	d.grant("headgate.*")

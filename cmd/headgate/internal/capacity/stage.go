@@ -69,7 +69,7 @@ func (s *stage) start(ctx context.Context, d *duplicate) (err error) {
 	if err != nil {
 		return err
 	}
-	kinds.Register(s.worker, s.reports, s.bed.Catalog, importer.New(s.bed.Pool, s.bed.Catalog))
+	kinds.Register(s.worker, s.reports, kinds.Centre{Catalog: s.bed.Catalog, Importer: importer.New(s.bed.Pool, s.bed.Catalog), Client: s.client})
 	if err := s.worker.Start(ctx); err != nil {
 		return err
 	}

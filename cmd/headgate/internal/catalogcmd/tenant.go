@@ -17,7 +17,7 @@ import (
 func Tenant(app *cli.App) *cobra.Command {
 	return cli.Group("tenant", "Tenants, and which database each lives in", append(importVerbs(app),
 		tenantAdd(app), tenantShow(app), tenantList(app), tenantSet(app), tenantRename(app), tenantLabel(app), tenantFeature(app), tenantBrand(app), tenantDomain(app), tenantEmail(app),
-		tenantSuspend(app), tenantResume(app), tenantArchive(app), tenantRemove(app))...)
+		tenantSuspend(app), tenantResume(app), tenantArchive(app), tenantRemove(app), tenantErase(app))...)
 }
 
 // tenantView is the shape of a tenant in JSON.

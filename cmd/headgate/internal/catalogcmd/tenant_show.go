@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,8 +16,8 @@ import (
 // tenantWhole is the shape of `tenant show -o json`.
 type tenantWhole struct {
 	tenantView
-	Kinds  []string        `json:"kinds"` // that it may have jobs of, by its own list or its plan's; null: all
-	Brands []catalog.Brand `json:"brands"`
+	Brands  []catalog.Brand `json:"brands"`
+	Erasure *jobs.Erasure   `json:"erasure"` // null: nobody has asked for one
 }
 
 var tenantWholeColumns = []cli.Column[tenantWhole]{
@@ -40,6 +41,7 @@ var tenantWholeColumns = []cli.Column[tenantWhole]{
 	{Name: "kinds", Of: func(t tenantWhole) any { return allowedKinds(t.Kinds) }},
 	{Name: "brands", Of: func(t tenantWhole) any { return brandNames(t.Brands) }},
 	{Name: "version", Of: func(t tenantWhole) any { return t.Version }},
+	{Name: "erased", Of: func(t tenantWhole) any { return erasedText(t.Erasure) }},
 }
 
 func tenantShow(app *cli.App) *cobra.Command {
@@ -57,10 +59,31 @@ func tenantShow(app *cli.App) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return cli.Upright(app, tenantWhole{viewTenant(tenant), tenant.Kinds, append([]catalog.Brand{}, brands...)}, tenantWholeColumns)
+				whole := tenantWhole{viewTenant(tenant), append([]catalog.Brand{}, brands...), nil}
+				if tenant.Status == catalog.Removed {
+					erasure, err := central.Client.Erasure(ctx, tenant.ID)
+					if err != nil {
+						return err
+					}
+					if erasure.TenantID != "" {
+						whole.Erasure = &erasure
+					}
+				}
+				return cli.Upright(app, whole, tenantWholeColumns)
 			})
 		}),
 	}
+}
+
+// erasedText says what became of a tenant's rows.
+func erasedText(e *jobs.Erasure) string {
+	switch {
+	case e == nil:
+		return "-"
+	case e.DoneAt != nil:
+		return fmt.Sprintf("%s, by job %s", e.DoneAt.UTC().Format(time.RFC3339), e.JobUID)
+	}
+	return fmt.Sprintf("not yet: job %s is %s", e.JobUID, e.JobState)
 }
 
 // values lists the values of features.

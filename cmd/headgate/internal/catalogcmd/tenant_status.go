@@ -81,7 +81,7 @@ they would.
 
 Their UUIDs, org_ids and names stay for history, and no other tenant is given
 them ever: rows that bear them remain in their databases, and a new customer would
-be shown them. This command does not delete those rows.`
+be shown them. ` + "`headgate tenant erase`" + ` deletes those rows.`
 
 var removalColumns = []cli.Column[catalog.Removal]{
 	{Name: "slug", Of: func(r catalog.Removal) any { return r.Tenant.Slug }},
@@ -128,7 +128,7 @@ func tenantRemove(app *cli.App) *cobra.Command {
 			if opts.DryRun {
 				app.Say("nothing was removed: a dry run; this would go along")
 			} else {
-				app.Say("rows of org_id %s remain in database %s", someNumbers(removals), someDatabases(removals))
+				app.Say("rows of org_id %s remain in database %s; `headgate tenant erase UUID` deletes them: %s", someNumbers(removals), someDatabases(removals), someIDs(removals))
 			}
 			if app.Output == "table" {
 				return cli.List(app, removals, "", removalLine)
@@ -146,6 +146,14 @@ func someNumbers(removals []catalog.Removal) string {
 	var all []string
 	for _, r := range removals {
 		all = append(all, r.Tenant.OrgKey)
+	}
+	return shortList(all)
+}
+
+func someIDs(removals []catalog.Removal) string {
+	var all []string
+	for _, r := range removals {
+		all = append(all, r.Tenant.ID)
 	}
 	return shortList(all)
 }

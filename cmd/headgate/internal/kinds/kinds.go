@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"gocloud.dev/blob"
+	"gocloud.dev/gcerrors"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs"
@@ -22,9 +23,12 @@ import (
 	"github.com/headgate/headgate/jobs/sqlscript"
 	"github.com/headgate/headgate/jobs/tenancy"
 	"github.com/headgate/headgate/jobs/tenantsync"
+	"github.com/headgate/headgate/jobs/wire"
+	"github.com/headgate/headgate/orchestrator"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/catalog/importer"
 	"github.com/headgate/headgate/worker"
+	"github.com/headgate/headgate/worker/erasure"
 )
 
 // builtin is a kind that needs no code of the user's.
@@ -42,18 +46,40 @@ var builtins = []builtin{
 	kindOf[maintenance.Vacuum](),
 	kindOf[tenancy.Organisations](),
 	kindOf[tenantsync.Args](),
+	kindOf[wire.Erase](),
 }
 
-// Register gives a worker the built-in kinds. Reports go into the bucket. The catalog says
-// which tenants are placed in a database. Syncs are written by the importer.
-func Register(w *worker.Worker, reports *blob.Bucket, tenants *catalog.Catalog, im *importer.Importer) {
+// Centre is what the built-in kinds use of the central database.
+type Centre struct {
+	Catalog  *catalog.Catalog     // says which tenants are placed in a database
+	Importer *importer.Importer   // writes syncs
+	Client   *orchestrator.Client // says what may be erased
+}
+
+// Register gives a worker the built-in kinds. Reports go into the bucket.
+func Register(w *worker.Worker, reports *blob.Bucket, centre Centre) {
 	worker.ReadOnly(w, report.New(reports))
 	worker.InTx(w, sqlscript.Run)
 	worker.InTx(w, maintenance.RunPurge)
 	worker.OnConn(w, maintenance.RunAnalyze)
 	worker.OnConn(w, maintenance.RunVacuum)
-	worker.InTx(w, tenancy.New(organisations(tenants)))
-	worker.ReadOnly(w, tenantsync.New(syncs(im)))
+	worker.InTx(w, tenancy.New(organisations(centre.Catalog)))
+	worker.ReadOnly(w, tenantsync.New(syncs(centre.Importer)))
+	worker.OnConn(w, erasure.New(erasure.Config{Centre: centre.Client.Erasures(), RemoveFile: removeFrom(reports)}))
+}
+
+// removeFrom deletes files of reports from a bucket, nil if there is none.
+func removeFrom(reports *blob.Bucket) func(ctx context.Context, key string) (bool, error) {
+	if reports == nil {
+		return nil
+	}
+	return func(ctx context.Context, key string) (bool, error) {
+		err := reports.Delete(ctx, key)
+		if gcerrors.Code(err) == gcerrors.NotFound {
+			return false, nil
+		}
+		return err == nil, err
+	}
 }
 
 // organisations lists a database's tenants as its rows of them are to be.

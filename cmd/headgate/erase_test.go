@@ -1,0 +1,54 @@
+package main
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/cmd/headgate/internal/kinds"
+	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/orchestrator"
+	"github.com/headgate/headgate/worker"
+)
+
+// TestTenantErase is the way of docs/erasing.md: remove, count, erase, look.
+func TestTenantErase(t *testing.T) {
+	t.Parallel()
+	c, env, db := shop(t, ``)
+	c.ok("database", "protect", "shared-1", "--table", "orders")
+	c.ok("database", "protect", "shared-1", "--table", "order_items", "--through", "order_id")
+	cfg := env.Config()
+	client, err := orchestrator.New(orchestrator.Config{Pool: cfg.Pool, Catalog: env.Catalog})
+	require.NoError(t, err)
+	env.Work(&cfg, func(w *worker.Worker) { kinds.Register(w, nil, env.Catalog, client) })
+
+	c.fails(cli.ExitUsage, []string{"tenant", "erase", "acme"}, "cannot be undone", "--dry-run", "--yes")
+	r := c.run("tenant", "erase", "acme", "--yes")
+	require.NotEqual(t, cli.ExitOK, r.code)
+	require.Contains(t, r.err, "acme is active, and only what was removed is erased: run `headgate tenant remove acme --yes` first")
+	var counted, erased struct {
+		JobUID string  `json:"job_uid"`
+		State  string  `json:"job_state"`
+		DoneAt *string `json:"done_at"`
+		ID     string  `json:"tenant_id"`
+	}
+	require.NoError(t, json.Unmarshal([]byte(c.ok("tenant", "erase", "acme", "--dry-run", "-o", "json")), &counted))
+	require.Contains(t, env.Wait(counted.JobUID).Result.Output, `has 20 rows in 2 tables`)
+	require.Equal(t, "20", ask(t, db.Job.Database, `SELECT count(*)::text FROM orders`))
+
+	require.Contains(t, c.run("tenant", "remove", "acme", "--yes").err, "`headgate tenant erase UUID` deletes them: "+counted.ID)
+	r = c.run("tenant", "erase", "acme", "--yes")
+	require.Contains(t, r.err, "a removed tenant has no slug any more")
+	require.NoError(t, json.Unmarshal([]byte(c.ok("tenant", "erase", "1", "--reason", "request 17", "--yes", "-o", "json")), &erased))
+	require.Equal(t, counted.ID, erased.ID)
+	require.Contains(t, env.Wait(erased.JobUID).Result.Output, "public.order_items: 10")
+	require.Equal(t, "2 10", ask(t, db.Job.Database, `SELECT string_agg(DISTINCT org_id::text, ' ') || ' ' || (SELECT count(*) FROM order_items) FROM orders`))
+
+	r = c.run("tenant", "erase", counted.ID, "--yes")
+	require.Equal(t, cli.ExitOK, r.code)
+	require.Contains(t, r.err, "nothing to do: the tenant is erased")
+	require.Contains(t, c.ok("tenant", "show", counted.ID), "by job "+erased.JobUID)
+	audit := c.ok("audit", "list", "--tenant", counted.ID, "-o", "csv")
+	require.Contains(t, audit, "erasure")
+}

@@ -1,0 +1,166 @@
+package erasure
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/worker/tenantdb/protection"
+)
+
+// table is one that rows are deleted from.
+type table struct {
+	protection.Organised
+
+	parts      []part
+	references []reference
+	apart      bool // the database has refused a row, so that rows go one by one
+}
+
+// part is a table whose own rows are deleted: the table itself, one of its partitions, or one
+// that inherits from it.
+type part struct {
+	OID                  uint32
+	Name                 string
+	Root                 uint32
+	Kind                 string
+	May, Hidden, Trigger bool
+	Owner                string
+}
+
+// reference is a foreign key that leads to a table of the plan.
+type reference struct {
+	To      uint32 // the table of the plan
+	From    uint32
+	Table   string // schema.name
+	Name    string // the constraint's
+	Visible bool   // the login sees all rows of the referring table
+	On      string // joins the referring table, c, to the table, t
+
+	// Nullable are the columns of the key, quoted, of which a NULL ends the reference.
+	Nullable []string
+}
+
+// plan is what an erasure knows of a database before it begins.
+type plan struct {
+	tables []*table // children before parents
+	byOID  map[uint32]*table
+	others []protection.Undeclared
+}
+
+// selectParts has all that rows of the tables $1 may lie in, and whether this login may delete
+// there and sees all rows.
+const selectParts = `
+WITH RECURSIVE down (root, oid) AS (
+    SELECT x, x FROM unnest($1::oid[]) AS x
+    UNION
+    SELECT d.root, i.inhrelid FROM down d JOIN pg_catalog.pg_inherits i ON i.inhparent = d.oid
+)
+SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), d.root, c.relkind::text,
+       pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'DELETE') AND pg_catalog.has_any_column_privilege(c.oid, 'UPDATE'),
+       pg_catalog.row_security_active(c.oid), EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgtype & 8 = 8 AND g.tgenabled <> 'D'),
+       pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(c.relowner))
+  FROM down d JOIN pg_catalog.pg_class c ON c.oid = d.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind <> 'p'
+ ORDER BY 3, 2`
+
+// selectReferences has the foreign keys to the tables $1 and their parts, each once, with the
+// operators by which Postgres compares their columns.
+const selectReferences = `
+WITH RECURSIVE down (root, oid) AS (
+    SELECT x, x FROM unnest($1::oid[]) AS x
+    UNION
+    SELECT d.root, i.inhrelid FROM down d JOIN pg_catalog.pg_inherits i ON i.inhparent = d.oid
+)
+SELECT d.root, f.conrelid, pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.quote_ident(f.conname),
+       pg_catalog.has_table_privilege(c.oid, 'SELECT') AND NOT pg_catalog.row_security_active(c.oid),
+       (SELECT pg_catalog.string_agg(pg_catalog.format('t.%I OPERATOR(%I.%s) c.%I', y.attname, pn.nspname, p.oprname, x.attname), ' AND ')
+          FROM unnest(f.conkey, f.confkey, f.conpfeqop) AS k (here, there, op)
+          JOIN pg_catalog.pg_attribute x ON x.attrelid = f.conrelid AND x.attnum = k.here
+          JOIN pg_catalog.pg_attribute y ON y.attrelid = f.confrelid AND y.attnum = k.there
+          JOIN pg_catalog.pg_operator p ON p.oid = k.op JOIN pg_catalog.pg_namespace pn ON pn.oid = p.oprnamespace),
+       ARRAY(SELECT pg_catalog.quote_ident(x.attname) FROM pg_catalog.pg_attribute x JOIN pg_catalog.pg_type y ON y.oid = x.atttypid
+              WHERE x.attrelid = f.conrelid AND x.attnum = ANY (f.conkey) AND NOT x.attnotnull AND NOT y.typnotnull AND x.attgenerated = '' AND f.confmatchtype = 's' ORDER BY x.attnum)
+  FROM down d
+  JOIN pg_catalog.pg_constraint f ON f.confrelid = d.oid AND f.contype = 'f'
+  JOIN pg_catalog.pg_class c ON c.oid = f.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE f.conparentid = 0
+ ORDER BY 1, 3, 4`
+
+// makePlan reads the database's catalogs. Tables by uuid have no row of a tenant whose key is
+// no UUID, and are left out.
+func makePlan(ctx context.Context, conn *pgx.Conn, key string) (*plan, error) {
+	organised, others, err := protection.Organisations(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{byOID: map[uint32]*table{}, others: others}
+	oids := []uint32{}
+	for _, o := range organised {
+		if _, err := uuid.Parse(key); err != nil && o.Type == "uuid" {
+			continue
+		}
+		t := &table{Organised: o}
+		p.tables, p.byOID[o.OID], oids = append(p.tables, t), t, append(oids, o.OID)
+	}
+	p.tables = slices.DeleteFunc(p.tables, func(t *table) bool { return !p.reaches(t) })
+	rows, _ := conn.Query(ctx, selectParts, oids) // its error is CollectRows' too
+	parts, err := pgx.CollectRows(rows, pgx.RowToStructByPos[part])
+	if err != nil {
+		return nil, fmt.Errorf("looking for partitions: %w", err)
+	}
+	for _, one := range parts {
+		p.byOID[one.Root].parts = append(p.byOID[one.Root].parts, one)
+	}
+	rows, _ = conn.Query(ctx, selectReferences, oids) // its error is CollectRows' too
+	references, err := pgx.CollectRows(rows, pgx.RowToStructByPos[reference])
+	if err != nil {
+		return nil, fmt.Errorf("looking for foreign keys: %w", err)
+	}
+	for _, one := range references {
+		p.byOID[one.To].references = append(p.byOID[one.To].references, one)
+	}
+	p.order()
+	return p, nil
+}
+
+// reaches says whether a table's way to the organisation is whole: a parent by uuid may have
+// been left out.
+func (p *plan) reaches(t *table) bool {
+	for t != nil && t.Column == "" {
+		t = p.byOID[t.Parent]
+	}
+	return t != nil
+}
+
+// order puts tables behind those that refer to them. In a circle any order does: what is
+// referred to goes in a later pass.
+func (p *plan) order() {
+	var sorted []*table
+	seen := map[uint32]bool{}
+	var visit func(t *table)
+	visit = func(t *table) {
+		if seen[t.OID] {
+			return
+		}
+		seen[t.OID] = true
+		for _, r := range t.references {
+			if child := p.byOID[r.From]; child != nil {
+				visit(child)
+			}
+		}
+		for _, child := range p.tables {
+			if child.Parent == t.OID && child.Column == "" {
+				visit(child)
+			}
+		}
+		sorted = append(sorted, t)
+	}
+	for _, t := range p.tables {
+		visit(t)
+	}
+	p.tables = sorted
+}

@@ -1,0 +1,200 @@
+package erasure
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/headgate/headgate/jobs/session"
+)
+
+// left is what a pass has left of a table, and why.
+type left struct {
+	locked, referred, kept, refused int64
+	why                             string // what the database has said, or why nothing was tried
+}
+
+func (l left) any() bool { return l.locked+l.referred+l.kept+l.refused > 0 || l.why != "" }
+
+func (l *left) add(some left) {
+	l.locked, l.referred, l.kept, l.refused = l.locked+some.locked, l.referred+some.referred, l.kept+some.kept, l.refused+some.refused
+	l.why = cmp.Or(some.why, l.why)
+}
+
+// remove deletes a tenant's rows of a table, part by part. An error is of the connection only:
+// what the database refuses is in left.
+func (e *eraser) remove(ctx context.Context, t *table) (deleted int64, rest left, err error) {
+	where, ok := e.plan.condition(t)
+	if !ok {
+		return 0, left{why: fmt.Sprintf("column %s is of type %s, which Headgate does not compare with an organisation", t.Column, t.Type)}, nil
+	}
+	for _, r := range t.references {
+		if !r.Visible {
+			return 0, left{why: fmt.Sprintf("foreign key %s of %s refers to it, and the owner login cannot read %[2]s whole: GRANT SELECT ON %[2]s TO %s, and leave FORCE ROW LEVEL SECURITY off there", r.Name, r.Table, e.login)}, nil
+		}
+	}
+	for _, one := range t.parts {
+		if why := e.untouchable(one); why != "" {
+			rest.why = why
+			continue
+		}
+		for {
+			found, gone, some, err := e.page(ctx, t, one, where)
+			deleted += gone
+			if said := refusal(err); said != "" {
+				rest.why = fmt.Sprintf("%s: %s", one.Name, said)
+				break
+			}
+			if err != nil {
+				return deleted, rest, fmt.Errorf("deleting rows of %s: %w", one.Name, err)
+			}
+			if found < e.cfg.Page || gone == 0 {
+				rest.add(some)
+				break
+			}
+		}
+	}
+	return deleted, rest, nil
+}
+
+func (e *eraser) untouchable(p part) string {
+	switch {
+	case p.Kind != "r":
+		return fmt.Sprintf("%s is no table of this server: delete the rows of org_id %d there by hand", p.Name, e.target.OrgID)
+	case !p.May:
+		return fmt.Sprintf("the owner login may not delete there: have %s run GRANT SELECT, UPDATE, DELETE ON %s TO %s", p.Owner, p.Name, e.login)
+	case p.Hidden:
+		return fmt.Sprintf("row-level security hides rows of %s from the owner login: ALTER TABLE %[1]s NO FORCE ROW LEVEL SECURITY, or make the login its owner", p.Name)
+	}
+	return ""
+}
+
+const closeCursor = `CLOSE headgate_erase`
+
+// page deletes the rows that one look finds, up to Config.Page of them. The look reads the
+// table once, and keeps where the rows are on the server: a batch costs the same whatever was
+// deleted before it. Rows that refer to rows of the same table are mostly younger than those,
+// so that the youngest go first.
+func (e *eraser) page(ctx context.Context, t *table, p part, where string) (found int, gone int64, rest left, err error) {
+	order := ""
+	for _, r := range t.references {
+		if r.From == t.OID {
+			order = " ORDER BY t.ctid DESC"
+		}
+	}
+	sql := fmt.Sprintf("DECLARE headgate_erase NO SCROLL CURSOR WITH HOLD FOR SELECT t.ctid::text FROM ONLY %s t WHERE %s%s LIMIT %d", p.Name, where, order, e.cfg.Page)
+	if _, err := e.conn.Exec(ctx, sql); err != nil {
+		return 0, 0, rest, err
+	}
+	defer func() {
+		if !e.conn.IsClosed() {
+			_, closing := e.conn.Exec(ctx, closeCursor)
+			err = errors.Join(err, closing)
+		}
+	}()
+	fetch := fmt.Sprintf("FETCH FORWARD %d FROM headgate_erase", e.cfg.Batch)
+	for {
+		rows, _ := e.conn.Query(ctx, fetch) // its error is CollectRows' too
+		places, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil || len(places) == 0 {
+			return found, gone, rest, err
+		}
+		n, some, err := e.batch(ctx, t, p, where, places)
+		found, gone = found+len(places), gone+n
+		if rest.add(some); err != nil {
+			return found, gone, rest, err
+		}
+	}
+}
+
+// batch deletes the rows at some places, in a transaction of its own. It looks for references
+// in a statement after the one that locks the rows: nobody adds a reference to a locked row,
+// and what was added before is seen.
+func (e *eraser) batch(ctx context.Context, t *table, p part, where string, places []string) (gone int64, rest left, err error) {
+	tx, err := e.conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: session.Begin})
+	if err != nil {
+		return 0, rest, err
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // after a commit it does nothing
+	rows, _ := tx.Query(ctx, fmt.Sprintf("SELECT t.ctid::text FROM ONLY %s t WHERE t.ctid = ANY ($1::text[]::tid[]) AND %s FOR UPDATE OF t SKIP LOCKED", p.Name, where), places)
+	free, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return 0, rest, err
+	}
+	remove := fmt.Sprintf("DELETE FROM ONLY %s t WHERE t.ctid = ANY ($1::text[]::tid[]) AND %s", p.Name, t.unreferred())
+	if gone, rest, err = t.removeAll(ctx, tx, remove, free); err != nil {
+		return 0, rest, err
+	}
+	rest.locked = int64(len(places) - len(free))
+	if rest.referred = int64(len(free)) - gone - rest.refused; p.Trigger && rest.referred > 0 {
+		var blocked int64
+		count := fmt.Sprintf("SELECT count(*) FROM ONLY %s t WHERE t.ctid = ANY ($1::text[]::tid[]) AND NOT (%s)", p.Name, t.unreferred())
+		if err := tx.QueryRow(ctx, count, free).Scan(&blocked); err != nil {
+			return 0, rest, err
+		}
+		rest.kept, rest.referred = max(0, rest.referred-blocked), min(blocked, rest.referred)
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return 0, rest, err
+	}
+	return gone, rest, nil
+}
+
+const deleteApart = `SELECT deleted, refused, code, key FROM headgate.delete_apart($1, $2)`
+
+// removeAll deletes rows as long as that deletes any: a row that only another one of them
+// refers to goes after that one. Once the database has refused a row of the table, rows go one
+// by one, so that a bad row keeps no other one back.
+func (t *table) removeAll(ctx context.Context, tx pgx.Tx, sql string, places []string) (gone int64, rest left, err error) {
+	for {
+		var n int64
+		if !t.apart {
+			err = pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
+				tag, err := tx.Exec(ctx, sql, places)
+				n = tag.RowsAffected()
+				return err
+			})
+			t.apart = refusal(err) != ""
+		}
+		if t.apart {
+			said := pgconn.PgError{}
+			err = tx.QueryRow(ctx, deleteApart, sql, places).Scan(&n, &rest.refused, &said.Code, &said.ConstraintName)
+			if rest.refused > 0 {
+				rest.why = refusal(&said)
+			}
+		}
+		if err != nil {
+			return 0, rest, err
+		}
+		if gone += n; n == 0 || gone == int64(len(places)) {
+			return gone, rest, nil
+		}
+	}
+}
+
+// refusal is what the database has said, where that concerns one table: not the connection,
+// and not the job's own end. Text that may hold values of rows is left out.
+func refusal(err error) string {
+	var said *pgconn.PgError
+	if !errors.As(err, &said) || strings.HasPrefix(said.Code, "57P") || strings.HasPrefix(said.Code, "08") {
+		return ""
+	}
+	switch class := said.Code[:2]; {
+	case said.Code == "55P03":
+		return "another session has locked it (55P03)"
+	case said.Code == "57014":
+		return "its rows were not found in time: an index on the organisation's column helps (57014)"
+	case class == "P0":
+		return fmt.Sprintf("a trigger refused the deletion (%s)", said.Code)
+	case said.ConstraintName != "":
+		return fmt.Sprintf("constraint %s refused the deletion (%s)", said.ConstraintName, said.Code)
+	case class == "22" || class == "23":
+		return fmt.Sprintf("Postgres refused the deletion (%s)", said.Code)
+	}
+	return fmt.Sprintf("%s (%s)", cmp.Or(said.Message, "Postgres refused the deletion"), said.Code)
+}

@@ -1,0 +1,139 @@
+package erasure
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/headgate/headgate/jobs/wire"
+)
+
+// mostNamed is how many tables of a sort are named.
+const mostNamed = 100
+
+// told is what an attempt has done, and has left.
+type told struct {
+	order   []string
+	deleted map[string]int64
+	ledger  int64
+	left    []leftOf
+	cleared wire.Cleared
+	files   int
+	missing int
+}
+
+type leftOf struct {
+	*table
+	left
+}
+
+func (t *told) add(name string, n int64) {
+	if t.deleted == nil {
+		t.deleted = map[string]int64{}
+	}
+	if _, known := t.deleted[name]; !known {
+		t.order = append(t.order, name)
+	}
+	t.deleted[name] += n
+}
+
+// rows are those of the application's tables.
+func (t *told) rows() (n int64) {
+	for _, some := range t.deleted {
+		n += some
+	}
+	return n
+}
+
+// lines has a line for each table with rows.
+func (t *told) lines() (all []string, empty int) {
+	for _, name := range t.order {
+		switch {
+		case t.deleted[name] == 0:
+			empty++
+		case len(all) < mostNamed:
+			all = append(all, fmt.Sprintf("%s: %d", name, t.deleted[name]))
+		case len(all) == mostNamed:
+			all = append(all, "and further tables")
+		}
+	}
+	return all, empty
+}
+
+func (e *eraser) counted() string {
+	lines, empty := e.told.lines()
+	head := fmt.Sprintf("counted, nothing erased: %q (org_id %d) has %d rows in %d tables, and none in %d further ones", e.target.Name, e.target.OrgID, e.told.rows(), len(e.told.order)-empty, empty)
+	return strings.Join(append(append([]string{head}, lines...), e.tail()...), "\n")
+}
+
+func (e *eraser) erased() string {
+	lines, empty := e.told.lines()
+	head := fmt.Sprintf("erased %q (org_id %d): %d rows of %d tables deleted, and none in %d further ones", e.target.Name, e.target.OrgID, e.told.rows(), len(e.told.order)-empty, empty)
+	all := append(append([]string{head}, lines...), e.tail()...)
+	c := e.told.cleared
+	all = append(all, fmt.Sprintf("central database: %d outcomes cleared, %d jobs and %d idempotency keys deleted", c.Outcomes, c.Jobs, c.Keys))
+	if e.cfg.RemoveFile == nil {
+		all = append(all, "files of reports: left where they are, because this worker deletes none")
+	} else {
+		all = append(all, fmt.Sprintf("files of reports: %d deleted, %d not where this worker keeps them", e.told.files, e.told.missing))
+	}
+	return strings.Join(all, "\n")
+}
+
+// tail names Headgate's own rows, and what is not touched.
+func (e *eraser) tail() []string {
+	all := []string{fmt.Sprintf("headgate.ledger: %d", e.told.ledger)}
+	for i, o := range e.plan.others {
+		if i == mostNamed {
+			all = append(all, "and further tables that are not declared")
+			break
+		}
+		all = append(all, fmt.Sprintf("not declared, not touched: %s (%s)", o.Name, o.Why))
+	}
+	if e.job.Dedicated {
+		all = append(all, "the database is dedicated: what is not declared stays until its operator drops the database")
+	}
+	return all
+}
+
+// stays is the error of rows that are left, a sentence for each table.
+func (e *eraser) stays() error {
+	var all []string
+	for i, l := range e.told.left {
+		if i == mostNamed {
+			all = append(all, "and further tables")
+			break
+		}
+		all = append(all, l.sentence())
+	}
+	return errors.New(fmt.Sprintf("%d rows are deleted, and rows of %d tables stay; the job tries again: ", e.told.rows(), len(e.told.left)) + strings.Join(all, "; "))
+}
+
+func (l leftOf) sentence() string {
+	var why []string
+	if l.locked > 0 {
+		why = append(why, fmt.Sprintf("%d are locked by other sessions", l.locked))
+	}
+	if l.referred > 0 {
+		why = append(why, fmt.Sprintf("%d are referred to by rows that are not this tenant's or not declared (%s)", l.referred, l.keys()))
+	}
+	if l.kept > 0 {
+		why = append(why, fmt.Sprintf("%d are kept by a trigger", l.kept))
+	}
+	switch {
+	case l.refused > 0:
+		why = append(why, fmt.Sprintf("%d are refused: %s", l.refused, l.why))
+	case l.why != "":
+		why = append(why, l.why)
+	}
+	return l.Name + ": " + strings.Join(why, ", ")
+}
+
+// keys names the foreign keys to a table.
+func (l leftOf) keys() string {
+	all := make([]string, len(l.references))
+	for i, r := range l.references {
+		all[i] = r.Name + " of " + r.Table
+	}
+	return strings.Join(all, ", ")
+}

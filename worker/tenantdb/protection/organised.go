@@ -1,0 +1,219 @@
+package protection
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs/session"
+)
+
+// Organised is a table whose rows belong to organisations, as the owner has declared it or as
+// the table's own policies say.
+type Organised struct {
+	OID  uint32
+	Name string // schema.name, with quotes where SQL needs them
+
+	// Column holds the organisation, quoted where SQL needs it, and Type is its type without
+	// a domain, as in pg_type. Both are "" where a parent holds it.
+	Column, Type string
+
+	// Parent holds the organisation: a row belongs to the one that its foreign key leads to.
+	// Here are the columns of that key, and There those of the parent, quoted.
+	Parent      uint32
+	Here, There []string
+}
+
+// Undeclared is a table that is no Organised one, with a column that looks as if it held an
+// organisation, or another reason why nobody can tell whose its rows are.
+type Undeclared struct {
+	Name string // schema.name, quoted
+	Why  string // the column, or a sentence
+}
+
+// selectTables reads the application's tables: no partition, because its rows are found
+// through the table that it is a part of, and nothing of an extension.
+const selectTables = `
+SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.quote_ident(c.relname), c.relkind::text,
+       ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+       ARRAY(SELECT b.typname::text FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type y ON y.oid = a.atttypid JOIN pg_catalog.pg_type b ON b.oid = coalesce(nullif(y.typbasetype, 0), y.oid)
+              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+       ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_collation k ON k.oid = a.attcollation
+              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND NOT k.collisdeterministic),
+       ARRAY(SELECT x.expr FROM pg_catalog.pg_policy p CROSS JOIN LATERAL (VALUES (pg_catalog.pg_get_expr(p.polqual, p.polrelid)), (pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid))) AS x (expr)
+              WHERE p.polrelid = c.oid AND x.expr IS NOT NULL ORDER BY p.polname),
+       ARRAY(SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p', 'm', 'f') AND c.relpersistence <> 't' AND NOT c.relispartition
+   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'headgate', 'headgate_app')
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype = 'e')
+ ORDER BY 2`
+
+type tableRow struct {
+	OID                             uint32
+	Name, Short, Kind               string
+	Columns, Types, Loose, Policies []string
+	Parents                         []uint32 // tables that it inherits from
+}
+
+// Organisations lists the tables whose rows belong to organisations, by name, and those of
+// which a column's name looks as if they did. It reads the catalogs only.
+func Organisations(ctx context.Context, conn Beginner) (tables []Organised, others []Undeclared, err error) {
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: session.BeginReadOnly})
+	if err != nil {
+		return nil, nil, fmt.Errorf("looking for the tables of organisations: %w", err)
+	}
+	defer func() { err = errors.Join(err, rollback(ctx, tx)) }()
+	if _, err := tx.Exec(ctx, localPath); err != nil {
+		return nil, nil, fmt.Errorf("looking for the tables of organisations: %w", err)
+	}
+	declared, err := readDeclarations(ctx, tx)
+	if err != nil {
+		return nil, nil, err
+	}
+	rows, err := collect[tableRow](ctx, tx, "the application's tables", selectTables)
+	if err != nil {
+		return nil, nil, err
+	}
+	o := organiser{declared: declared, byOID: map[uint32]Organised{}}
+	for _, r := range rows {
+		if err := o.sort(ctx, tx, r); err != nil {
+			return nil, nil, err
+		}
+	}
+	o.dropOrphans()
+	return o.tables, o.looksOf(rows), nil
+}
+
+// organiser sorts tables into those that belong to organisations and others.
+type organiser struct {
+	declared declarations
+	tables   []Organised
+	byOID    map[uint32]Organised
+	others   []Undeclared
+}
+
+// sort looks at one table.
+func (o *organiser) sort(ctx context.Context, tx pgx.Tx, r tableRow) error {
+	d := o.declared[r.Name]
+	if d.Mode == modePublic || d.Mode == modeCopy {
+		return nil
+	}
+	for _, by := range o.ways(r, d) {
+		table := Organised{OID: r.OID, Name: r.Name}
+		at := slices.Index(r.Columns, by.columns)
+		switch {
+		case r.Kind != "r" && r.Kind != "p":
+			continue
+		case by.through:
+			found, err := o.parent(ctx, tx, &table, by.columns)
+			if err != nil {
+				return err
+			}
+			if !found {
+				continue
+			}
+		case at < 0:
+			continue
+		case slices.Contains(r.Loose, by.columns):
+			o.others = append(o.others, Undeclared{r.Name, fmt.Sprintf("column %s has a collation under which different values may be equal", by.columns)})
+			return nil
+		default:
+			table.Column, table.Type = by.columns, r.Types[at]
+		}
+		o.tables, o.byOID[r.OID] = append(o.tables, table), table
+		return nil
+	}
+	return nil
+}
+
+// way is how a row leads to its organisation.
+type way struct {
+	columns string // one that holds the organisation, or those of a foreign key with commas between them
+	through bool
+}
+
+// ways are those of a table, the declared one first.
+func (o *organiser) ways(r tableRow, d declaration) (all []way) {
+	if d.Column != "" {
+		all = append(all, way{columns: d.Column})
+	}
+	if d.Through != "" {
+		all = append(all, way{columns: d.Through, through: true})
+	}
+	for _, expr := range r.Policies {
+		for _, c := range conjuncts(spaces(expr)) {
+			if col, ok := boundColumn(c); ok {
+				all = append(all, way{columns: col.name})
+			} else if p, ok := parentOf(c, r.Short); ok {
+				all = append(all, way{columns: namesOf(p.here), through: true})
+			}
+		}
+	}
+	return all
+}
+
+// parent finds the foreign key of these columns. Nothing else says that a row belongs to one
+// row of the parent only.
+func (o *organiser) parent(ctx context.Context, tx pgx.Tx, t *Organised, columns string) (bool, error) {
+	err := tx.QueryRow(ctx, selectForeignKey, t.OID, columns).Scan(&t.Parent, &t.There, &t.Here)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("looking at foreign key %s of %s: %w", columns, t.Name, err)
+	}
+	return t.Parent != t.OID, nil
+}
+
+// dropOrphans takes out tables whose parents lead to no column of an organisation.
+func (o *organiser) dropOrphans() {
+	kept := o.tables[:0:0]
+	for _, t := range o.tables {
+		at, steps := t, 0
+		for at.Column == "" && steps <= maxParents {
+			at, steps = o.byOID[at.Parent], steps+1 // of a parent that is unknown the zero value: it ends by the steps
+		}
+		if at.Column != "" {
+			kept = append(kept, t)
+			continue
+		}
+		o.others = append(o.others, Undeclared{t.Name, fmt.Sprintf("its foreign key %s leads to no table with a column of the organisation", strings.Join(t.Here, ","))})
+		delete(o.byOID, t.OID)
+	}
+	o.tables = kept
+}
+
+// heirOf says whether a table's rows are found through one that belongs to organisations.
+func (o *organiser) heirOf(r tableRow) bool {
+	return slices.ContainsFunc(r.Parents, func(oid uint32) bool { return o.byOID[oid].OID != 0 })
+}
+
+// looks are names of columns that hold an organisation in many applications.
+var looks = []string{"org_id", "org_key", "org_brand_id", "organisation_id", "organization_id", "tenant_id"}
+
+// looksOf adds the tables with such a column, or with one that holds the organisation in
+// another table.
+func (o *organiser) looksOf(rows []tableRow) []Undeclared {
+	names := slices.Clone(looks)
+	for _, t := range o.tables {
+		if t.Column != "" && t.Column != "id" {
+			names = append(names, t.Column)
+		}
+	}
+	for _, r := range rows {
+		known := slices.ContainsFunc(o.others, func(u Undeclared) bool { return u.Name == r.Name })
+		if o.byOID[r.OID].OID != 0 || known || o.heirOf(r) || o.declared.is(r.Name, modePublic) {
+			continue
+		}
+		if at := slices.IndexFunc(r.Columns, func(c string) bool { return slices.Contains(names, c) }); at >= 0 {
+			o.others = append(o.others, Undeclared{r.Name, r.Columns[at]})
+		}
+	}
+	slices.SortFunc(o.others, func(a, b Undeclared) int { return strings.Compare(a.Name, b.Name) })
+	return o.others
+}
