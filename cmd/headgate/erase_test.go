@@ -9,6 +9,7 @@ import (
 	"github.com/headgate/headgate/cmd/headgate/internal/kinds"
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/orchestrator"
+	"github.com/headgate/headgate/orchestrator/catalog/importer"
 	"github.com/headgate/headgate/worker"
 )
 
@@ -21,7 +22,9 @@ func TestTenantErase(t *testing.T) {
 	cfg := env.Config()
 	client, err := orchestrator.New(orchestrator.Config{Pool: cfg.Pool, Catalog: env.Catalog})
 	require.NoError(t, err)
-	env.Work(&cfg, func(w *worker.Worker) { kinds.Register(w, nil, env.Catalog, client) })
+	env.Work(&cfg, func(w *worker.Worker) {
+		kinds.Register(w, nil, kinds.Centre{Catalog: env.Catalog, Importer: importer.New(cfg.Pool, env.Catalog), Client: client})
+	})
 
 	c.fails(cli.ExitUsage, []string{"tenant", "erase", "acme"}, "cannot be undone", "--dry-run", "--yes")
 	r := c.run("tenant", "erase", "acme", "--yes")
