@@ -68,6 +68,12 @@ func Rewrite(ctx context.Context, k *Keeper, oldSnapshot int) ([]string, error) 
 // SweepLanes is one sweep.
 var SweepLanes = (*Keeper).sweepLanes
 
+// SweepPart is the next part of a sweep.
+var SweepPart = (*Keeper).sweepPart
+
+// LanesAtOnce is how many lanes a part looks at.
+const LanesAtOnce = lanesAtOnce
+
 // Pass is one pass of a keeper's loop.
 var Pass = (*Keeper).runOnce
 

@@ -79,7 +79,8 @@ type Keeper struct {
 	warned   time.Time // of a skew that has not ended
 	lastPass time.Time
 	passes   int
-	atOnce   int // jobs of a dead worker to give back in one transaction
+	sweep    sweeping // where the next pass goes on with a sweep that has not come to its end
+	atOnce   int      // jobs of a dead worker to give back in one transaction
 	rules    rewriteRules
 	seen     map[string]observation // by incarnation
 	nameless bool                   // this incarnation is not registered yet
@@ -228,8 +229,12 @@ func (k *Keeper) runOnce(ctx context.Context, now time.Time) (reaped []string, e
 		func(ctx context.Context) error { return endStalled(ctx, k.cfg.Pool, k.cfg.Logger) },
 		func(ctx context.Context) error { _, err := k.rewrite(ctx); return err },
 	}
-	if k.passes <= 2 || k.passes%sweepEvery == 0 {
-		steps = append(steps, func(ctx context.Context) error { _, err := k.sweepLanes(ctx); return err }, k.rescueForeign)
+	due := k.passes <= 2 || k.passes%sweepEvery == 0
+	if due || k.sweep != (sweeping{}) {
+		steps = append(steps, func(ctx context.Context) error { _, err := k.sweepLanes(ctx); return err })
+	}
+	if due {
+		steps = append(steps, k.rescueForeign)
 	}
 	var failed []error
 	for i := range steps {

@@ -2,7 +2,9 @@ package claim
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -22,38 +24,56 @@ const sweepEvery = 6
 // oneSweeperSQL lets one process sweep at a time.
 const oneSweeperSQL = `SELECT pg_try_advisory_xact_lock(4738, 0)`
 
+// lanesAtOnce is how many lanes a part of a sweep looks at.
+const lanesAtOnce = 1000
+
 // wakeForgottenSQL jumps along the index of available rows to the first of each lane and
-// priority. It wakes the lanes of some queues ($1) that nobody will look at, or not so far
-// back.
+// priority, behind a place ($2 to $5), and so often ($6). It wakes the lanes of some queues
+// ($1) that nobody will look at, or not so far back. It returns how many it woke, how many it
+// looked at, and the place of the last.
 const wakeForgottenSQL = `
 WITH RECURSIVE first AS (
-    (SELECT queue, headgate.lane(metadata) AS lane, kind, priority, scheduled_at, id FROM river_job WHERE state = 'available'
+    (SELECT 1 AS n, queue, headgate.lane(metadata) AS lane, kind, priority, scheduled_at, id FROM river_job
+     WHERE state = 'available' AND (queue, headgate.lane(metadata), kind, priority) > ($2::text, $3::text, $4::text, $5::smallint)
      ORDER BY queue, headgate.lane(metadata), kind, priority, scheduled_at, id LIMIT 1)
     UNION ALL
     SELECT n.* FROM first f CROSS JOIN LATERAL (
-        SELECT queue, headgate.lane(metadata) AS lane, kind, priority, scheduled_at, id FROM river_job
+        SELECT f.n + 1, queue, headgate.lane(metadata) AS lane, kind, priority, scheduled_at, id FROM river_job
         WHERE state = 'available' AND (queue, headgate.lane(metadata), kind, priority) > (f.queue, f.lane, f.kind, f.priority)
         ORDER BY queue, headgate.lane(metadata), kind, priority, scheduled_at, id LIMIT 1) n
+    WHERE f.n < $6
+), woken AS (
+    INSERT INTO headgate.wakeups (queue, lane, kind, priority, scheduled_at)
+    SELECT f.queue, f.lane, f.kind, f.priority, f.scheduled_at
+    FROM first f LEFT JOIN headgate.lanes l ON l.queue = f.queue AND l.lane = f.lane AND l.kind = f.kind
+    WHERE f.queue = ANY ($1::text[]) AND (l.kind IS NULL OR NOT (l.active OR l.wake_at IS NOT NULL OR l.held <> '')
+           OR l.floors IS NOT NULL AND coalesce((f.scheduled_at, f.id) < ((l.floors->f.priority::text->>0)::timestamptz, (l.floors->f.priority::text->>1)::bigint), true))
+      AND NOT EXISTS (SELECT FROM headgate.wakeups w WHERE w.queue = f.queue AND w.lane = f.lane AND w.kind = f.kind AND w.priority = f.priority)
+    RETURNING 1
 )
-INSERT INTO headgate.wakeups (queue, lane, kind, priority, scheduled_at)
-SELECT f.queue, f.lane, f.kind, f.priority, f.scheduled_at
-FROM first f LEFT JOIN headgate.lanes l ON l.queue = f.queue AND l.lane = f.lane AND l.kind = f.kind
-WHERE f.queue = ANY ($1::text[]) AND (l.kind IS NULL OR NOT (l.active OR l.wake_at IS NOT NULL OR l.held <> '')
-       OR l.floors IS NOT NULL AND coalesce((f.scheduled_at, f.id) < ((l.floors->f.priority::text->>0)::timestamptz, (l.floors->f.priority::text->>1)::bigint), true))
-  AND NOT EXISTS (SELECT FROM headgate.wakeups w WHERE w.queue = f.queue AND w.lane = f.lane AND w.kind = f.kind AND w.priority = f.priority)`
+SELECT (SELECT count(*) FROM woken), f.n, f.queue, f.lane, f.kind, f.priority FROM first f ORDER BY f.n DESC LIMIT 1`
 
 // wakeStaleSQL wakes lanes whose copy of what the catalog, the limits and the pauses say
-// of their owner is another than what these say now. Whoever changed the owner has woken
-// the lanes that it saw; a lane that a claim made meanwhile has copied the older state.
+// of their owner is another than what these say now: so many ($4) behind a place ($1 to $3).
+// Whoever changed the owner has woken the lanes that it saw; a lane that a claim made
+// meanwhile has copied the older state. It returns what wakeForgottenSQL returns.
 const wakeStaleSQL = `
-INSERT INTO headgate.wakeups (queue, lane, kind)
-SELECT l.queue, l.lane, l.kind
-FROM headgate.lanes l LEFT JOIN LATERAL headgate.lane_owner(headgate.uuid_or_null(l.lane), l.kind) o ON true
-WHERE (l.active OR l.held <> '')
-  AND (l.server_id, l.database_id, l.held, l.weight, l.max_running, l.rate, l.rate_period) IS DISTINCT FROM
-      (coalesce(o.server_id, '00000000-0000-0000-0000-000000000000'), coalesce(o.database_id, '00000000-0000-0000-0000-000000000000'),
-       coalesce(o.held, ''), coalesce(o.weight, 1), o.max_running, o.rate, o.rate_period)
-  AND NOT EXISTS (SELECT FROM headgate.wakeups w WHERE w.queue = l.queue AND w.lane = l.lane AND w.kind = l.kind)`
+WITH part AS MATERIALIZED (
+    SELECT l.* FROM headgate.lanes l
+    WHERE (l.queue, l.lane, l.kind) > ($1::text, $2::text, $3::text) AND (l.active OR l.held <> '')
+    ORDER BY l.queue, l.lane, l.kind LIMIT $4
+), woken AS (
+    INSERT INTO headgate.wakeups (queue, lane, kind)
+    SELECT l.queue, l.lane, l.kind
+    FROM part l LEFT JOIN LATERAL headgate.lane_owner(headgate.uuid_or_null(l.lane), l.kind) o ON true
+    WHERE (l.server_id, l.database_id, l.held, l.weight, l.max_running, l.rate, l.rate_period) IS DISTINCT FROM
+          (coalesce(o.server_id, '00000000-0000-0000-0000-000000000000'), coalesce(o.database_id, '00000000-0000-0000-0000-000000000000'),
+           coalesce(o.held, ''), coalesce(o.weight, 1), o.max_running, o.rate, o.rate_period)
+      AND NOT EXISTS (SELECT FROM headgate.wakeups w WHERE w.queue = l.queue AND w.lane = l.lane AND w.kind = l.kind)
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM woken), (SELECT count(*) FROM part), l.queue, l.lane, l.kind, 0::smallint
+FROM part l ORDER BY l.queue DESC, l.lane DESC, l.kind DESC LIMIT 1`
 
 // servedQueuesSQL are the queues that living workers serve. By them ($1) listServedSQL
 // takes queues out of the list of those that nobody serves, listUnservedSQL adds others
@@ -121,7 +141,7 @@ func beginQueue(ctx context.Context, pool *pgxpool.Pool, queue string) error {
 		}
 		listed, err := tx.Exec(ctx, listServedSQL, []string{queue})
 		if err == nil && (full || listed.RowsAffected() > 0) {
-			_, err = tx.Exec(ctx, wakeForgottenSQL, []string{queue})
+			_, err = tx.Exec(ctx, wakeForgottenSQL, []string{queue}, "", "", "", 0, math.MaxInt32)
 		}
 		return err
 	})
@@ -152,48 +172,111 @@ WHERE NOT EXISTS (
     WHERE w.incarnation = h.incarnation AND w.ended_at IS NULL
       AND (w.reaped_at IS NULL OR h.dead AND w.reaped_at > now() - make_interval(secs => (h.hand->>'linger')::float8 / 1000 + 5) AND headgate.is_there(h.hand)))`
 
-// sweepLanes is one sweep, unless another process is at it. It returns how many
-// lanes had been forgotten.
-func (k *Keeper) sweepLanes(ctx context.Context) (forgotten int64, err error) {
-	err = inTx(ctx, k.cfg.Pool, func(tx pgx.Tx) error {
-		var mine bool
-		if err := tx.QueryRow(ctx, oneSweeperSQL).Scan(&mine); err != nil || !mine {
-			return err
+// sweeping is how far a sweep has come: its step, and behind which lane.
+type sweeping struct {
+	step              int
+	queue, lane, kind string
+	priority          int16
+}
+
+// sweepSteps are the steps of a sweep. A step does one part of itself, and says how many lanes
+// it has woken and whether more parts follow.
+var sweepSteps = []func(ctx context.Context, tx pgx.Tx, at *sweeping) (woken int64, more bool, err error){
+	func(ctx context.Context, tx pgx.Tx, _ *sweeping) (int64, bool, error) {
+		_, err := sweepQueues(ctx, tx)
+		return 0, false, err
+	},
+	func(ctx context.Context, tx pgx.Tx, at *sweeping) (woken int64, more bool, err error) {
+		var served []string
+		if err := tx.QueryRow(ctx, servedQueuesSQL).Scan(&served); err != nil {
+			return 0, false, err
 		}
-		served, err := sweepQueues(ctx, tx)
-		if err != nil {
-			return err
-		}
-		woken, err := tx.Exec(ctx, wakeForgottenSQL, served)
-		if err != nil {
-			return err
-		}
-		stale, err := tx.Exec(ctx, wakeStaleSQL)
-		if err != nil {
-			return err
-		}
-		if forgotten = woken.RowsAffected() + stale.RowsAffected(); forgotten > 0 {
-			if _, err := tx.Exec(ctx, wakeQueuesSQL); err != nil {
-				return err
-			}
-		}
+		return at.wake(ctx, tx, wakeForgottenSQL, served, at.queue, at.lane, at.kind, at.priority, lanesAtOnce)
+	},
+	func(ctx context.Context, tx pgx.Tx, at *sweeping) (woken int64, more bool, err error) {
+		return at.wake(ctx, tx, wakeStaleSQL, at.queue, at.lane, at.kind, lanesAtOnce)
+	},
+	func(ctx context.Context, tx pgx.Tx, _ *sweeping) (int64, bool, error) {
 		if _, err := tx.Exec(ctx, dropHandsSQL); err != nil {
-			return err
+			return 0, false, err
 		}
 		if err := lockClaims(ctx, tx); err != nil {
-			return err
+			return 0, false, err
 		}
 		if _, err := tx.Exec(ctx, dropGroupsSQL); err != nil {
-			return err
+			return 0, false, err
 		}
-		_, err = tx.Exec(ctx, lowerLowWatermarksSQL)
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("sweeping the lanes: %w", err)
+		_, err := tx.Exec(ctx, lowerLowWatermarksSQL)
+		return 0, false, err
+	},
+}
+
+// wake runs one of the two statements that wake lanes, and moves behind the last lane that
+// the statement has looked at.
+func (at *sweeping) wake(ctx context.Context, tx pgx.Tx, sql string, args ...any) (woken int64, more bool, err error) {
+	var seen int
+	err = tx.QueryRow(ctx, sql, args...).Scan(&woken, &seen, &at.queue, &at.lane, &at.kind, &at.priority)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, false, nil
+	}
+	if err == nil && woken > 0 {
+		_, err = tx.Exec(ctx, wakeQueuesSQL)
+	}
+	return woken, seen == lanesAtOnce, err
+}
+
+// sweepLanes is one sweep, unless another process is at it. It returns how many lanes had been
+// forgotten. Each part is a transaction of its own, so that what was done stays done when the
+// time of the pass is up: the next pass goes on behind it. A step that fails, or that comes to
+// no end of its first part, keeps no later one from its work.
+func (k *Keeper) sweepLanes(ctx context.Context) (forgotten int64, err error) {
+	var failed []error
+	for parts := 0; k.sweep.step < len(sweepSteps); parts++ {
+		woken, err := k.sweepPart(ctx)
+		forgotten += woken
+		if err == nil {
+			continue
+		}
+		if ctx.Err() != nil && parts > 0 {
+			break
+		}
+		failed = append(failed, err)
+		if k.sweep = (sweeping{step: k.sweep.step + 1}); ctx.Err() != nil {
+			break
+		}
+	}
+	if k.sweep.step >= len(sweepSteps) {
+		k.sweep = sweeping{}
 	}
 	if forgotten > 0 {
 		k.cfg.Logger.WarnContext(ctx, "lanes had jobs and nobody had woken them; they are awake now", "lanes", forgotten)
 	}
+	if err := errors.Join(failed...); err != nil {
+		return forgotten, fmt.Errorf("sweeping the lanes: %w", err)
+	}
 	return forgotten, nil
+}
+
+// sweepPart does one part of the sweep, and ends the sweep if another process is at one.
+func (k *Keeper) sweepPart(ctx context.Context) (woken int64, err error) {
+	at := k.sweep
+	err = inTx(ctx, k.cfg.Pool, func(tx pgx.Tx) error {
+		var mine, more bool
+		if err := tx.QueryRow(ctx, oneSweeperSQL).Scan(&mine); err != nil {
+			return err
+		}
+		if !mine {
+			at = sweeping{step: len(sweepSteps)}
+			return nil
+		}
+		if woken, more, err = sweepSteps[at.step](ctx, tx, &at); err == nil && !more {
+			at = sweeping{step: at.step + 1}
+		}
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	k.sweep = at
+	return woken, nil
 }
