@@ -90,6 +90,47 @@ func TestLeaversKeepWhatRuns(t *testing.T) {
 	}
 }
 
+// A job that waited between two attempts of a removed tenant was asked to be cancelled, and
+// stayed so for ever, because no worker asks the ledger of a tenant that takes no work.
+func TestJobsOfLeaversThatHaveBegunComeToAnEnd(t *testing.T) {
+	t.Parallel()
+	env := roomtest.SetupDirect(t)
+	ctx := context.Background()
+	j := roomtest.Janitor(t, env, retention.Config{})
+	begun := func(tenant, metadata string) string {
+		result, err := env.Client.Enqueue(ctx, tenant, roomtest.Note{Text: "x"}, nil)
+		require.NoError(t, err)
+		_, err = env.Pool.Exec(ctx, `UPDATE river_job SET state = 'retryable', attempt = 1, attempted_at = now(), attempted_by = '{w:1}', scheduled_at = now() + interval '1 hour',
+			metadata = metadata || $2::jsonb WHERE id = $1`, env.RowOf(result.UID), metadata)
+		require.NoError(t, err)
+		return result.UID
+	}
+	const open, old = `{"open_since": 32503680000}`, `{"open_since": 1}`
+	kept, keptOpen := begun("acme", `{}`), begun("acme", open)
+	_, err := env.Catalog.Editor().SetStatus(ctx, []string{"acme"}, catalog.StatusChange{To: catalog.Suspended, Waiting: catalog.CancelWaiting})
+	require.NoError(t, err)
+	ended, asked, unknown, fresh := begun("brick", `{}`), begun("brick", `{}`), begun("brick", old), begun("brick", open)
+	_, err = env.Client.Cancel(ctx, asked, &jobs.CancelOpts{Actor: "ana", Reason: "by mistake"})
+	require.NoError(t, err)
+	require.Equal(t, jobs.Cancelling, roomtest.JobOf(t, env, asked).State)
+	_, err = env.Catalog.Editor().Remove(ctx, []string{"brick"}, nil)
+	require.NoError(t, err)
+
+	require.Equal(t, 5, roomtest.Sweep(t, j).Cancelled)
+	for uid, reason := range map[string]string{
+		kept: "tenant acme is suspended", ended: "tenant brick is removed", asked: "by mistake",
+		unknown: "tenant brick is removed; nobody knows whether its last attempt was done",
+	} {
+		job := roomtest.JobOf(t, env, uid)
+		require.Equal(t, jobs.Cancelled, job.State, reason)
+		require.Equal(t, reason, job.Cancel.Reason)
+		require.Equal(t, jobs.Cancelled, job.Attempts[len(job.Attempts)-1].State)
+	}
+	require.Equal(t, jobs.Cancelling, roomtest.JobOf(t, env, keptOpen).State, "its ledger is asked once the tenant is active")
+	require.Equal(t, jobs.Failed, roomtest.JobOf(t, env, fresh).State, "its attempt may still go on")
+	require.Zero(t, roomtest.Sweep(t, j).Cancelled)
+}
+
 // A row that somebody has locked held all other jobs of leavers up, pass after pass.
 func TestALockedJobOfALeaverHoldsNoOtherUp(t *testing.T) {
 	t.Parallel()

@@ -22,6 +22,10 @@ func (q *Queue) Cancel(ctx context.Context, tx pgx.Tx, uid string, opts *jobs.Ca
 	if err != nil {
 		return jobs.CancelResult{}, fmt.Errorf("cancelling a job: %w", err)
 	}
+	return q.cancelLocked(ctx, tx, &r, opts)
+}
+
+func (q *Queue) cancelLocked(ctx context.Context, tx pgx.Tx, r *row, opts *jobs.CancelOpts) (jobs.CancelResult, error) {
 	if err := r.finished(); err != nil {
 		return jobs.CancelResult{}, fmt.Errorf("cancelling a job: %w; there is nothing left to cancel", err)
 	}
@@ -32,7 +36,7 @@ func (q *Queue) Cancel(ctx context.Context, tx pgx.Tx, uid string, opts *jobs.Ca
 		}
 		r.meta.Cancel = &request
 	}
-	if err := q.cancelRow(ctx, tx, &r); err != nil {
+	if err := q.cancelRow(ctx, tx, r); err != nil {
 		return jobs.CancelResult{}, fmt.Errorf("cancelling job %s: %w", r.uid, err)
 	}
 	return jobs.CancelResult{UID: r.uid, State: r.state, RequestedAt: r.meta.Cancel.At.UTC(), Tombstone: r.meta.Tombstone}, nil
@@ -52,7 +56,7 @@ WHERE id = $1`
 // cancelRow ends a row that was never begun, and marks any other: its worker is
 // notified, or it is due. It notes who asked for it.
 func (q *Queue) cancelRow(ctx context.Context, tx pgx.Tx, r *row) error {
-	if waits := r.state != jobs.Running; waits && r.begun {
+	if waits := r.state != jobs.Running; waits && r.begun && !r.settled {
 		if _, err := tx.Exec(ctx, settleNowSQL, r.id); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -12,7 +13,10 @@ import (
 )
 
 // leaver is a waiting job of a tenant that takes no work.
-type leaver struct{ UID, Slug, Status, Reason string }
+type leaver struct {
+	UID, Slug, Status, Reason string
+	Unknown                   bool // nobody will ever know what its last attempt has come to
+}
 
 // selectLeavers finds and locks waiting jobs of the tenants whose waiting jobs are to be
 // cancelled, by the indexes of waiting rows by queue and lane, and of later rows by lane. A
@@ -21,9 +25,12 @@ type leaver struct{ UID, Slug, Status, Reason string }
 // snapshot, and what runs ends as it would. OFFSET 0 keeps the walk one of each queue's part
 // of the index: joined, all available rows would be read for each tenant. Requests for such
 // tenants are refused, so that after a week nothing new comes from attempts that ran on.
+//
+// A removed tenant comes back never. Its jobs that somebody asked to cancel are ended too, and
+// those of which an attempt may have been done once that attempt is old ($2).
 const selectLeavers = `
 WITH q AS MATERIALIZED (SELECT * FROM headgate.waiting_queues() AS w (name))
-SELECT headgate.job_uid(r.metadata, r.id, r.created_at)::text, t.name, t.status, t.status_reason
+SELECT headgate.job_uid(r.metadata, r.id, r.created_at)::text, t.name, t.status, t.status_reason, t.status = 'removed' AND r.metadata ? 'open_since'
 FROM headgate.tenants t
 CROSS JOIN LATERAL (
     SELECT a.id
@@ -34,7 +41,9 @@ CROSS JOIN LATERAL (
 ) w
 JOIN river_job r ON r.id = w.id
 WHERE t.waiting = 'cancel' AND t.status IN ('suspended', 'archived', 'removed') AND t.status_since > now() - interval '7 days'
-  AND r.state IN ('available', 'scheduled', 'retryable') AND NOT r.metadata ? 'cancel_request'
+  AND r.state IN ('available', 'scheduled', 'retryable')
+  AND (NOT r.metadata ? 'cancel_request' OR t.status = 'removed')
+  AND (NOT r.metadata ? 'open_since' OR t.status <> 'removed' OR r.metadata->'open_since' < to_jsonb(extract(epoch FROM now() - $2::interval)))
 LIMIT $1
 FOR UPDATE OF r SKIP LOCKED`
 
@@ -44,6 +53,9 @@ FOR UPDATE OF r SKIP LOCKED`
 const walkIndexes = `
 SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`
 
+// openFor is longer than a session of an attempt lives whose worker is gone.
+const openFor = time.Hour
+
 // CancelLeavers cancels waiting jobs of tenants that take no work and whose waiting jobs are
 // to be cancelled, at most so many. What fails for one job keeps no other from its end. It
 // returns how many it cancelled.
@@ -51,7 +63,7 @@ func (q *Queue) CancelLeavers(ctx context.Context, tx pgx.Tx, most int) (cancell
 	if _, err := tx.Exec(ctx, walkIndexes); err != nil {
 		return 0, nil, fmt.Errorf("looking for jobs of tenants that take no work: %w", err)
 	}
-	rows, _ := tx.Query(ctx, selectLeavers, most) // its error is CollectRows' too
+	rows, _ := tx.Query(ctx, selectLeavers, most, openFor) // its error is CollectRows' too
 	leavers, err := pgx.CollectRows(rows, pgx.RowToStructByPos[leaver])
 	if err != nil {
 		return 0, nil, err
@@ -62,8 +74,7 @@ func (q *Queue) CancelLeavers(ctx context.Context, tx pgx.Tx, most int) (cancell
 			reason += ": " + l.Reason
 		}
 		err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
-			_, err := q.Cancel(ctx, tx, l.UID, &jobs.CancelOpts{Actor: "janitor", Reason: reason})
-			return err
+			return q.cancelLeaver(ctx, tx, &l, reason)
 		})
 		switch {
 		case err == nil:
@@ -75,4 +86,20 @@ func (q *Queue) CancelLeavers(ctx context.Context, tx pgx.Tx, most int) (cancell
 		}
 	}
 	return cancelled, failed, nil
+}
+
+// cancelLeaver cancels a job without asking its tenant's ledger, which no worker would do, if
+// its last attempt has ended in order. An attempt that has not is asked about once the tenant
+// is active again; a removed tenant's is told as what nobody knows.
+func (q *Queue) cancelLeaver(ctx context.Context, tx pgx.Tx, l *leaver, reason string) error {
+	if l.Unknown {
+		reason += "; nobody knows whether its last attempt was done"
+	}
+	r, err := q.lockRow(ctx, tx, l.UID)
+	if err != nil {
+		return err
+	}
+	r.settled = r.meta.OpenSince == 0 || l.Unknown
+	_, err = q.cancelLocked(ctx, tx, &r, &jobs.CancelOpts{Actor: "janitor", Reason: reason})
+	return err
 }

@@ -32,6 +32,7 @@ type row struct {
 	attemptedAt, finalizedAt *time.Time
 	meta                     rowMeta
 	begun                    bool      // it has been claimed, some time
+	settled                  bool      // its ledger need not be asked what has become of it
 	token                    string    // of its last claim
 	now                      time.Time // by the database's clock, when it was read
 }
