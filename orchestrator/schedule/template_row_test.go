@@ -49,7 +49,7 @@ func TestDriftSeesEveryField(t *testing.T) {
 	}
 	_, err := env.Schedules.Files.Apply(ctx, file())
 	require.NoError(t, err)
-	roomtest.Do(t, env, `INSERT INTO headgate.brands (tenant_id, org_id, brand_id, name) SELECT id, org_id, 3, 'north' FROM headgate.tenants WHERE slug = 'acme'`)
+	roomtest.Do(t, env, `INSERT INTO headgate.brands (tenant_id, org_id, brand_id, name) SELECT id, org_id, 7, 'north' FROM headgate.tenants WHERE slug = 'acme'`)
 	templates, schedules := columnsOf(t, env, "fleets"), columnsOf(t, env, "schedules")
 	seen := 0
 	for name, kind := range templates {
