@@ -65,7 +65,7 @@ func TestBenchBadInput(t *testing.T) {
 	t.Parallel()
 	c := bare(t)
 	c.fails(cli.ExitUsage, []string{}, "NAME is missing")
-	c.fails(cli.ExitUsage, []string{"drian"}, "is not one of drain, enqueue, pickup, tenant, fair, cold, telemetry, schedules, bloat, all", "did you mean drain?")
+	c.fails(cli.ExitUsage, []string{"drian"}, "is not one of drain, enqueue, pickup, tenant, fair, cold, telemetry, schedules, bloat, catalog, all", "did you mean drain?")
 	c.fails(cli.ExitUsage, []string{"drain", "--pairs", "0"}, "--pairs: 0 does not fit, give 1 to 1000")
 	c.fails(cli.ExitUsage, []string{"drain", "--seconds", "0"}, "--seconds: 0 does not fit")
 	c.fails(cli.ExitUsage, []string{"drain", "--seconds", "NaN"}, "--seconds: NaN does not fit")
