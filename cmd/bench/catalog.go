@@ -273,8 +273,8 @@ func (c *bigCatalog) auditPairs(ctx context.Context) (all []comparison, err erro
 	with, without := *c.ours, *c.ours
 	with.name, without.name = "with the audit", "without the audit"
 	ours, theirs := c.ours, c.theirs
-	defer func() { c.stage.ours, c.stage.theirs = ours, theirs }()
-	c.stage.ours, c.stage.theirs = &with, &without
+	defer func() { c.ours, c.theirs = ours, theirs }()
+	c.ours, c.theirs = &with, &without
 	n := min(c.opts.changed, c.tenants)
 	for _, change := range []struct{ what, sql string }{
 		{"a name", `UPDATE headgate.tenants SET name = name || '.' WHERE slug BETWEEN $1 AND $2`},

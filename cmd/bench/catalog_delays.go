@@ -40,8 +40,8 @@ func (c *bigCatalog) delayPairs(ctx context.Context) (all []comparison, err erro
 	with.tables += ", headgate.occurrences, headgate.schedules CASCADE"
 	without.tables = with.tables
 	ours, theirs := c.ours, c.theirs
-	defer func() { c.stage.ours, c.stage.theirs = ours, theirs }()
-	c.stage.ours, c.stage.theirs = &with, &without
+	defer func() { c.ours, c.theirs = ours, theirs }()
+	c.ours, c.theirs = &with, &without
 	n := min(c.opts.changed, c.tenants)
 	c.tell("delays beside a change of plan")
 	var claims, fires, took []pair
@@ -220,7 +220,7 @@ type probing struct {
 func (p *probing) begun(n int) {
 	if n < probes {
 		if n > 0 {
-			time.Sleep(backlogJob)
+			<-time.After(backlogJob)
 		}
 		return
 	}

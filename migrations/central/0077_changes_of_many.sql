@@ -9,13 +9,15 @@
 -- Whoever changes a plan wakes lanes by one statement. By a call for each tenant that took
 -- two thirds of the change.
 
--- Wakes the lanes of owners, and the workers of their queues. A lane without work is left
--- out: a claim reads what the catalog says of its owner when the lane gets work.
+-- Wakes the lanes of owners, and the workers of their queues. Of many owners, lanes without
+-- work are left out: a claim reads what the catalog says of the owner when the lane gets work.
+-- A claim that does so before the change is committed reads the older state, which stays until
+-- the next sweep. Of few owners all lanes are woken, so that nothing waits for a sweep.
 CREATE FUNCTION headgate.wake_owners(p_lanes text[]) RETURNS void LANGUAGE sql AS $$
     WITH woken AS (
         INSERT INTO headgate.wakeups (queue, lane, kind)
         SELECT l.queue, l.lane, l.kind FROM unnest(p_lanes) AS o (lane) JOIN headgate.lanes l ON l.lane = o.lane
-        WHERE l.active OR l.held <> '' OR l.wake_at IS NOT NULL
+        WHERE cardinality(p_lanes) <= 1000 OR l.active OR l.held <> '' OR l.wake_at IS NOT NULL
         RETURNING queue
     )
     SELECT headgate.notify_queues(array_agg(DISTINCT queue)) FROM woken

@@ -21,7 +21,7 @@ import (
 func TestAClaimResolvesOnceTheDNSHasItsToken(t *testing.T) {
 	t.Parallel()
 	b, dns := setup(t), dnstest.New(t)
-	ctx, domains := t.Context(), b.Catalog.Domains()
+	ctx, domains := t.Context(), b.Domains()
 	byDNS := catalog.Verification{DNS: dns.Resolver(), Actor: "ines"}
 	b.addServer(t)
 	acme := b.addTenant(t, "acme")
@@ -85,7 +85,7 @@ func TestAClaimResolvesOnceTheDNSHasItsToken(t *testing.T) {
 func TestAClaimDoesNotBlockTheOwner(t *testing.T) {
 	t.Parallel()
 	b, dns := setup(t), dnstest.New(t)
-	ctx, domains := t.Context(), b.Catalog.Domains()
+	ctx, domains := t.Context(), b.Domains()
 	v := catalog.Verification{DNS: dns.Resolver()}
 	b.addServer(t)
 	b.addTenant(t, "owner")
@@ -120,7 +120,7 @@ func TestAClaimDoesNotBlockTheOwner(t *testing.T) {
 func TestAnOperatorVerifiesForAReason(t *testing.T) {
 	t.Parallel()
 	b, dns := setup(t), dnstest.New(t)
-	ctx, domains := t.Context(), b.Catalog.Domains()
+	ctx, domains := t.Context(), b.Domains()
 	dns.Silence()
 	b.addServer(t)
 	b.addTenant(t, "acme")
@@ -154,7 +154,7 @@ func TestAnOperatorVerifiesForAReason(t *testing.T) {
 func TestClaimsRefuse(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	ctx, domains := t.Context(), b.Catalog.Domains()
+	ctx, domains := t.Context(), b.Domains()
 	b.addServer(t)
 	acme := b.addTenant(t, "acme")
 	_, err := domains.Claim(ctx, "acme", strings.Repeat("a.", 122)+"a")
@@ -199,7 +199,7 @@ func TestClaimsRefuse(t *testing.T) {
 func TestTwoVerifyOneDomain(t *testing.T) {
 	t.Parallel()
 	b, dns := setup(t), dnstest.New(t)
-	ctx, domains := t.Context(), b.Catalog.Domains()
+	ctx, domains := t.Context(), b.Domains()
 	b.addServer(t)
 	var tokens []string
 	for _, slug := range []string{"one", "two"} {
@@ -234,7 +234,7 @@ func TestTwoVerifyOneDomain(t *testing.T) {
 func TestRemovingWhileVerifying(t *testing.T) {
 	t.Parallel()
 	b, dns := setup(t), dnstest.New(t)
-	ctx, domains := t.Context(), b.Catalog.Domains()
+	ctx, domains := t.Context(), b.Domains()
 	b.addServer(t)
 	b.addTenant(t, "acme")
 	claim, err := domains.Claim(ctx, "acme", "acme.example")
@@ -271,7 +271,7 @@ func waits(t *testing.T, b bundle) {
 func TestDomainsAgreeWhateverHappens(t *testing.T) {
 	t.Parallel()
 	b, dns := setup(t), dnstest.New(t)
-	ctx, domains := t.Context(), b.Catalog.Domains()
+	ctx, domains := t.Context(), b.Domains()
 	b.addServer(t)
 	tenants, names := []string{"one", "two", "three"}, []string{"a.example", "b.example"}
 	for _, slug := range tenants {
@@ -348,7 +348,7 @@ func TestDomainsAgreeWhateverHappens(t *testing.T) {
 func TestDomainsByPage(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	ctx, domains := t.Context(), b.Catalog.Domains()
+	ctx, domains := t.Context(), b.Domains()
 	b.addServer(t)
 	for _, slug := range []string{"one", "two", "three"} {
 		b.addTenant(t, slug)
@@ -389,7 +389,7 @@ func TestDomainsByPage(t *testing.T) {
 func TestEmailDomains(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	ctx, domains := t.Context(), b.Catalog.Domains()
+	ctx, domains := t.Context(), b.Domains()
 	b.addServer(t)
 	acme := b.addTenant(t, "acme")
 	b.addTenant(t, "other")
@@ -422,7 +422,7 @@ func TestEmailDomains(t *testing.T) {
 func TestDomainsInATransaction(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	ctx, domains := t.Context(), b.Catalog.Domains()
+	ctx, domains := t.Context(), b.Domains()
 	b.addServer(t)
 	b.addTenant(t, "acme")
 	require.NoError(t, b.Domains().AddEmail(ctx, "acme", "acme.example"))

@@ -85,7 +85,7 @@ func TestAKeyStandsForABrand(t *testing.T) {
 	for first, took := range map[*int]string{&one: "one", nil: "all"} {
 		for _, door := range []string{"go", "sql"} {
 			k := door + "-" + took
-			uid := ""
+			var uid string
 			sql := args + "'" + k + "'"
 			if first != nil {
 				sql += ", brand => 1"

@@ -65,7 +65,7 @@ func databaseCapacity(app *cli.App) *cobra.Command {
 	var m measuring
 	cmd := &cobra.Command{
 		Use:     "capacity NAME [--template DBNAME] [--set]",
-		Short:   "Find out by a load test how many tenants a shared database can hold",
+		Short:   "Find by a load test how many tenants a shared database can hold",
 		Long:    databaseCapacityLong,
 		Example: databaseCapacityExample,
 		Args:    cli.Args("NAME"),

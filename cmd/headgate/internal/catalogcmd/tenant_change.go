@@ -232,8 +232,7 @@ func assignments(args []string, what string) (names []string, values map[string]
 			values[key] = &value
 		}
 	}
-	switch {
-	case len(values) == 0:
+	if len(values) == 0 {
 		return nil, nil, cli.Usagef("%s is missing: give KEY=VALUE, or KEY- to take it out", what)
 	}
 	return names, values, nil
