@@ -225,6 +225,7 @@ func TestSchedulesOfABrandByCommand(t *testing.T) {
 	c.ok(create("nightly", "--tenant", "acme", "--brand", "2")...)
 	c.fails(cli.ExitNotFound, []string{"schedule", "edit", "nightly", "--tenant", "acme", "--brand", "3"}, "tenant acme has no brand 3")
 	require.Contains(t, c.ok("schedule", "edit", "nightly", "--tenant", "acme", "--brand", "1", "-o", "json"), `"brand": 1`)
+	require.Regexp(t, `(?m)^brand +1$`, c.ok("schedule", "show", "nightly", "--tenant", "acme"))
 	made := c.run(create("weekly", "--select", "plan = 'pro'", "--brand", "1", "--yes")...)
 	require.Equal(t, cli.ExitOK, made.code, made.err)
 	require.Contains(t, strings.Join(strings.Fields(made.err), " "), "warning: 1 of the selected tenants lack brand 1 and get the schedule once they have the brand: brick; `headgate tenant brand set SLUG 1 BRAND_NAME` gives it")
