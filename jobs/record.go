@@ -13,6 +13,7 @@ type Record struct {
 	State       State           `json:"state"`
 	Tenant      string          `json:"tenant,omitempty"`   // slug
 	Database    string          `json:"database,omitempty"` // name; where the tenant's rows live now
+	Brand       *int            `json:"brand,omitempty"`    // of the tenant's; nil: all, or not known of a job that is Gone
 	Queue       string          `json:"queue"`
 	Priority    int             `json:"priority"`
 	Attempt     int             `json:"attempt"`
@@ -35,6 +36,13 @@ type Record struct {
 
 	Attempts []Outcome `json:"attempts,omitempty"`         // the last 100 that have ended, oldest first; none in a list
 	Earlier  bool      `json:"earlier_attempts,omitempty"` // there are attempts before those: orchestrator.Client.Attempts pages through all
+}
+
+// Unended counts jobs of a tenant that have not ended.
+type Unended struct {
+	Waiting   int `json:"waiting_jobs"`   // for a worker
+	Scheduled int `json:"scheduled_jobs"` // for a time, also to be tried again
+	Running   int `json:"running_jobs"`
 }
 
 // Last is the last attempt of those that Attempts holds; nil if there is none.

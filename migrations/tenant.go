@@ -244,3 +244,13 @@ func Succeed(ctx context.Context, conn *pgx.Conn, from string, to Identity) erro
 	}
 	return nil
 }
+
+// Forget empties the fence and the ledger of a copy of a tenant database, as the owner of
+// schema headgate: the copy's organisations are others than those of the same numbers in the
+// database that it was made from. It is for no database that holds tenants.
+func Forget(ctx context.Context, copied *pgx.Conn) error {
+	if _, err := copied.Exec(ctx, `TRUNCATE headgate.fence, headgate.ledger`); err != nil {
+		return fmt.Errorf("emptying the fence and the ledger of the copy: %w", err)
+	}
+	return nil
+}

@@ -18,6 +18,12 @@ func (c *Client) Jobs(ctx context.Context, f jobs.JobFilter) (list []jobs.Record
 	return c.queue.Jobs(ctx, f)
 }
 
+// Unended counts the jobs of tenants, by their UUIDs, that wait, are scheduled or run. Its cost
+// grows with their number. Tenants without jobs have zeroes.
+func (c *Client) Unended(ctx context.Context, tenants []string) (map[string]jobs.Unended, error) {
+	return c.queue.Unended(ctx, tenants)
+}
+
 // Attempts returns a page of the ended attempts of a job, oldest first, from the history,
 // which outlives the queue's row. A page has 100 unless it says otherwise, at most 1,000.
 // A UID that nobody knows has none.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -124,6 +125,27 @@ func TestJobsOfARemovedTenantAreCancelledAsAdvised(t *testing.T) {
 	_, stopped = a.has(uid, explain.CodeTenantStatus)
 	require.False(t, stopped)
 	require.Contains(t, a.ok("job", "explain", uid), "contract ended")
+	require.Equal(t, cli.ExitOK, server.end(), server.err.String())
+}
+
+// Of a suspended tenant explain says how its waiting jobs are cancelled instead, and then that
+// they are.
+func TestJobsOfASuspendedTenantAreCancelledAsAdvised(t *testing.T) {
+	t.Parallel()
+	a := newAdviser(t)
+	a.alive()
+	uid := a.enqueue()
+	a.ok("tenant", "suspend", "acme", "--reason", "invoice 4711")
+	fact, _ := a.has(uid, explain.CodeTenantStatus)
+	_, or, there := strings.Cut(fact.Next, "; or ")
+	require.True(t, there, fact)
+	a.ok(command(t, or)...)
+	fact, _ = a.has(uid, explain.CodeTenantStatus)
+	require.Contains(t, fact.Fact, "its waiting jobs are being cancelled")
+	_, until, there := strings.Cut(fact.Next, "until then ")
+	require.True(t, there, fact)
+	server := a.start(append(command(t, until), "--reports", t.TempDir())...)
+	require.Equal(t, jobs.Cancelled, a.env.Wait(uid).State)
 	require.Equal(t, cli.ExitOK, server.end(), server.err.String())
 }
 

@@ -109,6 +109,10 @@ func TestBrandsByCommand(t *testing.T) {
 
 		require.EqualValues(t, 2, enqueue("headgate.report", `{"name": "sales", "query": "SELECT * FROM sales"}`, "--brand", "1").Result.Rows)
 		require.EqualValues(t, 4, enqueue("headgate.report", `{"name": "sales", "query": "SELECT * FROM sales"}`, "--brand", "all").Result.Rows)
+		shown := c.ok("job", "enqueue", "headgate.report", "--tenant", tenant.slug, "--brand", "1", "--in", "1h", "--args", `{"name": "sales", "query": "SELECT 1"}`)
+		require.Regexp(t, `(?m)BRAND\n.* 1$`, shown)
+		require.Regexp(t, `(?m)^brand +1$`, c.ok("job", "show", strings.Fields(shown)[len(strings.Fields("UID KIND TENANT DATABASE BRAND"))]))
+		require.Contains(t, c.ok("job", "list", "--tenant", tenant.slug, "--limit", "1", "-o", "json"), `"brand": 1,`)
 		require.EqualValues(t, 0, enqueue("headgate.report", fmt.Sprintf(`{"name": "sales", "query": "SELECT * FROM sales WHERE org_id <> %d OR brand_id <> 1"}`, tenant.org), "--brand", "1").Result.Rows)
 
 		purge := `{"table": "sales", "column": "sold_at", "older_than": "90d"}`
@@ -221,6 +225,7 @@ func TestSchedulesOfABrandByCommand(t *testing.T) {
 	c.ok(create("nightly", "--tenant", "acme", "--brand", "2")...)
 	c.fails(cli.ExitNotFound, []string{"schedule", "edit", "nightly", "--tenant", "acme", "--brand", "3"}, "tenant acme has no brand 3")
 	require.Contains(t, c.ok("schedule", "edit", "nightly", "--tenant", "acme", "--brand", "1", "-o", "json"), `"brand": 1`)
+	require.Regexp(t, `(?m)^brand +1$`, c.ok("schedule", "show", "nightly", "--tenant", "acme"))
 	made := c.run(create("weekly", "--select", "plan = 'pro'", "--brand", "1", "--yes")...)
 	require.Equal(t, cli.ExitOK, made.code, made.err)
 	require.Contains(t, strings.Join(strings.Fields(made.err), " "), "warning: 1 of the selected tenants lack brand 1 and get the schedule once they have the brand: brick; `headgate tenant brand set SLUG 1 BRAND_NAME` gives it")

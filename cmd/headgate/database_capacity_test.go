@@ -184,6 +184,19 @@ func TestDatabaseCapacityRunsOwnSQL(t *testing.T) {
 	require.Contains(t, m.ok("database", "show", "shared-1", "-o", "json"), `"max_tenants": null`)
 }
 
+// A template whose organisations 1 and 3 were erased and moved, and which remembers a job, is
+// measured all the same: the organisations of the test are others.
+func TestDatabaseCapacityOfAnErasedOrganisation(t *testing.T) {
+	t.Parallel()
+	m := newMeasured(t)
+	execute(t, m.server.URL(m.dbname), `INSERT INTO headgate.fence (org_id, generation) VALUES (1, 9223372036854775807), (3, 2)`,
+		`INSERT INTO headgate.ledger (org_id, job_uid, state) VALUES (1, gen_random_uuid(), 'done')`)
+	var view capacityView
+	require.NoError(t, json.Unmarshal([]byte(m.ok(tiny("-o", "json")...)), &view))
+	require.Equal(t, 5, view.Good)
+	execute(t, m.server.URL(m.dbname), `DO $$ BEGIN ASSERT (SELECT count(*) FROM headgate.fence) = 2 AND (SELECT count(*) FROM headgate.ledger) = 1, 'only those of the copy are emptied'; END $$`)
+}
+
 // A template may be a backup of the application's own tables, without Headgate's schema; its
 // rows are what the jobs of each tenant meet.
 func TestDatabaseCapacityOfABackupWithoutHeadgate(t *testing.T) {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -91,6 +93,24 @@ func (s *terminal) answers(c *commandLine, command string) string {
 		text = o.pattern.ReplaceAllString(text, o.stands)
 	}
 	return text
+}
+
+// The handler of docs/tenants.md compiles.
+func TestTheHandlerOfTheDocumentOfTenantsCompiles(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/tenants.md")
+	require.NoError(t, err)
+	_, rest, found := strings.Cut(string(text), "```go\n")
+	require.True(t, found)
+	handler, rest, found := strings.Cut(rest, "```\n")
+	require.True(t, found)
+	require.NotContains(t, rest, "```go\n", "there is another example, which nobody compiles")
+	source := "package main\n\nimport (\n\t\"context\"\n\n\t\"github.com/jackc/pgx/v5\"\n\n\t\"github.com/headgate/headgate/jobs\"\n)\n\n" +
+		"type Forecast struct{}\n\nfunc (Forecast) Kind() string { return \"app.forecast\" }\n\nvar _ jobs.TxHandler[Forecast] = forecast\n\nfunc main() {}\n\n" + handler
+	main := filepath.Join(t.TempDir(), "main.go")
+	require.NoError(t, os.WriteFile(main, []byte(source), 0o600))
+	output, err := exec.CommandContext(t.Context(), "go", "build", "-o", os.DevNull, main).CombinedOutput()
+	require.NoError(t, err, "%s\n%s", output, source)
 }
 
 // Each command of docs/tenants.md prints what stands there.

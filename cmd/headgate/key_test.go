@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -183,6 +184,7 @@ func TestAnotherKeyOfTheSameID(t *testing.T) {
 	id := ringIDs(t, c, env.Key)[0]
 	wrong := c.with("HEADGATE_KEY", catalog.NewKey(id).Reveal())
 	found := examined(t, wrong, cli.ExitFailed)
+	require.NotContains(t, fmt.Sprint(found), "it answers for none", "nobody has asked the server, so nobody knows whether it answers")
 	told := finds(t, found, "keys", "key "+id, doctor.StateFail)
 	require.Contains(t, told.Says, "3 of 3 addresses that were tried do not open (job_login of db: it is not what was sealed")
 	for _, command := range []string{"serve", "worker"} {

@@ -111,7 +111,7 @@ func narrow(t *testing.T, of, text string) {
 	}
 }
 
-// The flags and the sub-commands of every command's help fit 80 columns.
+// The text, the usage, the flags and the sub-commands of every command's help fit 80 columns.
 func TestHelpFitsATerminal(t *testing.T) {
 	t.Parallel()
 	helped := 0
@@ -120,7 +120,10 @@ func TestHelpFitsATerminal(t *testing.T) {
 		var out bytes.Buffer
 		cmd.SetOut(&out)
 		require.NoError(t, cmd.Help())
-		_, flags, _ := strings.Cut(out.String(), "\nFlags:\n")
+		before, flags, _ := strings.Cut(out.String(), "\nFlags:\n")
+		before, _, _ = strings.Cut(before, "\nExamples:\n") // a line of a shell is one line
+		before, _, _ = strings.Cut(before, "\nUse \"")
+		narrow(t, cmd.CommandPath(), before)
 		for _, line := range strings.Split(out.String(), "\n") {
 			if name, ok := strings.CutPrefix(line, "  "); ok && len(cmd.Commands()) > 0 && regexp.MustCompile(`^[a-z-]+ +[A-Z]`).MatchString(name) {
 				narrow(t, cmd.CommandPath(), line)

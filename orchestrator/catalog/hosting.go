@@ -145,7 +145,7 @@ WHERE id = $1
 RETURNING ` + serverColumns
 
 // Drain lets no further job start on a server: its tenants' jobs wait and use no attempt.
-// Running jobs go on to their end.
+// Running jobs go on to their end. Without a reason a server that drains already stays as it is.
 func (h *Hosting) Drain(ctx context.Context, server string, why Decision) (Server, error) {
 	changed, err := h.setState(ctx, h.c.pool, "drain server", server, "draining", why)
 	h.c.memory.changed(err, changed.ID)
@@ -177,6 +177,9 @@ func (h *Hosting) setState(ctx context.Context, db beginner, what, server, state
 	return h.changeServer(ctx, db, what, server, func(tx pgx.Tx, s Server) (Server, error) {
 		if err := access.Say(ctx, tx, why.Actor, why.Reason); err != nil {
 			return s, err
+		}
+		if s.State == state && why.Reason == "" {
+			return s, nil // who has decided so before, and why, stays
 		}
 		return writeServer(ctx, tx, "", setServerStateSQL, s.ID, state, why.Reason, why.Actor)
 	})

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -16,6 +18,8 @@ type room struct {
 	tenants  int
 	most     *int     // nil: any number
 	plans    []string // nil: any
+	server   string
+	state    string // of the server; only one that is open takes tenants by itself
 }
 
 func (r room) takes(plan string) bool { return r.plans == nil || slices.Contains(r.plans, plan) }
@@ -26,9 +30,9 @@ func (r room) full() bool { return r.most != nil && r.tenants >= *r.most }
 // new tenants take turns by (reserveOrgIDs), so that nobody else chooses by the same counts;
 // headgate.check_placement keeps those that do not take turns to the bounds.
 const roomsSQL = `
-SELECT d.id::text, d.name, coalesce(t.tenants, 0), d.max_tenants, d.plans
+SELECT d.id::text, d.name, coalesce(t.tenants, 0), d.max_tenants, d.plans, s.name, s.state
 FROM headgate.databases d
-JOIN headgate.servers s ON s.id = d.server_id AND s.state = 'open'
+JOIN headgate.servers s ON s.id = d.server_id
 LEFT JOIN (SELECT database_id, count(*) AS tenants FROM headgate.tenants WHERE status <> 'removed' GROUP BY database_id) t ON t.database_id = d.id
 WHERE d.kind = 'shared' AND d.state = 'attached'
 ORDER BY d.name`
@@ -42,7 +46,7 @@ func choosePlaces(ctx context.Context, tx pgx.Tx, tenants []Tenant) error {
 	var rooms []*room
 	r := room{}
 	rows, _ := tx.Query(ctx, roomsSQL) // its error is ForEachRow's too
-	_, err := pgx.ForEachRow(rows, []any{&r.id, &r.name, &r.tenants, &r.most, &r.plans}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&r.id, &r.name, &r.tenants, &r.most, &r.plans, &r.server, &r.state}, func() error {
 		one := r
 		rooms = append(rooms, &one)
 		r = room{}
@@ -76,10 +80,14 @@ func choosePlaces(ctx context.Context, tx pgx.Tx, tenants []Tenant) error {
 // leastLoaded is the first of the databases with the fewest tenants, or says why there is
 // none.
 func leastLoaded(rooms []*room, plan string) (best *room, err error) {
-	var fullest *room
+	var fullest, closed *room
 	for _, r := range rooms {
 		switch {
 		case !r.takes(plan):
+		case r.state != "open":
+			if closed == nil && !r.full() {
+				closed = r
+			}
 		case r.full():
 			if fullest == nil || r.tenants > fullest.tenants {
 				fullest = r
@@ -91,13 +99,39 @@ func leastLoaded(rooms []*room, plan string) (best *room, err error) {
 	switch {
 	case best != nil:
 		return best, nil
+	case closed != nil:
+		return nil, &sentenceError{is: ErrFull, sentence: fmt.Sprintf("database %s takes plan %q, and its server %s is %s: `headgate server resume %s` opens the server; --database %s places the tenant there all the same, and its jobs wait",
+			closed.name, plan, closed.server, closed.state, closed.server, closed.name)}
 	case fullest != nil:
 		return nil, &sentenceError{is: ErrFull, sentence: fmt.Sprintf("every shared database that takes plan %q is full, the fullest is %s with %d of %d tenants: `headgate database set %s --max-tenants N` raises that, `headgate database create NAME --server SERVER --kind shared` makes another",
 			plan, fullest.name, fullest.tenants, *fullest.most, fullest.name)}
 	case len(rooms) > 0:
-		return nil, &sentenceError{is: ErrFull, sentence: fmt.Sprintf("no shared database takes plan %q: `headgate database set %s --plan PLAN` says which plans a database takes, `headgate database create NAME --server SERVER --kind shared` makes another", plan, rooms[0].name)}
+		return nil, &sentenceError{is: ErrFull, sentence: fmt.Sprintf("no shared database takes plan %q: %s, `headgate database create NAME --server SERVER --kind shared` makes another", plan, letIn(rooms[0], plan))}
 	}
 	return nil, &sentenceError{is: ErrFull, sentence: "there is no shared database on an open server to choose from: name a database, or `headgate database create NAME --server SERVER --kind shared` makes one"}
+}
+
+// letIn is the command by which a database takes one more plan. The list of plans is set as a
+// whole, so that the command names those that the database takes already.
+func letIn(r *room, plan string) string {
+	var flags strings.Builder
+	for _, name := range append(slices.Clone(r.plans), plan) {
+		flags.WriteString(" --plan " + shellWord(name))
+	}
+	return fmt.Sprintf("`headgate database set %s%s` lets the plan in", r.name, flags.String())
+}
+
+// shellWord is a name as a shell takes it for one word.
+func shellWord(name string) string {
+	for _, r := range name {
+		if !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("-_.,:@/", r) {
+			return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
+		}
+	}
+	if name == "" {
+		return "''"
+	}
+	return name
 }
 
 // placeConflict turns a broken bound of a database into a sentence.
@@ -110,7 +144,7 @@ func placeConflict(err error) error {
 	case "databases_full":
 		return &sentenceError{is: ErrFull, cause: err, sentence: fmt.Sprintf("%s: `headgate database set %s --max-tenants N` raises that; without a database named, the one with most room is chosen", pgErr.Message, pgErr.Detail)}
 	case "databases_plans":
-		return &sentenceError{is: ErrFull, cause: err, sentence: fmt.Sprintf("%s: `headgate database set %s --plan PLAN` says which plans it takes", pgErr.Message, pgErr.Detail)}
+		return &sentenceError{is: ErrFull, cause: err, sentence: fmt.Sprintf("%s: `headgate database show %s` shows which it takes; `headgate database set %s --plan PLAN`, with --plan once for each of those too, lets a plan in", pgErr.Message, pgErr.Detail, pgErr.Detail)}
 	}
 	return err
 }

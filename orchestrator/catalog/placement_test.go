@@ -70,7 +70,7 @@ func TestATenantWithoutADatabaseIsPlaced(t *testing.T) {
 	_, err = add("named", "pro", "one")
 	require.ErrorIs(t, err, catalog.ErrFull)
 	_, err = add("gold", "gold", "")
-	require.EqualError(t, err, "add tenant: no shared database takes plan \"gold\": `headgate database set one --plan PLAN` says which plans a database takes, `headgate database create NAME --server SERVER --kind shared` makes another")
+	require.EqualError(t, err, "add tenant: no shared database takes plan \"gold\": `headgate database set one --plan free --plan gold` lets the plan in, `headgate database create NAME --server SERVER --kind shared` makes another")
 	_, err = add("gold", "gold", "vip")
 	require.ErrorContains(t, err, "database vip takes no tenant of plan 'gold'")
 	got, err := add("p", "pro", "")

@@ -231,20 +231,19 @@ func (t *tenantStanding) wait(w work, state string, at jobs.Time, metadata []byt
 
 // explain is the rule of ExplainTenant.
 func (e *TenantExplanation) explain(t *tenantStanding) {
+	waits := t.waits()
+	t.own.idle = !waits
 	e.Facts = t.own.facts()
-	waits := false
 	for _, s := range t.standings {
 		work := TenantWork{Queue: s.queue, Kind: s.kind, Waiting: s.turn.waiting, Before: s.turn.before}
 		if n := t.work[worksOn(s)]; n != nil {
 			work.Held, work.Failed, work.Scheduled, work.Running = n.held, n.failed, n.scheduled, n.running
-			waits = waits || n.held+n.failed+n.scheduled > 0
 		}
 		if !s.turn.active {
 			work.Until = usual(s.turn.wakeAt)
 		}
 		e.Work = append(e.Work, work)
 		if s.turn.waiting > 0 {
-			waits = true
 			e.Facts = append(e.Facts, s.facts()...)
 		}
 	}
@@ -265,6 +264,14 @@ func (e *TenantExplanation) explain(t *tenantStanding) {
 			e.Facts = append(e.Facts, share)
 		}
 	}
+}
+
+// waits says whether any job of the tenant waits, be it for a worker or for a time.
+func (t *tenantStanding) waits() bool {
+	return slices.ContainsFunc(t.standings, func(s *standing) bool {
+		n := t.work[worksOn(s)]
+		return s.turn.waiting > 0 || n != nil && n.held+n.failed+n.scheduled > 0
+	})
 }
 
 func worksOn(s *standing) work { return work{s.queue, s.kind} }

@@ -117,7 +117,15 @@ func TestExplain(t *testing.T) {
 			make: func(t *testing.T, env *jobstest.Env, _ jobs.EnqueueResult) {
 				require.NoError(t, env.Catalog.SetStatus(context.Background(), "acme", catalog.Suspended))
 			},
-			says: []string{"tenant acme is suspended; its work waits → `headgate tenant resume acme` makes the tenant active"},
+			says: []string{"tenant acme is suspended; its work waits → `headgate tenant resume acme` makes the tenant active; or cancel its waiting jobs: `headgate tenant suspend acme --waiting cancel`"},
+		},
+		"tenant archived, and what waits is cancelled": {
+			make: func(t *testing.T, env *jobstest.Env, _ jobs.EnqueueResult) {
+				_, err := env.Catalog.Editor().SetStatus(context.Background(), []string{"acme"}, catalog.StatusChange{To: catalog.Archived, Waiting: catalog.CancelWaiting})
+				require.NoError(t, err)
+			},
+			says: []string{"tenant acme is archived; its waiting jobs are being cancelled → `headgate tenant resume acme` makes the tenant active; until then `headgate serve` cancels its waiting jobs"},
+			not:  []string{"its work waits"},
 		},
 		"tenant moving": {
 			make: func(t *testing.T, env *jobstest.Env, _ jobs.EnqueueResult) {
@@ -165,6 +173,21 @@ func TestExplain(t *testing.T) {
 				require.NotContains(t, facts, not)
 			}
 		})
+	}
+}
+
+// A tenant of which nothing waits is not said to have work that waits.
+func TestASuspendedTenantWithoutWorkWaitsForNothing(t *testing.T) {
+	t.Parallel()
+	env := roomtest.Setup(t)
+	job := roomtest.Enqueue(t, env)
+	roomtest.PutInto(t, env, env.RowOf(job.UID), "completed")
+	for status, says := range map[catalog.Status]string{catalog.Suspended: "tenant acme is suspended", catalog.Moving: "tenant acme is being moved"} {
+		require.NoError(t, env.Catalog.SetStatus(context.Background(), "acme", status))
+		e, err := env.Explain.ExplainTenant(context.Background(), "acme")
+		require.NoError(t, err)
+		require.Equal(t, says, e.Facts[0].Fact)
+		require.NotContains(t, e.Facts[0].Next, "waiting")
 	}
 }
 

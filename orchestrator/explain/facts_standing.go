@@ -77,17 +77,9 @@ func (s *standing) refusals() []Fact {
 	var facts []Fact
 	switch s.tenantStatus {
 	case "suspended", "archived", "provisioning", "removed":
-		reason := ""
-		if s.statusReason != "" {
-			reason = " (" + s.statusReason + ")"
-		}
-		next := "`headgate tenant resume " + s.tenant + "` makes the tenant active; or cancel its jobs: `headgate job list --tenant " + s.tenant + "`"
-		if s.tenantStatus == "removed" {
-			next = "nobody can make the tenant active again: `headgate serve` cancels its waiting jobs"
-		}
-		facts = append(facts, Fact{Code: CodeTenantStatus, Fact: fmt.Sprintf("tenant %s is %s%s; its work waits", s.tenant, s.tenantStatus, reason), Next: next})
+		facts = append(facts, s.status())
 	case "moving":
-		facts = append(facts, Fact{Code: CodeTenantMoving, Fact: fmt.Sprintf("tenant %s is being moved; its work waits for the new place", s.tenant)})
+		facts = append(facts, Fact{Code: CodeTenantMoving, Fact: fmt.Sprintf("tenant %s is being moved%s", s.tenant, s.unlessIdle("its work waits for the new place"))})
 	}
 	const goOn = ", and its jobs go on by themselves"
 	switch s.refused {
@@ -97,6 +89,34 @@ func (s *standing) refusals() []Fact {
 		facts = append(facts, Fact{Code: CodeKindRefused, Fact: s.refusal + "; its jobs wait", Next: catalog.GiveKind(s.tenant, s.kinds, s.kind) + goOn})
 	}
 	return facts
+}
+
+// status says that the tenant takes no work, and what becomes of its waiting jobs.
+func (s *standing) status() Fact {
+	is := "tenant " + s.tenant + " is " + s.tenantStatus
+	if s.statusReason != "" {
+		is += " (" + s.statusReason + ")"
+	}
+	waiting, next := "its work waits", "`headgate tenant resume "+s.tenant+"` makes the tenant active"
+	verb := map[string]string{"suspended": "suspend", "archived": "archive"}[s.tenantStatus]
+	switch {
+	case s.tenantStatus == "removed":
+		waiting, next = "its waiting jobs are being cancelled", "nobody can make the tenant active again: `headgate serve` cancels its waiting jobs"
+	case verb != "" && s.cancels:
+		waiting = "its waiting jobs are being cancelled"
+		next += "; until then `headgate serve` cancels its waiting jobs"
+	case verb != "" && !s.idle:
+		next += "; or cancel its waiting jobs: `headgate tenant " + verb + " " + s.tenant + " --waiting cancel`"
+	}
+	return Fact{Code: CodeTenantStatus, Fact: is + s.unlessIdle(waiting), Next: next}
+}
+
+// unlessIdle is what becomes of waiting work, where there is any.
+func (s *standing) unlessIdle(waiting string) string {
+	if s.idle {
+		return ""
+	}
+	return "; " + waiting
 }
 
 // closed says of a server or a database that nothing starts there.

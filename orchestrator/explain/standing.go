@@ -28,6 +28,8 @@ type standing struct {
 	queuePausedAt               *jobs.Time // River's own pause
 	limits                      admission.OwnerLimits
 	statusReason                string   // why the tenant has its status
+	idle                        bool     // nothing of the tenant waits
+	cancels                     bool     // the tenant's waiting jobs are cancelled while it takes no work
 	refused, lacking, refusal   string   // why the tenant may not have the kind: feature or kinds; the feature's name; and in words
 	kinds                       []string // that the tenant may have, nil for all
 	kindMax, kindEach, queueMax *int
@@ -109,7 +111,7 @@ SELECT clock_timestamp(), coalesce(t.slug, ''), coalesce(t.status, ''), coalesce
         JOIN headgate.active_pauses p USING (scope, target)),
        (SELECT to_json(b) FROM headgate.breakers b WHERE b.scope = 'server' AND b.id = s.id),
        (SELECT to_json(b) FROM headgate.breakers b WHERE b.scope = 'database' AND b.id = d.id),
-       coalesce(t.status_reason, ''), coalesce(r.why, ''), coalesce(r.name, ''), coalesce(r.says, ''), coalesce(t.kinds, p.kinds),
+       coalesce(t.status_reason, ''), coalesce(t.waiting = 'cancel', false), coalesce(r.why, ''), coalesce(r.name, ''), coalesce(r.says, ''), coalesce(t.kinds, p.kinds),
        t.plan, tl.max_running, pl.max_running, tl.weight, pl.weight,
        tl.rate, extract(epoch FROM tl.rate_period)::float8, pl.rate, extract(epoch FROM pl.rate_period)::float8
 FROM (VALUES (headgate.uuid_or_null($1))) o (id)
@@ -220,7 +222,7 @@ func (s *standing) scan(row pgx.Row) error {
 	var pauses, serverBreaker, dbBreaker []byte
 	var ahead float64
 	err := s.limits.Scan(row, &s.now, &s.tenant, &s.tenantStatus, &s.zone, &s.database, &s.server, &s.serverState.state, &s.serverState.reason, &s.serverState.by, &s.serverState.since, &s.databaseState.state, &s.databaseState.reason, &s.databaseState.by, &s.databaseState.since, &s.budget,
-		&s.queuePausedAt, &s.kindMax, &s.kindEach, &s.queueMax, &ahead, &pauses, &serverBreaker, &dbBreaker, &s.statusReason, &s.refused, &s.lacking, &s.refusal, &s.kinds)
+		&s.queuePausedAt, &s.kindMax, &s.kindEach, &s.queueMax, &ahead, &pauses, &serverBreaker, &dbBreaker, &s.statusReason, &s.cancels, &s.refused, &s.lacking, &s.refusal, &s.kinds)
 	if err != nil {
 		return err
 	}

@@ -94,7 +94,9 @@ func (app *App) At(databaseURL string, environ []string) *App {
 func (app *App) Root(root *cobra.Command) {
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.PersistentPreRunE = app.begin
-	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", fmt.Sprintf(".FlagUsagesWrapped %d ", lineWidth)) + "{{if not .HasParent}}" + exitCodesText + "{{end}}")
+	usage := strings.NewReplacer(".FlagUsages ", fmt.Sprintf(".FlagUsagesWrapped %d ", lineWidth), "{{.UseLine}}", "{{wrappedUse .UseLine}}").Replace(root.UsageTemplate())
+	root.SetHelpTemplate(strings.Replace(root.HelpTemplate(), "{{. | trimTrailingWhitespaces}}", "{{. | trimTrailingWhitespaces | wrappedText}}", 1))
+	root.SetUsageTemplate(usage + "{{if not .HasParent}}" + exitCodesText + "{{end}}")
 	root.SetFlagErrorFunc(flagError)
 
 	flags := root.PersistentFlags()

@@ -10,6 +10,7 @@ const (
 	SelectCancelling  = selectCancelling
 	ListJobs          = listJobs
 	SelectLeavers     = selectLeavers
+	CountUnended      = countUnended
 	WalkIndexes       = walkIndexes
 )
 

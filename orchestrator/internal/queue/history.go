@@ -92,7 +92,7 @@ func scanJob(row pgx.CollectableRow) (j record, err error) {
 		&j.Attempt, &j.MaxAttempts, &j.Args, &tags, &j.EnqueuedAt, &j.ScheduledAt, &j.FinishedAt)
 	meta := readMeta(metadata, j.id, j.EnqueuedAt.Time)
 	j.State, j.Tags = StateOf(state), plainTags(tags)
-	j.UID, j.Schedule, j.RerunOf, j.Cancel, j.Tombstone, j.Held = meta.UID, meta.Schedule, meta.RerunOf, meta.Cancel, meta.Tombstone, meta.Held
+	j.UID, j.Brand, j.Schedule, j.RerunOf, j.Cancel, j.Tombstone, j.Held = meta.UID, meta.Brand, meta.Schedule, meta.RerunOf, meta.Cancel, meta.Tombstone, meta.Held
 	return j, err
 }
 

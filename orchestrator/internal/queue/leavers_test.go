@@ -49,4 +49,14 @@ FROM headgate.tenants t, generate_series(1, 4) n`,
 	require.NotContains(t, plan, "Seq Scan on tenants", plan)
 	require.Regexp(t, `LockRows \(actual rows=8(\.00)? loops=1\)`, plan)
 	require.Contains(t, plan, "Index Cond: ((queue = q.name) AND (", plan)
+
+	// So are those of any tenants that somebody asks about.
+	rows, err = tx.Query(ctx, `EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) `+strings.Replace(queue.CountUnended, "$1", "ARRAY(SELECT id::text FROM headgate.tenants WHERE slug IN ('t7', 't70'))", 1))
+	require.NoError(t, err)
+	lines, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	plan = strings.Join(lines, "\n")
+	require.NotContains(t, plan, "Seq Scan on river_job", plan)
+	require.Regexp(t, `Index Cond: \(\(queue = q(_1)?\.name\) AND \(`, plan)
+	require.Contains(t, plan, "river_job_headgate_later", plan)
 }

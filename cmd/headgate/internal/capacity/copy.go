@@ -185,7 +185,8 @@ func (r *Run) create(ctx context.Context, d *duplicate) error {
 const selectIdentity = `SELECT database_id::text FROM headgate.identity`
 
 // install gives the copy an identity and a signing key of its own, so that no worker takes
-// the copy for the database, or the database for the copy.
+// the copy for the database, or the database for the copy. What the template remembers of
+// organisations that were moved or erased would refuse the jobs of the test's.
 func (r *Run) install(ctx context.Context, d *duplicate) error {
 	conn, err := r.Connect(ctx, "the owner's", d.owner)
 	if err != nil {
@@ -208,6 +209,9 @@ func (r *Run) install(ctx context.Context, d *duplicate) error {
 	}
 	if _, err := migrations.UpTenant(ctx, conn, identity, nil); err != nil {
 		return fmt.Errorf("installing in the copy: %w", err)
+	}
+	if err := migrations.Forget(ctx, conn); err != nil {
+		return err
 	}
 	if !r.Mix.own() {
 		return nil

@@ -130,7 +130,7 @@ func (r *restoring) run(ctx context.Context, app *cli.App, filter jobs.Succeeded
 		case r.jobs:
 			return cli.List(app, lost, "the database has all of them", lostColumns)
 		}
-		if len(lost) > 0 {
+		if slices.ContainsFunc(lost, func(j lostJob) bool { return j.Fate == fateLost }) {
 			app.Say("next: `headgate database restored %s --to %s --rerun KIND` for each kind whose work is to be done again, or --rerun-all; --jobs lists each job", db.Name, r.at.UTC().Format(time.RFC3339Nano))
 		}
 		return cli.List(app, kindsOf(lost), "nothing is to be done: the database has all of them", lostKindColumns)

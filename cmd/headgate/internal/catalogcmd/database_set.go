@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
@@ -73,7 +74,7 @@ func databaseSet(app *cli.App) *cobra.Command {
 	cmd.Flags().StringVar(&to, "protection", "", "enforce (jobs wait) or observe (jobs run)")
 	cmd.Flags().StringVar(&reason, "reason", "", "why jobs may run although one tenant's may reach another's rows")
 	cmd.Flags().IntVar(&most, "max-tenants", 0, "how many tenants it takes, 1 to 1000000 (0: any number)")
-	cmd.Flags().StringArrayVar(&plans, "plan", nil, "a plan whose tenants it takes, \"\" for those without one; may be repeated; any: of every plan")
+	cmd.Flags().StringArrayVar(&plans, "plan", nil, "a plan whose tenants it takes, \"\" for those without one; may be repeated, and replaces the list; any: of every plan")
 	cli.Complete(cmd, "protection", protections)
 	return cmd
 }
@@ -83,6 +84,11 @@ func setRoom(ctx context.Context, app *cli.App, central cli.Central, name string
 	if err != nil {
 		return err
 	}
+	if room.Plans != nil {
+		if err := warnOfPlans(ctx, app, central, *room.Plans); err != nil {
+			return err
+		}
+	}
 	if database, err = central.Catalog.Hosting().SetRoom(ctx, database.Name, room); err != nil {
 		return err
 	}
@@ -90,6 +96,27 @@ func setRoom(ctx context.Context, app *cli.App, central cli.Central, name string
 		app.Say("database %s has %d tenants and takes %d: no further one is placed there", database.Name, database.Tenants, *most)
 	}
 	return cli.One(app, database, databaseOneColumns())
+}
+
+// warnOfPlans says which of the plans nobody has made: one that is to be made later is allowed,
+// and a name that nobody knows is more often mistyped.
+func warnOfPlans(ctx context.Context, app *cli.App, central cli.Central, plans []string) error {
+	found, err := cli.All(func(page jobs.Page) ([]catalog.Plan, string, error) {
+		return central.Catalog.Plans().List(ctx, page)
+	})
+	if err != nil {
+		return err
+	}
+	known := make([]string, len(found))
+	for i, plan := range found {
+		known[i] = plan.Name
+	}
+	for _, plan := range plans {
+		if plan != "" && !slices.Contains(known, plan) {
+			app.Say("warning: there is no plan %s%s", cli.Quote(plan), cli.DidYouMean(cli.Nearest(plan, known, "")...))
+		}
+	}
+	return nil
 }
 
 // protectionOf is what a list shows; a dedicated database has nobody to protect.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -142,9 +143,18 @@ func featureGate(app *cli.App, verb, short string, do func(catalog.Features, con
 		Example: "  headgate feature " + verb + " beta --kind app.forecast",
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
+				known, err := features(ctx, central)
+				if err != nil {
+					return err
+				}
 				feature, err := do(central.Catalog.Features(), ctx, args[0], gate)
 				if err != nil {
 					return nearFeature(ctx, central, map[string]*string{args[0]: nil}, err)
+				}
+				if slices.ContainsFunc(known, func(was catalog.Feature) bool {
+					return was.Name == feature.Name && slices.Equal(was.Kinds, feature.Kinds) && slices.Equal(was.Schedules, feature.Schedules)
+				}) {
+					app.Say("nothing changed: it was so already")
 				}
 				return cli.One(app, feature, featureColumns)
 			})

@@ -37,7 +37,7 @@ func (t target) past() target {
 func (t target) check(whose string, a address.Address) error {
 	if err := a.Check(t.server.Transport, t.server.Hosts); err != nil {
 		next := ""
-		if host, _ := t.server.Transport.CheckHost(a.Host); host != "" && !slices.Contains(t.server.Hosts, host) {
+		if host, err := t.server.Transport.CheckHost(a.Host); err == nil && host != "" && !slices.Contains(t.server.Hosts, host) {
 			next = fmt.Sprintf("; if it is another name of that server, `headgate server host add %s %s`", t.server.Name, host)
 		}
 		return cli.Usagef("%s address does not fit server %s: %w%s", whose, cmp.Or(t.server.Name, "?"), err, next)

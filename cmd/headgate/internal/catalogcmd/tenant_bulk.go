@@ -18,6 +18,9 @@ type bulk struct {
 	dry       bool
 	confirm   cli.Confirmation
 	selecting cli.Selecting
+
+	// after says more of what was changed, or in a dry run would be; nil says nothing more.
+	after func(ctx context.Context, app *cli.App, central cli.Central, dry bool, changed []catalog.Changed) error
 }
 
 // selectedNow is what the help of each bulk says of --select.
@@ -109,7 +112,7 @@ func (b *bulk) run(ctx context.Context, names []string, do func(central cli.Cent
 		if err != nil {
 			return nearTenant(ctx, central, names, err)
 		}
-		return b.show(changed)
+		return b.show(ctx, central, changed)
 	})
 }
 
@@ -132,17 +135,22 @@ func (b *bulk) runSelected(ctx context.Context, do func(central cli.Central, who
 			return cli.SelectsNobody(ctx, b.app, central, read, "", changeColumns)
 		}
 		b.app.Say("%s selects %s now", read, cli.Count(len(changed), "tenant"))
-		return b.show(changed)
+		return b.show(ctx, central, changed)
 	})
 }
 
-func (b *bulk) show(changed []catalog.Changed) error {
+func (b *bulk) show(ctx context.Context, central cli.Central, changed []catalog.Changed) error {
 	changes, err := changesOf(changed)
 	if err != nil {
 		return err
 	}
 	if b.dry {
 		b.app.Say("nothing was changed: a dry run of %s", cli.Count(len(changed), "tenant"))
+	}
+	if b.after != nil {
+		if err := b.after(ctx, b.app, central, b.dry, changed); err != nil {
+			return err
+		}
 	}
 	return cli.List(b.app, changes, "nothing changed: it was so already", changeColumns)
 }

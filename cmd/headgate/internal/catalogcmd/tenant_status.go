@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
@@ -56,6 +57,9 @@ func statusVerb(app *cli.App, to catalog.Status, waiting catalog.Waiting, cmd *c
 	given := string(waiting)
 	var reason string
 	cmd.Args = b.args
+	if to != catalog.Active {
+		b.after = sayWaiting
+	}
 	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) error {
 		if given != "" {
 			if err := cli.OneOf("--waiting", given, waitings); err != nil {
@@ -75,6 +79,41 @@ func statusVerb(app *cli.App, to catalog.Status, waiting catalog.Waiting, cmd *c
 	return cmd
 }
 
+// sayWaiting says what becomes of the jobs of tenants that take no work from now on.
+func sayWaiting(ctx context.Context, app *cli.App, central cli.Central, dry bool, changed []catalog.Changed) error {
+	ids := make([]string, len(changed))
+	for i, ch := range changed {
+		ids[i] = ch.After.ID
+	}
+	counts, err := central.Client.Unended(ctx, ids)
+	if err != nil {
+		return err
+	}
+	held, cancelled, running := 0, 0, 0
+	for _, ch := range changed {
+		n := counts[ch.After.ID]
+		running += n.Running
+		if ch.After.Waiting == catalog.CancelWaiting {
+			cancelled += n.Waiting + n.Scheduled
+		} else {
+			held += n.Waiting + n.Scheduled
+		}
+	}
+	if held > 0 {
+		app.Say("waiting and scheduled: %s, held until `headgate tenant resume`", cli.Count(held, "job"))
+	}
+	switch {
+	case cancelled > 0 && dry:
+		app.Say("waiting and scheduled: %s, which would be cancelled", cli.Count(cancelled, "job"))
+	case cancelled > 0:
+		app.Say("waiting and scheduled: %s, which `headgate serve` cancels", cli.Count(cancelled, "job"))
+	}
+	if running > 0 {
+		app.Say("%s", runOn(running))
+	}
+	return nil
+}
+
 const tenantRemoveLong = `Take tenants out for good. Their slugs, domains, e-mail domains, own schedules,
 limits and pauses go, and their waiting jobs are cancelled. Jobs that run end as
 they would.
@@ -83,23 +122,31 @@ Their UUIDs, org_ids and names stay for history, and no other tenant is given
 them ever: rows that bear them remain in their databases, and a new customer would
 be shown them. ` + "`headgate tenant erase`" + ` deletes those rows.`
 
-var removalColumns = []cli.Column[catalog.Removal]{
-	{Name: "slug", Of: func(r catalog.Removal) any { return r.Tenant.Slug }},
-	{Name: "org_id", Of: func(r catalog.Removal) any { return r.Tenant.OrgID }},
-	{Name: "database", Of: func(r catalog.Removal) any { return r.Tenant.Database }},
-	{Name: "domains", Of: func(r catalog.Removal) any { return r.Domains }},
-	{Name: "email_domains", Of: func(r catalog.Removal) any { return r.Emails }},
-	{Name: "schedules", Of: func(r catalog.Removal) any { return r.Schedules }},
-	{Name: "limits", Of: func(r catalog.Removal) any { return r.Limits }},
-	{Name: "pauses", Of: func(r catalog.Removal) any { return r.Pauses }},
-	{Name: "blackouts", Of: func(r catalog.Removal) any { return r.Blackouts }},
-	{Name: "overrides", Of: func(r catalog.Removal) any { return r.Overrides }},
+// removalView is a removal with the jobs that are cancelled with it, and those that run on.
+type removalView struct {
+	catalog.Removal
+	jobs.Unended
+}
+
+var removalColumns = []cli.Column[removalView]{
+	{Name: "slug", Of: func(r removalView) any { return r.Tenant.Slug }},
+	{Name: "org_id", Of: func(r removalView) any { return r.Tenant.OrgID }},
+	{Name: "database", Of: func(r removalView) any { return r.Tenant.Database }},
+	{Name: "domains", Of: func(r removalView) any { return r.Domains }},
+	{Name: "email_domains", Of: func(r removalView) any { return r.Emails }},
+	{Name: "schedules", Of: func(r removalView) any { return r.Schedules }},
+	{Name: "limits", Of: func(r removalView) any { return r.Limits }},
+	{Name: "pauses", Of: func(r removalView) any { return r.Pauses }},
+	{Name: "blackouts", Of: func(r removalView) any { return r.Blackouts }},
+	{Name: "waiting_jobs", Of: func(r removalView) any { return r.Waiting }},
+	{Name: "scheduled_jobs", Of: func(r removalView) any { return r.Scheduled }},
+	{Name: "overrides", Of: func(r removalView) any { return r.Overrides }},
 }
 
 // removalLine are the columns of a table, in which one sentence says what goes along.
-var removalLine = append(slices.Clone(removalColumns[:3]), cli.Column[catalog.Removal]{Name: "goes_along", Of: goesAlong})
+var removalLine = append(slices.Clone(removalColumns[:3]), cli.Column[removalView]{Name: "goes_along", Of: goesAlong})
 
-func goesAlong(r catalog.Removal) any {
+func goesAlong(r removalView) any {
 	var all []string
 	for _, c := range removalColumns[3:] {
 		if n, _ := c.Of(r).(int); n > 0 {
@@ -125,21 +172,52 @@ func tenantRemove(app *cli.App) *cobra.Command {
 			if err != nil {
 				return nearTenant(ctx, central, args, err)
 			}
+			views, running, err := withJobs(ctx, central, removals)
+			if err != nil {
+				return err
+			}
 			if opts.DryRun {
 				app.Say("nothing was removed: a dry run; this would go along")
 			} else {
 				app.Say("rows of org_id %s remain in database %s; `headgate tenant erase UUID` deletes them: %s", someNumbers(removals), someDatabases(removals), someIDs(removals))
 			}
-			if app.Output == "table" {
-				return cli.List(app, removals, "", removalLine)
+			if running > 0 {
+				app.Say("%s", runOn(running))
 			}
-			return cli.List(app, removals, "", removalColumns)
+			if app.Output == "table" {
+				return cli.List(app, views, "", removalLine)
+			}
+			return cli.List(app, views, "", removalColumns)
 		})
 	})
 	cmd.Flags().StringVar(&opts.Reason, "reason", "", "why, for the audit")
 	cmd.Flags().BoolVar(&opts.DryRun, "dry-run", false, "only say what would go along")
 	cmd.Flags().BoolVar(&yes, "yes", false, "yes, for good")
 	return cmd
+}
+
+// withJobs adds what becomes of the tenants' jobs, and how many of all of them run.
+func withJobs(ctx context.Context, central cli.Central, removals []catalog.Removal) (views []removalView, running int, err error) {
+	ids := make([]string, len(removals))
+	for i, r := range removals {
+		ids[i] = r.Tenant.ID
+	}
+	counts, err := central.Client.Unended(ctx, ids)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, r := range removals {
+		views = append(views, removalView{r, counts[r.Tenant.ID]})
+		running += counts[r.Tenant.ID].Running
+	}
+	return views, running, nil
+}
+
+func runOn(running int) string {
+	if running == 1 {
+		return "1 job runs, and ends as it would"
+	}
+	return cli.Count(running, "job") + " run, and end as they would"
 }
 
 func someNumbers(removals []catalog.Removal) string {

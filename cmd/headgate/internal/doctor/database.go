@@ -32,11 +32,15 @@ func (d *doctor) lookAtServer(ctx context.Context, c *catalog.Catalog, server ca
 		note(StateOK, "databases", "", "it has none that was looked at; `headgate server remove "+server.Name+"` takes out one that was entered by mistake")
 		return
 	}
-	looked, answers, reached := false, false, false
+	looked, answers, reached, locked := false, false, false, false
 	for _, db := range databases {
 		for _, login := range []jobs.Login{jobs.LoginJob, jobs.LoginOwner} {
 			found, err := d.lookAtDatabase(ctx, c, db, login, server.Hosts)
 			if errors.Is(err, jobs.ErrDatabaseDetached) {
+				continue
+			}
+			if class, _ := tenantdb.Classify(err); class == jobs.ClassUndecryptable { // nobody has asked the server
+				locked = true
 				continue
 			}
 			looked = true
@@ -52,6 +56,9 @@ func (d *doctor) lookAtServer(ctx context.Context, c *catalog.Catalog, server ca
 	case answers:
 		note(StateOK, "reachable", "", "it answers")
 		return
+	case !looked && locked:
+		note(StateOK, "databases", "", "nobody has asked it: no key of the ring opens the addresses of its databases, as these say")
+		return
 	case !looked:
 		note(StateOK, "databases", "", "those that were to be looked at are detached")
 		return
@@ -65,8 +72,6 @@ func answered(err error) bool {
 	switch class, _ := tenantdb.Classify(err); class {
 	case jobs.ClassUnreachable, jobs.ClassConnectTimeout, jobs.ClassUntrusted, "":
 		return errors.As(err, &said)
-	case jobs.ClassUndecryptable: // nobody has asked it
-		return false
 	}
 	return true
 }

@@ -3,6 +3,7 @@ package schedulecmd
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -59,7 +60,11 @@ func scheduleShow(app *cli.App) *cobra.Command {
 		if view.Changes, _, err = central.Schedules.Changes(ctx, s.ID, jobs.Page{Limit: last}); err != nil {
 			return err
 		}
-		if err := cli.One(app, view, scheduleViewColumns); err != nil || app.Output != "table" {
+		columns := scheduleViewColumns
+		if view.Brand != nil { // most schedules are of all brands
+			columns = slices.Insert(slices.Clone(columns), 2, cli.Column[scheduleView]{Name: "brand", Of: func(v scheduleView) any { return *v.Brand }})
+		}
+		if err := cli.One(app, view, columns); err != nil || app.Output != "table" {
 			return err
 		}
 		if len(view.Occurrences) == 0 {

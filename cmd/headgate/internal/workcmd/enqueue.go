@@ -2,6 +2,7 @@ package workcmd
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ type enqueuedView struct {
 	Kind     string `json:"kind"`
 	Tenant   string `json:"tenant,omitempty"`
 	Database string `json:"database,omitempty"`
+	Brand    *int   `json:"brand,omitempty"`
 	Same     bool   `json:"same,omitempty"` // it was accepted before under the key
 }
 
@@ -81,7 +83,10 @@ func enqueue(ctx context.Context, app *cli.App, kind string, a *kinds.Request) e
 	if err != nil {
 		return err
 	}
-	view := enqueuedView{Kind: kind, Tenant: a.Tenant, Database: a.Database}
+	view, columns := enqueuedView{Kind: kind, Tenant: a.Tenant, Database: a.Database, Brand: a.Opts.Brand}, enqueuedColumns
+	if view.Brand != nil {
+		columns = append(slices.Clone(columns), cli.Column[enqueuedView]{Name: "brand", Of: func(e enqueuedView) any { return *e.Brand }})
+	}
 	return app.Open(ctx, nil, func(central cli.Central) error {
 		kinds.NoteUnserved(ctx, app, central, kind)
 		var result jobs.EnqueueResult
@@ -97,6 +102,6 @@ func enqueue(ctx context.Context, app *cli.App, kind string, a *kinds.Request) e
 		if view.Same {
 			app.Say("this job was accepted before under the key; nothing was added")
 		}
-		return cli.One(app, view, enqueuedColumns)
+		return cli.One(app, view, columns)
 	})
 }

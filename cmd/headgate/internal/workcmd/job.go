@@ -153,11 +153,14 @@ func showRow(app *cli.App, job jobs.Record) error {
 		name  string
 		value any
 	}{
-		{"uid", job.UID}, {"kind", job.Kind}, {"state", string(job.State)}, {"tenant", job.Tenant}, {"database", job.Database},
+		{"uid", job.UID}, {"kind", job.Kind}, {"state", string(job.State)}, {"tenant", job.Tenant}, {"brand", job.Brand}, {"database", job.Database},
 		{"queue", job.Queue}, {"priority", job.Priority}, {"attempt", cli.Plain(job.Attempt) + " of " + cli.Plain(job.MaxAttempts)},
 		{"schedule", job.Schedule}, {"args", compact(job.Args)}, {"tags", job.Tags},
 		{"enqueued", job.EnqueuedAt}, {"due", job.ScheduledAt}, {"finished", job.FinishedAt},
 	} {
+		if line.name == "brand" && job.Brand == nil {
+			continue // most jobs are of all brands
+		}
 		t.AppendRow([]any{line.name, app.Cell(line.value)})
 	}
 	if err := app.Print("%s\n", t.Render()); err != nil {
