@@ -57,10 +57,12 @@ func (e Erasures) Erasing(ctx context.Context, tenant string) (wire.Erasing, err
 
 // Clear takes what the central database keeps of an erased tenant's jobs out of it: messages,
 // outputs, traces and log lines, arguments, idempotency keys. remove deletes the files of its
-// reports; nil leaves them. Clear works in short transactions and may be called again.
-func (e Erasures) Clear(ctx context.Context, tenant string, remove func(ctx context.Context, keys []string) error) (done wire.Cleared, err error) {
+// reports, and says how many stay; nil leaves them. Where any stays, the history keeps the keys
+// of all files, and nothing else. Clear works in short transactions and may be called again.
+func (e Erasures) Clear(ctx context.Context, tenant string, remove func(ctx context.Context, keys []string) (stay int, err error)) (done wire.Cleared, err error) {
+	stay := 0
 	if remove != nil {
-		if err := e.queue.ReportFiles(ctx, tenant, remove); err != nil {
+		if stay, err = e.queue.ReportFiles(ctx, tenant, remove); err != nil {
 			return done, err
 		}
 	}
@@ -70,7 +72,7 @@ func (e Erasures) Clear(ctx context.Context, tenant string, remove func(ctx cont
 	if done.Keys, err = e.queue.EraseKeys(ctx, tenant); err != nil {
 		return done, err
 	}
-	done.Outcomes, err = e.queue.EraseHistory(ctx, tenant)
+	done.Outcomes, err = e.queue.EraseHistory(ctx, tenant, stay > 0)
 	return done, err
 }
 

@@ -195,7 +195,7 @@ func TestABrandOfAnOlderDatabase(t *testing.T) {
 	c, env := setup(t)
 	db := env.Database("shared-1", jobstest.DatabaseOpts{Schema: salesSchema})
 	env.Tenant("acme", "shared-1")
-	admin(t, db.Job.Database, `DROP FUNCTION headgate.current_org_brand()`, `ALTER TABLE headgate.protected DROP COLUMN brand_column`, `DROP FUNCTION headgate.close_organisation, headgate.forget_organisation, headgate.delete_apart`, `DELETE FROM headgate.migrations WHERE version >= 14`)
+	admin(t, db.Job.Database, `DROP FUNCTION headgate.current_org_brand()`, `ALTER TABLE headgate.protected DROP COLUMN brand_column`, `DROP FUNCTION headgate.close_organisation, headgate.forget_organisation, headgate.delete_apart, headgate.on_delete`, `DELETE FROM headgate.migrations WHERE version >= 14`)
 	protect := []string{"database", "protect", "shared-1", "--table", "sales", "--brand-column", "brand_id"}
 	r := c.run(protect...)
 	require.NotEqual(t, cli.ExitOK, r.code)

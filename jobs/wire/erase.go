@@ -45,6 +45,9 @@ type Erasing struct {
 	Done     bool
 	Jobs     int    // of the tenant that have not ended
 	First    string // the UID of one of them
+
+	// Unconfirmed is the UID of one that another client of the queue holds back; "" is none.
+	Unconfirmed string
 }
 
 // Cleared counts what was taken out of the central database.

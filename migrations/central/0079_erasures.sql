@@ -27,11 +27,11 @@ BEGIN
 END $$;
 
 -- Clears the next outcomes of a tenant before a moment and an id, newest first: what an
--- attempt has said and made. Whose it was, when, how often and how it ended stay. Lines that
+-- attempt has said and made; the keys of report files may be kept. Whose it was, when, how often and how it ended stay. Lines that
 -- handlers have logged go. It returns how many outcomes it has looked at, how many somebody
 -- else has locked, and the last one. The walk by the moment keeps each call as small as the
 -- first.
-CREATE FUNCTION headgate.erase_history(p_tenant uuid, p_before timestamptz, p_id uuid, p_limit int,
+CREATE FUNCTION headgate.erase_history(p_tenant uuid, p_before timestamptz, p_id uuid, p_limit int, p_keep_files boolean,
     OUT looked bigint, OUT locked bigint, OUT last_at timestamptz, OUT last_id uuid)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -44,7 +44,8 @@ BEGIN
         SELECT o.id, o.ended_at FROM headgate.outcomes o JOIN batch b ON o.id = b.id AND o.ended_at = b.ended_at
         FOR UPDATE OF o SKIP LOCKED
     ), cleared AS (
-        UPDATE headgate.outcomes o SET message = '', trace = '', output = '', features = NULL
+        UPDATE headgate.outcomes o SET message = '', trace = '', features = NULL,
+            output = CASE WHEN p_keep_files AND o.kind = 'headgate.report' THEN o.output ELSE '' END
         FROM free f WHERE o.id = f.id AND o.ended_at = f.ended_at
           AND ((o.message, o.trace, o.output) IS DISTINCT FROM ('', '', '') OR o.features IS NOT NULL)
     ), lines AS (

@@ -27,7 +27,7 @@ END $$;
 -- many refused, and of the last of these the code and the constraint. A client would see an
 -- error for each.
 CREATE FUNCTION headgate.delete_apart(p_sql text, p_places text[], OUT deleted bigint, OUT refused bigint, OUT code text, OUT key text)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     place text;
     n     bigint;
@@ -48,4 +48,32 @@ BEGIN
     END LOOP;
 END $$;
 
-REVOKE ALL ON FUNCTION headgate.close_organisation(bigint), headgate.forget_organisation(bigint, int), headgate.delete_apart(text, text[]) FROM PUBLIC;
+-- Says what code of the application the deletion of rows of a table would run, with the rights
+-- of who deletes: triggers, rules, and the triggers and rules of tables from which a foreign
+-- key with an action leads here, because Postgres runs that action's statement for no row too.
+-- A trigger whose function is declared as trusted is not named. The stamp is another one
+-- whenever any of that, or a foreign key to the table, is another one.
+CREATE FUNCTION headgate.on_delete(p_table oid, OUT code text, OUT stamp text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    WITH keys AS (
+        SELECT g.oid, g.tgenabled, f.conrelid, CASE f.confdeltype WHEN 'c' THEN 8 WHEN 'n' THEN 16 WHEN 'd' THEN 16 ELSE 0 END AS event
+          FROM pg_trigger g JOIN pg_constraint f ON f.oid = g.tgconstraint AND f.contype = 'f'
+         WHERE g.tgrelid = p_table AND g.tgtype & 8 = 8
+    ), met (relation, event) AS (
+        SELECT p_table, 8 UNION SELECT k.conrelid, k.event FROM keys k WHERE k.event > 0
+    ), code AS (
+        SELECT g.oid, g.tgenabled AS enabled, format('trigger %I of %s', g.tgname, g.tgrelid::regclass) AS says,
+               n.nspname = 'headgate' OR EXISTS (SELECT FROM headgate.protected d WHERE d.mode = 'function' AND d.object = format('%I.%I()', n.nspname, p.proname)) AS trusted
+          FROM met m JOIN pg_trigger g ON g.tgrelid = m.relation AND g.tgtype & m.event > 0 AND g.tgenabled <> 'D'
+          JOIN pg_proc p ON p.oid = g.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace
+         WHERE NOT EXISTS (SELECT FROM pg_constraint f WHERE f.oid = g.tgconstraint AND f.contype = 'f')
+        UNION ALL
+        SELECT w.oid, w.ev_enabled, format('rule %I of %s', w.rulename, w.ev_class::regclass), false
+          FROM met m JOIN pg_rewrite w ON w.ev_class = m.relation AND w.ev_type = CASE m.event WHEN 8 THEN '4' ELSE '2' END AND w.ev_enabled <> 'D'
+    )
+    SELECT coalesce((SELECT string_agg(DISTINCT c.says, ', ' ORDER BY c.says) FROM code c WHERE NOT c.trusted), ''),
+           coalesce((SELECT string_agg(format('%s%s', x.oid, x.state), ' ' ORDER BY x.oid, x.state)
+                       FROM (SELECT k.oid, k.tgenabled::text AS state FROM keys k UNION ALL SELECT c.oid, format('%s%s', c.enabled, c.trusted) FROM code c) x), '')
+$$;
+
+REVOKE ALL ON FUNCTION headgate.close_organisation(bigint), headgate.forget_organisation(bigint, int), headgate.delete_apart(text, text[]), headgate.on_delete(oid) FROM PUBLIC;

@@ -111,7 +111,16 @@ func TestExplain(t *testing.T) {
 				roomtest.PutInto(t, env, env.RowOf(job.UID), "scheduled")
 				roomtest.Outcome(t, env, job, "snoozed", "", "snoozed for 1h0m0s", time.Now())
 			},
-			says: []string{"its handler put it off; due "}, not: []string{"ended as"},
+			says: []string{"its handler put it off; due ", "` runs it now"}, not: []string{"ended as"},
+		},
+		"an erasure that waits": {
+			make: func(t *testing.T, env *jobstest.Env, job jobs.EnqueueResult) {
+				roomtest.PutInto(t, env, env.RowOf(job.UID), "scheduled")
+				roomtest.Outcome(t, env, job, "snoozed", "", "2 jobs of the tenant have not ended", time.Now())
+				_, err := env.Pool.Exec(context.Background(), `UPDATE river_job SET kind = 'headgate.erase' WHERE id = $1`, env.RowOf(job.UID))
+				require.NoError(t, err)
+			},
+			says: []string{"its handler put it off; due ", "` says which jobs of the tenant it waits for"}, not: []string{"job retry"},
 		},
 		"tenant suspended": {
 			make: func(t *testing.T, env *jobstest.Env, _ jobs.EnqueueResult) {

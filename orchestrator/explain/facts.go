@@ -68,9 +68,21 @@ func explainTime(job jobs.Record, s *standing) Fact {
 	case job.State == jobs.Failed:
 		return Fact{Code: CodeRetryDue, Until: job.ScheduledAt.Usual(), Fact: fmt.Sprintf("attempt %d of %d failed; the next one is due %s", job.Attempt, job.MaxAttempts, at), Since: endOf(last), Next: runNow(job)}
 	case last != nil && last.State == jobs.Snoozed && last.Class == "":
-		return Fact{Code: CodePutOff, Until: job.ScheduledAt.Usual(), Fact: "its handler put it off; due " + at, Since: endOf(last), Next: runNow(job)}
+		return Fact{Code: CodePutOff, Until: job.ScheduledAt.Usual(), Fact: "its handler put it off; due " + at, Since: endOf(last), Next: putOff(job)}
 	}
 	return Fact{Code: CodeNotDue, Until: job.ScheduledAt.Usual(), Fact: fmt.Sprintf("it %s; due %s", job.State.Phrase(), at), Since: job.EnqueuedAt.Usual(), Next: runNow(job)}
+}
+
+// eraseKind is the kind that deletes the rows of a removed tenant.
+const eraseKind = "headgate.erase"
+
+// putOff says what helps a job whose handler has put it off. An erasure waits for other jobs,
+// and would only look again.
+func putOff(job jobs.Record) string {
+	if job.Kind == eraseKind {
+		return "`headgate job show " + job.UID + "` says which jobs of the tenant it waits for"
+	}
+	return runNow(job)
 }
 
 // runNow says how the job runs now, and what else that wants: workers remember some refusals.

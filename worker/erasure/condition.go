@@ -3,41 +3,32 @@ package erasure
 import (
 	"fmt"
 	"strings"
+
+	"github.com/headgate/headgate/worker/tenantdb/protection"
 )
 
-// The tenant's numbers stand in settings of the session, because the query of a cursor takes
-// no parameters.
-const setTarget = `SELECT pg_catalog.set_config('headgate.erase_org', $1, false), pg_catalog.set_config('headgate.erase_key', $2, false)`
+// The tenant's number and key stand in settings of the transaction, because the query of a
+// cursor takes no parameters.
+const (
+	org    = "pg_catalog.current_setting('headgate.erase_org')::bigint"
+	orgKey = "pg_catalog.current_setting('headgate.erase_key')"
+)
 
-// keys are the tenant's number or key as each type of column compares with it, so that the
-// column's index serves.
-var keys = map[string]string{
-	"int8":    "pg_catalog.current_setting('headgate.erase_org')::bigint",
-	"int4":    "pg_catalog.current_setting('headgate.erase_org')::bigint",
-	"int2":    "pg_catalog.current_setting('headgate.erase_org')::bigint",
-	"numeric": "pg_catalog.current_setting('headgate.erase_org')::numeric",
-	"text":    "pg_catalog.current_setting('headgate.erase_key')",
-	"varchar": "pg_catalog.current_setting('headgate.erase_key')",
-	"bpchar":  "pg_catalog.current_setting('headgate.erase_key')::bpchar",
-	"uuid":    "pg_catalog.current_setting('headgate.erase_key')::uuid",
-}
+// condition is true of the tenant's rows of a table that a statement calls t.
+func (p *plan) condition(t *table) string { return p.conditionAs(t, "t", 0) }
 
-// condition is true of the tenant's rows of a table that a statement calls t. It is false if
-// nobody knows how its column compares.
-func (p *plan) condition(t *table) (string, bool) { return p.conditionAs(t, "t", 0) }
-
-func (p *plan) conditionAs(t *table, alias string, depth int) (string, bool) {
+func (p *plan) conditionAs(t *table, alias string, depth int) string {
 	if t.Column != "" {
-		key, ok := keys[t.Type]
-		return fmt.Sprintf("%s.%s = %s", alias, t.Column, key), ok
+		key, _ := protection.Key(t.Type, org, orgKey) // other types are not in the plan
+		return fmt.Sprintf("%s.%s = %s", alias, t.Column, key)
 	}
 	parent := fmt.Sprintf("p%d", depth)
-	further, ok := p.conditionAs(p.byOID[t.Parent], parent, depth+1)
+	further := p.conditionAs(p.byOID[t.Parent], parent, depth+1)
 	terms := make([]string, 0, len(t.Here)+1)
 	for i := range t.Here {
 		terms = append(terms, fmt.Sprintf("%s.%s = %s.%s", parent, t.There[i], alias, t.Here[i]))
 	}
-	return fmt.Sprintf("EXISTS (SELECT FROM %s %s WHERE %s)", p.byOID[t.Parent].Name, parent, strings.Join(append(terms, further), " AND ")), ok
+	return fmt.Sprintf("EXISTS (SELECT FROM %s %s WHERE %s)", p.byOID[t.Parent].Name, parent, strings.Join(append(terms, further), " AND "))
 }
 
 // unreferred is true of rows that no foreign key leads to. A row that refers to itself goes.

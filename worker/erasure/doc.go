@@ -6,25 +6,32 @@
 // themselves. A worker that is killed leaves what was deleted, and the next attempt goes on.
 //
 //	ask the centre ─▶ shut out ─▶ tables, again and again ─▶ ledger ─▶ centre ─▶ end
-//	removed? asked    fence       until nothing goes any     rows      files,    erasures
-//	for? drained?                 more                                 history
+//	removed? asked    fence       until a fresh look         rows      files,    erasures
+//	for? drained?                 finds no row                         history
 //
 //	erase.go       the job from its beginning to its end
 //	plan.go        the tables, in the order of their foreign keys
 //	condition.go   the SQL by which a tenant's rows are found
 //	remove.go      a table's rows, batch by batch
-//	loosen.go      rows that refer to each other in a circle
+//	circle.go      rows that stay because they refer to each other
 //	told.go        what the job says
 //
-// Which rows are a tenant's, the declarations and policies of the database say
-// (worker/tenantdb/protection), never the job's arguments. The arguments name the tenant, and
-// the central database says whether it was removed, and whether somebody has asked.
+// Which rows are a tenant's, the declarations of the database say
+// (worker/tenantdb/protection), never the job's arguments, and never what the application's
+// own policies let an organisation see. The arguments name the tenant, and the central
+// database says whether it was removed, and whether somebody has asked.
 //
 // A row goes only if no other row refers to it by a foreign key, whatever that key would do
 // upon a DELETE: a CASCADE could reach another tenant's rows. Children therefore go before
-// parents. What is locked, referred to or kept by a trigger stops itself only; the job deletes
-// the rest, fails with a sentence for each table, and is tried again.
+// parents, and no row is ever changed so that another one may go.
 //
-// Its weakness: a table that nobody has declared, and whose policies do not say so either, is
-// named and not touched.
+// The job has the owner's rights, and the application's triggers must not. A table with a
+// trigger or rule on DELETE whose function nobody trusts is left, and each transaction looks
+// again under its lock. All statements run with a search_path of their own.
+//
+// What is locked, referred to or kept by a trigger stops itself only; the job deletes the
+// rest, fails with a sentence for each table, and is tried again.
+//
+// Its weakness: a table that nobody has declared is named and not touched. An index on an
+// expression is planned with the owner's rights, as in each query of the owner.
 package erasure

@@ -2,11 +2,12 @@ package erasure
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headgate/headgate/worker/tenantdb/protection"
 )
@@ -23,12 +24,15 @@ type table struct {
 // part is a table whose own rows are deleted: the table itself, one of its partitions, or one
 // that inherits from it.
 type part struct {
-	OID                  uint32
-	Name                 string
-	Root                 uint32
-	Kind                 string
-	May, Hidden, Trigger bool
-	Owner                string
+	OID         uint32
+	Name        string
+	Root        uint32
+	Kind        string
+	May, Hidden bool
+	Owner       string
+
+	Code  string // the application's code that a deletion would run with the owner's rights; "" is none
+	Stamp string // of that code and of the foreign keys that lead here
 }
 
 // reference is a foreign key that leads to a table of the plan.
@@ -39,12 +43,9 @@ type reference struct {
 	Name    string // the constraint's
 	Visible bool   // the login sees all rows of the referring table
 	On      string // joins the referring table, c, to the table, t
-
-	// Nullable are the columns of the key, quoted, of which a NULL ends the reference.
-	Nullable []string
 }
 
-// plan is what an erasure knows of a database before it begins.
+// plan is what one look at a database's catalogs has found.
 type plan struct {
 	tables []*table // children before parents
 	byOID  map[uint32]*table
@@ -55,15 +56,15 @@ type plan struct {
 // there and sees all rows.
 const selectParts = `
 WITH RECURSIVE down (root, oid) AS (
-    SELECT x, x FROM unnest($1::oid[]) AS x
+    SELECT x, x FROM pg_catalog.unnest($1::oid[]) AS x
     UNION
     SELECT d.root, i.inhrelid FROM down d JOIN pg_catalog.pg_inherits i ON i.inhparent = d.oid
 )
 SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), d.root, c.relkind::text,
        pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'DELETE') AND pg_catalog.has_any_column_privilege(c.oid, 'UPDATE'),
-       pg_catalog.row_security_active(c.oid), EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgtype & 8 = 8 AND g.tgenabled <> 'D'),
-       pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(c.relowner))
+       pg_catalog.row_security_active(c.oid), pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(c.relowner)), o.code, o.stamp
   FROM down d JOIN pg_catalog.pg_class c ON c.oid = d.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ CROSS JOIN LATERAL headgate.on_delete(c.oid) o
  WHERE c.relkind <> 'p'
  ORDER BY 3, 2`
 
@@ -71,7 +72,7 @@ SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), d.root, c.relkin
 // operators by which Postgres compares their columns.
 const selectReferences = `
 WITH RECURSIVE down (root, oid) AS (
-    SELECT x, x FROM unnest($1::oid[]) AS x
+    SELECT x, x FROM pg_catalog.unnest($1::oid[]) AS x
     UNION
     SELECT d.root, i.inhrelid FROM down d JOIN pg_catalog.pg_inherits i ON i.inhparent = d.oid
 )
@@ -81,50 +82,82 @@ SELECT d.root, f.conrelid, pg_catalog.format('%I.%I', n.nspname, c.relname), pg_
           FROM unnest(f.conkey, f.confkey, f.conpfeqop) AS k (here, there, op)
           JOIN pg_catalog.pg_attribute x ON x.attrelid = f.conrelid AND x.attnum = k.here
           JOIN pg_catalog.pg_attribute y ON y.attrelid = f.confrelid AND y.attnum = k.there
-          JOIN pg_catalog.pg_operator p ON p.oid = k.op JOIN pg_catalog.pg_namespace pn ON pn.oid = p.oprnamespace),
-       ARRAY(SELECT pg_catalog.quote_ident(x.attname) FROM pg_catalog.pg_attribute x JOIN pg_catalog.pg_type y ON y.oid = x.atttypid
-              WHERE x.attrelid = f.conrelid AND x.attnum = ANY (f.conkey) AND NOT x.attnotnull AND NOT y.typnotnull AND x.attgenerated = '' AND f.confmatchtype = 's' ORDER BY x.attnum)
+          JOIN pg_catalog.pg_operator p ON p.oid = k.op JOIN pg_catalog.pg_namespace pn ON pn.oid = p.oprnamespace)
   FROM down d
   JOIN pg_catalog.pg_constraint f ON f.confrelid = d.oid AND f.contype = 'f'
   JOIN pg_catalog.pg_class c ON c.oid = f.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE f.conparentid = 0
  ORDER BY 1, 3, 4`
 
-// makePlan reads the database's catalogs. Tables by uuid have no row of a tenant whose key is
-// no UUID, and are left out.
-func makePlan(ctx context.Context, conn *pgx.Conn, key string) (*plan, error) {
-	organised, others, err := protection.Organisations(ctx, conn)
+// look makes the plan anew. The stamps are read before the foreign keys: a key that comes
+// between the two makes a stamp of the past.
+func (e *eraser) look(ctx context.Context) error {
+	organised, others, err := protection.Organisations(ctx, e.conn)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	p := &plan{byOID: map[uint32]*table{}, others: others}
-	oids := []uint32{}
+	fits := map[string]bool{}
 	for _, o := range organised {
-		if _, err := uuid.Parse(key); err != nil && o.Type == "uuid" {
-			continue
+		if _, known := fits[o.Type]; !known && o.Column != "" {
+			if fits[o.Type], err = e.fits(ctx, o.Type); err != nil {
+				return err
+			}
 		}
-		t := &table{Organised: o}
-		p.tables, p.byOID[o.OID], oids = append(p.tables, t), t, append(oids, o.OID)
+		if o.Column == "" || fits[o.Type] {
+			t := &table{Organised: o}
+			p.tables, p.byOID[o.OID] = append(p.tables, t), t
+		}
 	}
 	p.tables = slices.DeleteFunc(p.tables, func(t *table) bool { return !p.reaches(t) })
-	rows, _ := conn.Query(ctx, selectParts, oids) // its error is CollectRows' too
+	if err := e.inTx(ctx, func(tx pgx.Tx) error { return p.read(ctx, tx) }); err != nil {
+		return err
+	}
+	p.order()
+	e.plan = p
+	return nil
+}
+
+// fits says whether columns of a type can hold the tenant: none by uuid has a row of a tenant
+// whose key is no UUID, and none by integer one of a greater number.
+func (e *eraser) fits(ctx context.Context, kind string) (bool, error) {
+	key, _ := protection.Key(kind, org, orgKey)
+	err := e.inTx(ctx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "SELECT "+key)
+		return err
+	})
+	var said *pgconn.PgError
+	if errors.As(err, &said) && (said.Code == "22P02" || said.Code == "22003") {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("comparing the tenant with columns of type %s: %w", kind, err)
+	}
+	return true, nil
+}
+
+func (p *plan) read(ctx context.Context, tx pgx.Tx) error {
+	oids := make([]uint32, len(p.tables))
+	for i, t := range p.tables {
+		oids[i] = t.OID
+	}
+	rows, _ := tx.Query(ctx, selectParts, oids) // its error is CollectRows' too
 	parts, err := pgx.CollectRows(rows, pgx.RowToStructByPos[part])
 	if err != nil {
-		return nil, fmt.Errorf("looking for partitions: %w", err)
+		return fmt.Errorf("looking for partitions: %w", err)
 	}
 	for _, one := range parts {
 		p.byOID[one.Root].parts = append(p.byOID[one.Root].parts, one)
 	}
-	rows, _ = conn.Query(ctx, selectReferences, oids) // its error is CollectRows' too
+	rows, _ = tx.Query(ctx, selectReferences, oids) // its error is CollectRows' too
 	references, err := pgx.CollectRows(rows, pgx.RowToStructByPos[reference])
 	if err != nil {
-		return nil, fmt.Errorf("looking for foreign keys: %w", err)
+		return fmt.Errorf("looking for foreign keys: %w", err)
 	}
 	for _, one := range references {
 		p.byOID[one.To].references = append(p.byOID[one.To].references, one)
 	}
-	p.order()
-	return p, nil
+	return nil
 }
 
 // reaches says whether a table's way to the organisation is whole: a parent by uuid may have

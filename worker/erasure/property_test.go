@@ -86,6 +86,7 @@ func TestAnErasureGoesOnAfterAKill(t *testing.T) {
 			RETURN NULL;
 		END $$;
 		CREATE TRIGGER kill AFTER DELETE ON items FOR EACH STATEMENT EXECUTE FUNCTION kill()`)
+	b.trust("public.kill()")
 	b.work(erasure.Config{Batch: 5}, nil)
 	b.remove(b.org[1])
 	uid := b.erase(b.org[1]).JobUID

@@ -9,57 +9,72 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/headgate/headgate/jobs/session"
 )
 
 // left is what a pass has left of a table, and why.
 type left struct {
 	locked, referred, kept, refused int64
 	why                             string // what the database has said, or why nothing was tried
+	changed                         bool   // triggers or foreign keys are others than those of the plan
 }
 
 func (l left) any() bool { return l.locked+l.referred+l.kept+l.refused > 0 || l.why != "" }
 
 func (l *left) add(some left) {
 	l.locked, l.referred, l.kept, l.refused = l.locked+some.locked, l.referred+some.referred, l.kept+some.kept, l.refused+some.refused
+	l.changed = l.changed || some.changed
 	l.why = cmp.Or(some.why, l.why)
 }
 
 // remove deletes a tenant's rows of a table, part by part. An error is of the connection only:
 // what the database refuses is in left.
-func (e *eraser) remove(ctx context.Context, t *table) (deleted int64, rest left, err error) {
-	where, ok := e.plan.condition(t)
-	if !ok {
-		return 0, left{why: fmt.Sprintf("column %s is of type %s, which Headgate does not compare with an organisation", t.Column, t.Type)}, nil
-	}
+func (e *eraser) remove(ctx context.Context, t *table) (found, deleted int64, rest left, err error) {
 	for _, r := range t.references {
 		if !r.Visible {
-			return 0, left{why: fmt.Sprintf("foreign key %s of %s refers to it, and the owner login cannot read %[2]s whole: GRANT SELECT ON %[2]s TO %s, and leave FORCE ROW LEVEL SECURITY off there", r.Name, r.Table, e.login)}, nil
+			return 0, 0, left{why: fmt.Sprintf("foreign key %s of %s refers to it, and the owner login cannot read %[2]s whole: GRANT SELECT ON %[2]s TO %s, and leave FORCE ROW LEVEL SECURITY off there", r.Name, r.Table, e.login)}, nil
 		}
 	}
 	for _, one := range t.parts {
-		if why := e.untouchable(one); why != "" {
-			rest.why = why
-			continue
-		}
-		for {
-			found, gone, some, err := e.page(ctx, t, one, where)
-			deleted += gone
-			if said := refusal(err); said != "" {
-				rest.why = fmt.Sprintf("%s: %s", one.Name, said)
-				break
-			}
-			if err != nil {
-				return deleted, rest, fmt.Errorf("deleting rows of %s: %w", one.Name, err)
-			}
-			if found < e.cfg.Page || gone == 0 {
-				rest.add(some)
-				break
-			}
+		some, gone, left, err := e.removePart(ctx, t, one)
+		found, deleted = found+some, deleted+gone
+		rest.add(left)
+		if err != nil {
+			return found, deleted, rest, fmt.Errorf("deleting rows of %s: %w", one.Name, err)
 		}
 	}
-	return deleted, rest, nil
+	return found, deleted, rest, nil
+}
+
+func (e *eraser) removePart(ctx context.Context, t *table, p part) (found, deleted int64, rest left, err error) {
+	if why := e.untouchable(p); why != "" {
+		return 0, 0, left{why: why}, nil
+	}
+	for {
+		var some, gone int64
+		var of left
+		if p.Code == "" {
+			some, gone, of, err = e.page(ctx, t, p)
+		} else if some, err = e.any(ctx, t, p); some > 0 {
+			of.why = e.runs(p)
+		}
+		found, deleted = found+some, deleted+gone
+		if said := refusal(err); said != "" {
+			rest.add(left{why: fmt.Sprintf("%s: %s", p.Name, said)})
+			return found, deleted, rest, nil
+		}
+		if err != nil || some < int64(e.cfg.Page) || gone == 0 {
+			rest.add(of)
+			return found, deleted, rest, err
+		}
+	}
+}
+
+// any is 1 if a part has a row of the tenant.
+func (e *eraser) any(ctx context.Context, t *table, p part) (n int64, err error) {
+	err = e.inTx(ctx, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, fmt.Sprintf("SELECT CASE WHEN EXISTS (SELECT FROM ONLY %s t WHERE %s) THEN 1 ELSE 0 END", p.Name, e.plan.condition(t))).Scan(&n)
+	})
+	return n, err
 }
 
 func (e *eraser) untouchable(p part) string {
@@ -74,21 +89,30 @@ func (e *eraser) untouchable(p part) string {
 	return ""
 }
 
+// runs says what keeps rows of a part. A trigger runs with the rights of who deletes, and the
+// owner's reach every row and the key that signs jobs.
+func (e *eraser) runs(p part) string {
+	return fmt.Sprintf("%s would run with the owner login's rights: delete the rows of org_id %d in %s by the application, or trust a trigger's function with `headgate database protect %s --trusted-function NAME --reason TEXT`", p.Code, e.target.OrgID, p.Name, e.job.Database)
+}
+
 const closeCursor = `CLOSE headgate_erase`
 
 // page deletes the rows that one look finds, up to Config.Page of them. The look reads the
 // table once, and keeps where the rows are on the server: a batch costs the same whatever was
 // deleted before it. Rows that refer to rows of the same table are mostly younger than those,
 // so that the youngest go first.
-func (e *eraser) page(ctx context.Context, t *table, p part, where string) (found int, gone int64, rest left, err error) {
+func (e *eraser) page(ctx context.Context, t *table, p part) (found, gone int64, rest left, err error) {
 	order := ""
 	for _, r := range t.references {
 		if r.From == t.OID {
 			order = " ORDER BY t.ctid DESC"
 		}
 	}
-	sql := fmt.Sprintf("DECLARE headgate_erase NO SCROLL CURSOR WITH HOLD FOR SELECT t.ctid::text FROM ONLY %s t WHERE %s%s LIMIT %d", p.Name, where, order, e.cfg.Page)
-	if _, err := e.conn.Exec(ctx, sql); err != nil {
+	err = e.inTx(ctx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, fmt.Sprintf("DECLARE headgate_erase NO SCROLL CURSOR WITH HOLD FOR SELECT t.ctid::pg_catalog.text FROM ONLY %s t WHERE %s%s LIMIT %d", p.Name, e.plan.condition(t), order, e.cfg.Page))
+		return err
+	})
+	if err != nil {
 		return 0, 0, rest, err
 	}
 	defer func() {
@@ -104,9 +128,9 @@ func (e *eraser) page(ctx context.Context, t *table, p part, where string) (foun
 		if err != nil || len(places) == 0 {
 			return found, gone, rest, err
 		}
-		n, some, err := e.batch(ctx, t, p, where, places)
-		found, gone = found+len(places), gone+n
-		if rest.add(some); err != nil {
+		n, some, err := e.batch(ctx, t, p, places)
+		found, gone = found+int64(len(places)), gone+n
+		if rest.add(some); err != nil || some.changed {
 			return found, gone, rest, err
 		}
 	}
@@ -115,34 +139,58 @@ func (e *eraser) page(ctx context.Context, t *table, p part, where string) (foun
 // batch deletes the rows at some places, in a transaction of its own. It looks for references
 // in a statement after the one that locks the rows: nobody adds a reference to a locked row,
 // and what was added before is seen.
-func (e *eraser) batch(ctx context.Context, t *table, p part, where string, places []string) (gone int64, rest left, err error) {
-	tx, err := e.conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: session.Begin})
-	if err != nil {
-		return 0, rest, err
-	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // after a commit it does nothing
-	rows, _ := tx.Query(ctx, fmt.Sprintf("SELECT t.ctid::text FROM ONLY %s t WHERE t.ctid = ANY ($1::text[]::tid[]) AND %s FOR UPDATE OF t SKIP LOCKED", p.Name, where), places)
-	free, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return 0, rest, err
-	}
-	remove := fmt.Sprintf("DELETE FROM ONLY %s t WHERE t.ctid = ANY ($1::text[]::tid[]) AND %s", p.Name, t.unreferred())
-	if gone, rest, err = t.removeAll(ctx, tx, remove, free); err != nil {
-		return 0, rest, err
-	}
-	rest.locked = int64(len(places) - len(free))
-	if rest.referred = int64(len(free)) - gone - rest.refused; p.Trigger && rest.referred > 0 {
+func (e *eraser) batch(ctx context.Context, t *table, p part, places []string) (gone int64, rest left, err error) {
+	err = e.inTx(ctx, func(tx pgx.Tx) error {
+		changed, err := hold(ctx, tx, p)
+		if err != nil || changed {
+			rest = left{changed: changed, why: "its triggers, rules or foreign keys change meanwhile"}
+			return err
+		}
+		rows, _ := tx.Query(ctx, fmt.Sprintf("SELECT t.ctid::text FROM ONLY %s t WHERE t.ctid = ANY ($1::text[]::tid[]) AND %s FOR UPDATE OF t SKIP LOCKED", p.Name, e.plan.condition(t)), places)
+		free, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return err
+		}
+		remove := fmt.Sprintf("DELETE FROM ONLY %s t WHERE t.ctid = ANY ($1::text[]::tid[]) AND %s", p.Name, t.unreferred())
+		if gone, rest, err = t.removeAll(ctx, tx, remove, free); err != nil {
+			return err
+		}
+		rest.locked, rest.referred = int64(len(places)-len(free)), int64(len(free))-gone-rest.refused
+		if rest.referred == 0 {
+			return nil
+		}
 		var blocked int64
 		count := fmt.Sprintf("SELECT count(*) FROM ONLY %s t WHERE t.ctid = ANY ($1::text[]::tid[]) AND NOT (%s)", p.Name, t.unreferred())
 		if err := tx.QueryRow(ctx, count, free).Scan(&blocked); err != nil {
-			return 0, rest, err
+			return err
 		}
 		rest.kept, rest.referred = max(0, rest.referred-blocked), min(blocked, rest.referred)
-	}
-	if err := tx.Commit(ctx); err != nil {
-		return 0, rest, err
+		return nil
+	})
+	if err != nil {
+		return 0, left{}, err
 	}
 	return gone, rest, nil
+}
+
+// holdSQL has the stamp of a table that is locked.
+const holdSQL = `SELECT o.code <> '' OR o.stamp <> $3 OR pg_catalog.to_regclass($2) IS DISTINCT FROM $1::oid::regclass FROM headgate.on_delete($1) o`
+
+// constraintsAtOnce has a constraint of the application that is deferred refuse its row, and
+// not the commit of all.
+const constraintsAtOnce = `SET CONSTRAINTS ALL IMMEDIATE`
+
+// hold locks a part as its deletion will, so that no trigger, rule or foreign key comes any
+// more, and says whether what was there has changed since the plan was made.
+func hold(ctx context.Context, tx pgx.Tx, p part) (changed bool, err error) {
+	if _, err := tx.Exec(ctx, fmt.Sprintf("LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE", p.Name)); err != nil {
+		return false, err
+	}
+	if err := tx.QueryRow(ctx, holdSQL, p.OID, p.Name, p.Stamp).Scan(&changed); err != nil || changed {
+		return changed, err
+	}
+	_, err = tx.Exec(ctx, constraintsAtOnce)
+	return false, err
 }
 
 const deleteApart = `SELECT deleted, refused, code, key FROM headgate.delete_apart($1, $2)`

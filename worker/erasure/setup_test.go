@@ -54,6 +54,7 @@ var tables = []protection.Table{
 	{Name: "categories"},
 	{Name: "events"},
 	{Name: `"Odd Docs"`, Column: `"Owner's key"`},
+	{Name: "own"},
 	{Name: "countries", Public: true},
 }
 
@@ -130,6 +131,27 @@ func (b *bundle) exec(sql string, args ...any) {
 	require.NoError(b.t, err, sql)
 }
 
+// number is what one query of the tenant's database answers.
+func (b *bundle) number(sql string, args ...any) (n int) {
+	b.t.Helper()
+	require.NoError(b.t, b.db.Pool.QueryRow(b.ctx, sql, args...).Scan(&n), sql)
+	return n
+}
+
+// trust declares a function as trusted.
+func (b *bundle) trust(function string) {
+	b.t.Helper()
+	_, err := protection.Apply(b.ctx, b.owner, protection.Request{Database: "shop", Login: b.db.Job.User, Functions: []string{function}, Reason: "a test's own"})
+	require.NoError(b.t, err)
+}
+
+// failed has a tenant's erasure fail, and returns the job and what it says.
+func (b *bundle) failed(tenant catalog.Tenant) (uid, message string) {
+	b.t.Helper()
+	uid = b.erase(tenant).JobUID
+	return uid, b.WaitFor(uid, func(o jobs.Outcome) bool { return o.State == jobs.Failed || o.State == jobs.Succeeded }).Message
+}
+
 // rowsOf are an organisation's rows in the application's tables.
 func (b *bundle) rowsOf(tenant catalog.Tenant) (all []string) {
 	b.t.Helper()
@@ -189,11 +211,15 @@ func (b *bundle) fill(tenant catalog.Tenant, orders int) {
 type files struct {
 	mu    sync.Mutex
 	there map[string]bool
+	held  map[string]error // of those that cannot be deleted
 }
 
 func (f *files) remove(_ context.Context, key string) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if err := f.held[key]; err != nil {
+		return false, err
+	}
 	was := f.there[key]
 	delete(f.there, key)
 	return was, nil

@@ -1,15 +1,20 @@
 package erasure
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/headgate/headgate/jobs/wire"
+	"github.com/headgate/headgate/worker/tenantdb/protection"
 )
 
 // mostNamed is how many tables of a sort are named.
 const mostNamed = 100
+
+// mostFiles is how many files that stay are named.
+const mostFiles = 10
 
 // told is what an attempt has done, and has left.
 type told struct {
@@ -20,11 +25,16 @@ type told struct {
 	cleared wire.Cleared
 	files   int
 	missing int
+	stuck   int      // files that could not be deleted
+	stays   []string // some of them, and why
 }
 
 type leftOf struct {
 	*table
 	left
+	own     []uint32 // tables whose rows of the tenant refer to rows that are left
+	foreign bool     // rows that are not the tenant's refer to some
+	circle  bool
 }
 
 func (t *told) add(name string, n int64) {
@@ -35,6 +45,13 @@ func (t *told) add(name string, n int64) {
 		t.order = append(t.order, name)
 	}
 	t.deleted[name] += n
+}
+
+// stick notes a file that could not be deleted.
+func (t *told) stick(key string, err error) {
+	if t.stuck++; t.stuck <= mostFiles {
+		t.stays = append(t.stays, fmt.Sprintf("%s: %v", key, err))
+	}
 }
 
 // rows are those of the application's tables.
@@ -63,7 +80,11 @@ func (t *told) lines() (all []string, empty int) {
 func (e *eraser) counted() string {
 	lines, empty := e.told.lines()
 	head := fmt.Sprintf("counted, nothing erased: %q (org_id %d) has %d rows in %d tables, and none in %d further ones", e.target.Name, e.target.OrgID, e.told.rows(), len(e.told.order)-empty, empty)
-	return strings.Join(append(append([]string{head}, lines...), e.tail()...), "\n")
+	all := append([]string{head}, lines...)
+	for _, l := range e.told.left[:min(len(e.told.left), mostNamed)] {
+		all = append(all, "would stay: "+l.Name+": "+l.why)
+	}
+	return strings.Join(append(all, e.tail()...), "\n")
 }
 
 func (e *eraser) erased() string {
@@ -88,7 +109,11 @@ func (e *eraser) tail() []string {
 			all = append(all, "and further tables that are not declared")
 			break
 		}
-		all = append(all, fmt.Sprintf("not declared, not touched: %s (%s)", o.Name, o.Why))
+		if o.Broken {
+			all = append(all, fmt.Sprintf("would stay: %s: %s", o.Name, e.declare(o)))
+			continue
+		}
+		all = append(all, fmt.Sprintf("not declared, not touched: %s (%s); if it holds rows of tenants, %s and erase what remains by hand", o.Name, o.Why, o.Command(e.job.Database)))
 	}
 	if e.job.Dedicated {
 		all = append(all, "the database is dedicated: what is not declared stays until its operator drops the database")
@@ -96,26 +121,41 @@ func (e *eraser) tail() []string {
 	return all
 }
 
-// stays is the error of rows that are left, a sentence for each table.
-func (e *eraser) stays() error {
-	var all []string
+// declare says what helps where a declaration leads nowhere.
+func (e *eraser) declare(o protection.Undeclared) string {
+	return fmt.Sprintf("%s: declare it anew with %s", o.Why, o.Command(e.job.Database))
+}
+
+// stays is the error of rows that are left, a sentence for each table, and one for each circle.
+func (e *eraser) stays(ctx context.Context) error {
+	if err := e.leads(ctx); err != nil {
+		return err
+	}
+	all := e.circles()
 	for i, l := range e.told.left {
 		if i == mostNamed {
 			all = append(all, "and further tables")
 			break
 		}
-		all = append(all, l.sentence())
+		if said := l.sentence(); said != "" {
+			all = append(all, said)
+		}
 	}
 	return errors.New(fmt.Sprintf("%d rows are deleted, and rows of %d tables stay; the job tries again: ", e.told.rows(), len(e.told.left)) + strings.Join(all, "; "))
 }
 
+// sentence is "" of a table whose circle has a sentence.
 func (l leftOf) sentence() string {
 	var why []string
 	if l.locked > 0 {
 		why = append(why, fmt.Sprintf("%d are locked by other sessions", l.locked))
 	}
-	if l.referred > 0 {
+	switch {
+	case l.referred == 0 || l.circle:
+	case l.foreign:
 		why = append(why, fmt.Sprintf("%d are referred to by rows that are not this tenant's or not declared (%s)", l.referred, l.keys()))
+	default:
+		why = append(why, fmt.Sprintf("%d are referred to by rows of the tenant that stay (%s)", l.referred, l.keys()))
 	}
 	if l.kept > 0 {
 		why = append(why, fmt.Sprintf("%d are kept by a trigger", l.kept))
@@ -125,6 +165,9 @@ func (l leftOf) sentence() string {
 		why = append(why, fmt.Sprintf("%d are refused: %s", l.refused, l.why))
 	case l.why != "":
 		why = append(why, l.why)
+	}
+	if len(why) == 0 {
+		return ""
 	}
 	return l.Name + ": " + strings.Join(why, ", ")
 }

@@ -15,18 +15,20 @@ import (
 	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
-// unfinishedSQL counts the jobs of a tenant that have not ended, up to 1000, and names one, by
+// unfinishedSQL counts the jobs of a tenant that have not ended, up to 1000, and names one, and
+// one that another client holds back, which nothing but somebody's command ends. It goes by
 // the indexes of waiting rows by queue and lane, of later rows by lane, and of states.
 const unfinishedSQL = `
 WITH q AS MATERIALIZED (SELECT * FROM headgate.waiting_queues() AS w (name)),
 unfinished AS (
-    SELECT j.id, j.metadata, j.created_at FROM q JOIN river_job j ON j.queue = q.name AND headgate.lane(j.metadata) = $1 AND j.state = 'available'
+    SELECT j.id, j.metadata, j.created_at, j.state FROM q JOIN river_job j ON j.queue = q.name AND headgate.lane(j.metadata) = $1 AND j.state = 'available'
     UNION ALL
-    SELECT j.id, j.metadata, j.created_at FROM river_job j WHERE headgate.lane(j.metadata) = $1 AND j.state IN ('scheduled', 'retryable')
+    SELECT j.id, j.metadata, j.created_at, j.state FROM river_job j WHERE headgate.lane(j.metadata) = $1 AND j.state IN ('scheduled', 'retryable')
     UNION ALL
-    SELECT j.id, j.metadata, j.created_at FROM river_job j WHERE headgate.lane(j.metadata) = $1 AND j.state IN ('running', 'pending')
+    SELECT j.id, j.metadata, j.created_at, j.state FROM river_job j WHERE headgate.lane(j.metadata) = $1 AND j.state IN ('running', 'pending')
 )
-SELECT count(*), coalesce(min(headgate.job_uid(metadata, id, created_at)::text), '') FROM (SELECT * FROM unfinished LIMIT 1000) u`
+SELECT count(*), coalesce(min(headgate.job_uid(metadata, id, created_at)::text), ''),
+       coalesce(min(headgate.job_uid(metadata, id, created_at)::text) FILTER (WHERE state = 'pending'), '') FROM (SELECT * FROM unfinished LIMIT 1000) u`
 
 // lockErasureSQL has requests for one tenant follow each other.
 const lockErasureSQL = `SELECT status FROM headgate.tenants WHERE id = $1 FOR NO KEY UPDATE`
@@ -55,7 +57,7 @@ func (q *Queue) erasure(ctx context.Context, tx pgx.Tx, tenant string) (e jobs.E
 	}
 	if err == nil && e.DoneAt == nil {
 		var one string
-		err = tx.QueryRow(ctx, unfinishedSQL, tenant).Scan(&e.Waiting, &one)
+		err = tx.QueryRow(ctx, unfinishedSQL, tenant).Scan(&e.Waiting, &one, &one)
 	}
 	if err != nil {
 		return jobs.Erasure{}, false, fmt.Errorf("looking for the erasure of tenant %s: %w", tenant, err)
@@ -128,7 +130,7 @@ func (q *Queue) askErasure(ctx context.Context, tx pgx.Tx, e jobs.Erasure) (jobs
 		return e, fmt.Errorf("noting the erasure: %w", err)
 	}
 	var one string
-	if err := tx.QueryRow(ctx, unfinishedSQL, e.TenantID).Scan(&e.Waiting, &one); err != nil {
+	if err := tx.QueryRow(ctx, unfinishedSQL, e.TenantID).Scan(&e.Waiting, &one, &one); err != nil {
 		return e, fmt.Errorf("counting the tenant's jobs: %w", err)
 	}
 	return e, nil
@@ -162,7 +164,7 @@ func (q *Queue) Erasing(ctx context.Context, tenant string) (e wire.Erasing, err
 		if err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, unfinishedSQL, tenant).Scan(&e.Jobs, &e.First)
+		return tx.QueryRow(ctx, unfinishedSQL, tenant).Scan(&e.Jobs, &e.First, &e.Unconfirmed)
 	})
 	if err != nil {
 		return e, fmt.Errorf("asking the central database for tenant %s: %w", tenant, err)

@@ -28,43 +28,45 @@ type reportFile struct {
 	Key     string
 }
 
-// ReportFiles hands the keys of a tenant's reports to remove, page by page, newest first.
-func (q *Queue) ReportFiles(ctx context.Context, tenant string, remove func(ctx context.Context, keys []string) error) error {
+// ReportFiles hands the keys of a tenant's reports to remove, page by page, newest first. It
+// returns how many files stay.
+func (q *Queue) ReportFiles(ctx context.Context, tenant string, remove func(ctx context.Context, keys []string) (stay int, err error)) (stay int, err error) {
 	var before *time.Time
 	for id := uuid.Max; ; {
 		rows, _ := q.pool.Query(ctx, reportFilesSQL, tenant, before, id, reportKind, eraseBatch) // its error is CollectRows' too
 		page, err := pgx.CollectRows(rows, pgx.RowToStructByPos[reportFile])
 		if err != nil {
-			return fmt.Errorf("listing the reports of tenant %s: %w", tenant, err)
+			return stay, fmt.Errorf("listing the reports of tenant %s: %w", tenant, err)
 		}
 		keys := make([]string, len(page))
 		for i, f := range page {
 			keys[i] = f.Key
 		}
 		if len(keys) > 0 {
-			if err := remove(ctx, keys); err != nil {
-				return err
+			some, err := remove(ctx, keys)
+			if stay += some; err != nil {
+				return stay, err
 			}
 		}
 		if len(page) < eraseBatch {
-			return nil
+			return stay, nil
 		}
 		before, id = &page[len(page)-1].EndedAt, page[len(page)-1].ID
 	}
 }
 
-const eraseHistorySQL = `SELECT * FROM headgate.erase_history($1, coalesce($2::timestamptz, 'infinity'), $3, $4)`
+const eraseHistorySQL = `SELECT * FROM headgate.erase_history($1, coalesce($2::timestamptz, 'infinity'), $3, $4, $5)`
 
 // EraseHistory clears what the history keeps of a tenant's jobs, and returns how many
-// outcomes it has looked at.
-func (q *Queue) EraseHistory(ctx context.Context, tenant string) (n int64, err error) {
+// outcomes it has looked at. keepFiles leaves the keys of report files.
+func (q *Queue) EraseHistory(ctx context.Context, tenant string, keepFiles bool) (n int64, err error) {
 	var before *time.Time
 	var passed int64
 	for id := uuid.Max; ; {
 		var looked, locked int64
 		var last *uuid.UUID
 		err := central.Write(ctx, q.pool, func(tx pgx.Tx) error {
-			return tx.QueryRow(ctx, eraseHistorySQL, tenant, before, id, eraseBatch).Scan(&looked, &locked, &before, &last)
+			return tx.QueryRow(ctx, eraseHistorySQL, tenant, before, id, eraseBatch, keepFiles).Scan(&looked, &locked, &before, &last)
 		})
 		if err != nil {
 			return n, fmt.Errorf("clearing the history of tenant %s: %w", tenant, err)

@@ -12,14 +12,13 @@ import (
 	"github.com/headgate/headgate/jobs/session"
 )
 
-// Organised is a table whose rows belong to organisations, as the owner has declared it or as
-// the table's own policies say.
+// Organised is a table whose rows belong to organisations, as the owner has declared it.
 type Organised struct {
 	OID  uint32
 	Name string // schema.name, with quotes where SQL needs them
 
 	// Column holds the organisation, quoted where SQL needs it, and Type is its type without
-	// a domain, as in pg_type. Both are "" where a parent holds it.
+	// a domain, as format_type writes it. Both are "" where a parent holds it.
 	Column, Type string
 
 	// Parent holds the organisation: a row belongs to the one that its foreign key leads to.
@@ -28,24 +27,31 @@ type Organised struct {
 	Here, There []string
 }
 
-// Undeclared is a table that is no Organised one, with a column that looks as if it held an
-// organisation, or another reason why nobody can tell whose its rows are.
+// Undeclared is a table that is no Organised one, and may hold rows of organisations.
 type Undeclared struct {
 	Name string // schema.name, quoted
-	Why  string // the column, or a sentence
+	Why  string // a column that looks as if it held an organisation, or a sentence
+
+	// Broken says that the table is declared, and that its declaration leads to no
+	// organisation any more.
+	Broken bool
+}
+
+// Command is what declares the table in a database of the catalog.
+func (u Undeclared) Command(database string) string {
+	return fmt.Sprintf("`headgate database protect %s --table %s`", database, shellWord(u.Name))
 }
 
 // selectTables reads the application's tables: no partition, because its rows are found
 // through the table that it is a part of, and nothing of an extension.
 const selectTables = `
-SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.quote_ident(c.relname), c.relkind::text,
+SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), c.relkind::text,
        ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
-       ARRAY(SELECT b.typname::text FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type y ON y.oid = a.atttypid JOIN pg_catalog.pg_type b ON b.oid = coalesce(nullif(y.typbasetype, 0), y.oid)
+       ARRAY(SELECT pg_catalog.format_type(coalesce(nullif(y.typbasetype, 0), y.oid), NULL) FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
               WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
        ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_collation k ON k.oid = a.attcollation
               WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND NOT k.collisdeterministic),
-       ARRAY(SELECT x.expr FROM pg_catalog.pg_policy p CROSS JOIN LATERAL (VALUES (pg_catalog.pg_get_expr(p.polqual, p.polrelid)), (pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid))) AS x (expr)
-              WHERE p.polrelid = c.oid AND x.expr IS NOT NULL ORDER BY p.polname),
+       EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid),
        ARRAY(SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r', 'p', 'm', 'f') AND c.relpersistence <> 't' AND NOT c.relispartition
@@ -54,14 +60,17 @@ SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.quote
  ORDER BY 2`
 
 type tableRow struct {
-	OID                             uint32
-	Name, Short, Kind               string
-	Columns, Types, Loose, Policies []string
-	Parents                         []uint32 // tables that it inherits from
+	OID                   uint32
+	Name, Kind            string
+	Columns, Types, Loose []string
+	Policies              bool
+	Parents               []uint32 // tables that it inherits from
 }
 
-// Organisations lists the tables whose rows belong to organisations, by name, and those of
-// which a column's name looks as if they did. It reads the catalogs only.
+// Organisations lists the tables that are declared to hold rows of organisations, by name,
+// and others that may hold some: a column's name looks so, or they have policies. What those
+// policies say is not read: a row that two organisations see is not the second one's. It
+// reads the catalogs only.
 func Organisations(ctx context.Context, conn Beginner) (tables []Organised, others []Undeclared, err error) {
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: session.BeginReadOnly})
 	if err != nil {
@@ -100,61 +109,41 @@ type organiser struct {
 // sort looks at one table.
 func (o *organiser) sort(ctx context.Context, tx pgx.Tx, r tableRow) error {
 	d := o.declared[r.Name]
-	if d.Mode == modePublic || d.Mode == modeCopy {
+	table := Organised{OID: r.OID, Name: r.Name}
+	at := slices.Index(r.Columns, d.Column)
+	switch {
+	case d.Column == "" && d.Through == "" || d.Mode == modePublic || d.Mode == modeCopy:
 		return nil
-	}
-	for _, by := range o.ways(r, d) {
-		table := Organised{OID: r.OID, Name: r.Name}
-		at := slices.Index(r.Columns, by.columns)
-		switch {
-		case r.Kind != "r" && r.Kind != "p":
-			continue
-		case by.through:
-			found, err := o.parent(ctx, tx, &table, by.columns)
-			if err != nil {
-				return err
-			}
-			if !found {
-				continue
-			}
-		case at < 0:
-			continue
-		case slices.Contains(r.Loose, by.columns):
-			o.others = append(o.others, Undeclared{r.Name, fmt.Sprintf("column %s has a collation under which different values may be equal", by.columns)})
-			return nil
-		default:
-			table.Column, table.Type = by.columns, r.Types[at]
+	case r.Kind != "r" && r.Kind != "p":
+		o.broken(r.Name, "it is declared, and no table of this server")
+		return nil
+	case d.Through != "":
+		found, err := o.parent(ctx, tx, &table, d.Through)
+		if err != nil {
+			return err
 		}
-		o.tables, o.byOID[r.OID] = append(o.tables, table), table
+		if !found {
+			o.broken(r.Name, fmt.Sprintf("it is declared through %s, which is no foreign key any more", d.Through))
+			return nil
+		}
+	case at < 0:
+		o.broken(r.Name, fmt.Sprintf("it is declared by column %s, which is gone", d.Column))
 		return nil
+	case slices.Contains(r.Loose, d.Column):
+		o.broken(r.Name, fmt.Sprintf("column %s has a collation under which different values may be equal", d.Column))
+		return nil
+	case keys[r.Types[at]] == "":
+		o.broken(r.Name, fmt.Sprintf("column %s is of type %s, which is not compared with an organisation", d.Column, r.Types[at]))
+		return nil
+	default:
+		table.Column, table.Type = d.Column, r.Types[at]
 	}
+	o.tables, o.byOID[r.OID] = append(o.tables, table), table
 	return nil
 }
 
-// way is how a row leads to its organisation.
-type way struct {
-	columns string // one that holds the organisation, or those of a foreign key with commas between them
-	through bool
-}
-
-// ways are those of a table, the declared one first.
-func (o *organiser) ways(r tableRow, d declaration) (all []way) {
-	if d.Column != "" {
-		all = append(all, way{columns: d.Column})
-	}
-	if d.Through != "" {
-		all = append(all, way{columns: d.Through, through: true})
-	}
-	for _, expr := range r.Policies {
-		for _, c := range conjuncts(spaces(expr)) {
-			if col, ok := boundColumn(c); ok {
-				all = append(all, way{columns: col.name})
-			} else if p, ok := parentOf(c, r.Short); ok {
-				all = append(all, way{columns: namesOf(p.here), through: true})
-			}
-		}
-	}
-	return all
+func (o *organiser) broken(name, why string) {
+	o.others = append(o.others, Undeclared{Name: name, Why: why, Broken: true})
 }
 
 // parent finds the foreign key of these columns. Nothing else says that a row belongs to one
@@ -182,7 +171,7 @@ func (o *organiser) dropOrphans() {
 			kept = append(kept, t)
 			continue
 		}
-		o.others = append(o.others, Undeclared{t.Name, fmt.Sprintf("its foreign key %s leads to no table with a column of the organisation", strings.Join(t.Here, ","))})
+		o.broken(t.Name, fmt.Sprintf("its foreign key %s leads to no table that is declared with a column of the organisation", strings.Join(t.Here, ",")))
 		delete(o.byOID, t.OID)
 	}
 	o.tables = kept
@@ -196,8 +185,8 @@ func (o *organiser) heirOf(r tableRow) bool {
 // looks are names of columns that hold an organisation in many applications.
 var looks = []string{"org_id", "org_key", "org_brand_id", "organisation_id", "organization_id", "tenant_id"}
 
-// looksOf adds the tables with such a column, or with one that holds the organisation in
-// another table.
+// looksOf adds the tables with such a column, with one that holds the organisation in another
+// table, or with policies.
 func (o *organiser) looksOf(rows []tableRow) []Undeclared {
 	names := slices.Clone(looks)
 	for _, t := range o.tables {
@@ -211,7 +200,9 @@ func (o *organiser) looksOf(rows []tableRow) []Undeclared {
 			continue
 		}
 		if at := slices.IndexFunc(r.Columns, func(c string) bool { return slices.Contains(names, c) }); at >= 0 {
-			o.others = append(o.others, Undeclared{r.Name, r.Columns[at]})
+			o.others = append(o.others, Undeclared{Name: r.Name, Why: r.Columns[at]})
+		} else if r.Policies {
+			o.others = append(o.others, Undeclared{Name: r.Name, Why: "it has policies"})
 		}
 	}
 	slices.SortFunc(o.others, func(a, b Undeclared) int { return strings.Compare(a.Name, b.Name) })

@@ -29,6 +29,14 @@ var keys = map[string]string{
 	"uuid":              "(SELECT headgate.current_org_key())::uuid",
 }
 
+// Key is the organisation as a column of a type compares with it, by the same rule as in the
+// policies: org is SQL of its number, and key of its key. It returns false of a type that
+// holds no organisation.
+func Key(kind, org, key string) (string, bool) {
+	rule, ok := keys[kind]
+	return strings.NewReplacer("(SELECT headgate.current_org())", org, "(SELECT headgate.current_org_key())", key).Replace(rule), ok
+}
+
 // parentAlias is what a policy's parent is called within it.
 const parentAlias = "headgate_parent"
 
