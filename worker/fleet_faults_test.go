@@ -187,7 +187,6 @@ func TestFaultsLimitsUnderKills(t *testing.T) {
 	require.Zero(t, used)
 	require.LessOrEqual(t, top[0], budget)
 	require.LessOrEqual(t, top[1], most)
-	require.GreaterOrEqual(t, top[0], budget*8/10, "the budget was not used") // as each kill waits for
 	require.Equal(t, most, top[1], "the tenant's limit was not reached")
 	require.Positive(t, slices.Min(inFlight), "a process was killed that did nothing")
 }
