@@ -212,6 +212,7 @@ var functionRights = []right{
 	{"remove_tenants", "", "X"},
 	{"refuse_brand", "", ""},
 	{"refuse_kind", "", ""},
+	{"refuse_old_snapshot", "", "X"},
 	{"refuse_unerased", "", ""},
 	{"request_hash", "", "X"},
 	{"reseal", "", "X"},
