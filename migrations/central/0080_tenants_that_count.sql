@@ -12,6 +12,14 @@ BEGIN
     END IF;
 END $$;
 
+-- The grants of headgate.enqueue that name a slug.
+CREATE FUNCTION headgate.grants_naming(p_slug text) RETURNS TABLE (role text, kind text)
+LANGUAGE sql STABLE AS $$
+    SELECT g.role, g.kind FROM headgate.enqueue_grants g
+    WHERE p_slug = ANY ((g.selection).tenants)
+       OR strpos((g.selection).path::text, '"tenant"') > 0 AND strpos((g.selection).path::text, '"' || p_slug || '"') > 0
+$$;
+
 -- As in 0076.
 CREATE OR REPLACE FUNCTION headgate.check_slug_ungranted() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -19,10 +27,7 @@ DECLARE
     v_grant record;
 BEGIN
     PERFORM headgate.refuse_old_snapshot(format('the slug of tenant %s changes', OLD.slug));
-    SELECT g.role, g.kind INTO v_grant FROM headgate.enqueue_grants g
-    WHERE OLD.slug = ANY ((g.selection).tenants)
-       OR strpos((g.selection).path::text, '"tenant"') > 0 AND strpos((g.selection).path::text, '"' || OLD.slug || '"') > 0
-    ORDER BY g.role, g.kind LIMIT 1;
+    SELECT g.role, g.kind INTO v_grant FROM headgate.grants_naming(OLD.slug) g ORDER BY g.role, g.kind LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'role % may enqueue kind % for tenant % by that name', v_grant.role, v_grant.kind, OLD.slug
             USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'grants_name_tenants', DETAIL = v_grant.role || ' ' || v_grant.kind;
@@ -152,3 +157,15 @@ BEGIN
 END $$;
 
 UPDATE headgate.tenants SET plan = '', features = '{}', kinds = NULL WHERE status = 'removed' AND (plan <> '' OR features <> '{}' OR kinds IS NOT NULL);
+
+-- What becomes of waiting jobs is decided with a suspension, and ends with it, also where
+-- somebody sets the status with SQL.
+CREATE FUNCTION headgate.reset_waiting() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    NEW.waiting := 'hold';
+    RETURN NEW;
+END $$;
+
+CREATE TRIGGER reset_waiting BEFORE UPDATE OF status ON headgate.tenants FOR EACH ROW
+    WHEN (NEW.status = 'active' AND OLD.status <> 'active' AND NEW.waiting = OLD.waiting) EXECUTE FUNCTION headgate.reset_waiting();
