@@ -196,7 +196,7 @@ func insertMany(ctx context.Context, tx pgx.Tx, tenants []Tenant, added []NewTen
 		}
 	}
 	_, err := tx.Exec(ctx, manyTenantsInsertSQL, texts[0], orgIDs, texts[1], texts[2], texts[3], texts[4], texts[5], texts[6], texts[7], texts[8], texts[9], texts[10])
-	return tenantConflict(err, databases)
+	return placeConflict(tenantConflict(err, databases))
 }
 
 // jsonOf is a map as a JSON object. Maps of texts and of checked JSON always have one.
@@ -221,7 +221,7 @@ WHERE id = ANY ($1) AND status <> 'removed'`
 const manyTenantsUpdateSQL = `
 UPDATE headgate.tenants t
 SET slug = c.slug, name = c.name, plan = c.plan, timezone = c.timezone, labels = c.labels::jsonb, features = c.features::jsonb, source = c.source,
-    status = c.status,
+    status = c.status, waiting = CASE WHEN t.status = c.status THEN t.waiting WHEN c.status = 'archived' THEN 'cancel' ELSE 'hold' END,
     status_reason = CASE WHEN t.status = c.status THEN t.status_reason WHEN c.status = 'active' THEN '' ELSE 'sync' END,
     status_by = CASE WHEN t.status = c.status THEN t.status_by ELSE session_user END,
     status_since = CASE WHEN t.status = c.status THEN t.status_since ELSE now() END
@@ -241,7 +241,7 @@ func changeTenants(ctx context.Context, tx pgx.Tx, changes []BulkChange) error {
 	}
 	if len(renamed) > 1 {
 		if _, err := tx.Exec(ctx, slugsAsideSQL, renamed); err != nil {
-			return err
+			return tenantConflict(err, nil)
 		}
 	} else {
 		clear(aside)

@@ -16,7 +16,7 @@ const databaseSQL = `
 SELECT ` + databaseColumns + `
 FROM headgate.databases d
 JOIN headgate.servers s ON s.id = d.server_id
-CROSS JOIN LATERAL (SELECT count(*) AS tenants FROM headgate.tenants t WHERE t.database_id = d.id) t
+CROSS JOIN LATERAL (SELECT headgate.tenants_in(d.id) AS tenants) t
 WHERE d.name = $1 OR d.id = $2`
 
 // Database returns the database of that name or UUID.

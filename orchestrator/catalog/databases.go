@@ -26,7 +26,7 @@ type Database struct {
 	Server    string    `json:"server"` // the server's name
 	DBName    string    `json:"dbname"`
 	Kind      string    `json:"kind"`    // KindShared or KindDedicated
-	Tenants   int       `json:"tenants"` // how many live there, whatever their status
+	Tenants   int       `json:"tenants"` // how many live there, archived ones too, but no removed ones
 	CreatedAt time.Time `json:"created_at"`
 
 	State       DatabaseState `json:"state"`
@@ -232,7 +232,7 @@ const databasesSQL = `
 SELECT ` + databaseColumns + `
 FROM (SELECT * FROM headgate.databases WHERE name > $1 ORDER BY name LIMIT $2) d
 JOIN headgate.servers s ON s.id = d.server_id
-CROSS JOIN LATERAL (SELECT count(*) AS tenants FROM headgate.tenants t WHERE t.database_id = d.id) t
+CROSS JOIN LATERAL (SELECT headgate.tenants_in(d.id) AS tenants) t
 ORDER BY d.name`
 
 // Databases returns databases by name, 200 or up to 10,000 a page, and the After of

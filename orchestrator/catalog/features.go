@@ -197,7 +197,7 @@ SELECT f.name, f.type, f.default_value, f.note,
        ARRAY(SELECT g.kind FROM headgate.feature_gates g WHERE g.feature = f.name AND g.kind <> '' ORDER BY 1),
        ARRAY(SELECT g.schedule FROM headgate.feature_gates g WHERE g.feature = f.name AND g.schedule <> '' ORDER BY 1),
        (SELECT count(*) FROM headgate.plans p WHERE p.features ? f.name),
-       (SELECT count(*) FROM headgate.tenants t WHERE t.features ? f.name)
+       (SELECT count(*) FROM headgate.tenants t WHERE t.features ? f.name AND t.status <> 'removed')
 FROM headgate.features f
 `
 

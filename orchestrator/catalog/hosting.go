@@ -48,8 +48,8 @@ func noServer(err error, name string) error {
 }
 
 const concernedSQL = `
-SELECT count(DISTINCT d.id), count(t.id)
-FROM headgate.servers s JOIN headgate.databases d ON d.server_id = s.id LEFT JOIN headgate.tenants t ON t.database_id = d.id
+SELECT count(*), coalesce(sum(headgate.tenants_in(d.id)), 0)
+FROM headgate.servers s JOIN headgate.databases d ON d.server_id = s.id
 WHERE s.name = $1`
 
 // Concerned counts the databases of a server and their tenants.

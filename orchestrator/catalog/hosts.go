@@ -173,7 +173,7 @@ func (h *Hosting) replaceHost(ctx context.Context, db beginner, r HostReplacemen
 	return done, h.c.ring.retiredKey(err)
 }
 
-const tenantsOfSQL = `SELECT count(*) FROM headgate.tenants WHERE database_id = ANY ($1)`
+const tenantsOfSQL = `SELECT coalesce(sum(headgate.tenants_in(d.id)), 0) FROM (SELECT DISTINCT unnest($1::uuid[])) AS d (id)`
 
 // openedAddress is one address of a database, with its column.
 type openedAddress struct {

@@ -192,7 +192,7 @@ func (p Plans) remove(ctx context.Context, db beginner, name string) error {
 		_, err = tx.Exec(ctx, planDeleteSQL, name)
 		switch constraint, _ := constraintOf(err); constraint {
 		case "tenants_plan":
-			return none, inUsef(err, "it has tenants (%d), or removed tenants were on it: `headgate tenant set … --plan OTHER` gives tenants another", found.Tenants)
+			return none, inUsef(err, "it has tenants (%d): `headgate tenant set … --plan OTHER` gives tenants another", found.Tenants)
 		case "plan_limits_plan":
 			return none, inUsef(err, "it has a limit: `headgate limit clear plan %s` takes it out", name)
 		}

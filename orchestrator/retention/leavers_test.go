@@ -148,3 +148,68 @@ func TestALockedJobOfALeaverHoldsNoOtherUp(t *testing.T) {
 	require.Equal(t, 1, roomtest.Sweep(t, j).Cancelled)
 	require.Equal(t, jobs.Cancelled, roomtest.JobOf(t, env, first.UID).State)
 }
+
+// With enable_seqscan off every statement had costs at which Postgres compiles it, which took
+// a second each: from 200 jobs on the pass was over its time, and all of it was rolled back.
+func TestHundredsOfJobsOfALeaverAreCancelledWithJIT(t *testing.T) {
+	t.Parallel()
+	env := roomtest.SetupDirect(t)
+	ctx := context.Background()
+	for range 400 {
+		roomtest.Enqueue(t, env)
+	}
+	for _, setting := range []string{"jit = on", "jit_above_cost = 0"} {
+		roomtest.Do(t, env, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET `+setting+`', current_database()); END $$`)
+	}
+	env.Pool.Reset()
+	_, err := env.Catalog.Editor().SetStatus(ctx, []string{"acme"}, catalog.StatusChange{To: catalog.Suspended, Waiting: catalog.CancelWaiting})
+	require.NoError(t, err)
+	require.Equal(t, 400, roomtest.Sweep(t, roomtest.Janitor(t, env, retention.Config{})).Cancelled)
+}
+
+// A pass whose time was over took back all that it had cancelled. Here its session ends at the
+// 70th job.
+func TestAPassKeepsTheLeaversJobsThatItHasCancelled(t *testing.T) {
+	t.Parallel()
+	env := roomtest.SetupDirect(t)
+	ctx := context.Background()
+	for range 100 {
+		roomtest.Enqueue(t, env)
+	}
+	_, err := env.Catalog.Editor().SetStatus(ctx, []string{"acme"}, catalog.StatusChange{To: catalog.Suspended, Waiting: catalog.CancelWaiting})
+	require.NoError(t, err)
+	for _, sql := range []string{
+		`CREATE SEQUENCE public.ended`, `GRANT USAGE ON SEQUENCE public.ended TO PUBLIC`,
+		`CREATE FUNCTION public.end_session() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    IF nextval('public.ended') = 70 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;
+    RETURN NULL;
+END $$`,
+		`CREATE TRIGGER end_session AFTER UPDATE ON river_job FOR EACH ROW WHEN (NEW.state = 'cancelled' AND OLD.state <> 'cancelled') EXECUTE FUNCTION public.end_session()`,
+	} {
+		roomtest.Do(t, env, sql)
+	}
+	j := roomtest.Janitor(t, env, retention.Config{})
+	swept, err := j.RunOnce(ctx)
+	require.Error(t, err)
+	require.Equal(t, 50, swept.Cancelled)
+	require.Equal(t, 50, roomtest.Sweep(t, j).Cancelled)
+}
+
+// Whose waiting jobs are cancelled was decided when the tenant had long been suspended, or no
+// janitor has run since: its jobs waited for ever.
+func TestJobsOfALeaverAreCancelledHoweverLongAgoTheTenantLeft(t *testing.T) {
+	t.Parallel()
+	env := roomtest.SetupDirect(t)
+	ctx := context.Background()
+	job := roomtest.Enqueue(t, env)
+	suspend := func(waiting catalog.Waiting) {
+		_, err := env.Catalog.Editor().SetStatus(ctx, []string{"acme"}, catalog.StatusChange{To: catalog.Suspended, Waiting: waiting})
+		require.NoError(t, err)
+	}
+	suspend(catalog.HoldWaiting)
+	roomtest.Do(t, env, `UPDATE headgate.tenants SET status_since = now() - interval '8 days' WHERE slug = 'acme'`)
+	suspend(catalog.CancelWaiting)
+	require.Equal(t, 1, roomtest.Sweep(t, roomtest.Janitor(t, env, retention.Config{})).Cancelled)
+	require.Equal(t, jobs.Cancelled, roomtest.JobOf(t, env, job.UID).State)
+}

@@ -142,16 +142,28 @@ func (j *Janitor) deleteWorkers(ctx context.Context, swept *Swept) error {
 	return j.batches(ctx, "deleting workers that are long gone", deleteWorkersSQL, &swept.Workers, workerRetention)
 }
 
-// cancelLeavers cancels waiting jobs of tenants that take no work, where that was decided.
+// leaversBatch bounds the jobs that one transaction cancels. Each takes several statements,
+// and its row is locked until the end.
+const leaversBatch = 50
+
+// cancelLeavers cancels waiting jobs of tenants that take no work, where that was decided. It
+// begins no further batch after half of the step's time, and keeps those that it has done.
 func (j *Janitor) cancelLeavers(ctx context.Context, swept *Swept) error {
-	var failed []error
-	err := j.locked(ctx, "cancelling waiting jobs of tenants that take no work", func(tx pgx.Tx) (err error) {
-		var n int
-		n, failed, err = j.queue.CancelLeavers(ctx, tx, j.cfg.Batch)
-		swept.Cancelled += n
-		return err
-	})
-	return errors.Join(append(failed, err)...)
+	pass := &queue.Leaving{}
+	for began := time.Now(); ; {
+		more, done := false, *pass
+		err := j.locked(ctx, "cancelling waiting jobs of tenants that take no work", func(tx pgx.Tx) (err error) {
+			more, err = j.queue.CancelLeavers(ctx, tx, &done, min(leaversBatch, j.cfg.Batch))
+			return err
+		})
+		if err != nil {
+			return errors.Join(append(pass.Failed, err)...)
+		}
+		*pass, swept.Cancelled = done, done.Cancelled
+		if !more || time.Since(began) > j.cfg.StepTimeout/2 {
+			return errors.Join(pass.Failed...)
+		}
+	}
 }
 
 // buryCancelled enqueues a tombstone for each job that has been cancelling for too

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/headgate/headgate/jobs"
@@ -34,10 +35,27 @@ func (p *planner) place(r *row, t *tenant) string {
 	if d.kind == catalog.KindDedicated && (d.tenants > 0 || d.added == nil && d.line != 0 || d.added != nil && d.line != r.line) {
 		p.say(r, "database: %q is dedicated and has its tenant already; give a shared one (db_kind shared where the input adds it), or another", d.name)
 	}
+	p.checkRoom(r, d)
 	if d.line == 0 {
 		d.line = r.line
 	}
 	return d.name
+}
+
+// checkRoom counts a new tenant where it is to live, and refuses one that the database does
+// not take, as headgate.check_placement does.
+func (p *planner) checkRoom(r *row, d *database) {
+	d.living++
+	if d.most != nil && d.living > *d.most {
+		p.say(r, "database: %q takes %d tenants, and this would be its tenant number %d; `headgate database set %s --max-tenants N` raises that, or give another", d.name, *d.most, d.living, d.name)
+	}
+	if d.plans != nil && !slices.Contains(d.plans, r.plan) {
+		which := " of this plan" + notRepeated
+		if !p.table.quiet {
+			which = " of plan " + strconv.Quote(r.plan)
+		}
+		p.say(r, "plan: database %q takes no tenant%s; `headgate database set %s --plan PLAN` says which plans it takes, or give another database", d.name, which, d.name)
+	}
 }
 
 func (p *planner) nameOf(t *tenant) string {

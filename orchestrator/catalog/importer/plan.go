@@ -18,6 +18,10 @@ type Plan struct {
 	// else has set it, or a move is under way. They count as changed or unchanged too.
 	Kept int `json:"kept"`
 
+	// Removed are rows of tenants that somebody has removed. A sync leaves them out, and never
+	// adds such a tenant again.
+	Removed int `json:"removed"`
+
 	Databases int `json:"databases"` // that are new
 	Logins    int `json:"logins"`    // of databases that get other addresses
 
@@ -46,6 +50,9 @@ func (p *Plan) Summary(dryRun bool) string {
 	}
 	if p.Kept > 0 {
 		text += fmt.Sprintf("; kept, because somebody else has set it: the status of %d", p.Kept)
+	}
+	if p.Removed > 0 {
+		text += fmt.Sprintf("; removed tenants in the source, left out: %d", p.Removed)
 	}
 	switch {
 	case dryRun:
@@ -149,8 +156,11 @@ func (p *planner) match(r *row) {
 		return
 	}
 	switch {
+	case t.status == removed && p.opts.Source != "":
+		p.plan.Removed++
+		return
 	case t.status == removed:
-		p.say(r, "org_id: %d was that of a tenant that was removed, and is never given again, because its rows would be shown to the next customer; give this tenant another org_id, or none", t.orgID)
+		p.say(r, "the tenant with org_id %d was removed: take the row out of the table; if the row is another customer, give an org_id and an org_key that nobody had, or none, because the removed tenant's rows would be shown to that customer", t.orgID)
 		return
 	case t.line != 0:
 		p.say(r, "this is the tenant of line %d too (org_id %d)", t.line, t.orgID)
@@ -240,6 +250,9 @@ func (p *planner) claimSlugs() {
 		}
 		if other := renamed[pend.slug]; other != nil {
 			p.say(pend.row, "slug: line %d has the same", other.line)
+		}
+		if grant, named := p.granted[t.slug]; named {
+			p.say(pend.row, "slug: a grant of headgate.enqueue names the tenant with org_id %d by its slug %q, and would be another tenant's that gets the slug; `headgate enqueue-grant remove %s` takes the grant out first", t.orgID, t.slug, grant)
 		}
 		renamed[pend.slug] = t
 	}

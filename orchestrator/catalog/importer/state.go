@@ -23,6 +23,7 @@ type state struct {
 	byPlace   map[place]*database
 	servers   map[string]*server
 	features  map[string]string             // the type of each
+	granted   map[string]string             // a grant of headgate.enqueue for each slug that one names: role and kind
 	domains   map[catalog.BulkDomain]*owner // of the two name spaces: the kind is "" or that of e-mail
 }
 
@@ -56,7 +57,10 @@ type database struct {
 	kind         string
 	server       *server
 	tenants      int
-	line         int // of the row that adds it, or that puts its tenant there
+	living       int      // but for removed ones; and those that the input adds
+	most         *int     // how many may live there; nil: any number
+	plans        []string // of which plans; nil: of any
+	line         int      // of the row that adds it, or that puts its tenant there
 	added        *catalog.DatabaseParams
 	said         *logins
 	saidLine     int
@@ -78,12 +82,17 @@ FROM headgate.tenants t
 ORDER BY t.slug`
 
 const databasesReadSQL = `
-SELECT d.id, d.name, d.dbname, d.kind, s.name
+SELECT d.id, d.name, d.dbname, d.kind, s.name, d.max_tenants, d.plans
 FROM headgate.databases d JOIN headgate.servers s ON s.id = d.server_id`
 
 const serversReadSQL = `SELECT id, name, hosts, transport FROM headgate.servers ORDER BY name`
 
 const featuresReadSQL = `SELECT name, type FROM headgate.features`
+
+const grantsReadSQL = `
+SELECT t.slug, min(g.role || ' ' || g.kind)
+FROM headgate.tenants t CROSS JOIN LATERAL headgate.grants_naming(t.slug) g
+GROUP BY t.slug`
 
 const domainsReadSQL = `
 SELECT tenant_id, domain, kind FROM headgate.tenant_domains
@@ -95,9 +104,9 @@ ORDER BY 1, 2`
 func read(ctx context.Context, tx pgx.Tx) (*state, error) {
 	s := &state{
 		byOrg: map[int64]*tenant{}, bySlug: map[string]*tenant{}, byKey: map[string][]*tenant{}, databases: map[uuid.UUID]*database{}, byName: map[string]*database{},
-		byPlace: map[place]*database{}, servers: map[string]*server{}, features: map[string]string{}, domains: map[catalog.BulkDomain]*owner{},
+		byPlace: map[place]*database{}, servers: map[string]*server{}, features: map[string]string{}, granted: map[string]string{}, domains: map[catalog.BulkDomain]*owner{},
 	}
-	for _, part := range []func(context.Context, pgx.Tx) error{s.readServers, s.readDatabases, s.readFeatures, s.readTenants} {
+	for _, part := range []func(context.Context, pgx.Tx) error{s.readServers, s.readDatabases, s.readFeatures, s.readGrants, s.readTenants} {
 		if err := part(ctx, tx); err != nil {
 			return nil, err
 		}
@@ -121,8 +130,9 @@ func (s *state) readDatabases(ctx context.Context, tx pgx.Tx) error {
 	rows, _ := tx.Query(ctx, databasesReadSQL)
 	var d database
 	var server string
-	_, err := pgx.ForEachRow(rows, []any{&d.id, &d.name, &d.dbname, &d.kind, &server}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&d.id, &d.name, &d.dbname, &d.kind, &server, &d.most, &d.plans}, func() error {
 		found := d
+		d.most, d.plans = nil, nil
 		found.server = s.servers[server]
 		s.databases[d.id], s.byName[d.name], s.byPlace[place{server, d.dbname}] = &found, &found, &found
 		return nil
@@ -135,6 +145,16 @@ func (s *state) readFeatures(ctx context.Context, tx pgx.Tx) error {
 	var name, kind string
 	_, err := pgx.ForEachRow(rows, []any{&name, &kind}, func() error {
 		s.features[name] = kind
+		return nil
+	})
+	return err
+}
+
+func (s *state) readGrants(ctx context.Context, tx pgx.Tx) error {
+	rows, _ := tx.Query(ctx, grantsReadSQL)
+	var slug, grant string
+	_, err := pgx.ForEachRow(rows, []any{&slug, &grant}, func() error {
+		s.granted[slug] = grant
 		return nil
 	})
 	return err
@@ -155,6 +175,9 @@ func (s *state) readTenants(ctx context.Context, tx pgx.Tx) error {
 		s.byKey[t.orgKey] = append(s.byKey[t.orgKey], &found)
 		if d := s.databases[t.databaseID]; d != nil {
 			d.tenants++
+			if t.status != removed {
+				d.living++
+			}
 		}
 		return nil
 	})

@@ -141,7 +141,8 @@ SELECT concat_ws(' ',
     (SELECT concat_ws(' ', count(*), sum(hashtextextended(e::text, 0))) FROM headgate.tenant_emails e),
     (SELECT concat_ws(' ', count(*), sum(hashtextextended(d::text, 0))) FROM headgate.databases d),
     (SELECT concat_ws(' ', count(*), sum(hashtextextended(s::text, 0))) FROM headgate.servers s),
-    (SELECT concat_ws(' ', count(*), sum(hashtextextended(f::text, 0))) FROM headgate.features f))`
+    (SELECT concat_ws(' ', count(*), sum(hashtextextended(f::text, 0))) FROM headgate.features f),
+    (SELECT concat_ws(' ', count(*), sum(hashtextextended(g::text, 0))) FROM headgate.enqueue_grants g))`
 
 // fingerprint changes with each row that an import reads.
 func fingerprint(ctx context.Context, tx pgx.Tx) (mark string, err error) {

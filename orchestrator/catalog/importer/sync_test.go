@@ -204,7 +204,7 @@ func TestRemovedTenantsAreNeverAgain(t *testing.T) {
 	for _, input := range []string{"slug,org_id\nnewco,5\n", "slug,org_key\nnewco,key\n", "slug,org_id\ngone,5\n"} {
 		wrong := b.refused(t, input, importer.Options{Database: "shared-1"})
 		require.Len(t, wrong, 1)
-		require.Equal(t, "org_id: 5 was that of a tenant that was removed, and is never given again, because its rows would be shown to the next customer; give this tenant another org_id, or none", wrong[0].Says)
+		require.Equal(t, "the tenant with org_id 5 was removed: take the row out of the table; if the row is another customer, give an org_id and an org_key that nobody had, or none, because the removed tenant's rows would be shown to that customer", wrong[0].Says)
 	}
 	require.Equal(t, 1, b.imports(t, "slug\ngone\n").Added, "the slug is free")
 	var out strings.Builder

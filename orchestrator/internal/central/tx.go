@@ -5,7 +5,9 @@
 // from everybody else. So each transaction states its own limits as it begins: the
 // server ends a session that leaves a transaction idle, and no statement waits long
 // for a lock. Isolation and access are stated too, because the defaults of a server,
-// a database or a role may be others. All of it is one round trip, and counts for
+// a database or a role may be others. Nothing is compiled (jit), because statements here are
+// short, and one that must walk along indexes has costs at which each would take a second.
+// All of it is one round trip, and counts for
 // one transaction only, so that it works behind a pooler in transaction mode.
 //
 // The weakness: Postgres takes neither limit into account while a COPY waits for
@@ -56,7 +58,7 @@ func BeginRead(ctx context.Context, db Beginner) (pgx.Tx, error) {
 }
 
 func (l Limits) begin(mode string) string {
-	return fmt.Sprintf("BEGIN ISOLATION LEVEL %s; SET LOCAL idle_in_transaction_session_timeout = %d; SET LOCAL lock_timeout = %d",
+	return fmt.Sprintf("BEGIN ISOLATION LEVEL %s; SET LOCAL idle_in_transaction_session_timeout = %d; SET LOCAL lock_timeout = %d; SET LOCAL jit = off",
 		mode, max(l.Idle.Milliseconds(), 1), max(l.Lock.Milliseconds(), 1))
 }
 

@@ -14,6 +14,7 @@ import (
 
 // leaver is a waiting job of a tenant that takes no work.
 type leaver struct {
+	Row                       int64
 	UID, Slug, Status, Reason string
 	Unknown                   bool // nobody will ever know what its last attempt has come to
 }
@@ -23,14 +24,15 @@ type leaver struct {
 // row that another session has locked is left to a later pass, so that it keeps no other
 // waiting. The state is asked of the locked row, because a claim may have taken it since the
 // snapshot, and what runs ends as it would. OFFSET 0 keeps the walk one of each queue's part
-// of the index: joined, all available rows would be read for each tenant. Requests for such
-// tenants are refused, so that after a week nothing new comes from attempts that ran on.
+// of the index: joined, all available rows would be read for each tenant. How long ago the
+// tenant left does not count: what is to become of its jobs may be decided later, and no
+// janitor may have run since. $3 are rows that the pass has tried.
 //
 // A removed tenant comes back never. Its jobs that somebody asked to cancel are ended too, and
 // those of which an attempt may have been done once that attempt is old ($2).
 const selectLeavers = `
 WITH q AS MATERIALIZED (SELECT * FROM headgate.waiting_queues() AS w (name))
-SELECT headgate.job_uid(r.metadata, r.id, r.created_at)::text, t.name, t.status, t.status_reason, t.status = 'removed' AND r.metadata ? 'open_since'
+SELECT r.id, headgate.job_uid(r.metadata, r.id, r.created_at)::text, t.name, t.status, t.status_reason, t.status = 'removed' AND r.metadata ? 'open_since'
 FROM headgate.tenants t
 CROSS JOIN LATERAL (
     SELECT a.id
@@ -40,8 +42,8 @@ CROSS JOIN LATERAL (
     SELECT j.id FROM river_job j WHERE headgate.lane(j.metadata) = t.id::text AND j.state IN ('scheduled', 'retryable')
 ) w
 JOIN river_job r ON r.id = w.id
-WHERE t.waiting = 'cancel' AND t.status IN ('suspended', 'archived', 'removed') AND t.status_since > now() - interval '7 days'
-  AND r.state IN ('available', 'scheduled', 'retryable')
+WHERE t.waiting = 'cancel' AND t.status IN ('suspended', 'archived', 'removed')
+  AND r.state IN ('available', 'scheduled', 'retryable') AND r.id <> ALL ($3)
   AND (NOT r.metadata ? 'cancel_request' OR t.status = 'removed')
   AND (NOT r.metadata ? 'open_since' OR t.status <> 'removed' OR r.metadata->'open_since' < to_jsonb(extract(epoch FROM now() - $2::interval)))
 LIMIT $1
@@ -56,17 +58,30 @@ SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 
 // openFor is longer than a session of an attempt lives whose worker is gone.
 const openFor = time.Hour
 
+// Leaving is what a pass over such jobs has come to. Its zero value begins one.
+type Leaving struct {
+	Cancelled int
+	Failed    []error
+	tried     []int64 // rows that are not cancelled, so that they fill no later batch
+}
+
+func (l *Leaving) notNull() []int64 { return append([]int64{}, l.tried...) } // NULL would exclude all rows
+
+// mostTried bounds what one pass remembers.
+const mostTried = 10_000
+
 // CancelLeavers cancels waiting jobs of tenants that take no work and whose waiting jobs are
-// to be cancelled, at most so many. What fails for one job keeps no other from its end. It
-// returns how many it cancelled.
-func (q *Queue) CancelLeavers(ctx context.Context, tx pgx.Tx, most int) (cancelled int, failed []error, err error) {
+// to be cancelled, at most so many, which stay locked until tx ends. What fails for one job
+// keeps no other from its end. more says that another call may find further ones. What the
+// call did counts in pass only if tx commits: the caller drops the pass otherwise.
+func (q *Queue) CancelLeavers(ctx context.Context, tx pgx.Tx, pass *Leaving, most int) (more bool, err error) {
 	if _, err := tx.Exec(ctx, walkIndexes); err != nil {
-		return 0, nil, fmt.Errorf("looking for jobs of tenants that take no work: %w", err)
+		return false, fmt.Errorf("looking for jobs of tenants that take no work: %w", err)
 	}
-	rows, _ := tx.Query(ctx, selectLeavers, most, openFor) // its error is CollectRows' too
+	rows, _ := tx.Query(ctx, selectLeavers, most, openFor, pass.notNull()) // its error is CollectRows' too
 	leavers, err := pgx.CollectRows(rows, pgx.RowToStructByPos[leaver])
 	if err != nil {
-		return 0, nil, err
+		return false, err
 	}
 	for _, l := range leavers {
 		reason := fmt.Sprintf("tenant %s is %s", l.Slug, l.Status)
@@ -76,16 +91,19 @@ func (q *Queue) CancelLeavers(ctx context.Context, tx pgx.Tx, most int) (cancell
 		err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
 			return q.cancelLeaver(ctx, tx, &l, reason)
 		})
-		switch {
-		case err == nil:
-			cancelled++
-		case central.Over(ctx, tx):
-			return cancelled, failed, err
-		case !errors.Is(err, jobs.ErrJobFinished) && !errors.Is(err, jobs.ErrUnknownJob):
-			failed = append(failed, fmt.Errorf("cancelling job %s of a tenant that takes no work: %w", l.UID, err))
+		if err == nil {
+			pass.Cancelled++
+			continue
+		}
+		if central.Over(ctx, tx) {
+			return false, err
+		}
+		pass.tried = append(pass.tried, l.Row)
+		if !errors.Is(err, jobs.ErrJobFinished) && !errors.Is(err, jobs.ErrUnknownJob) {
+			pass.Failed = append(pass.Failed, fmt.Errorf("cancelling job %s of a tenant that takes no work: %w", l.UID, err))
 		}
 	}
-	return cancelled, failed, nil
+	return len(leavers) == most && len(pass.tried) < mostTried, nil
 }
 
 // cancelLeaver cancels a job without asking its tenant's ledger, which no worker would do, if

@@ -36,7 +36,7 @@ FROM headgate.tenants t, generate_series(1, 4) n`,
 	defer func() { require.NoError(t, tx.Rollback(ctx)) }()
 	_, err = tx.Exec(ctx, queue.WalkIndexes)
 	require.NoError(t, err)
-	rows, err := tx.Query(ctx, `EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) `+strings.NewReplacer("$1", "1000", "$2", "'1 hour'").Replace(queue.SelectLeavers))
+	rows, err := tx.Query(ctx, `EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) `+strings.NewReplacer("$1", "1000", "$2", "'1 hour'", "$3", "'{}'::bigint[]").Replace(queue.SelectLeavers))
 	require.NoError(t, err)
 	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)
