@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs/session"
 )
 
 // LockedError says that a migration gave up waiting: for what, who was in the way,
@@ -122,19 +124,21 @@ func (m *migrator) tableHolders(ctx context.Context) ([]holder, error) {
 	return m.lockHolders(ctx) // a tenant's install waits for it in its transaction
 }
 
-func readHolders(ctx context.Context, conn *pgx.Conn, sql string, arg any) ([]holder, error) {
-	rows, err := conn.Query(ctx, sql, arg)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (h holder, err error) {
-		var pid *int32
-		err = row.Scan(&pid, &h.app, &h.user, &h.state, &h.since)
-		if pid != nil {
-			h.pid = *pid
-		}
-		return h, err
+func readHolders(ctx context.Context, conn *pgx.Conn, sql string, arg any) (holders []holder, err error) {
+	begin := pgx.TxOptions{BeginQuery: session.BeginReadOnly + ";" + session.OwnPath}
+	err = pgx.BeginTxFunc(ctx, conn, begin, func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, sql, arg) // its error is CollectRows' too
+		holders, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (h holder, err error) {
+			var pid *int32
+			err = row.Scan(&pid, &h.app, &h.user, &h.state, &h.since)
+			if pid != nil {
+				h.pid = *pid
+			}
+			return h, err
+		})
+		return err
 	})
+	return holders, err
 }
 
 // watched does what may wait for others inside a statement. Meanwhile it looks from a

@@ -75,7 +75,7 @@ func UpTenant(ctx context.Context, conn *pgx.Conn, identity Identity, opts *UpOp
 	if err != nil {
 		return nil, err
 	}
-	m.begin.BeginQuery = session.Begin + ";" + session.Local(slices.Concat(session.Tenant, session.Timeless))
+	m.begin.BeginQuery = session.Begin + ";" + session.OwnPath + ";" + session.Local(slices.Concat(session.Tenant, session.Timeless))
 	err = m.inTx(ctx, "the tables of schema headgate", func(tx pgx.Tx) error {
 		// For the transaction: behind a pooler the session is somebody else's next.
 		names, values := m.waitSettings()
@@ -174,7 +174,7 @@ INSERT INTO headgate.identity (database_id) VALUES ($1) ON CONFLICT DO NOTHING`
 
 const leaveFirstMark = `UPDATE headgate.identity SET centre = $1 WHERE centre IS NULL`
 
-const selectIdentity = `SELECT database_id::text FROM headgate.identity`
+const selectIdentity = `SELECT database_id::pg_catalog.text FROM headgate.identity`
 
 func mark(ctx context.Context, tx pgx.Tx, identity Identity) error {
 	if _, err := tx.Exec(ctx, insertIdentity, identity.DatabaseID); err != nil {
@@ -229,7 +229,7 @@ func CheckTenant(database string, version, serves int) error {
 
 const succeedIdentity = `
 UPDATE headgate.identity SET database_id = $2, centre = nullif($3, ''), token = NULL
-WHERE database_id = $1`
+WHERE database_id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid`
 
 // Succeed makes a database that bears an identity bear another one, as the owner of schema
 // headgate: an operator has decided that its entry of the catalog is gone for good. It fails

@@ -78,10 +78,10 @@ var refusing = map[jobs.Class]bool{jobs.ClassReadOnly: true, jobs.ClassDiskFull:
 
 const (
 	// probeReadOnly tells of a standby, too.
-	probeReadOnly = `SELECT current_setting('transaction_read_only')::boolean`
+	probeReadOnly = `SELECT pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool`
 
 	// probeDisk has the server write some megabytes, to a temporary file.
-	probeDisk = `SELECT count(*) FROM generate_series(1, 200000)`
+	probeDisk = `SELECT pg_catalog.count(*) FROM pg_catalog.generate_series(1, 200000)`
 )
 
 // errReadOnly has the probe's session closed, which would keep its default.

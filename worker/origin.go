@@ -159,9 +159,9 @@ func (a *attempt) explained(class jobs.Class, err error) error {
 		return err
 	case class == jobs.ClassNotPermitted && !a.place.Dedicated:
 		return fmt.Errorf("%w: `headgate database protect %s --table TABLE`, or --view VIEW, gives jobs what the message names and keeps them to their tenant's rows, where a GRANT alone would stop all jobs of the database; "+
-			"if jobs have some rights on it, --grant select,insert,update,delete says which they are to have; a partition is reached through its parent, a view by the name that --view prints, and nobody's job may TRUNCATE; USAGE on a sequence or schema, and EXECUTE on a function without SECURITY DEFINER, take a GRANT TO headgate_job", err, a.place.Database)
+			"if jobs have some rights on it, --grant select,insert,update,delete says which they are to have; a partition is reached through its parent, a view by the name that --view prints, and nobody's job may TRUNCATE; USAGE on a sequence or schema, and EXECUTE on a function without SECURITY DEFINER, take a GRANT TO headgate_job, but what is of schema headgate is not for jobs and takes none", err, a.place.Database)
 	case class == jobs.ClassNotPermitted:
-		return fmt.Errorf("%w: in database %s, GRANT the privilege on the object that the message names TO headgate_job, and USAGE on its schema", err, a.place.Database)
+		return fmt.Errorf("%w: in database %s, GRANT the privilege on the object that the message names TO headgate_job, and USAGE on its schema, unless that is schema headgate, whose other functions are not for jobs", err, a.place.Database)
 	}
 	return err
 }

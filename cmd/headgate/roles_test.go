@@ -232,7 +232,7 @@ func TestRolesDoTheirWork(t *testing.T) {
 	janitor, err := retention.New(retention.Config{Pool: workersPool, Selectors: store.Templates, HistoryRetention: 24 * time.Hour})
 	require.NoError(t, err)
 	for _, sql := range []string{
-		`SELECT headgate.add_outcomes_month(now() - interval '70 days')`, `INSERT INTO headgate.outcomes_default (id, job_uid, job_id, kind, attempt, state, started_at, ended_at) VALUES (gen_random_uuid(), gen_random_uuid(), 1, 'x', 1, 'failed', '2001-01-01', '2001-01-01')`,
+		`SELECT headgate.add_part('outcomes', 'month', now() - interval '70 days')`, `INSERT INTO headgate.outcomes_default (id, job_uid, job_id, kind, attempt, state, started_at, ended_at) VALUES (gen_random_uuid(), gen_random_uuid(), 1, 'x', 1, 'failed', '2001-01-01', '2001-01-01')`,
 		`SELECT headgate.add_job_logs_day(now() - interval '70 days')`, `INSERT INTO headgate.job_logs_default (id, job_uid, attempt, ended_at, lines) VALUES (gen_random_uuid(), gen_random_uuid(), 1, '2001-01-01', '{}')`,
 		`INSERT INTO headgate.kinds (kind, form, required, scope, login, queue, priority, max_attempts, alive_until) VALUES ('old', '', '{}', 'tenant', 'job', 'default', 1, 1, now() - interval '31 days')`,
 		`UPDATE headgate.idempotency_keys SET created_at = now() - interval '31 days'`,

@@ -124,8 +124,8 @@ var doors = map[string][]string{
 	"jobs/report":                     {anyPgx, anyBlob, "jobs", "jobs/internal/sqltext", "jobs/telemetry"},
 	"jobs/sqlscript":                  {anyPgx, "jobs", "jobs/guard", "jobs/internal/sqltext", "jobs/telemetry"},
 	"jobs/guard":                      {anyPgx},
-	"jobs/maintenance":                {anyPgx, "jobs", "jobs/telemetry"},
-	"jobs/tenancy":                    {anyPgx, anyUUID, "jobs"},
+	"jobs/maintenance":                {anyPgx, "jobs", "jobs/telemetry", "jobs/session"},
+	"jobs/tenancy":                    {anyPgx, anyUUID, "jobs", "jobs/session"},
 	"jobs/tenantsync":                 {anyPgx, "jobs"},
 
 	"jobs/telemetry":          {"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes", "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/propagation", "go.opentelemetry.io/otel/trace"}, // its API only

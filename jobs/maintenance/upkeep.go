@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/session"
 )
 
 const undefinedTable = "42P01"
@@ -109,20 +110,21 @@ SELECT n.nspname, c.relname, pg_has_role(c.relowner, 'USAGE') OR d.mine
 // wholeDatabase returns the tables that the login may maintain. That there are
 // tables and all are somebody else's is an error.
 func (u *upkeep) wholeDatabase(ctx context.Context, conn *pgx.Conn) ([]pgx.Identifier, error) {
-	rows, err := conn.Query(ctx, listTables)
-	if err != nil {
-		return nil, fmt.Errorf("%s: listing the tables: %w", u.command, err)
-	}
 	var schema, name string
 	var mine bool
 	targets, others := []pgx.Identifier(nil), 0
-	_, err = pgx.ForEachRow(rows, []any{&schema, &name, &mine}, func() error {
-		if mine {
-			targets = append(targets, pgx.Identifier{schema, name})
-		} else {
-			others++
-		}
-		return nil
+	begin := pgx.TxOptions{BeginQuery: session.BeginReadOnly + ";" + session.OwnPath}
+	err := pgx.BeginTxFunc(ctx, conn, begin, func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, listTables) // its error is ForEachRow's too
+		_, err := pgx.ForEachRow(rows, []any{&schema, &name, &mine}, func() error {
+			if mine {
+				targets = append(targets, pgx.Identifier{schema, name})
+			} else {
+				others++
+			}
+			return nil
+		})
+		return err
 	})
 	switch {
 	case err != nil:

@@ -75,7 +75,7 @@ var Central = slices.Concat(formats, transactions, timeouts, []Setting{
 // Left is what a session takes from the server, the database or the role on
 // purpose. Value is empty.
 var Left = []Setting{
-	{Name: "search_path", Why: "a handler means the tables that its application means; all of Headgate's own names are qualified"},
+	{Name: "search_path", Why: "a handler means the tables that its application means; what Headgate runs with the owner's rights has a path of its own (OwnPath), or names everything in full"},
 	{Name: "role", Why: "a login that becomes its group owns what it makes as the group; rights are checked as the role that the session has"},
 	{Name: "default_transaction_read_only", Why: "it is the brake of an operator or a host whose disk is full: jobs that write wait (class read_only) until it is off"},
 	{Name: "synchronous_commit", Why: "on, local, remote_write and remote_apply are the operator's; off is raised to on where a ledger row is written"},
@@ -83,6 +83,14 @@ var Left = []Setting{
 	{Name: "default_text_search_config", Why: "an application's indexes and queries agree on it"},
 	{Name: "default_tablespace, temp_tablespaces, default_table_access_method", Why: "where rows are stored changes no result"},
 }
+
+// OwnPath has names and operators without a schema mean Postgres's own until the transaction
+// ends. Under the application's search_path a function of the application's could be taken
+// for one of Postgres's, and would run with the rights of Headgate's login.
+const OwnPath = `SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)`
+
+// OwnPathForSession is [OwnPath] for a session that runs nothing of the application's.
+const OwnPathForSession = `SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false)`
 
 // Begin starts a transaction of ours, at the level that all of Headgate's SQL is
 // written for.

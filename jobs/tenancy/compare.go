@@ -11,7 +11,7 @@ import (
 	"github.com/headgate/headgate/jobs"
 )
 
-const databaseSQL = `SELECT database_id::text FROM headgate.identity`
+const databaseSQL = `SELECT database_id::pg_catalog.text FROM headgate.identity`
 
 // pageSize is the number of tenants that the catalog is asked for at a time.
 const pageSize = 5_000

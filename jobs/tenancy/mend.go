@@ -111,15 +111,16 @@ func (p *plan) params(rows []Organisation) []any {
 func (p *plan) given() string {
 	arrays, names := make([]string, len(p.columns)), make([]string, len(p.columns))
 	for i := range p.columns {
-		arrays[i], names[i] = fmt.Sprintf("$%d::text[]", i+1), fmt.Sprintf("v%d", i)
+		arrays[i], names[i] = fmt.Sprintf("$%d::pg_catalog.text[]", i+1), fmt.Sprintf("v%d", i)
 	}
+	// Of several arrays this is Postgres's own, whatever the search_path is.
 	return "unnest(" + strings.Join(arrays, ", ") + ") AS k (" + strings.Join(names, ", ") + ")"
 }
 
 // value is a value of k in the type of its column.
 func (p *plan) value(i int) string {
 	if like := p.columns[i].like; like != "" {
-		return fmt.Sprintf("k.v%d::%s", i, like)
+		return fmt.Sprintf("k.v%d::pg_catalog.%s", i, like)
 	}
 	return fmt.Sprintf("k.v%d", i)
 }
@@ -133,12 +134,11 @@ func (p *plan) insert(ctx context.Context, tx pgx.Tx, rows []Organisation, m *me
 	}
 	sql := "INSERT INTO " + p.table.Sanitize() + " (" + strings.Join(columns, ", ") + ") OVERRIDING SYSTEM VALUE SELECT " + strings.Join(values, ", ") +
 		" FROM " + p.given() + " ON CONFLICT (" + columns[0] + ") DO NOTHING"
-	tag, err := tx.Exec(ctx, sql, p.params(rows)...)
-	if err != nil {
+	return p.asApplication(ctx, tx, func() error {
+		tag, err := tx.Exec(ctx, sql, p.params(rows)...)
+		m.added += tag.RowsAffected()
 		return err
-	}
-	m.added += tag.RowsAffected()
-	return nil
+	})
 }
 
 // update changes rows that nobody has locked. The lock is no stronger than the change
@@ -152,12 +152,13 @@ func (p *plan) update(ctx context.Context, tx pgx.Tx, rows []Organisation, m *me
 			lock = "UPDATE"
 		}
 	}
-	sql := "WITH free AS MATERIALIZED (SELECT t." + id + " AS id FROM " + table + " AS t JOIN " + p.given() + " ON t." + id + " = " + p.value(0) + " FOR " + lock + " OF t SKIP LOCKED)," +
-		" done AS (UPDATE " + table + " AS t SET " + strings.Join(sets, ", ") + " FROM " + p.given() + " WHERE t." + id + " = " + p.value(0) + " AND t." + id + " IN (SELECT id FROM free) RETURNING 1)" +
-		" SELECT (SELECT count(*) FROM free), (SELECT count(*) FROM done)"
+	sql := "WITH free AS MATERIALIZED (SELECT t." + id + " AS id FROM " + table + " AS t JOIN " + p.given() + " ON t." + id + same + p.value(0) + " FOR " + lock + " OF t SKIP LOCKED)," +
+		" done AS (UPDATE " + table + " AS t SET " + strings.Join(sets, ", ") + " FROM " + p.given() + " WHERE t." + id + same + p.value(0) + " AND t." + id + same + "ANY (SELECT id FROM free) RETURNING 1)" +
+		" SELECT (SELECT pg_catalog.count(*) FROM free), (SELECT pg_catalog.count(*) FROM done)"
 	var free int
 	var done int64
-	if err := tx.QueryRow(ctx, sql, p.params(rows)...).Scan(&free, &done); err != nil {
+	err := p.asApplication(ctx, tx, func() error { return tx.QueryRow(ctx, sql, p.params(rows)...).Scan(&free, &done) })
+	if err != nil {
 		return err
 	}
 	m.locked += len(rows) - free

@@ -92,6 +92,7 @@ type plan struct {
 	remove     bool
 	removeMost int
 	unfilled   string // a column without which no row can be added
+	path       string // the application's search_path
 }
 
 // column is a column of the table, and what it holds.

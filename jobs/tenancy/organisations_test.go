@@ -68,7 +68,7 @@ func TestRowsThatForeignKeysReferToStay(t *testing.T) {
 	b.exec("INSERT INTO orders VALUES (7, 1)")
 	output := b.run(tenancy.Organisations{Table: "public.organisations", Remove: true})
 	require.Contains(t, output, `too many 2, removed 1: 7 ("Has orders"), 8 ("Has none")`)
-	require.Contains(t, output, "left 1 of them: rows refer to them in orders")
+	require.Contains(t, output, "left 1 of them: rows refer to them in public.orders")
 	require.Equal(t, []string{"1 Tenant 1", "7 Has orders"}, b.list(all))
 	require.Len(t, b.list("SELECT n::text FROM orders"), 1, "a DELETE would have taken the orders along")
 }

@@ -41,8 +41,13 @@ func (p *plan) removeRows(ctx context.Context, tx pgx.Tx, extra []row, source So
 		return removal{}, err
 	}
 	ids = slices.DeleteFunc(ids, func(id string) bool { return slices.Contains(referred, id) })
-	sql := "DELETE FROM " + p.table.Sanitize() + " WHERE " + p.columns[0].quoted() + " = ANY ($1::text[]::" + p.arrayType() + ")"
-	tag, err := tx.Exec(ctx, sql, ids)
+	sql := "DELETE FROM " + p.table.Sanitize() + " WHERE " + p.columns[0].quoted() + same + "ANY ($1::pg_catalog.text[]::" + p.arrayType() + ")"
+	var removed int64
+	err = p.asApplication(ctx, tx, func() error {
+		tag, err := tx.Exec(ctx, sql, ids)
+		removed = tag.RowsAffected()
+		return err
+	})
 	if err != nil {
 		return removal{}, fmt.Errorf("organisations: deleting rows of %s: %w", p.table.Sanitize(), err)
 	}
@@ -51,15 +56,15 @@ func (p *plan) removeRows(ctx context.Context, tx pgx.Tx, extra []row, source So
 	if len(by) > 0 {
 		why = "rows refer to them in " + strings.Join(by, ", ")
 	}
-	return removal{removed: tag.RowsAffected(), left: left, why: why}, nil
+	return removal{removed: removed, left: left, why: why}, nil
 }
 
 // arrayType is the type of a list of ids.
 func (p *plan) arrayType() string {
 	if like := p.columns[0].like; like != "" {
-		return like + "[]"
+		return "pg_catalog." + like + "[]"
 	}
-	return "text[]"
+	return "pg_catalog.text[]"
 }
 
 // own locks rows that nobody has locked, and returns their ids.

@@ -28,6 +28,9 @@ func New(source Source) jobs.TxHandler[Organisations] {
 		if err != nil {
 			return jobs.Cancel(fmt.Errorf("organisations: %w", err))
 		}
+		if err := p.enter(ctx, tx); err != nil {
+			return err
+		}
 		if err := p.look(ctx, tx); err != nil {
 			return err
 		}

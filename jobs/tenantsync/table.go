@@ -34,28 +34,45 @@ type table struct {
 }
 
 // findTable is what there is to know of the table before it is read. The functions of a view
-// run with the rights of who reads it, so a view of a job login's must not be read.
+// run with the rights of who reads it, so nobody but the login itself may have written what is
+// read, unless that is a table: the login may be a member of the application's own role. The
+// statement runs under the application's search_path, so it names everything in full. A row is
+// read as an object of JSON, and a value of a type with a cast to json is converted by the
+// cast's function.
 const findTable = `
-SELECT coalesce(c.relkind IN ('r', 'p', 'v', 'm', 'f'), false), c.oid IS NOT NULL, coalesce(pg_catalog.pg_has_role(c.relowner, 'USAGE'), false),
-       coalesce(pg_catalog.row_security_active(c.oid), false), current_user::text, coalesce(pg_catalog.pg_get_userbyid(c.relowner)::text, '')
-  FROM (SELECT pg_catalog.to_regclass($1) AS oid) r
-  LEFT JOIN pg_catalog.pg_class c ON c.oid = r.oid`
+SELECT coalesce(c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f}'::pg_catalog."char"[]), false), c.oid IS NOT NULL,
+       coalesce(CASE WHEN c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'::pg_catalog."char"[]) THEN pg_catalog.pg_has_role(c.relowner, 'USAGE')
+                     ELSE pg_catalog.pg_get_userbyid(c.relowner) OPERATOR(pg_catalog.=) session_user END, false),
+       coalesce(pg_catalog.row_security_active(c.oid), false), session_user::pg_catalog.text, coalesce(pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text, ''),
+       coalesce(c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'::pg_catalog."char"[]), false),
+       coalesce((SELECT y.castfunc::pg_catalog.regprocedure::pg_catalog.text FROM pg_catalog.pg_cast y
+                   JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) y.castfunc JOIN pg_catalog.pg_roles o ON o.oid OPERATOR(pg_catalog.=) p.proowner
+                  WHERE y.casttarget OPERATOR(pg_catalog.=) 'pg_catalog.json'::pg_catalog.regtype::pg_catalog.oid AND y.castsource OPERATOR(pg_catalog.>=) '16384'::pg_catalog.oid
+                    AND NOT o.rolsuper AND o.rolname OPERATOR(pg_catalog.<>) session_user LIMIT 1), '')
+  FROM (SELECT pg_catalog.to_regclass($1)::pg_catalog.oid AS oid) r
+  LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) r.oid`
 
 // look says what is wrong with the table before it is read.
 func (t table) look(ctx context.Context) error {
-	var isTable, exists, ours, hidden bool
-	var login, owner string
-	err := t.tx.QueryRow(ctx, findTable, t.name).Scan(&isTable, &exists, &ours, &hidden, &login, &owner)
+	var isRelation, exists, ours, hidden, isTable bool
+	var login, owner, cast string
+	err := t.tx.QueryRow(ctx, findTable, t.name).Scan(&isRelation, &exists, &ours, &hidden, &login, &owner, &isTable, &cast)
 	switch {
 	case err != nil:
 		return fmt.Errorf("sync: looking up %s: %w", t.name, err)
 	case !exists:
 		return fmt.Errorf("sync: there is no table or view %s in this database: check argument table, its schema and its case", t.name)
-	case !isTable:
+	case !isRelation:
 		return fmt.Errorf("sync: %s is neither a table nor a view", t.name)
+	case !ours && !isTable:
+		return fmt.Errorf("sync: view %s belongs to role %s, and its functions would run with the rights of the owner's login %s: have an administrator run ALTER TABLE %[1]s OWNER TO %[3]s once the view's SQL has been read, or make a view of this login's own",
+			t.name, pgx.Identifier{owner}.Sanitize(), pgx.Identifier{login}.Sanitize())
 	case !ours:
 		return fmt.Errorf("sync: %s belongs to role %s, whose rights the owner's login %s does not have, and its SQL would run with this login's: have an administrator run ALTER TABLE %[1]s OWNER TO %[3]s, or make a view of this login's own",
 			t.name, pgx.Identifier{owner}.Sanitize(), pgx.Identifier{login}.Sanitize())
+	case cast != "":
+		return fmt.Errorf("sync: function %s of a cast to json would run with the rights of the owner's login %s: have its owner run DROP CAST, or an administrator ALTER FUNCTION %[1]s OWNER TO %[2]s once the function has been read",
+			cast, pgx.Identifier{login}.Sanitize())
 	case hidden:
 		return fmt.Errorf("sync: row-level security hides rows of %s from login %s: leave FORCE ROW LEVEL SECURITY off, or make the login its owner", t.name, pgx.Identifier{login}.Sanitize())
 	}
@@ -103,7 +120,7 @@ func (t table) columns(ctx context.Context) (names []string, err error) {
 
 // each reads by a cursor, so that a page of rows is in memory.
 func (t table) each(ctx context.Context, do func(row []byte) error) error {
-	if _, err := t.tx.Exec(ctx, "DECLARE headgate_sync NO SCROLL CURSOR FOR SELECT pg_catalog.to_jsonb(q)::text FROM "+t.name+" AS q"); err != nil {
+	if _, err := t.tx.Exec(ctx, "DECLARE headgate_sync NO SCROLL CURSOR FOR SELECT pg_catalog.to_jsonb(q)::pg_catalog.text FROM "+t.name+" AS q"); err != nil {
 		return fmt.Errorf("sync: reading %s: %w", t.name, err)
 	}
 	for {

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -30,7 +31,7 @@ type Entry struct {
 	Actor     string    `json:"actor"`
 	Surface   string    `json:"surface"`
 	Reason    string    `json:"reason"`
-	Changes   []Change  `json:"changes"`
+	Changes   Changes   `json:"changes"`
 }
 
 // Change is a field that was added, changed or removed: nil is what is not there. Sealed
@@ -39,6 +40,20 @@ type Change struct {
 	Field  string          `json:"field"`
 	Before json.RawMessage `json:"before"`
 	After  json.RawMessage `json:"after"`
+}
+
+// Changes are those of one entry. What no program writes is one change, of field "unreadable",
+// so that one bad row hides no other.
+type Changes []Change
+
+// UnmarshalJSON reads an array of changes, and does not fail.
+func (c *Changes) UnmarshalJSON(text []byte) error {
+	var read []Change
+	if err := json.Unmarshal(text, &read); err != nil {
+		read = []Change{{Field: "unreadable", Before: json.RawMessage("null"), After: bytes.Clone(text)}}
+	}
+	*c = read
+	return nil
 }
 
 // AuditFilter says which entries to list. The zero value lists the latest 50.

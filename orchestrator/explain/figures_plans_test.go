@@ -42,7 +42,7 @@ func readOf(plan roomtest.Node, relation string) (rows float64, whole bool) {
 func fillWatched(t *testing.T, env *jobstest.Env, watched int) {
 	t.Helper()
 	for m := range 3 {
-		roomtest.Do(t, env, `SELECT headgate.add_outcomes_month($1)`, roomtest.InMonth(-m))
+		roomtest.Do(t, env, `SELECT headgate.add_part('outcomes', 'month', $1)`, roomtest.InMonth(-m))
 	}
 	conn, err := env.Pool.Acquire(context.Background())
 	require.NoError(t, err)

@@ -54,7 +54,7 @@ type Config struct {
 	// less.
 	KeepJobLogs time.Duration
 
-	// KeepAudit is how long the audit is kept, at least a day. It goes by whole months, when
+	// KeepAudit is how long the audit is kept, at least 13 months of 31 days. It goes by whole months, when
 	// the last of a month is that old. 0 means 13 months of 31 days.
 	KeepAudit time.Duration
 
@@ -136,7 +136,7 @@ func New(cfg Config) (*Janitor, error) {
 	cfg.Every = cmp.Or(cfg.Every, time.Minute)
 	cfg.HistoryRetention = cmp.Or(cfg.HistoryRetention, 13*31*24*time.Hour)
 	cfg.KeepJobLogs = cmp.Or(cfg.KeepJobLogs, min(14*24*time.Hour, cfg.HistoryRetention))
-	cfg.KeepAudit = cmp.Or(cfg.KeepAudit, 13*31*24*time.Hour)
+	cfg.KeepAudit = cmp.Or(cfg.KeepAudit, leastAudit)
 	cfg.Batch = cmp.Or(cfg.Batch, 1000)
 	cfg.MaxSkew = cmp.Or(cfg.MaxSkew, 5*time.Second)
 	cfg.PruneEvery = cmp.Or(cfg.PruneEvery, time.Hour)
@@ -156,8 +156,8 @@ func New(cfg Config) (*Janitor, error) {
 		return nil, jobs.Inputf("retention.Config.KeepJobLogs", cfg.KeepJobLogs.String(), "give 24h or more")
 	case cfg.KeepJobLogs > cfg.HistoryRetention:
 		return nil, jobs.Inputf("retention.Config.KeepJobLogs", cfg.KeepJobLogs.String(), "give at most HistoryRetention (%s): the lines belong to attempts of the history", cfg.HistoryRetention)
-	case cfg.KeepAudit < 24*time.Hour:
-		return nil, jobs.Inputf("retention.Config.KeepAudit", cfg.KeepAudit.String(), "give 24h or more")
+	case cfg.KeepAudit < leastAudit:
+		return nil, jobs.Inputf("retention.Config.KeepAudit", cfg.KeepAudit.String(), "give %s or more: headgate.drop_audit_months keeps the last 13 months", leastAudit)
 	case cfg.Batch < 1:
 		return nil, jobs.Inputf("retention.Config.Batch", strconv.Itoa(cfg.Batch), "give 1 or more")
 	}

@@ -41,7 +41,7 @@ func TestJanitorKeepsTheMonths(t *testing.T) {
 		roomtest.Do(t, env, `DROP TABLE IF EXISTS headgate.`+roomtest.Month(roomtest.InMonth(n)))
 	}
 	for n := -16; n < 0; n++ {
-		roomtest.Do(t, env, `SELECT headgate.add_outcomes_month($1)`, roomtest.InMonth(n))
+		roomtest.Do(t, env, `SELECT headgate.add_part('outcomes', 'month', $1)`, roomtest.InMonth(n))
 		roomtest.Outcome(t, env, job, "succeeded", "", "", roomtest.InMonth(n))
 	}
 	roomtest.Outcome(t, env, job, "succeeded", "", "", time.Now())
@@ -71,7 +71,7 @@ func TestDropMonths(t *testing.T) {
 	t.Parallel()
 	env := roomtest.Setup(t)
 	old := roomtest.InMonth(-2) // whose end is more than a day past
-	roomtest.Do(t, env, `SELECT headgate.add_outcomes_month($1)`, old)
+	roomtest.Do(t, env, `SELECT headgate.add_part('outcomes', 'month', $1)`, old)
 	var dropped []string
 	end := time.Date(old.Year(), old.Month()+1, 1, 0, 0, 0, 0, time.UTC)
 	for at, over := range map[time.Time]bool{end.Add(-time.Microsecond): false, end: true} {
@@ -124,7 +124,7 @@ func TestJanitorAndStrays(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, attempts, 3, "wherever they lie")
 
-	roomtest.Do(t, env, `SELECT headgate.add_outcomes_month($1)`, roomtest.InMonth(5))
+	roomtest.Do(t, env, `SELECT headgate.add_part('outcomes', 'month', $1)`, roomtest.InMonth(5))
 	require.Equal(t, 1, roomtest.Count(t, env, `SELECT count(*) FROM headgate.`+roomtest.Month(roomtest.InMonth(5))))
 	swept := roomtest.Sweep(t, roomtest.Janitor(t, env, retention.Config{}))
 	require.Equal(t, 1, swept.Strays)
@@ -133,7 +133,7 @@ func TestJanitorAndStrays(t *testing.T) {
 	roomtest.Do(t, env, `
 INSERT INTO headgate.outcomes (id, job_uid, job_id, kind, attempt, state, started_at, ended_at)
 SELECT gen_random_uuid(), $1, 1, 'note', 1, 'failed', $2, $2 FROM generate_series(1, 10001)`, job.UID, roomtest.InMonth(-40))
-	require.Zero(t, roomtest.Count(t, env, `SELECT count(headgate.add_outcomes_month($1))`, roomtest.InMonth(-40)))
+	require.Zero(t, roomtest.Count(t, env, `SELECT count(headgate.add_part('outcomes', 'month', $1))`, roomtest.InMonth(-40)))
 	swept = roomtest.Sweep(t, roomtest.Janitor(t, env, retention.Config{Batch: 3000}))
 	require.Equal(t, 10_001, swept.Strays, "in batches")
 }

@@ -19,6 +19,9 @@ const (
 	daysAhead   = 4
 )
 
+// leastAudit is more than the 13 months that headgate.drop_audit_months keeps.
+const leastAudit = 13 * 31 * 24 * time.Hour
+
 const addMonth = `SELECT coalesce(headgate.add_outcomes_month($1), '')`
 
 // makeMonths makes the partitions of this month and the coming ones.

@@ -56,7 +56,23 @@ var parsedNeutral = sync.OnceValues(func() (*pgx.ConnConfig, error) {
 // Connect opens one connection to an address outside any pool, under the same
 // policy: for installing the tenant schema and for a server's administrator,
 // where there is no identity to compare yet. The caller closes it.
+//
+// Names without a schema mean Postgres's own ([session.OwnPath]), except through a pooler in
+// transaction mode, where each transaction says so.
 func Connect(ctx context.Context, cfg Config, transport address.Transport, pooler address.Pooler, a address.Address) (*pgx.Conn, error) {
+	c, err := ConnectNaming(ctx, cfg, transport, pooler, a)
+	if err != nil || pooler == address.TransactionPooler {
+		return c, err
+	}
+	if _, err := c.Exec(ctx, session.OwnPathForSession); err != nil {
+		return nil, errors.Join(connectError(ctx, address.Place{Database: a.Database, Login: a.User}, err), c.Close(context.WithoutCancel(ctx)))
+	}
+	return c, nil
+}
+
+// ConnectNaming is [Connect] where names that people give mean what they mean to the login,
+// by its own search_path. Each transaction on it sets a path of its own for all else.
+func ConnectNaming(ctx context.Context, cfg Config, transport address.Transport, pooler address.Pooler, a address.Address) (*pgx.Conn, error) {
 	cfg = cfg.withDefaults()
 	conn, err := neutralConfig()
 	if err != nil {
@@ -172,7 +188,7 @@ func verifyChain(state tls.ConnectionState, roots *x509.CertPool) error {
 	return nil
 }
 
-const whoami = `SELECT database_id::text, version, serves FROM headgate.whoami()`
+const whoami = `SELECT database_id::pg_catalog.text, version, serves FROM headgate.whoami()`
 
 // readIdentity is whoami for a session that has just begun, which pays for each
 // table, type and function that it meets for the first time. COPY needs neither
@@ -180,7 +196,7 @@ const whoami = `SELECT database_id::text, version, serves FROM headgate.whoami()
 const readIdentity = `COPY headgate.identity (database_id, version, serves, centre, token) TO STDOUT`
 
 // readClock is the server's, in microseconds since 1970.
-const readClock = `COPY (SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::pg_catalog.int8) TO STDOUT`
+const readClock = `COPY (SELECT (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.*) '1000000'::pg_catalog.float8)::pg_catalog.int8) TO STDOUT`
 
 // identity asks a connection whose database it reached, in one round trip. A
 // dropped and re-created database, or an address that was swapped, answers

@@ -51,7 +51,7 @@ func TestTheEnvironmentIsIgnored(t *testing.T) {
 		"PGMINPROTOCOLVERSION=9", "PGCONNECT_TIMEOUT=x")
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	require.Equal(t, db.Owner.User+` | "$user", public | headgate | UTC`, string(out))
+	require.Equal(t, db.Owner.User+` | pg_catalog, pg_temp | headgate | UTC`, string(out))
 }
 
 // An address is refused when its name resolves to what its transport forbids.

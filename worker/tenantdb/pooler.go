@@ -112,7 +112,7 @@ func (c *Conn) Begun(results pgx.BatchResults) error {
 const leftPooledSQL = `
 SELECT pg_catalog.pg_advisory_unlock_all(), EXISTS (
     SELECT FROM pg_catalog.pg_prepared_statements
-    WHERE (from_sql OR name NOT LIKE 'PGBOUNCER%') AND pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid()))`
+    WHERE (from_sql OR name OPERATOR(pg_catalog.!~~) 'PGBOUNCER%') AND pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid()))`
 
 // unknownParameter is what PgBouncer says of a startup packet for a server.
 const unknownParameter = "unsupported startup parameter"

@@ -141,7 +141,7 @@ func (p *Pools) verdictOf(ctx context.Context, at key, place address.Place, conn
 
 // look returns what is so now. known is what was so before.
 func (p *Pools) look(ctx context.Context, place address.Place, conn *Conn, known verdict) (verdict, error) {
-	fingerprint, err := protection.Fingerprint(ctx, conn)
+	fingerprint, err := protection.Fingerprint(ctx, conn.Conn)
 	if err != nil || fingerprint == known.fingerprint {
 		return known, err
 	}

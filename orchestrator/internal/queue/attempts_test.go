@@ -23,7 +23,7 @@ func TestAttemptsPlan(t *testing.T) {
 	env := roomtest.Setup(t)
 	ctx := context.Background()
 	for n := -12; n < 0; n++ {
-		roomtest.Do(t, env, `SELECT headgate.add_outcomes_month($1)`, roomtest.InMonth(n))
+		roomtest.Do(t, env, `SELECT headgate.add_part('outcomes', 'month', $1)`, roomtest.InMonth(n))
 	}
 	months := roomtest.Count(t, env, `SELECT count(*) FROM pg_inherits WHERE inhparent = 'headgate.outcomes'::regclass`)
 	for _, c := range []struct {
@@ -80,7 +80,7 @@ SELECT gen_random_uuid(), $1, 1, 'note', n, 'snoozed', now(), date_trunc('day', 
 	require.True(t, shown.Earlier)
 	require.Len(t, shown.Attempts, 100)
 	require.Equal(t, before, shown.Last().EndedAt)
-	roomtest.Do(t, env, `SELECT headgate.add_outcomes_month('1950-06-01')`)
+	roomtest.Do(t, env, `SELECT headgate.add_part('outcomes', 'month', '1950-06-01')`)
 	roomtest.Do(t, env, `
 INSERT INTO headgate.outcomes (id, job_uid, job_id, kind, attempt, state, started_at, ended_at)
 VALUES (gen_random_uuid(), $1, 1, 'note', 0, 'snoozed', '1950-06-01', '1950-06-01')`, job.UID)

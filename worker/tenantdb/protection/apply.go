@@ -67,7 +67,11 @@ func Apply(ctx context.Context, conn Beginner, req Request) (plan Plan, err erro
 
 // verify looks within the transaction whether what was asked for is closed.
 func verify(ctx context.Context, tx pgx.Tx, req Request, plan Plan) error {
-	s, err := look(ctx, tx, Options{Database: req.Database, Login: req.Login}, []uint32{})
+	servers, err := enter(ctx, tx)
+	if err != nil {
+		return err
+	}
+	s, err := look(ctx, tx, Options{Database: req.Database, Login: req.Login}, servers, []uint32{})
 	if err != nil {
 		return err
 	}

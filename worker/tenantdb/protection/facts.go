@@ -37,17 +37,19 @@ type tableFact struct {
 	Held      []string // what the session may do with it and pass on by a view; its schema's use counts as USAGE
 }
 
-// selectObjects resolves names as the session's search_path has them.
+// selectObjects resolves names as the login's search_path has them, and so names everything
+// else in full.
 const selectObjects = `
-SELECT coalesce(pg_catalog.to_regclass(n)::oid, 0) FROM unnest($1::text[]) WITH ORDINALITY AS x(n, i) ORDER BY i`
+SELECT coalesce(pg_catalog.to_regclass(n)::pg_catalog.oid, 0) FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY AS x(n, i) ORDER BY i`
 
+// selectFunctionName does it for a function, and writes its name in full.
 const selectFunctionName = `
 SELECT pg_catalog.format('%I.%I(%s)', n.nspname, p.proname, (
            SELECT coalesce(pg_catalog.string_agg(pg_catalog.format('%I.%I', tn.nspname, t.typname), ', ' ORDER BY a.n), '')
-             FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY AS a(type, n)
-             JOIN pg_catalog.pg_type t ON t.oid = a.type JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace))
-  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
- WHERE p.oid = CASE WHEN $1::text LIKE '%(%' THEN pg_catalog.to_regprocedure($1)::oid ELSE pg_catalog.to_regproc($1)::oid END`
+             FROM pg_catalog.unnest(p.proargtypes::pg_catalog.oid[]) WITH ORDINALITY AS a(type, n)
+             JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.type JOIN pg_catalog.pg_namespace tn ON tn.oid OPERATOR(pg_catalog.=) t.typnamespace))
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
+ WHERE p.oid OPERATOR(pg_catalog.=) CASE WHEN $1::pg_catalog.text OPERATOR(pg_catalog.~~) '%(%' THEN pg_catalog.to_regprocedure($1)::pg_catalog.oid ELSE pg_catalog.to_regproc($1)::pg_catalog.oid END`
 
 const selectTableFacts = `
 SELECT c.oid, pg_catalog.pg_has_role(current_user, c.relowner, 'USAGE'),
@@ -90,10 +92,6 @@ func gather(ctx context.Context, tx pgx.Tx, req Request) (f *facts, resolved []s
 	if err != nil {
 		return nil, nil, err
 	}
-	asked, err := withParents(ctx, tx, oids)
-	if err != nil {
-		return nil, nil, err
-	}
 	functions, err := resolveFunctions(ctx, tx, req.Functions)
 	if err != nil {
 		return nil, nil, err
@@ -102,12 +100,20 @@ func gather(ctx context.Context, tx pgx.Tx, req Request) (f *facts, resolved []s
 	if err != nil {
 		return nil, nil, err
 	}
+	servers, err := enter(ctx, tx) // from here on names are Postgres's own
+	if err != nil {
+		return nil, nil, err
+	}
+	asked, err := withParents(ctx, tx, oids)
+	if err != nil {
+		return nil, nil, err
+	}
 	asked = append(asked, further...)
 	f = &facts{tables: map[string]tableFact{}}
 	if err := tx.QueryRow(ctx, selectSession).Scan(&f.version, &f.user, &f.dbname, &f.database); err != nil {
 		return nil, nil, fmt.Errorf("asking what the owner's session is: %w", err)
 	}
-	if f.state, err = look(ctx, tx, Options{Database: req.Database, Login: req.Login}, asked); err != nil {
+	if f.state, err = look(ctx, tx, Options{Database: req.Database, Login: req.Login}, servers, asked); err != nil {
 		return nil, nil, err
 	}
 	if f.login.group == 0 {

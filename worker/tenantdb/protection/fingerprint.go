@@ -2,15 +2,13 @@ package protection
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-)
 
-// Querier runs one query. A *pgx.Conn, a pool and a pgx.Tx are Queriers.
-type Querier interface {
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}
+	"github.com/headgate/headgate/jobs/session"
+)
 
 // selectFingerprint adds up hashes of all that Inspect judges: of the row versions, and of
 // values in pg_class, whose rows change with each TRUNCATE. A change of a catalog's row makes
@@ -69,10 +67,23 @@ SELECT pg_catalog.concat_ws('.',
 // login in the same database whenever anything that [Inspect] judges has changed in
 // between. It may differ without need: after a restart, or when a table got a column.
 //
-// It is one statement without arguments, needs no more than the job login's rights, and
-// runs in any exec mode, inside a transaction or outside.
-func Fingerprint(ctx context.Context, q Querier) (value string, err error) {
-	if err := q.QueryRow(ctx, selectFingerprint).Scan(&value); err != nil {
+// It is a read-only transaction of one query, needs no more than the job login's rights, and
+// runs in any exec mode.
+func Fingerprint(ctx context.Context, conn Beginner) (value string, err error) {
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: session.BeginReadOnly})
+	if err != nil {
+		return "", fmt.Errorf("taking the fingerprint of the database's rights: %w", err)
+	}
+	defer func() { err = errors.Join(err, rollback(ctx, tx)) }()
+	if _, err := enter(ctx, tx); err != nil {
+		return "", err
+	}
+	return fingerprint(ctx, tx)
+}
+
+// fingerprint is Fingerprint in a transaction that has entered.
+func fingerprint(ctx context.Context, tx pgx.Tx) (value string, err error) {
+	if err := tx.QueryRow(ctx, selectFingerprint).Scan(&value); err != nil {
 		return "", fmt.Errorf("taking the fingerprint of the database's rights: %w", err)
 	}
 	return value, nil

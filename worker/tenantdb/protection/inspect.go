@@ -86,12 +86,16 @@ func Inspect(ctx context.Context, conn Beginner, opts Options) (report Report, e
 		return report, fmt.Errorf("looking at what the job login may do: %w", err)
 	}
 	defer func() { err = errors.Join(err, rollback(ctx, tx)) }()
+	servers, err := enter(ctx, tx)
+	if err != nil {
+		return report, err
+	}
 	if opts.Login == "" {
-		if report.Fingerprint, err = Fingerprint(ctx, tx); err != nil {
+		if report.Fingerprint, err = fingerprint(ctx, tx); err != nil {
 			return report, err
 		}
 	}
-	found, err := look(ctx, tx, opts, []uint32{})
+	found, err := look(ctx, tx, opts, servers, []uint32{})
 	if err != nil {
 		return Report{}, err
 	}
@@ -123,17 +127,22 @@ type state struct {
 	database  string // its name in the catalog
 }
 
-// look reads the state, with the relations that are asked for. The transaction's search_path
-// is changed for its rest.
-func look(ctx context.Context, tx pgx.Tx, opts Options, asked []uint32) (s *state, err error) {
-	s = &state{assumed: map[string]bool{}, database: cmp.Or(opts.Database, "NAME")}
-	var servers string
+// enter changes the search_path for the rest of a transaction, and returns the server's own.
+// What runs before it runs under the path of the login, and names everything in full.
+func enter(ctx context.Context, tx pgx.Tx) (servers string, err error) {
 	if err := tx.QueryRow(ctx, selectServersPath).Scan(&servers); err != nil {
-		return nil, fmt.Errorf("asking for the server's search_path: %w", err)
+		return "", fmt.Errorf("asking for the server's search_path: %w", err)
 	}
 	if _, err := tx.Exec(ctx, localPath); err != nil {
-		return nil, fmt.Errorf("setting the look's search_path: %w", err)
+		return "", fmt.Errorf("setting the look's search_path: %w", err)
 	}
+	return servers, nil
+}
+
+// look reads the state, with the relations that are asked for, in a transaction that has
+// entered. servers is the server's own search_path.
+func look(ctx context.Context, tx pgx.Tx, opts Options, servers string, asked []uint32) (s *state, err error) {
+	s = &state{assumed: map[string]bool{}, database: cmp.Or(opts.Database, "NAME")}
 	if s.login, s.roles, err = readLogin(ctx, tx, opts.Login); err != nil {
 		return nil, err
 	}

@@ -68,10 +68,12 @@ func withdrawn(ctx context.Context, tx pgx.Tx, names []string) (objects []string
 	return objects, oids, nil
 }
 
-// selectObject resolves one name of a relation, and writes it as declarations do.
+// selectObject resolves one name of a relation as the login's search_path has it, and writes
+// the name as declarations do.
 const selectObject = `
 SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname)
-  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = pg_catalog.to_regclass($1)::oid`
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+ WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass($1)::pg_catalog.oid`
 
 func objectOf(ctx context.Context, tx pgx.Tx, name string) (object string, oid uint32, err error) {
 	nested, err := tx.Begin(ctx) // a name that cannot be read is an error of Postgres

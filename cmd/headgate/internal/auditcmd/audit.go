@@ -23,12 +23,14 @@ var columns = []cli.Column[access.Entry]{
 	{Name: "reason", Of: func(e access.Entry) any { return e.Reason }},
 }
 
-// who is the actor, and the login where that says more.
+// who is the actor, and the login where that is another: a program says who acts, and Postgres
+// knows the login.
 func who(e access.Entry) string {
-	if e.Actor == "" {
+	switch e.Actor {
+	case "", e.Login:
 		return e.Login
 	}
-	return e.Actor
+	return e.Actor + " (login " + e.Login + ")"
 }
 
 // named is the row as people know it, behind whose it is.
@@ -101,8 +103,8 @@ them, databases, servers, plans, limits, pauses, grants, schedules. Every write
 is recorded, whichever program makes it, psql too. Entries are kept for 13
 months. The latest come first.
 
-WHO is the person as the program knows it; with -o json the login of the
-database stands beside it. Changes of one transaction have one operation.`
+WHO is the person as the program says it, and behind that the login of the
+database, which Postgres knows, where it has another name. Changes of one transaction have one operation.`
 
 // Audit is the verbs on the record of changes.
 func Audit(app *cli.App) *cobra.Command {

@@ -353,7 +353,7 @@ func printPlan(app *cli.App, plan []provision.Statement) error {
 }
 
 // selectPublic is whether every login may make things in schema public, as before Postgres 15.
-const selectPublic = `SELECT coalesce(has_schema_privilege(to_regnamespace('public'), 'CREATE'), false)`
+const selectPublic = `SELECT coalesce(pg_catalog.has_schema_privilege(pg_catalog.to_regnamespace('public'), 'CREATE'), false)`
 
 func tryMade(ctx context.Context, app *cli.App, conn *pgx.Conn, made provision.Made) error {
 	params := catalog.DatabaseParams{ID: made.Intent.ID, Name: made.Intent.Name, Job: made.Job}

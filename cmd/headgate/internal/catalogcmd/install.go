@@ -145,7 +145,7 @@ func (add *adding) centre(ctx context.Context, app *cli.App, central cli.Central
 	return catalog.CentreMark(ctx, tx)
 }
 
-const selectMark = `SELECT database_id::text FROM headgate.identity`
+const selectMark = `SELECT database_id::pg_catalog.text FROM headgate.identity`
 
 // id is the id under which the database enters the catalog: the one that
 // follows from its place, or with --take-over the one it is marked with, if no entry
@@ -187,7 +187,7 @@ func (add *adding) id(ctx context.Context, central cli.Central, server catalog.S
 	return mark, nil
 }
 
-const selectAllPowerful = `SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user`
+const selectAllPowerful = `SELECT rolsuper OR rolbypassrls FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user`
 
 // tryJobLogin does with the job login what a worker does first.
 func tryJobLogin(ctx context.Context, app *cli.App, conn *pgx.Conn, params catalog.DatabaseParams) error {

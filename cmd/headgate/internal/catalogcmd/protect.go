@@ -160,10 +160,11 @@ func (p *protecting) run(ctx context.Context, app *cli.App) error {
 	})
 }
 
-const selectTenantVersion = `SELECT database_id::text, version, serves FROM headgate.whoami()`
+const selectTenantVersion = `SELECT database_id::pg_catalog.text, version, serves FROM headgate.whoami()`
 
 // connect opens one connection with a login of the catalog's, past the pooler if there is a
-// way, and looks whose database it is.
+// way, and looks whose database it is. Names mean what they mean to that login, so statements
+// on the connection name everything in full or run in a transaction of package protection.
 func connect(ctx context.Context, central cli.Central, db catalog.Database, login jobs.Login) (*pgx.Conn, string, error) {
 	place, err := central.Catalog.ResolveDatabase(ctx, db.ID, login)
 	if err != nil {
@@ -176,7 +177,7 @@ func connect(ctx context.Context, central cli.Central, db catalog.Database, logi
 	if err != nil {
 		return nil, "", err
 	}
-	conn, err := tenantdb.Connect(ctx, tenantdb.Config{}, place.Transport, place.Pooler, a.Canonical(place.Transport))
+	conn, err := tenantdb.ConnectNaming(ctx, tenantdb.Config{}, place.Transport, place.Pooler, a.Canonical(place.Transport))
 	var failed *tenantdb.ConnectError
 	if errors.As(err, &failed) {
 		return nil, "", cli.InWords(err, fmt.Sprintf("the %s login %s of database %s: %s", login, a, db.Name, refusal(failed)))

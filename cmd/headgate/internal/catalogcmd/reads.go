@@ -34,7 +34,7 @@ func setRead(ctx context.Context, tx pgx.Tx, t target, c *catalog.Catalog, datab
 	return "job login's read address", c.Logins().SetReadTx(ctx, tx, database.ID, *change.read)
 }
 
-const selectRecovers = `SELECT pg_is_in_recovery()`
+const selectRecovers = `SELECT pg_catalog.pg_is_in_recovery()`
 
 // tryRead is try for a read address, which must lead to a replica.
 func (t target) tryRead(ctx context.Context, a address.Address, database catalog.Database) error {

@@ -42,8 +42,9 @@ var lostColumns = []cli.Column[lostJob]{
 
 // selectInLedger says which of these jobs have had their effect here.
 const selectInLedger = `
-SELECT g.uid::text FROM unnest($1::bigint[], $2::uuid[]) AS g (org, uid)
- WHERE EXISTS (SELECT FROM headgate.ledger l WHERE l.org_id = g.org AND l.job_uid = g.uid AND l.step = '' AND l.state = 'done')`
+SELECT g.uid::pg_catalog.text FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.int8[]), pg_catalog.unnest($2::pg_catalog.uuid[])) AS g (org, uid)
+ WHERE EXISTS (SELECT FROM headgate.ledger l WHERE l.org_id OPERATOR(pg_catalog.=) g.org AND l.job_uid OPERATOR(pg_catalog.=) g.uid
+                  AND l.step OPERATOR(pg_catalog.=) '' AND l.state OPERATOR(pg_catalog.=) 'done')`
 
 // ledgerPage is the number of jobs that one statement asks for.
 const ledgerPage = 5_000

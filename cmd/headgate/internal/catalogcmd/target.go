@@ -80,7 +80,7 @@ func refusal(failed *tenantdb.ConnectError) string {
 	return fmt.Sprintf("no connection (%v)%s", cli.Cause(failed.Err), failed.Untrusted())
 }
 
-const selectWhoami = `SELECT database_id::text FROM headgate.whoami()`
+const selectWhoami = `SELECT database_id::pg_catalog.text FROM headgate.whoami()`
 
 // whoami asks a database whether it is the one that the catalog means.
 func whoami(ctx context.Context, conn *pgx.Conn, a address.Address, database catalog.Database) error {

@@ -145,7 +145,7 @@ func (d *doctor) encoding(conn *pgx.Conn, db catalog.Database) {
 
 // selectBrakes asks for the two defaults that Headgate does not overrule.
 const selectBrakes = `
-SELECT current_setting('default_transaction_read_only')::bool, current_setting('session_replication_role') = 'replica'`
+SELECT pg_catalog.current_setting('default_transaction_read_only')::pg_catalog.bool, pg_catalog.current_setting('session_replication_role') OPERATOR(pg_catalog.=) 'replica'`
 
 // brakes says which default keeps jobs from their work: those that somebody must have
 // meant, or that only a superuser can take back.

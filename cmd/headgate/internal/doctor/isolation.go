@@ -16,8 +16,8 @@ import (
 // selectUncallable are those of Headgate's functions that a job login needs ($1) and may
 // not call.
 const selectUncallable = `
-SELECT p.oid::regprocedure::text FROM pg_proc p
-WHERE p.pronamespace = 'headgate'::regnamespace AND p.proname = ANY ($1) AND NOT has_function_privilege(p.oid, 'EXECUTE')
+SELECT p.oid::pg_catalog.regprocedure::pg_catalog.text FROM pg_catalog.pg_proc p
+WHERE p.pronamespace OPERATOR(pg_catalog.=) 'headgate'::pg_catalog.regnamespace AND p.proname OPERATOR(pg_catalog.=) ANY ($1) AND NOT pg_catalog.has_function_privilege(p.oid, 'EXECUTE')
 ORDER BY 1`
 
 // callable says which of Headgate's functions the job login may not call.

@@ -8,7 +8,7 @@ import (
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
-const selectBackend = `SELECT pg_backend_pid()`
+const selectBackend = `SELECT pg_catalog.pg_backend_pid()`
 
 // detectPooler says what two connections to the same place are connected to.
 //
