@@ -8,8 +8,8 @@ import (
 // CancelOpts says who cancels a job and why. Both are kept with the job and in
 // its history, cut at 200 and 500 bytes.
 type CancelOpts struct {
-	Actor  string
-	Reason string
+	Actor  string // up to 200 characters
+	Reason string // up to 500 characters
 }
 
 // CancelResult says how far a cancellation has come.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -93,8 +92,8 @@ type staying struct {
 func (s *staying) flags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	s.given = flags.Changed
-	flags.IntVar(&s.slots, "slots", defaultSlots, "how many jobs of queue default run at once in this process (0: none)")
-	flags.IntVar(&s.bulk, "bulk-slots", bulkSlots, "how many jobs of queue bulk run at once in this process; it has what runs over many tenants, as maintenance does (0, or --slots 0 alone: none)")
+	cli.IntVar(flags, &s.slots, "slots", defaultSlots, "how many jobs of queue default run at once in this process (0: none)")
+	cli.IntVar(flags, &s.bulk, "bulk-slots", bulkSlots, "how many jobs of queue bulk run at once in this process; it has what runs over many tenants, as maintenance does (0, or --slots 0 alone: none)")
 	flags.StringArrayVar(&s.queues, "queue", nil, "another queue NAME=SLOTS; may be repeated")
 	flags.StringVar(&s.reports, "reports", "./reports", "the directory for reports")
 	flags.StringVar(&s.detail, "error-detail", string(worker.ErrorsRedacted), "how much is kept of what a tenant's database says of an error: "+strings.Join(worker.DetailLevels, ", ")+" (redacted keeps the condition's name where a message may hold values of rows)")
@@ -126,8 +125,8 @@ func (s *staying) queueSlots() (map[string]int, error) {
 	}
 	for _, text := range s.queues {
 		name, number, _ := strings.Cut(text, "=")
-		slots, err := strconv.Atoi(number)
-		if err != nil || name == "" {
+		slots, ok := cli.Whole(number)
+		if !ok || name == "" {
 			return nil, cli.Usagef("--queue: %s is not NAME=SLOTS, as in reports=4", cli.Quote(text))
 		}
 		var refused *jobs.InputError

@@ -46,8 +46,8 @@ func (g *EnqueueGrant) check() error {
 	if !isText(g.Role, 63) || g.Role == "" {
 		return jobs.Inputf("role", g.Role, "give the name of a role of the central database's server")
 	}
-	if !isText(g.By, maxActor) {
-		return jobs.Inputf("by", g.By, "give a name of at most %d characters", maxActor)
+	if err := jobs.CheckText("by", g.By, maxActor); err != nil {
+		return err
 	}
 	if strings.HasPrefix(g.Kind, "headgate.tombstone") {
 		return jobs.Inputf("kind", g.Kind, "Headgate alone enqueues it")

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ type Pause struct {
 // PauseOpts say more of a pause.
 type PauseOpts struct {
 	By    string    // who wants it, at most 200 characters
-	Note  string    // why, at most 1000
+	Note  string    // why, at most 500
 	Until time.Time // when it ends by itself; zero: never
 }
 
@@ -42,16 +43,15 @@ var ErrNotPaused = jobs.Sentinel("not_paused", "not paused")
 
 const (
 	maxActor = 200
-	maxNote  = 1000
+	maxNote  = 500
 	maxPause = 10 * 365 * 24 * time.Hour
 )
 
 func (o *PauseOpts) check(now time.Time) error {
+	if err := cmp.Or(jobs.CheckText("by", o.By, maxActor), jobs.CheckText("note", o.Note, maxNote)); err != nil {
+		return err
+	}
 	switch {
-	case !isText(o.By, maxActor):
-		return jobs.Inputf("by", o.By, "give a name of at most %d characters", maxActor)
-	case !isText(o.Note, maxNote):
-		return jobs.Inputf("note", "", "%d characters: give at most %d, of valid UTF-8 without NUL", utf8.RuneCountInString(o.Note), maxNote)
 	case o.Until.IsZero():
 		return nil
 	case !o.Until.After(now):

@@ -2,7 +2,6 @@ package admission
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -21,9 +20,9 @@ const maxRate = 1_000_000
 // ParseRate reads a rate as people write it: 100/1h, 5/s, 1000/24h.
 func ParseRate(text string) (Rate, error) {
 	count, period, two := strings.Cut(text, "/")
-	number, err := strconv.Atoi(strings.TrimSpace(count))
-	if !two || err != nil {
-		return Rate{}, jobs.Inputf("rate", text, "write NUMBER/PERIOD, as in 100/1h")
+	number, ok := jobs.ParseWhole(strings.TrimSpace(count))
+	if !two || !ok || number > maxRate {
+		return Rate{}, jobs.Inputf("rate", text, "write NUMBER/PERIOD, as in 100/1h, with a whole number of 1 to %d in digits", maxRate)
 	}
 	period = strings.TrimSpace(period)
 	if period != "" && (period[0] < '0' || period[0] > '9') {
@@ -33,7 +32,7 @@ func ParseRate(text string) (Rate, error) {
 	if err != nil {
 		return Rate{}, jobs.Inputf("rate", text, "its period is not understood; write NUMBER/PERIOD, as in 100/1h or 5/1s")
 	}
-	r := Rate{number, per}
+	r := Rate{int(number), per}
 	return r, r.check()
 }
 

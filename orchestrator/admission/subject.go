@@ -71,14 +71,10 @@ func (c *Control) find(ctx context.Context, tx pgx.Tx, subject Subject, allowed 
 	case OfQueue:
 		err = jobs.CheckQueue(name)
 	case OfPlan:
-		if !isText(name, maxPlan) {
-			err = jobs.Inputf(string(subject), name, "it is no plan's name: give at most %d characters", maxPlan)
-		}
+		err = catalog.CheckPlan(string(subject), name)
 	}
 	return target{name, name}, err
 }
-
-const maxPlan = 200
 
 func listOf(subjects []Subject) (text string) {
 	for i, s := range subjects {

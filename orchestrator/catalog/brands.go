@@ -51,7 +51,7 @@ func (b Brands) set(ctx context.Context, db beginner, tenant string, id int, nam
 		if name == "" {
 			return brand, jobs.Missing("name", "the brand's name, for people")
 		}
-		if err := checkText("name", name, maxText); err != nil {
+		if err := jobs.CheckValue("name", name, maxText); err != nil {
 			return brand, err
 		}
 		tenants, err := lockTenants(ctx, tx, []string{tenant})

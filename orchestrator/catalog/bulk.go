@@ -333,7 +333,7 @@ func CheckTenant(p TenantParams) (wrong []error) {
 		}
 	}
 	for _, err := range []error{
-		checkOrgKey(p.OrgKey), checkText("name", p.Name, maxText), checkText("plan", p.Plan, maxPlan), checkLabels(p.Labels),
+		checkOrgKey(p.OrgKey), jobs.CheckText("name", p.Name, maxText), CheckPlan("plan", p.Plan), checkLabels(p.Labels),
 	} {
 		if err != nil {
 			wrong = append(wrong, err)

@@ -120,7 +120,7 @@ func (r Room) check() error {
 		return nil
 	}
 	for _, plan := range *r.Plans {
-		if err := checkText("plans", plan, maxPlan); err != nil {
+		if err := CheckPlan("plans", plan); err != nil {
 			return err
 		}
 	}

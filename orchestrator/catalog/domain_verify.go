@@ -53,7 +53,7 @@ func (v Verification) checked() (Verification, error) {
 	case !v.WithoutProof && v.Reason != "":
 		return v, jobs.Inputf("reason", v.Reason, "a reason goes with a verification without proof")
 	}
-	return v, cmp.Or(checkText("reason", v.Reason, 500), checkText("actor", v.Actor, 200))
+	return v, cmp.Or(jobs.CheckText("reason", v.Reason, 500), jobs.CheckText("actor", v.Actor, 200))
 }
 
 // Verify makes a tenant's claim to a domain count: it resolves from then on. It asks the

@@ -1,15 +1,15 @@
 package catalog
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
+	"math"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -102,7 +102,7 @@ func (f Features) set(ctx context.Context, db beginner, name string, change Feat
 		given := change.Default != nil
 		switch {
 		case given && (*change.Default != "" || kind == FeatureString):
-			if value, err = kind.parse(name, *change.Default); err != nil {
+			if value, err = kind.Parse("feature "+name, *change.Default); err != nil {
 				return Feature{}, err
 			}
 		case !given && has && kind != now:
@@ -127,14 +127,31 @@ func (ch FeatureChange) check(name string) error {
 	case ch.Type != "" && ch.Type != FeatureBoolean && ch.Type != FeatureNumber && ch.Type != FeatureString:
 		return jobs.Inputf("type", string(ch.Type), "give boolean, number or string")
 	case ch.Note != nil:
-		return checkText("note", *ch.Note, maxText)
+		return jobs.CheckText("note", *ch.Note, maxText)
 	}
 	return nil
 }
 
-// parse reads a value of the type as people write it.
-func (t FeatureType) parse(name, text string) (json.RawMessage, error) {
-	field := "feature " + name
+// numberForm is a number of JSON whose exponent has two digits at most.
+var numberForm = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?0*[0-9]{1,2})?$`)
+
+// A number has a bounded magnitude, because Postgres stores all digits of 1e99999.
+const (
+	maxNumberText        = 40 // characters
+	minNumber, maxNumber = 1e-40, 1e40
+)
+
+func isFeatureNumber(text string) bool {
+	if len(text) > maxNumberText || !numberForm.MatchString(text) {
+		return false
+	}
+	n, err := strconv.ParseFloat(text, 64)
+	return err == nil && (n == 0 || math.Abs(n) >= minNumber && math.Abs(n) <= maxNumber)
+}
+
+// Parse reads a value of the type as people write it. Errors are a *jobs.InputError of the
+// field.
+func (t FeatureType) Parse(field, text string) (json.RawMessage, error) {
 	switch t {
 	case FeatureBoolean:
 		switch strings.ToLower(text) {
@@ -145,15 +162,12 @@ func (t FeatureType) parse(name, text string) (json.RawMessage, error) {
 		}
 		return nil, jobs.Inputf(field, text, "it is a switch: give true or false")
 	case FeatureNumber:
-		in := json.NewDecoder(bytes.NewReader([]byte(text)))
-		in.UseNumber()
-		var n json.Number
-		if err := in.Decode(&n); err != nil || in.Decode(&n) != io.EOF || len(text) > 40 {
-			return nil, jobs.Inputf(field, text, "it is a number: give one as 12 or 0.5, of up to 40 characters")
+		if !isFeatureNumber(text) {
+			return nil, jobs.Inputf(field, text, "it is a number: give one as 12 or 0.5, of up to %d characters, and 0 or from %g to %g without its sign", maxNumberText, minNumber, maxNumber)
 		}
-		return json.RawMessage(n), nil
+		return json.RawMessage(text), nil
 	}
-	if err := checkText(field, text, maxText); err != nil {
+	if err := jobs.CheckValue(field, text, maxText); err != nil {
 		return nil, err
 	}
 	value, err := json.Marshal(text)
@@ -185,7 +199,7 @@ func parseFeatures(ctx context.Context, tx pgx.Tx, texts map[string]string) (jso
 		if !known {
 			return nil, fmt.Errorf("%w %s: `headgate feature list` shows them, `headgate feature set %s --type boolean` makes one", ErrUnknownFeature, quote(name), name)
 		}
-		if values[name], err = kind.parse(name, texts[name]); err != nil {
+		if values[name], err = kind.Parse("feature "+name, texts[name]); err != nil {
 			return nil, err
 		}
 	}

@@ -1,12 +1,14 @@
 package catalog_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
 // The features that a worker, a request and a list are given, by what changes them.
@@ -54,6 +56,23 @@ func TestChangedFeaturesAreHeardOf(t *testing.T) {
 				return skins[0] == change.want && skins[1] == change.want && skins[2] == change.want
 			})
 		}
+	}
+}
+
+// A number is one that JSON, Postgres and people read alike, and whose digits are bounded.
+func TestNumbersOfFeatures(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"0", "-0", "12", "-0.5", "1e3", "1E+039", "9.99e39", "1e-40", "-1e-40", strings.Repeat("9", 40), "0.00000000000000000000000000000000000001"} {
+		value, err := catalog.FeatureNumber.Parse("feature seats", text)
+		require.NoError(t, err, text)
+		require.Equal(t, text, string(value))
+	}
+	for _, text := range []string{
+		"null", "", " 1", "1 ", "1 2", "true", `"1"`, "NaN", "Infinity", "01", "+1", ".5", "5.", "0x10", "1_000", "1,5", "1e41", "-1.1e40", "1e-41", "1e99", "1e999",
+		"1e99999", "1e-99999", "0e99999", "1e131071", strings.Repeat("9", 41),
+	} {
+		_, err := catalog.FeatureNumber.Parse("feature seats", text)
+		require.ErrorContains(t, err, "it is a number: give one as 12 or 0.5, of up to 40 characters, and 0 or from 1e-40 to 1e+40 without its sign", text)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/access"
 )
 
@@ -136,7 +137,7 @@ type Decision struct {
 
 func (d Decision) checked() (Decision, error) {
 	d.Reason = strings.TrimSpace(d.Reason)
-	return d, checkText("reason", d.Reason, maxReason)
+	return d, jobs.CheckText("reason", d.Reason, maxReason)
 }
 
 const setServerStateSQL = `

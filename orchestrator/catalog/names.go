@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -46,16 +44,9 @@ func checkSlug(slug string) error {
 	return checkName("slug", slug)
 }
 
-// checkText bounds free text.
-func checkText(field, text string, limit int) error {
-	if n := utf8.RuneCountInString(text); n > limit {
-		return jobs.Inputf(field, "", "%d characters is too long; at most %d are allowed", n, limit)
-	}
-	if !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
-		return jobs.Inputf(field, "", "control characters and invalid UTF-8 are not allowed")
-	}
-	return nil
-}
+// CheckPlan says what is wrong with the name of a plan, nil for nothing. The empty name is
+// that of the plan of tenants that have none.
+func CheckPlan(field, name string) error { return jobs.CheckValue(field, name, maxPlan) }
 
 // newID mints the id of a new row. Ids rise with time, so that an index grows
 // at its right edge.

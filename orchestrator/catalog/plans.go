@@ -87,11 +87,11 @@ func (p Plans) set(ctx context.Context, db beginner, name string, change PlanCha
 }
 
 func (ch PlanChange) check(name string) error {
-	if err := checkText("plan", name, maxPlan); err != nil {
+	if err := CheckPlan("plan", name); err != nil {
 		return err
 	}
 	if ch.Note != nil {
-		if err := checkText("note", *ch.Note, maxText); err != nil {
+		if err := jobs.CheckText("note", *ch.Note, maxText); err != nil {
 			return err
 		}
 	}

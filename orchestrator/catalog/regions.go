@@ -56,7 +56,7 @@ func (h *Hosting) AddRegionTx(ctx context.Context, tx pgx.Tx, name, note string)
 }
 
 func (h *Hosting) addRegion(ctx context.Context, db beginner, name, note string) error {
-	err := errors.Join(checkName("name", name), checkText("note", note, maxNote))
+	err := errors.Join(checkName("name", name), jobs.CheckText("note", note, maxNote))
 	if err == nil {
 		_, err = within(ctx, db, func(tx pgx.Tx) (none struct{}, err error) {
 			tag, err := tx.Exec(ctx, regionInsertSQL, name, note)

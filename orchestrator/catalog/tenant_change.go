@@ -173,7 +173,7 @@ func (ch TenantChange) check(tenants []Tenant) error {
 	}
 	_, labels := split(ch.Labels)
 	err := firstOf(
-		checkText("name", deref(ch.Name), maxText), checkText("plan", deref(ch.Plan), maxPlan), checkOrgKey(deref(ch.OrgKey)), checkLabels(labels),
+		jobs.CheckText("name", deref(ch.Name), maxText), CheckPlan("plan", deref(ch.Plan)), checkOrgKey(deref(ch.OrgKey)), checkLabels(labels),
 	)
 	switch {
 	case err != nil:

@@ -43,8 +43,8 @@ func (n *tenantNames) add(name string) {
 
 // parseOrgID reads a decimal number without sign, space or leading zero.
 func parseOrgID(text string) (int64, bool) {
-	n, err := strconv.ParseInt(text, 10, 64)
-	return n, err == nil && n > 0 && strconv.FormatInt(n, 10) == text
+	n, ok := jobs.ParseWhole(text)
+	return n, ok && n > 0
 }
 
 // The columns of a Tenant in the order of its targets, and where they stand. A tenant that

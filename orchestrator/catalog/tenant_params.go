@@ -100,18 +100,21 @@ func (p TenantParams) check() error {
 	return cmp.Or(
 		checkSlug(p.Slug),
 		checkOrgKey(p.OrgKey),
-		checkText("name", p.Name, maxText),
-		checkText("plan", p.Plan, maxPlan),
+		jobs.CheckText("name", p.Name, maxText),
+		CheckPlan("plan", p.Plan),
 		checkZone(cmp.Or(p.Timezone, "UTC")),
 		checkLabels(p.Labels),
 	)
 }
 
 func checkOrgKey(key string) error {
+	if err := jobs.CheckValue("org_key", key, maxText); err != nil {
+		return err
+	}
 	if strings.TrimSpace(key) != key || strings.Contains(key, "|") {
 		return jobs.Inputf("org_key", key, "blanks around it and vertical bars are not allowed")
 	}
-	return checkText("org_key", key, maxText)
+	return nil
 }
 
 var uuidDigits = regexp.MustCompile(`^[0-9a-fA-F]{32}$`)
@@ -133,7 +136,7 @@ func checkLabels(labels map[string]string) error {
 		if !labelKey.MatchString(key) {
 			return jobs.Inputf("labels", key, "a key must have up to 63 letters, digits, _ . or -")
 		}
-		if err := checkText("labels."+key, value, maxText); err != nil {
+		if err := jobs.CheckValue("labels."+key, value, maxText); err != nil {
 			return err
 		}
 	}

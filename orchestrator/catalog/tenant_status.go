@@ -33,7 +33,7 @@ func (ch StatusChange) check() error {
 	case len([]rune(ch.Reason)) > maxReason:
 		return jobs.Inputf("reason", "", "it has %d characters, and may have %d", len([]rune(ch.Reason)), maxReason)
 	}
-	return checkText("reason", ch.Reason, maxReason)
+	return jobs.CheckText("reason", ch.Reason, maxReason)
 }
 
 // SetStatus changes the status of tenants, from any to any but Removed. Jobs that run go on

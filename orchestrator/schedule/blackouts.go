@@ -92,6 +92,9 @@ func (c *Calendars) setWindow(ctx context.Context, tx pgx.Tx, kind windowKind, c
 	if !scheduleName.MatchString(cl.Name) {
 		return jobs.Inputf("name", cl.Name, "give 1 to 63 lower-case letters, digits or dashes, a letter first")
 	}
+	if err := jobs.CheckText("note", cl.Note, maxNote); err != nil {
+		return fmt.Errorf("%s %s: %w", kind, cl.Name, err)
+	}
 	switch {
 	case (cl.Tenant == "") == (cl.Server == ""):
 		return fmt.Errorf("%s %s: %w", kind, cl.Name, jobs.Inputf("tenant", cl.Tenant, "give a tenant or a server"))
@@ -125,7 +128,7 @@ func (c *Calendars) setWindow(ctx context.Context, tx pgx.Tx, kind windowKind, c
 			return fmt.Errorf("%w: there is no server %q; `headgate server list` shows them", catalog.ErrUnknownServer, fit.Cut(cl.Server))
 		}
 	}
-	done, err := tx.Exec(ctx, upsertWindow, cl.Name, string(kind), tenant, cl.Server, cl.Spans, cl.Zone, cl.From, cl.Until, fit.Clip(cl.Note, 500))
+	done, err := tx.Exec(ctx, upsertWindow, cl.Name, string(kind), tenant, cl.Server, cl.Spans, cl.Zone, cl.From, cl.Until, cl.Note)
 	if err != nil {
 		return fmt.Errorf("storing %s %s: %w", kind, cl.Name, err)
 	}

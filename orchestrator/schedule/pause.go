@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -15,10 +16,17 @@ import (
 
 // PauseOpts are the choices of a pause. nil means the zero value.
 type PauseOpts struct {
-	Note  string    // why
+	Note  string    // why, up to 500 characters
 	Until time.Time // it resumes by itself then; zero means never
-	Actor string
+	Actor string    // up to 200 characters
 }
+
+// maxNote and maxActor are how many characters the note and the author of a pause or of a
+// window may have.
+const (
+	maxNote  = 500
+	maxActor = 200
+)
 
 const pauseSchedule = `
 UPDATE headgate.schedules
@@ -35,6 +43,9 @@ func (st *Store) Pause(ctx context.Context, of Key, opts *PauseOpts) error {
 func (st *Store) PauseTx(ctx context.Context, tx pgx.Tx, of Key, opts *PauseOpts) error {
 	if opts == nil {
 		opts = &PauseOpts{}
+	}
+	if err := cmp.Or(jobs.CheckText("note", opts.Note, maxNote), jobs.CheckText("actor", opts.Actor, maxActor)); err != nil {
+		return fmt.Errorf("pausing schedule %s: %w", fit.Cut(of.Name), err)
 	}
 	s, err := st.readSchedule(ctx, tx, of, lockSchedule)
 	if err != nil {
@@ -60,7 +71,7 @@ func (st *Store) PauseTx(ctx context.Context, tx pgx.Tx, of Key, opts *PauseOpts
 			return err
 		}
 	}
-	after.Paused, after.PausedNote, after.PausedBy, after.PausedUntil, after.NextRunAt = true, fit.Clip(opts.Note, 500), fit.Clip(opts.Actor, 200), until, until
+	after.Paused, after.PausedNote, after.PausedBy, after.PausedUntil, after.NextRunAt = true, opts.Note, opts.Actor, until, until
 	if _, err := tx.Exec(ctx, pauseSchedule, s.ID, after.PausedNote, after.PausedBy, now, until); err != nil {
 		return fmt.Errorf("pausing schedule %s of %s: %w", of.Name, of.owner(), err)
 	}

@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/access"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
@@ -125,6 +126,9 @@ func (app *App) Run(ctx context.Context, root *cobra.Command, args []string) int
 // in capitals. A flag given wins.
 var fromEnv = []string{"output", "log-level", "log-format", "slots", "bulk-slots", "reports", "error-detail", "central-pooler"}
 
+// mostReason is how many characters of a reason the audit keeps.
+const mostReason = 500
+
 // begin checks what every command is given, and makes the logger.
 func (app *App) begin(cmd *cobra.Command, args []string) (err error) {
 	if cmd.Name() == cobra.ShellCompRequestCmd || cmd.Name() == cobra.ShellCompNoDescRequestCmd {
@@ -151,6 +155,9 @@ func (app *App) begin(cmd *cobra.Command, args []string) (err error) {
 	}
 	if cmd.Context() != nil {
 		reason := cmd.Flags().Lookup("reason").Value.String() // the command's own, where it has one
+		if err := jobs.CheckText("--reason", reason, mostReason); err != nil {
+			return err
+		}
 		cmd.SetContext(access.With(cmd.Context(), access.Actor{Name: app.Actor(), Surface: app.name, Reason: reason}))
 	}
 	app.Log, err = newLogger(app.Stderr, app.logLevel, app.logFormat)

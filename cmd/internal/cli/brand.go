@@ -28,8 +28,8 @@ func (b *brandValue) Set(text string) error {
 		*b.into = nil
 		return nil
 	}
-	n, err := strconv.Atoi(text)
-	if err != nil || jobs.CheckBrand(&n) != nil {
+	n, ok := Whole(text)
+	if !ok || jobs.CheckBrand(&n) != nil {
 		return Usagef("%s is no brand: give its number, 0 to %d, or %s", Quote(text), jobs.MostBrands-1, allBrands)
 	}
 	*b.into = &n

@@ -31,7 +31,7 @@ func (c *Confirmation) noun() string { return cmp.Or(c.Noun, "tenants") }
 
 // Flags adds --confirm and --yes.
 func (c *Confirmation) Flags(cmd *cobra.Command) {
-	cmd.Flags().IntVar(&c.tenants, "confirm", 0, fmt.Sprintf("how many %s this changes, where they are more than %d", c.noun(), ManyTenants))
+	IntVar(cmd.Flags(), &c.tenants, "confirm", 0, fmt.Sprintf("how many %s this changes, where they are more than %d", c.noun(), ManyTenants))
 	cmd.Flags().BoolVar(&c.yes, "yes", false, "however many they are")
 }
 
@@ -106,7 +106,7 @@ func (c *Confirmation) Do(ctx context.Context, app *App, do func() error) error 
 	if err != nil {
 		return err
 	}
-	if given, err := strconv.Atoi(strings.ReplaceAll(strings.TrimSpace(string(line)), ",", "")); err != nil || given != open.tenants {
+	if given, ok := Whole(strings.ReplaceAll(strings.TrimSpace(string(line)), ",", "")); !ok || given != open.tenants {
 		return Usagef("that is not %d; nothing was changed", open.tenants)
 	}
 	c.tenants = open.tenants

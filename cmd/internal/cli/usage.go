@@ -135,7 +135,7 @@ func flagNames(cmd *cobra.Command) (all []string) {
 func typeName(pflagType string) string {
 	switch pflagType {
 	case "int", "int64":
-		return "a whole number"
+		return "a whole number in digits, such as 10"
 	case "float64":
 		return "a number"
 	case "duration":

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"maps"
-	"math"
 	"math/big"
 	"slices"
 	"strconv"
@@ -94,9 +93,9 @@ func (p *planner) valuesOf(r *row) map[string]json.RawMessage {
 			p.say(r, "features: there is no feature %q%s; the catalog has %s", cut(name), didYouMean(name, slices.Sorted(maps.Keys(p.features))), p.featureNames())
 			continue
 		}
-		value, ok := r.features[name].as(kind)
-		if !ok {
-			p.say(r, "%s%s: give a %s", featurePrefix, name, kind)
+		value, err := r.features[name].as(featurePrefix+name, catalog.FeatureType(kind))
+		if err != nil {
+			p.refuse(r, err)
 			continue
 		}
 		values[name] = value
@@ -115,19 +114,15 @@ func (p *planner) featureNames() string {
 	return strings.Join(names, ", ")
 }
 
+// cellOfType is the kind of cell that a feature's value has in JSON.
+var cellOfType = map[catalog.FeatureType]byte{catalog.FeatureBoolean: isBool, catalog.FeatureNumber: isNumber, catalog.FeatureString: isString}
+
 // as is the value of a feature of a type.
-func (c cell) as(kind string) (json.RawMessage, bool) {
-	switch {
-	case kind == "boolean" && (c.kind == isBool || c.kind == isText):
-		return json.RawMessage(c.text), c.text == "true" || c.text == "false"
-	case kind == "number" && (c.kind == isNumber || c.kind == isText):
-		f, err := strconv.ParseFloat(c.text, 64)
-		return json.RawMessage(c.text), err == nil && !math.IsInf(f, 0) && json.Valid([]byte(c.text)) && len(c.text) <= 100
-	case kind == "string" && (c.kind == isString || c.kind == isText):
-		text, err := json.Marshal(c.text)
-		return text, err == nil && len(c.text) <= 1000
+func (c cell) as(field string, of catalog.FeatureType) (json.RawMessage, error) {
+	if c.kind != isText && c.kind != cellOfType[of] {
+		return nil, jobs.Inputf(field, "", "give a %s", of)
 	}
-	return nil, false
+	return of.Parse(field, c.text)
 }
 
 // statusOf reads the status of a row. A new tenant cannot be under way to somewhere.

@@ -2,7 +2,6 @@ package importer
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/headgate/headgate/jobs"
@@ -60,7 +59,8 @@ func (p parts) job() (a address.Address, err error) {
 	}
 	a = address.Address{Host: p["db_host"], Port: address.DefaultPort, Database: p["db_name"], User: p["db_user"], Password: address.NewSecret(p["db_password"])}
 	if text := p["db_port"]; text != "" {
-		if a.Port, err = strconv.Atoi(text); err != nil || a.Port < 1 || a.Port > 65535 {
+		port, ok := jobs.ParseWhole(text)
+		if a.Port = int(port); !ok || port < 1 || port > 65535 {
 			return a, jobs.Inputf("db_port", "", "give 1–65535, or nothing for %d", address.DefaultPort)
 		}
 	}

@@ -136,7 +136,7 @@ func TestBadRows(t *testing.T) {
 		{"slug,label.a b\naa,x\n", []string{`2 labels "a b": a key must have up to 63 letters, digits, _ . or -`}},
 		{"slug,status\naa,actif\nbb,moving\nold,provisioning\n", []string{`2 status "actif": give active, suspended or archived`, `3 status "moving": give active, suspended or archived`}},
 		{"slug,feature.bta\naa,true\n", []string{`2 features: there is no feature "bta" (did you mean beta?); the catalog has beta, seats, theme`}},
-		{"slug,feature.beta,feature.seats\naa,yes,many\nold,1,2\n", []string{"2 feature.beta: give a boolean", "2 feature.seats: give a number", "3 feature.beta: give a boolean"}},
+		{"slug,feature.beta,feature.seats\naa,maybe,many\nold,1,2\n", []string{`2 feature.beta "maybe": it is a switch: give true or false`, `2 feature.seats "many": it is a number: give one as 12 or 0.5, of up to 40 characters, and 0 or from 1e-40 to 1e+40 without its sign`, `3 feature.beta "1": it is a switch: give true or false`}},
 		{"slug,database\naa,shared-9\nbb,\n", []string{"2 database \"shared-9\": no database has this name (did you mean shared-1?); `headgate database list` shows them"}},
 		{"slug,database\nold,shared-2\n", []string{"2 database: the tenant with org_id 3 lives in shared-1, and an import moves nobody; give that one, or leave the columns out"}},
 		{"slug,database\naa,solo\n", []string{`2 database: "solo" is dedicated and has its tenant already; give a shared one (db_kind shared where the input adds it), or another`}},

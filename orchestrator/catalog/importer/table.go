@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -259,8 +258,8 @@ func (c cell) number() (int64, error) {
 	if c.text == "" {
 		return 0, nil
 	}
-	n, err := strconv.ParseInt(c.text, 10, 64)
-	if err != nil || n < 1 || strconv.FormatInt(n, 10) != c.text || c.kind == isBool {
+	n, ok := jobs.ParseWhole(c.text)
+	if !ok || n < 1 || c.kind == isBool {
 		return 0, jobs.Inputf("org_id", c.text, "give a whole number from 1 on, or nothing for the next free one")
 	}
 	return n, nil

@@ -156,7 +156,7 @@ func list(app *cli.App) *cobra.Command {
 	flags.StringVar(&filter.Actor, "by", "", "only what this person, or login, has changed")
 	flags.StringVar(&since, "since", "", "only from then on: RFC 3339, or so long ago (24h)")
 	flags.StringVar(&until, "until", "", "only before then")
-	flags.IntVar(&filter.Limit, "limit", 50, "at most so many, 1 to 10000")
+	cli.IntVar(flags, &filter.Limit, "limit", 50, "at most so many, 1 to 10000")
 	flags.StringVar(&filter.After, "after", "", "go on behind this one, as the list before said")
 	return cmd
 }

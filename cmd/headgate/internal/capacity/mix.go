@@ -3,7 +3,6 @@ package capacity
 import (
 	"fmt"
 	"math/rand/v2"
-	"strconv"
 	"strings"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
@@ -115,8 +114,8 @@ func ParseMix(text string, own map[string]string) (Mix, error) {
 		if !ok {
 			return nil, cli.Usagef("--mix: %s is neither built in (%s, %s, %s) nor the name of a file that --sql gives%s", cli.Quote(name), partReport, partWrite, partMaintenance, cli.DidYouMean(cli.Nearest(name, names, "")...))
 		}
-		weight, err := strconv.Atoi(number)
-		if err != nil || weight < 1 || weight > maxWeight {
+		weight, ok := cli.Whole(number)
+		if !ok || weight < 1 || weight > maxWeight {
 			return nil, cli.Usagef("--mix: %s is not NAME=WEIGHT with a weight of 1 to %d, as in %s", cli.Quote(piece), maxWeight, DefaultMix)
 		}
 		for _, part := range mix {

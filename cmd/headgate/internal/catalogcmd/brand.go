@@ -2,7 +2,6 @@ package catalogcmd
 
 import (
 	"context"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -79,9 +78,9 @@ func brandRemove(app *cli.App) *cobra.Command {
 }
 
 func brandID(text string) (int, error) {
-	id, err := strconv.Atoi(text)
-	if err != nil {
-		return 0, cli.Usagef("BRAND_ID: %s is no number: give 0 to 9999", cli.Quote(text))
+	id, ok := cli.Whole(text)
+	if !ok || id >= jobs.MostBrands {
+		return 0, cli.Usagef("BRAND_ID: %s is no number of a brand: give 0 to %d", cli.Quote(text), jobs.MostBrands-1)
 	}
 	return id, nil
 }

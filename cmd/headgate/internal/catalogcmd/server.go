@@ -117,7 +117,7 @@ func serverAdd(app *cli.App) *cobra.Command {
 }
 
 func budgetFlag(cmd *cobra.Command, budget *int) {
-	cmd.Flags().IntVar(budget, "budget", 20, "running jobs and connections on the server, over all worker processes and databases: 1 to 10000")
+	cli.IntVar(cmd.Flags(), budget, "budget", 20, "running jobs and connections on the server, over all worker processes and databases: 1 to 10000")
 }
 
 // checkBudget refuses a budget that is given as none, which the catalog would take for

@@ -120,7 +120,7 @@ func tenantDomainList(app *cli.App) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&filter.Domain, "domain", "", "only this domain, exactly")
-	flags.IntVar(&filter.Limit, "limit", 0, "at most so many: 1 to 10000 (default 200)")
+	cli.IntVar(flags, &filter.Limit, "limit", 0, "at most so many: 1 to 10000 (default 200)")
 	flags.StringVar(&filter.After, "after", "", "go on behind this one, as the list before said")
 	return cmd
 }

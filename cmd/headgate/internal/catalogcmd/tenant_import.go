@@ -91,7 +91,7 @@ func tenantSync(app *cli.App) *cobra.Command {
 	}
 	i.flags(app, cmd)
 	cmd.Flags().StringVar(&i.opts.Source, "source", "default", "a name for where the tenants come from")
-	cmd.Flags().IntVar(&i.opts.AllowMissing, "allow-missing", 0, "how many tenants this suspends, where they are more than 10 and 5 %")
+	cli.IntVar(cmd.Flags(), &i.opts.AllowMissing, "allow-missing", 0, "how many tenants this suspends, where they are more than 10 and 5 %")
 	return cmd
 }
 

@@ -68,7 +68,7 @@ func tenantList(app *cli.App) *cobra.Command {
 	flags.StringVar(&filter.Plan, "plan", "", "only those on this plan")
 	flags.StringVar(&status, "status", "", "only those with this status: "+strings.Join(tenantStates, ", "))
 	selecting.Flag(cmd, "only those that an expression selects, as in 'plan in (pro, enterprise) and not feature.beta'")
-	flags.IntVar(&limit, "limit", 0, "at most so many (0 means all)")
+	cli.IntVar(flags, &limit, "limit", 0, "at most so many (0 means all)")
 	flags.StringVar(&filter.After, "after", "", "go on behind this one, as the list before said")
 	cli.Complete(cmd, "status", tenantStates)
 	return cmd

@@ -69,7 +69,7 @@ func Command(app *cli.App) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&d.server, "server", "", "only this server and databases on it")
 	cmd.Flags().StringVar(&d.tenant, "tenant", "", "only this tenant's database (slug, UUID or org_id)")
-	cmd.Flags().IntVar(&d.databases, "databases", 20, "how many databases to connect to at most")
+	cli.IntVar(cmd.Flags(), &d.databases, "databases", 20, "how many databases to connect to at most")
 	cmd.Flags().BoolVar(&d.all, "all", false, "say in full also what is well")
 	cmd.Flags().DurationVar(&d.openFor, "open-for", 10*time.Minute, "how long a transaction may be open in the central database before it is warned of")
 	return cmd

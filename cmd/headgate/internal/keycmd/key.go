@@ -116,7 +116,7 @@ func tellBad(app *cli.App, bad []catalog.BadSeal, all int) {
 }
 
 func namesFlag(cmd *cobra.Command, names *int) {
-	cmd.Flags().IntVar(names, "names", 20, "how many of the values that fail are named at most")
+	cli.IntVar(cmd.Flags(), names, "names", 20, "how many of the values that fail are named at most")
 }
 
 func namesFit(names int) error {

@@ -64,7 +64,7 @@ func scheduleEdit(app *cli.App) *cobra.Command {
 	flags.StringVar(&e.kind, "kind", "", "the kind of its jobs")
 	flags.StringVar(&e.args, "args", "", "the arguments: JSON, @FILE, or - for standard input")
 	flags.StringVar(&e.note, "note", "", "why, for the record of changes")
-	flags.IntVar(&e.version, "version", 0, "only change the schedule if it has this version")
+	cli.IntVar(flags, &e.version, "version", 0, "only change the schedule if it has this version")
 	return cmd
 }
 

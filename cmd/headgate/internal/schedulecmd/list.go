@@ -80,7 +80,7 @@ func scheduleList(app *cli.App) *cobra.Command {
 	flags.BoolVar(&filter.Paused, "paused", false, "only those that are paused")
 	flags.BoolVar(&filter.Failing, "failing", false, "only those that cannot fire")
 	flags.StringVar(&filter.After, "after", "", "go on behind this one, as the list before said")
-	flags.IntVar(&most, "limit", most, "at most so many; 0: all")
+	cli.IntVar(flags, &most, "limit", most, "at most so many; 0: all")
 	flags.BoolVar(&templates, "templates", false, "list the schedules for selectors instead of the tenants' own rows")
 	cli.Complete(cmd, "kind", kinds.Names())
 	return cmd

@@ -59,7 +59,7 @@ func schedulePreview(app *cli.App) *cobra.Command {
 	o.flags(cmd)
 	flags.StringVar(&f.Zone, "zone", "UTC", "the IANA time zone")
 	flags.StringVar(&from, "from", "", "show times after this one, RFC 3339 (default: now)")
-	flags.IntVarP(&n, "number", "n", 5, "how many, 1 to 1000")
+	cli.IntVarP(flags, &n, "number", "n", 5, "how many, 1 to 1000")
 	return cmd
 }
 

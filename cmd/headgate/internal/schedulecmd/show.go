@@ -74,7 +74,7 @@ func scheduleShow(app *cli.App) *cobra.Command {
 		return cli.Table(app, view.Occurrences, occurrenceColumns)
 	})
 	o.flags(cmd)
-	cmd.Flags().IntVar(&last, "last", 10, "how many occurrences and changes")
+	cli.IntVar(cmd.Flags(), &last, "last", 10, "how many occurrences and changes")
 	return cmd
 }
 

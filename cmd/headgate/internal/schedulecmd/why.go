@@ -65,7 +65,7 @@ func scheduleWhy(app *cli.App) *cobra.Command {
 		return cli.List(app, answers, "", whyColumns)
 	})
 	o.flags(cmd)
-	cmd.Flags().IntVar(&last, "last", 10, "without --at: how many answers, the latest first, 1 to 100")
+	cli.IntVar(cmd.Flags(), &last, "last", 10, "without --at: how many answers, the latest first, 1 to 100")
 	cmd.Flags().StringVar(&at, "at", "", "the time, as in 02:00, '2026-03-08 02:30' or RFC 3339")
 	return cmd
 }

@@ -84,7 +84,7 @@ func jobList(app *cli.App) *cobra.Command {
 	selecting.Flag(cmd, "only those of tenants that an expression selects, as in 'region = eu and plan = pro'")
 	flags.BoolVar(&filter.Oldest, "oldest", false, "the job that was enqueued first comes first")
 	flags.StringVar(&filter.After, "after", "", "go on behind this one, as the list before said")
-	flags.IntVar(&filter.Limit, "limit", 50, "at most so many, 1 to 1000")
+	cli.IntVar(flags, &filter.Limit, "limit", 50, "at most so many, 1 to 1000")
 	cli.Complete(cmd, "state", jobs.StateWords())
 	cli.Complete(cmd, "kind", kinds.Names())
 	return cmd
@@ -234,7 +234,7 @@ func jobAttempts(app *cli.App) *cobra.Command {
 		}),
 	}
 	cmd.Flags().StringVar(&page.After, "after", "", "go on behind this one, as the list before said")
-	cmd.Flags().IntVar(&page.Limit, "limit", 100, "at most so many, 1 to 1000")
+	cli.IntVar(cmd.Flags(), &page.Limit, "limit", 100, "at most so many, 1 to 1000")
 	return cmd
 }
 
