@@ -76,8 +76,8 @@ var writers = map[string][]string{
 	"identity":                {"migrations", "jobs/jobstest/testbed"}, // a clone gets its own
 	"protected":               {"worker/tenantdb/protection"},          // the owner's declarations
 	"queue":                   {},
-	"ledger":                  {"migrations"}, // functions; and the copy of a capacity test is emptied
-	"fence":                   {"migrations"}, // the same
+	"ledger":                  {"migrations"},                                  // functions; and the copy of a capacity test is emptied
+	"fence":                   {"migrations"},                                  // the same
 	"river_job":               {"worker/claim", "orchestrator/internal/queue"}, // attempts; requests
 	"river_leader":            {"worker/claim"},
 	"certificate_authorities": {"orchestrator/catalog"},
