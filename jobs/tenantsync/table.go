@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/session"
 )
 
 // open looks at the table, takes its lock and returns its rows.
@@ -54,6 +55,9 @@ SELECT coalesce(c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f}'::pg_catalog.
 
 // look says what is wrong with the table before it is read.
 func (t table) look(ctx context.Context) error {
+	if _, err := t.tx.Exec(ctx, session.OwnPath); err != nil { // the table's name has its schema
+		return fmt.Errorf("sync: setting the search_path: %w", err)
+	}
 	var isRelation, exists, ours, hidden, isTable bool
 	var login, owner, cast string
 	err := t.tx.QueryRow(ctx, findTable, t.name).Scan(&isRelation, &exists, &ours, &hidden, &login, &owner, &isTable, &cast)

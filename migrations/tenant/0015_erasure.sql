@@ -77,3 +77,13 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 REVOKE ALL ON FUNCTION headgate.close_organisation(bigint), headgate.forget_organisation(bigint, int), headgate.delete_apart(text, text[]), headgate.on_delete(oid) FROM PUBLIC;
+
+-- The type's name was looked for along the session's search_path, where the owner of the
+-- database may put a type of that name whose check runs with the job's rights.
+DO $$
+BEGIN
+    IF (SELECT prosrc FROM pg_catalog.pg_proc WHERE oid = 'headgate.watch_client(bigint, boolean)'::regprocedure) LIKE '%set_config%' THEN
+        CREATE OR REPLACE FUNCTION headgate.watch_client(p_every_ms bigint, p_local boolean) RETURNS text LANGUAGE sql
+            AS 'SELECT pg_catalog.set_config(''client_connection_check_interval'', p_every_ms::pg_catalog.text, p_local)';
+    END IF;
+END $$;
