@@ -136,6 +136,10 @@ func TestImportFromStandardInputAndQuery(t *testing.T) {
 	require.Contains(t, c.run("tenant", "sync", "--source-url-file", address, "--query-file", query, "--database", "db").err, "tenants: 3 added")
 	c.fails(cli.ExitUsage, []string{"tenant", "sync", "--source-url-file", address}, "--query-file is missing")
 	c.fails(cli.ExitUsage, []string{"tenant", "sync", "--query-file", query}, "HEADGATE_SOURCE_URL")
+	for _, text := range []string{"", " ", "postgres://u:12345/S3cret@db1/x", "postgres://u:S3cret@127.0.0.1/x?passfile=/dev/null", "postgres://127.0.0.1", "host=127.0.0.1 service=x"} {
+		r := c.fails(cli.ExitUsage, []string{"tenant", "sync", "--source-url-file", inFile(t, "wrong.txt", text), "--query-file", query}, "--source-url-file: ")
+		require.NotContains(t, r, "12345", "the address is read as a tenant's: nothing of the environment, and no part of a password is told")
+	}
 	c.fails(cli.ExitUsage, []string{"tenant", "sync"}, "FILE is missing")
 	c.fails(cli.ExitUsage, []string{"tenant", "import", "x", "--query-file", query}, "takes no arguments")
 	c.fails(cli.ExitUsage, []string{"tenant", "import", "/nowhere/x.csv"}, "cannot be read")

@@ -14,6 +14,7 @@ import (
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/explain"
 	"github.com/headgate/headgate/orchestrator/schedule"
+	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
 // Pool opens the central database with at least so many connections, after a
@@ -157,11 +158,15 @@ func (app *App) Keys() (*catalog.KeyRing, error) {
 func CloseConn(ctx context.Context, conn *pgx.Conn) { _ = conn.Close(context.WithoutCancel(ctx)) }
 
 // SourceConn opens one connection to a database of the user's own, which is read once. Its
-// address is read as AddressFrom does, and kept nowhere.
+// address is read as AddressFrom does, so that no part of it comes from the environment or
+// from files, and kept nowhere.
 func (app *App) SourceConn(ctx context.Context, flag, file, variable string) (*pgx.Conn, error) {
 	text, from, err := app.addressText(ctx, flag, file, variable)
 	if err != nil {
 		return nil, err
+	}
+	if _, err := address.Parse(text); err != nil {
+		return nil, Usagef("%s: %w", from, err)
 	}
 	cfg, err := app.configOf(text, from)
 	if err != nil {
