@@ -143,6 +143,7 @@ func TestCellsOfCSVAreGuarded(t *testing.T) {
 	env.Database("db", jobstestShared)
 	c.ok("tenant", "add", "acme", "--database", "db", "--name", "x;=HYPERLINK(1)")
 	require.Contains(t, c.ok("tenant", "list", "-o", "csv"), `,"x;=HYPERLINK(1)",`)
+	require.NotContains(t, c.ok("tenant", "show", "acme", "-o", "csv"), "'-", "what is not there is an empty cell")
 }
 
 // The first line of explain shows no control character of a kind that another client

@@ -45,7 +45,7 @@ func (app *App) Cell(value any) string {
 }
 
 // csvCell writes a value for a program; text that a spreadsheet would take for a
-// formula gets a quote in front.
+// formula gets a quote in front. What a table shows as - is an empty cell.
 func csvCell(value any) string {
 	switch v := value.(type) {
 	case time.Time:
@@ -65,7 +65,11 @@ func csvCell(value any) string {
 	case int, int64:
 		return Plain(v)
 	}
-	return report.Guard(Plain(value))
+	text := Plain(value)
+	if text == "-" {
+		return ""
+	}
+	return report.Guard(text)
 }
 
 // Plain is a value as text, "" for nil.

@@ -73,8 +73,8 @@ func TestCSVRefusals(t *testing.T) {
 		"aa,Acme,hunter2\n":                 "header: line 1 names the columns, and none of its 3 cells is slug, org_id, org_key or subdomains",
 		"slug;name\naa;b\n":                 "header: line 1 has no comma: separate the columns with commas, not with semicolons or tabs",
 		"\xff\xfes\x00l\x00":                "input: it is UTF-16: write it in UTF-8",
-		"slug\naa\nbb\ncc\n":                "rows: there are more than 2; divide the input (an import leaves alone what the input lacks)",
-		"slug\n" + strings.Repeat("a", 300): "input: it is longer than 200 bytes: divide it (an import leaves alone what the input lacks)",
+		"slug\naa\nbb\ncc\n":                "rows: there are more than 2; divide the input and import its parts (an import leaves alone what its input lacks, and a sync would suspend it)",
+		"slug\n" + strings.Repeat("a", 300): "input: it is longer than 200 bytes: divide the input and import its parts (an import leaves alone what its input lacks, and a sync would suspend it)",
 	} {
 		_, err := importer.ReadCSV(strings.NewReader(input), importer.ReadOptions{MaxRows: 2, MaxBytes: 200})
 		require.EqualError(t, err, want)

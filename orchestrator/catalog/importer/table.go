@@ -110,12 +110,12 @@ func (b *builder) full() error {
 	if len(b.table.rows) < b.opts.MaxRows {
 		return nil
 	}
-	return jobs.Inputf("rows", "", "there are more than %d; divide the input (an import leaves alone what the input lacks)", b.opts.MaxRows)
+	return jobs.Inputf("rows", "", "there are more than %d; divide the input and import its parts (an import leaves alone what its input lacks, and a sync would suspend it)", b.opts.MaxRows)
 }
 
 // tooLong refuses more bytes than an input may have.
 func tooLong(most int64) error {
-	return jobs.Inputf("input", "", "it is longer than %d bytes: divide it (an import leaves alone what the input lacks)", most)
+	return jobs.Inputf("input", "", "it is longer than %d bytes: divide the input and import its parts (an import leaves alone what its input lacks, and a sync would suspend it)", most)
 }
 
 // end is the table, or all that is wrong.
