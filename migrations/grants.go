@@ -237,7 +237,7 @@ var functionRights = []right{
 	{"sync_schedules", "X", "X"},
 	{"take_key", "", "X"},
 	{"tenant_features", "X", "X"},
-	{"tenants_in", "", "X"},
+	{"tenants_in", "X", "X"},
 	{"uid_of_row", "X", "X"},
 	{"uuid_or_null", "X", "X"},
 	{"void_claim", "X", "X"},

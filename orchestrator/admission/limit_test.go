@@ -121,7 +121,7 @@ func TestLimitsRefused(t *testing.T) {
 		`scope "server": give one of tenant, plan, kind, queue`: {Subject: admission.OfServer, Name: "x", MaxRunning: ptr(1)},
 		"kind: the name is empty":                               {Subject: admission.OfKind, MaxRunning: ptr(1)},
 		"set limit: queue \"A B\": a queue's name":              {Subject: admission.OfQueue, Name: "A B", MaxRunning: ptr(1)},
-		"it is no plan's name: give at most 200 characters":     {Subject: admission.OfPlan, Name: strings.Repeat("x", 201), MaxRunning: ptr(1)},
+		"plan: 201 characters is too long; at most 63":          {Subject: admission.OfPlan, Name: strings.Repeat("x", 201), MaxRunning: ptr(1)},
 	} {
 		_, err := env.Admission.SetLimit(ctx, l)
 		require.ErrorContains(t, err, says)

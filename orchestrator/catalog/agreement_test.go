@@ -211,7 +211,11 @@ func (e *installation) noJobIsLost(t *testing.T) {
 		}
 	}
 	e.settle(t)
-	const unfinished = `SELECT headgate.job_uid(metadata, id, created_at)::text || ' ' || kind FROM river_job WHERE finalized_at IS NULL`
+	const unfinished = `
+SELECT concat_ws(' ', headgate.job_uid(r.metadata, r.id, r.created_at), r.kind, r.state, 'attempt', r.attempt, r.metadata, 'of', t.slug, t.status, t.waiting, 'lanes', (
+    SELECT jsonb_agg(l) FROM headgate.lanes l WHERE l.lane = headgate.lane(r.metadata)))
+FROM river_job r LEFT JOIN headgate.tenants t ON t.id::text = headgate.lane(r.metadata)
+WHERE r.finalized_at IS NULL`
 	e.comesTrue(t, "jobs that have not ended", unfinished)
 	for _, uid := range e.accepted {
 		last := e.Wait(uid)

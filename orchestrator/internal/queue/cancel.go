@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -18,9 +17,6 @@ import (
 func (q *Queue) Cancel(ctx context.Context, tx pgx.Tx, uid string, opts *jobs.CancelOpts) (jobs.CancelResult, error) {
 	if opts == nil {
 		opts = &jobs.CancelOpts{}
-	}
-	if err := cmp.Or(jobs.CheckText("actor", opts.Actor, 200), jobs.CheckText("reason", opts.Reason, 500)); err != nil {
-		return jobs.CancelResult{}, fmt.Errorf("cancelling a job: %w", err)
 	}
 	r, err := q.lockRow(ctx, tx, uid)
 	if err != nil {
