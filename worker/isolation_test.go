@@ -167,6 +167,7 @@ FROM (
 		"function keep_version: nothing",
 		"function leave: nothing",
 		"function leave_centre: EXECUTE as definer",
+		"function on_delete: nothing",
 		"function open: nothing",
 		"function peek_job: EXECUTE as definer",
 		"function probe: EXECUTE as definer",

@@ -85,7 +85,7 @@ func TestDatabaseAbandonLeavesWhatIsSomebodyElses(t *testing.T) {
 	b := newBuilder(t)
 	mend := b.stuck(b.create()...)
 	for sql, says := range map[string][2]string{
-		`CREATE TABLE public.orders (n int)`:                                            {`DROP TABLE public.orders`, "table orders"},
+		`CREATE TABLE public.orders (n int)`:                                            {`DROP TABLE public.orders`, "table public.orders"},
 		`CREATE SCHEMA theirs`:                                                          {`DROP SCHEMA theirs`, "schema theirs"},
 		`CREATE TABLE headgate.theirs ()`:                                               {`DROP TABLE headgate.theirs`, "table headgate.theirs"},
 		`CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'`:                    {`DROP FUNCTION f()`, "function f()"},

@@ -132,7 +132,7 @@ func TestKeyRotationInAVariable(t *testing.T) {
 	retired := printed(promoted, "key", "retire", first)
 	require.Equal(t, []string{"next"}, ids(retired))
 	retired.ok("key", "verify")
-	c.fails(cli.ExitUsage, []string{"key", "verify", "--names", "-1"}, "--names is -1")
+	c.fails(cli.ExitUsage, []string{"key", "verify", "--names", "-1"}, `--names: "-1" does not fit`)
 	require.Equal(t, cli.ExitFailed, c.run("key", "verify").code)
 }
 

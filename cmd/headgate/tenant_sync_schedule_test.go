@@ -244,7 +244,7 @@ func TestASyncOfAWrongTable(t *testing.T) {
 		"public.homeless":   "(new_tenants_in of headgate.sync)",
 		"public.writes":     "read-only transaction",
 		"public.broken":     "22P02",
-		"public.foreigners": "whose rights the owner's login",
+		"public.foreigners": "would run with the rights of the owner's login",
 	} {
 		uid := enqueued(t, s.ok("job", "enqueue", "headgate.sync", "--database", "saas", "--args", fmt.Sprintf(`{"table": %q}`, table), "-o", "json"))
 		last := s.env.Wait(uid)

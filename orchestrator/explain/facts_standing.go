@@ -98,7 +98,7 @@ func (s *standing) status() Fact {
 		is += " (" + s.statusReason + ")"
 	}
 	waiting, next := "its work waits", "`headgate tenant resume "+s.tenant+"` makes the tenant active"
-	verb := map[string]string{"suspended": "suspend", "archived": "archive"}[s.tenantStatus]
+	verb := map[string]string{"suspended": "headgate tenant suspend ", "archived": "headgate tenant archive "}[s.tenantStatus]
 	switch {
 	case s.tenantStatus == "removed":
 		waiting, next = "its waiting jobs are being cancelled", "nobody can make the tenant active again: `headgate serve` cancels its waiting jobs"
@@ -106,7 +106,7 @@ func (s *standing) status() Fact {
 		waiting = "its waiting jobs are being cancelled"
 		next += "; until then `headgate serve` cancels its waiting jobs"
 	case verb != "" && !s.idle:
-		next += "; or cancel its waiting jobs: `headgate tenant " + verb + " " + s.tenant + " --waiting cancel`"
+		next += "; or cancel its waiting jobs: `" + verb + s.tenant + " --waiting cancel`"
 	}
 	return Fact{Code: CodeTenantStatus, Fact: is + s.unlessIdle(waiting), Next: next}
 }
