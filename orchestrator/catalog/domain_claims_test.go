@@ -255,6 +255,33 @@ func TestRemovingWhileVerifying(t *testing.T) {
 	require.Empty(t, left)
 }
 
+// A domain that was given to a tenant while the tenant was removed stayed with the removed
+// tenant: the removal had not seen it.
+func TestADomainOfATenantThatIsRemovedMeanwhile(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx := t.Context()
+	b.addServer(t)
+	for slug, add := range map[string]func(slug string) error{
+		"acme":  func(slug string) error { return b.Domains().Add(ctx, slug, "acme.example", catalog.DomainCustom) },
+		"brick": func(slug string) error { return b.Domains().AddEmail(ctx, slug, "brick.example") },
+	} {
+		b.addTenant(t, slug)
+		tx, err := b.pool.Begin(ctx)
+		require.NoError(t, err)
+		_, err = b.Editor().RemoveTx(ctx, tx, []string{slug}, nil)
+		require.NoError(t, err)
+		added := make(chan error, 1)
+		go func() { added <- add(slug) }()
+		waits(t, b)
+		require.NoError(t, tx.Commit(ctx))
+		require.ErrorIs(t, <-added, jobs.ErrUnknownTenant)
+	}
+	left, _, err := b.Domains().List(ctx, catalog.DomainFilter{})
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
 // waits returns when a session of the test's database waits for a lock.
 func waits(t *testing.T, b bundle) {
 	t.Helper()

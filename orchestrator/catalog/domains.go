@@ -56,10 +56,17 @@ INSERT INTO headgate.tenant_domains (domain, tenant_id, kind)
 VALUES ($1, $2, $3)
 ON CONFLICT (domain) DO NOTHING`
 
+// insertDomain holds the tenant's row, so that whoever removes the tenant meanwhile comes
+// before, or finds the domain.
 func insertDomain(ctx context.Context, tx pgx.Tx, tenant, domain, sql string, more ...any) error {
 	found, err := tenantByName(ctx, tx, tenant)
 	if err != nil {
 		return err
+	}
+	if tag, err := tx.Exec(ctx, claimantSQL, found.ID); err != nil {
+		return err
+	} else if tag.RowsAffected() == 0 {
+		return removed(found)
 	}
 	tag, err := tx.Exec(ctx, sql, append([]any{domain, found.ID}, more...)...)
 	if err != nil {
