@@ -88,16 +88,16 @@ func TestDatabaseAbandonLeavesWhatIsSomebodyElses(t *testing.T) {
 		`CREATE TABLE public.orders (n int)`:                                            {`DROP TABLE public.orders`, "table public.orders"},
 		`CREATE SCHEMA theirs`:                                                          {`DROP SCHEMA theirs`, "schema theirs"},
 		`CREATE TABLE headgate.theirs ()`:                                               {`DROP TABLE headgate.theirs`, "table headgate.theirs"},
-		`CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'`:                    {`DROP FUNCTION f()`, "function f()"},
-		`CREATE TYPE mood AS ENUM ('good')`:                                             {`DROP TYPE mood`, "type mood"},
+		`CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'`:                    {`DROP FUNCTION f()`, "function public.f()"},
+		`CREATE TYPE mood AS ENUM ('good')`:                                             {`DROP TYPE mood`, "type public.mood"},
 		`SELECT lo_create(4711)`:                                                        {`SELECT lo_unlink(4711)`, "large object 4711"},
-		`CREATE VIEW v AS SELECT 1 AS n; CREATE SEQUENCE s`:                             {`DROP VIEW v; DROP SEQUENCE s`, "sequence s, view v"},
-		`CREATE COLLATION theirs (locale = 'C')`:                                        {`DROP COLLATION theirs`, "collation theirs"},
-		`CREATE OPERATOR public.=== (leftarg = int, rightarg = int, function = int4eq)`: {`DROP OPERATOR public.=== (int, int)`, "operator ===(integer,integer)"},
+		`CREATE VIEW v AS SELECT 1 AS n; CREATE SEQUENCE s`:                             {`DROP VIEW v; DROP SEQUENCE s`, "sequence public.s, view public.v"},
+		`CREATE COLLATION theirs (locale = 'C')`:                                        {`DROP COLLATION theirs`, "collation public.theirs"},
+		`CREATE OPERATOR public.=== (leftarg = int, rightarg = int, function = int4eq)`: {`DROP OPERATOR public.=== (int, int)`, "operator public.===(integer,integer)"},
 		`CREATE FOREIGN DATA WRAPPER theirs`:                                            {`DROP FOREIGN DATA WRAPPER theirs`, "foreign-data wrapper theirs"},
-		`CREATE TEXT SEARCH CONFIGURATION theirs (copy = simple)`:                       {`DROP TEXT SEARCH CONFIGURATION theirs`, "text search configuration theirs"},
+		`CREATE TEXT SEARCH CONFIGURATION theirs (copy = simple)`:                       {`DROP TEXT SEARCH CONFIGURATION theirs`, "text search configuration public.theirs"},
 		`CREATE PUBLICATION everything`:                                                 {`DROP PUBLICATION everything`, "publication everything"},
-		`CREATE MATERIALIZED VIEW m AS SELECT 1 AS n; CREATE INDEX mi ON m(n)`:          {`DROP MATERIALIZED VIEW m`, "table m"},
+		`CREATE MATERIALIZED VIEW m AS SELECT 1 AS n; CREATE INDEX mi ON m(n)`:          {`DROP MATERIALIZED VIEW m`, "table public.m"},
 	} {
 		admin(t, b.name, sql)
 		b.alone()
