@@ -166,49 +166,6 @@ BEGIN
             ELSE 'Set the tenant active until these jobs have ended, or cancel them.' END;
 END $$;
 
-CREATE OR REPLACE FUNCTION headgate.check_placement() RETURNS trigger
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_gaining uuid[]; -- databases that get tenants
-    v_db      record;
-    v_plan    text;
-    v_count   bigint;
-BEGIN
-    IF TG_OP = 'INSERT' THEN
-        v_gaining := ARRAY(SELECT DISTINCT n.database_id FROM fresh_rows n WHERE n.database_id IS NOT NULL);
-    ELSE
-        v_gaining := ARRAY(SELECT DISTINCT x.database_id FROM (SELECT n.id, n.database_id FROM fresh_rows n EXCEPT SELECT o.id, o.database_id FROM old_rows o) x
-            WHERE x.database_id IS NOT NULL);
-    END IF;
-    IF cardinality(v_gaining) = 0 THEN
-        RETURN NULL;
-    END IF;
-    FOR v_db IN
-        SELECT d.id, d.name, d.max_tenants, d.plans FROM headgate.databases d
-        WHERE d.id = ANY (v_gaining) AND (d.max_tenants IS NOT NULL OR d.plans IS NOT NULL)
-        ORDER BY d.id FOR NO KEY UPDATE
-    LOOP
-        v_count := headgate.tenants_in(v_db.id);
-        IF v_count > v_db.max_tenants THEN
-            RAISE EXCEPTION 'database % takes % tenants, and would have %', v_db.name, v_db.max_tenants, v_count
-                USING ERRCODE = 'check_violation', CONSTRAINT = 'databases_full', DETAIL = v_db.name;
-        END IF;
-        IF TG_OP = 'INSERT' THEN
-            SELECT n.plan INTO v_plan FROM fresh_rows n WHERE n.database_id = v_db.id AND NOT n.plan = ANY (v_db.plans) LIMIT 1;
-        ELSE -- of tenants that were elsewhere before
-            SELECT min(x.plan) INTO v_plan
-            FROM (SELECT n.id, n.database_id, n.plan, true AS fresh FROM fresh_rows n UNION ALL SELECT o.id, o.database_id, o.plan, false FROM old_rows o) x
-            WHERE x.database_id = v_db.id
-            GROUP BY x.id HAVING bool_and(x.fresh) AND NOT min(x.plan) = ANY (v_db.plans) LIMIT 1;
-        END IF;
-        IF FOUND THEN
-            RAISE EXCEPTION 'database % takes no tenant of plan %', v_db.name, quote_literal(v_plan)
-                USING ERRCODE = 'check_violation', CONSTRAINT = 'databases_plans', DETAIL = v_db.name;
-        END IF;
-    END LOOP;
-    RETURN NULL;
-END $$;
-
 -- Pages of the tenants of a status that few have, by slug, as tenants_plan_slug has those of a
 -- plan.
 CREATE INDEX tenants_status_slug ON headgate.tenants (status, slug) WHERE status <> 'active';

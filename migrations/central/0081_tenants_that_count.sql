@@ -20,8 +20,11 @@ LANGUAGE sql STABLE AS $$
        OR strpos((g.selection).path::text, '"tenant"') > 0 AND strpos((g.selection).path::text, '"' || p_slug || '"') > 0
 $$;
 
--- As in 0076.
-CREATE OR REPLACE FUNCTION headgate.check_slug_ungranted() RETURNS trigger
+-- A slug that a tenant gives up may be another customer's tomorrow. A grant of headgate.enqueue
+-- that names it must not reach that one, so the grant goes first. Whoever adds a grant holds
+-- the tenants that it names (orchestrator/admission), and a slug is a key: a change of it
+-- waits for them, and then sees what they have committed.
+CREATE FUNCTION headgate.check_slug_ungranted() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_grant record;
@@ -34,6 +37,9 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
+
+CREATE TRIGGER check_slug_ungranted AFTER UPDATE OF slug ON headgate.tenants FOR EACH ROW WHEN (OLD.slug <> NEW.slug)
+    EXECUTE FUNCTION headgate.check_slug_ungranted();
 
 -- A value is checked when it is given. One that has been there stays, so that it stops no
 -- change of something else.
@@ -83,7 +89,8 @@ BEGIN
     RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
 END $$;
 
--- As in 0077. With an older snapshot a database is locked even if it has no bound there: the
+-- A database is locked before its tenants are counted. EXCEPT and GROUP BY stand where a join
+-- would keep the plan of its first call (0077). With an older snapshot a database is locked even if it has no bound there: the
 -- lock fails if somebody has given it one since.
 CREATE OR REPLACE FUNCTION headgate.check_placement() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -130,33 +137,6 @@ BEGIN
     END LOOP;
     RETURN NULL;
 END $$;
-
--- As in 0076. A removed tenant holds no plan and no feature, so that those can be removed.
-CREATE OR REPLACE FUNCTION headgate.remove_tenants(p_tenants uuid[], p_reason text, p_by text)
-RETURNS TABLE (tenant_id uuid, domains bigint, emails bigint, schedules bigint, limits bigint, pauses bigint, blackouts bigint, overrides bigint)
-LANGUAGE plpgsql AS $$
-#variable_conflict use_column
-BEGIN
-    -- First, because it waits for whoever gives a tenant something meanwhile: a slug is a key.
-    UPDATE headgate.tenants
-    SET status = 'removed', slug = id::text, status_since = clock_timestamp(), status_reason = p_reason, status_by = p_by, waiting = 'cancel', plan = '', features = '{}', kinds = NULL
-    WHERE id = ANY (p_tenants);
-
-    RETURN QUERY
-    WITH d AS (DELETE FROM headgate.tenant_domains x WHERE x.tenant_id = ANY (p_tenants) RETURNING x.tenant_id),
-         e AS (DELETE FROM headgate.tenant_emails x WHERE x.tenant_id = ANY (p_tenants) RETURNING x.tenant_id),
-         s AS (DELETE FROM headgate.schedules x WHERE x.tenant_id = ANY (p_tenants) AND x.fleet_id IS NULL RETURNING x.tenant_id),
-         l AS (DELETE FROM headgate.tenant_limits x WHERE x.tenant_id = ANY (p_tenants) RETURNING x.tenant_id),
-         p AS (DELETE FROM headgate.pauses x WHERE x.scope = 'tenant' AND x.target = ANY (p_tenants::text[]) RETURNING x.target::uuid AS tenant_id),
-         c AS (DELETE FROM headgate.closures x WHERE x.tenant_id = ANY (p_tenants) RETURNING x.tenant_id),
-         o AS (DELETE FROM headgate.fleet_overrides x WHERE x.tenant_id = ANY (p_tenants) RETURNING x.tenant_id)
-    SELECT t.id, (SELECT count(*) FROM d WHERE d.tenant_id = t.id), (SELECT count(*) FROM e WHERE e.tenant_id = t.id), (SELECT count(*) FROM s WHERE s.tenant_id = t.id),
-           (SELECT count(*) FROM l WHERE l.tenant_id = t.id), (SELECT count(*) FROM p WHERE p.tenant_id = t.id), (SELECT count(*) FROM c WHERE c.tenant_id = t.id),
-           (SELECT count(*) FROM o WHERE o.tenant_id = t.id)
-    FROM unnest(p_tenants) AS t (id);
-END $$;
-
-UPDATE headgate.tenants SET plan = '', features = '{}', kinds = NULL WHERE status = 'removed' AND (plan <> '' OR features <> '{}' OR kinds IS NOT NULL);
 
 -- What becomes of waiting jobs is decided with a suspension, and ends with it, also where
 -- somebody sets the status with SQL.
