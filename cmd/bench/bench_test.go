@@ -70,7 +70,7 @@ func TestBenchBadInput(t *testing.T) {
 	c.fails(cli.ExitUsage, []string{"drain", "--seconds", "0"}, "--seconds: 0 does not fit")
 	c.fails(cli.ExitUsage, []string{"drain", "--seconds", "NaN"}, "--seconds: NaN does not fit")
 	c.fails(cli.ExitUsage, []string{"drain", "--seconds", "soon"}, "want a number")
-	c.fails(cli.ExitUsage, []string{"tenant", "--databases", "-1"}, "--databases: -1 does not fit")
+	c.fails(cli.ExitUsage, []string{"tenant", "--databases", "-1"}, `--databases: "-1" does not fit`)
 	c.fails(cli.ExitUsage, []string{"tenant", "--slots", "0"}, "--slots: 0 does not fit")
 	c.with("DATABASE_URL", "nonsense").fails(cli.ExitUsage, []string{"drain"}, "DATABASE_URL is not a PostgreSQL connection string")
 	c.with("DATABASE_URL", "postgres://u:p@127.0.0.1:1/x").fails(cli.ExitUnreachable, []string{"drain"}, "does not answer")
