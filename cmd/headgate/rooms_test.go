@@ -115,7 +115,7 @@ var doors = map[string][]string{
 	"orchestrator/catalog/keyfile":    {"worker/tenantdb/address"},
 	"orchestrator/catalog/tenanthttp": {"orchestrator/catalog", "jobs"},
 	"worker/tenantdb":                 {anyPgx, "github.com/exaring/otelpgx", "go.opentelemetry.io/otel/...", "jobs/telemetry", "worker/tenantdb/address", "worker/tenantdb/protection", "jobs", "jobs/session", "migrations"},
-	"worker/tenantdb/protection":      {anyPgx, "jobs/session", "migrations"}, // no pools: it is handed a connection
+	"worker/tenantdb/protection":      {anyPgx, "jobs", "jobs/session", "migrations"}, // no pools: it is handed a connection
 	"worker/erasure":                  {anyPgx, anyUUID, "jobs", "jobs/wire", "jobs/session", "worker/tenantdb/protection"},
 	"worker/health":                   {"migrations", "worker"},
 	"worker/kinds":                    {anyPgx, "jobs", "jobs/wire"},

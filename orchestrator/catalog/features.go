@@ -197,7 +197,7 @@ func parseFeatures(ctx context.Context, tx pgx.Tx, texts map[string]string) (jso
 	for _, name := range names {
 		kind, known := types[name]
 		if !known {
-			return nil, fmt.Errorf("%w %s: `headgate feature list` shows them, `headgate feature set %s --type boolean` makes one", ErrUnknownFeature, quote(name), name)
+			return nil, fmt.Errorf("%w %s: `headgate feature list` shows them, `headgate feature set %s --type boolean` makes one", ErrUnknownFeature, quote(name), jobs.ShellWord(name))
 		}
 		if values[name], err = kind.Parse("feature "+name, texts[name]); err != nil {
 			return nil, err
@@ -275,9 +275,9 @@ func (f Features) remove(ctx context.Context, db beginner, name string) error {
 func featureConflict(err error, name string) error {
 	switch constraint, detail := constraintOf(err); constraint {
 	case "features_unused":
-		return inUsef(err, "tenants or plans have values of it (%s): take these out first, with `headgate tenant feature … %s-` and `headgate plan set … --feature %s-`", detail, name, name)
+		return inUsef(err, "tenants or plans have values of it (%s): take these out first, with `headgate tenant feature … %s-` and `headgate plan set … --feature %s-`", detail, jobs.ShellWord(name), jobs.ShellWord(name))
 	case "feature_gates_feature_fkey":
-		return inUsef(err, "a kind or a schedule needs it: `headgate feature list` shows which, `headgate feature release %s` frees it", name)
+		return inUsef(err, "a kind or a schedule needs it: `headgate feature list` shows which, `headgate feature release %s` frees it", jobs.ShellWord(name))
 	case "features_check": // the default is of another type
 		return jobs.Inputf("type", "", "the default of %s is of another type: give another default with the type", name)
 	}

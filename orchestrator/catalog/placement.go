@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 // room is what a shared database has, as the chooser counts it.
@@ -116,22 +117,9 @@ func leastLoaded(rooms []*room, plan string) (best *room, err error) {
 func letIn(r *room, plan string) string {
 	var flags strings.Builder
 	for _, name := range append(slices.Clone(r.plans), plan) {
-		flags.WriteString(" --plan " + shellWord(name))
+		flags.WriteString(" --plan " + jobs.ShellWord(name))
 	}
 	return fmt.Sprintf("`headgate database set %s%s` lets the plan in", r.name, flags.String())
-}
-
-// shellWord is a name as a shell takes it for one word.
-func shellWord(name string) string {
-	for _, r := range name {
-		if !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("-_.,:@/", r) {
-			return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
-		}
-	}
-	if name == "" {
-		return "''"
-	}
-	return name
 }
 
 // placeConflict turns a broken bound of a database into a sentence.

@@ -194,7 +194,7 @@ func (p Plans) remove(ctx context.Context, db beginner, name string) error {
 		case "tenants_plan":
 			return none, inUsef(err, "it has tenants (%d): `headgate tenant set … --plan OTHER` gives tenants another", found.Tenants)
 		case "plan_limits_plan":
-			return none, inUsef(err, "it has a limit: `headgate limit clear plan %s` takes it out", name)
+			return none, inUsef(err, "it has a limit: `headgate limit clear plan %s` takes it out", jobs.ShellWord(name))
 		}
 		return none, err
 	})

@@ -254,7 +254,14 @@ func tenantConflict(err error, databases map[string]databaseRow) error {
 		return existsf(err, "database %q is dedicated and has its tenant already; use a shared database, or add another", value)
 	}
 	if constraint, grant := constraintOf(err); constraint == "grants_name_tenants" {
-		return inUsef(err, "a grant of headgate.enqueue names its slug, and would be another tenant's that gets the slug: `headgate enqueue-grant remove %s` takes the grant out first", grant)
+		return inUsef(err, "a grant of headgate.enqueue names its slug, and would be another tenant's that gets the slug: %s", RemoveGrant(grant))
 	}
 	return err
+}
+
+// RemoveGrant is the command that takes a grant out, which is given as its role, a blank and
+// its kind.
+func RemoveGrant(grant string) string {
+	at := strings.LastIndex(grant, " ")
+	return fmt.Sprintf("`headgate enqueue-grant remove %s %s` takes the grant out first", jobs.ShellWord(grant[:max(at, 0)]), jobs.ShellWord(grant[at+1:]))
 }

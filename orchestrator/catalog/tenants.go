@@ -74,7 +74,7 @@ func (t Tenant) Lacks(needs, feature string) error {
 
 // GiveFeature says how a tenant gets a feature.
 func GiveFeature(slug, feature string) string {
-	return fmt.Sprintf("`headgate tenant feature %s %s=true` gives the tenant the feature", slug, feature)
+	return fmt.Sprintf("`headgate tenant feature %s %s=true` gives the tenant the feature", slug, jobs.ShellWord(feature))
 }
 
 // mostGiven is how many kinds a sentence lists.
@@ -88,10 +88,7 @@ func GiveKind(slug string, has []string, kind string) string {
 	}
 	var flags strings.Builder
 	for _, name := range append(slices.Clone(has), kind) {
-		if strings.ContainsAny(name, "<>[]") { // a shell would read them
-			name = "'" + name + "'"
-		}
-		flags.WriteString(" --kind " + name)
+		flags.WriteString(" --kind " + jobs.ShellWord(name))
 	}
 	return fmt.Sprintf("`headgate tenant set %s%s` gives the tenant the kind", slug, flags.String())
 }

@@ -219,7 +219,7 @@ func (s *standing) full() []Fact {
 		} else if s.database != "" {
 			owner = "database " + s.database
 		}
-		next := "wait, or `headgate limit set kind " + s.kind
+		next := "wait, or `headgate limit set kind " + jobs.ShellWord(s.kind)
 		add(CodeKindLimit, s.held.kind, s.kindMax, next+" --max-running N`", "kind %s is at its limit of running jobs", s.kind)
 		add(CodeKindTenantLimit, s.held.ownerKind, s.kindEach, next+" --per-tenant N`", "kind %s is at its limit for %s", s.kind, owner)
 		add(CodeQueueLimit, s.held.queue, s.queueMax, "wait, or `headgate limit set queue "+s.queue+" --max-running N`", "queue %s is at its limit of running jobs", s.queue)

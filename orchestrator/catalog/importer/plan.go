@@ -252,7 +252,7 @@ func (p *planner) claimSlugs() {
 			p.say(pend.row, "slug: line %d has the same", other.line)
 		}
 		if grant, named := p.granted[t.slug]; named {
-			p.say(pend.row, "slug: a grant of headgate.enqueue names the tenant with org_id %d by its slug %q, and would be another tenant's that gets the slug; `headgate enqueue-grant remove %s` takes the grant out first", t.orgID, t.slug, grant)
+			p.say(pend.row, "slug: a grant of headgate.enqueue names the tenant with org_id %d by its slug %q, and would be another tenant's that gets the slug; %s", t.orgID, t.slug, catalog.RemoveGrant(grant))
 		}
 		renamed[pend.slug] = t
 	}

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 // brandPolicy plans that jobs of a brand meet its rows only. Restrictive policies hold
@@ -104,7 +106,7 @@ func (s *state) mixesBrands(r *relation) string {
 
 // keepBrands is the command that makes a table keep brands apart again.
 func (s *state) keepBrands(r *relation) string {
-	return fmt.Sprintf("`headgate database protect %s --table %s --brand-column %s`", s.database, shellWord(r.Name), shellWord(s.declared[r.Name].Brand))
+	return fmt.Sprintf("`headgate database protect %s --table %s --brand-column %s`", s.database, jobs.ShellWord(r.Name), jobs.ShellWord(s.declared[r.Name].Brand))
 }
 
 // judgeBrands finds what is open of a table that is declared to keep brands apart.

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 // The modes of a declaration.
@@ -54,7 +56,7 @@ func (s *state) judgeShown() (all []Finding) {
 		if d.ShownBy == "" {
 			continue
 		}
-		next := fmt.Sprintf("%s; if %s is gone, `headgate database protect %s --withdraw %s`", s.showAgain(d), object, s.database, shellWord(object))
+		next := fmt.Sprintf("%s; if %s is gone, `headgate database protect %s --withdraw %s`", s.showAgain(d), object, s.database, jobs.ShellWord(object))
 		switch {
 		case s.relations[d.ShownBy] == nil:
 			all = append(all, Finding{Level: Note, Code: "view_gone", Object: d.ShownBy, Next: next,
@@ -70,9 +72,9 @@ func (s *state) judgeShown() (all []Finding) {
 // showAgain is the command that makes a view of ours anew.
 func (s *state) showAgain(d declaration) string {
 	if d.Mode == modeView {
-		return fmt.Sprintf("`headgate database protect %s --table %s --by view`", s.database, shellWord(d.Object))
+		return fmt.Sprintf("`headgate database protect %s --table %s --by view`", s.database, jobs.ShellWord(d.Object))
 	}
-	return fmt.Sprintf("`headgate database protect %s --view %s`", s.database, shellWord(d.Object))
+	return fmt.Sprintf("`headgate database protect %s --view %s`", s.database, jobs.ShellWord(d.Object))
 }
 
 // byShort returns the one object that is declared and has this name in some schema. It

@@ -5,9 +5,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 // function runs with its owner's rights, and the login can make it run.
@@ -107,7 +108,7 @@ func (s *state) judgeFunctions() (all []Finding) {
 // revokeFunction takes the function from jobs. Where everybody may call it, or a trigger does,
 // a person who has read it may say instead that it is to be trusted.
 func (s *state) revokeFunction(f function) string {
-	trust := fmt.Sprintf("if it keeps to rows of headgate.current_org(), `headgate database protect %s --trusted-function %s --reason TEXT`", s.database, shellWord(f.Shown))
+	trust := fmt.Sprintf("if it keeps to rows of headgate.current_org(), `headgate database protect %s --trusted-function %s --reason TEXT`", s.database, jobs.ShellWord(f.Shown))
 	if f.Trigger != "" || f.Event != "" {
 		return trust
 	}
@@ -115,12 +116,4 @@ func (s *state) revokeFunction(f function) string {
 		return fmt.Sprintf("REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC, and GRANT it to the application's roles; or, %s", f.Shown, trust)
 	}
 	return fmt.Sprintf("REVOKE EXECUTE ON FUNCTION %s FROM %s; or, %s", f.Shown, cmp.Or(f.Held, jobGroup), trust)
-}
-
-// shellWord quotes a word for a shell where a shell would take it apart.
-func shellWord(s string) string {
-	if strings.ContainsAny(s, " ()\"$&;<>|*?[]#~\\`!{}") {
-		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-	}
-	return s
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 // maxParents is how many parents, one above the other, are followed.
@@ -44,7 +46,7 @@ func (s *state) judgeRelation(r *relation) (all []Finding) {
 			add(Open, "public_written", s.revoke(r, "INSERT, UPDATE, DELETE"), "%s %s is declared public, and %s may write it: one tenant's job would change what all tenants read", r.kindName(), r.Name, r.who())
 		}
 		if heirs := s.privateHeirs(r); len(heirs) > 0 {
-			add(Open, "public_children", fmt.Sprintf("`headgate database protect %s --withdraw %s`", s.database, shellWord(r.Name)),
+			add(Open, "public_children", fmt.Sprintf("`headgate database protect %s --withdraw %s`", s.database, jobs.ShellWord(r.Name)),
 				"table %s is declared public, and whoever reads it reads %s too, which inherits from it", r.Name, strings.Join(heirs, ", "))
 		}
 		return all

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/session"
 )
 
@@ -39,7 +40,7 @@ type Undeclared struct {
 
 // Command is what declares the table in a database of the catalog.
 func (u Undeclared) Command(database string) string {
-	return fmt.Sprintf("`headgate database protect %s --table %s`", database, shellWord(u.Name))
+	return fmt.Sprintf("`headgate database protect %s --table %s`", database, jobs.ShellWord(u.Name))
 }
 
 // selectTables reads the application's tables: no partition, because its rows are found

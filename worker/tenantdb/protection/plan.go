@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/session"
 )
 
@@ -212,7 +213,7 @@ func (p *planner) table(ctx context.Context, r *relation, t Table) error {
 	case t.By == ByView:
 		return p.shown(ctx, r, t)
 	case r.Kind == "v":
-		return refuse("%s is a view: `headgate database protect %s --view %s` gives jobs a copy of it with their own rights, or declare it public", r.Name, p.state.database, shellWord(r.Name))
+		return refuse("%s is a view: `headgate database protect %s --view %s` gives jobs a copy of it with their own rights, or declare it public", r.Name, p.state.database, jobs.ShellWord(r.Name))
 	case !r.isTable():
 		return refuse("%s is a %s, which has no row-level security: take --by view, or declare it public", r.Name, r.kindName())
 	case r.Partition:

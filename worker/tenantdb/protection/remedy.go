@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 // usualColumns are looked for, in this order, where nobody has said which column holds the
@@ -73,11 +75,11 @@ func (s *state) remedy(r *relation) string {
 		}
 		switch column, parent := s.orgColumn(r), s.parentColumn(r); {
 		case column == defaultColumn:
-			return fmt.Sprintf("%s --table %s%s`", command, shellWord(r.Name), more)
+			return fmt.Sprintf("%s --table %s%s`", command, jobs.ShellWord(r.Name), more)
 		case column != "":
-			return fmt.Sprintf("%s --table %s --org-column %s%s`", command, shellWord(r.Name), shellWord(column), more)
+			return fmt.Sprintf("%s --table %s --org-column %s%s`", command, jobs.ShellWord(r.Name), jobs.ShellWord(column), more)
 		case parent != "":
-			return fmt.Sprintf("%s --table %s --through %s%s`", command, shellWord(r.Name), shellWord(parent), more)
+			return fmt.Sprintf("%s --table %s --through %s%s`", command, jobs.ShellWord(r.Name), jobs.ShellWord(parent), more)
 		}
 	}
 	return s.revoke(r, "ALL")

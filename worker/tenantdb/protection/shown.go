@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 // appSchema plans the schema of our views, and that unqualified names reach them.
@@ -60,10 +62,10 @@ func (p *planner) shown(ctx context.Context, r *relation, t Table) error {
 		return refuse("%s is a partition: protect the table that it is a partition of", r.Name)
 	}
 	if r.Kind == "v" {
-		return refuse("%s is a view: `headgate database protect %s --view %s` gives jobs a copy of it", r.Name, p.state.database, shellWord(r.Name))
+		return refuse("%s is a view: `headgate database protect %s --view %s` gives jobs a copy of it", r.Name, p.state.database, jobs.ShellWord(r.Name))
 	}
 	if brand := p.declared[r.Name].Brand; brand != "" {
-		return refuse("jobs of a brand meet its rows of %s only, by column %s, and a view would show them all brands: guard it by policy, or take the declaration back first with --withdraw %s", r.Name, brand, shellWord(r.Name))
+		return refuse("jobs of a brand meet its rows of %s only, by column %s, and a view would show them all brands: guard it by policy, or take the declaration back first with --withdraw %s", r.Name, brand, jobs.ShellWord(r.Name))
 	}
 	c, d, err := p.conditionOf(ctx, r, t, true)
 	if err != nil {
@@ -156,7 +158,7 @@ func (p *planner) lend(r *relation, as string, want []string) {
 func (p *planner) copyView(ctx context.Context, r *relation) error {
 	switch {
 	case r.Kind == "m":
-		return refuse("%s is a materialized view, which has no rights of its reader: take --table %s --by view", r.Name, shellWord(r.Name))
+		return refuse("%s is a materialized view, which has no rights of its reader: take --table %s --by view", r.Name, jobs.ShellWord(r.Name))
 	case r.Kind != "v":
 		return refuse("%s is not a view: name it with --table", r.Name)
 	case p.version < 150000:

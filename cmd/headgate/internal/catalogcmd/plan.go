@@ -163,7 +163,7 @@ func sayNewPlan(ctx context.Context, app *cli.App, central cli.Central, name str
 		}
 		known = append(known, p.Name)
 	}
-	app.Say("plan %s is new, and has no defaults yet: `headgate plan set %s` gives it some%s", cli.Quote(name), name, cli.DidYouMean(cli.Nearest(name, known, "")...))
+	app.Say("plan %s is new, and has no defaults yet: `headgate plan set %s` gives it some%s", cli.Quote(name), jobs.ShellWord(name), cli.DidYouMean(cli.Nearest(name, known, "")...))
 	return nil
 }
 

@@ -1,0 +1,32 @@
+package jobs
+
+import (
+	"strings"
+	"unicode"
+)
+
+// mostWord is how long a word of an advised command may be, in bytes.
+const mostWord = 200
+
+// ShellWord writes a value as one word of a command that a message advises, as a POSIX shell
+// reads words: in single quotes unless it is of letters, digits and - _ . , : @ / + only.
+// A value that a terminal would not show as it is, or of more than 200 bytes, is VALUE: nobody
+// could check what they paste.
+func ShellWord(value string) string {
+	plain := value != ""
+	for _, r := range value {
+		switch {
+		case r == unicode.ReplacementChar, !unicode.IsPrint(r):
+			return "VALUE"
+		case !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("-_.,:@/+", r):
+			plain = false
+		}
+	}
+	switch {
+	case len(value) > mostWord:
+		return "VALUE"
+	case plain:
+		return value
+	}
+	return "'" + strings.ReplaceAll(value, "'", `'\''`) + "'"
+}
