@@ -125,7 +125,6 @@ const (
 	ofOperators = "the step is outside Headgate: the server's own settings, its disk, its clock or another program"
 	looksOnly   = "the command shows more and changes nothing"
 	behindOne   = "needs a pooler in transaction mode that is told of wrongly: make test-pgbouncer looks at the finding only"
-	untried     = "docs/open-ends.md names it: nobody has carried the step out"
 )
 
 // nextOfExplain is by explain's codes.
@@ -158,7 +157,7 @@ var nextOfClasses = map[string]nextCase{
 // nextOfLogins is by the classes of a login that doctor cannot use.
 var nextOfLogins = map[string]nextCase{
 	"ClassAuthFailed": by("TestWhatDoctorAdvisesOfDatabasesHelps"), "ClassWrongDatabase": by("TestADatabaseThatWasMadeAnewIsTakenIn"), "ClassWrongCentre": by("TestCentralAdopt"),
-	"ClassUndecryptable": by("TestAnotherKeyOfTheSameID"), "ClassUntrusted": none(untried), "ClassServerFull": none(untried), "ClassSchemaNewer": none(ofOperators),
+	"ClassUndecryptable": by("TestAnotherKeyOfTheSameID"), "ClassUntrusted": by("TestFaultsFirstStepsOverTLS"), "ClassServerFull": by("TestWhatDoctorAdvisesOfAFullServerHelps"), "ClassSchemaNewer": none(ofOperators),
 }
 
 // nextOfDoctor is by the findings.

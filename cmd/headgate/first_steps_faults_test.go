@@ -160,7 +160,26 @@ func firstStepsOverTLS(t *testing.T, major string) {
 	t.Run("shapes", func(t *testing.T) {
 		s.t, jobs.t = t, t
 		shapesOverTLS(t, s, jobs)
+		renewsAuthority(t, s, server)
 	})
+}
+
+// renewsAuthority gives the server a certificate of another authority. The machine knows that
+// one, and the catalog does not until what doctor advises is done.
+func renewsAuthority(t *testing.T, s *terminal, server *localpg.Server) {
+	super, err := pgx.Connect(context.Background(), server.URL("postgres"))
+	require.NoError(t, err)
+	defer func() { _ = super.Close(context.Background()) }()
+	renewed := tlstest.NewAuthority(t, "renewed")
+	renewed.Issue(t, time.Now().Add(60*24*time.Hour), "db1.internal", "central.internal").Serve(t, super)
+	s.environ = append(s.environ, "PGSSLROOTCERT="+renewed.Write(t))
+	const doctor, advised = `SSL_CERT_FILE="$PGSSLROOTCERT" headgate doctor`, "`headgate ca add NAME FILE --replace`"
+	require.Eventually(t, func() bool { // once the server has read its settings
+		out, err := s.command(doctor).CombinedOutput()
+		return err != nil && strings.Contains(string(out), advised)
+	}, time.Minute, 100*time.Millisecond)
+	s.types(`headgate ca add our-ca "$PGSSLROOTCERT" --replace`)
+	require.NotContains(t, s.types(doctor), advised)
 }
 
 const (

@@ -208,7 +208,7 @@ func nextOf(err error, db catalog.Database, hosts []string) string {
 	case jobs.ClassUndecryptable:
 		return "add the key that sealed it to the ring (HEADGATE_KEY or the file of HEADGATE_KEY_FILE), or store the address again with `headgate database login " + db.Name + "`"
 	case jobs.ClassServerFull:
-		return "give the server more connections, or Headgate fewer: `headgate server set " + db.Server + " --budget N`"
+		return "raise the limit that the sentence names (max_connections of the server, or CONNECTION LIMIT of the database or role), or give Headgate fewer connections: `headgate server set " + db.Server + " --budget N`"
 	case jobs.ClassSchemaNewer:
 		return "upgrade headgate"
 	case jobs.ClassUntrusted:
