@@ -13,6 +13,7 @@ import (
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/jobs/maintenance"
 	"github.com/headgate/headgate/jobs/report"
+	"github.com/headgate/headgate/jobs/sqlscript"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker"
 )
@@ -46,7 +47,8 @@ func attempted(t *testing.T, env *jobstest.Env, uid string) bool {
 // and the same jobs run once the tenant may have them.
 func TestWorkThatATenantMayNotHaveWaits(t *testing.T) {
 	t.Parallel()
-	kinds := []jobs.Args{Call{}, report.Args{Name: "x", Query: "SELECT count(*) FROM visits"}, maintenance.Purge{Table: "visits", Column: "at", OlderThan: "90d"}}
+	kinds := []jobs.Args{Call{}, report.Args{Name: "x", Query: "SELECT count(*) FROM visits"}, maintenance.Purge{Table: "visits", Column: "at", OlderThan: "90d"},
+		sqlscript.Args{SQL: "INSERT INTO visits VALUES (headgate.current_org(), now())"}}
 	status := func(to catalog.Status) func(*jobstest.Env) error {
 		return func(env *jobstest.Env) error {
 			_, err := env.Catalog.Editor().SetStatus(context.Background(), []string{"acme", "big"}, catalog.StatusChange{To: to})
@@ -60,7 +62,7 @@ func TestWorkThatATenantMayNotHaveWaits(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct{ on, off func(*jobstest.Env) error }{
-		"feature": {exec(`WITH f AS (UPDATE headgate.tenants SET features = '{"extra": true}' WHERE slug = 'globex') INSERT INTO headgate.feature_gates (feature, kind) SELECT 'extra', unnest('{call,headgate.report,headgate.purge}'::text[])`),
+		"feature": {exec(`WITH f AS (UPDATE headgate.tenants SET features = '{"extra": true}' WHERE slug = 'globex') INSERT INTO headgate.feature_gates (feature, kind) SELECT 'extra', unnest('{call,headgate.report,headgate.purge,headgate.sql}'::text[])`),
 			exec(`UPDATE headgate.tenants SET features = '{"extra": true}'`)},
 		"kinds":     {exec(`UPDATE headgate.tenants SET kinds = '{other.kind}' WHERE slug <> 'globex'`), exec(`UPDATE headgate.tenants SET kinds = NULL`)},
 		"suspended": {status(catalog.Suspended), status(catalog.Active)},
@@ -98,6 +100,7 @@ func TestWorkThatATenantMayNotHaveWaits(t *testing.T) {
 				})
 				worker.ReadOnly(w, report.New(reports))
 				worker.InTx(w, maintenance.RunPurge)
+				worker.InTx(w, sqlscript.Run)
 			})
 			for _, uid := range run {
 				require.Equal(t, jobs.Succeeded, env.Wait(uid).State)

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -195,6 +196,7 @@ func TestServersDatabasesAndRegionsAreChanged(t *testing.T) {
 	told := finds(t, examined(t, c, cli.ExitOK), "server "+jobstest.Server, "state", doctor.StateWarn)
 	require.Contains(t, told.Says, "new disks")
 	c.ok(command(t, told.Next)...)
+	require.False(t, slices.ContainsFunc(examined(t, c, cli.ExitOK), func(f doctor.Finding) bool { return f.Check == "state" }))
 	c.ok("database", "detach", "db", "--reason", "restore")
 	require.Contains(t, c.run("database", "list").err, "db: detached since")
 	told = finds(t, examined(t, c, cli.ExitOK), "database db", "job login", doctor.StateWarn)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +71,26 @@ func TestWhatDoctorAdvisesOfDatabasesHelps(t *testing.T) {
 	require.Contains(t, told.Next, "behind the first of the ring (HEADGATE_KEY or the file of HEADGATE_KEY_FILE)")
 	both := a.with("HEADGATE_KEY", other2+","+a.env.Key)
 	finds(t, examined(t, both, cli.ExitOK), "keys", "key test", doctor.StateOK)
+}
+
+// Of two databases of a server that have one job login doctor warns until one has its own.
+func TestDatabasesOfOneLoginAreGivenTheirOwn(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	one, two := env.Database("one", jobstest.DatabaseOpts{}), env.Database("two", jobstest.DatabaseOpts{})
+	c.secrets = append(c.secrets, one.Job.Password.Reveal(), two.Job.Password.Reveal())
+	shared := func() []doctor.Finding {
+		return slices.DeleteFunc(examined(t, c, cli.ExitOK), func(f doctor.Finding) bool { return f.Check != "job logins" })
+	}
+	require.Empty(t, shared(), "the control: each has its own")
+	same := one.Job
+	same.Database = two.Job.Database
+	c.with("HEADGATE_JOB_URL", loginURL(same)).ok("database", "login", "two")
+	told := finds(t, shared(), "server "+jobstest.Server, "job logins", doctor.StateWarn)
+	require.Contains(t, told.Says, "databases one and two have one job login")
+	require.Contains(t, told.Next, "CREATE ROLE … LOGIN PASSWORD … IN ROLE headgate_job") // two's role is there still
+	c.with("HEADGATE_JOB_URL", loginURL(two.Job)).ok(command(t, told.Next)...)
+	require.Empty(t, shared())
 }
 
 // A central database without a schema gets it by what doctor says.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/headgate/headgate/cmd/headgate/internal/doctor"
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/orchestrator/explain"
 )
@@ -192,9 +193,18 @@ func TestTheWorkerThatIsAdvisedDoesTheWork(t *testing.T) {
 	require.Equal(t, cli.ExitOK, one.end(), one.err.String())
 	require.Equal(t, cli.ExitOK, two.end(), two.err.String())
 	a.sql(`UPDATE headgate.workers SET ended_at = NULL, beat_at = now() - interval '1 hour'`)
-	fact, none = a.has(a.enqueue(), explain.CodeWorkersSilent)
+	uid = a.enqueue()
+	fact, none = a.has(uid, explain.CodeWorkersSilent)
 	require.True(t, none)
-	require.Equal(t, []string{"worker"}, command(t, fact.Next))
+	told := finds(t, examined(t, a.commandLine, cli.ExitFailed), "central", "workers", doctor.StateFail)
+	require.Contains(t, told.Says, "0 of 2 workers gave a sign of life lately")
+	require.Equal(t, []string{"worker"}, command(t, fact.Next), "as of a job that no worker ever looked for")
+	three := a.start(append(command(t, told.Next), "--reports", t.TempDir())...)
+	require.Equal(t, jobs.Succeeded, a.env.Wait(uid).State)
+	_, none = a.has(uid, explain.CodeWorkersSilent)
+	require.False(t, none)
+	require.NotContains(t, a.run("doctor").out, "gave a sign of life lately")
+	require.Equal(t, cli.ExitOK, three.end(), three.err.String())
 }
 
 // What doctor says to do about the work is done, and the finding is gone.

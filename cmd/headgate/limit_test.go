@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 
@@ -136,6 +137,7 @@ func TestAQueueThatIsPausedInRiver(t *testing.T) {
 	require.NoError(t, err)
 	require.JSONEq(t, `{"action": "resume", "queue": "default"}`, heard.Payload)
 	require.NotContains(t, c.ok("job", "explain", uid), "paused")
+	require.False(t, slices.ContainsFunc(examined(t, c, cli.ExitFailed), func(f doctor.Finding) bool { return f.Check == "queue default" }))
 	c.fails(cli.ExitNotFound, []string{"resume", "queue", "default"}, "is not paused")
 
 	pause("default")

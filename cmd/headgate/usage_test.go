@@ -2,15 +2,19 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/jobstest"
 )
 
 // Every exit code of the documentation, by a command that gives it.
@@ -226,6 +230,26 @@ func TestCentralDatabaseFromPGVariables(t *testing.T) {
 	cmd, out := c.process("tenant", "list", "-o", "json")
 	require.NoError(t, cmd.Run(), out.String())
 	require.Equal(t, "[]\n", out.String())
+}
+
+// A central database of several hosts is that of the first one that answers and takes
+// writes, for commands and for the whole of a process that works.
+func TestACentralDatabaseOfSeveralHosts(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	env.Database("db", jobstest.DatabaseOpts{})
+	env.Tenant("acme", "db")
+	cfg, err := pgx.ParseConfig(c.lookup("DATABASE_URL"))
+	require.NoError(t, err)
+	several := func(first, second string) string {
+		return fmt.Sprintf("host='%s' port=%s user='%s' password='%s' dbname='%s' target_session_attrs=read-write",
+			first+","+cfg.Host, second+","+cli.Plain(int(cfg.Port)), cfg.User, cfg.Password, cfg.Database)
+	}
+	away := c.with("DATABASE_URL", several("127.0.0.1", "1"))
+	uid := enqueued(t, away.ok("job", "enqueue", "headgate.report", "--tenant", "acme", "--args", `{"name": "x", "query": "SELECT 1"}`, "-o", "json"))
+	server := away.start("serve", "--reports", t.TempDir())
+	require.Equal(t, jobs.Succeeded, env.Wait(uid).State)
+	require.Equal(t, cli.ExitOK, server.end(), server.err.String())
 }
 
 func TestKey(t *testing.T) {

@@ -320,6 +320,8 @@ func TestBrands(t *testing.T) {
 	for _, id := range []int{-1, 10_000} {
 		_, err = b.Brands().Set(ctx, "acme", id, "Moss")
 		require.ErrorContains(t, err, "give 0 to 9999")
+		_, err = b.pool.Exec(ctx, `INSERT INTO headgate.brands (tenant_id, org_id, brand_id, name) VALUES ($1, $2, $3, 'Moss')`, acme.ID, acme.OrgID, id)
+		require.ErrorContains(t, err, "brands_brand_id_check", "by SQL too")
 	}
 	list, _, err := b.Brands().List(ctx, "acme", jobs.Page{})
 	require.NoError(t, err)

@@ -32,6 +32,7 @@ func (d *doctor) lookAtServer(ctx context.Context, c *catalog.Catalog, server ca
 		note(StateOK, "databases", "", "it has none that was looked at; `headgate server remove "+server.Name+"` takes out one that was entered by mistake")
 		return
 	}
+	d.logins(ctx, c, on, databases)
 	looked, answers, reached, locked := false, false, false, false
 	for _, db := range databases {
 		for _, login := range []jobs.Login{jobs.LoginJob, jobs.LoginOwner} {
@@ -64,6 +65,33 @@ func (d *doctor) lookAtServer(ctx context.Context, c *catalog.Catalog, server ca
 		return
 	}
 	note(StateFail, "reachable", "see what its databases say", "it answers for none of its %d databases that were looked at", len(databases))
+}
+
+// logins warns of databases of one server that have one job login. What does not open is
+// told of its database.
+func (d *doctor) logins(ctx context.Context, c *catalog.Catalog, on string, databases []catalog.Database) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	note, first, told := d.on(on), map[string]string{}, map[string]bool{}
+	for _, db := range databases {
+		place, err := c.ResolveDatabase(ctx, db.ID, jobs.LoginJob)
+		if err != nil {
+			continue
+		}
+		a, err := place.Open(ctx)
+		if err != nil {
+			continue
+		}
+		other, shared := first[a.User]
+		switch {
+		case !shared:
+			first[a.User] = db.Name
+		case !told[a.User]:
+			told[a.User] = true
+			note(StateWarn, "job logins", "give each database a login of its own: an administrator's CREATE ROLE … LOGIN PASSWORD … IN ROLE headgate_job, then `headgate database login "+db.Name+"`",
+				"databases %s and %s have one job login: who learns its password gets into both", other, db.Name)
+		}
+	}
 }
 
 // answered says that an error is what the server has said, so that it can be reached.
