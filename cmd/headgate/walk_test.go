@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"regexp"
 	"strings"
 	"testing"
@@ -46,6 +47,31 @@ func TestEveryReasonReachesTheAudit(t *testing.T) {
 	require.Contains(t, c.ok("audit", "list", "--object", "database", "--limit", "1"), "change database db (a small disk)\n    max_tenants: 7\n")
 	c.ok("region", "add", "eu", "--reason", "new customers")
 	require.Contains(t, c.ok("audit", "list", "--object", "region"), "add region eu (new customers)\n    name=\"eu\"\n")
+}
+
+// A change of a plan is one of all its tenants: a dry run says how many, and more than 50
+// want their number. A note changes none of them.
+func TestAPlanOfManyIsConfirmed(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	env.Database("db", jobstestShared)
+	for i := range cli.ManyTenants + 1 {
+		env.Tenant(fmt.Sprintf("t%d", i), "db")
+	}
+	_, err := env.Pool.Exec(t.Context(), `UPDATE headgate.tenants SET plan = 'free'`)
+	require.NoError(t, err)
+	narrow := []string{"plan", "set", "free", "--kind", "app.report"}
+	before := c.ok("plan", "show", "free")
+	require.Contains(t, c.fails(cli.ExitUsage, narrow), `plan "free" is that of 51 tenants; pass --confirm 51 (nothing was changed)`)
+	dry := c.run(append(narrow, "--dry-run")...)
+	require.Equal(t, cli.ExitOK, dry.code, dry.err)
+	require.Contains(t, dry.err, "nothing was changed: a dry run; 51 tenants have the plan")
+	require.Contains(t, dry.out, "app.report")
+	c.fails(cli.ExitUsage, append(narrow, "--confirm", "50"), "51 tenants, not the 50 of --confirm")
+	require.Equal(t, before, c.ok("plan", "show", "free"))
+	c.ok("plan", "set", "free", "--note", "for shops")
+	require.Contains(t, c.ok(append(narrow, "--confirm", "51")...), "app.report")
+	require.Contains(t, c.ok("plan", "set", "free", "--all-kinds", "--yes"), "all")
 }
 
 // A plan is known before it has a tenant; another is warned of, and begins with its limit.

@@ -304,20 +304,30 @@ func (g Gate) check() error {
 // them; doing it again changes nothing. Errors match ErrUnknownFeature or are a
 // *jobs.InputError.
 func (f Features) Require(ctx context.Context, name string, gate Gate) (Feature, error) {
-	return f.gate(ctx, name, gate, gateInsertSQL)
+	return f.gate(ctx, f.c.pool, name, gate, gateInsertSQL)
+}
+
+// RequireTx is Require in the caller's transaction.
+func (f Features) RequireTx(ctx context.Context, tx pgx.Tx, name string, gate Gate) (Feature, error) {
+	return f.gate(ctx, tx, name, gate, gateInsertSQL)
 }
 
 // Release ends what Require has begun.
 func (f Features) Release(ctx context.Context, name string, gate Gate) (Feature, error) {
-	return f.gate(ctx, name, gate, gateDeleteSQL)
+	return f.gate(ctx, f.c.pool, name, gate, gateDeleteSQL)
+}
+
+// ReleaseTx is Release in the caller's transaction.
+func (f Features) ReleaseTx(ctx context.Context, tx pgx.Tx, name string, gate Gate) (Feature, error) {
+	return f.gate(ctx, tx, name, gate, gateDeleteSQL)
 }
 
 const gateInsertSQL = `INSERT INTO headgate.feature_gates (feature, kind, schedule) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`
 
 const gateDeleteSQL = `DELETE FROM headgate.feature_gates WHERE feature = $1 AND kind = $2 AND schedule = $3`
 
-func (f Features) gate(ctx context.Context, name string, gate Gate, sql string) (Feature, error) {
-	changed, err := within(ctx, f.c.pool, func(tx pgx.Tx) (Feature, error) {
+func (f Features) gate(ctx context.Context, db beginner, name string, gate Gate, sql string) (Feature, error) {
+	changed, err := within(ctx, db, func(tx pgx.Tx) (Feature, error) {
 		if err := gate.check(); err != nil {
 			return Feature{}, err
 		}

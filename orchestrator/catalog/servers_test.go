@@ -82,6 +82,14 @@ func TestWritesInTheCallersTransaction(t *testing.T) {
 		require.NoError(t, b.Domains().AddTx(ctx, tx, "acme", "acme.example.com", catalog.DomainCustom))
 		require.NoError(t, b.SetStatusTx(ctx, tx, "acme", catalog.Suspended))
 		require.NoError(t, b.Logins().SetTx(ctx, tx, "one", 0, login("new", "one")))
+		_, err = b.Features().SetTx(ctx, tx, "beta", catalog.FeatureChange{Type: catalog.FeatureBoolean})
+		require.NoError(t, err)
+		for _, kind := range []string{"one", "two"} {
+			_, err = b.Features().RequireTx(ctx, tx, "beta", catalog.Gate{Kind: kind})
+			require.NoError(t, err)
+		}
+		_, err = b.Features().ReleaseTx(ctx, tx, "beta", catalog.Gate{Kind: "one"})
+		require.NoError(t, err)
 	}
 
 	tx, err := b.pool.Begin(ctx)
@@ -92,6 +100,9 @@ func TestWritesInTheCallersTransaction(t *testing.T) {
 	servers, _, err := b.Servers(ctx, jobs.Page{})
 	require.NoError(t, err)
 	require.Empty(t, servers)
+	features, _, err := b.Features().List(ctx, jobs.Page{})
+	require.NoError(t, err)
+	require.Empty(t, features)
 
 	tx, err = b.pool.Begin(ctx)
 	require.NoError(t, err)
@@ -100,6 +111,9 @@ func TestWritesInTheCallersTransaction(t *testing.T) {
 	tenant, err := b.ResolveHost(ctx, "acme.example.com")
 	require.ErrorIs(t, err, jobs.ErrTenantSuspended)
 	require.Equal(t, catalog.Suspended, tenant.Status)
+	features, _, err = b.Features().List(ctx, jobs.Page{})
+	require.NoError(t, err)
+	require.Equal(t, []string{"two"}, features[0].Kinds)
 }
 
 // A budget is changed for the places resolved from then on, and only to what a

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
@@ -51,15 +52,17 @@ func Plan(app *cli.App) *cobra.Command {
 }
 
 const planSetLong = `Add a plan or change one: what its tenants have where they have no value of
-their own. All of them follow at once. A plan that a tenant names first begins by
-itself, without defaults. "" is the plan of tenants that have none.
+their own. All of them follow at once, and more than 50 want their number (--confirm). A plan
+that a tenant names first begins by itself, without defaults. "" is the plan of
+tenants that have none.
 
 Limits of a plan are set with ` + "`headgate limit set plan NAME`" + `.`
 
 func planSet(app *cli.App) *cobra.Command {
 	var note string
 	var features, kinds []string
-	var all bool
+	var all, dry bool
+	var confirm cli.Confirmation
 	cmd := &cobra.Command{
 		Use: "set NAME [--feature NAME=VALUE]... [--kind KIND]...", Short: "Add a plan, or change what its tenants have by default", Long: planSetLong, Args: cli.Args("NAME"),
 		Example: "  headgate plan set pro --feature beta=true --feature seats=40\n  headgate plan set free --kind app.report --feature seats-",
@@ -85,9 +88,21 @@ func planSet(app *cli.App) *cobra.Command {
 			change.Kinds = &kinds
 		}
 		return app.Open(ctx, nil, func(central cli.Central) error {
-			plan, err := central.Catalog.Plans().Set(ctx, args[0], change)
+			var plan catalog.Plan
+			err := confirm.Do(ctx, app, func() error {
+				return tried(ctx, central, dry, func(tx pgx.Tx) (err error) {
+					plan, err = central.Catalog.Plans().SetTx(ctx, tx, args[0], change)
+					if err != nil || dry || change.Features == nil && change.Kinds == nil { // a note changes no tenant
+						return err
+					}
+					return confirm.Check("plan " + cli.Quote(args[0]) + " is that of")(plan.Tenants)
+				})
+			})
 			if err != nil {
 				return nearFeature(ctx, central, change.Features, err)
+			}
+			if dry {
+				app.Say("nothing was changed: a dry run; %s %s the plan", cli.Count(plan.Tenants, "tenant"), map[bool]string{true: "has", false: "have"}[plan.Tenants == 1])
 			}
 			return cli.One(app, plan, pricingColumns)
 		})
@@ -97,6 +112,8 @@ func planSet(app *cli.App) *cobra.Command {
 	flags.StringArrayVar(&features, "feature", nil, "a feature's value NAME=VALUE, or NAME- to take it out; may be repeated")
 	flags.StringArrayVar(&kinds, "kind", nil, "a kind that its tenants may have jobs of, and of no other; may be repeated")
 	flags.BoolVar(&all, "all-kinds", false, "its tenants may have jobs of every kind")
+	flags.BoolVar(&dry, "dry-run", false, "show the plan as it would be, and change nothing")
+	confirm.Flags(cmd)
 	return cmd
 }
 

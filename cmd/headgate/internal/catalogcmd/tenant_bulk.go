@@ -90,6 +90,23 @@ func (w whom) setStatus(ctx context.Context, central cli.Central, change catalog
 
 var errDryRun = errors.New("a dry run")
 
+// tried does a change in one transaction, which a dry run undoes.
+func tried(ctx context.Context, central cli.Central, dry bool, do func(tx pgx.Tx) error) error {
+	err := pgx.BeginFunc(ctx, central.Pool, func(tx pgx.Tx) error {
+		if err := do(tx); err != nil {
+			return err
+		}
+		if dry {
+			return errDryRun
+		}
+		return nil
+	})
+	if errors.Is(err, errDryRun) {
+		return nil
+	}
+	return err
+}
+
 // run does the change in one transaction, undoes it in a dry run, and shows what changed.
 func (b *bulk) run(ctx context.Context, names []string, do func(central cli.Central, who whom) ([]catalog.Changed, error)) error {
 	if b.selecting.Given() {
@@ -100,15 +117,10 @@ func (b *bulk) run(ctx context.Context, names []string, do func(central cli.Cent
 	}
 	return b.app.Open(ctx, nil, func(central cli.Central) error {
 		var changed []catalog.Changed
-		err := pgx.BeginFunc(ctx, central.Pool, func(tx pgx.Tx) (err error) {
-			if changed, err = do(central, whom{names: names, tx: tx}); err == nil && b.dry {
-				err = errDryRun
-			}
+		err := tried(ctx, central, b.dry, func(tx pgx.Tx) (err error) {
+			changed, err = do(central, whom{names: names, tx: tx})
 			return err
 		})
-		if errors.Is(err, errDryRun) {
-			err = nil
-		}
 		if err != nil {
 			return nearTenant(ctx, central, names, err)
 		}
