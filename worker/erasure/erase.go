@@ -94,6 +94,7 @@ type eraser struct {
 	login  string // quoted
 	plan   *plan
 	told   told
+	bad    map[place]bool // rows that cannot go together with what refers to them
 }
 
 func (e *eraser) run(ctx context.Context) (err error) {

@@ -8,9 +8,10 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// mostTries is how many sets of rows of a table are tried in vain.
+// mostTries is how many rows of a table are tried that too many rows refer to.
 const mostTries = 20
 
 var (
@@ -24,21 +25,27 @@ var (
 // of them is one of them.
 func (e *eraser) together(ctx context.Context) (gone int64, err error) {
 	byOID, reach := e.reach()
+	e.bad = map[place]bool{}
 	for i := range e.told.left {
 		l := byOID[e.told.left[i].OID]
 		for _, p := range l.parts {
 			if !slices.Contains(reach[l.OID], l.OID) || e.untouchable(p) != "" || p.Code != "" {
 				continue
 			}
-			err := e.batches(ctx, l.table, p, func(places []string) (more bool, err error) {
-				n, err := e.set(ctx, l, p, places)
-				gone += n
-				return l.tried < mostTries && !l.changed, err
-			})
-			if said := refusal(err); said != "" {
-				l.why = said
-			} else if err != nil {
-				return gone, fmt.Errorf("deleting rows of %s together: %w", l.Name, err)
+			for more := true; more; {
+				var found, some int64
+				err := e.batches(ctx, l.table, p, func(places []string) (more bool, err error) {
+					n, err := e.set(ctx, l, p, places)
+					found, some = found+int64(len(places)), some+n
+					return l.tried < mostTries && !l.changed, err
+				})
+				gone += some
+				if said := refusal(err); said != "" {
+					l.why = said
+				} else if err != nil {
+					return gone, fmt.Errorf("deleting rows of %s together: %w", l.Name, err)
+				}
+				more = err == nil && found == int64(e.cfg.Page) && some > 0
 			}
 		}
 	}
@@ -48,7 +55,7 @@ func (e *eraser) together(ctx context.Context) (gone int64, err error) {
 // set deletes rows with all that refer to them. Where the rows are too many, or the database
 // refuses one, it does each half by itself.
 func (e *eraser) set(ctx context.Context, l *leftOf, p part, places []string) (gone int64, err error) {
-	if l.tried >= mostTries || len(places) == 0 {
+	if len(places) == 1 && e.bad[place{p.OID, places[0]}] || l.tried >= mostTries {
 		return 0, nil
 	}
 	w := &web{e: e, index: map[place]int{}, held: map[uint32]bool{}}
@@ -70,7 +77,7 @@ func (e *eraser) set(ctx context.Context, l *leftOf, p part, places []string) (g
 	case errors.Is(err, errChanged):
 		l.changed = true
 		return 0, nil
-	case strings.Contains(said, "55P03"): // a table: the next set would wait as long
+	case waited(err): // the next set would wait as long
 		l.why, l.tried = said, mostTries
 		return 0, nil
 	case said == "" && !errors.Is(err, errTooMany) && !errors.Is(err, errKept):
@@ -82,13 +89,22 @@ func (e *eraser) set(ctx context.Context, l *leftOf, p part, places []string) (g
 		more, err := e.set(ctx, l, p, places[len(places)/2:])
 		return gone + more, err
 	}
-	l.tried++
-	if said != "" {
-		l.refused, l.why = l.refused+1, said
-	} else if errors.Is(err, errKept) {
+	w.blame()
+	switch {
+	case errors.Is(err, errTooMany):
+		l.tried++
+	case said == "":
 		l.kept++
+	default:
+		l.refused, l.why = l.refused+1, said
 	}
 	return 0, nil
+}
+
+// waited says whether a wait has ended: that of a lock, or that of a statement.
+func waited(err error) bool {
+	var said *pgconn.PgError
+	return errors.As(err, &said) && (said.Code == "55P03" || said.Code == "57014")
 }
 
 // place is where a row is.
@@ -115,17 +131,19 @@ func (w *web) add(at place) (n int, added bool) {
 		return n, false
 	}
 	w.index[at] = len(w.places)
-	w.places, w.refers, w.blocked = append(w.places, at), append(w.refers, nil), append(w.blocked, false)
+	w.places, w.refers, w.blocked = append(w.places, at), append(w.refers, nil), append(w.blocked, w.e.bad[at])
 	return len(w.places) - 1, true
 }
 
 // grow adds rows, and what refers to them, and so on. A row is locked before what refers to
 // it is looked for: nobody adds a reference to a locked row, and what was added before is seen.
 func (w *web) grow(ctx context.Context, oid uint32, seeds []string) error {
+	ahead := map[uint32][]string{}
 	for _, ctid := range seeds {
-		w.add(place{oid, ctid})
+		if n, _ := w.add(place{oid, ctid}); !w.blocked[n] {
+			ahead[oid] = append(ahead[oid], ctid)
+		}
 	}
-	ahead := map[uint32][]string{oid: seeds}
 	for len(ahead) > 0 {
 		next := map[uint32][]string{}
 		for oid, ctids := range ahead {
@@ -205,12 +223,22 @@ func (w *web) referring(ctx context.Context, p part, r reference, ctids []string
 			return nil
 		}
 		referrer, added := w.add(from)
-		if w.refers[referrer] = append(w.refers[referrer], target); added {
+		if w.refers[referrer] = append(w.refers[referrer], target); added && !w.blocked[referrer] {
 			next[from.part] = append(next[from.part], from.ctid)
 		}
 		return nil
 	})
 	return err
+}
+
+// blame notes that the first row cannot go, nor what it refers to.
+func (w *web) blame() {
+	for ahead := []int{0}; len(ahead) > 0; ahead = ahead[1:] {
+		if at := w.places[ahead[0]]; !w.e.bad[at] {
+			w.e.bad[at] = true
+			ahead = append(ahead, w.refers[ahead[0]]...)
+		}
+	}
 }
 
 // remove deletes the rows that no row refers to which stays. All of them go in one statement.
@@ -240,19 +268,24 @@ func (w *web) remove(ctx context.Context) error {
 		return nil
 	}
 	var with, counts []string
-	var params []any
-	var all, deleted int64
+	var all, deleted, refused int64
 	for oid, these := range ctids {
 		t, p := w.e.plan.part(oid)
-		params = append(params, these)
-		with = append(with, fmt.Sprintf("d%d AS (DELETE FROM ONLY %s t WHERE t.ctid = ANY ($%[1]d::text[]::tid[]) RETURNING 1)", len(params), p.Name))
-		counts = append(counts, fmt.Sprintf("(SELECT count(*) FROM d%d)", len(params)))
+		with = append(with, fmt.Sprintf(`d%d AS (DELETE FROM ONLY %s t WHERE t.ctid = ANY ('{"%s"}'::tid[]) RETURNING 1)`, len(with), p.Name, strings.Join(these, `","`)))
+		counts = append(counts, fmt.Sprintf("SELECT FROM d%d", len(counts)))
 		w.gone[t.Name] += int64(len(these))
 		all += int64(len(these))
 	}
-	err := w.tx.QueryRow(ctx, "WITH "+strings.Join(with, ", ")+" SELECT "+strings.Join(counts, " + "), params...).Scan(&deleted)
-	if err == nil && deleted != all {
-		err = errKept
+	said := pgconn.PgError{}
+	sql := "WITH " + strings.Join(with, ", ") + " " + strings.Join(counts, " UNION ALL ")
+	err := w.tx.QueryRow(ctx, deleteApart, sql, []string{""}).Scan(&deleted, &refused, &said.Code, &said.ConstraintName)
+	switch {
+	case err != nil:
+		return err
+	case said.Code == "23503" || said.Code == "23001" || refused == 0 && deleted != all:
+		return errKept // every row that refers to them was among them
+	case refused > 0:
+		return &said
 	}
-	return err
+	return nil
 }
