@@ -13,6 +13,7 @@
 //	plan.go        the tables, in the order of their foreign keys
 //	condition.go   the SQL by which a tenant's rows are found
 //	remove.go      a table's rows, batch by batch
+//	way.go         where the next page begins
 //	circle.go      which tables keep rows of each other back
 //	together.go    rows that refer to each other go in one statement
 //	told.go        what the job says

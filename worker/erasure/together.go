@@ -32,9 +32,9 @@ func (e *eraser) together(ctx context.Context) (gone int64, err error) {
 			if !slices.Contains(reach[l.OID], l.OID) || e.untouchable(p) != "" || p.Code != "" {
 				continue
 			}
-			for more := true; more; {
+			for more, w := true, (&way{}); more; {
 				var found, some int64
-				err := e.batches(ctx, l.table, p, func(places []string) (more bool, err error) {
+				err := e.batches(ctx, l.table, p, w, func(places []string) (more bool, err error) {
 					n, err := e.set(ctx, l, p, places)
 					found, some = found+int64(len(places)), some+n
 					return l.tried < mostTries && !l.changed, err
