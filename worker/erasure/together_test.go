@@ -132,7 +132,9 @@ func TestACircleWithATriggerStays(t *testing.T) {
 	require.Equal(t, 80, b.number(`SELECT count(*) FROM accounts WHERE org_id = 1`))
 	b.trust("public.judge()")
 	uid := b.erase(b.org[1]).JobUID
-	failed := b.WaitFor(uid, func(o jobs.Outcome) bool { return o.State != jobs.Failed || !strings.Contains(o.Message, "owner login's rights") })
+	failed := b.WaitFor(uid, func(o jobs.Outcome) bool {
+		return o.State != jobs.Failed || !strings.Contains(o.Message, "owner login's rights")
+	})
 	require.Contains(t, failed.Message, "a trigger refused the deletion (P0001)")
 	require.Contains(t, failed.Message, "1 are kept by a trigger")
 	require.Equal(t, 992, b.number(`SELECT sum(id) FROM accounts WHERE org_id = 1`), "those up to 62")
@@ -172,7 +174,9 @@ func TestAChainWithinATableGoes(t *testing.T) {
 			b.remove(b.org[1])
 			require.Contains(t, b.erased(b.org[1]), "public.categories: 5000")
 			require.Equal(t, 1000, b.number(`SELECT count(*) FROM categories`))
-			require.Eventually(t, func() bool { return b.number(`SELECT n_tup_del FROM pg_stat_all_tables WHERE relid = 'categories'::regclass`) == 5000 }, time.Minute, 10*time.Millisecond)
+			require.Eventually(t, func() bool {
+				return b.number(`SELECT n_tup_del FROM pg_stat_all_tables WHERE relid = 'categories'::regclass`) == 5000
+			}, time.Minute, 10*time.Millisecond)
 			t.Log(b.number(reads))
 			require.Less(t, b.number(reads), 100_000, "looks at the table by index")
 		})

@@ -22,7 +22,9 @@ func TestAPageBeginsWhereTheLastEnded(t *testing.T) {
 	b.work(erasure.Config{Batch: 50, Page: 100}, nil)
 	b.remove(b.org[1])
 	require.Contains(t, b.erased(b.org[1]), "public.letters: 5000")
-	of := func(column string) int { return b.number(`SELECT ` + column + ` FROM pg_stat_all_tables WHERE relid = 'letters'::regclass`) }
+	of := func(column string) int {
+		return b.number(`SELECT ` + column + ` FROM pg_stat_all_tables WHERE relid = 'letters'::regclass`)
+	}
 	require.Eventually(t, func() bool { return of("n_tup_del") == 5000 }, time.Minute, 10*time.Millisecond)
 	t.Log(of("seq_tup_read"))
 	require.Less(t, of("seq_tup_read"), 3*20000, "rows read: twice all of them, and some")
