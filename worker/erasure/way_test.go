@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/worker/erasure"
 	"github.com/headgate/headgate/worker/tenantdb/protection"
@@ -28,6 +29,30 @@ func TestAPageBeginsWhereTheLastEnded(t *testing.T) {
 	require.Eventually(t, func() bool { return of("n_tup_del") == 5000 }, time.Minute, 10*time.Millisecond)
 	t.Log(of("seq_tup_read"))
 	require.Less(t, of("seq_tup_read"), 3*20000, "rows read: twice all of them, and some")
+}
+
+// TestAForeignKeyWithoutAnIndexIsNamed by a dry run, because Postgres reads the whole referring
+// table for each row that is deleted. With an index, and of a small table, nothing is said.
+func TestAForeignKeyWithoutAnIndexIsNamed(t *testing.T) {
+	t.Parallel()
+	b := setup(t, jobstest.DatabaseOpts{Schema: `CREATE TABLE letters (id bigint PRIMARY KEY, org_id bigint NOT NULL);
+		CREATE TABLE stamps (id bigint PRIMARY KEY, letter_id bigint REFERENCES letters); CREATE TABLE small (letter_id bigint REFERENCES letters)`},
+		protection.Table{Name: "letters"}, protection.Table{Name: "stamps", Through: "letter_id"})
+	b.exec(`INSERT INTO letters VALUES (1, 1), (2, 2)`)
+	b.exec(`INSERT INTO stamps SELECT n, 2 FROM generate_series(1, 40000) n`)
+	b.work(erasure.Config{}, nil)
+	counted := func() string {
+		e, err := b.Client.Erase(b.ctx, "acme", &jobs.EraseOpts{CountOnly: true})
+		require.NoError(t, err)
+		last := b.Wait(e.JobUID)
+		require.Equal(t, jobs.Succeeded, last.State, last.Message)
+		return last.Result.Output
+	}
+	said := counted()
+	require.Contains(t, said, "would be slow: public.letters: for each row Postgres reads all of public.stamps, because foreign key stamps_letter_id_fkey has no index there: CREATE INDEX CONCURRENTLY ON public.stamps (…) first")
+	require.NotContains(t, said, "public.small,")
+	b.exec(`CREATE INDEX ON stamps (letter_id)`)
+	require.NotContains(t, counted(), "would be slow")
 }
 
 // TestAPageOfRowsThatStayStopsNothing: the pages behind it go.
