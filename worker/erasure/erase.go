@@ -46,6 +46,10 @@ type Config struct {
 	// 6 bytes each. 0 means 1,000,000.
 	Page int
 
+	// Circle is how many rows that refer to each other one statement deletes at most. Beyond
+	// that they stay, and their tables are named. 0 means 10,000.
+	Circle int
+
 	// LockTimeout bounds each wait for a table. 0 means 2 seconds.
 	LockTimeout time.Duration
 
@@ -67,6 +71,7 @@ type Config struct {
 // Result.Output says of which tables.
 func New(cfg Config) jobs.ConnHandler[wire.Erase] {
 	cfg.Batch, cfg.Page = cmp.Or(cfg.Batch, 1000), cmp.Or(cfg.Page, 1_000_000)
+	cfg.Circle = cmp.Or(cfg.Circle, 10_000)
 	cfg.LockTimeout, cfg.StatementTimeout, cfg.WaitFor = cmp.Or(cfg.LockTimeout, 2*time.Second), cmp.Or(cfg.StatementTimeout, 30*time.Minute), cmp.Or(cfg.WaitFor, 10*time.Second)
 	return func(ctx context.Context, conn *pgx.Conn, job *jobs.Job[wire.Erase]) error {
 		if err := job.Args.Check(); err != nil {
@@ -89,6 +94,8 @@ type eraser struct {
 	login  string // quoted
 	plan   *plan
 	told   told
+	upward bool           // the oldest rows of a table that refers to itself go first
+	bad    map[place]bool // rows that cannot go together with what refers to them
 }
 
 func (e *eraser) run(ctx context.Context) (err error) {
@@ -114,9 +121,10 @@ func (e *eraser) run(ctx context.Context) (err error) {
 	return e.end(ctx)
 }
 
-// setLocal has functions and operators without a schema be Postgres's own.
+// setLocal has functions and operators without a schema be Postgres's own, and a table be read
+// from its beginning (way).
 const setLocal = `SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('lock_timeout', $1, true), pg_catalog.set_config('statement_timeout', $2, true),
-    pg_catalog.set_config('row_security', 'off', true), pg_catalog.set_config('headgate.erase_org', $3, true), pg_catalog.set_config('headgate.erase_key', $4, true)`
+    pg_catalog.set_config('row_security', 'off', true), pg_catalog.set_config('synchronize_seqscans', 'off', true), pg_catalog.set_config('headgate.erase_org', $3, true), pg_catalog.set_config('headgate.erase_key', $4, true)`
 
 // inTx runs f in a transaction with settings of its own, whatever the session's are. All
 // statements of an erasure that name anything stand in such a transaction.
@@ -230,22 +238,33 @@ func (e *eraser) tables(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		changed := slices.ContainsFunc(e.told.left, func(l leftOf) bool { return l.changed })
-		switch {
-		case len(e.told.left) > 0 && !changed:
-			return e.stays(ctx)
-		case len(e.told.left) == 0 && found == 0:
+		if len(e.told.left) == 0 && found == 0 {
 			return nil
+		}
+		changed := func(l leftOf) bool { return l.changed }
+		if len(e.told.left) == 0 || slices.ContainsFunc(e.told.left, changed) {
+			continue
+		}
+		if err := e.leads(ctx); err != nil {
+			return err
+		}
+		gone, err := e.together(ctx)
+		if err != nil {
+			return err
+		}
+		if gone == 0 && !slices.ContainsFunc(e.told.left, changed) {
+			return e.stays()
 		}
 	}
 	return fmt.Errorf("%d rows are deleted, and %d looks have each found further ones: have the application stop writing for the tenant; the job tries again", e.told.rows(), maxRounds)
 }
 
-// passes deletes rows until a pass deletes none. It returns how many the first pass has found.
+// passes deletes rows until a pass deletes none, or leaves none of those that it has found. It
+// returns how many the first pass has found.
 func (e *eraser) passes(ctx context.Context) (first int64, err error) {
 	for n := 0; ; n++ {
 		var found, deleted int64
-		e.told.left = nil
+		e.told.left, e.upward = nil, n%2 == 1
 		for _, o := range e.plan.others {
 			if o.Broken {
 				e.told.left = append(e.told.left, leftOf{table: &table{Organised: protection.Organised{Name: o.Name}}, left: left{why: e.declare(o)}})
@@ -265,7 +284,7 @@ func (e *eraser) passes(ctx context.Context) (first int64, err error) {
 		if n == 0 {
 			first = found
 		}
-		if deleted == 0 {
+		if deleted == 0 || len(e.told.left) == 0 {
 			return first, nil
 		}
 	}

@@ -43,13 +43,21 @@ type reference struct {
 	Name    string // the constraint's
 	Visible bool   // the login sees all rows of the referring table
 	On      string // joins the referring table, c, to the table, t
+	Quick   bool   // an index finds the rows that refer to one row, or they lie within a megabyte
 }
 
 // plan is what one look at a database's catalogs has found.
 type plan struct {
 	tables []*table // children before parents
 	byOID  map[uint32]*table
+	partOf map[uint32]partAt
 	others []protection.Undeclared
+}
+
+// partAt is a part's place among those of its table.
+type partAt struct {
+	t *table
+	n int
 }
 
 // selectParts has all that rows of the tables $1 may lie in, and whether this login may delete
@@ -82,7 +90,9 @@ SELECT d.root, f.conrelid, pg_catalog.format('%I.%I', n.nspname, c.relname), pg_
           FROM unnest(f.conkey, f.confkey, f.conpfeqop) AS k (here, there, op)
           JOIN pg_catalog.pg_attribute x ON x.attrelid = f.conrelid AND x.attnum = k.here
           JOIN pg_catalog.pg_attribute y ON y.attrelid = f.confrelid AND y.attnum = k.there
-          JOIN pg_catalog.pg_operator p ON p.oid = k.op JOIN pg_catalog.pg_namespace pn ON pn.oid = p.oprnamespace)
+          JOIN pg_catalog.pg_operator p ON p.oid = k.op JOIN pg_catalog.pg_namespace pn ON pn.oid = p.oprnamespace),
+       c.relkind <> 'p' AND pg_catalog.pg_relation_size(c.oid) < 1048576 OR
+       EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = f.conrelid AND i.indisvalid AND i.indpred IS NULL AND i.indkey[0] = ANY (f.conkey))
   FROM down d
   JOIN pg_catalog.pg_constraint f ON f.confrelid = d.oid AND f.contype = 'f'
   JOIN pg_catalog.pg_class c ON c.oid = f.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -96,7 +106,7 @@ func (e *eraser) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p := &plan{byOID: map[uint32]*table{}, others: others}
+	p := &plan{byOID: map[uint32]*table{}, partOf: map[uint32]partAt{}, others: others}
 	fits := map[string]bool{}
 	for _, o := range organised {
 		if _, known := fits[o.Type]; !known && o.Column != "" {
@@ -147,7 +157,9 @@ func (p *plan) read(ctx context.Context, tx pgx.Tx) error {
 		return fmt.Errorf("looking for partitions: %w", err)
 	}
 	for _, one := range parts {
-		p.byOID[one.Root].parts = append(p.byOID[one.Root].parts, one)
+		t := p.byOID[one.Root]
+		p.partOf[one.OID] = partAt{t, len(t.parts)}
+		t.parts = append(t.parts, one)
 	}
 	rows, _ = tx.Query(ctx, selectReferences, oids) // its error is CollectRows' too
 	references, err := pgx.CollectRows(rows, pgx.RowToStructByPos[reference])
@@ -158,6 +170,15 @@ func (p *plan) read(ctx context.Context, tx pgx.Tx) error {
 		p.byOID[one.To].references = append(p.byOID[one.To].references, one)
 	}
 	return nil
+}
+
+// part is what is known of the table that rows lie in, nil of one that is not in the plan.
+func (p *plan) part(oid uint32) (*table, part) {
+	at := p.partOf[oid]
+	if at.t == nil {
+		return nil, part{}
+	}
+	return at.t, at.t.parts[at.n]
 }
 
 // reaches says whether a table's way to the organisation is whole: a parent by uuid may have

@@ -1,7 +1,6 @@
 package erasure
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -35,6 +34,7 @@ type leftOf struct {
 	own     []uint32 // tables whose rows of the tenant refer to rows that are left
 	foreign bool     // rows that are not the tenant's refer to some
 	circle  bool
+	tried   int // sets of rows that could not go together
 }
 
 func (t *told) add(name string, n int64) {
@@ -84,7 +84,22 @@ func (e *eraser) counted() string {
 	for _, l := range e.told.left[:min(len(e.told.left), mostNamed)] {
 		all = append(all, "would stay: "+l.Name+": "+l.why)
 	}
+	all = append(all, e.slow()...)
 	return strings.Join(append(all, e.tail()...), "\n")
+}
+
+// slow names the foreign keys by which Postgres reads a whole table for each row that is
+// deleted.
+func (e *eraser) slow() (all []string) {
+	for _, t := range e.plan.tables {
+		for _, r := range t.references {
+			if r.Quick || e.told.deleted[t.Name] == 0 || len(all) == mostNamed {
+				continue
+			}
+			all = append(all, fmt.Sprintf("would be slow: %s: for each row Postgres reads all of %s, because foreign key %s has no index there: CREATE INDEX CONCURRENTLY ON %[2]s (…) first", t.Name, r.Table, r.Name))
+		}
+	}
+	return all
 }
 
 func (e *eraser) erased() string {
@@ -127,10 +142,7 @@ func (e *eraser) declare(o protection.Undeclared) string {
 }
 
 // stays is the error of rows that are left, a sentence for each table, and one for each circle.
-func (e *eraser) stays(ctx context.Context) error {
-	if err := e.leads(ctx); err != nil {
-		return err
-	}
+func (e *eraser) stays() error {
 	all := e.circles()
 	for i, l := range e.told.left {
 		if i == mostNamed {
