@@ -176,8 +176,6 @@ func wrongRows(app *cli.App, err error) error {
 		return cli.Usagef("%d errors in the input; nothing was written", wrong.Total)
 	case errors.As(err, &held):
 		return cli.Usagef("%w; look whether the input is whole, and pass --allow-missing %d if they are to be suspended", err, held.Missing)
-	case errors.Is(err, importer.ErrEmpty):
-		return &cli.UsageError{Err: err}
 	}
 	return err
 }
