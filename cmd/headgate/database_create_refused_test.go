@@ -138,7 +138,7 @@ func TestDatabaseCreateGoesOn(t *testing.T) {
 	add.fails(cli.ExitNotPermitted, []string{"database", "add", b.name, "--server", jobstest.Server, "--kind", "shared"}, "the server refuses it")
 
 	foreign := b.with("HEADGATE_KEY", catalog.NewKey("other").Reveal())
-	foreign.fails(cli.ExitFailed, []string{"database", "create", b.name}, "which the ring (other) lacks", "--abandon")
+	foreign.fails(cli.ExitUsage, []string{"database", "create", b.name}, "which the ring (other) lacks", "--abandon")
 	mend()
 	require.Contains(t, b.run("doctor", "--databases", "0", "-o", "json").out, `"key test"`, "the key is in use")
 	b.ok("database", "create", b.name)

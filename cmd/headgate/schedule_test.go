@@ -58,7 +58,7 @@ func TestScheduleVerbs(t *testing.T) {
 		`overlap "both"`:                      {"create", "x", "--tenant", "acme", "--kind", "kk", "--cron", "@daily", "--overlap", "both"},
 		`catch-up "some"`:                     {"create", "x", "--tenant", "acme", "--kind", "kk", "--cron", "@daily", "--catch-up", "some"},
 		`catch-up max "1001": give 1 to 1000`: {"create", "x", "--tenant", "acme", "--kind", "kk", "--cron", "@daily", "--catch-up-max", "1001"},
-		"spread 25h0m0s":                      {"create", "x", "--tenant", "acme", "--kind", "kk", "--cron", "@daily", "--spread", "25h"},
+		"--spread is 25h: give 0s to 24h":     {"create", "x", "--tenant", "acme", "--kind", "kk", "--cron", "@daily", "--spread", "25h"},
 		`unknown calendar "none"`:             {"create", "x", "--tenant", "acme", "--kind", "kk", "--cron", "@daily", "--calendar", "none"},
 		"it has no time left":                 {"create", "x", "--tenant", "acme", "--kind", "kk", "--cron", "@daily", "--end", "2020-01-01T00:00:00Z"},
 		"max occurrences is 3 without":        {"create", "x", "--tenant", "acme", "--kind", "kk", "--cron", "@daily", "--max", "3"},

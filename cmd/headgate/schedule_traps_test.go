@@ -197,7 +197,7 @@ func TestTheTimeOfAnApplyCanBeSet(t *testing.T) {
 	c := fileSetup(t)
 	text := "name: x\nschedules:\n- {name: a, select: all, kind: app.x, cron: '@daily'}\n"
 	c.fails(cli.ExitTimeout, c.verb("apply", text, "--timeout", "1ns"), "headgate schedule apply was not done after 1ns", "nothing was changed; --timeout gives it longer")
-	c.fails(cli.ExitUsage, c.verb("apply", text, "--timeout", "0s"), "--timeout: 0s does not fit")
+	c.fails(cli.ExitUsage, c.verb("apply", text, "--timeout", "0s"), "--timeout is 0s: give a duration of more than 0")
 	require.Equal(t, "0", c.ask("SELECT count(*) FROM headgate.schedules"))
 	c.ok(c.verb("apply", text, "--timeout", "5m")...)
 }

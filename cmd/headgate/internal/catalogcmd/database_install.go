@@ -75,7 +75,7 @@ func databaseInstall(app *cli.App) *cobra.Command {
 		})
 	})
 	cmd.Flags().BoolVar(&all, "all", false, "all databases of the catalog")
-	cmd.Flags().DurationVar(&limit, "timeout", limit, "how long it may take")
+	cli.DurationVar(cmd.Flags(), &limit, "timeout", limit, "how long it may take")
 	return cmd
 }
 

@@ -91,7 +91,7 @@ func tenantSync(app *cli.App) *cobra.Command {
 	}
 	i.flags(app, cmd)
 	cmd.Flags().StringVar(&i.opts.Source, "source", "default", "a name for where the tenants come from")
-	cli.IntVar(cmd.Flags(), &i.opts.AllowMissing, "allow-missing", 0, "how many tenants this suspends, where they are more than 10 and 5 %")
+	cli.IntIn(cmd.Flags(), &i.opts.AllowMissing, "allow-missing", 0, 1, 0, "how many tenants this suspends, where they are more than 10 and 5 %")
 	return cmd
 }
 
@@ -107,9 +107,6 @@ func (i *importing) flags(app *cli.App, cmd *cobra.Command) {
 		if sync && i.opts.Source == "" {
 			return cli.Usagef("--source is empty: give a name, or leave it out for %q", "default")
 		}
-		if i.opts.AllowMissing < 0 {
-			return cli.Usagef("--allow-missing is %d: give the number of tenants", i.opts.AllowMissing)
-		}
 		return i.run(ctx, app, args, sync)
 	})
 	flags := cmd.Flags()
@@ -117,7 +114,7 @@ func (i *importing) flags(app *cli.App, cmd *cobra.Command) {
 	flags.StringVar(&i.opts.Database, "database", "", "where new tenants live whose rows do not say it")
 	flags.StringVar(&i.ownerFile, "owner-url-file", "", "a file with the owner login of new databases: postgres://USER:PASS@{host}:{port}/{database}")
 	flags.BoolVar(&i.opts.DryRun, "dry-run", false, "show what would be written, and write nothing")
-	flags.DurationVar(&i.limit, "timeout", 10*time.Minute, "how long it may take")
+	cli.DurationVar(flags, &i.limit, "timeout", 10*time.Minute, "how long it may take")
 	i.confirm.Flags(cmd)
 }
 
@@ -273,6 +270,6 @@ func tenantExport(app *cli.App) *cobra.Command {
 			})
 		}),
 	}
-	cmd.Flags().DurationVar(&limit, "timeout", limit, "how long it may take")
+	cli.DurationVar(cmd.Flags(), &limit, "timeout", limit, "how long it may take")
 	return cmd
 }

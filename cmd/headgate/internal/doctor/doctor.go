@@ -69,9 +69,9 @@ func Command(app *cli.App) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&d.server, "server", "", "only this server and databases on it")
 	cmd.Flags().StringVar(&d.tenant, "tenant", "", "only this tenant's database (slug, UUID or org_id)")
-	cli.IntVar(cmd.Flags(), &d.databases, "databases", 20, "how many databases to connect to at most")
+	cli.IntVar(cmd.Flags(), &d.databases, "databases", 20, "how many databases to connect to at most (0: none)")
 	cmd.Flags().BoolVar(&d.all, "all", false, "say in full also what is well")
-	cmd.Flags().DurationVar(&d.openFor, "open-for", 10*time.Minute, "how long a transaction may be open in the central database before it is warned of")
+	cli.DurationIn(cmd.Flags(), &d.openFor, "open-for", 10*time.Minute, 0, 0, "how long a transaction may be open in the central database before it is warned of (0: any is)")
 	return cmd
 }
 
@@ -87,9 +87,6 @@ func (d *doctor) on(what string) func(state, check, next, says string, args ...a
 func (d *doctor) run(ctx context.Context) error {
 	if d.databases < 0 || d.server != "" && d.tenant != "" {
 		return cli.Usagef("--databases is 0 or more, and --server goes without --tenant")
-	}
-	if d.openFor < 0 {
-		return cli.Usagef("--open-for is %s: give 0 or more, as in 10m", d.openFor)
 	}
 	if err := d.look(ctx); err != nil {
 		return err

@@ -35,12 +35,6 @@ func keyRekey(app *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "rekey", Short: "Seal everything anew with the ring's first key", Long: keyRekeyLong, Args: cli.Args(),
 		RunE: cli.Within(&limit, "; what is done stays done: run it again", func(ctx context.Context, _ []string) error {
-			if err := namesFit(params.Names); err != nil {
-				return err
-			}
-			if params.Patience < time.Millisecond {
-				return cli.Usagef("--wait is %s: give a millisecond or more, as in 30s", params.Patience)
-			}
 			ring, err := app.Keys()
 			if err != nil {
 				return err
@@ -56,7 +50,7 @@ func keyRekey(app *cli.App) *cobra.Command {
 		}),
 	}
 	cmd.Flags().BoolVar(&params.DryRun, "dry-run", false, "only open what would be sealed anew, and count it")
-	cmd.Flags().DurationVar(&params.Patience, "wait", 30*time.Second, "how long rows that others hold locked are tried again")
+	cli.DurationIn(cmd.Flags(), &params.Patience, "wait", 30*time.Second, time.Millisecond, 0, "how long rows that others hold locked are tried again")
 	namesFlag(cmd, &params.Names)
 	return cmd
 }

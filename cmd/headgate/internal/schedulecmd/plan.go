@@ -112,9 +112,6 @@ func fileCommand(app *cli.App, verb, short string, work func(context.Context, cl
 		if err := cli.Required(cmd, "file"); err != nil {
 			return err
 		}
-		if limit <= 0 {
-			return cli.Usagef("--timeout: %s does not fit, give a duration such as 10m", limit)
-		}
 		file, err := readScheduleFile(ctx, app, path, o.actor)
 		if err != nil {
 			return err
@@ -124,7 +121,7 @@ func fileCommand(app *cli.App, verb, short string, work func(context.Context, cl
 	})
 	cmd.Flags().StringVarP(&path, "file", "f", "", "the file of schedules, or - for standard input")
 	cmd.Flags().BoolVar(&adopt, "adopt", false, "make schedules and calendars of its names the file's, also those of another file or made by hand")
-	cmd.Flags().DurationVar(&limit, "timeout", 10*time.Minute, "how long it may take")
+	cli.DurationVar(cmd.Flags(), &limit, "timeout", 10*time.Minute, "how long it may take")
 	o.actorFlag(app, cmd)
 	return cmd
 }

@@ -54,6 +54,6 @@ func jobLogs(app *cli.App) *cobra.Command {
 		}),
 	}
 	cmd.Flags().StringVar(&page.After, "after", "", "go on behind this one, as the list before said")
-	cli.IntVar(cmd.Flags(), &page.Limit, "limit", 100, "at most so many, 1 to 1000")
+	cli.IntIn(cmd.Flags(), &page.Limit, "limit", 100, 1, 1000, "at most so many, 1 to 1000")
 	return cmd
 }
