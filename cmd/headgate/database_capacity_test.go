@@ -342,7 +342,7 @@ func TestDatabaseCapacityRefuses(t *testing.T) {
 	}
 	conn, err := pgx.Connect(t.Context(), m.server.URL(m.dbname))
 	require.NoError(t, err)
-	m.fails(cli.ExitUsage, tiny(), "1 sessions are connected to database", "name that with --template")
+	m.fails(cli.ExitUsage, tiny(), "1 session is connected to database", "name that with --template")
 	require.NoError(t, conn.Close(t.Context()))
 	m.ok("server", "set", "own", "--budget", "2")
 	m.fails(cli.ExitConflict, tiny(), "workers use 0 of the 2 connections of server own, and the test needs 3")

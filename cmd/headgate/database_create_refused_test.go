@@ -108,7 +108,7 @@ func TestDatabaseAbandonLeavesWhatIsSomebodyElses(t *testing.T) {
 	}
 	conn, err := pgx.Connect(t.Context(), jobstest.ServerURL(t, b.name))
 	require.NoError(t, err)
-	b.fails(cli.ExitFailed, b.abandon(), "1 sessions are connected to database "+b.name, "nothing was removed")
+	b.fails(cli.ExitFailed, b.abandon(), "1 session is connected to database "+b.name, "nothing was removed")
 	require.NoError(t, conn.Close(t.Context()))
 	b.alone()
 

@@ -182,7 +182,7 @@ func TestACalendarGoesWithItsFile(t *testing.T) {
 	c.fails(cli.ExitUsage, c.verb("plan", strings.Replace(with, "calendars: {feasts: [2036-12-24]}\n", "", 1)), "unknown calendar \"feasts\"")
 	c.ok("schedule", "create", "own", "--tenant", "acme", "--kind", "app.x", "--cron", "@daily", "--calendar", "feasts")
 	for _, verb := range []string{"plan", "apply"} {
-		c.fails(cli.ExitConflict, c.verb(verb, without), "calendar feasts is named by 1 schedules; edit them first")
+		c.fails(cli.ExitConflict, c.verb(verb, without), "calendar feasts is named by 1 schedule: edit what names the calendar first")
 	}
 	c.ok("schedule", "delete", "own", "--tenant", "acme")
 	require.Contains(t, c.ok(c.verb("plan", without)...), `"what": "calendar"`)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
@@ -65,9 +66,9 @@ type unconfirmed struct {
 
 func (e *unconfirmed) Error() string {
 	if e.given != nil {
-		return fmt.Sprintf("%s %s, not the %s of --confirm; look again, and pass --confirm %d (nothing was changed)", e.what, Count(e.tenants, e.noun), thousands(*e.given), e.tenants)
+		return fmt.Sprintf("%s %s, not the %s of --confirm; look again, and pass --confirm %d (nothing was changed)", e.what, jobs.Count(e.tenants, e.noun), jobs.Thousands(*e.given), e.tenants)
 	}
-	return fmt.Sprintf("%s %s; pass --confirm %d (nothing was changed)", e.what, Count(e.tenants, e.noun), e.tenants)
+	return fmt.Sprintf("%s %s; pass --confirm %d (nothing was changed)", e.what, jobs.Count(e.tenants, e.noun), e.tenants)
 }
 
 // Check is what the client asks before it commits. The number must be right also
@@ -118,7 +119,7 @@ func (c *Confirmation) Do(ctx context.Context, app *App, do func() error) error 
 	if _, terminal := app.terminal(); !terminal || open.given != nil {
 		return &UsageError{open}
 	}
-	app.Say("%s %s. Type that number to go on:", open.what, Count(open.tenants, open.noun))
+	app.Say("%s %s. Type that number to go on:", open.what, jobs.Count(open.tenants, open.noun))
 	line, err := app.Read(ctx, "--confirm", "-", func(string) ([]byte, error) {
 		text, err := bufio.NewReader(app.Stdin).ReadString('\n')
 		return []byte(text), err
@@ -131,21 +132,4 @@ func (c *Confirmation) Do(ctx context.Context, app *App, do func() error) error 
 	}
 	c.tenants = &open.tenants
 	return do()
-}
-
-// thousands writes 10000 as 10,000.
-func thousands(n int) string {
-	text := strconv.Itoa(n)
-	for i := len(text) - 3; i > 0; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
-}
-
-// Count is a number of things: "1 tenant", "1,050 tenants".
-func Count(n int, noun string) string {
-	if n != 1 {
-		noun += "s"
-	}
-	return thousands(n) + " " + noun
 }

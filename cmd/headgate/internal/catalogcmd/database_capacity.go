@@ -224,8 +224,8 @@ func (m *measuring) share(ctx context.Context, central cli.Central, server catal
 	left := server.Budget - used
 	switch {
 	case left < capacity.LeastConns:
-		return 0, fmt.Errorf("%w: workers use %d of the %d connections of server %s, and the test needs %d: run it when less is to be done, or raise the budget with `headgate server set %s --budget N`",
-			catalog.ErrFull, used, server.Budget, server.Name, capacity.LeastConns, server.Name)
+		return 0, fmt.Errorf("%w: workers use %d of the budget of server %[4]s, which is %[3]d, and the test needs %[5]d: run it when less is to be done, or raise the budget with `headgate server set %[4]s --budget N`",
+			catalog.ErrFull, used, server.Budget, server.Name, capacity.LeastConns)
 	case m.conns > left:
 		return 0, cli.Usagef("--connections: %d does not fit: the budget of server %s is %d, and its workers use %d", m.conns, server.Name, server.Budget, used)
 	}
@@ -246,7 +246,7 @@ var stepColumns = []cli.Column[capacity.Step]{
 }
 
 func (m *measuring) measure(ctx context.Context, app *cli.App, central cli.Central, database catalog.Database, run *capacity.Run) error {
-	app.Say("note: this is load on server %s: %d connections at most, for %s a step", run.Server.Name, run.Conns, run.For)
+	app.Say("note: this is load on server %s: at most %s, for %s a step", run.Server.Name, jobs.Count(run.Conns, "connection"), run.For)
 	result, err := run.Do(ctx)
 	if err != nil {
 		return err
@@ -261,7 +261,7 @@ func (m *measuring) measure(ctx context.Context, app *cli.App, central cli.Centr
 		return err
 	}
 	if result.MaxTenants == 0 {
-		return fmt.Errorf("the first step, of %d tenants, was not good: %s; begin lower with --first, or look at the mix", m.plan.First, result.Steps[0].Bad)
+		return fmt.Errorf("the first step, of %s, was not good: %s; begin lower with --first, or look at the mix", jobs.Count(m.plan.First, "tenant"), result.Steps[0].Bad)
 	}
 	return nil
 }
@@ -277,7 +277,7 @@ func (m *measuring) print(app *cli.App, result capacity.Result) error {
 	if err := cli.List(app, result.Steps, "", stepColumns); err != nil || result.MaxTenants == 0 {
 		return err
 	}
-	if err := app.Print("\nmax_tenants %d: %d tenants were good, less %d %%", result.MaxTenants, result.Good, result.Margin); err != nil {
+	if err := app.Print("\nmax_tenants %d: %s good, less %d %%", result.MaxTenants, jobs.CountVerb(result.Good, "tenant", "was", "were"), result.Margin); err != nil {
 		return err
 	}
 	if !result.Limited {
@@ -291,7 +291,7 @@ func (m *measuring) print(app *cli.App, result capacity.Result) error {
 
 // write makes what was found the bound of the database.
 func (m *measuring) write(ctx context.Context, app *cli.App, central cli.Central, database catalog.Database, result capacity.Result) error {
-	reason := cmp.Or(access.From(ctx).Reason, fmt.Sprintf("capacity test: %d tenants were good, less %d %%", result.Good, result.Margin))
+	reason := cmp.Or(access.From(ctx).Reason, fmt.Sprintf("capacity test: %s good, less %d %%", jobs.CountVerb(result.Good, "tenant", "was", "were"), result.Margin))
 	err := pgx.BeginFunc(ctx, central.Pool, func(tx pgx.Tx) (err error) {
 		if err := access.Say(ctx, tx, "", reason); err != nil {
 			return err
@@ -302,6 +302,6 @@ func (m *measuring) write(ctx context.Context, app *cli.App, central cli.Central
 	if err != nil {
 		return err
 	}
-	app.Say("database %s takes %d tenants from now on, and has %d", database.Name, result.MaxTenants, database.Tenants)
+	app.Say("database %s takes %s from now on, and has %d", database.Name, jobs.Count(result.MaxTenants, "tenant"), database.Tenants)
 	return nil
 }

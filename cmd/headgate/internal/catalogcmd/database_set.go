@@ -93,7 +93,7 @@ func setRoom(ctx context.Context, app *cli.App, central cli.Central, name string
 		return err
 	}
 	if most := database.MaxTenants; most != nil && database.Tenants >= *most {
-		app.Say("database %s has %d tenants and takes %d: no further one is placed there", database.Name, database.Tenants, *most)
+		app.Say("database %s has %s and takes %s: no further one is placed there", database.Name, jobs.Count(database.Tenants, "tenant"), jobs.Thousands(*most))
 	}
 	return cli.One(app, database, databaseOneColumns())
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/catalog/importer"
 	"github.com/headgate/headgate/worker/tenantdb/address"
@@ -170,7 +171,7 @@ func wrongRows(app *cli.App, err error) error {
 		if more := wrong.Total - len(wrong.Rows); more > 0 {
 			app.Say("and %d more", more)
 		}
-		return cli.Usagef("%d errors in the input; nothing was written", wrong.Total)
+		return cli.Usagef("%s in the input; nothing was written", jobs.Count(wrong.Total, "error"))
 	case errors.As(err, &held):
 		return cli.Usagef("%w; look whether the input is whole, and pass --allow-missing %d if they are to be suspended", err, held.Missing)
 	}
@@ -264,7 +265,7 @@ func tenantExport(app *cli.App) *cobra.Command {
 			return app.Open(ctx, nil, func(central cli.Central) error {
 				n, err := importer.New(central.Pool, central.Catalog).Export(ctx, app.Stdout, cmp.Or(format, importer.CSV))
 				if err == nil {
-					app.Say("%d tenants; addresses are never exported", n)
+					app.Say("%s; addresses are never exported", jobs.Count(n, "tenant"))
 				}
 				return err
 			})

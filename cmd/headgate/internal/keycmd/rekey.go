@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
@@ -61,7 +62,7 @@ func progress(app *cli.App) func(catalog.Rekeyed) {
 	return func(r catalog.Rekeyed) {
 		if time.Since(told) >= time.Second {
 			told = time.Now()
-			app.Say("%d of %d values are sealed with %s", r.Sealed, r.Values, r.Key)
+			app.Say("sealed with %s: %d of %s", r.Key, r.Sealed, jobs.Count(r.Values, "value"))
 		}
 	}
 }
@@ -73,9 +74,9 @@ func tellRekeyed(app *cli.App, r catalog.Rekeyed) error {
 	}
 	switch {
 	case r.Failed > 0:
-		return fmt.Errorf("%d values cannot be sealed with %s: add the key that sealed them to the ring and run the command again, or store the addresses again with `headgate database login`", r.Failed, r.Key)
+		return fmt.Errorf("%s cannot be sealed with %s: add the key that sealed what does not open to the ring and run the command again, or store the addresses again with `headgate database login`", jobs.Count(r.Failed, "value"), r.Key)
 	case r.Locked > 0:
-		return fmt.Errorf("%d values are in rows that others hold locked: end their transactions, which `headgate doctor` names, and run the command again", r.Locked)
+		return fmt.Errorf("%s in rows that others hold locked: end their transactions, which `headgate doctor` names, and run the command again", jobs.CountVerb(r.Locked, "value", "is", "are"))
 	case r.DryRun:
 		app.Say("nothing was done: a dry run")
 	default:

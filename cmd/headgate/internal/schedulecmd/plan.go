@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/schedule"
 )
 
@@ -95,7 +96,7 @@ func scheduleDrift(app *cli.App) *cobra.Command {
 		if err := cli.List(app, views, "no drift: the database is as the file says", driftColumns); err != nil || len(views) == 0 {
 			return err
 		}
-		return fmt.Errorf("%d differences from the file; `headgate schedule apply -f FILE` puts right what is not paused or in error by itself", len(views))
+		return fmt.Errorf("%s from the file; `headgate schedule apply -f FILE` puts right what is not paused or in error by itself", jobs.Count(len(views), "difference"))
 	})
 }
 

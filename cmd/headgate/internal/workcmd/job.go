@@ -204,7 +204,7 @@ func showGone(app *cli.App, job jobs.Record) error {
 
 func sayEarlier(app *cli.App, job jobs.Record) {
 	if job.Earlier {
-		app.Say("these are the last %d attempts: `headgate job attempts %s` lists all", len(job.Attempts), job.UID)
+		app.Say("the last %s; `headgate job attempts %s` lists all", jobs.Count(len(job.Attempts), "attempt"), job.UID)
 	}
 }
 

@@ -26,7 +26,7 @@ func showLog(app *cli.App, view jobView) error {
 		return err
 	}
 	if view.EarlierLog {
-		app.Say("these are the last %d lines that it has logged: `headgate job logs %s` lists all", len(view.Log), view.UID)
+		app.Say("the last %s that it has logged; `headgate job logs %s` lists all", jobs.Count(len(view.Log), "line"), view.UID)
 	}
 	return cli.List(app, view.Log, "", lineColumns)
 }
