@@ -35,3 +35,18 @@ func TestADryRunOfAnAdoptionNeedsTheRightsOfTheRun(t *testing.T) {
 	a.ok(dry...)
 	require.Equal(t, db.ID, ask(t, name, "SELECT database_id FROM headgate.identity"))
 }
+
+// A database that an import has entered has no schema until somebody installs one: what explain
+// advises about a job there does that, and the job runs.
+func TestWhatHelpsADatabaseWithoutHeadgate(t *testing.T) {
+	t.Parallel()
+	a, db := accident(t)
+	name := db.Job.Database
+	db.Pool.Reset()
+	admin(t, "postgres", fmt.Sprintf(`DROP DATABASE "%s" WITH (FORCE)`, name), fmt.Sprintf(`CREATE DATABASE "%s" OWNER "%s" TEMPLATE template0`, name, db.Owner.User))
+	next := a.broken().Next
+	_, command, found := strings.Cut(next, "if an import has entered it and Headgate was never installed there: `headgate ")
+	require.True(t, found, next)
+	a.ok(strings.Fields(strings.TrimSuffix(command, "`"))...)
+	a.mended()
+}
