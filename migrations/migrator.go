@@ -35,6 +35,10 @@ type UpOpts struct {
 	// database.
 	Prefix string
 
+	// DryRun does everything in a tenant database that a run would do, and undoes it: what a
+	// run would be refused is refused. It means nothing for the central database.
+	DryRun bool
+
 	// Notify is told who is in the way, in a sentence, once something has been waited
 	// for for a second. It is not called twice at once. nil means that nobody is told.
 	Notify func(sentence string)

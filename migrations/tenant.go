@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/session"
@@ -109,23 +110,34 @@ func UpTenant(ctx context.Context, conn *pgx.Conn, identity Identity, opts *UpOp
 		if err := mark(ctx, tx, identity); err != nil {
 			return err
 		}
-		return ownRights(ctx, tx, before)
+		if err := ownRights(ctx, tx, before); err != nil || !m.opts.DryRun {
+			return err
+		}
+		return errUndone
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errUndone) {
 		return nil, m.explain(err)
 	}
 	return applied, nil
 }
 
-const selectSchema = `SELECT pg_catalog.to_regnamespace('headgate') IS NOT NULL`
+// errUndone ends a dry run: nothing was refused, and nothing is kept.
+var errUndone = errors.New("undone")
+
+const selectSchema = `
+SELECT pg_catalog.to_regnamespace('headgate') IS NOT NULL, pg_catalog.quote_ident(pg_catalog.current_database()), pg_catalog.quote_ident(current_user)`
 
 // ownSchema makes the schema if there is none. IF NOT EXISTS would ask for the right to make
 // schemas also where there is one.
 func ownSchema(ctx context.Context, tx pgx.Tx) error {
 	var there bool
-	err := tx.QueryRow(ctx, selectSchema).Scan(&there)
+	var database, login string
+	err := tx.QueryRow(ctx, selectSchema).Scan(&there, &database, &login)
 	if err == nil && !there {
 		_, err = tx.Exec(ctx, createSchema)
+	}
+	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && pgErr.Code == "42501" {
+		return fmt.Errorf("creating schema headgate: %w: have the database's owner run GRANT CREATE ON DATABASE %s TO %s, and run the command again; nothing was changed", err, database, login)
 	}
 	if err != nil {
 		return fmt.Errorf("creating schema headgate: %w", err)

@@ -210,7 +210,12 @@ bill   3     1             0      1           0     2
 look   1     0             0      0           0     1
 order  1     0             0      0           0     1
 `, table.out, "docs/operations.md shows it")
-	require.Contains(t, table.err, "next: `headgate database restored shop --to ")
+	again := "headgate database restored shop --to " + said(t, to)
+	for _, next := range []string{"next: is the work of 2 jobs of kind bill to be done again? `" + again + " --rerun bill`\n", "next: is the work of 1 job of kind order to be done again? `" + again + " --rerun order`\n",
+		"all kinds at once: `" + again + " --rerun-all`\n"} {
+		require.Contains(t, table.err, next)
+	}
+	require.Contains(t, r.run("database", "restored", "shop", "--to", to, "--margin", "2m").err, again+" --margin 2m0s --rerun bill`", "the advice is about the same jobs")
 
 	dry := r.run("database", "restored", "shop", "--to", to, "--rerun", "bill", "--rerun", "order", "--dry-run", "-o", "json")
 	require.Contains(t, dry.err, "nothing was done: a dry run; 3 jobs would be rerun")
@@ -315,4 +320,12 @@ func TestDatabaseRestoredRefuses(t *testing.T) {
 		r.fails(c.code, append([]string{"database", "restored"}, c.args...), c.says)
 	}
 	require.Equal(t, []restoredKind{{Kind: "bill", Lost: 1, Left: 1}}, r.kinds(to))
+}
+
+// said is a time as commands write it.
+func said(t *testing.T, at string) string {
+	t.Helper()
+	read, err := time.Parse(time.RFC3339Nano, at)
+	require.NoError(t, err)
+	return read.UTC().Format(time.RFC3339Nano)
 }

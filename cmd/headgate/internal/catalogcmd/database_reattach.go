@@ -66,7 +66,7 @@ func databaseReattach(app *cli.App) *cobra.Command {
 	cmd.Flags().StringVar(&r.dbname, "dbname", "", "its name on the server now (default: the one it had)")
 	cmd.Flags().StringVar(&r.host, "host", "", "the host of the server that its addresses name now (default: as given, or the one they named)")
 	cmd.Flags().BoolVar(&r.adopt, "adopt", false, "also a database without Headgate's schema, or with the identity of an entry that is gone")
-	cmd.Flags().BoolVar(&r.dryRun, "dry-run", false, "only look whether it is the database, and say how many tenants live there")
+	cmd.Flags().BoolVar(&r.dryRun, "dry-run", false, "only look whether it is the database and may be installed in, and say how many tenants live there")
 	r.logins.flags(cmd)
 	return cmd
 }
@@ -143,6 +143,9 @@ func (r *reattaching) connect(ctx context.Context, app *cli.App, central cli.Cen
 		return err
 	}
 	if r.dryRun {
+		if err := r.rehearse(ctx, central, owner, database, mark); err != nil {
+			return err
+		}
 		app.Say("nothing was done: a dry run")
 		return cli.One(app, catalog.Concerned{Databases: 1, Tenants: database.Tenants, DryRun: true}, concernedColumns)
 	}
@@ -179,7 +182,7 @@ func (r *reattaching) connect(ctx context.Context, app *cli.App, central cli.Cen
 	if err != nil {
 		return err
 	}
-	app.Say("database %s is database %s on server %s; the jobs of %d tenants run there", database.Name, database.DBName, database.Server, database.Tenants)
+	app.Say("database %s is database %s on server %s; the jobs of %s run there", database.Name, database.DBName, database.Server, jobs.Count(database.Tenants, "tenant"))
 	if adopted && database.Kind == catalog.KindShared {
 		app.Say("next: `headgate database protect %s` says which tables keep tenants apart", database.Name)
 	}
@@ -232,6 +235,23 @@ func (r *reattaching) mark(ctx context.Context, central cli.Central, database ca
 			migrations.ErrOtherDatabase, a, mark, again, database.Name)
 	}
 	return mark, nil
+}
+
+// rehearse does in the database what an adoption does there, and undoes it: the dry run is
+// refused what the run would be.
+func (r *reattaching) rehearse(ctx context.Context, central cli.Central, owner *pgx.Conn, database catalog.Database, mark string) error {
+	if !r.adopt {
+		return nil
+	}
+	key, err := r.signingKey(ctx, central, database)
+	if err != nil {
+		return err
+	}
+	identity := migrations.Identity{DatabaseID: cmp.Or(mark, database.ID), SigningKey: key}
+	if _, err := migrations.UpTenant(ctx, owner, identity, &migrations.UpOpts{DryRun: true}); err != nil {
+		return fmt.Errorf("the run would fail: installing in database %s: %w", database.Name, err)
+	}
+	return nil
 }
 
 // install gives the database the identity of its entry.

@@ -52,7 +52,7 @@ type restoring struct {
 }
 
 func databaseRestored(app *cli.App) *cobra.Command {
-	r := restoring{confirm: cli.Confirmation{Noun: "jobs"}}
+	r := restoring{confirm: cli.Confirmation{Noun: "job"}}
 	cmd := &cobra.Command{
 		Use:     "restored NAME --to TIME [--jobs | --rerun KIND... | --rerun-all]",
 		Short:   "List the jobs whose effects a restored database lost; rerun them",
@@ -77,7 +77,7 @@ func databaseRestored(app *cli.App) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&r.to, "to", "", "the time whose state was restored, as in 2026-11-29T14:00:00Z")
 	f.StringVar(&r.until, "until", "", "leave out the jobs that ended from this time on (default: now)")
-	f.DurationVar(&r.margin, "margin", time.Minute, "how far the clocks of workers and of the backup may differ, up to 24h")
+	cli.DurationIn(f, &r.margin, "margin", time.Minute, 0, 24*time.Hour, "how far the clocks of workers and of the backup may differ, 0s to 24h")
 	f.BoolVar(&r.jobs, "jobs", false, "list each job instead of each kind")
 	f.StringArrayVar(&r.rerun, "rerun", nil, "rerun the lost jobs of a kind; may be repeated")
 	f.BoolVar(&r.all, "rerun-all", false, "rerun the lost jobs of all kinds")
@@ -92,8 +92,6 @@ func (r *restoring) filter() (f jobs.SucceededFilter, err error) {
 		return f, err
 	}
 	switch {
-	case r.margin < 0 || r.margin > 24*time.Hour:
-		return f, cli.Usagef("--margin %s: give 0s to 24h", r.margin)
 	case r.all && len(r.rerun) > 0:
 		return f, cli.Usagef("--rerun-all and --rerun exclude each other: give one of them")
 	case r.jobs && r.reruns():
@@ -130,11 +128,48 @@ func (r *restoring) run(ctx context.Context, app *cli.App, filter jobs.Succeeded
 		case r.jobs:
 			return cli.List(app, lost, "the database has all of them", lostColumns)
 		}
-		if slices.ContainsFunc(lost, func(j lostJob) bool { return j.Fate == fateLost }) {
-			app.Say("next: `headgate database restored %s --to %s --rerun KIND` for each kind whose work is to be done again, or --rerun-all; --jobs lists each job", db.Name, r.at.UTC().Format(time.RFC3339Nano))
+		kinds := kindsOf(lost)
+		if err := cli.List(app, kinds, "nothing is to be done: the database has all of them", lostKindColumns); err != nil {
+			return err
 		}
-		return cli.List(app, kindsOf(lost), "nothing is to be done: the database has all of them", lostKindColumns)
+		r.sayNext(app, db.Name, kinds)
+		return nil
 	})
+}
+
+// mostNext bounds the kinds whose commands are told.
+const mostNext = 20
+
+// sayNext says what is to be decided of each kind.
+func (r *restoring) sayNext(app *cli.App, database string, kinds []lostKind) {
+	again := fmt.Sprintf("headgate database restored %s --to %s", database, r.at.UTC().Format(time.RFC3339Nano))
+	if r.margin != time.Minute {
+		again += " --margin " + r.margin.String()
+	}
+	if r.until != "" {
+		again += " --until " + jobs.ShellWord(r.until)
+	}
+	open, gone := 0, 0
+	for _, k := range kinds {
+		gone += k.Gone
+		if k.Left == 0 {
+			continue
+		}
+		if open++; open <= mostNext {
+			app.Say("next: is the work of %s of kind %s to be done again? `%s --rerun %s`", jobs.Count(k.Left, "job"), k.Kind, again, jobs.ShellWord(k.Kind))
+		}
+	}
+	switch {
+	case open > mostNext:
+		app.Say("and %s: `%s --rerun-all` reruns all", jobs.Count(open-mostNext, "more kind"), again)
+	case open > 1:
+		app.Say("all kinds at once: `%s --rerun-all`", again)
+	case open == 0 && len(kinds) > 0:
+		app.Say("nothing is left to rerun")
+	}
+	if gone > 0 {
+		app.Say("%s with the queue's rows: enqueue that work anew; `%s --jobs` lists each job", jobs.CountVerb(gone, "job", "has lost its arguments", "have lost their arguments"), again)
+	}
 }
 
 // lost are the jobs that have succeeded and that the database knows nothing of.
@@ -161,8 +196,12 @@ func (r *restoring) lost(ctx context.Context, app *cli.App, central cli.Central,
 			early++
 		}
 	}
-	app.Say("%d jobs have succeeded in database %s since %s, the margin of %s included; its ledger has %d of them; %d are lost, of which %d ended within the margin",
-		len(succeeded), db.Name, cli.Stamp(r.at.Add(-r.margin)), r.margin, len(there), len(lost), early)
+	are := "are"
+	if len(lost) == 1 {
+		are = "is"
+	}
+	app.Say("%s succeeded in database %s since %s, the margin of %s included; its ledger has %d of them; %d %s lost, of which %d ended within the margin",
+		jobs.CountVerb(len(succeeded), "job", "has", "have"), db.Name, cli.Stamp(r.at.Add(-r.margin)), r.margin, len(there), len(lost), are, early)
 	return lost, nil
 }
 
@@ -199,7 +238,7 @@ func (r *restoring) rerunLost(ctx context.Context, app *cli.App, central cli.Cen
 		return err
 	}
 	if r.dryRun {
-		app.Say("nothing was done: a dry run; %d jobs would be rerun", len(list))
+		app.Say("nothing was done: a dry run; %s would be rerun", jobs.Count(len(list), "job"))
 		return cli.List(app, plannedKinds(list), "nothing is left to rerun of these kinds", rerunKindColumns)
 	}
 	if err := r.confirm.Check(fmt.Sprintf("database %s has lost", db.Name))(len(list)); err != nil {
@@ -232,7 +271,11 @@ func (r *restoring) rerunLost(ctx context.Context, app *cli.App, central cli.Cen
 	if err := cli.List(app, sortedKinds(did), "nothing is left to rerun of these kinds", rerunKindColumns); err != nil || refused == 0 {
 		return err
 	}
-	return fmt.Errorf("%d of %d jobs were not rerun, the first %d reasons are above: mend what they say and run the same command again", refused, len(list), min(refused, mostTold))
+	were, reasons := "were", fmt.Sprintf("the first %d reasons are above: mend what they say", min(refused, mostTold))
+	if refused == 1 {
+		were, reasons = "was", "the reason is above: mend what it says"
+	}
+	return fmt.Errorf("%d of %s %s not rerun, %s and run the same command again", refused, jobs.Count(len(list), "job"), were, reasons)
 }
 
 // mostTold bounds the reasons that are told.

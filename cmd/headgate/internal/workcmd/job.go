@@ -1,6 +1,8 @@
 // Package workcmd has the verbs that ask for work, bound it, and say what became of it.
 //
-//	job.go      job list, show
+//	job.go      job list, attempts
+//	jobshow.go  job show
+//	joblog.go   job logs
 //	enqueue.go  job enqueue
 //	control.go  job cancel, retry, rerun
 //	explain.go  job explain, tenant explain
@@ -12,9 +14,7 @@ package workcmd
 
 import (
 	"context"
-	"encoding/json"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -56,9 +56,6 @@ func jobList(app *cli.App) *cobra.Command {
 				}
 			}
 			filter.State = jobs.State(state)
-			if filter.Limit < 1 || filter.Limit > 1000 {
-				return cli.Usagef("--limit is %d: give 1 to 1000", filter.Limit)
-			}
 			none := "no such jobs: `headgate job enqueue KIND --tenant TENANT` makes one"
 			if selecting.Given() {
 				read, err := selecting.Read()
@@ -84,131 +81,10 @@ func jobList(app *cli.App) *cobra.Command {
 	selecting.Flag(cmd, "only those of tenants that an expression selects, as in 'region = eu and plan = pro'")
 	flags.BoolVar(&filter.Oldest, "oldest", false, "the job that was enqueued first comes first")
 	flags.StringVar(&filter.After, "after", "", "go on behind this one, as the list before said")
-	cli.IntVar(flags, &filter.Limit, "limit", 50, "at most so many, 1 to 1000")
+	cli.IntIn(flags, &filter.Limit, "limit", 50, 1, 1000, "at most so many, 1 to 1000")
 	cli.Complete(cmd, "state", jobs.StateWords())
 	cli.Complete(cmd, "kind", kinds.Names())
 	return cmd
-}
-
-// jobView is the shape of `job show -o json`: attempts and lines are there, if only none.
-type jobView struct {
-	jobs.Record
-	Attempts   []jobs.Outcome `json:"attempts"`
-	Log        []jobs.LogLine `json:"log"` // the last mostLines
-	EarlierLog bool           `json:"earlier_log,omitempty"`
-}
-
-// mostLines is how many lines of a job's log `job show` prints.
-const mostLines = 100
-
-func jobShow(app *cli.App) *cobra.Command {
-	return &cobra.Command{
-		Use:   "show UID",
-		Short: "Show one job, its attempts, why they failed, what they logged",
-		Args:  cli.Args("UID"),
-		RunE: cli.Brief(func(ctx context.Context, args []string) error {
-			return app.Open(ctx, nil, func(central cli.Central) error {
-				job, err := central.Client.Job(ctx, args[0])
-				if err != nil {
-					return err
-				}
-				lines, earlier, err := central.Client.LastJobLogs(ctx, job.UID, mostLines)
-				if err != nil {
-					return err
-				}
-				return showJob(app, jobView{Record: job, Attempts: append([]jobs.Outcome{}, job.Attempts...), Log: lines, EarlierLog: earlier})
-			})
-		}),
-	}
-}
-
-var attemptColumns = []cli.Column[jobs.Outcome]{
-	{Name: "attempt", Of: func(o jobs.Outcome) any { return o.Attempt }},
-	{Name: "state", Of: func(o jobs.Outcome) any { return string(o.State) }},
-	{Name: "class", Of: func(o jobs.Outcome) any { return string(o.Class) }},
-	{Name: "started_at", Of: func(o jobs.Outcome) any { return o.StartedAt }},
-	{Name: "took", Of: func(o jobs.Outcome) any { return o.EndedAt.Sub(o.StartedAt).Round(time.Millisecond).String() }},
-	{Name: "rows", Of: func(o jobs.Outcome) any { return o.Result.Rows }},
-	{Name: "message", Of: func(o jobs.Outcome) any { return strings.TrimSpace(o.Message + " " + o.Result.Output) }},
-}
-
-func showJob(app *cli.App, view jobView) error {
-	if app.Output != "table" {
-		return cli.One(app, view, jobViewColumns())
-	}
-	show := showRow
-	if view.Gone {
-		show = showGone
-	}
-	if err := show(app, view.Record); err != nil {
-		return err
-	}
-	return showLog(app, view)
-}
-
-// showRow shows a job that has a row in the queue.
-func showRow(app *cli.App, job jobs.Record) error {
-	t := cli.NewTable()
-	for _, line := range []struct {
-		name  string
-		value any
-	}{
-		{"uid", job.UID}, {"kind", job.Kind}, {"state", string(job.State)}, {"tenant", job.Tenant}, {"brand", job.Brand}, {"database", job.Database},
-		{"queue", job.Queue}, {"priority", job.Priority}, {"attempt", cli.Plain(job.Attempt) + " of " + cli.Plain(job.MaxAttempts)},
-		{"schedule", job.Schedule}, {"args", compact(job.Args)}, {"tags", job.Tags},
-		{"enqueued", job.EnqueuedAt}, {"due", job.ScheduledAt}, {"finished", job.FinishedAt},
-	} {
-		if line.name == "brand" && job.Brand == nil {
-			continue // most jobs are of all brands
-		}
-		t.AppendRow([]any{line.name, app.Cell(line.value)})
-	}
-	if err := app.Print("%s\n", t.Render()); err != nil {
-		return err
-	}
-	sayEarlier(app, job)
-	return showAttempts(app, job)
-}
-
-// showAttempts shows what attempts came to, and by which features of the tenant.
-func showAttempts(app *cli.App, job jobs.Record) error {
-	if err := cli.List(app, job.Attempts, "no attempt has ended yet", attemptColumns); err != nil {
-		return err
-	}
-	said := ""
-	for _, o := range job.Attempts {
-		if text := compact(o.Features); text != "" && text != said {
-			app.Say("attempt %d went by these features: %s", o.Attempt, text)
-			said = text
-		}
-	}
-	return nil
-}
-
-// showGone shows what the history keeps of a job without a row.
-func showGone(app *cli.App, job jobs.Record) error {
-	t := cli.NewTable()
-	for _, line := range []struct {
-		name  string
-		value any
-	}{
-		{"uid", job.UID}, {"kind", job.Kind}, {"state", string(job.State)}, {"tenant", job.Tenant}, {"database", job.Database},
-		{"attempt", job.Attempt}, {"schedule", job.Schedule}, {"finished", job.FinishedAt},
-	} {
-		t.AppendRow([]any{line.name, app.Cell(line.value)})
-	}
-	if err := app.Print("%s\n", t.Render()); err != nil {
-		return err
-	}
-	app.Say("its row has left the queue, and its arguments with it: this is what the history keeps")
-	sayEarlier(app, job)
-	return showAttempts(app, job)
-}
-
-func sayEarlier(app *cli.App, job jobs.Record) {
-	if job.Earlier {
-		app.Say("these are the last %d attempts: `headgate job attempts %s` lists all", len(job.Attempts), job.UID)
-	}
 }
 
 func jobAttempts(app *cli.App) *cobra.Command {
@@ -229,27 +105,11 @@ func jobAttempts(app *cli.App) *cobra.Command {
 					}
 				}
 				defer cli.More(app, next)
-				return cli.List(app, found, "no attempt has ended yet", attemptColumns)
+				return listAttempts(app, found, "no attempt has ended")
 			})
 		}),
 	}
 	cmd.Flags().StringVar(&page.After, "after", "", "go on behind this one, as the list before said")
-	cli.IntVar(cmd.Flags(), &page.Limit, "limit", 100, "at most so many, 1 to 1000")
+	cli.IntIn(cmd.Flags(), &page.Limit, "limit", 100, 1, 1000, "at most so many, 1 to 1000")
 	return cmd
-}
-
-func jobViewColumns() []cli.Column[jobView] {
-	columns := make([]cli.Column[jobView], len(jobColumns))
-	for i, c := range jobColumns {
-		columns[i] = cli.Column[jobView]{Name: c.Name, Of: func(v jobView) any { return c.Of(v.Record) }}
-	}
-	return columns
-}
-
-func compact(raw json.RawMessage) string {
-	const most = 200
-	if text := string(raw); len(text) <= most {
-		return text
-	}
-	return cli.CutTo(string(raw), most) + " (-o json shows all)"
 }
