@@ -93,7 +93,7 @@ var codes = []struct {
 		jobs.ErrUnknownJob, schedule.ErrUnknown, admission.ErrNotPaused, admission.ErrNoLimit, admission.ErrNoEnqueueGrant,
 		schedule.ErrUnknownCalendar, schedule.ErrUnknownBlackout, schedule.ErrUnknownMaintenanceWindow)},
 	{ExitConflict, oneOfErrors(catalog.ErrExists, catalog.ErrChanged, catalog.ErrHeld, catalog.ErrExpectation, catalog.ErrKeyInUse, catalog.ErrAuthorityInUse, catalog.ErrReferred, catalog.ErrFull, catalog.ErrRetiredKey, schedule.ErrExists, schedule.ErrConflict, jobs.ErrIdempotencyConflict,
-		jobs.ErrJobFinished, jobs.ErrRetryRefused, migrations.ErrOtherDatabase,
+		jobs.ErrJobFinished, jobs.ErrRetryRefused, migrations.ErrOtherDatabase, migrations.ErrForeignSchema,
 		tenantdb.ErrWrongDatabase)},
 	{ExitSchema, matches[*migrations.VersionError]},
 	{ExitSchema, matches[*migrations.QueueError]},

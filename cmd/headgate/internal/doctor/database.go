@@ -124,6 +124,9 @@ func (d *doctor) twice(ctx context.Context, pools *tenantdb.Pools, place address
 			found, err = detectPooler(ctx, a.Conn, b.Conn)
 			return err
 		})
+		if err == nil && login == jobs.LoginOwner {
+			d.owned(held, a.Conn, db)
+		}
 		if err == nil && login == jobs.LoginJob {
 			d.certificate(a.Conn, db)
 			d.encoding(a.Conn, db)

@@ -33,6 +33,23 @@ func (d *doctor) callable(ctx context.Context, conn *pgx.Conn, db catalog.Databa
 	}
 }
 
+// owned names what another role than the owner login controls in schema headgate.
+func (d *doctor) owned(ctx context.Context, owner *pgx.Conn, db catalog.Database) {
+	note := d.on("database " + db.Name)
+	things, err := migrations.ForeignThings(ctx, owner)
+	if err != nil {
+		note(StateFail, "ownership", "see that the owner login may read the catalogs, and run `headgate doctor` again", "could not look: %v", err)
+		return
+	}
+	for i, thing := range things {
+		if i == mostFindings {
+			note(StateFail, "ownership", "`headgate doctor` shows them when these are mended", "%d more things in schema headgate are others'", len(things)-i)
+			return
+		}
+		note(StateFail, "ownership", thing.Next, "%s", thing.Says)
+	}
+}
+
 // mostFindings is how many findings about isolation doctor tells of one database.
 const mostFindings = 5
 
