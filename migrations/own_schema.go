@@ -21,7 +21,8 @@ type Foreign struct {
 }
 
 // selectForeign are the schema, what lies in it, and the rights to make things there, as far as
-// they are others' than CURRENT_USER's. Membership in the owner does not count, because the
+// they are others' than the owner login's ($2; "" is CURRENT_USER) or, if ALTER ROLE … SET role gives
+// that login a role to work as, that role's. Membership in the owner does not count, because the
 // owner has its rights anyway.
 //
 // pg_depend lists what lies in a schema, of every kind: tables, functions, types, operators,
@@ -44,7 +45,10 @@ WITH space AS (
     LEFT JOIN pg_shdepend o ON o.classid = p.classid AND o.objid = p.objid AND o.objsubid = 0 AND o.deptype = 'o'
                            AND o.dbid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
 ), me AS (
-    SELECT r.oid, quote_ident(r.rolname) AS name FROM pg_roles r WHERE r.rolname = CURRENT_USER
+    SELECT r.oid, quote_ident(r.rolname) AS name FROM pg_roles r
+    WHERE r.rolname = coalesce((SELECT substr(c.setting, 6) FROM pg_db_role_setting s JOIN pg_roles l ON l.oid = s.setrole CROSS JOIN unnest(s.setconfig) c (setting)
+                                 WHERE l.rolname = $2 AND c.setting LIKE 'role=%' AND s.setdatabase IN (0, (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))
+                                 ORDER BY s.setdatabase DESC LIMIT 1), nullif($2, ''), CURRENT_USER)
 )
 SELECT says, next FROM (
     SELECT 1, format('schema headgate belongs to role %I and not to the owner login %s, so that role could change or drop what Headgate makes there', pg_get_userbyid(s.nspowner), me.name),
@@ -67,20 +71,20 @@ ORDER BY rank, says, next LIMIT $1`
 // mostForeign is how many things are read.
 const mostForeign = 20
 
-// ForeignThings returns up to 20 things of schema headgate that are others' than the session's
-// role's, which is the owner login or the role that it works as: the schema first. A database
-// without the schema has none.
-func ForeignThings(ctx context.Context, conn *pgx.Conn) (things []Foreign, err error) {
+// ForeignThings returns up to 20 things of schema headgate that are others' than the owner
+// login's, the schema first. owner is the login's name, and "" is the role that the session
+// works as. Every login of the database may ask. A database without the schema has none.
+func ForeignThings(ctx context.Context, conn *pgx.Conn, owner string) (things []Foreign, err error) {
 	begin := pgx.TxOptions{BeginQuery: session.BeginReadOnly + ";" + session.OwnPath}
 	err = pgx.BeginTxFunc(ctx, conn, begin, func(tx pgx.Tx) error {
-		things, err = foreignThings(ctx, tx)
+		things, err = foreignThings(ctx, tx, owner)
 		return err
 	})
 	return things, err
 }
 
-func foreignThings(ctx context.Context, tx pgx.Tx) ([]Foreign, error) {
-	rows, _ := tx.Query(ctx, selectForeign, mostForeign) // its error is CollectRows' too
+func foreignThings(ctx context.Context, tx pgx.Tx, owner string) ([]Foreign, error) {
+	rows, _ := tx.Query(ctx, selectForeign, mostForeign, owner) // its error is CollectRows' too
 	things, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Foreign])
 	if err != nil {
 		return nil, fmt.Errorf("asking whose schema headgate is: %w", err)
@@ -92,7 +96,7 @@ func foreignThings(ctx context.Context, tx pgx.Tx) ([]Foreign, error) {
 // than the owner login's, whose connection this is. It reads Postgres' own catalogs only, so
 // it may be called before anything in the schema is trusted.
 func RefuseForeign(ctx context.Context, conn *pgx.Conn) error {
-	things, err := ForeignThings(ctx, conn)
+	things, err := ForeignThings(ctx, conn, "")
 	if err != nil {
 		return err
 	}

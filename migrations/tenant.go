@@ -89,7 +89,7 @@ func UpTenant(ctx context.Context, conn *pgx.Conn, identity Identity, opts *UpOp
 		if err := installable(ctx, tx); err != nil {
 			return err
 		}
-		things, err := foreignThings(ctx, tx)
+		things, err := foreignThings(ctx, tx, "")
 		if err != nil {
 			return err
 		}

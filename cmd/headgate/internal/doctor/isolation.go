@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker/tenantdb/protection"
@@ -33,12 +34,21 @@ func (d *doctor) callable(ctx context.Context, conn *pgx.Conn, db catalog.Databa
 	}
 }
 
-// owned names what another role than the owner login controls in schema headgate.
-func (d *doctor) owned(ctx context.Context, owner *pgx.Conn, db catalog.Database) {
+// owned names what another role than the owner login controls in schema headgate. The job
+// login asks, because whoever has taken the schema may have shut the owner login out.
+func (d *doctor) owned(ctx context.Context, c *catalog.Catalog, conn *pgx.Conn, db catalog.Database) {
 	note := d.on("database " + db.Name)
-	things, err := migrations.ForeignThings(ctx, owner)
+	place, err := c.ResolveDatabase(ctx, db.ID, jobs.LoginOwner)
 	if err != nil {
-		note(StateFail, "ownership", "see that the owner login may read the catalogs, and run `headgate doctor` again", "could not look: %v", err)
+		return // as the look at the owner login says
+	}
+	owner, err := place.Open(ctx)
+	if err != nil {
+		return // as above
+	}
+	things, err := migrations.ForeignThings(ctx, conn, owner.User)
+	if err != nil {
+		note(StateFail, "ownership", "see that the job login may read the catalogs, and run `headgate doctor` again", "could not look: %v", err)
 		return
 	}
 	for i, thing := range things {
