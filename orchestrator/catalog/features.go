@@ -223,9 +223,13 @@ func feature(ctx context.Context, db querier, name string) (Feature, error) {
 	rows, _ := db.Query(ctx, featureSQL, name) // its error is CollectExactlyOneRow's too
 	found, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Feature])
 	if errors.Is(err, pgx.ErrNoRows) {
-		err = fmt.Errorf("%w %s: `headgate feature list` shows them", ErrUnknownFeature, quote(name))
+		err = unknownFeature(name)
 	}
 	return found, err
+}
+
+func unknownFeature(name string) error {
+	return fmt.Errorf("%w %s: `headgate feature list` shows them", ErrUnknownFeature, quote(name))
 }
 
 // List returns features by name, 200 or up to 10,000 a page, and the After of the next page
@@ -261,7 +265,10 @@ func (f Features) remove(ctx context.Context, db beginner, name string) error {
 		if _, err := feature(ctx, tx, name); err != nil {
 			return none, err
 		}
-		_, err = tx.Exec(ctx, featureDeleteSQL, name)
+		tag, err := tx.Exec(ctx, featureDeleteSQL, name)
+		if err == nil && tag.RowsAffected() == 0 { // somebody else has removed it meanwhile
+			return none, unknownFeature(name)
+		}
 		return none, featureConflict(err, name)
 	})
 	if err != nil {
