@@ -71,6 +71,23 @@ func (e *sentenceError) Code() string { return jobs.CodeOf(e.is) }
 
 func (e *sentenceError) Unwrap() error { return e.cause }
 
+// removedError is of a tenant that was removed, which some names still lead to.
+type removedError struct{ error }
+
+func (e *removedError) Unwrap() error { return e.error }
+
+// removedf makes an error that matches jobs.ErrUnknownTenant and that IsRemoved knows.
+func removedf(format string, args ...any) error {
+	return &removedError{fmt.Errorf("%w: %s", jobs.ErrUnknownTenant, fmt.Sprintf(format, args...))}
+}
+
+// IsRemoved reports whether an error that matches jobs.ErrUnknownTenant is of a tenant that
+// was removed. A list with the status Removed has that tenant.
+func IsRemoved(err error) bool {
+	var removed *removedError
+	return errors.As(err, &removed)
+}
+
 func existsf(cause error, format string, args ...any) error {
 	return &sentenceError{fmt.Sprintf(format, args...), ErrExists, cause}
 }

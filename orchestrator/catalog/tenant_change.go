@@ -86,7 +86,7 @@ func lockTenants(ctx context.Context, tx pgx.Tx, names []string) ([]Tenant, erro
 	}
 	for _, t := range tenants {
 		if t.Status == Removed {
-			return nil, fmt.Errorf("%w: %s (%s) was removed on %s, and stays for history only", jobs.ErrUnknownTenant, quote(t.Name), t.ID, t.StatusSince.UTC().Format("2006-01-02"))
+			return nil, removedf("%s (%s) was removed on %s, and stays for history only", quote(t.Name), t.ID, t.StatusSince.UTC().Format("2006-01-02"))
 		}
 	}
 	return tenants, nil
