@@ -80,7 +80,7 @@ func (p Plans) set(ctx context.Context, db beginner, name string, change PlanCha
 		return plan(ctx, tx, name)
 	})
 	if err != nil {
-		return Plan{}, fmt.Errorf("set plan %s: %w", quote(name), err)
+		return Plan{}, fmt.Errorf("set plan %s: %w", shown(name), err)
 	}
 	p.c.memory.dropAll()
 	return plan, nil
@@ -150,7 +150,7 @@ func plan(ctx context.Context, db querier, name string) (Plan, error) {
 }
 
 func unknownPlan(name string) error {
-	return fmt.Errorf("%w %s: `headgate plan list` shows them", ErrUnknownPlan, quote(name))
+	return fmt.Errorf("%w %s: `headgate plan list` shows them", ErrUnknownPlan, shown(name))
 }
 
 // Get returns a plan. The error matches ErrUnknownPlan.
@@ -206,7 +206,7 @@ func (p Plans) remove(ctx context.Context, db beginner, name string) error {
 		return none, err
 	})
 	if err != nil {
-		return fmt.Errorf("remove plan %s: %w", quote(name), err)
+		return fmt.Errorf("remove plan %s: %w", shown(name), err)
 	}
 	p.c.memory.dropAll()
 	return nil
