@@ -126,7 +126,7 @@ var doors = map[string][]string{
 	"jobs/guard":                      {anyPgx},
 	"jobs/maintenance":                {anyPgx, "jobs", "jobs/telemetry", "jobs/session"},
 	"jobs/tenancy":                    {anyPgx, anyUUID, "jobs", "jobs/session"},
-	"jobs/tenantsync":                 {anyPgx, "jobs", "jobs/session"},
+	"jobs/tenantsync":                 {anyPgx, "jobs", "jobs/session", "jobs/wire"},
 
 	"jobs/telemetry":          {"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes", "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/propagation", "go.opentelemetry.io/otel/trace"}, // its API only
 	"jobs/internal/sqltext":   {"github.com/jackc/pgx/v5/pgconn"},

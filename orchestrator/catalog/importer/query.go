@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/wire"
 )
 
 // QueryOptions bound and direct the reading of a query.
@@ -62,11 +63,11 @@ func readCursor(ctx context.Context, tx pgx.Tx, query string, opts QueryOptions)
 }
 
 // declare stands before the query.
-const declare = "DECLARE headgate_import NO SCROLL CURSOR FOR SELECT to_jsonb(q)::text FROM (\n"
+var declare = "DECLARE headgate_import NO SCROLL CURSOR FOR " + wire.RowsBegin + "(\n"
 
 // fetch runs the query by a cursor.
 func fetch(ctx context.Context, tx pgx.Tx, query string, batch int, do func([]byte) error) error {
-	if _, err := tx.Exec(ctx, declare+query+"\n) AS q"); err != nil {
+	if _, err := tx.Exec(ctx, declare+query+"\n)"+wire.RowsEnd); err != nil {
 		if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) {
 			pgErr.Position = max(0, pgErr.Position-int32(len(declare)))
 		}

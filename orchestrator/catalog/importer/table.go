@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
@@ -52,13 +53,14 @@ type ReadOptions struct {
 	// MaxRows is how many rows an input may have. 0 means 200,000.
 	MaxRows int
 
-	// MaxBytes is how long an input may be. 0 means 256 MiB.
+	// MaxBytes is how long an input may be. 0 means 128 MiB. Its
+	// rows have at most wire.MaxRowText each, and their fields wire.MaxFieldText.
 	MaxBytes int64
 }
 
 const (
 	defaultMaxRows  = 200_000
-	defaultMaxBytes = 256 << 20
+	defaultMaxBytes = 128 << 20
 	maxLine         = 1 << 20
 )
 
@@ -137,6 +139,11 @@ type parts map[string]string
 // add makes a row of cells, which are in the order of columns.
 func (b *builder) add(line int, of []column, cells []cell) {
 	r, address := row{line: line}, parts{}
+	if says := tooWide(of, cells); says != "" {
+		b.wrong.add(line, says)
+		b.table.rows = append(b.table.rows, r)
+		return
+	}
 	for i, c := range of {
 		if c.name == "" || cells[i].kind == isAbsent {
 			continue
@@ -149,8 +156,32 @@ func (b *builder) add(line int, of []column, cells []cell) {
 	if err != nil {
 		b.wrong.add(line, err.Error())
 	}
+	if b.wrong.Total > 0 { // there will be no table
+		r = row{line: line}
+	}
 	r.logins, r.orgKey = logins, catalog.CanonicalKey(r.orgKey)
 	b.table.rows = append(b.table.rows, r)
+}
+
+// tooWide says which cell is too long, or that all are together. Ignored columns count,
+// because their cells are read too.
+func tooWide(of []column, cells []cell) string {
+	widest, whole := 0, 0
+	for i := range cells {
+		whole += len(cells[i].text)
+		if len(cells[i].text) > len(cells[widest].text) {
+			widest = i
+		}
+	}
+	switch {
+	case len(cells) == 0:
+		return ""
+	case len(cells[widest].text) > wire.MaxFieldText:
+		return fmt.Sprintf("column %q has %d bytes, and a field may have %d", cut(of[widest].written), len(cells[widest].text), wire.MaxFieldText)
+	case whole > wire.MaxRowText:
+		return fmt.Sprintf("the row has %d bytes, %d of them in column %q: a row may have %d", whole, len(cells[widest].text), cut(of[widest].written), wire.MaxRowText)
+	}
+	return ""
 }
 
 var errText = errors.New("NUL characters and invalid UTF-8 are not allowed")
