@@ -64,7 +64,8 @@ type Identity struct {
 // UpTenant installs or upgrades Headgate's schema in one tenant database, with
 // the owner's login, in one transaction, and marks the database with its identity. It
 // fails with [ErrOtherDatabase] if the database is marked with another id, and says so if
-// the server was never prepared, the database lacks a language, or takes no writes.
+// the server was never prepared, the database lacks a language, or takes no writes; and with
+// [ErrForeignSchema] if another role than the owner login has a hand in schema headgate.
 // Another signing key than before replaces that. Rights that
 // default privileges give on what it makes are taken away again.
 //
@@ -87,6 +88,13 @@ func UpTenant(ctx context.Context, conn *pgx.Conn, identity Identity, opts *UpOp
 			return fmt.Errorf("waiting for the migration lock: %w", err)
 		}
 		if err := installable(ctx, tx); err != nil {
+			return err
+		}
+		things, err := foreignThings(ctx, tx, "")
+		if err != nil {
+			return err
+		}
+		if err := refused(things); err != nil {
 			return err
 		}
 		before, err := ownObjects(ctx, tx)
@@ -245,8 +253,12 @@ WHERE database_id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid`
 
 // Succeed makes a database that bears an identity bear another one, as the owner of schema
 // headgate: an operator has decided that its entry of the catalog is gone for good. It fails
-// with [ErrOtherDatabase] if the database does not bear from any more.
+// with [ErrOtherDatabase] if the database does not bear from any more, and with
+// [ErrForeignSchema] as [UpTenant].
 func Succeed(ctx context.Context, conn *pgx.Conn, from string, to Identity) error {
+	if err := RefuseForeign(ctx, conn); err != nil {
+		return err
+	}
 	tag, err := conn.Exec(ctx, succeedIdentity, from, to.DatabaseID, to.Centre)
 	if err != nil {
 		return fmt.Errorf("giving the database another identity: %w", err)

@@ -189,6 +189,8 @@ var nextOfDoctor = map[string]nextCase{
 	"login: give each program a login of its own: `headgate central prepare` makes the roles, CREATE ROLE … LOGIN PASSWORD … IN ROLE VALUE_worker a worker's login": by("TestRolesAfterTheMigrations"),
 	"login: see that its login may read the tables of schema headgate":                                                                                              none(readsOnly),
 	"mark: `headgate central adopt --all`":                                                                                                                          by("TestCentralAdopt"), "mark: see that its login may read the tables of schema headgate": none(readsOnly),
+	"ownership: VALUE": by("TestASchemaThatAnotherRoleGetsIsFound"), "ownership: `headgate doctor` shows them when these are mended": none(looksOnly),
+	"ownership: see that the job login may read the catalogs, and run `headgate doctor` again": none(readsOnly),
 	"pooler: VALUE": by("TestWhatDoctorAdvisesOfDatabasesHelps"), "queue VALUE: VALUE": by("TestAQueueThatIsPausedInRiver"),
 	"queue: the statement beside": none("the statement is an ALTER ROLE, and the tests share their role"), "reachable: see what its databases say": none("its databases' findings say the steps"),
 	"ring: see that the central database's login may read the tables of schema headgate": none(readsOnly), "ring: set HEADGATE_KEY or HEADGATE_KEY_FILE": none(readsOnly),

@@ -217,11 +217,13 @@ func TestDatabaseAddOfAnotherHeadgate(t *testing.T) {
 	copied := newSite(t, c)
 	copied.grant(t)
 	admin(t, "postgres", "DROP DATABASE "+copied.dbname, fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s OWNER %s", copied.dbname, s.dbname, copied.owner))
-	admin(t, copied.dbname, fmt.Sprintf("GRANT %s TO %s", s.owner, copied.owner))
+	asOriginal := *copied // what is in the copy is the original's owner's
+	asOriginal.owner, asOriginal.ownerPassword = s.owner, s.ownerPassword
+	asOriginal.ownerURL = s.address(s.owner, s.ownerPassword, copied.dbname)
 	args := append([]string{}, addDB...)
 	args[2] = "copy-db"
-	copied.logins(c).fails(cli.ExitConflict, args, "marked as database acme-db of this catalog")
-	copied.logins(c).fails(cli.ExitConflict, append(args, "--take-over"), "marked as database acme-db of this catalog")
+	asOriginal.logins(c).fails(cli.ExitConflict, args, "marked as database acme-db of this catalog")
+	asOriginal.logins(c).fails(cli.ExitConflict, append(args, "--take-over"), "marked as database acme-db of this catalog")
 
 	_, err := env.Pool.Exec(context.Background(), `DELETE FROM headgate.databases`)
 	require.NoError(t, err)

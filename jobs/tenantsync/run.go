@@ -19,7 +19,8 @@ type Rows struct {
 	Columns []string
 
 	// Each reads the table anew, as of one moment, and calls do with each row as an object of
-	// JSON. The text is do's until do returns. It ends with the first error, do's included.
+	// JSON, or, of a row that is too long to be read, an array as wire.RowsBegin makes it. The
+	// text is do's until do returns. It ends with the first error, do's included.
 	Each func(ctx context.Context, do func(row []byte) error) error
 
 	// Ours returns nil while no other job can have begun to read the table.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/session"
+	"github.com/headgate/headgate/jobs/wire"
 )
 
 // open looks at the table, takes its lock and returns its rows.
@@ -124,7 +125,7 @@ func (t table) columns(ctx context.Context) (names []string, err error) {
 
 // each reads by a cursor, so that a page of rows is in memory.
 func (t table) each(ctx context.Context, do func(row []byte) error) error {
-	if _, err := t.tx.Exec(ctx, "DECLARE headgate_sync NO SCROLL CURSOR FOR SELECT pg_catalog.to_jsonb(q)::pg_catalog.text FROM "+t.name+" AS q"); err != nil {
+	if _, err := t.tx.Exec(ctx, "DECLARE headgate_sync NO SCROLL CURSOR FOR "+wire.RowsBegin+t.name+wire.RowsEnd); err != nil {
 		return fmt.Errorf("sync: reading %s: %w", t.name, err)
 	}
 	for {

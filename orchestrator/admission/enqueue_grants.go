@@ -82,17 +82,15 @@ SELECT has_schema_privilege(r.oid, 'headgate', 'USAGE') AND bool_and(has_functio
 FROM pg_roles r, pg_proc p WHERE r.rolname = $1 AND p.proname = 'enqueue' AND p.pronamespace = 'headgate'::regnamespace
 GROUP BY r.oid`
 
-// holdNamedSQL keeps the slugs that a grant names: a tenant that gives up its slug looks for
-// grants first (headgate.check_slug_ungranted).
-const holdNamedSQL = `SELECT FROM headgate.tenants WHERE slug = ANY ($1) ORDER BY id FOR KEY SHARE`
-
 const addGrantSQL = `
 INSERT INTO headgate.enqueue_grants AS g (role, kind, selector, selection, granted_by)
 SELECT $1, $2, $3, jsonb_populate_record(NULL::headgate.selection, $4), $5 WHERE (SELECT count(*) FROM headgate.enqueue_grants WHERE role = $1) < $6
 ON CONFLICT (role, kind, selector) DO UPDATE SET selection = excluded.selection, granted_by = excluded.granted_by, granted_at = now()
 RETURNING granted_at`
 
-// AddEnqueueGrant lets a role enqueue a kind. Doing it again changes who did it and when.
+// AddEnqueueGrant lets a role enqueue a kind. Doing it again changes who did it and when. Each
+// slug that the selector names must be a tenant's, and stays that tenant's while the grant is
+// there. The error matches jobs.ErrUnknownTenant if one is nobody's.
 // callable is false while the role may not call the function at all: then hint says what to
 // do. The error is a *jobs.InputError where a value is wrong.
 func (c *Control) AddEnqueueGrant(ctx context.Context, g EnqueueGrant) (added EnqueueGrant, hint string, err error) {
@@ -118,8 +116,9 @@ func (c *Control) AddEnqueueGrant(ctx context.Context, g EnqueueGrant) (added En
 		if err := access.Say(ctx, tx, g.By, ""); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, holdNamedSQL, g.Tenants.Selection().Tenants); err != nil {
-			return fmt.Errorf("holding the tenants that it names: %w", err)
+		// A tenant that gives up its slug looks for grants first (headgate.check_slug_ungranted).
+		if err := c.catalog.HoldSlugsTx(ctx, tx, g.Tenants.Slugs()...); err != nil {
+			return err
 		}
 		err = tx.QueryRow(ctx, addGrantSQL, g.Role, g.Kind, g.Tenants.String(), g.Tenants.Selection(), g.By, mostGrants).Scan(&g.At)
 		if errors.Is(err, pgx.ErrNoRows) {

@@ -129,7 +129,7 @@ func (c *Control) SetLimit(ctx context.Context, limit Limit) (set Limit, err err
 
 // SetLimitTx is SetLimit in the caller's transaction. It counts with the commit.
 func (c *Control) SetLimitTx(ctx context.Context, tx pgx.Tx, limit Limit) (Limit, error) {
-	of, err := c.find(ctx, tx, limit.Subject, LimitSubjects, limit.Name)
+	of, err := c.findHeld(ctx, tx, limit.Subject, LimitSubjects, limit.Name)
 	if err == nil {
 		err = limit.check()
 	}

@@ -96,7 +96,7 @@ func (c *Control) PauseTx(ctx context.Context, tx pgx.Tx, subject Subject, name 
 	if opts == nil {
 		opts = &PauseOpts{}
 	}
-	of, err := c.find(ctx, tx, subject, PauseSubjects, name)
+	of, err := c.findHeld(ctx, tx, subject, PauseSubjects, name)
 	if err == nil {
 		err = opts.check(time.Now())
 	}

@@ -76,6 +76,15 @@ func (c *Control) find(ctx context.Context, tx pgx.Tx, subject Subject, allowed 
 	return target{name, name}, err
 }
 
+// findHeld is find for who writes: a tenant is not removed before tx ends.
+func (c *Control) findHeld(ctx context.Context, tx pgx.Tx, subject Subject, allowed []Subject, name string) (target, error) {
+	t, err := c.find(ctx, tx, subject, allowed, name)
+	if err == nil && subject == OfTenant {
+		err = c.catalog.HoldTenantsTx(ctx, tx, t.key)
+	}
+	return t, err
+}
+
 func listOf(subjects []Subject) (text string) {
 	for i, s := range subjects {
 		if i > 0 {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/access"
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // AdoptParams say which databases the central database takes over from another one.
@@ -113,7 +114,11 @@ func adopt(ctx context.Context, tx pgx.Tx, params AdoptParams) (Adopted, error) 
 	if err := access.Say(ctx, tx, params.Actor, ""); err != nil {
 		return result, err
 	}
-	if _, err := tx.Exec(ctx, insertAdoptions, only, params.Actor); err != nil {
+	tag, err := tx.Exec(ctx, insertAdoptions, only, params.Actor)
+	switch gone := central.HasCode(err, "23503"); {
+	case gone, err == nil && only != nil && tag.RowsAffected() == 0: // somebody has removed it meanwhile
+		return result, fmt.Errorf("%w: it has just been removed; nothing was changed", jobs.ErrUnknownDatabase)
+	case err != nil:
 		return result, fmt.Errorf("writing the decision: %w", err)
 	}
 	if params.All {

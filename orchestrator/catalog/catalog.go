@@ -107,6 +107,7 @@ func within[T any](ctx context.Context, db beginner, work func(tx pgx.Tx) (T, er
 			}
 			return do(tx)
 		})
+		err = central.NameHolders(ctx, tx, 0, err)
 	case central.Beginner:
 		err = central.Write(ctx, tx, do)
 	default:

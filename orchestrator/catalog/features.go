@@ -114,7 +114,7 @@ func (f Features) set(ctx context.Context, db beginner, name string, change Feat
 		return feature(ctx, tx, name)
 	})
 	if err != nil {
-		return Feature{}, fmt.Errorf("set feature %s: %w", quote(name), err)
+		return Feature{}, fmt.Errorf("set feature %s: %w", shown(name), err)
 	}
 	f.c.memory.dropAll()
 	return feature, nil
@@ -197,7 +197,7 @@ func parseFeatures(ctx context.Context, tx pgx.Tx, texts map[string]string) (jso
 	for _, name := range names {
 		kind, known := types[name]
 		if !known {
-			return nil, fmt.Errorf("%w %s: `headgate feature list` shows them, `headgate feature set %s --type boolean` makes one", ErrUnknownFeature, quote(name), jobs.ShellWord(name))
+			return nil, fmt.Errorf("%w %s: `headgate feature list` shows them, `headgate feature set %s --type boolean` makes one", ErrUnknownFeature, shown(name), jobs.ShellWord(name))
 		}
 		if values[name], err = kind.Parse("feature "+name, texts[name]); err != nil {
 			return nil, err
@@ -223,9 +223,13 @@ func feature(ctx context.Context, db querier, name string) (Feature, error) {
 	rows, _ := db.Query(ctx, featureSQL, name) // its error is CollectExactlyOneRow's too
 	found, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Feature])
 	if errors.Is(err, pgx.ErrNoRows) {
-		err = fmt.Errorf("%w %s: `headgate feature list` shows them", ErrUnknownFeature, quote(name))
+		err = unknownFeature(name)
 	}
 	return found, err
+}
+
+func unknownFeature(name string) error {
+	return fmt.Errorf("%w %s: `headgate feature list` shows them", ErrUnknownFeature, shown(name))
 }
 
 // List returns features by name, 200 or up to 10,000 a page, and the After of the next page
@@ -261,11 +265,14 @@ func (f Features) remove(ctx context.Context, db beginner, name string) error {
 		if _, err := feature(ctx, tx, name); err != nil {
 			return none, err
 		}
-		_, err = tx.Exec(ctx, featureDeleteSQL, name)
+		tag, err := tx.Exec(ctx, featureDeleteSQL, name)
+		if err == nil && tag.RowsAffected() == 0 { // somebody else has removed it meanwhile
+			return none, unknownFeature(name)
+		}
 		return none, featureConflict(err, name)
 	})
 	if err != nil {
-		return fmt.Errorf("remove feature %s: %w", quote(name), err)
+		return fmt.Errorf("remove feature %s: %w", shown(name), err)
 	}
 	f.c.memory.dropAll()
 	return nil
@@ -344,7 +351,7 @@ func (f Features) gate(ctx context.Context, db beginner, name string, gate Gate,
 		return feature(ctx, tx, name)
 	})
 	if err != nil {
-		return Feature{}, fmt.Errorf("require feature %s: %w", quote(name), err)
+		return Feature{}, fmt.Errorf("require feature %s: %w", shown(name), err)
 	}
 	return changed, nil
 }

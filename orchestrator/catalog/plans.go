@@ -80,7 +80,7 @@ func (p Plans) set(ctx context.Context, db beginner, name string, change PlanCha
 		return plan(ctx, tx, name)
 	})
 	if err != nil {
-		return Plan{}, fmt.Errorf("set plan %s: %w", quote(name), err)
+		return Plan{}, fmt.Errorf("set plan %s: %w", shown(name), err)
 	}
 	p.c.memory.dropAll()
 	return plan, nil
@@ -144,9 +144,13 @@ func plan(ctx context.Context, db querier, name string) (Plan, error) {
 	rows, _ := db.Query(ctx, planSQL, name) // its error is CollectExactlyOneRow's too
 	found, err := pgx.CollectExactlyOneRow(rows, planOf)
 	if errors.Is(err, pgx.ErrNoRows) {
-		err = fmt.Errorf("%w %s: `headgate plan list` shows them", ErrUnknownPlan, quote(name))
+		err = unknownPlan(name)
 	}
 	return found, err
+}
+
+func unknownPlan(name string) error {
+	return fmt.Errorf("%w %s: `headgate plan list` shows them", ErrUnknownPlan, shown(name))
 }
 
 // Get returns a plan. The error matches ErrUnknownPlan.
@@ -189,7 +193,10 @@ func (p Plans) remove(ctx context.Context, db beginner, name string) error {
 		if name == "" {
 			return none, jobs.Inputf("plan", "", "the plan of tenants that have none stays: take its values out with `headgate plan set`")
 		}
-		_, err = tx.Exec(ctx, planDeleteSQL, name)
+		tag, err := tx.Exec(ctx, planDeleteSQL, name)
+		if err == nil && tag.RowsAffected() == 0 { // somebody else has removed it meanwhile
+			return none, unknownPlan(name)
+		}
 		switch constraint, _ := constraintOf(err); constraint {
 		case "tenants_plan":
 			return none, inUsef(err, "it has tenants (%d): `headgate tenant set … --plan OTHER` gives tenants another", found.Tenants)
@@ -199,7 +206,7 @@ func (p Plans) remove(ctx context.Context, db beginner, name string) error {
 		return none, err
 	})
 	if err != nil {
-		return fmt.Errorf("remove plan %s: %w", quote(name), err)
+		return fmt.Errorf("remove plan %s: %w", shown(name), err)
 	}
 	p.c.memory.dropAll()
 	return nil

@@ -95,7 +95,7 @@ func (f *Files) storePlanned(ctx context.Context, tx pgx.Tx, file *File, plan *f
 	if err := access.Say(ctx, tx, file.Actor, ""); err != nil {
 		return fmt.Errorf("applying schedules: %w", err)
 	}
-	if err := storeTemplates(ctx, tx, plan.documents); err != nil {
+	if err := f.storeTemplates(ctx, tx, plan.documents); err != nil {
 		return fmt.Errorf("applying schedules: %w", err)
 	}
 	names := make([]string, len(plan.documents))

@@ -119,6 +119,9 @@ func (c *Calendars) setWindow(ctx context.Context, tx pgx.Tx, kind windowKind, c
 		if tenant, _, err = c.ownerIDs(ctx, tx, Key{Tenant: cl.Tenant}); err != nil {
 			return err
 		}
+		if err := c.catalog.HoldTenantsTx(ctx, tx, tenant); err != nil {
+			return fmt.Errorf("%s %s: %w", kind, cl.Name, err)
+		}
 	} else {
 		var there bool
 		if err := tx.QueryRow(ctx, serverIsThere, cl.Server).Scan(&there); err != nil {

@@ -64,16 +64,24 @@ func readCalendars(ctx context.Context, tx pgx.Tx, names []string) (map[string]c
 	return found, err
 }
 
-const holdCalendarsSQL = `SELECT FROM headgate.calendars WHERE name = ANY ($1) ORDER BY name FOR KEY SHARE`
+const holdCalendarsSQL = `SELECT name FROM headgate.calendars WHERE name = ANY ($1) ORDER BY name FOR KEY SHARE`
 
 // holdCalendars keeps calendars from being deleted until tx ends, for a schedule
-// that names them. It comes before they are read.
+// that names them. It comes before they are read. The error matches ErrUnknownCalendar if
+// one has been deleted in the moment before.
 func holdCalendars(ctx context.Context, tx pgx.Tx, names []string) error {
 	if len(names) == 0 {
 		return nil
 	}
-	if _, err := tx.Exec(ctx, holdCalendarsSQL, names); err != nil {
+	rows, _ := tx.Query(ctx, holdCalendarsSQL, names) // its error is CollectRows' too
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
 		return fmt.Errorf("keeping the calendars %s: %w", strings.Join(names, ", "), err)
+	}
+	for _, name := range names {
+		if !slices.Contains(found, name) {
+			return fmt.Errorf("%w %q; `headgate schedule calendar list` shows them", ErrUnknownCalendar, fit.Cut(name))
+		}
 	}
 	return nil
 }

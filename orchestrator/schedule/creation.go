@@ -104,5 +104,8 @@ func (st *Store) newSchedule(ctx context.Context, tx pgx.Tx, params Params) (Sch
 	}
 	it.Meta.Tenant, s.Tenant, s.Zone = tenant.ID, tenant.Slug, cmp.Or(params.Zone, tenant.Timezone, "UTC")
 	s.Follows = params.Zone == ""
+	if err := st.catalog.HoldTenantsTx(ctx, tx, tenant.ID); err != nil {
+		return s, it, err
+	}
 	return s, it, holdBrand(ctx, tx, s.Tenant, s.Brand)
 }

@@ -201,9 +201,18 @@ const syncSchedules = `SELECT headgate.sync_schedules($1, NULL)`
 
 // storeTemplates writes templates, anew or over those of their names, and gives their tenants
 // the schedules. The lock of selectors is held.
-func storeTemplates(ctx context.Context, tx pgx.Tx, documents []templateDocument) error {
+func (d *deps) storeTemplates(ctx context.Context, tx pgx.Tx, documents []templateDocument) error {
 	if len(documents) == 0 {
 		return nil
+	}
+	overridden := map[string]bool{} // tenants
+	for _, document := range documents {
+		for _, o := range document.overrides {
+			overridden[o.Tenant] = true
+		}
+	}
+	if err := d.catalog.HoldTenantsTx(ctx, tx, slices.Sorted(maps.Keys(overridden))...); err != nil {
+		return fmt.Errorf("overrides: %w", err)
 	}
 	whole, err := json.Marshal(documents)
 	if err != nil {

@@ -118,7 +118,7 @@ func (t *Templates) set(ctx context.Context, tx pgx.Tx, params TemplateParams) (
 	if err := access.Say(ctx, tx, params.Actor, params.Note); err != nil {
 		return Template{}, fmt.Errorf("template %s: %w", params.Name, err)
 	}
-	if err := storeTemplates(ctx, tx, documents); err != nil {
+	if err := t.storeTemplates(ctx, tx, documents); err != nil {
 		return Template{}, fmt.Errorf("template %s: %w", params.Name, err)
 	}
 	fault.Point(fault.TemplateSet)

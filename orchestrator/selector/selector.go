@@ -109,6 +109,32 @@ func OfTenant(slug string) Selector {
 	return Selector{&comparison{attribute: "tenant", op: "=", values: []value{{textValue, slug}}}}
 }
 
+// Slugs returns the slugs that the Selector names, wherever in it, sorted and each once.
+func (s Selector) Slugs() []string {
+	var slugs []string
+	var look func(part node)
+	look = func(part node) {
+		switch n := part.(type) {
+		case *group:
+			for _, p := range n.parts {
+				look(p)
+			}
+		case *negation:
+			look(n.of)
+		case *comparison:
+			if n.attribute != "tenant" {
+				return
+			}
+			for _, v := range n.values {
+				slugs = append(slugs, v.text)
+			}
+		}
+	}
+	look(s.root)
+	slices.Sort(slugs)
+	return slices.Compact(slugs)
+}
+
 // write prints a part; inside says that it is an operand, so that a group needs parentheses.
 func write(b *strings.Builder, part node, inside bool) {
 	switch n := part.(type) {

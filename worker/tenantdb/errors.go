@@ -154,6 +154,8 @@ func classifyCause(err error) (jobs.Class, string) {
 		return jobs.ClassUndecryptable, ""
 	case errors.As(err, &certificate), errors.As(err, &root), isRefusedTLS(err):
 		return jobs.ClassUntrusted, ""
+	case errors.Is(err, migrations.ErrForeignSchema):
+		return jobs.ClassNotPermitted, ""
 	case errors.Is(err, ErrWrongCentre):
 		return jobs.ClassWrongCentre, ""
 	case errors.Is(err, ErrUnprotected):

@@ -100,7 +100,7 @@ var codes = []struct {
 	{ExitConflict, oneOfErrors(jobs.ErrIdempotencyConflict, jobs.ErrJobFinished, jobs.ErrRetryRefused, jobs.ErrNotRemoved,
 		catalog.ErrExists, catalog.ErrChanged, catalog.ErrHeld, catalog.ErrExpectation, catalog.ErrKeyInUse,
 		catalog.ErrAuthorityInUse, catalog.ErrReferred, catalog.ErrFull, catalog.ErrRetiredKey,
-		schedule.ErrExists, schedule.ErrConflict, migrations.ErrOtherDatabase,
+		schedule.ErrExists, schedule.ErrConflict, migrations.ErrOtherDatabase, migrations.ErrForeignSchema,
 		tenantdb.ErrWrongDatabase, tenantdb.ErrWrongCentre, tenantdb.ErrUnknownPooler, tenantdb.ErrNoReplica, tenantdb.ErrUnprotected)},
 	{ExitSchema, matches[*migrations.VersionError]},
 	{ExitSchema, matches[*migrations.QueueError]},

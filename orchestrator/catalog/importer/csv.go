@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/wire"
 )
 
 // ReadCSV reads CSV (RFC 4180, UTF-8 with or without a byte order mark) to its end. The
@@ -17,7 +18,8 @@ import (
 // Export writes, is taken off, except in columns of secrets. A *RowsError lists wrong rows.
 func ReadCSV(r io.Reader, opts ReadOptions) (*Table, error) {
 	b := newBuilder(opts)
-	in, err := plainText(r, b.opts.MaxBytes)
+	limit := &rowLimit{r: r}
+	in, err := plainText(limit, b.opts.MaxBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -33,11 +35,16 @@ func ReadCSV(r io.Reader, opts ReadOptions) (*Table, error) {
 	if err := b.header(header); err != nil {
 		return nil, err
 	}
+	line := 1
 	for {
+		limit.done = records.InputOffset()
 		record, err := records.Read()
 		switch {
 		case errors.Is(err, io.EOF):
 			return b.end()
+		case errors.Is(err, errLongRow):
+			b.wrong.add(line+1, errLongRow.Error())
+			return nil, b.wrong.err()
 		case err != nil: // what follows cannot be told from it
 			wrong := &RowsError{}
 			if !errors.As(csvError(err), &wrong) {
@@ -49,7 +56,7 @@ func ReadCSV(r io.Reader, opts ReadOptions) (*Table, error) {
 		if err := b.full(); err != nil {
 			return nil, err
 		}
-		line, _ := records.FieldPos(0)
+		line, _ = records.FieldPos(0)
 		b.record(line, record)
 	}
 }
@@ -119,9 +126,30 @@ func unguard(text string) string {
 	return text
 }
 
+var errLongRow = jobs.Inputf("input", "", "the row has more than %d bytes, which is the most: look for a quote that does not end", wire.MaxRowText)
+
+// readAhead is how much plainText reads at a time.
+const readAhead = 64 << 10
+
+// rowLimit refuses a row that is longer than a row may be before it is read whole. Quotes that
+// are written twice make a row longer than its cells.
+type rowLimit struct {
+	r          io.Reader
+	read, done int64 // bytes: that were read, and that rows have ended with
+}
+
+func (l *rowLimit) Read(p []byte) (int, error) {
+	if l.read-l.done > 2*wire.MaxRowText+readAhead {
+		return 0, errLongRow
+	}
+	n, err := l.r.Read(p)
+	l.read += int64(n)
+	return n, err
+}
+
 // plainText is UTF-8 without its byte order mark, no longer than most bytes.
 func plainText(r io.Reader, most int64) (*bufio.Reader, error) {
-	in := bufio.NewReaderSize(&bounded{r: r, left: most, most: most}, 64<<10)
+	in := bufio.NewReaderSize(&bounded{r: r, left: most, most: most}, readAhead)
 	mark, err := in.Peek(3)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err

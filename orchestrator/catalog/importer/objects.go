@@ -1,9 +1,13 @@
 package importer
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"fmt"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/wire"
 )
 
 // Objects are an input whose rows are objects of JSON, as to_jsonb makes them.
@@ -13,7 +17,18 @@ type Objects struct {
 
 	// Each reads the rows and calls do with each. The text is do's until do returns. It ends
 	// with the first error, do's included.
+	// A row that is too long is an array, as wire.RowsBegin makes it.
 	Each func(ctx context.Context, do func(text []byte) error) error
+}
+
+// longRow is the sentence about an array of wire.RowsBegin.
+func longRow(text []byte) string {
+	var column string
+	var field, whole int64
+	if json.Unmarshal(text, &[]any{&column, &field, &whole}) != nil {
+		return errObject.Error()
+	}
+	return fmt.Sprintf("the row has %d bytes, %d of them in column %q: a row may have %d, and a field %d", whole, field, cut(column), wire.MaxRowText, wire.MaxFieldText)
 }
 
 // ReadObjects reads objects to the end. The lines of a *RowsError are numbers of rows, from 1.
@@ -31,6 +46,10 @@ func ReadObjects(ctx context.Context, in Objects, opts ReadOptions) (*Table, err
 		}
 		if size += int64(len(text)); size > b.opts.MaxBytes {
 			return tooLong(b.opts.MaxBytes)
+		}
+		if bytes.HasPrefix(text, []byte("[")) { // of a row that has stayed on the server
+			b.wrong.add(line, longRow(text))
+			return nil
 		}
 		return keys.add(line, text)
 	})

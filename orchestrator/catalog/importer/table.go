@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
@@ -52,13 +53,14 @@ type ReadOptions struct {
 	// MaxRows is how many rows an input may have. 0 means 200,000.
 	MaxRows int
 
-	// MaxBytes is how long an input may be. 0 means 256 MiB.
+	// MaxBytes is how long an input may be. 0 means 128 MiB. Its
+	// rows have at most wire.MaxRowText each, and their fields wire.MaxFieldText.
 	MaxBytes int64
 }
 
 const (
 	defaultMaxRows  = 200_000
-	defaultMaxBytes = 256 << 20
+	defaultMaxBytes = 128 << 20
 	maxLine         = 1 << 20
 )
 
@@ -80,6 +82,7 @@ const (
 	isNumber
 	isBool
 	isJSON // an object or array
+	isHalf // half of a character, as it is escaped: no value
 )
 
 type cell struct {
@@ -136,6 +139,11 @@ type parts map[string]string
 // add makes a row of cells, which are in the order of columns.
 func (b *builder) add(line int, of []column, cells []cell) {
 	r, address := row{line: line}, parts{}
+	if says := tooWide(of, cells); says != "" {
+		b.wrong.add(line, says)
+		b.table.rows = append(b.table.rows, r)
+		return
+	}
 	for i, c := range of {
 		if c.name == "" || cells[i].kind == isAbsent {
 			continue
@@ -148,8 +156,32 @@ func (b *builder) add(line int, of []column, cells []cell) {
 	if err != nil {
 		b.wrong.add(line, err.Error())
 	}
+	if b.wrong.Total > 0 { // there will be no table
+		r = row{line: line}
+	}
 	r.logins, r.orgKey = logins, catalog.CanonicalKey(r.orgKey)
 	b.table.rows = append(b.table.rows, r)
+}
+
+// tooWide says which cell is too long, or that all are together. Ignored columns count,
+// because their cells are read too.
+func tooWide(of []column, cells []cell) string {
+	widest, whole := 0, 0
+	for i := range cells {
+		whole += len(cells[i].text)
+		if len(cells[i].text) > len(cells[widest].text) {
+			widest = i
+		}
+	}
+	switch {
+	case len(cells) == 0:
+		return ""
+	case len(cells[widest].text) > wire.MaxFieldText:
+		return fmt.Sprintf("column %q has %d bytes, and a field may have %d", cut(of[widest].written), len(cells[widest].text), wire.MaxFieldText)
+	case whole > wire.MaxRowText:
+		return fmt.Sprintf("the row has %d bytes, %d of them in column %q: a row may have %d", whole, len(cells[widest].text), cut(of[widest].written), wire.MaxRowText)
+	}
+	return ""
 }
 
 var errText = errors.New("NUL characters and invalid UTF-8 are not allowed")
@@ -157,6 +189,9 @@ var errText = errors.New("NUL characters and invalid UTF-8 are not allowed")
 func (r *row) set(c column, v cell, address parts) (err error) {
 	if strings.ContainsRune(v.text, 0) || !utf8.ValidString(v.text) {
 		return jobs.Inputf(c.name, "", "%v", errText)
+	}
+	if v.kind == isHalf {
+		return jobs.Inputf(c.name, "", "it %s", halfOf(v.text))
 	}
 	if texts := r.texts(c.name); texts != nil {
 		*texts, err = v.plain(c.name)
@@ -314,6 +349,9 @@ func (c cell) object(field string) (map[string]cell, error) {
 	for i, name := range names {
 		if strings.ContainsRune(name, 0) || strings.ContainsRune(values[i].text, 0) {
 			return nil, jobs.Inputf(field, "", "%v", errText)
+		}
+		if values[i].kind == isHalf {
+			return nil, jobs.Inputf(field, "", "it %s", halfOf(values[i].text))
 		}
 		cells[name] = values[i]
 	}

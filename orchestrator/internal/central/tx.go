@@ -74,14 +74,15 @@ func WriteWithin(ctx context.Context, db Beginner, limits Limits, do func(tx pgx
 	if err != nil {
 		return err
 	}
-	return limits.Explain(run(ctx, tx, func(tx pgx.Tx) error {
+	err = run(ctx, tx, func(tx pgx.Tx) error {
 		if access.From(ctx) != (access.Actor{}) {
 			if err := access.Say(ctx, tx, "", ""); err != nil {
 				return err
 			}
 		}
 		return do(tx)
-	}))
+	})
+	return limits.Explain(NameHolders(ctx, db, limits.Lock, err))
 }
 
 // Read runs do in a transaction of BeginRead.
@@ -104,6 +105,8 @@ func run(ctx context.Context, tx pgx.Tx, do func(tx pgx.Tx) error) error {
 // Explain adds to an error that a limit has caused what to do next.
 func (l Limits) Explain(err error) error {
 	switch {
+	case errors.As(err, new(*LockedError)):
+		return fmt.Errorf("%w (another transaction has kept what this one needs for more than %s)", err, l.Lock)
 	case IsLockTimeout(err):
 		return fmt.Errorf("%w: another transaction has kept what this one needs for more than %s, and nothing was changed; `headgate doctor --open-for %s` names the oldest that is open, to a login that may see others' (pg_read_all_stats): end it, then try again", err, l.Lock, l.Lock)
 	case HasCode(err, "25P03"):

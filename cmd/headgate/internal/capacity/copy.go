@@ -195,6 +195,9 @@ func (r *Run) install(ctx context.Context, d *duplicate) error {
 	}
 	defer cli.CloseConn(ctx, conn)
 	identity := migrations.Identity{DatabaseID: d.id, SigningKey: d.signingKey}
+	if err := migrations.RefuseForeign(ctx, conn); err != nil { // before a relation of that name is read with the owner's rights
+		return err
+	}
 	var mark string
 	err = conn.QueryRow(ctx, selectIdentity).Scan(&mark)
 	var pgErr *pgconn.PgError

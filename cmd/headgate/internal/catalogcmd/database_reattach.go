@@ -206,6 +206,9 @@ func (r *reattaching) signingKey(ctx context.Context, central cli.Central, datab
 // mark is the identity that the database bears, "" for none. It is refused if the catalog
 // may not take it for this one.
 func (r *reattaching) mark(ctx context.Context, central cli.Central, database catalog.Database, owner *pgx.Conn, a address.Address) (mark string, err error) {
+	if err := migrations.RefuseForeign(ctx, owner); err != nil { // before a relation of that name is read with the owner's rights
+		return "", fmt.Errorf("looking at database %q: %w", a.Database, err)
+	}
 	err = owner.QueryRow(ctx, selectMark).Scan(&mark)
 	var pgErr *pgconn.PgError
 	switch {

@@ -155,6 +155,9 @@ func (add *adding) id(ctx context.Context, central cli.Central, server catalog.S
 	if err != nil {
 		return "", err
 	}
+	if err := migrations.RefuseForeign(ctx, owner); err != nil { // before a relation of that name is read with the owner's rights
+		return "", fmt.Errorf("looking at database %q: %w", add.params.Owner.Database, err)
+	}
 	var mark string
 	err = owner.QueryRow(ctx, selectMark).Scan(&mark)
 	var pgErr *pgconn.PgError

@@ -125,9 +125,9 @@ func (d *doctor) lookAtDatabase(ctx context.Context, c *catalog.Catalog, db cata
 	place.Budget = 0 // two connections, for a moment
 	cautious := place
 	cautious.Pooler = address.TransactionPooler // works whatever stands between
-	found, err = d.twice(ctx, pools, place, db, login)
+	found, err = d.twice(ctx, c, pools, place, db, login)
 	if err != nil && said != cautious.Pooler {
-		if seen, again := d.twice(ctx, pools, cautious, db, login); again == nil {
+		if seen, again := d.twice(ctx, c, pools, cautious, db, login); again == nil {
 			found, err = seen, nil
 		}
 	}
@@ -146,7 +146,7 @@ func (d *doctor) lookAtDatabase(ctx context.Context, c *catalog.Catalog, db cata
 }
 
 // twice connects twice, and looks at what the first connection can tell.
-func (d *doctor) twice(ctx context.Context, pools *tenantdb.Pools, place address.Place, db catalog.Database, login jobs.Login) (found address.Pooler, err error) {
+func (d *doctor) twice(ctx context.Context, c *catalog.Catalog, pools *tenantdb.Pools, place address.Place, db catalog.Database, login jobs.Login) (found address.Pooler, err error) {
 	err = pools.With(ctx, place, func(held context.Context, a *tenantdb.Conn) error {
 		err := pools.With(held, place, func(ctx context.Context, b *tenantdb.Conn) (err error) {
 			found, err = detectPooler(ctx, a.Conn, b.Conn)
@@ -158,6 +158,7 @@ func (d *doctor) twice(ctx context.Context, pools *tenantdb.Pools, place address
 			d.brakes(held, a.Conn, db)
 			d.isolation(held, a.Conn, db)
 			d.callable(held, a.Conn, db)
+			d.owned(held, c, a.Conn, db)
 		}
 		return err
 	})

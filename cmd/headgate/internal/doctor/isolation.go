@@ -34,6 +34,32 @@ func (d *doctor) callable(ctx context.Context, conn *pgx.Conn, db catalog.Databa
 	}
 }
 
+// owned names what another role than the owner login controls in schema headgate. The job
+// login asks, because whoever has taken the schema may have shut the owner login out.
+func (d *doctor) owned(ctx context.Context, c *catalog.Catalog, conn *pgx.Conn, db catalog.Database) {
+	note := d.on("database " + db.Name)
+	place, err := c.ResolveDatabase(ctx, db.ID, jobs.LoginOwner)
+	if err != nil {
+		return // as the look at the owner login says
+	}
+	owner, err := place.Open(ctx)
+	if err != nil {
+		return // as above
+	}
+	things, err := migrations.ForeignThings(ctx, conn, owner.User)
+	if err != nil {
+		note(StateFail, "ownership", "see that the job login may read the catalogs, and run `headgate doctor` again", "could not look: %v", err)
+		return
+	}
+	for i, thing := range things {
+		if i == mostFindings {
+			note(StateFail, "ownership", "`headgate doctor` shows them when these are mended", "%d more things in schema headgate are others'", len(things)-i)
+			return
+		}
+		note(StateFail, "ownership", thing.Next, "%s", thing.Says)
+	}
+}
+
 // mostFindings is how many findings about isolation doctor tells of one database.
 const mostFindings = 5
 

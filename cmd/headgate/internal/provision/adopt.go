@@ -40,8 +40,8 @@ func (r *Run) lookInside(ctx context.Context, i catalog.Intent, a admin) (*Adopt
 		return nil, cli.NotPermittedf("the administrator's login %s may not grant rights on database %s, which is %s's: have that role or a superuser run GRANT %s TO %s WITH ADMIN OPTION, or give another administrator's address",
 			cli.Quote(a.name), cli.Quote(i.DBName), known.owner, quote(known.owner), quote(a.name))
 	case schema != "" && schema != i.Owner:
-		return nil, fmt.Errorf("%w: %s has Headgate's schema already; its own logins enter it: `headgate database add`, with --take-over if the entry that it was made for is gone for good",
-			migrations.ErrOtherDatabase, cli.Quote(i.DBName))
+		return nil, fmt.Errorf("%w: %s has Headgate's schema already, which belongs to role %s; its own logins enter it: `headgate database add`, with --take-over if the entry that it was made for is gone for good",
+			migrations.ErrOtherDatabase, cli.Quote(i.DBName), schema)
 	}
 	return known, nil
 }
