@@ -3,7 +3,6 @@ package tenancy
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -41,10 +40,11 @@ func placed(ctx context.Context, tx pgx.Tx, source Source) (all []Organisation, 
 
 // drift is how the table differs from the catalog.
 type drift struct {
-	tenants, rows    int
-	missing, changed []Organisation
-	extra            []row
-	refused          []refusal
+	tenants, rows int
+	missing       []Organisation
+	changed       []change
+	extra         []row
+	refused       []refusal
 }
 
 // refusal is a tenant whose row cannot be as the catalog has it.
@@ -77,7 +77,7 @@ func (p *plan) compare(rows []row, tenants []Organisation) drift {
 		case !there:
 			d.missing = append(d.missing, t)
 		case !p.same(r.values, want):
-			d.changed = append(d.changed, t)
+			d.changed = append(d.changed, change{t, r.values})
 		}
 	}
 	for _, r := range rows {
@@ -107,11 +107,7 @@ func (p *plan) values(t Organisation) ([]string, error) {
 // same compares values past the id.
 func (p *plan) same(have, want []string) bool {
 	for i, c := range p.columns[1:] {
-		value := want[i+1]
-		if c.padded {
-			value = strings.TrimRight(value, " ")
-		}
-		if have[i+1] != value {
+		if have[i+1] != c.kept(want[i+1]) {
 			return false
 		}
 	}

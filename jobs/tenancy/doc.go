@@ -15,14 +15,15 @@
 //  2. It reads the table, and after that the catalog. What a later job writes is therefore
 //     never older than what an earlier one wrote. A tenant that is added meanwhile is not
 //     taken for a row too many.
-//  3. It adds the rows that are missing and changes those that differ. A row that the
-//     database refuses is named, and the others are done.
+//  3. It changes the rows that differ and adds those that are missing. A row that the
+//     database refuses is named, and the others are done. Rows that change places in a unique
+//     column are changed together.
 //  4. Rows of nobody are named. They are deleted on request only, and never where a foreign
 //     key refers to them.
 //
-// A row that another session has locked is left for the next run and counted. The job never
-// waits for such a row. Result.Output says what was found and done, Result.Rows how many
-// rows were written.
+// A row that another session has locked, or has not committed, is left for the next run and
+// named. The job waits 200 ms for the first such row at most, and 10 ms for later ones.
+// Result.Output says what was found and done, Result.Rows how many rows were written.
 //
 // The rows of archived and removed tenants stay as they are, because their data does. They
 // are neither added nor changed.

@@ -93,6 +93,8 @@ type plan struct {
 	removeMost int
 	unfilled   string // a column without which no row can be added
 	path       string // the application's search_path
+	wait       string // the session's lock_timeout
+	deferred   string // the application's constraints that are checked at COMMIT
 }
 
 // column is a column of the table, and what it holds.
@@ -103,6 +105,9 @@ type column struct {
 	of    func(Organisation) string
 
 	padded bool // a char(n): blanks at the end are nothing
+	length int  // the most characters that it holds; 0: as many as there are
+	alone  bool // of a unique index or an exclusion constraint
+	atOnce bool // one of them is checked row by row
 }
 
 var namePattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_$]{0,62}$`)

@@ -110,7 +110,7 @@ func TestALockedRowIsLeftForTheNextRun(t *testing.T) {
 	output := b.run(tenancy.Organisations{Table: "public.organisations", Remove: true})
 	require.Contains(t, output, "missing 1, added 1")
 	require.Contains(t, output, "different 2, changed 1")
-	require.Contains(t, output, "locked by other sessions 1: the next run changes them")
+	require.Contains(t, output, "locked by other sessions 1, left for the next run: t1 (org_id 1)")
 	require.Contains(t, output, "too many 2, removed 1")
 	require.Equal(t, []string{"1 a", "2 Tenant 2", "3 Tenant 3", "66 held"}, b.list(all))
 	require.NoError(t, tx.Rollback(context.WithoutCancel(t.Context())))

@@ -41,22 +41,54 @@ func (p *plan) removeRows(ctx context.Context, tx pgx.Tx, extra []row, source So
 		return removal{}, err
 	}
 	ids = slices.DeleteFunc(ids, func(id string) bool { return slices.Contains(referred, id) })
-	sql := "DELETE FROM " + p.table.Sanitize() + " WHERE " + p.columns[0].quoted() + same + "ANY ($1::pg_catalog.text[]::" + p.arrayType() + ")"
-	var removed int64
-	err = p.asApplication(ctx, tx, func() error {
-		tag, err := tx.Exec(ctx, sql, ids)
-		removed = tag.RowsAffected()
-		return err
-	})
+	gone, why, err := p.deleteRows(ctx, tx, ids)
 	if err != nil {
 		return removal{}, fmt.Errorf("organisations: deleting rows of %s: %w", p.table.Sanitize(), err)
 	}
-	left := slices.DeleteFunc(slices.Clone(extra), func(r row) bool { return !r.null && slices.Contains(ids, r.values[0]) })
-	why := "other sessions have locked them, or a tenant has come for them"
+	left := slices.DeleteFunc(slices.Clone(extra), func(r row) bool { return !r.null && gone[r.values[0]] })
 	if len(by) > 0 {
-		why = "rows refer to them in " + strings.Join(by, ", ")
+		why = append(why, "rows refer to them in "+strings.Join(by, ", "))
 	}
-	return removal{removed: removed, left: left, why: why}, nil
+	if len(why) == 0 {
+		why = []string{"other sessions have locked them, or a tenant has come for them"}
+	}
+	return removal{removed: int64(len(gone)), left: left, why: strings.Join(why, "; ")}, nil
+}
+
+// deleteRows deletes the rows of some ids, and says which are gone and why others are not.
+func (p *plan) deleteRows(ctx context.Context, tx pgx.Tx, ids []string) (gone map[string]bool, why []string, err error) {
+	id := p.columns[0].quoted()
+	sql := "DELETE FROM " + p.table.Sanitize() + " WHERE " + id + same + "ANY ($1::pg_catalog.text[]::" + p.arrayType() + ") RETURNING " + id + "::pg_catalog.text"
+	gone = make(map[string]bool, len(ids))
+	deletion := apart[string]{
+		do: func(ctx context.Context, tx pgx.Tx, ids []string) error {
+			var these []string
+			err := p.asApplication(ctx, tx, func() (err error) {
+				rows, _ := tx.Query(ctx, sql, ids) // its error is CollectRows' too
+				these, err = pgx.CollectRows(rows, pgx.RowTo[string])
+				return err
+			})
+			if err == nil {
+				for _, one := range these {
+					gone[one] = true
+				}
+			}
+			return err
+		},
+		aside: func(_, said string, locked bool) {
+			if locked {
+				said = "other sessions hold what their deletion needs"
+			}
+			if !slices.Contains(why, said) && len(why) < named {
+				why = append(why, said)
+			}
+		},
+	}
+	err = deletion.run(ctx, tx, ids)
+	if deletion.untried > 0 {
+		why = append(why, fmt.Sprintf("%d were not tried after those", deletion.untried))
+	}
+	return gone, why, err
 }
 
 // arrayType is the type of a list of ids.

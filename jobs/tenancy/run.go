@@ -48,6 +48,9 @@ func New(source Source) jobs.TxHandler[Organisations] {
 		d := p.compare(rows, tenants)
 		m, gone := mended{refused: d.refused}, removal{left: d.extra}
 		if !p.reportOnly {
+			if err := p.prepare(ctx, tx); err != nil {
+				return err
+			}
 			if m, err = p.mend(ctx, tx, d); err != nil {
 				return err
 			}
@@ -56,6 +59,9 @@ func New(source Source) jobs.TxHandler[Organisations] {
 			if gone, err = p.removeRows(ctx, tx, d.extra, source); err != nil {
 				return err
 			}
+		}
+		if err := waitFor(ctx, tx, p.wait); err != nil {
+			return err
 		}
 		job.Result.Rows = m.added + m.changed + gone.removed
 		job.Result.Output = p.told(d, m, gone, job.Dedicated)
@@ -72,7 +78,7 @@ func (p *plan) told(d drift, m mended, gone removal, dedicated bool) string {
 		say("missing %d, added %d: %s", n, m.added, tenantNames(d.missing))
 	}
 	if n := len(d.changed); n > 0 {
-		say("different %d, changed %d: %s", n, m.changed, tenantNames(d.changed))
+		say("different %d, changed %d: %s", n, m.changed, changeNames(d.changed))
 	}
 	if n := len(d.extra); n > 0 {
 		say("too many %d, removed %d: %s", n, gone.removed, rowNames(d.extra))
@@ -80,11 +86,14 @@ func (p *plan) told(d drift, m mended, gone removal, dedicated bool) string {
 	if len(gone.left) > 0 && gone.why != "" {
 		say("left %d of them: %s", len(gone.left), gone.why)
 	}
-	if m.locked > 0 {
-		say("locked by other sessions %d: the next run changes them", m.locked)
+	if n := len(m.locked); n > 0 {
+		say("locked by other sessions %d, left for the next run: %s", n, tenantNames(m.locked))
 	}
-	if len(m.refused)+m.untried > 0 {
-		say("refused %d: %s", len(m.refused)+m.untried, refusals(m.refused))
+	if len(m.refused) > 0 {
+		say("refused %d: %s", len(m.refused), refusals(m.refused))
+	}
+	if m.untried > 0 {
+		say("not tried %d, because %d of a sort had failed before them", m.untried, mostAside)
 	}
 	if now := int64(d.rows) + m.added - gone.removed; dedicated && now != 1 {
 		say("a dedicated database holds exactly one organisation, and %s has %d rows", table, now)
@@ -105,6 +114,10 @@ func list[T any](all []T, name func(T) string) string {
 		names = append(names, fmt.Sprintf("and %d more", len(all)-named))
 	}
 	return strings.Join(names, ", ")
+}
+
+func changeNames(changes []change) string {
+	return list(changes, func(c change) string { return tenantNames([]Organisation{c.tenant}) })
 }
 
 func tenantNames(tenants []Organisation) string {

@@ -23,13 +23,30 @@ SELECT coalesce(c.relkind IN ('r', 'p'), false), c.oid IS NOT NULL,
 
 // findColumns has the table's columns, with the base type of a domain. A column is alone
 // unique if an index says so that ON CONFLICT can go by. It is filled where a row gets a
-// value without one being given, or where a trigger BEFORE INSERT may give one.
+// value without one being given, or where a trigger BEFORE INSERT may give one. A column in
+// an expression of a unique index, as in lower(slug), is one of that index too.
 const findColumns = `
+WITH unique_columns (attnum, at_once) AS (
+    SELECT d.refobjsubid, pg_catalog.bool_or(i.indimmediate)
+      FROM pg_catalog.pg_index i
+      JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = i.indexrelid
+           AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = i.indrelid
+     WHERE i.indrelid = to_regclass($1) AND (i.indisunique OR i.indisexclusion)
+     GROUP BY 1
+    UNION ALL
+    SELECT k, pg_catalog.bool_or(i.indimmediate)
+      FROM pg_catalog.pg_index i CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::int2[]) AS k
+     WHERE i.indrelid = to_regclass($1) AND (i.indisunique OR i.indisexclusion)
+     GROUP BY 1
+)
 SELECT a.attname::text, b.typname::text, b.typcategory::text, format_type(a.atttypid, a.atttypmod),
        EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indisvalid AND i.indimmediate
                   AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum AND i.indpred IS NULL AND i.indexprs IS NULL),
        NOT (a.attnotnull OR t.typnotnull) OR a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '' OR t.typdefault IS NOT NULL
-           OR EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = a.attrelid AND NOT g.tgisinternal AND g.tgtype & 7 = 7)
+           OR EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = a.attrelid AND NOT g.tgisinternal AND g.tgtype & 7 = 7),
+       CASE WHEN b.typname IN ('varchar', 'bpchar') THEN greatest(coalesce(nullif(a.atttypmod, -1), t.typtypmod) - 4, 0) ELSE 0 END,
+       EXISTS (SELECT FROM unique_columns u WHERE u.attnum = a.attnum),
+       EXISTS (SELECT FROM unique_columns u WHERE u.attnum = a.attnum AND u.at_once)
   FROM pg_catalog.pg_attribute a
   JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
   JOIN pg_catalog.pg_type b ON b.oid = COALESCE(NULLIF(t.typbasetype, 0), t.oid)
@@ -40,6 +57,8 @@ SELECT a.attname::text, b.typname::text, b.typcategory::text, format_type(a.attt
 type found struct {
 	Name, Base, Category, Type string
 	Unique, Filled             bool
+	Length                     int
+	Alone, AtOnce              bool
 }
 
 // look says what is wrong with the table or a column before anything is written, and
@@ -97,7 +116,7 @@ func (c *column) find(table string, columns []found) error {
 		}
 	}
 	text := in.Category == "S" && in.Base != "name"
-	c.padded = in.Base == "bpchar"
+	c.padded, c.length, c.alone, c.atOnce = in.Base == "bpchar", in.Length, in.Alone, in.AtOnce
 	switch quoted := (pgx.Identifier{c.name}).Sanitize(); {
 	case in.Name == "":
 		return fmt.Errorf("organisations: table %s has no column %s (argument %s); it has %s", table, quoted, c.field, strings.Join(names[:min(len(names), 20)], ", "))

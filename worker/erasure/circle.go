@@ -52,15 +52,13 @@ func (e *eraser) lead(ctx context.Context, t *table, r reference) (own, foreign 
 	return own, foreign, nil
 }
 
-// circles has a sentence for each circle of tables. Where nothing but rows of the tenant keeps
-// rows back, and nothing else those, some of them refer to each other: none can go first, and
-// what a column may be set to the application knows.
-func (e *eraser) circles() (all []string) {
-	byOID := map[uint32]*leftOf{}
+// reach has, for each table with rows that are left, the tables whose rows of the tenant keep
+// rows there back, by any number of steps. A table on a circle reaches itself.
+func (e *eraser) reach() (byOID map[uint32]*leftOf, reach map[uint32][]uint32) {
+	byOID, reach = map[uint32]*leftOf{}, map[uint32][]uint32{}
 	for i := range e.told.left {
 		byOID[e.told.left[i].OID] = &e.told.left[i]
 	}
-	reach := map[uint32][]uint32{}
 	for oid, l := range byOID {
 		for ahead := slices.Clone(l.own); len(ahead) > 0; ahead = ahead[1:] {
 			if next := byOID[ahead[0]]; next != nil && !slices.Contains(reach[oid], ahead[0]) {
@@ -68,6 +66,14 @@ func (e *eraser) circles() (all []string) {
 			}
 		}
 	}
+	return byOID, reach
+}
+
+// circles has a sentence for each circle of tables. Where nothing but rows of the tenant keeps
+// rows back, and nothing else those, some of them refer to each other, and are too many to go
+// together: what a column may be set to the application knows.
+func (e *eraser) circles() (all []string) {
+	byOID, reach := e.reach()
 	for i := range e.told.left {
 		l := &e.told.left[i]
 		ahead := reach[l.OID]
@@ -87,8 +93,8 @@ func (e *eraser) circles() (all []string) {
 			}
 		}
 		slices.Sort(names)
-		all = append(all, fmt.Sprintf("rows of %s refer to each other: have the application set the columns of one foreign key to NULL in the rows of org_id %d, or delete them (%s)",
-			strings.Join(names, " and "), e.target.OrgID, strings.Join(keys, ", ")))
+		all = append(all, fmt.Sprintf("more than %d rows of %s refer to each other: have the application set the columns of one foreign key to NULL in the rows of org_id %d, or delete them (%s)",
+			e.cfg.Circle, strings.Join(names, " and "), e.target.OrgID, strings.Join(keys, ", ")))
 	}
 	return all
 }

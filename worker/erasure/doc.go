@@ -13,7 +13,8 @@
 //	plan.go        the tables, in the order of their foreign keys
 //	condition.go   the SQL by which a tenant's rows are found
 //	remove.go      a table's rows, batch by batch
-//	circle.go      rows that stay because they refer to each other
+//	circle.go      which tables keep rows of each other back
+//	together.go    rows that refer to each other go in one statement
 //	told.go        what the job says
 //
 // Which rows are a tenant's, the declarations of the database say
@@ -21,9 +22,10 @@
 // own policies let an organisation see. The arguments name the tenant, and the central
 // database says whether it was removed, and whether somebody has asked.
 //
-// A row goes only if no other row refers to it by a foreign key, whatever that key would do
-// upon a DELETE: a CASCADE could reach another tenant's rows. Children therefore go before
-// parents, and no row is ever changed so that another one may go.
+// A row goes only if no row that stays refers to it by a foreign key, whatever that key would
+// do upon a DELETE: a CASCADE could reach another tenant's rows. Children therefore go before
+// parents, rows that refer to each other go together, and no row is ever changed so that
+// another one may go.
 //
 // The job has the owner's rights, and the application's triggers must not. A table with a
 // trigger or rule on DELETE whose function nobody trusts is left, and each transaction looks

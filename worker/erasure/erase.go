@@ -46,6 +46,10 @@ type Config struct {
 	// 6 bytes each. 0 means 1,000,000.
 	Page int
 
+	// Circle is how many rows that refer to each other one statement deletes at most. Beyond
+	// that they stay, and their tables are named. 0 means 10,000.
+	Circle int
+
 	// LockTimeout bounds each wait for a table. 0 means 2 seconds.
 	LockTimeout time.Duration
 
@@ -67,6 +71,7 @@ type Config struct {
 // Result.Output says of which tables.
 func New(cfg Config) jobs.ConnHandler[wire.Erase] {
 	cfg.Batch, cfg.Page = cmp.Or(cfg.Batch, 1000), cmp.Or(cfg.Page, 1_000_000)
+	cfg.Circle = cmp.Or(cfg.Circle, 10_000)
 	cfg.LockTimeout, cfg.StatementTimeout, cfg.WaitFor = cmp.Or(cfg.LockTimeout, 2*time.Second), cmp.Or(cfg.StatementTimeout, 30*time.Minute), cmp.Or(cfg.WaitFor, 10*time.Second)
 	return func(ctx context.Context, conn *pgx.Conn, job *jobs.Job[wire.Erase]) error {
 		if err := job.Args.Check(); err != nil {
@@ -89,6 +94,7 @@ type eraser struct {
 	login  string // quoted
 	plan   *plan
 	told   told
+	bad    map[place]bool // rows that cannot go together with what refers to them
 }
 
 func (e *eraser) run(ctx context.Context) (err error) {
@@ -230,12 +236,22 @@ func (e *eraser) tables(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		changed := slices.ContainsFunc(e.told.left, func(l leftOf) bool { return l.changed })
-		switch {
-		case len(e.told.left) > 0 && !changed:
-			return e.stays(ctx)
-		case len(e.told.left) == 0 && found == 0:
+		if len(e.told.left) == 0 && found == 0 {
 			return nil
+		}
+		changed := func(l leftOf) bool { return l.changed }
+		if len(e.told.left) == 0 || slices.ContainsFunc(e.told.left, changed) {
+			continue
+		}
+		if err := e.leads(ctx); err != nil {
+			return err
+		}
+		gone, err := e.together(ctx)
+		if err != nil {
+			return err
+		}
+		if gone == 0 && !slices.ContainsFunc(e.told.left, changed) {
+			return e.stays()
 		}
 	}
 	return fmt.Errorf("%d rows are deleted, and %d looks have each found further ones: have the application stop writing for the tenant; the job tries again", e.told.rows(), maxRounds)

@@ -32,50 +32,6 @@ func TestAPolicyOfTheApplicationIsNoDeclaration(t *testing.T) {
 	require.Equal(t, 2, b.number(`SELECT sum(org_id) FROM orders`), "the control: what is declared goes")
 }
 
-// TestRowsThatReferToEachOtherStay, and no column is changed. A parent within one table goes
-// after its children.
-func TestRowsThatReferToEachOtherStay(t *testing.T) {
-	t.Parallel()
-	b := setup(t, jobstest.DatabaseOpts{Schema: `
-		CREATE TABLE accounts (id bigint PRIMARY KEY, org_id bigint NOT NULL, first_contact bigint);
-		CREATE TABLE contacts (id bigint PRIMARY KEY, account_id bigint NOT NULL REFERENCES accounts);
-		ALTER TABLE accounts ADD FOREIGN KEY (first_contact) REFERENCES contacts;
-		CREATE TABLE letters (account_id bigint NOT NULL REFERENCES accounts);
-		CREATE TABLE categories (id bigint PRIMARY KEY, org_id int NOT NULL, parent bigint REFERENCES categories)`},
-		protection.Table{Name: "accounts"}, protection.Table{Name: "contacts", Through: "account_id"}, protection.Table{Name: "letters", Through: "account_id"}, protection.Table{Name: "categories"})
-	b.exec(`INSERT INTO accounts SELECT n, 1 + n % 2 FROM generate_series(1, 20) n;
-		INSERT INTO contacts SELECT n, n FROM generate_series(1, 20) n;
-		INSERT INTO letters SELECT n FROM generate_series(1, 20) n;
-		UPDATE accounts SET first_contact = id WHERE id <= 10;
-		INSERT INTO categories SELECT n, 1 + n % 2, CASE WHEN n > 2 THEN n - 2 END FROM generate_series(1, 20) n`)
-	b.work(erasure.Config{Batch: 4}, nil)
-	b.remove(b.org[1])
-	uid, message := b.failed(b.org[1])
-	require.Contains(t, message, "rows of public.accounts and public.contacts refer to each other: have the application set the columns of one foreign key to NULL in the rows of org_id 1, or delete them (")
-	require.NotContains(t, message, "not this tenant's")
-	require.Equal(t, 5, b.number(`SELECT count(*) FROM accounts WHERE org_id = 1 AND first_contact = id`))
-	require.Zero(t, b.number(`SELECT count(*) FROM accounts WHERE org_id = 1 AND first_contact IS NULL`))
-	require.Zero(t, b.number(`SELECT count(*) FROM categories WHERE org_id = 1`), "leaf by leaf")
-	require.Nil(t, b.erase(b.org[1]).DoneAt)
-	b.exec(`UPDATE accounts SET first_contact = NULL WHERE org_id = 1`)
-	last := b.Wait(uid)
-	require.Equal(t, jobs.Succeeded, last.State, last.Message)
-	require.Equal(t, 50, b.number(`SELECT (SELECT count(*) FROM accounts) + (SELECT count(*) FROM contacts) + (SELECT count(*) FROM letters) + (SELECT count(*) FROM categories) + 10`))
-}
-
-// TestALoopWithinATableStays.
-func TestALoopWithinATableStays(t *testing.T) {
-	t.Parallel()
-	b := setup(t, jobstest.DatabaseOpts{})
-	b.exec(`INSERT INTO categories VALUES (1, 1, NULL), (2, 1, 1), (3, 1, 2), (4, 1, 4)`)
-	b.exec(`UPDATE categories SET parent = 3 WHERE id = 1`)
-	b.work(erasure.Config{}, nil)
-	b.remove(b.org[1])
-	_, message := b.failed(b.org[1])
-	require.Contains(t, message, "rows of public.categories refer to each other")
-	require.Equal(t, 3, b.number(`SELECT count(*) FROM categories`))
-}
-
 // TestNoKeyReachesAnotherTenantsRow: a key with ON UPDATE CASCADE carried the NULL, by which
 // a circle was ended, into another tenant's row.
 func TestNoKeyReachesAnotherTenantsRow(t *testing.T) {

@@ -49,7 +49,14 @@ type reference struct {
 type plan struct {
 	tables []*table // children before parents
 	byOID  map[uint32]*table
+	partOf map[uint32]partAt
 	others []protection.Undeclared
+}
+
+// partAt is a part's place among those of its table.
+type partAt struct {
+	t *table
+	n int
 }
 
 // selectParts has all that rows of the tables $1 may lie in, and whether this login may delete
@@ -96,7 +103,7 @@ func (e *eraser) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p := &plan{byOID: map[uint32]*table{}, others: others}
+	p := &plan{byOID: map[uint32]*table{}, partOf: map[uint32]partAt{}, others: others}
 	fits := map[string]bool{}
 	for _, o := range organised {
 		if _, known := fits[o.Type]; !known && o.Column != "" {
@@ -147,7 +154,9 @@ func (p *plan) read(ctx context.Context, tx pgx.Tx) error {
 		return fmt.Errorf("looking for partitions: %w", err)
 	}
 	for _, one := range parts {
-		p.byOID[one.Root].parts = append(p.byOID[one.Root].parts, one)
+		t := p.byOID[one.Root]
+		p.partOf[one.OID] = partAt{t, len(t.parts)}
+		t.parts = append(t.parts, one)
 	}
 	rows, _ = tx.Query(ctx, selectReferences, oids) // its error is CollectRows' too
 	references, err := pgx.CollectRows(rows, pgx.RowToStructByPos[reference])
@@ -158,6 +167,15 @@ func (p *plan) read(ctx context.Context, tx pgx.Tx) error {
 		p.byOID[one.To].references = append(p.byOID[one.To].references, one)
 	}
 	return nil
+}
+
+// part is what is known of the table that rows lie in, nil of one that is not in the plan.
+func (p *plan) part(oid uint32) (*table, part) {
+	at := p.partOf[oid]
+	if at.t == nil {
+		return nil, part{}
+	}
+	return at.t, at.t.parts[at.n]
 }
 
 // reaches says whether a table's way to the organisation is whole: a parent by uuid may have

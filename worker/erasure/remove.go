@@ -97,11 +97,22 @@ func (e *eraser) runs(p part) string {
 
 const closeCursor = `CLOSE headgate_erase`
 
-// page deletes the rows that one look finds, up to Config.Page of them. The look reads the
-// table once, and keeps where the rows are on the server: a batch costs the same whatever was
-// deleted before it. Rows that refer to rows of the same table are mostly younger than those,
-// so that the youngest go first.
+// page deletes the rows that one look finds, up to Config.Page of them. Rows that refer to
+// rows of the same table are mostly younger than those, so that the youngest go first.
 func (e *eraser) page(ctx context.Context, t *table, p part) (found, gone int64, rest left, err error) {
+	err = e.batches(ctx, t, p, func(places []string) (more bool, err error) {
+		n, some, err := e.batch(ctx, t, p, places)
+		found, gone = found+int64(len(places)), gone+n
+		rest.add(some)
+		return !some.changed, err
+	})
+	return found, gone, rest, err
+}
+
+// batches hands the places of a tenant's rows to do, Config.Batch at a time. The look reads
+// the table once, and keeps where the rows are on the server: a batch costs the same whatever
+// was deleted before it.
+func (e *eraser) batches(ctx context.Context, t *table, p part, do func(places []string) (more bool, err error)) (err error) {
 	order := ""
 	for _, r := range t.references {
 		if r.From == t.OID {
@@ -113,7 +124,7 @@ func (e *eraser) page(ctx context.Context, t *table, p part) (found, gone int64,
 		return err
 	})
 	if err != nil {
-		return 0, 0, rest, err
+		return err
 	}
 	defer func() {
 		if !e.conn.IsClosed() {
@@ -122,18 +133,17 @@ func (e *eraser) page(ctx context.Context, t *table, p part) (found, gone int64,
 		}
 	}()
 	fetch := fmt.Sprintf("FETCH FORWARD %d FROM headgate_erase", e.cfg.Batch)
-	for {
+	for more := true; more; {
 		rows, _ := e.conn.Query(ctx, fetch) // its error is CollectRows' too
 		places, err := pgx.CollectRows(rows, pgx.RowTo[string])
 		if err != nil || len(places) == 0 {
-			return found, gone, rest, err
+			return err
 		}
-		n, some, err := e.batch(ctx, t, p, places)
-		found, gone = found+int64(len(places)), gone+n
-		if rest.add(some); err != nil || some.changed {
-			return found, gone, rest, err
+		if more, err = do(places); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // batch deletes the rows at some places, in a transaction of its own. It looks for references

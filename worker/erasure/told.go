@@ -1,7 +1,6 @@
 package erasure
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -35,6 +34,7 @@ type leftOf struct {
 	own     []uint32 // tables whose rows of the tenant refer to rows that are left
 	foreign bool     // rows that are not the tenant's refer to some
 	circle  bool
+	tried   int // sets of rows that could not go together
 }
 
 func (t *told) add(name string, n int64) {
@@ -127,10 +127,7 @@ func (e *eraser) declare(o protection.Undeclared) string {
 }
 
 // stays is the error of rows that are left, a sentence for each table, and one for each circle.
-func (e *eraser) stays(ctx context.Context) error {
-	if err := e.leads(ctx); err != nil {
-		return err
-	}
+func (e *eraser) stays() error {
 	all := e.circles()
 	for i, l := range e.told.left {
 		if i == mostNamed {

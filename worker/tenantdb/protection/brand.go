@@ -18,6 +18,9 @@ func (p *planner) brandPolicy(r *relation, as string, t Table, d *declaration) e
 	if d.Brand == "" {
 		return nil
 	}
+	if d.Brand == d.Column || slices.Contains(looks, d.Brand) {
+		return refuse("column %s of %s holds an organisation, and by it jobs of a brand would see no rows: name the column that holds the tenant's own number of the brand, 0 to 9999, with --brand-column", d.Brand, r.Name)
+	}
 	switch kind := p.typeOf(r, d.Brand); kind {
 	case "smallint", "integer", "bigint":
 	case "":

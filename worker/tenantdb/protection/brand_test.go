@@ -168,6 +168,25 @@ func TestABrandThatCannotBeBound(t *testing.T) {
 	require.Empty(t, h.open())
 }
 
+// TestABrandColumnThatIsTheOrganisations was taken, and jobs of a brand then saw no rows. So
+// was org_brand_id, which holds another number than the brand's. The control is brand_id.
+func TestABrandColumnThatIsTheOrganisations(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, branded+`ALTER TABLE sales ADD customer_id bigint, ADD org_brand_id bigint;`)
+	for _, table := range []protection.Table{
+		{Name: "sales", Brand: "org_id"},
+		{Name: "sales", Column: "customer_id", Brand: "customer_id"},
+		{Name: "sales", Column: "customer_id", Brand: "org_id"},
+		{Name: "sales", Brand: "org_brand_id"},
+	} {
+		h.refused(h.request(table), "column "+table.Brand+" of public.sales holds an organisation", "0 to 9999", "--brand-column")
+	}
+	require.Equal(t, "0", h.text(`SELECT count(*)::text FROM headgate.protected`))
+	h.protect(h.request(salesByBrand))
+	require.Equal(t, []int{11}, h.ids(1, 1, "sales", "id"))
+	h.refused(h.request(protection.Table{Name: "sales", Column: "brand_id"}), "column brand_id of public.sales holds an organisation")
+}
+
 // In a dedicated database the tables that are declared to keep brands apart are looked at, and
 // no others; rights that its jobs have on others stay.
 func TestBrandsOfADedicatedDatabase(t *testing.T) {
