@@ -41,11 +41,12 @@ WITH RECURSIVE named (n, oid, event, alone) AS (
     UNION ALL
     SELECT d.n, 'pg_catalog.pg_attrdef'::regclass, f.oid, pg_catalog.format('the default of column %I of %s', a.attname, d.oid::regclass)
       FROM down d JOIN pg_catalog.pg_attrdef f ON f.adrelid = d.oid JOIN pg_catalog.pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum WHERE d.event & 20 > 0
-), types (n, name, oid, event) AS (
-    SELECT t.n, a.attname, a.atttypid, t.event FROM named t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
-     WHERE t.event & 20 > 0 OR t.n = ANY ($6::int[]) OR EXISTS (SELECT FROM unnest($4::int[], $5::text[]) AS c (n, name) WHERE c.n = t.n AND c.name = pg_catalog.quote_ident(a.attname))
+), types (n, name, oid, written, said) AS (
+    SELECT t.n, a.attname, a.atttypid, t.event & 20 > 0, t.n = ANY ($6::int[]) OR EXISTS (
+               SELECT FROM unnest($4::int[], $5::text[]) AS c (n, name) WHERE c.n = t.n AND c.name IN (pg_catalog.quote_ident(a.attname), pg_catalog.format('"%s"', pg_catalog.replace(a.attname, '"', '""'))))
+      FROM named t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
     UNION
-    SELECT s.n, s.name, b.oid, s.event FROM types s JOIN pg_catalog.pg_type y ON y.oid = s.oid JOIN pg_catalog.pg_type b ON b.oid IN (y.typbasetype, y.typelem)
+    SELECT s.n, s.name, b.oid, s.written, s.said FROM types s JOIN pg_catalog.pg_type y ON y.oid = s.oid JOIN pg_catalog.pg_type b ON b.oid IN (y.typbasetype, y.typelem)
 ), others (oid) AS (
     SELECT r.oid FROM pg_catalog.pg_roles r WHERE NOT r.rolsuper AND r.rolname <> session_user
 ), functions (oid, says) AS NOT MATERIALIZED (
@@ -75,7 +76,7 @@ SELECT coalesce(t.oid, 0), coalesce(c.relkind::text, ''), coalesce(pg_catalog.pg
              ORDER BY 1),
        ARRAY(SELECT DISTINCT pg_catalog.format('column %I of type %s', s.name, y.oid::regtype)
                FROM types s JOIN pg_catalog.pg_type y ON y.oid = s.oid AND y.typowner IN (SELECT oid FROM others)
-              WHERE s.n = t.n AND (y.typtype <> 'd' OR s.event & 20 > 0) ORDER BY 1),
+              WHERE s.n = t.n AND CASE y.typtype WHEN 'd' THEN s.written ELSE s.said END ORDER BY 1),
        ARRAY(SELECT DISTINCT d.oid::regclass::text FROM down d JOIN pg_catalog.pg_class h ON h.oid = d.oid AND h.relkind NOT IN ('r', 'p') WHERE d.n = t.n AND d.oid <> t.oid ORDER BY 1)
   FROM named t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.oid
  ORDER BY t.n`
