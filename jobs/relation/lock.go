@@ -65,10 +65,8 @@ func Lock(ctx context.Context, tx pgx.Tx, tables ...Table) (oids []uint32, err e
 	if _, err := tx.Exec(ctx, settings, false); err != nil {
 		return nil, fmt.Errorf("preparing the transaction: %w", err)
 	}
-	for _, t := range tables {
-		if err := t.lock(ctx, tx); err != nil {
-			return nil, err
-		}
+	if err := lock(ctx, tx, tables); err != nil {
+		return nil, err
 	}
 	found, err := look(ctx, tx, tables)
 	if err != nil {
@@ -87,22 +85,39 @@ func Lock(ctx context.Context, tx pgx.Tx, tables ...Table) (oids []uint32, err e
 	return oids, nil
 }
 
-// lock locks a table for a read as Postgres does that reads the statement: whatever the relation
-// is, without a right on it, and with nothing of it run. LOCK TABLE takes no materialised view.
-func (t Table) lock(ctx context.Context, tx pgx.Tx) error {
-	sql := "PREPARE headgate_lock AS SELECT FROM ONLY " + t.Name + "; DEALLOCATE headgate_lock"
-	if t.Use != Read {
-		sql = "LOCK TABLE ONLY " + t.Name + " IN ROW EXCLUSIVE MODE"
+// lock locks tables that are only read in one statement, as Postgres does that parses it:
+// whatever a relation is, without a right on it, and with nothing of it run. LOCK TABLE takes no
+// materialised view.
+func lock(ctx context.Context, tx pgx.Tx, tables []Table) error {
+	var reads []string
+	for i, t := range tables {
+		if t.Use == Read {
+			reads = append(reads, fmt.Sprintf("ONLY %s t%d", t.Name, i))
+			continue
+		}
+		if _, err := tx.Exec(ctx, "LOCK TABLE ONLY "+t.Name+" IN ROW EXCLUSIVE MODE"); err != nil {
+			return failed(err, t)
+		}
 	}
-	_, err := tx.Exec(ctx, sql)
+	if len(reads) == 0 {
+		return nil
+	}
+	_, err := tx.Exec(ctx, "PREPARE headgate_lock AS SELECT FROM "+strings.Join(reads, ", ")+"; DEALLOCATE headgate_lock")
+	return failed(err, tables...)
+}
+
+// failed tells a name that leads nowhere from other errors.
+func failed(err error, tables ...Table) error {
 	var said *pgconn.PgError
-	if errors.As(err, &said) && (said.Code == "42P01" || said.Code == "3F000") {
-		return t.missing()
+	switch gone := errors.As(err, &said) && (said.Code == "42P01" || said.Code == "3F000"); {
+	case err == nil:
+		return nil
+	case gone && len(tables) == 1:
+		return tables[0].missing()
+	case gone:
+		return &Refused{Name: tables[0].Name, Why: "a table is gone since the look at the database: " + said.Message}
 	}
-	if err != nil {
-		return fmt.Errorf("locking %s: %w", t.Name, err)
-	}
-	return nil
+	return fmt.Errorf("locking %s: %w", tables[0].Name, err)
 }
 
 func (t Table) missing() error {

@@ -43,6 +43,8 @@ type reference struct {
 	Name    string // the constraint's
 	Visible bool   // the login sees all rows of the referring table
 	On      string // joins the referring table, c, to the table, t
+
+	There, Here []string // the key's columns in the referring table, and in the table, quoted
 }
 
 // plan is what one look at a database's catalogs has found.
@@ -89,7 +91,9 @@ SELECT d.root, f.conrelid, pg_catalog.format('%I.%I', n.nspname, c.relname), pg_
           FROM unnest(f.conkey, f.confkey, f.conpfeqop) AS k (here, there, op)
           JOIN pg_catalog.pg_attribute x ON x.attrelid = f.conrelid AND x.attnum = k.here
           JOIN pg_catalog.pg_attribute y ON y.attrelid = f.confrelid AND y.attnum = k.there
-          JOIN pg_catalog.pg_operator p ON p.oid = k.op JOIN pg_catalog.pg_namespace pn ON pn.oid = p.oprnamespace)
+          JOIN pg_catalog.pg_operator p ON p.oid = k.op JOIN pg_catalog.pg_namespace pn ON pn.oid = p.oprnamespace),
+       ARRAY(SELECT pg_catalog.quote_ident(x.attname) FROM pg_catalog.pg_attribute x WHERE x.attrelid = f.conrelid AND x.attnum = ANY (f.conkey)),
+       ARRAY(SELECT pg_catalog.quote_ident(y.attname) FROM pg_catalog.pg_attribute y WHERE y.attrelid = f.confrelid AND y.attnum = ANY (f.confkey))
   FROM down d
   JOIN pg_catalog.pg_constraint f ON f.confrelid = d.oid AND f.contype = 'f'
   JOIN pg_catalog.pg_class c ON c.oid = f.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

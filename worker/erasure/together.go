@@ -167,7 +167,7 @@ func (w *web) grow(ctx context.Context, oid uint32, seeds []string) error {
 // tenant's.
 func (w *web) lock(ctx context.Context, t *table, p part, ctids []string) ([]string, error) {
 	if !w.held[p.OID] {
-		changed, err := hold(ctx, w.tx, p)
+		changed, err := w.e.hold(ctx, w.tx, t, p)
 		if err != nil {
 			return nil, err
 		}
