@@ -125,10 +125,10 @@ func (t Table) judge(s seen) error {
 	switch {
 	case s.OID == 0:
 		return t.missing()
-	case t.OID != 0 && s.OID != t.OID:
-		return t.refused("is another table since the look at the database")
 	case !s.isTable() && !t.View:
 		return t.refused("is not a table, and the functions of a view would run with the owner login's rights: name the table behind it")
+	case t.OID != 0 && s.OID != t.OID:
+		return t.refused("is another table since the look at the database")
 	case !s.isTable() && !s.Own:
 		return t.refused("is no table and belongs to role %s, and its functions would run with the rights of the owner's login: have an administrator run ALTER TABLE %s OWNER TO that login once the SQL has been read, or make a view of the login's own", s.Owner, t.Name)
 	case s.isTable() && len(s.Remote) > 0:

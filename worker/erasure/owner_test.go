@@ -112,9 +112,9 @@ func TestADeclaredTableOfAnotherNameKeepsTheErasureOpen(t *testing.T) {
 	for name, sql := range map[string]string{
 		"renamed":          `ALTER TABLE events RENAME TO happenings`,
 		"a view in place":  `ALTER TABLE events RENAME TO happenings; CREATE VIEW events AS SELECT * FROM happenings`,
-		"a table in place": `ALTER TABLE events RENAME TO happenings; CREATE TABLE events (org_id bigint NOT NULL)`,
-		"another schema":   `CREATE SCHEMA archive; ALTER TABLE events SET SCHEMA archive`,
-		"detached":         `ALTER TABLE events RENAME TO happenings; DROP TABLE events_2`,
+		"a table in place": `ALTER TABLE events RENAME TO happenings; CREATE TABLE events (org_id bigint NOT NULL); GRANT ALL ON events TO PUBLIC`,
+		"another schema":   `CREATE SCHEMA archive; GRANT USAGE ON SCHEMA archive TO PUBLIC; ALTER TABLE events SET SCHEMA archive`,
+		"less a part":      `ALTER TABLE events RENAME TO happenings; DROP TABLE events_2`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
