@@ -14,6 +14,7 @@
 //	condition.go   the SQL by which a tenant's rows are found
 //	lock.go        the tables that a transaction names, locked and looked at
 //	remove.go      a table's rows, batch by batch
+//	way.go         where the next page begins
 //	circle.go      which tables keep rows of each other back
 //	together.go    rows that refer to each other go in one statement
 //	told.go        what the job says

@@ -94,6 +94,7 @@ type eraser struct {
 	login  string // quoted
 	plan   *plan
 	told   told
+	upward bool           // the oldest rows of a table that refers to itself go first
 	bad    map[place]bool // rows that cannot go together with what refers to them
 }
 
@@ -120,9 +121,10 @@ func (e *eraser) run(ctx context.Context) (err error) {
 	return e.end(ctx)
 }
 
-// setLocal has functions and operators without a schema be Postgres's own.
+// setLocal has functions and operators without a schema be Postgres's own, and a table be read
+// from its beginning (way).
 const setLocal = `SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('lock_timeout', $1, true), pg_catalog.set_config('statement_timeout', $2, true),
-    pg_catalog.set_config('row_security', 'off', true), pg_catalog.set_config('headgate.erase_org', $3, true), pg_catalog.set_config('headgate.erase_key', $4, true)`
+    pg_catalog.set_config('row_security', 'off', true), pg_catalog.set_config('synchronize_seqscans', 'off', true), pg_catalog.set_config('headgate.erase_org', $3, true), pg_catalog.set_config('headgate.erase_key', $4, true)`
 
 // inTx runs f in a transaction with settings of its own, whatever the session's are. All
 // statements of an erasure that name anything stand in such a transaction.
@@ -247,11 +249,12 @@ func (e *eraser) tables(ctx context.Context) error {
 	return fmt.Errorf("%d rows are deleted, and %d looks have each found further ones: have the application stop writing for the tenant; the job tries again", e.told.rows(), maxRounds)
 }
 
-// passes deletes rows until a pass deletes none. It returns how many the first pass has found.
+// passes deletes rows until a pass deletes none, or leaves none of those that it has found. It
+// returns how many the first pass has found.
 func (e *eraser) passes(ctx context.Context) (first int64, err error) {
 	for n := 0; ; n++ {
 		var found, deleted int64
-		e.told.left = nil
+		e.told.left, e.upward = nil, n%2 == 1
 		for _, o := range e.plan.others {
 			if o.Broken {
 				e.told.left = append(e.told.left, leftOf{table: &table{Organised: protection.Organised{Name: o.Name}}, left: left{why: e.declare(o)}})
@@ -271,7 +274,7 @@ func (e *eraser) passes(ctx context.Context) (first int64, err error) {
 		if n == 0 {
 			first = found
 		}
-		if deleted == 0 {
+		if deleted == 0 || len(e.told.left) == 0 {
 			return first, nil
 		}
 	}

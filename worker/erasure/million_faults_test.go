@@ -150,9 +150,9 @@ func TestFaultsErasureAtAMillionRows(t *testing.T) {
 			slices.Sort(batches)
 			t.Logf("a batch: p50 %v, p99 %v, longest %v", batches[len(batches)/2], batches[len(batches)*99/100], batches[len(batches)-1])
 			t.Logf("server's process: %d kB at most; temporary files %d kB; heap of the worker %d kB at most", seen.rss, (b.number(`SELECT temp_bytes FROM pg_stat_database WHERE datname = current_database()`)-temp)/1024, seen.heap/1024)
-			t.Logf("locks on the table seen between transactions: %d; rows of others written: %d, p50 %v, p99 %v, longest %v; DDL: %d, longest %v",
-				seen.idle, len(seen.writes), seen.at(50), seen.at(99), seen.at(100), len(seen.ddl), slices.Max(append(seen.ddl, 0)))
-			require.Zero(t, seen.idle, "a lock outside a transaction")
+			t.Logf("rows of others written: %d, p50 %v, p99 %v, longest %v; the table locked for a change: %d, p50 %v, longest %v",
+				len(seen.writes), at(seen.writes, 50), at(seen.writes, 99), at(seen.writes, 100), len(seen.ddl), at(seen.ddl, 50), at(seen.ddl, 100))
+			require.NotEmpty(t, seen.ddl, "others get the table between batches")
 		})
 	}
 }
@@ -162,16 +162,15 @@ type watched struct {
 	stop        func()
 	rss         int
 	heap        uint64
-	idle        int
 	writes, ddl []time.Duration
 }
 
-func (w *watched) at(percent int) time.Duration {
-	if len(w.writes) == 0 {
+func at(all []time.Duration, percent int) time.Duration {
+	if len(all) == 0 {
 		return 0
 	}
-	slices.Sort(w.writes)
-	return w.writes[min(len(w.writes)-1, len(w.writes)*percent/100)]
+	slices.Sort(all)
+	return all[min(len(all)-1, len(all)*percent/100)]
 }
 
 // watch writes rows of organisation 2, changes the table, and looks at the server's process,
@@ -204,7 +203,7 @@ func (b *bundle) watch(pid, rows int) *watched {
 		w.writes = append(w.writes, time.Since(began))
 		return err
 	})
-	repeat(time.Second, func(int) error {
+	repeat(100*time.Millisecond, func(int) error {
 		began := time.Now()
 		_, err := b.db.Pool.Exec(ctx, `ALTER TABLE letters ALTER COLUMN text SET NOT NULL`)
 		w.ddl = append(w.ddl, time.Since(began))
@@ -215,10 +214,7 @@ func (b *bundle) watch(pid, rows int) *watched {
 		var heap runtime.MemStats
 		runtime.ReadMemStats(&heap)
 		w.heap = max(w.heap, heap.HeapAlloc)
-		var held int
-		err := b.db.Pool.QueryRow(ctx, `SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.pid = $1 AND l.relation = 'letters'::regclass AND a.xact_start IS NULL`, pid).Scan(&held)
-		w.idle += held
-		return err
+		return nil
 	})
 	w.stop = func() { cancel(); done.Wait() }
 	return w

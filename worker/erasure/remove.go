@@ -51,11 +51,11 @@ func (e *eraser) removePart(ctx context.Context, t *table, p part) (found, delet
 	if why := e.untouchable(p); why != "" {
 		return 0, 0, left{why: why}, nil
 	}
-	for {
+	for w := (&way{}); ; {
 		var some, gone int64
 		var of left
 		if p.Code == "" {
-			some, gone, of, err = e.page(ctx, t, p)
+			some, gone, of, err = e.page(ctx, t, p, w)
 		} else if some, err = e.any(ctx, t, p); some > 0 {
 			of.why = e.runs(p)
 		}
@@ -67,8 +67,12 @@ func (e *eraser) removePart(ctx context.Context, t *table, p part) (found, delet
 			rest.add(left{why: said})
 			return found, deleted, rest, nil
 		}
-		if err != nil || some < int64(e.cfg.Page) || gone == 0 {
+		further := w.further() != ""
+		last := err != nil || some < int64(e.cfg.Page) || gone == 0 && !further
+		if last || further { // else the next page finds again what is left
 			rest.add(of)
+		}
+		if last {
 			return found, deleted, rest, err
 		}
 	}
@@ -94,10 +98,9 @@ func (e *eraser) runs(p part) string {
 
 const closeCursor = `CLOSE headgate_erase`
 
-// page deletes the rows that one look finds, up to Config.Page of them. Rows that refer to
-// rows of the same table are mostly younger than those, so that the youngest go first.
-func (e *eraser) page(ctx context.Context, t *table, p part) (found, gone int64, rest left, err error) {
-	err = e.batches(ctx, t, p, func(places []string) (more bool, err error) {
+// page deletes the rows that one look finds, up to Config.Page of them.
+func (e *eraser) page(ctx context.Context, t *table, p part, w *way) (found, gone int64, rest left, err error) {
+	err = e.batches(ctx, t, p, w, func(places []string) (more bool, err error) {
 		n, some, err := e.batch(ctx, t, p, places)
 		found, gone = found+int64(len(places)), gone+n
 		rest.add(some)
@@ -106,21 +109,23 @@ func (e *eraser) page(ctx context.Context, t *table, p part) (found, gone int64,
 	return found, gone, rest, err
 }
 
-// batches hands the places of a tenant's rows to do, Config.Batch at a time. The look reads
-// the table once, and keeps where the rows are on the server: a batch costs the same whatever
-// was deleted before it.
-func (e *eraser) batches(ctx context.Context, t *table, p part, do func(places []string) (more bool, err error)) (err error) {
+// batches hands the places of a tenant's rows to do, Config.Batch at a time, up to Config.Page
+// of them. The look reads the table once, and keeps where the rows are on the server: a batch
+// costs the same whatever was deleted before it. Rows that refer to rows of the same table are
+// mostly younger than those, so that the youngest go first, and last in every second pass.
+func (e *eraser) batches(ctx context.Context, t *table, p part, w *way, do func(places []string) (more bool, err error)) (err error) {
 	order := ""
-	for _, r := range t.references {
-		if r.From == t.OID {
-			order = " ORDER BY t.ctid DESC"
+	if len(t.itself()) > 0 {
+		order = " ORDER BY t.ctid DESC"
+		if e.upward {
+			order = " ORDER BY t.ctid"
 		}
 	}
 	err = e.inTx(ctx, func(tx pgx.Tx) error {
 		if err := e.lock(ctx, tx, relation.Read, t, p, nil); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, fmt.Sprintf("DECLARE headgate_erase NO SCROLL CURSOR WITH HOLD FOR SELECT t.ctid::pg_catalog.text FROM ONLY %s t WHERE %s%s LIMIT %d", p.Name, e.plan.condition(t), order, e.cfg.Page))
+		_, err := tx.Exec(ctx, fmt.Sprintf("DECLARE headgate_erase NO SCROLL CURSOR WITH HOLD FOR SELECT t.ctid::pg_catalog.text FROM ONLY %s t WHERE %s%s%s LIMIT %d", p.Name, e.plan.condition(t), w.further(), order, e.cfg.Page))
 		return err
 	})
 	if err != nil {
@@ -139,6 +144,7 @@ func (e *eraser) batches(ctx context.Context, t *table, p part, do func(places [
 		if err != nil || len(places) == 0 {
 			return err
 		}
+		w.pass(places)
 		if more, err = do(places); err != nil {
 			return err
 		}
@@ -161,8 +167,7 @@ func (e *eraser) batch(ctx context.Context, t *table, p part, places []string) (
 		if err != nil {
 			return err
 		}
-		remove := fmt.Sprintf("DELETE FROM ONLY %s t WHERE t.ctid = ANY ($1::text[]::tid[]) AND %s", p.Name, t.unreferred())
-		if gone, rest, err = t.removeAll(ctx, tx, remove, free); err != nil {
+		if gone, rest, err = t.removeAll(ctx, tx, t.removal(p.Name), free); err != nil {
 			return err
 		}
 		rest.locked, rest.referred = int64(len(places)-len(free)), int64(len(free))-gone-rest.refused

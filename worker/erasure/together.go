@@ -32,9 +32,9 @@ func (e *eraser) together(ctx context.Context) (gone int64, err error) {
 			if !slices.Contains(reach[l.OID], l.OID) || e.untouchable(p) != "" || p.Code != "" {
 				continue
 			}
-			for more := true; more; {
+			for more, w := true, (&way{}); more; {
 				var found, some int64
-				err := e.batches(ctx, l.table, p, func(places []string) (more bool, err error) {
+				err := e.batches(ctx, l.table, p, w, func(places []string) (more bool, err error) {
 					n, err := e.set(ctx, l, p, places)
 					found, some = found+int64(len(places)), some+n
 					return l.tried < mostTries && !l.changed, err
@@ -101,10 +101,11 @@ func (e *eraser) set(ctx context.Context, l *leftOf, p part, places []string) (g
 	return 0, nil
 }
 
-// waited says whether a wait has ended: that of a lock, or that of a statement.
+// waited says whether a wait has ended, that of a lock or that of a statement, or a table must
+// not be named.
 func waited(err error) bool {
 	var said *pgconn.PgError
-	return errors.As(err, &said) && (said.Code == "55P03" || said.Code == "57014")
+	return refused(err) || errors.As(err, &said) && (said.Code == "55P03" || said.Code == "57014")
 }
 
 // place is where a row is.

@@ -84,7 +84,22 @@ func (e *eraser) counted() string {
 	for _, l := range e.told.left[:min(len(e.told.left), mostNamed)] {
 		all = append(all, "would stay: "+l.Name+": "+l.why)
 	}
+	all = append(all, e.slow()...)
 	return strings.Join(append(all, e.tail()...), "\n")
+}
+
+// slow names the foreign keys by which Postgres reads a whole table for each row that is
+// deleted.
+func (e *eraser) slow() (all []string) {
+	for _, t := range e.plan.tables {
+		for _, r := range t.references {
+			if r.Quick || e.told.deleted[t.Name] == 0 || len(all) == mostNamed {
+				continue
+			}
+			all = append(all, fmt.Sprintf("would be slow: %s: for each row Postgres reads all of %s, because foreign key %s has no index there: CREATE INDEX CONCURRENTLY ON %[2]s (…) first", t.Name, r.Table, r.Name))
+		}
+	}
+	return all
 }
 
 func (e *eraser) erased() string {
