@@ -143,6 +143,7 @@ var doors = map[string][]string{
 
 	"jobs/jobstest/suspend":         {},
 	"jobs/jobstest/dnstest":         {"golang.org/x/net/dns/dnsmessage"},
+	"jobs/jobstest/impostor":        {anyPgx, "github.com/stretchr/testify/require"},
 	"jobs/jobstest/tlstest":         {anyPgx, "github.com/stretchr/testify/require"},
 	"jobs/lifecycle":                {}, // of both halves, which meet in nothing else than leaves
 	"orchestrator/access":           {anyPgx, anyUUID, "jobs"},

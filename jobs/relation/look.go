@@ -37,7 +37,7 @@ WITH RECURSIVE named (n, oid, event, alone) AS (
     SELECT d.n, 'pg_catalog.pg_class'::regclass, d.oid, pg_catalog.format('the partition key of %s', d.oid::regclass) FROM down d JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = d.oid
     UNION ALL
     SELECT d.n, 'pg_catalog.pg_constraint'::regclass, c.oid, pg_catalog.format('constraint %I of %s', c.conname, d.oid::regclass)
-      FROM down d JOIN pg_catalog.pg_constraint c ON c.conrelid = d.oid AND c.contype = 'c' WHERE d.event & 20 > 0
+      FROM down d JOIN pg_catalog.pg_constraint c ON c.conrelid = d.oid AND c.contype IN ('c', 'x') WHERE d.event & 20 > 0
     UNION ALL
     SELECT d.n, 'pg_catalog.pg_attrdef'::regclass, f.oid, pg_catalog.format('the default of column %I of %s', a.attname, d.oid::regclass)
       FROM down d JOIN pg_catalog.pg_attrdef f ON f.adrelid = d.oid JOIN pg_catalog.pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum WHERE d.event & 20 > 0
