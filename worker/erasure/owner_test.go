@@ -3,6 +3,7 @@ package erasure_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -158,4 +159,25 @@ func codes(r protection.Report) (all []string) {
 		all = append(all, f.Code+" "+f.Object)
 	}
 	return all
+}
+
+// A table that another session holds whole is looked at by its catalog rows only, so that the
+// plan does not wait for the table.
+func TestALockedTableStopsOnlyItself(t *testing.T) {
+	t.Parallel()
+	b := setup(t, jobstest.DatabaseOpts{})
+	b.fill(b.org[1], 5)
+	b.work(erasure.Config{LockTimeout: 50 * time.Millisecond}, nil)
+	b.remove(b.org[1])
+	tx, err := b.db.Pool.Begin(b.ctx)
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	_, err = tx.Exec(b.ctx, `LOCK TABLE categories IN ACCESS EXCLUSIVE MODE`)
+	require.NoError(t, err)
+	uid, message := b.failed(b.org[1])
+	require.Contains(t, message, "public.categories: another session has locked it (55P03)")
+	require.Zero(t, b.number(`SELECT count(*) FROM orders WHERE org_id = 1`), "all others are gone")
+	require.NoError(t, tx.Rollback(b.ctx))
+	last := b.Wait(uid)
+	require.Equal(t, jobs.Succeeded, last.State, last.Message)
 }

@@ -43,7 +43,7 @@ type reference struct {
 	Name    string // the constraint's
 	Visible bool   // the login sees all rows of the referring table
 	On      string // joins the referring table, c, to the table, t
-	Quick   bool   // an index finds the rows that refer to one row, or they lie within a megabyte
+	Quick   bool   // an index finds the rows that refer to one row, or ANALYZE has found less than a megabyte
 
 	There, Here []string // the key's columns in the referring table, and in the table, quoted
 }
@@ -93,7 +93,7 @@ SELECT d.root, f.conrelid, pg_catalog.format('%I.%I', n.nspname, c.relname), pg_
           JOIN pg_catalog.pg_attribute x ON x.attrelid = f.conrelid AND x.attnum = k.here
           JOIN pg_catalog.pg_attribute y ON y.attrelid = f.confrelid AND y.attnum = k.there
           JOIN pg_catalog.pg_operator p ON p.oid = k.op JOIN pg_catalog.pg_namespace pn ON pn.oid = p.oprnamespace),
-       c.relkind <> 'p' AND pg_catalog.pg_relation_size(c.oid) < 1048576 OR
+       c.relkind <> 'p' AND c.reltuples >= 0 AND c.relpages < 128 OR
        EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = f.conrelid AND i.indisvalid AND i.indpred IS NULL AND i.indkey[0] = ANY (f.conkey)),
        ARRAY(SELECT pg_catalog.quote_ident(x.attname) FROM pg_catalog.pg_attribute x WHERE x.attrelid = f.conrelid AND x.attnum = ANY (f.conkey)),
        ARRAY(SELECT pg_catalog.quote_ident(y.attname) FROM pg_catalog.pg_attribute y WHERE y.attrelid = f.confrelid AND y.attnum = ANY (f.confkey))
