@@ -79,7 +79,8 @@ SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), d.root, c.relkin
  ORDER BY 3, 2`
 
 // selectReferences has the foreign keys to the tables $1 and their parts, each once, with the
-// operators by which Postgres compares their columns.
+// operators by which Postgres compares their columns. It reads the catalogs only: a size would
+// wait for a table that another session has locked.
 const selectReferences = `
 WITH RECURSIVE down (root, oid) AS (
     SELECT x, x FROM pg_catalog.unnest($1::oid[]) AS x
