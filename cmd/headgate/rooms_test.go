@@ -116,7 +116,7 @@ var doors = map[string][]string{
 	"orchestrator/catalog/tenanthttp": {"orchestrator/catalog", "jobs"},
 	"worker/tenantdb":                 {anyPgx, "github.com/exaring/otelpgx", "go.opentelemetry.io/otel/...", "jobs/telemetry", "worker/tenantdb/address", "worker/tenantdb/protection", "jobs", "jobs/session", "migrations"},
 	"worker/tenantdb/protection":      {anyPgx, "jobs", "jobs/session", "migrations"}, // no pools: it is handed a connection
-	"worker/erasure":                  {anyPgx, anyUUID, "jobs", "jobs/wire", "jobs/session", "worker/tenantdb/protection"},
+	"worker/erasure":                  {anyPgx, anyUUID, "jobs", "jobs/relation", "jobs/wire", "jobs/session", "worker/tenantdb/protection"},
 	"worker/health":                   {"migrations", "worker"},
 	"worker/kinds":                    {anyPgx, "jobs", "jobs/wire"},
 	"worker/centre":                   {anyPgx, "jobs/lifecycle", "worker/tenantdb"},
@@ -124,9 +124,10 @@ var doors = map[string][]string{
 	"jobs/report":                     {anyPgx, anyBlob, "jobs", "jobs/internal/sqltext", "jobs/telemetry"},
 	"jobs/sqlscript":                  {anyPgx, "jobs", "jobs/guard", "jobs/internal/sqltext", "jobs/telemetry"},
 	"jobs/guard":                      {anyPgx},
+	"jobs/relation":                   {anyPgx},
 	"jobs/maintenance":                {anyPgx, "jobs", "jobs/telemetry", "jobs/session"},
-	"jobs/tenancy":                    {anyPgx, anyUUID, "jobs", "jobs/session"},
-	"jobs/tenantsync":                 {anyPgx, "jobs", "jobs/session", "jobs/wire"},
+	"jobs/tenancy":                    {anyPgx, anyUUID, "jobs", "jobs/relation", "jobs/session"},
+	"jobs/tenantsync":                 {anyPgx, "jobs", "jobs/relation", "jobs/wire"},
 
 	"jobs/telemetry":          {"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes", "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/propagation", "go.opentelemetry.io/otel/trace"}, // its API only
 	"jobs/internal/sqltext":   {"github.com/jackc/pgx/v5/pgconn"},
@@ -143,6 +144,7 @@ var doors = map[string][]string{
 
 	"jobs/jobstest/suspend":         {},
 	"jobs/jobstest/dnstest":         {"golang.org/x/net/dns/dnsmessage"},
+	"jobs/jobstest/impostor":        {anyPgx, "github.com/stretchr/testify/require"},
 	"jobs/jobstest/tlstest":         {anyPgx, "github.com/stretchr/testify/require"},
 	"jobs/lifecycle":                {}, // of both halves, which meet in nothing else than leaves
 	"orchestrator/access":           {anyPgx, anyUUID, "jobs"},

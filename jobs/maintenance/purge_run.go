@@ -59,7 +59,7 @@ func RunPurge(ctx context.Context, tx pgx.Tx, job *jobs.Job[Purge]) error {
 // findColumn has a row of NULLs where the table or the column is missing.
 const findColumn = `
 SELECT c.relkind IN ('r', 'p'), format_type(a.atttypid, a.atttypmod),
-       COALESCE(NULLIF(t.typbasetype, 0), t.oid) IN ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype)
+       COALESCE(NULLIF(t.typbasetype, 0), t.oid) IN ('pg_catalog.date'::pg_catalog.regtype, 'pg_catalog.timestamp'::pg_catalog.regtype, 'pg_catalog.timestamptz'::pg_catalog.regtype)
   FROM (SELECT to_regclass($1) AS oid) r
   LEFT JOIN pg_class c ON c.oid = r.oid
   LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = $2 AND a.attnum > 0 AND NOT a.attisdropped
@@ -105,7 +105,7 @@ SELECT pg_catalog.row_security_active(to_regclass($1)),
            AND EXISTS (SELECT FROM mine WHERE open AND cmd IN ('*', 'd')),
        EXISTS (SELECT FROM pg_catalog.pg_attribute
                 WHERE attrelid = to_regclass($1) AND attname = 'org_id' AND attnum > 0 AND NOT attisdropped
-                  AND atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'numeric'::regtype))`
+                  AND atttypid IN ('pg_catalog.int2'::pg_catalog.regtype, 'pg_catalog.int4'::pg_catalog.regtype, 'pg_catalog.int8'::pg_catalog.regtype, 'pg_catalog.numeric'::pg_catalog.regtype))`
 
 // checkGuard refuses a table of which this login could delete other tenants' rows.
 func (p *plan) checkGuard(ctx context.Context, tx pgx.Tx) error {

@@ -8,7 +8,9 @@
 //
 // # How the rows become equal
 //
-// The job runs as the database's owner in one transaction with its ledger row.
+// The job runs as the database's owner in one transaction with its ledger row. It locks the
+// table by its name first, looks behind the lock, and refuses code and types of others
+// ([relation.Lock]).
 //
 //  1. It takes an advisory lock on the table's name, so that jobs about one table follow
 //     each other.

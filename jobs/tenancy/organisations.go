@@ -87,6 +87,7 @@ type Source func(ctx context.Context, database string, after int64, limit int) (
 // plan is a checked Organisations.
 type plan struct {
 	table      pgx.Identifier
+	oid        uint32   // what the table's name leads to, once it is locked
 	columns    []column // of what the rows hold; the first is the id
 	reportOnly bool
 	remove     bool

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/jobs/relation"
 	"github.com/headgate/headgate/jobs/session"
 )
 
@@ -65,8 +66,8 @@ SELECT coalesce(string_agg(DISTINCT format('%I.%I', n.nspname, c.conname), ', ')
 // prepare is what stands between the look and the first write. The wait for the table is the
 // session's own; from then on nobody locks the whole of it, and waits are for single rows.
 func (p *plan) prepare(ctx context.Context, tx pgx.Tx) error {
-	if _, err := tx.Exec(ctx, "LOCK TABLE "+p.table.Sanitize()+" IN ROW EXCLUSIVE MODE"); err != nil {
-		return fmt.Errorf("organisations: locking %s: %w", p.table.Sanitize(), err)
+	if err := p.hold(ctx, tx, relation.Write); err != nil {
+		return err
 	}
 	if err := tx.QueryRow(ctx, findDeferred).Scan(&p.deferred); err != nil {
 		return fmt.Errorf("organisations: looking for deferred constraints: %w", err)

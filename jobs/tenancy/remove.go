@@ -2,11 +2,14 @@ package tenancy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs/relation"
 )
 
 // removal is what became of rows too many.
@@ -120,28 +123,35 @@ func (p *plan) own(ctx context.Context, tx pgx.Tx, rows []row) ([]string, error)
 }
 
 // findReferences has the foreign keys that refer to the table: the referring table, whether
-// this login sees all of its rows, and the condition that joins it, c, to the table, t.
+// this login sees all of its rows, and the columns there and here.
 const findReferences = `
-SELECT f.conrelid::regclass::text,
+SELECT f.conrelid, format('%I.%I', n.nspname, c.relname),
        pg_catalog.has_table_privilege(f.conrelid, 'SELECT') AND NOT pg_catalog.row_security_active(f.conrelid),
-       (SELECT string_agg(format('c.%I = t.%I', x.attname, y.attname), ' AND ')
-          FROM unnest(f.conkey, f.confkey) AS k (here, there)
-          JOIN pg_catalog.pg_attribute x ON x.attrelid = f.conrelid AND x.attnum = k.here
-          JOIN pg_catalog.pg_attribute y ON y.attrelid = f.confrelid AND y.attnum = k.there)
-  FROM pg_catalog.pg_constraint f
- WHERE f.contype = 'f' AND f.confrelid = to_regclass($1) AND f.conparentid = 0
- ORDER BY 1, f.conname`
+       ARRAY(SELECT quote_ident(x.attname) FROM unnest(f.conkey) WITH ORDINALITY AS k (num, n) JOIN pg_catalog.pg_attribute x ON x.attrelid = f.conrelid AND x.attnum = k.num ORDER BY k.n),
+       ARRAY(SELECT quote_ident(y.attname) FROM unnest(f.confkey) WITH ORDINALITY AS k (num, n) JOIN pg_catalog.pg_attribute y ON y.attrelid = f.confrelid AND y.attnum = k.num ORDER BY k.n)
+  FROM pg_catalog.pg_constraint f JOIN pg_catalog.pg_class c ON c.oid = f.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE f.contype = 'f' AND f.confrelid = $1::oid AND f.conparentid = 0
+ ORDER BY 2, f.conname`
 
 type reference struct {
-	Table   string
-	Visible bool
-	On      string
+	OID         uint32
+	Table       string
+	Visible     bool
+	There, Here []string // the columns of the referring table, and those of this one
+}
+
+func (r reference) on() string {
+	terms := make([]string, len(r.Here))
+	for i := range r.Here {
+		terms[i] = fmt.Sprintf("c.%s = t.%s", r.There[i], r.Here[i])
+	}
+	return strings.Join(terms, " AND ")
 }
 
 // referred returns those of the ids that a foreign key refers to, whatever it would do upon
 // a DELETE, and the tables that do. Of a table whose rows this login cannot see all might.
 func (p *plan) referred(ctx context.Context, tx pgx.Tx, ids []string) (referred, by []string, err error) {
-	found, err := tx.Query(ctx, findReferences, p.table.Sanitize())
+	found, err := tx.Query(ctx, findReferences, p.oid)
 	if err != nil {
 		return nil, nil, fmt.Errorf("organisations: looking for foreign keys to %s: %w", p.table.Sanitize(), err)
 	}
@@ -149,17 +159,17 @@ func (p *plan) referred(ctx context.Context, tx pgx.Tx, ids []string) (referred,
 	if err != nil {
 		return nil, nil, fmt.Errorf("organisations: looking for foreign keys to %s: %w", p.table.Sanitize(), err)
 	}
-	id := "t." + p.columns[0].quoted()
 	for _, r := range references {
 		if !r.Visible {
 			return ids, []string{r.Table + ", which this login cannot read whole"}, nil
 		}
-		sql := "SELECT " + id + "::text FROM " + p.table.Sanitize() + " AS t WHERE " + id + " = ANY ($1::text[]::" + p.arrayType() + ") AND EXISTS (SELECT FROM " + r.Table + " AS c WHERE " + r.On + ")"
-		found, err := tx.Query(ctx, sql, ids)
-		if err != nil {
-			return nil, nil, fmt.Errorf("organisations: looking for rows of %s that refer to %s: %w", r.Table, p.table.Sanitize(), err)
+		these, err := p.referredBy(ctx, tx, r, ids)
+		if refused := (*relation.Refused)(nil); errors.As(err, &refused) {
+			return ids, []string{r.Table + ", which is not read: " + refused.Why}, nil
 		}
-		these, err := pgx.CollectRows(found, pgx.RowTo[string])
+		if heldRow(err) {
+			return ids, []string{r.Table + ", which another session has locked"}, nil
+		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("organisations: looking for rows of %s that refer to %s: %w", r.Table, p.table.Sanitize(), err)
 		}
@@ -168,4 +178,21 @@ func (p *plan) referred(ctx context.Context, tx pgx.Tx, ids []string) (referred,
 		}
 	}
 	return referred, by, nil
+}
+
+// referredBy returns those of the ids that one foreign key refers to. The savepoint keeps the
+// job's transaction where the table is refused.
+func (p *plan) referredBy(ctx context.Context, tx pgx.Tx, r reference, ids []string) (these []string, err error) {
+	err = pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
+		own := p.held(relation.Delete)
+		own.Columns = append(own.Columns, r.Here...)
+		if _, err := relation.Lock(ctx, tx, own, relation.Table{Name: r.Table, OID: r.OID, Columns: r.There}); err != nil {
+			return err
+		}
+		id := "t." + p.columns[0].quoted()
+		rows, _ := tx.Query(ctx, "SELECT "+id+"::text FROM "+p.table.Sanitize()+" AS t WHERE "+id+" = ANY ($1::text[]::"+p.arrayType()+") AND EXISTS (SELECT FROM "+r.Table+" AS c WHERE "+r.on()+")", ids)
+		these, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+	return these, err
 }

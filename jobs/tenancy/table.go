@@ -9,48 +9,47 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/relation"
 )
 
-// findTable is what there is to know of the table before its columns. Nothing but a table
-// that this login may read and write whole can be made equal to anything.
+// findTable is whether this login may read and write the locked table whole.
 const findTable = `
-SELECT coalesce(c.relkind IN ('r', 'p'), false), c.oid IS NOT NULL,
-       coalesce(pg_catalog.row_security_active(c.oid), false),
-       coalesce(pg_catalog.has_table_privilege(c.oid, 'SELECT') AND ($2 OR pg_catalog.has_table_privilege(c.oid, 'INSERT') AND pg_catalog.has_table_privilege(c.oid, 'UPDATE'))
-           AND (NOT $3 OR pg_catalog.has_table_privilege(c.oid, 'DELETE')), false), current_user::text
-  FROM (SELECT to_regclass($1) AS oid) r
-  LEFT JOIN pg_catalog.pg_class c ON c.oid = r.oid`
+SELECT pg_catalog.row_security_active(c.oid),
+       pg_catalog.has_table_privilege(c.oid, 'SELECT') AND ($2 OR pg_catalog.has_table_privilege(c.oid, 'INSERT') AND pg_catalog.has_table_privilege(c.oid, 'UPDATE'))
+           AND (NOT $3 OR pg_catalog.has_table_privilege(c.oid, 'DELETE')), current_user::text
+  FROM pg_catalog.pg_class c WHERE c.oid = $1`
 
 // findColumns has the table's columns, with the base type of a domain. A column is alone
 // unique if an index says so that ON CONFLICT can go by. It is filled where a row gets a
 // value without one being given, or where a trigger BEFORE INSERT may give one. A column in
-// an expression of a unique index, as in lower(slug), is one of that index too.
+// an expression of a unique index, as in lower(slug), is one of that index too. The name of a
+// type counts for a type of Postgres's own only.
 const findColumns = `
 WITH unique_columns (attnum, at_once) AS (
     SELECT d.refobjsubid, pg_catalog.bool_or(i.indimmediate)
       FROM pg_catalog.pg_index i
       JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = i.indexrelid
            AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = i.indrelid
-     WHERE i.indrelid = to_regclass($1) AND (i.indisunique OR i.indisexclusion)
+     WHERE i.indrelid = $1::oid AND (i.indisunique OR i.indisexclusion)
      GROUP BY 1
     UNION ALL
     SELECT k, pg_catalog.bool_or(i.indimmediate)
       FROM pg_catalog.pg_index i CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::int2[]) AS k
-     WHERE i.indrelid = to_regclass($1) AND (i.indisunique OR i.indisexclusion)
+     WHERE i.indrelid = $1::oid AND (i.indisunique OR i.indisexclusion)
      GROUP BY 1
 )
-SELECT a.attname::text, b.typname::text, b.typcategory::text, format_type(a.atttypid, a.atttypmod),
+SELECT a.attname::text, CASE b.typnamespace WHEN 'pg_catalog'::regnamespace THEN b.typname::text ELSE '' END, b.typcategory::text, format_type(a.atttypid, a.atttypmod),
        EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indisvalid AND i.indimmediate
                   AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum AND i.indpred IS NULL AND i.indexprs IS NULL),
        NOT (a.attnotnull OR t.typnotnull) OR a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '' OR t.typdefault IS NOT NULL
            OR EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = a.attrelid AND NOT g.tgisinternal AND g.tgtype & 7 = 7),
-       CASE WHEN b.typname IN ('varchar', 'bpchar') THEN greatest(coalesce(nullif(a.atttypmod, -1), t.typtypmod) - 4, 0) ELSE 0 END,
+       CASE WHEN b.oid IN ('pg_catalog.varchar'::regtype, 'pg_catalog.bpchar'::regtype) THEN greatest(coalesce(nullif(a.atttypmod, -1), t.typtypmod) - 4, 0) ELSE 0 END,
        EXISTS (SELECT FROM unique_columns u WHERE u.attnum = a.attnum),
        EXISTS (SELECT FROM unique_columns u WHERE u.attnum = a.attnum AND u.at_once)
   FROM pg_catalog.pg_attribute a
   JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
   JOIN pg_catalog.pg_type b ON b.oid = COALESCE(NULLIF(t.typbasetype, 0), t.oid)
- WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped
+ WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped
  ORDER BY a.attnum`
 
 // found is a column as the table has it.
@@ -61,14 +60,17 @@ type found struct {
 	Alone, AtOnce              bool
 }
 
-// look says what is wrong with the table or a column before anything is written, and
-// completes the plan's columns by their types.
+// look locks the table, says what is wrong with the table or a column before anything is
+// written, and completes the plan's columns by their types.
 func (p *plan) look(ctx context.Context, tx pgx.Tx) error {
+	if err := p.hold(ctx, tx, relation.Read); err != nil {
+		return err
+	}
 	if err := p.lookAtTable(ctx, tx); err != nil {
 		return err
 	}
 	table := p.table.Sanitize()
-	rows, err := tx.Query(ctx, findColumns, table)
+	rows, err := tx.Query(ctx, findColumns, p.oid)
 	if err != nil {
 		return fmt.Errorf("organisations: looking at the columns of %s: %w", table, err)
 	}
@@ -85,18 +87,34 @@ func (p *plan) look(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
+// held is the table as a lock takes it. What the name leads to at first it leads to until the
+// job's end.
+func (p *plan) held(use relation.Use) relation.Table {
+	columns := make([]string, len(p.columns))
+	for i, c := range p.columns {
+		columns[i] = c.quoted()
+	}
+	return relation.Table{Name: p.table.Sanitize(), OID: p.oid, Use: use, Columns: columns}
+}
+
+// hold locks the table, and refuses one that would run others' code.
+func (p *plan) hold(ctx context.Context, tx pgx.Tx, use relation.Use) error {
+	oids, err := relation.Lock(ctx, tx, p.held(use))
+	if err != nil {
+		return fmt.Errorf("organisations: %w", err)
+	}
+	p.oid = oids[0]
+	return nil
+}
+
 func (p *plan) lookAtTable(ctx context.Context, tx pgx.Tx) error {
-	var isTable, exists, hidden, allowed bool
+	var hidden, allowed bool
 	var login string
 	table := p.table.Sanitize()
-	err := tx.QueryRow(ctx, findTable, table, p.reportOnly, p.remove).Scan(&isTable, &exists, &hidden, &allowed, &login)
+	err := tx.QueryRow(ctx, findTable, p.oid, p.reportOnly, p.remove).Scan(&hidden, &allowed, &login)
 	switch {
 	case err != nil:
 		return fmt.Errorf("organisations: looking up %s: %w", table, err)
-	case !exists:
-		return fmt.Errorf("organisations: there is no table %s in this database: check argument table, its schema and its case", table)
-	case !isTable:
-		return fmt.Errorf("organisations: %s is not a table: name the table behind it", table)
 	case !allowed:
 		return fmt.Errorf("organisations: login %s may not read and write table %s: have its owner run GRANT SELECT, INSERT, UPDATE, DELETE ON %[2]s TO %[1]s", pgx.Identifier{login}.Sanitize(), table)
 	case hidden:

@@ -10,6 +10,9 @@
 // nothing. The arguments hold no SQL and no address, because the owner's login may not run
 // others' SQL: a view that the owner has made is the owner's word for what may be read.
 //
+// First the job locks the table by its name and looks behind the lock at what the table is.
+// Nobody can put a view of others in the table's place then ([relation.Lock]).
+//
 //  1. The job takes an advisory lock on the table's name, so that syncs of one table follow
 //     each other. A job that finds the lock taken comes again.
 //  2. It reads the rows by a cursor, whose snapshot is later than the lock.

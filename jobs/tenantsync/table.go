@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
-	"github.com/headgate/headgate/jobs/session"
+	"github.com/headgate/headgate/jobs/relation"
 	"github.com/headgate/headgate/jobs/wire"
 )
 
@@ -18,7 +18,11 @@ func open(ctx context.Context, tx pgx.Tx, args Args) (rows Rows, err error) {
 		return rows, jobs.Cancel(fmt.Errorf("sync: %w", err))
 	}
 	t := table{tx: tx, name: name.Sanitize()}
-	if err := t.look(ctx); err != nil {
+	oids, err := relation.Lock(ctx, tx, relation.Table{Name: t.name, View: true})
+	if err != nil {
+		return rows, fmt.Errorf("sync: %w", err)
+	}
+	if err := t.look(ctx, oids[0]); err != nil {
 		return rows, err
 	}
 	if err := t.lock(ctx); err != nil {
@@ -35,43 +39,25 @@ type table struct {
 	name string // quoted
 }
 
-// findTable is what there is to know of the table before it is read. The functions of a view
-// run with the rights of who reads it, so nobody but the login itself may have written what is
-// read, unless that is a table: the login may be a member of the application's own role. The
-// statement runs under the application's search_path, so it names everything in full. A row is
-// read as an object of JSON, and a value of a type with a cast to json is converted by the
-// cast's function.
+// findTable is what there is to know of the locked table before it is read. The login may be
+// a member of the application's own role, so a table of that role will do. A row is read as an
+// object of JSON, and a value of a type with a cast to json is converted by the cast's function.
 const findTable = `
-SELECT coalesce(c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f}'::pg_catalog."char"[]), false), c.oid IS NOT NULL,
-       coalesce(CASE WHEN c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'::pg_catalog."char"[]) THEN pg_catalog.pg_has_role(c.relowner, 'USAGE')
-                     ELSE pg_catalog.pg_get_userbyid(c.relowner) OPERATOR(pg_catalog.=) session_user END, false),
-       coalesce(pg_catalog.row_security_active(c.oid), false), session_user::pg_catalog.text, coalesce(pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text, ''),
-       coalesce(c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'::pg_catalog."char"[]), false),
-       coalesce((SELECT y.castfunc::pg_catalog.regprocedure::pg_catalog.text FROM pg_catalog.pg_cast y
-                   JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) y.castfunc JOIN pg_catalog.pg_roles o ON o.oid OPERATOR(pg_catalog.=) p.proowner
-                  WHERE y.casttarget OPERATOR(pg_catalog.=) 'pg_catalog.json'::pg_catalog.regtype::pg_catalog.oid AND y.castsource OPERATOR(pg_catalog.>=) '16384'::pg_catalog.oid
-                    AND NOT o.rolsuper AND o.rolname OPERATOR(pg_catalog.<>) session_user LIMIT 1), '')
-  FROM (SELECT pg_catalog.to_regclass($1)::pg_catalog.oid AS oid) r
-  LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) r.oid`
+SELECT c.relkind IN ('r', 'p', 'v', 'm', 'f'), pg_catalog.pg_has_role(c.relowner, 'USAGE'), pg_catalog.row_security_active(c.oid), session_user::text, pg_catalog.pg_get_userbyid(c.relowner)::text,
+       coalesce((SELECT y.castfunc::regprocedure::text FROM pg_catalog.pg_cast y JOIN pg_catalog.pg_proc p ON p.oid = y.castfunc JOIN pg_catalog.pg_roles o ON o.oid = p.proowner
+                  WHERE y.casttarget = 'pg_catalog.json'::regtype AND y.castsource >= 16384 AND NOT o.rolsuper AND o.rolname <> session_user LIMIT 1), '')
+  FROM pg_catalog.pg_class c WHERE c.oid = $1`
 
 // look says what is wrong with the table before it is read.
-func (t table) look(ctx context.Context) error {
-	if _, err := t.tx.Exec(ctx, session.OwnPath); err != nil { // the table's name has its schema
-		return fmt.Errorf("sync: setting the search_path: %w", err)
-	}
-	var isRelation, exists, ours, hidden, isTable bool
+func (t table) look(ctx context.Context, oid uint32) error {
+	var isRelation, ours, hidden bool
 	var login, owner, cast string
-	err := t.tx.QueryRow(ctx, findTable, t.name).Scan(&isRelation, &exists, &ours, &hidden, &login, &owner, &isTable, &cast)
+	err := t.tx.QueryRow(ctx, findTable, oid).Scan(&isRelation, &ours, &hidden, &login, &owner, &cast)
 	switch {
 	case err != nil:
 		return fmt.Errorf("sync: looking up %s: %w", t.name, err)
-	case !exists:
-		return fmt.Errorf("sync: there is no table or view %s in this database: check argument table, its schema and its case", t.name)
 	case !isRelation:
 		return fmt.Errorf("sync: %s is neither a table nor a view", t.name)
-	case !ours && !isTable:
-		return fmt.Errorf("sync: view %s belongs to role %s, and its functions would run with the rights of the owner's login %s: have an administrator run ALTER TABLE %[1]s OWNER TO %[3]s once the view's SQL has been read, or make a view of this login's own",
-			t.name, pgx.Identifier{owner}.Sanitize(), pgx.Identifier{login}.Sanitize())
 	case !ours:
 		return fmt.Errorf("sync: %s belongs to role %s, whose rights the owner's login %s does not have, and its SQL would run with this login's: have an administrator run ALTER TABLE %[1]s OWNER TO %[3]s, or make a view of this login's own",
 			t.name, pgx.Identifier{owner}.Sanitize(), pgx.Identifier{login}.Sanitize())

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // leads finds out whose rows refer to the rows that are left.
@@ -41,9 +39,7 @@ func (e *eraser) lead(ctx context.Context, t *table, r reference) (own, foreign 
 	for _, p := range t.parts {
 		refer := fmt.Sprintf("EXISTS (SELECT FROM ONLY %s t JOIN %s c ON %s WHERE %s AND NOT (c.tableoid = t.tableoid AND c.ctid = t.ctid)", p.Name, r.Table, r.On, e.plan.condition(t))
 		var one, other bool
-		err := e.inTx(ctx, func(tx pgx.Tx) error {
-			return tx.QueryRow(ctx, fmt.Sprintf("SELECT %[1]s AND %[2]s), %[1]s AND NOT %[2]s)", refer, mine)).Scan(&one, &other)
-		})
+		err := e.inLock(ctx, t, p, []reference{r}, fmt.Sprintf("SELECT %[1]s AND %[2]s), %[1]s AND NOT %[2]s)", refer, mine), &one, &other)
 		if err != nil {
 			return own, foreign, err
 		}

@@ -12,6 +12,7 @@
 //	erase.go       the job from its beginning to its end
 //	plan.go        the tables, in the order of their foreign keys
 //	condition.go   the SQL by which a tenant's rows are found
+//	lock.go        the tables that a transaction names, locked and looked at
 //	remove.go      a table's rows, batch by batch
 //	way.go         where the next page begins
 //	circle.go      which tables keep rows of each other back
@@ -28,13 +29,14 @@
 // parents, rows that refer to each other go together, and no row is ever changed so that
 // another one may go.
 //
-// The job has the owner's rights, and the application's triggers must not. A table with a
-// trigger or rule on DELETE whose function nobody trusts is left, and each transaction looks
-// again under its lock. All statements run with a search_path of their own.
+// The job has the owner's rights, and the application's code must not. A table with a trigger
+// or rule on DELETE whose function nobody trusts is left. Each transaction locks the tables that
+// its statements name, and looks again behind the locks ([relation.Lock]). All statements run
+// with a search_path of their own.
 //
 // What is locked, referred to or kept by a trigger stops itself only; the job deletes the
 // rest, fails with a sentence for each table, and is tried again.
 //
-// Its weakness: a table that nobody has declared is named and not touched. An index on an
-// expression is planned with the owner's rights, as in each query of the owner.
+// Its weakness: a table that nobody has declared is named and not touched. What no lock keeps
+// from coming, package jobs/relation says.
 package erasure

@@ -195,16 +195,6 @@ func (e *eraser) count(ctx context.Context) error {
 	return nil
 }
 
-func (e *eraser) countPart(ctx context.Context, t *table, p part) (n int64, err error) {
-	if e.untouchable(p) != "" {
-		return 0, nil
-	}
-	err = e.inTx(ctx, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, fmt.Sprintf("SELECT pg_catalog.count(*) FROM ONLY %s t WHERE %s", p.Name, e.plan.condition(t))).Scan(&n)
-	})
-	return n, err
-}
-
 const countLedger = `SELECT pg_catalog.count(*) FROM headgate.ledger WHERE org_id = $1`
 
 const closeOrganisation = `SELECT headgate.close_organisation($1)`

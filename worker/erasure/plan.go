@@ -43,7 +43,9 @@ type reference struct {
 	Name    string // the constraint's
 	Visible bool   // the login sees all rows of the referring table
 	On      string // joins the referring table, c, to the table, t
-	Quick   bool   // an index finds the rows that refer to one row, or they lie within a megabyte
+	Quick   bool   // an index finds the rows that refer to one row, or ANALYZE has found less than a megabyte
+
+	There, Here []string // the key's columns in the referring table, and in the table, quoted
 }
 
 // plan is what one look at a database's catalogs has found.
@@ -77,7 +79,8 @@ SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), d.root, c.relkin
  ORDER BY 3, 2`
 
 // selectReferences has the foreign keys to the tables $1 and their parts, each once, with the
-// operators by which Postgres compares their columns.
+// operators by which Postgres compares their columns. It reads the catalogs only: a size would
+// wait for a table that another session has locked.
 const selectReferences = `
 WITH RECURSIVE down (root, oid) AS (
     SELECT x, x FROM pg_catalog.unnest($1::oid[]) AS x
@@ -91,8 +94,10 @@ SELECT d.root, f.conrelid, pg_catalog.format('%I.%I', n.nspname, c.relname), pg_
           JOIN pg_catalog.pg_attribute x ON x.attrelid = f.conrelid AND x.attnum = k.here
           JOIN pg_catalog.pg_attribute y ON y.attrelid = f.confrelid AND y.attnum = k.there
           JOIN pg_catalog.pg_operator p ON p.oid = k.op JOIN pg_catalog.pg_namespace pn ON pn.oid = p.oprnamespace),
-       c.relkind <> 'p' AND pg_catalog.pg_relation_size(c.oid) < 1048576 OR
-       EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = f.conrelid AND i.indisvalid AND i.indpred IS NULL AND i.indkey[0] = ANY (f.conkey))
+       c.relkind <> 'p' AND c.reltuples >= 0 AND c.relpages < 128 OR
+       EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = f.conrelid AND i.indisvalid AND i.indpred IS NULL AND i.indkey[0] = ANY (f.conkey)),
+       ARRAY(SELECT pg_catalog.quote_ident(x.attname) FROM pg_catalog.pg_attribute x WHERE x.attrelid = f.conrelid AND x.attnum = ANY (f.conkey)),
+       ARRAY(SELECT pg_catalog.quote_ident(y.attname) FROM pg_catalog.pg_attribute y WHERE y.attrelid = f.confrelid AND y.attnum = ANY (f.confkey))
   FROM down d
   JOIN pg_catalog.pg_constraint f ON f.confrelid = d.oid AND f.contype = 'f'
   JOIN pg_catalog.pg_class c ON c.oid = f.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/headgate/headgate/jobs/relation"
 )
 
 // left is what a pass has left of a table, and why.
@@ -59,7 +61,10 @@ func (e *eraser) removePart(ctx context.Context, t *table, p part) (found, delet
 		}
 		found, deleted = found+some, deleted+gone
 		if said := refusal(err); said != "" {
-			rest.add(left{why: fmt.Sprintf("%s: %s", p.Name, said)})
+			if !refused(err) { // whose sentence has the name
+				said = p.Name + ": " + said
+			}
+			rest.add(left{why: said})
 			return found, deleted, rest, nil
 		}
 		further := w.further() != ""
@@ -71,14 +76,6 @@ func (e *eraser) removePart(ctx context.Context, t *table, p part) (found, delet
 			return found, deleted, rest, err
 		}
 	}
-}
-
-// any is 1 if a part has a row of the tenant.
-func (e *eraser) any(ctx context.Context, t *table, p part) (n int64, err error) {
-	err = e.inTx(ctx, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, fmt.Sprintf("SELECT CASE WHEN EXISTS (SELECT FROM ONLY %s t WHERE %s) THEN 1 ELSE 0 END", p.Name, e.plan.condition(t))).Scan(&n)
-	})
-	return n, err
 }
 
 func (e *eraser) untouchable(p part) string {
@@ -125,6 +122,9 @@ func (e *eraser) batches(ctx context.Context, t *table, p part, w *way, do func(
 		}
 	}
 	err = e.inTx(ctx, func(tx pgx.Tx) error {
+		if err := e.lock(ctx, tx, relation.Read, t, p, nil); err != nil {
+			return err
+		}
 		_, err := tx.Exec(ctx, fmt.Sprintf("DECLARE headgate_erase NO SCROLL CURSOR WITH HOLD FOR SELECT t.ctid::pg_catalog.text FROM ONLY %s t WHERE %s%s%s LIMIT %d", p.Name, e.plan.condition(t), w.further(), order, e.cfg.Page))
 		return err
 	})
@@ -157,7 +157,7 @@ func (e *eraser) batches(ctx context.Context, t *table, p part, w *way, do func(
 // and what was added before is seen.
 func (e *eraser) batch(ctx context.Context, t *table, p part, places []string) (gone int64, rest left, err error) {
 	err = e.inTx(ctx, func(tx pgx.Tx) error {
-		changed, err := hold(ctx, tx, p)
+		changed, err := e.hold(ctx, tx, t, p)
 		if err != nil || changed {
 			rest = left{changed: changed, why: "its triggers, rules or foreign keys change meanwhile"}
 			return err
@@ -186,26 +186,6 @@ func (e *eraser) batch(ctx context.Context, t *table, p part, places []string) (
 		return 0, left{}, err
 	}
 	return gone, rest, nil
-}
-
-// holdSQL has the stamp of a table that is locked.
-const holdSQL = `SELECT o.code <> '' OR o.stamp <> $3 OR pg_catalog.to_regclass($2) IS DISTINCT FROM $1::oid::regclass FROM headgate.on_delete($1) o`
-
-// constraintsAtOnce has a constraint of the application that is deferred refuse its row, and
-// not the commit of all.
-const constraintsAtOnce = `SET CONSTRAINTS ALL IMMEDIATE`
-
-// hold locks a part as its deletion will, so that no trigger, rule or foreign key comes any
-// more, and says whether what was there has changed since the plan was made.
-func hold(ctx context.Context, tx pgx.Tx, p part) (changed bool, err error) {
-	if _, err := tx.Exec(ctx, fmt.Sprintf("LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE", p.Name)); err != nil {
-		return false, err
-	}
-	if err := tx.QueryRow(ctx, holdSQL, p.OID, p.Name, p.Stamp).Scan(&changed); err != nil || changed {
-		return changed, err
-	}
-	_, err = tx.Exec(ctx, constraintsAtOnce)
-	return false, err
 }
 
 const deleteApart = `SELECT deleted, refused, code, key FROM headgate.delete_apart($1, $2)`
@@ -240,9 +220,19 @@ func (t *table) removeAll(ctx context.Context, tx pgx.Tx, sql string, places []s
 	}
 }
 
+// refused says whether a table must not be named with the owner's rights.
+func refused(err error) bool {
+	var said *relation.Refused
+	return errors.As(err, &said)
+}
+
 // refusal is what the database has said, where that concerns one table: not the connection,
 // and not the job's own end. Text that may hold values of rows is left out.
 func refusal(err error) string {
+	var one *relation.Refused
+	if errors.As(err, &one) {
+		return one.Why
+	}
 	var said *pgconn.PgError
 	if !errors.As(err, &said) || strings.HasPrefix(said.Code, "57P") || strings.HasPrefix(said.Code, "08") {
 		return ""

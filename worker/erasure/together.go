@@ -101,10 +101,11 @@ func (e *eraser) set(ctx context.Context, l *leftOf, p part, places []string) (g
 	return 0, nil
 }
 
-// waited says whether a wait has ended: that of a lock, or that of a statement.
+// waited says whether a wait has ended, that of a lock or that of a statement, or a table must
+// not be named.
 func waited(err error) bool {
 	var said *pgconn.PgError
-	return errors.As(err, &said) && (said.Code == "55P03" || said.Code == "57014")
+	return refused(err) || errors.As(err, &said) && (said.Code == "55P03" || said.Code == "57014")
 }
 
 // place is where a row is.
@@ -167,7 +168,7 @@ func (w *web) grow(ctx context.Context, oid uint32, seeds []string) error {
 // tenant's.
 func (w *web) lock(ctx context.Context, t *table, p part, ctids []string) ([]string, error) {
 	if !w.held[p.OID] {
-		changed, err := hold(ctx, w.tx, p)
+		changed, err := w.e.hold(ctx, w.tx, t, p)
 		if err != nil {
 			return nil, err
 		}

@@ -139,6 +139,9 @@ func (e *eraser) tail() []string {
 
 // declare says what helps where a declaration leads nowhere.
 func (e *eraser) declare(o protection.Undeclared) string {
+	if o.Gone {
+		return fmt.Sprintf("%s: if it was renamed, declare it under its new name with `headgate database protect %s --table NEW_NAME`; then run %s", o.Why, e.job.Database, o.Command(e.job.Database))
+	}
 	return fmt.Sprintf("%s: declare it anew with %s", o.Why, o.Command(e.job.Database))
 }
 

@@ -40,6 +40,7 @@ func TestAForeignKeyWithoutAnIndexIsNamed(t *testing.T) {
 		protection.Table{Name: "letters"}, protection.Table{Name: "stamps", Through: "letter_id"})
 	b.exec(`INSERT INTO letters VALUES (1, 1), (2, 2)`)
 	b.exec(`INSERT INTO stamps SELECT n, 2 FROM generate_series(1, 40000) n`)
+	b.exec(`ANALYZE`)
 	b.work(erasure.Config{}, nil)
 	counted := func() string {
 		e, err := b.Client.Erase(b.ctx, "acme", &jobs.EraseOpts{CountOnly: true})

@@ -49,6 +49,23 @@ func readDeclarations(ctx context.Context, tx pgx.Tx) (declarations, error) {
 	return all, err
 }
 
+// readAbsent reads the declared tables that are not found under their names.
+func readAbsent(ctx context.Context, tx pgx.Tx) ([]declaredKind, error) {
+	all, err := collect[declaredKind](ctx, tx, "what is declared", selectDeclaredKinds)
+	return slices.DeleteFunc(all, func(d declaredKind) bool { return d.absent() == "" }), err
+}
+
+// judgeAbsent notes declared tables that are not found: nothing is open, because policies stay
+// with a table that is renamed, and no tenant of the database can be erased.
+func (s *state) judgeAbsent() (all []Finding) {
+	for _, d := range s.absent {
+		all = append(all, Finding{Level: Note, Code: "table_gone", Object: d.Object,
+			Next: fmt.Sprintf("if it was renamed, `headgate database protect %s --table NEW_NAME`; then `headgate database protect %[1]s --withdraw %s`", s.database, jobs.ShellWord(d.Object)),
+			Says: fmt.Sprintf("table %s is not where its rows can be erased: %s", d.Object, d.absent())})
+	}
+	return all
+}
+
 // judgeShown notes views of ours that jobs do not find: nothing is open, and jobs fail.
 func (s *state) judgeShown() (all []Finding) {
 	for _, object := range slices.Sorted(maps.Keys(s.declared)) {

@@ -171,3 +171,30 @@ func TestEachCommandIsLookedAt(t *testing.T) {
 func odd(setup string) bool {
 	return strings.Contains(setup, "UPDATE (note)") || strings.Contains(setup, "<>") || strings.Contains(setup, "NOT (") || strings.Contains(setup, " OR ")
 }
+
+// TestATypeWithANameOfPostgresBindsNothing: its casts are the application's, and Postgres does
+// not print one that it makes by itself.
+func TestATypeWithANameOfPostgresBindsNothing(t *testing.T) {
+	t.Parallel()
+	const policy = `CREATE TABLE %[1]s (id int, org %[2]s, note text); GRANT SELECT ON %[1]s TO headgate_job; ALTER TABLE %[1]s ENABLE ROW LEVEL SECURITY;
+		CREATE POLICY %[1]s ON %[1]s TO headgate_job USING (%[3]s)`
+	h := newHouse(t, `CREATE TYPE public.int8 AS (n pg_catalog.int8);
+		CREATE FUNCTION one(public.int8) RETURNS pg_catalog.int8 LANGUAGE sql IMMUTABLE AS 'SELECT 1::pg_catalog.int8';
+		CREATE CAST (public.int8 AS pg_catalog.int8) WITH FUNCTION one(public.int8) AS IMPLICIT;
+		CREATE DOMAIN number AS pg_catalog.int8;`+
+		fmt.Sprintf(policy, "odd", "public.int8", "org = headgate.current_org()")+`; INSERT INTO odd VALUES (1, ROW(2), 'x');`+
+		fmt.Sprintf(policy, "plain", "pg_catalog.int8", "org = headgate.current_org()")+`;`+
+		fmt.Sprintf(policy, "nice", "number", "org = headgate.current_org()"))
+	var n int
+	h.asOrg(1, func(tx pgx.Tx) {
+		require.NoError(t, tx.QueryRow(context.Background(), `SELECT count(*) FROM odd`).Scan(&n))
+	})
+	require.Equal(t, 1, n, "a job of organisation 1 reads a row of organisation 2")
+	report, err := protection.Inspect(context.Background(), h.owner, protection.Options{Login: h.db.Job.User})
+	require.NoError(t, err)
+	var open []string
+	for _, f := range report.Open() {
+		open = append(open, f.Code+" "+f.Object)
+	}
+	require.Equal(t, []string{"unguarded public.odd"}, open)
+}

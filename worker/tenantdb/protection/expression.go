@@ -133,13 +133,17 @@ var casts = map[string][]string{
 	"uuid":   {"uuid"},
 }
 
-// exact says whether different values of a column are different where it is compared.
+// exact says whether different values of a column are different where it is compared. Postgres
+// does not print a cast that it makes by itself, and a type of the application may have one.
 func (r *relation) exact(col column) bool {
 	i := slices.Index(r.Columns, col.name)
 	if i < 0 || slices.Contains(r.Loose, col.name) {
 		return false
 	}
-	return col.cast == "" || i < len(r.Types) && slices.Contains(casts[col.cast], r.Types[i])
+	if i >= len(r.Types) || r.Types[i] == "" {
+		return false
+	}
+	return col.cast == "" || slices.Contains(casts[col.cast], r.Types[i])
 }
 
 // shortOf is the name of schema.name alone.

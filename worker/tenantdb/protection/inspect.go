@@ -119,6 +119,7 @@ type state struct {
 	functions []function
 	doors     []door
 	declared  declarations
+	absent    []declaredKind // declared tables that are not found
 	own       []ownRight
 	spaces    []space
 	defaults  []defaultRight
@@ -147,6 +148,9 @@ func look(ctx context.Context, tx pgx.Tx, opts Options, servers string, asked []
 		return nil, err
 	}
 	if s.declared, err = readDeclarations(ctx, tx); err != nil {
+		return nil, err
+	}
+	if s.absent, err = readAbsent(ctx, tx); err != nil {
 		return nil, err
 	}
 	if s.own, err = readOwnRights(ctx, tx, s.login); err != nil {
@@ -213,7 +217,7 @@ func (s *state) declaredTables(ctx context.Context, tx pgx.Tx) ([]uint32, error)
 
 // judge makes findings of the state.
 func (s *state) judge(opts Options) (all []Finding) {
-	all = append(s.judgeLogin(opts.Dedicated), s.judgeOwn()...)
+	all = slices.Concat(s.judgeLogin(opts.Dedicated), s.judgeOwn(), s.judgeAbsent())
 	if opts.Dedicated && !s.login.all() {
 		for _, r := range s.relations {
 			all = append(all, s.judgeBrands(r)...)

@@ -34,12 +34,16 @@ type Undeclared struct {
 	Why  string // a column that looks as if it held an organisation, or a sentence
 
 	// Broken says that the table is declared, and that its declaration leads to no
-	// organisation any more.
-	Broken bool
+	// organisation any more. Gone says that no table has the name any more.
+	Broken, Gone bool
 }
 
-// Command is what declares the table in a database of the catalog.
+// Command is what declares the table in a database of the catalog, or takes the declaration of
+// one that is gone back.
 func (u Undeclared) Command(database string) string {
+	if u.Gone {
+		return fmt.Sprintf("`headgate database protect %s --withdraw %s`", database, jobs.ShellWord(u.Name))
+	}
 	return fmt.Sprintf("`headgate database protect %s --table %s`", database, jobs.ShellWord(u.Name))
 }
 
@@ -52,7 +56,7 @@ SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), c.relkind::text,
               WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
        ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_collation k ON k.oid = a.attcollation
               WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND NOT k.collisdeterministic),
-       EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid),
+       EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid), EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid AND p.polname = 'headgate_org'),
        ARRAY(SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r', 'p', 'm', 'f') AND c.relpersistence <> 't' AND NOT c.relispartition
@@ -64,7 +68,7 @@ type tableRow struct {
 	OID                   uint32
 	Name, Kind            string
 	Columns, Types, Loose []string
-	Policies              bool
+	Policies, Ours        bool     // Ours: a policy of Headgate's
 	Parents               []uint32 // tables that it inherits from
 }
 
@@ -96,6 +100,9 @@ func Organisations(ctx context.Context, conn Beginner) (tables []Organised, othe
 		}
 	}
 	o.dropOrphans()
+	if err := o.missing(ctx, tx); err != nil {
+		return nil, nil, err
+	}
 	return o.tables, o.looksOf(rows), nil
 }
 
@@ -145,6 +152,54 @@ func (o *organiser) sort(ctx context.Context, tx pgx.Tx, r tableRow) error {
 
 func (o *organiser) broken(name, why string) {
 	o.others = append(o.others, Undeclared{Name: name, Why: why, Broken: true})
+}
+
+// selectDeclaredKinds has what the names lead to that are declared to hold rows of organisations.
+const selectDeclaredKinds = `
+SELECT d.object, d.mode, coalesce(c.relkind::text, ''), coalesce(pg_catalog.pg_partition_root(c.oid)::oid, 0)
+  FROM headgate.protected d
+  LEFT JOIN (pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace) ON pg_catalog.format('%I.%I', n.nspname, c.relname) = d.object
+ WHERE d.mode IN ('policy', 'through', 'view')
+ ORDER BY 1`
+
+// declaredKind is a declared object. Kind is "" of one that is gone.
+type declaredKind struct {
+	Object, Mode, Kind string
+	Root               uint32 // of a partition
+}
+
+// absent says why a declared table is not found under its name, "" if it is.
+func (d declaredKind) absent() string {
+	switch d.Kind {
+	case "":
+		return "it is declared, and there is no table of that name: somebody has renamed, moved or dropped it"
+	case "v":
+		if d.Mode != modeView {
+			return "it is declared as a table, and a view has its name: somebody has renamed the table"
+		}
+	}
+	return ""
+}
+
+// missing adds what is declared and is not among the application's tables. Rows that lie in a
+// table of another name would be taken for none.
+func (o *organiser) missing(ctx context.Context, tx pgx.Tx) error {
+	declared, err := collect[declaredKind](ctx, tx, "what is declared", selectDeclaredKinds)
+	if err != nil {
+		return err
+	}
+	for _, d := range declared {
+		why := d.absent()
+		known := slices.ContainsFunc(o.tables, func(t Organised) bool { return t.Name == d.Object }) || slices.ContainsFunc(o.others, func(u Undeclared) bool { return u.Name == d.Object })
+		switch {
+		case known, why == "" && d.Kind == "v": // its rows lie in tables
+		case why != "":
+			o.others = append(o.others, Undeclared{Name: d.Object, Why: why, Broken: true, Gone: true})
+		case o.byOID[d.Root].OID == 0:
+			o.broken(d.Object, "it is declared, and is a part of a table that is not, or belongs to an extension")
+		}
+	}
+	return nil
 }
 
 // parent finds the foreign key of these columns. Nothing else says that a row belongs to one
@@ -200,7 +255,9 @@ func (o *organiser) looksOf(rows []tableRow) []Undeclared {
 		if o.byOID[r.OID].OID != 0 || known || o.heirOf(r) || o.declared.is(r.Name, modePublic) {
 			continue
 		}
-		if at := slices.IndexFunc(r.Columns, func(c string) bool { return slices.Contains(names, c) }); at >= 0 {
+		if r.Ours && o.declared[r.Name].Mode == "" {
+			o.broken(r.Name, "it has Headgate's policies, and is not declared under this name: somebody has renamed it")
+		} else if at := slices.IndexFunc(r.Columns, func(c string) bool { return slices.Contains(names, c) }); at >= 0 {
 			o.others = append(o.others, Undeclared{Name: r.Name, Why: r.Columns[at]})
 		} else if r.Policies {
 			o.others = append(o.others, Undeclared{Name: r.Name, Why: "it has policies"})

@@ -1,0 +1,142 @@
+package relation
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// selectLook has a row for each table: names $1, uses $2 as bits of a trigger's event, and
+// whether $3 the heirs are left out. The columns $5 are of the tables whose places are $4; $6
+// are the places of tables of which all columns are named.
+//
+// met are the tables whose triggers and rules run: the table, and those that a foreign key's
+// action changes. made are what Postgres computes: expressions of indexes, statistics and
+// partition keys by whoever names a table, others by whoever writes rows.
+const selectLook = `
+WITH RECURSIVE named (n, oid, event, alone) AS (
+    SELECT x.n::int, pg_catalog.to_regclass(x.name)::oid, x.event, x.alone
+      FROM unnest($1::text[], $2::int[], $3::bool[]) WITH ORDINALITY AS x (name, event, alone, n)
+), down (n, oid, event) AS (
+    SELECT n, oid, event FROM named
+    UNION
+    SELECT d.n, i.inhrelid, d.event FROM down d JOIN named t ON t.n = d.n AND NOT t.alone JOIN pg_catalog.pg_inherits i ON i.inhparent = d.oid
+), met (n, oid, event) AS (
+    SELECT n, oid, event FROM down WHERE event > 0
+    UNION
+    SELECT m.n, f.conrelid, CASE WHEN m.event & 8 > 0 AND f.confdeltype = 'c' THEN 8 ELSE 0 END | CASE WHEN m.event & 8 > 0 AND f.confdeltype IN ('n', 'd') THEN 16 ELSE 0 END
+                          | CASE WHEN m.event & 16 > 0 AND f.confupdtype IN ('c', 'n', 'd') THEN 16 ELSE 0 END
+      FROM met m JOIN pg_catalog.pg_constraint f ON f.confrelid = m.oid AND f.contype = 'f'
+     WHERE m.event & 8 > 0 AND f.confdeltype IN ('c', 'n', 'd') OR m.event & 16 > 0 AND f.confupdtype IN ('c', 'n', 'd')
+), made (n, classid, objid, says) AS (
+    SELECT d.n, 'pg_catalog.pg_class'::regclass::oid, i.indexrelid, pg_catalog.format('index %s', i.indexrelid::regclass) FROM down d JOIN pg_catalog.pg_index i ON i.indrelid = d.oid
+    UNION ALL
+    SELECT d.n, 'pg_catalog.pg_statistic_ext'::regclass, s.oid, pg_catalog.format('statistics %I', s.stxname) FROM down d JOIN pg_catalog.pg_statistic_ext s ON s.stxrelid = d.oid
+    UNION ALL
+    SELECT d.n, 'pg_catalog.pg_class'::regclass, d.oid, pg_catalog.format('the partition key of %s', d.oid::regclass) FROM down d JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = d.oid
+    UNION ALL
+    SELECT d.n, 'pg_catalog.pg_constraint'::regclass, c.oid, pg_catalog.format('constraint %I of %s', c.conname, d.oid::regclass)
+      FROM down d JOIN pg_catalog.pg_constraint c ON c.conrelid = d.oid AND c.contype IN ('c', 'x') WHERE d.event & 20 > 0
+    UNION ALL
+    SELECT d.n, 'pg_catalog.pg_attrdef'::regclass, f.oid, pg_catalog.format('the default of column %I of %s', a.attname, d.oid::regclass)
+      FROM down d JOIN pg_catalog.pg_attrdef f ON f.adrelid = d.oid JOIN pg_catalog.pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum WHERE d.event & 20 > 0
+), types (n, name, oid, written, said) AS (
+    SELECT t.n, a.attname, a.atttypid, t.event & 20 > 0, t.n = ANY ($6::int[]) OR EXISTS (
+               SELECT FROM unnest($4::int[], $5::text[]) AS c (n, name) WHERE c.n = t.n AND c.name IN (pg_catalog.quote_ident(a.attname), pg_catalog.format('"%s"', pg_catalog.replace(a.attname, '"', '""'))))
+      FROM named t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
+    UNION
+    SELECT s.n, s.name, b.oid, s.written, s.said FROM types s JOIN pg_catalog.pg_type y ON y.oid = s.oid JOIN pg_catalog.pg_type b ON b.oid IN (y.typbasetype, y.typelem)
+), others (oid) AS (
+    SELECT r.oid FROM pg_catalog.pg_roles r WHERE NOT r.rolsuper AND r.rolname <> session_user
+), functions (oid, says) AS NOT MATERIALIZED (
+    SELECT p.oid, f.name FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace s ON s.oid = p.pronamespace JOIN others o ON o.oid = p.proowner
+     CROSS JOIN LATERAL (SELECT pg_catalog.format('%I.%I(%s)', s.nspname, p.proname, (
+           SELECT coalesce(pg_catalog.string_agg(pg_catalog.format('%I.%I', tn.nspname, t.typname), ', ' ORDER BY a.n), '')
+             FROM pg_catalog.unnest(p.proargtypes::oid[]) WITH ORDINALITY AS a (type, n)
+             JOIN pg_catalog.pg_type t ON t.oid = a.type JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace))) AS f (name)
+     WHERE NOT EXISTS (SELECT FROM headgate.protected d WHERE d.mode = 'function' AND d.object = f.name)
+)
+SELECT coalesce(t.oid, 0), coalesce(c.relkind::text, ''), coalesce(pg_catalog.pg_get_userbyid(c.relowner) = session_user, false), coalesce(pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(c.relowner)), ''),
+       ARRAY(SELECT DISTINCT pg_catalog.format('%s (%s)', m.says, coalesce(f.says, pg_catalog.format('domain %s', y.oid::regtype)))
+               FROM made m JOIN pg_catalog.pg_depend x ON x.classid = m.classid AND x.objid = m.objid
+               LEFT JOIN pg_catalog.pg_operator o ON x.refclassid = 'pg_catalog.pg_operator'::regclass AND o.oid = x.refobjid
+               LEFT JOIN functions f ON f.oid = CASE x.refclassid WHEN 'pg_catalog.pg_proc'::regclass THEN x.refobjid ELSE o.oprcode END
+               LEFT JOIN pg_catalog.pg_type y ON x.refclassid = 'pg_catalog.pg_type'::regclass AND y.oid = x.refobjid AND y.typtype = 'd' AND y.typowner IN (SELECT oid FROM others)
+              WHERE m.n = t.n AND (f.oid IS NOT NULL OR y.oid IS NOT NULL)
+             UNION
+             SELECT pg_catalog.format('trigger %I of %s (%s)', g.tgname, g.tgrelid::regclass, f.says)
+               FROM met m JOIN pg_catalog.pg_trigger g ON g.tgrelid = m.oid AND g.tgtype & m.event > 0 AND g.tgenabled <> 'D' JOIN functions f ON f.oid = g.tgfoid
+              WHERE m.n = t.n
+             UNION
+             SELECT pg_catalog.format('rule %I of %s', w.rulename, w.ev_class::regclass)
+               FROM met m JOIN pg_catalog.pg_rewrite w ON w.ev_class = m.oid AND w.ev_enabled <> 'D'
+                AND CASE w.ev_type WHEN '2' THEN 16 WHEN '3' THEN 4 WHEN '4' THEN 8 ELSE 0 END & m.event > 0
+              WHERE m.n = t.n
+             ORDER BY 1),
+       ARRAY(SELECT DISTINCT pg_catalog.format('column %I of type %s', s.name, y.oid::regtype)
+               FROM types s JOIN pg_catalog.pg_type y ON y.oid = s.oid AND y.typowner IN (SELECT oid FROM others)
+              WHERE s.n = t.n AND CASE y.typtype WHEN 'd' THEN s.written ELSE s.said END ORDER BY 1),
+       ARRAY(SELECT DISTINCT d.oid::regclass::text FROM down d JOIN pg_catalog.pg_class h ON h.oid = d.oid AND h.relkind NOT IN ('r', 'p') WHERE d.n = t.n AND d.oid <> t.oid ORDER BY 1)
+  FROM named t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.oid
+ ORDER BY t.n`
+
+// seen is what there is to know of a locked relation.
+type seen struct {
+	OID    uint32
+	Kind   string
+	Own    bool     // it belongs to the session's login itself
+	Owner  string   // quoted
+	Code   []string // what would run
+	Types  []string // columns whose types others can give casts
+	Remote []string // heirs that are no tables of this server
+}
+
+func (s seen) isTable() bool { return s.Kind == "r" || s.Kind == "p" }
+
+func look(ctx context.Context, tx pgx.Tx, tables []Table) ([]seen, error) {
+	names, uses, alone := make([]string, len(tables)), make([]int32, len(tables)), make([]bool, len(tables))
+	var of, all []int32
+	var columns []string
+	for i, t := range tables {
+		place := int32(i + 1) //nolint:gosec // tables are few
+		names[i], uses[i], alone[i] = t.Name, int32(t.Use), t.Only
+		if t.Columns == nil {
+			all = append(all, place)
+		}
+		for _, c := range t.Columns {
+			of, columns = append(of, place), append(columns, c)
+		}
+	}
+	rows, _ := tx.Query(ctx, selectLook, names, uses, alone, of, columns, all) // its error is CollectRows' too
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[seen])
+	if err != nil {
+		return nil, fmt.Errorf("looking at tables behind their locks: %w", err)
+	}
+	for i, t := range tables {
+		if err := t.judge(found[i]); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+func (t Table) judge(s seen) error {
+	switch {
+	case s.OID == 0:
+		return t.missing()
+	case !s.isTable() && !t.View:
+		return t.refused("is not a table, and the functions of a view would run with the owner login's rights: name the table behind it")
+	case t.OID != 0 && s.OID != t.OID:
+		return t.refused("is another table since the look at the database")
+	case !s.isTable() && !s.Own:
+		return t.refused("is no table and belongs to role %s, and its functions would run with the rights of the owner's login: have an administrator run ALTER TABLE %s OWNER TO that login once the SQL has been read, or make a view of the login's own", s.Owner, t.Name)
+	case s.isTable() && len(s.Remote) > 0:
+		return t.refused("has a part that is no table of this server: %s", list(s.Remote))
+	case s.isTable() && len(s.Code) > 0:
+		return t.refused("has code that would run with the owner login's rights, %s: have an administrator make that login the function's owner once the function has been read, or trust it with `headgate database protect DATABASE --trusted-function NAME --reason TEXT`", list(s.Code))
+	case len(s.Types) > 0:
+		return t.refused("has %s, and who owns a type can make a cast whose function would run with the owner login's rights: make that login the type's owner, or give the column a type of Postgres's own", list(s.Types))
+	}
+	return nil
+}
