@@ -221,10 +221,9 @@ WHERE id = ANY ($1) AND status <> 'removed'`
 const manyTenantsUpdateSQL = `
 UPDATE headgate.tenants t
 SET slug = c.slug, name = c.name, plan = c.plan, timezone = c.timezone, labels = c.labels::jsonb, features = c.features::jsonb, source = c.source,
-    status = c.status, waiting = CASE WHEN t.status = c.status THEN t.waiting WHEN c.status = 'archived' THEN 'cancel' ELSE 'hold' END,
+    status = c.status,
     status_reason = CASE WHEN t.status = c.status THEN t.status_reason WHEN c.status = 'active' THEN '' ELSE 'sync' END,
-    status_by = CASE WHEN t.status = c.status THEN t.status_by ELSE session_user END,
-    status_since = CASE WHEN t.status = c.status THEN t.status_since ELSE now() END
+    status_by = CASE WHEN t.status = c.status THEN t.status_by ELSE session_user END
 FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[])
      AS c (id, version, slug, name, plan, timezone, labels, features, status, source)
 WHERE t.id = c.id AND t.version = c.version`

@@ -1,0 +1,116 @@
+-- What a status brings along is decided here, so that a command and an UPDATE go one way.
+
+DROP TRIGGER reset_waiting ON headgate.tenants;
+DROP FUNCTION headgate.reset_waiting();
+DROP TRIGGER note_status ON headgate.tenants;
+DROP TRIGGER drop_domain_claims ON headgate.tenants;
+DROP FUNCTION headgate.drop_domain_claims();
+
+-- Marks waiting as given by the writer, also where the value stays. A trigger does not see
+-- otherwise which columns a statement sets. note_status takes the mark off again, because
+-- triggers fire in the order of their names. The mark never reaches the table: its CHECK
+-- knows hold and cancel only.
+CREATE FUNCTION headgate.note_given_waiting() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    NEW.waiting := NEW.waiting || ' given';
+    RETURN NEW;
+END $$;
+
+CREATE TRIGGER a_note_given_waiting BEFORE UPDATE OF waiting ON headgate.tenants FOR EACH ROW EXECUTE FUNCTION headgate.note_given_waiting();
+
+-- Decides since when a tenant has its status, and what becomes of its waiting jobs. A move
+-- waits from that moment (begin_move), so no writer sets it. Who takes no work for a while
+-- keeps the waiting jobs, and who leaves loses them, unless the writer says otherwise.
+CREATE OR REPLACE FUNCTION headgate.note_status() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_waiting text := nullif(replace(NEW.waiting, ' given', ''), NEW.waiting); -- as the writer gives it; NULL: not at all
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        NEW.status_since := clock_timestamp();
+        RETURN NEW;
+    END IF;
+    NEW.waiting := coalesce(v_waiting, OLD.waiting);
+    IF NEW.status = OLD.status THEN
+        NEW.status_since := OLD.status_since;
+    ELSE
+        NEW.status_since := clock_timestamp();
+        NEW.waiting := coalesce(v_waiting, CASE NEW.status WHEN 'archived' THEN 'cancel' ELSE 'hold' END);
+        IF NEW.status = 'active' THEN
+            NEW.waiting := 'hold'; -- for the next suspension
+        END IF;
+    END IF;
+    IF NEW.status = 'removed' THEN
+        IF OLD.status = 'moving' THEN
+            RAISE EXCEPTION 'tenant % is moving, and is not removed meanwhile', OLD.slug
+                USING ERRCODE = 'HG020', HINT = 'Remove it when the move has ended.';
+        END IF;
+        -- Its slug is free. It holds no plan and no feature, so that those can be removed.
+        NEW.waiting := 'cancel';
+        NEW.slug := NEW.id::text;
+        NEW.plan := '';
+        NEW.features := '{}';
+        NEW.kinds := NULL;
+    END IF;
+    RETURN NEW;
+END $$;
+
+CREATE TRIGGER a_note_status BEFORE UPDATE ON headgate.tenants FOR EACH ROW
+    WHEN (OLD.status <> NEW.status OR OLD.status_since <> NEW.status_since OR OLD.waiting <> NEW.waiting) EXECUTE FUNCTION headgate.note_status();
+CREATE TRIGGER a_note_status_inserted BEFORE INSERT ON headgate.tenants FOR EACH ROW EXECUTE FUNCTION headgate.note_status();
+
+-- Takes along what a removed tenant had. Schedules of templates go as those of a tenant that
+-- a selector no longer selects.
+CREATE FUNCTION headgate.leave() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM headgate.tenant_domains WHERE tenant_id = NEW.id;
+    DELETE FROM headgate.domain_claims WHERE tenant_id = NEW.id;
+    DELETE FROM headgate.tenant_emails WHERE tenant_id = NEW.id;
+    DELETE FROM headgate.schedules WHERE tenant_id = NEW.id AND fleet_id IS NULL;
+    DELETE FROM headgate.tenant_limits WHERE tenant_id = NEW.id;
+    DELETE FROM headgate.pauses WHERE scope = 'tenant' AND target = NEW.id::text;
+    DELETE FROM headgate.closures WHERE tenant_id = NEW.id;
+    DELETE FROM headgate.fleet_overrides WHERE tenant_id = NEW.id;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER leave AFTER UPDATE ON headgate.tenants FOR EACH ROW
+    WHEN (NEW.status = 'removed' AND OLD.status <> 'removed') EXECUTE FUNCTION headgate.leave();
+
+-- Removes tenants, and returns what goes along with each.
+CREATE OR REPLACE FUNCTION headgate.remove_tenants(p_tenants uuid[], p_reason text, p_by text)
+RETURNS TABLE (tenant_id uuid, domains bigint, emails bigint, schedules bigint, limits bigint, pauses bigint, blackouts bigint, overrides bigint)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    -- First, because it waits for whoever gives a tenant something meanwhile, who refers to it.
+    PERFORM FROM headgate.tenants t WHERE t.id = ANY (p_tenants) ORDER BY t.id FOR UPDATE;
+    RETURN QUERY
+    SELECT t.id, (SELECT count(*) FROM headgate.tenant_domains x WHERE x.tenant_id = t.id), (SELECT count(*) FROM headgate.tenant_emails x WHERE x.tenant_id = t.id),
+           (SELECT count(*) FROM headgate.schedules x WHERE x.tenant_id = t.id AND x.fleet_id IS NULL), (SELECT count(*) FROM headgate.tenant_limits x WHERE x.tenant_id = t.id),
+           (SELECT count(*) FROM headgate.pauses x WHERE x.scope = 'tenant' AND x.target = t.id::text), (SELECT count(*) FROM headgate.closures x WHERE x.tenant_id = t.id),
+           (SELECT count(*) FROM headgate.fleet_overrides x WHERE x.tenant_id = t.id)
+    FROM unnest(p_tenants) AS t (id);
+    UPDATE headgate.tenants SET status = 'removed', status_reason = p_reason, status_by = p_by WHERE id = ANY (p_tenants);
+END $$;
+
+-- The grants that name a slug keep it also where a trigger changes the slug.
+DROP TRIGGER check_slug_ungranted ON headgate.tenants;
+CREATE TRIGGER check_slug_ungranted AFTER UPDATE ON headgate.tenants FOR EACH ROW WHEN (OLD.slug <> NEW.slug)
+    EXECUTE FUNCTION headgate.check_slug_ungranted();
+
+-- A tenant keeps its UUID and its org_id, by which its rows, its jobs and the history know
+-- it. org_key changes by `headgate tenant set --org-key`, for tables that the application has
+-- converted.
+CREATE FUNCTION headgate.tenant_stays_itself() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = 'check_violation', CONSTRAINT = 'tenants_stay_themselves', TABLE = TG_TABLE_NAME, SCHEMA = TG_TABLE_SCHEMA,
+        MESSAGE = format('tenant %s keeps its id and its org_id %s: rows in its database bear them', OLD.id, OLD.org_id),
+        HINT = 'Add a new tenant.';
+END $$;
+
+CREATE TRIGGER tenant_stays_itself BEFORE UPDATE ON headgate.tenants FOR EACH ROW
+    WHEN (OLD.status <> 'removed' AND (NEW.id <> OLD.id OR NEW.org_id <> OLD.org_id)) EXECUTE FUNCTION headgate.tenant_stays_itself();
