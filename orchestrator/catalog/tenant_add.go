@@ -253,8 +253,11 @@ func tenantConflict(err error, databases map[string]databaseRow) error {
 		}
 		return existsf(err, "database %q is dedicated and has its tenant already; use a shared database, or add another", value)
 	}
-	if constraint, grant := constraintOf(err); constraint == "grants_name_tenants" {
-		return inUsef(err, "a grant of headgate.enqueue names its slug, and would be another tenant's that gets the slug: %s", RemoveGrant(grant))
+	switch constraint, of := constraintOf(err); constraint {
+	case "grants_name_tenants":
+		return inUsef(err, "a grant of headgate.enqueue names its slug, and would be another tenant's that gets the slug: %s", RemoveGrant(of))
+	case "org_keys_never_again":
+		return existsf(err, "org_key %q was that of a removed tenant, whose rows may lie in a database that left the catalog; give an org_key that no tenant has had", of)
 	}
 	return err
 }
