@@ -29,8 +29,8 @@ type Args struct {
 	NewTenantsIn string `json:"new_tenants_in,omitempty"`
 
 	// AllowMissing is how many tenants the sync suspends, where these are more than 10 and
-	// more than 5 % of the source's active ones. It must be the number. 0 means that such a
-	// sync is held.
+	// more than 5 % of the source's active ones, or more than half of them. It must be the
+	// number. 0 means that such a sync is held.
 	AllowMissing int `json:"allow_missing,omitempty"`
 }
 

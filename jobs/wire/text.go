@@ -18,10 +18,35 @@ func CheckText(raw []byte) error {
 	if at := notUTF8(raw); at >= 0 {
 		return fmt.Errorf("args hold a byte that is not UTF-8 (%#02x, at byte %d): convert the text to UTF-8, or pass bytes as base64", raw[at], at)
 	}
+	escape, code := badEscape(raw)
+	switch {
+	case escape == "":
+		return nil
+	case code == 0:
+		return errors.New(`args hold the character U+0000, which Postgres cannot store: remove it`)
+	}
+	return fmt.Errorf("args hold %s, which is half of a character: write the character itself, or both halves", escape)
+}
+
+// HalfCharacter returns the first escape of a JSON value that is half of a surrogate pair,
+// as in \ud800, and "" if there is none. encoding/json reads such a half as U+FFFD.
+func HalfCharacter(raw []byte) string {
+	for {
+		escape, code := badEscape(raw)
+		if escape == "" || code != 0 {
+			return escape
+		}
+		raw = raw[bytes.Index(raw, []byte(escape))+len(escape):]
+	}
+}
+
+// badEscape is the first escape of a JSON value that Postgres cannot store: U+0000, or half of
+// a surrogate pair.
+func badEscape(raw []byte) (escape string, code uint64) {
 	for rest := raw; ; {
 		i := bytes.IndexByte(rest, '\\')
 		if i < 0 || i+1 >= len(rest) {
-			return nil
+			return "", 0
 		}
 		rest = rest[i:]
 		code, ok := escaped(rest)
@@ -29,22 +54,18 @@ func CheckText(raw []byte) error {
 		case !ok:
 			rest = rest[2:]
 		case code == 0:
-			return errors.New(`args hold the character U+0000, which Postgres cannot store: remove it`)
+			return string(rest[:6]), code
 		case code >= 0xD800 && code < 0xDC00:
 			if low, ok := escaped(rest[6:]); !ok || low < 0xDC00 || low > 0xDFFF {
-				return loneSurrogate(rest)
+				return string(rest[:6]), code
 			}
 			rest = rest[12:]
 		case code >= 0xDC00 && code <= 0xDFFF:
-			return loneSurrogate(rest)
+			return string(rest[:6]), code
 		default:
 			rest = rest[6:]
 		}
 	}
-}
-
-func loneSurrogate(rest []byte) error {
-	return fmt.Errorf("args hold %s, which is half of a character: write the character itself, or both halves", rest[:6])
 }
 
 // escaped reads \uXXXX at the beginning of text.

@@ -122,7 +122,7 @@ func (d *Domains) claim(ctx context.Context, db beginner, tenant, domain string)
 }
 
 func removed(tenant Tenant) error {
-	return fmt.Errorf("%w: tenant %s was removed", jobs.ErrUnknownTenant, tenant.Slug)
+	return removedf("tenant %s was removed", tenant.Slug)
 }
 
 // taken is the refusal of a domain that resolves already. It does not name another tenant,

@@ -62,7 +62,7 @@ func newTenants(params []TenantParams) ([]Tenant, error) {
 		t, err := p.tenant()
 		switch {
 		case err != nil && len(params) > 1:
-			return nil, fmt.Errorf("tenant %s (number %d): %w", quote(p.Slug), i+1, err)
+			return nil, fmt.Errorf("tenant %s (number %d): %w", shown(p.Slug), i+1, err)
 		case err != nil:
 			return nil, err
 		case slugs[t.Slug]:

@@ -160,7 +160,7 @@ func removeTenants(ctx context.Context, tx pgx.Tx, before []Tenant, opts *Remove
 	ids := make([]string, len(before))
 	for i, t := range before {
 		if t.Status == Moving {
-			return nil, fmt.Errorf("%w: %s; remove it when the move has ended", jobs.ErrTenantMoving, quote(t.Slug))
+			return nil, fmt.Errorf("%w: %s; remove it when the move has ended", jobs.ErrTenantMoving, shown(t.Slug))
 		}
 		ids[i], byID[t.ID] = t.ID, t
 	}

@@ -16,6 +16,9 @@ func Near(ctx context.Context, control *admission.Control, scope admission.Subje
 	if !errors.Is(err, jobs.ErrUnknownTenant) && !errors.Is(err, catalog.ErrUnknownServer) {
 		return err
 	}
+	if catalog.IsRemoved(err) {
+		return fmt.Errorf("%w; `headgate tenant list --status removed` shows those", err)
+	}
 	known, listErr := Names(ctx, control, scope)
 	if listErr != nil {
 		return err // the better of the two

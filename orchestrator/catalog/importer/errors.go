@@ -28,14 +28,18 @@ type HeldError struct {
 	Given   int    // Options.AllowMissing
 }
 
-// Error says the numbers.
+// Error says the numbers, and what may be wrong where most are missing.
 func (e *HeldError) Error() string {
 	given := ""
 	if e.Given > 0 {
 		given = fmt.Sprintf(", not the %d that were allowed", e.Given)
 	}
-	return fmt.Sprintf("%v: %d of the %d active tenants of source %q are missing in the input%s, and more than %d are held (nothing was written)",
-		ErrMissing, e.Missing, e.Active, e.Source, given, e.Allowed)
+	other := ""
+	if e.Missing > e.Active/2 {
+		other = "; if the input is another table than before, give that table a source of its own"
+	}
+	return fmt.Sprintf("%v: %d of the %d active tenants of source %q are missing in the input%s, and more than %d are held (nothing was written)%s",
+		ErrMissing, e.Missing, e.Active, e.Source, given, e.Allowed, other)
 }
 
 // Is makes the error match ErrMissing.

@@ -38,7 +38,8 @@ type Options struct {
 	Owner *Owner
 
 	// AllowMissing is how many tenants a sync may suspend, where that is more than 10 and
-	// more than 5 % of the source's active tenants. It must be the number. 0 means none.
+	// more than 5 % of the source's active tenants, or more than half of them. It must be
+	// the number. 0 means none.
 	AllowMissing int
 
 	// DryRun plans and writes nothing.
@@ -136,7 +137,8 @@ func (im *Importer) plan(ctx context.Context, db querier, s *state, table *Table
 	return plan, err
 }
 
-// The limits of what a sync suspends by itself, whichever is more.
+// The limits of what a sync suspends by itself, whichever is more, and never more than half of
+// the source's active tenants: an input that lacks so many may be another table.
 const (
 	mostMissing        = 10
 	mostMissingPercent = 5
@@ -144,7 +146,7 @@ const (
 
 // held refuses to suspend so many that the source is doubtful.
 func (p *Plan) held(opts Options) error {
-	allowed := max(mostMissing, p.managed*mostMissingPercent/100)
+	allowed := min(max(mostMissing, p.managed*mostMissingPercent/100), p.managed/2)
 	if p.Suspended <= allowed || p.Suspended == opts.AllowMissing {
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/wire"
 )
 
 // ReadJSONLines reads one object of JSON a line, to the end. A name that an object lacks is
@@ -98,10 +99,14 @@ func readObject(text []byte) (names []string, values []cell, err error) {
 	}
 	seen := map[string]bool{}
 	for in.More() {
+		before := in.InputOffset()
 		name, err := in.Token()
 		key, ok := name.(string)
 		if err != nil || !ok {
 			return nil, nil, errObject
+		}
+		if half := wire.HalfCharacter(text[before:in.InputOffset()]); half != "" {
+			return nil, nil, fmt.Errorf("a name %s", halfOf(half))
 		}
 		if seen[key] {
 			return nil, nil, fmt.Errorf("the name %q is given twice", cut(key))
@@ -126,8 +131,17 @@ func readObject(text []byte) (names []string, values []cell, err error) {
 	return names, values, nil
 }
 
+// halfOf is what is wrong with a text that has half of a surrogate pair. encoding/json would
+// put U+FFFD in.
+func halfOf(escape string) string {
+	return fmt.Sprintf("holds %s, which is half of a character: write the character itself, or both halves", escape)
+}
+
 // cellOf is a value of JSON.
 func cellOf(raw json.RawMessage) (cell, error) {
+	if half := wire.HalfCharacter(raw); half != "" {
+		return cell{half, isHalf}, nil
+	}
 	switch raw[0] {
 	case '"':
 		var text string

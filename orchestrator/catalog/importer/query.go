@@ -18,7 +18,8 @@ import (
 type QueryOptions struct {
 	ReadOptions
 
-	// Timeout bounds each statement on the source. 0 means a minute.
+	// Timeout bounds each statement on the source, and half of it each wait for a lock, so
+	// that the error tells these apart. 0 means a minute.
 	Timeout time.Duration
 
 	// Batch is how many rows are fetched at a time. 0 means 1,000.
@@ -36,10 +37,10 @@ func ReadQuery(ctx context.Context, conn *pgx.Conn, query string, opts QueryOpti
 	}
 	opts.Timeout, opts.Batch = cmp.Or(opts.Timeout, time.Minute), cmp.Or(opts.Batch, 1000)
 	begin := fmt.Sprintf("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = %d; SET LOCAL lock_timeout = %d; SET LOCAL idle_in_transaction_session_timeout = %d",
-		opts.Timeout.Milliseconds(), opts.Timeout.Milliseconds(), opts.Timeout.Milliseconds())
+		opts.Timeout.Milliseconds(), max(1, opts.Timeout.Milliseconds()/2), opts.Timeout.Milliseconds())
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: begin})
 	if err != nil {
-		return nil, fmt.Errorf("reading the source: %w", err)
+		return nil, fmt.Errorf("reading the source: %w", queryError(err))
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // it has written nothing
 	table, err := readCursor(ctx, tx, query, opts)
@@ -60,9 +61,15 @@ func readCursor(ctx context.Context, tx pgx.Tx, query string, opts QueryOptions)
 	}, opts.ReadOptions)
 }
 
+// declare stands before the query.
+const declare = "DECLARE headgate_import NO SCROLL CURSOR FOR SELECT to_jsonb(q)::text FROM (\n"
+
 // fetch runs the query by a cursor.
 func fetch(ctx context.Context, tx pgx.Tx, query string, batch int, do func([]byte) error) error {
-	if _, err := tx.Exec(ctx, "DECLARE headgate_import NO SCROLL CURSOR FOR SELECT to_jsonb(q)::text FROM (\n"+query+"\n) AS q"); err != nil {
+	if _, err := tx.Exec(ctx, declare+query+"\n) AS q"); err != nil {
+		if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) {
+			pgErr.Position = max(0, pgErr.Position-int32(len(declare)))
+		}
 		return err
 	}
 	for {
@@ -89,22 +96,4 @@ func describe(ctx context.Context, tx pgx.Tx, query string) (names []string, err
 		names = append(names, field.Name)
 	}
 	return names, nil
-}
-
-// queryError is what the server says of the query. Its detail may hold values of rows.
-func queryError(err error) error {
-	var pgErr *pgconn.PgError
-	if !errors.As(err, &pgErr) {
-		return err
-	}
-	switch pgErr.Code {
-	case "25006":
-		return jobs.Inputf("query", "", "it writes; give one SELECT")
-	case "57014":
-		return fmt.Errorf("the query took longer than it may (%s): make it faster, or raise --source-timeout", pgErr.Code)
-	}
-	if strings.HasPrefix(pgErr.Code, "42") || pgErr.Code == "0A000" {
-		return jobs.Inputf("query", "", "Postgres refuses it, at character %d: %s (%s)", pgErr.Position, pgErr.Message, pgErr.Code)
-	}
-	return fmt.Errorf("Postgres answered with SQLSTATE %s", pgErr.Code) //nolint:staticcheck // a name
 }

@@ -108,6 +108,37 @@ func TestJSONLinesRefusals(t *testing.T) {
 	require.ErrorContains(t, err, "line 1 is longer than 1048576 bytes")
 }
 
+// Half of a surrogate pair became U+FFFD, and was written.
+func TestHalfOfACharacterIsRefused(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const says = `, which is half of a character: write the character itself, or both halves`
+	for input, want := range map[string]string{
+		`{"slug":"aa","name":"x\ud800"}`:                             `name: it holds \ud800` + says,
+		`{"slug":"aa","name":"\uDC00x"}`:                             `name: it holds \uDC00` + says,
+		`{"slug":"aa","name":"\ud83d\ud83d\ude00"}`:                  `name: it holds \ud83d` + says,
+		`{"slug":"aa","labels":{"tier":"\ud800"}}`:                   `labels: it holds \ud800` + says,
+		`{"slug":"aa","labels":{"\ud800":"gold"}}`:                   `labels: it holds \ud800` + says,
+		`{"slug":"aa","labels":"{\"tier\": \"\\ud800\"}"}`:           `labels: it holds \ud800` + says,
+		`{"slug":"aa","labels":"{\"\\ud800\": \"gold\"}"}`:           `labels: give an object of JSON, as in {"tier": "gold"}: a name holds \ud800` + says,
+		`{"slug":"aa","features":{"theme":"\ud800"}}`:                `features: it holds \ud800` + says,
+		`{"slug":"aa","label.tier":"\ud800"}`:                        `label.tier: it holds \ud800` + says,
+		`{"slug":"aa","domains":["\ud800.example"]}`:                 `domains: it holds \ud800` + says,
+		`{"slug":"aa","nam\ud800":"x"}`:                              `a name holds \ud800` + says,
+		`{"slug":"aa","connection_string":"postgres://u:p\ud800@h"}`: `connection_string: it holds \ud800` + says,
+	} {
+		before := b.fingerprint(t)
+		_, err := importer.ReadJSONLines(strings.NewReader(`{"slug":"first"}`+"\n"+input), importer.ReadOptions{})
+		require.Equal(t, []importer.RowError{{Line: 2, Says: want}}, rowsOf(err), "%s: %v", input, err)
+		require.Equal(t, before, b.fingerprint(t))
+	}
+	table, err := importer.ReadJSONLines(strings.NewReader(`{"slug":"aa","name":"\ud83d\ude00 \\ud800 \ufffd","note":"cut\ud83d"}`), importer.ReadOptions{Ignore: []string{"note"}})
+	require.NoError(t, err, "whole characters, and what is ignored")
+	_, err = b.Import(t.Context(), table, importer.Options{Database: "shared-1"})
+	require.NoError(t, err)
+	require.Equal(t, "\U0001F600 \\ud800 \uFFFD", one[string](t, b, `SELECT name FROM headgate.tenants`))
+}
+
 // All that is wrong with an input is said at once, and nothing is written.
 func TestBadRows(t *testing.T) {
 	t.Parallel()

@@ -163,12 +163,15 @@ func TestASyncIsHeld(t *testing.T) {
 	require.Equal(t, 21, plan.Suspended)
 	require.Equal(t, 18, b.syncs(t, numbered(39, 400)).Suspended, "5 % of 379")
 
-	// Few tenants: ten may go.
+	// Few tenants: ten may go, and no more than half.
 	b = setup(t)
-	b.syncs(t, numbered(0, 12))
-	_, err = b.Import(ctx, readCSV(t, numbered(11, 12)), importer.Options{Source: "crm"})
+	b.syncs(t, numbered(0, 20))
+	_, err = b.Import(ctx, readCSV(t, numbered(11, 20)), importer.Options{Source: "crm"})
 	require.ErrorIs(t, err, importer.ErrMissing)
-	require.Equal(t, 10, b.syncs(t, numbered(10, 12)).Suspended)
+	require.Equal(t, 10, b.syncs(t, numbered(10, 20)).Suspended)
+	require.Equal(t, 5, b.syncs(t, numbered(15, 20)).Suspended)
+	_, err = b.Import(ctx, readCSV(t, numbered(18, 20)), importer.Options{Source: "crm"})
+	require.ErrorContains(t, err, `3 of the 5 active tenants of source "crm" are missing in the input, and more than 2 are held`)
 
 	_, err = importer.ReadCSV(strings.NewReader("slug\n"), importer.ReadOptions{})
 	require.ErrorIs(t, err, importer.ErrEmpty)
@@ -176,6 +179,29 @@ func TestASyncIsHeld(t *testing.T) {
 	require.ErrorIs(t, err, importer.ErrEmpty)
 	_, err = importer.ReadJSONLines(strings.NewReader("\n"), importer.ReadOptions{})
 	require.ErrorIs(t, err, importer.ErrEmpty)
+}
+
+// Two small tables under one source suspended each other's tenants in turn, each time without
+// a word.
+func TestTwoTablesWithOneSourceDoNotSuspendEachOther(t *testing.T) {
+	t.Parallel()
+	b, ctx := setup(t), context.Background()
+	b.syncs(t, numbered(0, 4))
+	before := b.fingerprint(t)
+	for _, other := range []string{numbered(10, 11), numbered(10, 90), numbered(3, 8)} {
+		_, err := b.Import(ctx, readCSV(t, other), importer.Options{Source: "crm", Database: "shared-1"})
+		require.ErrorIs(t, err, importer.ErrMissing)
+		require.ErrorContains(t, err, "if the input is another table than before, give that table a source of its own")
+		require.Equal(t, before, b.fingerprint(t))
+	}
+	plan, err := b.Import(ctx, readCSV(t, numbered(10, 14)), importer.Options{Source: "erp", Database: "shared-1"})
+	require.NoError(t, err, "as the sentence says")
+	require.Equal(t, 4, plan.Added)
+	require.Equal(t, 2, b.syncs(t, numbered(2, 9)).Suspended, "half of them may leave, however many come")
+	require.Equal(t, 7, one[int](t, b, `SELECT count(*) FROM headgate.tenants WHERE status = 'active' AND source = 'crm'`))
+	plan, err = b.Import(ctx, readCSV(t, numbered(20, 21)), importer.Options{Source: "crm", Database: "shared-1", AllowMissing: 7})
+	require.NoError(t, err, "whoever says the number has looked")
+	require.Equal(t, 7, plan.Suspended)
 }
 
 // A sync that finds nothing to do leaves every row as it is, and takes no lock that adding

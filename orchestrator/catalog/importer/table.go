@@ -80,6 +80,7 @@ const (
 	isNumber
 	isBool
 	isJSON // an object or array
+	isHalf // half of a character, as it is escaped: no value
 )
 
 type cell struct {
@@ -157,6 +158,9 @@ var errText = errors.New("NUL characters and invalid UTF-8 are not allowed")
 func (r *row) set(c column, v cell, address parts) (err error) {
 	if strings.ContainsRune(v.text, 0) || !utf8.ValidString(v.text) {
 		return jobs.Inputf(c.name, "", "%v", errText)
+	}
+	if v.kind == isHalf {
+		return jobs.Inputf(c.name, "", "it %s", halfOf(v.text))
 	}
 	if texts := r.texts(c.name); texts != nil {
 		*texts, err = v.plain(c.name)
@@ -314,6 +318,9 @@ func (c cell) object(field string) (map[string]cell, error) {
 	for i, name := range names {
 		if strings.ContainsRune(name, 0) || strings.ContainsRune(values[i].text, 0) {
 			return nil, jobs.Inputf(field, "", "%v", errText)
+		}
+		if values[i].kind == isHalf {
+			return nil, jobs.Inputf(field, "", "it %s", halfOf(values[i].text))
 		}
 		cells[name] = values[i]
 	}

@@ -54,8 +54,9 @@ that a sync has suspended work again when they are back. A status that somebody
 else has set stays. Only tenants of the same --source are ever suspended: those
 that this sync has brought or taken over.
 
-If more than 10 tenants, and more than 5 % of the source's active ones, are
-missing, nothing is written until --allow-missing says their number.
+If more than 10 tenants and more than 5 % of the source's active ones are
+missing, or more than half of them, nothing is written until --allow-missing says
+their number. Give each table a --source of its own.
 
 The kind headgate.sync does the same by a schedule, from a table in a database of
 the catalog.
@@ -91,7 +92,7 @@ func tenantSync(app *cli.App) *cobra.Command {
 	}
 	i.flags(app, cmd)
 	cmd.Flags().StringVar(&i.opts.Source, "source", "default", "a name for where the tenants come from")
-	cli.IntVar(cmd.Flags(), &i.opts.AllowMissing, "allow-missing", 0, "how many tenants this suspends, where they are more than 10 and 5 %")
+	cli.IntVar(cmd.Flags(), &i.opts.AllowMissing, "allow-missing", 0, "how many tenants this suspends, where they are more than 10 and 5 %, or half")
 	return cmd
 }
 

@@ -21,11 +21,21 @@ func tenantList(app *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the tenants, by slug",
-		Args:  cli.Args(),
+		Long: `List the tenants, by slug. Those that were removed are in the list of
+--status removed, each with its UUID as the slug.`,
+		Args: cli.Args(),
 		RunE: cli.Brief(func(ctx context.Context, _ []string) error {
 			if status != "" {
 				if err := cli.OneOf("--status", status, tenantStates); err != nil {
 					return err
+				}
+			}
+			if status == string(catalog.Removed) {
+				switch {
+				case selecting.Given():
+					return cli.Usagef("--status removed: an expression selects no removed tenant; leave --select out, or ask for another status")
+				case filter.Plan != "":
+					return cli.Usagef("--status removed: a removed tenant has no plan any more; leave --plan out, or ask for another status")
 				}
 			}
 			if limit < 0 {
@@ -52,8 +62,10 @@ func tenantList(app *cli.App) *cobra.Command {
 					return err
 				}
 				defer cli.More(app, next)
-				none := "no tenants: `headgate tenant add SLUG --database DATABASE`"
+				none := "no tenants: `headgate tenant add SLUG --database DATABASE` adds one; `headgate tenant list --status removed` shows removed ones"
 				switch {
+				case status == string(catalog.Removed):
+					none = "no tenant was removed: `headgate tenant list` shows those that are there"
 				case selecting.Given():
 					none = "no tenant is like that: `headgate selector test EXPRESSION` says why"
 				case filter.Database != "" || filter.Plan != "" || status != "":
