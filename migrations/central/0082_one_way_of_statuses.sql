@@ -96,11 +96,6 @@ BEGIN
     UPDATE headgate.tenants SET status = 'removed', status_reason = p_reason, status_by = p_by WHERE id = ANY (p_tenants);
 END $$;
 
--- The grants that name a slug keep it also where a trigger changes the slug.
-DROP TRIGGER check_slug_ungranted ON headgate.tenants;
-CREATE TRIGGER check_slug_ungranted AFTER UPDATE ON headgate.tenants FOR EACH ROW WHEN (OLD.slug <> NEW.slug)
-    EXECUTE FUNCTION headgate.check_slug_ungranted();
-
 -- A tenant keeps its UUID and its org_id, by which its rows, its jobs and the history know
 -- it. org_key changes by `headgate tenant set --org-key`, for tables that the application has
 -- converted.

@@ -82,10 +82,7 @@ SELECT has_schema_privilege(r.oid, 'headgate', 'USAGE') AND bool_and(has_functio
 FROM pg_roles r, pg_proc p WHERE r.rolname = $1 AND p.proname = 'enqueue' AND p.pronamespace = 'headgate'::regnamespace
 GROUP BY r.oid`
 
-// holdNamedSQL keeps the slugs that a grant names: a tenant that gives up its slug looks for
-// grants first (headgate.check_slug_ungranted).
-const holdNamedSQL = `SELECT FROM headgate.tenants WHERE slug = ANY ($1) ORDER BY id FOR KEY SHARE`
-
+// addGrantSQL holds the tenants that the grant names, by a trigger (headgate.hold_named).
 const addGrantSQL = `
 INSERT INTO headgate.enqueue_grants AS g (role, kind, selector, selection, granted_by)
 SELECT $1, $2, $3, jsonb_populate_record(NULL::headgate.selection, $4), $5 WHERE (SELECT count(*) FROM headgate.enqueue_grants WHERE role = $1) < $6
@@ -117,9 +114,6 @@ func (c *Control) AddEnqueueGrant(ctx context.Context, g EnqueueGrant) (added En
 		}
 		if err := access.Say(ctx, tx, g.By, ""); err != nil {
 			return err
-		}
-		if _, err := tx.Exec(ctx, holdNamedSQL, g.Tenants.Selection().Tenants); err != nil {
-			return fmt.Errorf("holding the tenants that it names: %w", err)
 		}
 		err = tx.QueryRow(ctx, addGrantSQL, g.Role, g.Kind, g.Tenants.String(), g.Tenants.Selection(), g.By, mostGrants).Scan(&g.At)
 		if errors.Is(err, pgx.ErrNoRows) {

@@ -123,7 +123,7 @@ type RemoveOpts struct {
 // schedules, limits and pauses go; their waiting jobs are cancelled, and jobs that run end as
 // they would. Their UUIDs, org_ids and names stay for history and are given to nobody again,
 // because rows that bear them remain in their databases. Errors match jobs.ErrUnknownTenant,
-// jobs.ErrTenantMoving, and ErrReferred while a grant of headgate.enqueue names one of them.
+// jobs.ErrTenantMoving, and ErrReferred while a grant of headgate.enqueue or a template names one of them.
 func (e TenantEditor) Remove(ctx context.Context, tenants []string, opts *RemoveOpts) ([]Removal, error) {
 	return e.remove(ctx, e.c.pool, tenants, opts)
 }
