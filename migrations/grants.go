@@ -209,6 +209,7 @@ var functionRights = []right{
 	{"next_place", "X", "X"},
 	{"next_version", "", ""},
 	{"note_brands", "", ""},
+	{"note_given_stop", "", ""},
 	{"note_given_waiting", "", ""},
 	{"note_selector_changes", "", ""},
 	{"note_status", "", ""},

@@ -6,10 +6,20 @@ DROP TRIGGER note_status ON headgate.tenants;
 DROP TRIGGER drop_domain_claims ON headgate.tenants;
 DROP FUNCTION headgate.drop_domain_claims();
 
--- Marks waiting as given by the writer, also where the value stays. A trigger does not see
--- otherwise which columns a statement sets. note_status takes the mark off again, because
--- triggers fire in the order of their names. The mark never reaches the table: its CHECK
--- knows hold and cancel only.
+-- Which program has stopped a tenant: a sync lets only those work again that a sync has
+-- stopped. The mark was a status_reason, which a person could give too.
+ALTER TABLE headgate.tenants ADD COLUMN stopped_by text NOT NULL DEFAULT '' CHECK (stopped_by IN ('', 'sync'));
+UPDATE headgate.tenants SET stopped_by = 'sync' WHERE status IN ('suspended', 'archived') AND status_reason = 'sync';
+
+DROP TRIGGER audit_added ON headgate.tenants;
+DROP TRIGGER audit_changed ON headgate.tenants;
+DROP TRIGGER audit_removed ON headgate.tenants;
+SELECT headgate.audit_table('tenants', 'tenant', 'id', 'slug', 'id', 'created_at,version,database_kind,status_since,stopped_by');
+
+-- Mark a value as given by the writer, also where the value stays. A trigger does not see
+-- otherwise which columns a statement sets. note_status takes the marks off again, because
+-- triggers fire in the order of their names. No mark reaches the table, because of the
+-- columns' CHECKs.
 CREATE FUNCTION headgate.note_given_waiting() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -17,21 +27,35 @@ BEGIN
     RETURN NEW;
 END $$;
 
+CREATE FUNCTION headgate.note_given_stop() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    NEW.stopped_by := NEW.stopped_by || ' given';
+    RETURN NEW;
+END $$;
+
+CREATE TRIGGER a_note_given_stop BEFORE UPDATE OF stopped_by ON headgate.tenants FOR EACH ROW EXECUTE FUNCTION headgate.note_given_stop();
 CREATE TRIGGER a_note_given_waiting BEFORE UPDATE OF waiting ON headgate.tenants FOR EACH ROW EXECUTE FUNCTION headgate.note_given_waiting();
 
 -- Decides since when a tenant has its status, and what becomes of its waiting jobs. A move
 -- waits from that moment (begin_move), so no writer sets it. Who takes no work for a while
--- keeps the waiting jobs, and who leaves loses them, unless the writer says otherwise.
+-- keeps the waiting jobs, and who leaves loses them, unless the writer says otherwise. Whoever
+-- sets a status, or gives a reason, has stopped the tenant himself.
 CREATE OR REPLACE FUNCTION headgate.note_status() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_waiting text := nullif(replace(NEW.waiting, ' given', ''), NEW.waiting); -- as the writer gives it; NULL: not at all
+    v_stopped text := nullif(replace(NEW.stopped_by, ' given', ''), NEW.stopped_by);
 BEGIN
     IF TG_OP = 'INSERT' THEN
         NEW.status_since := clock_timestamp();
         RETURN NEW;
     END IF;
     NEW.waiting := coalesce(v_waiting, OLD.waiting);
+    NEW.stopped_by := CASE
+        WHEN NEW.status NOT IN ('suspended', 'archived') THEN ''
+        ELSE coalesce(v_stopped, CASE WHEN (NEW.status, NEW.status_reason, NEW.status_by) = (OLD.status, OLD.status_reason, OLD.status_by) THEN OLD.stopped_by ELSE '' END)
+    END;
     IF NEW.status = OLD.status THEN
         NEW.status_since := OLD.status_since;
     ELSE
@@ -57,7 +81,7 @@ BEGIN
 END $$;
 
 CREATE TRIGGER a_note_status BEFORE UPDATE ON headgate.tenants FOR EACH ROW
-    WHEN (OLD.status <> NEW.status OR OLD.status_since <> NEW.status_since OR OLD.waiting <> NEW.waiting) EXECUTE FUNCTION headgate.note_status();
+    WHEN ((OLD.status, OLD.status_since, OLD.status_reason, OLD.status_by, OLD.waiting, OLD.stopped_by) IS DISTINCT FROM (NEW.status, NEW.status_since, NEW.status_reason, NEW.status_by, NEW.waiting, NEW.stopped_by)) EXECUTE FUNCTION headgate.note_status();
 CREATE TRIGGER a_note_status_inserted BEFORE INSERT ON headgate.tenants FOR EACH ROW EXECUTE FUNCTION headgate.note_status();
 
 -- Takes along what a removed tenant had. Schedules of templates go as those of a tenant that

@@ -51,10 +51,10 @@ func (e TenantEditor) SetStatusTx(ctx context.Context, tx pgx.Tx, tenants []stri
 }
 
 // A tenant that has the status already keeps since when, and gets the reason. What becomes of
-// its waiting jobs a trigger decides, unless the statement says so.
+// its waiting jobs a trigger decides, unless the statement says so. No sync has stopped it.
 const (
-	statusUpdateSQL        = `UPDATE headgate.tenants SET status = $2, status_reason = $3, status_by = $4 WHERE id = ANY ($1::text[]::uuid[])`
-	statusWaitingUpdateSQL = `UPDATE headgate.tenants SET status = $2, status_reason = $3, status_by = $4, waiting = $5 WHERE id = ANY ($1::text[]::uuid[])`
+	statusUpdateSQL        = `UPDATE headgate.tenants SET status = $2, status_reason = $3, status_by = $4, stopped_by = '' WHERE id = ANY ($1::text[]::uuid[])`
+	statusWaitingUpdateSQL = `UPDATE headgate.tenants SET status = $2, status_reason = $3, status_by = $4, stopped_by = '', waiting = $5 WHERE id = ANY ($1::text[]::uuid[])`
 )
 
 func (e TenantEditor) setStatus(ctx context.Context, db beginner, tenants []string, change StatusChange) ([]Changed, error) {

@@ -28,6 +28,7 @@ type Plan struct {
 	Items []Item `json:"items"` // added, changed and suspended tenants, in this order
 
 	managed int // active tenants of the source
+	stopped int // of these, those that the input's column status stops
 	changes catalog.Changes
 	said    []catalog.GivenLogins
 }

@@ -33,7 +33,8 @@ type tenant struct {
 	orgID                                                int64
 	orgKey, slug, name, plan, timezone, labels, features string
 	status                                               catalog.Status
-	reason, source                                       string
+	source                                               string
+	bySync                                               bool // a sync has suspended or archived it
 	version                                              int
 	databaseID                                           uuid.UUID
 	domains                                              []catalog.BulkDomain
@@ -77,7 +78,7 @@ type place struct{ server, dbname string }
 
 const tenantsReadSQL = `
 SELECT t.id, t.org_id, coalesce(t.org_key, t.org_id::text), t.slug, t.name, t.plan, t.timezone, t.labels::text, t.features::text,
-       t.status, t.status_reason, t.source, t.version, coalesce(t.database_id, '00000000-0000-0000-0000-000000000000')
+       t.status, t.stopped_by = 'sync', t.source, t.version, coalesce(t.database_id, '00000000-0000-0000-0000-000000000000')
 FROM headgate.tenants t
 ORDER BY t.slug`
 
@@ -162,7 +163,7 @@ func (s *state) readTenants(ctx context.Context, tx pgx.Tx) error {
 	var t tenant
 	texts := texts{}
 	_, err := pgx.ForEachRow(rows, []any{
-		&t.id, &t.orgID, &t.orgKey, &t.slug, &t.name, &t.plan, &t.timezone, &t.labels, &t.features, &t.status, &t.reason, &t.source, &t.version, &t.databaseID,
+		&t.id, &t.orgID, &t.orgKey, &t.slug, &t.name, &t.plan, &t.timezone, &t.labels, &t.features, &t.status, &t.bySync, &t.source, &t.version, &t.databaseID,
 	}, func() error {
 		found := t
 		found.plan, found.timezone, found.features, found.source = texts.of(t.plan), texts.of(t.timezone), texts.of(t.features), texts.of(t.source)
