@@ -78,7 +78,7 @@ func TestOccurrencesOfWhatATenantMayNotHave(t *testing.T) {
 		{`ALTER TABLE headgate.tenants DISABLE TRIGGER leave; UPDATE headgate.tenants SET status = 'removed', slug = id::text, database_id = NULL, database_kind = NULL WHERE id = (SELECT tenant_id FROM headgate.schedules WHERE name = 'nightly')`,
 			`DO $$ BEGIN
 				ALTER TABLE headgate.tenants DISABLE TRIGGER USER;
-				UPDATE headgate.tenants SET status = 'active', slug = 'acme', (database_id, database_kind) = (SELECT id, kind FROM headgate.databases LIMIT 1) WHERE id = (SELECT tenant_id FROM headgate.schedules WHERE name = 'nightly');
+				UPDATE headgate.tenants SET status = 'active', slug = 'acme', features = '{"nights": true}', (database_id, database_kind) = (SELECT id, kind FROM headgate.databases LIMIT 1) WHERE id = (SELECT tenant_id FROM headgate.schedules WHERE name = 'nightly');
 				ALTER TABLE headgate.tenants ENABLE TRIGGER USER;
 			END $$`, "the tenant is removed"},
 	} {

@@ -47,8 +47,11 @@ func (e *HeldError) Error() string {
 		other = "; if the input is another table than before, give that table a source of its own"
 	}
 	return fmt.Sprintf("%v: %d of the %d active tenants of source %q %s%s, and more than %d are held (nothing was written)%s",
-		ErrMissing, e.Missing+e.Stopped, e.Active, e.Source, what, given, e.Allowed, other)
+		ErrMissing, e.Stops(), e.Active, e.Source, what, given, e.Allowed, other)
 }
+
+// Stops is how many tenants the sync would stop, which is what Options.AllowMissing takes.
+func (e *HeldError) Stops() int { return e.Missing + e.Stopped }
 
 // Is makes the error match ErrMissing.
 func (e *HeldError) Is(target error) bool { return target == ErrMissing }
