@@ -53,7 +53,7 @@ func TestARemovedTenantKeepsItsOrganisation(t *testing.T) {
 		require.ErrorContains(t, err, "its status, org_id and org_key stay", set)
 	}
 	_, err = env.Pool.Exec(t.Context(), `UPDATE headgate.tenants SET org_id = $2 WHERE id = $1`, lives.ID, gone.OrgID)
-	require.ErrorContains(t, err, "tenants_org_id_key")
+	require.ErrorContains(t, err, "keeps its id and its org_id")
 	_, err = env.Pool.Exec(t.Context(), `UPDATE headgate.tenants SET org_key = $2::text WHERE id = $1`, lives.ID, gone.OrgKey)
 	require.ErrorContains(t, err, "tenants_org_key")
 	_, err = env.Pool.Exec(t.Context(), `INSERT INTO headgate.erasures (tenant_id, job_uid, operation, asked_by, reason) VALUES ($1, gen_random_uuid(), gen_random_uuid(), '', '')`, gone.ID)

@@ -46,6 +46,10 @@ type Erasing struct {
 	Jobs     int    // of the tenant that have not ended
 	First    string // the UID of one of them
 
+	// Late names a session of the central database whose open transaction may hold a job of
+	// the tenant that nobody else sees; "" is none.
+	Late string
+
 	// Unconfirmed is the UID of one that another client of the queue holds back; "" is none.
 	Unconfirmed string
 }

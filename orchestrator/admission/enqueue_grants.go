@@ -116,7 +116,8 @@ func (c *Control) AddEnqueueGrant(ctx context.Context, g EnqueueGrant) (added En
 		if err := access.Say(ctx, tx, g.By, ""); err != nil {
 			return err
 		}
-		// A tenant that gives up its slug looks for grants first (headgate.check_slug_ungranted).
+		// A slug that is nobody's would be granted to the next customer who has it. The slug of
+		// one who gives it up meanwhile is looked for behind the lock.
 		if err := c.catalog.HoldSlugsTx(ctx, tx, g.Tenants.Slugs()...); err != nil {
 			return err
 		}

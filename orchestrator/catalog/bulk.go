@@ -68,9 +68,6 @@ type BulkDomain struct {
 // DomainEmail is the kind of a domain of e-mail addresses.
 const DomainEmail = "email"
 
-// BySync is the status_reason of the tenants that a sync has suspended or archived.
-const BySync = "sync"
-
 // bulkSize bounds the rows of one statement.
 const bulkSize = 10_000
 
@@ -173,9 +170,9 @@ func (r newRows) insert(ctx context.Context, tx pgx.Tx) error {
 }
 
 const manyTenantsInsertSQL = `
-INSERT INTO headgate.tenants (id, org_id, org_key, slug, name, plan, timezone, labels, features, status, status_reason, status_by, source, database_id, database_kind)
+INSERT INTO headgate.tenants (id, org_id, org_key, slug, name, plan, timezone, labels, features, status, status_reason, status_by, stopped_by, source, database_id, database_kind)
 SELECT t.id, t.org_id, nullif(t.org_key, ''), t.slug, t.name, t.plan, t.timezone, t.labels::jsonb, t.features::jsonb,
-       t.status, CASE t.status WHEN 'active' THEN '' ELSE 'sync' END, CASE t.status WHEN 'active' THEN '' ELSE session_user END, t.source, d.id, d.kind
+       t.status, CASE t.status WHEN 'active' THEN '' ELSE 'sync' END, CASE t.status WHEN 'active' THEN '' ELSE session_user END, CASE WHEN t.status IN ('suspended', 'archived') THEN 'sync' ELSE '' END, t.source, d.id, d.kind
 FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::text[], $10::text[], $11::text[], $12::text[])
      AS t (id, org_id, slug, name, plan, timezone, labels, database_id, org_key, features, status, source)
 JOIN headgate.databases d ON d.id = t.database_id`
@@ -221,10 +218,10 @@ WHERE id = ANY ($1) AND status <> 'removed'`
 const manyTenantsUpdateSQL = `
 UPDATE headgate.tenants t
 SET slug = c.slug, name = c.name, plan = c.plan, timezone = c.timezone, labels = c.labels::jsonb, features = c.features::jsonb, source = c.source,
-    status = c.status, waiting = CASE WHEN t.status = c.status THEN t.waiting WHEN c.status = 'archived' THEN 'cancel' ELSE 'hold' END,
+    status = c.status,
     status_reason = CASE WHEN t.status = c.status THEN t.status_reason WHEN c.status = 'active' THEN '' ELSE 'sync' END,
     status_by = CASE WHEN t.status = c.status THEN t.status_by ELSE session_user END,
-    status_since = CASE WHEN t.status = c.status THEN t.status_since ELSE now() END
+    stopped_by = CASE WHEN t.status = c.status THEN t.stopped_by WHEN c.status IN ('suspended', 'archived') THEN 'sync' ELSE '' END
 FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[])
      AS c (id, version, slug, name, plan, timezone, labels, features, status, source)
 WHERE t.id = c.id AND t.version = c.version`

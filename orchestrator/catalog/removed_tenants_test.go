@@ -2,6 +2,7 @@ package catalog_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -147,4 +148,44 @@ func codeOf(err error) string {
 		return pgErr.Code
 	}
 	return ""
+}
+
+// The key of a removed tenant was given again once its database had left the catalog and come
+// back, and the new tenant saw the rows that stayed there.
+func TestAKeyStaysGivenWhereverItsDatabaseIs(t *testing.T) {
+	t.Parallel()
+	b, ctx := setup(t), t.Context()
+	b.addServer(t)
+	b.addDatabase(t, "shop", catalog.KindShared)
+	gone, err := b.AddTenant(ctx, catalog.TenantParams{Slug: "gone", Database: "shop", OrgKey: "k-1"})
+	require.NoError(t, err)
+	plain, err := b.AddTenant(ctx, catalog.TenantParams{Slug: "plain", Database: "shop"})
+	require.NoError(t, err)
+	_, err = b.Editor().Remove(ctx, []string{"gone", "plain"}, nil)
+	require.NoError(t, err)
+	_, err = b.Hosting().RemoveDatabase(ctx, catalog.DatabaseRemoval{Database: "shop", RowsStay: true})
+	require.NoError(t, err)
+	b.addDatabase(t, "shop", catalog.KindShared)
+	other, err := b.AddTenant(ctx, catalog.TenantParams{Slug: "other", Database: "shop", OrgKey: "k-2"})
+	require.NoError(t, err)
+	add := func(key string, org int64) error {
+		_, err := b.AddTenant(ctx, catalog.TenantParams{Slug: "new", Database: "shop", OrgKey: key, OrgID: org})
+		return err
+	}
+	refused := func(err error) {
+		t.Helper()
+		require.ErrorIs(t, err, catalog.ErrExists)
+		require.ErrorContains(t, err, "was that of a removed tenant, whose rows may lie in a database that left the catalog; give an org_key that no tenant has had")
+	}
+	refused(add("k-1", 0))
+	refused(add(fmt.Sprint(plain.OrgID), 0))
+	require.ErrorContains(t, add("k-3", plain.OrgID), "is taken already")
+	require.ErrorContains(t, add("k-3", gone.OrgID), "is taken already")
+	_, err = b.Editor().Change(ctx, []string{other.ID}, catalog.TenantChange{OrgKey: ptr("k-1")})
+	refused(err)
+	_, err = b.pool.Exec(ctx, `UPDATE headgate.tenants SET org_key = 'k-1' WHERE id = $1`, other.ID)
+	require.Equal(t, "23505", codeOf(err))
+
+	b.sql(t, `ALTER TABLE headgate.tenants DISABLE TRIGGER check_org_key_new_inserted`)
+	require.NoError(t, add("k-1", 0), "the control")
 }

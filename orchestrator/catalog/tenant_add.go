@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/quote"
 	"github.com/headgate/headgate/orchestrator/internal/fault"
 	"github.com/headgate/headgate/orchestrator/internal/fit"
 )
@@ -253,15 +254,22 @@ func tenantConflict(err error, databases map[string]databaseRow) error {
 		}
 		return existsf(err, "database %q is dedicated and has its tenant already; use a shared database, or add another", value)
 	}
-	if constraint, grant := constraintOf(err); constraint == "grants_name_tenants" {
-		return inUsef(err, "a grant of headgate.enqueue names its slug, and would be another tenant's that gets the slug: %s", RemoveGrant(grant))
+	switch constraint, of := constraintOf(err); constraint {
+	case "grants_name_tenants", "templates_name_tenants":
+		return inUsef(err, "%s", SlugNamed(constraint, of))
+	case "org_keys_never_again":
+		return existsf(err, "org_key %q was that of a removed tenant, whose rows may lie in a database that left the catalog; give an org_key that no tenant has had", of)
 	}
 	return err
 }
 
-// RemoveGrant is the command that takes a grant out, which is given as its role, a blank and
-// its kind.
-func RemoveGrant(grant string) string {
-	at := strings.LastIndex(grant, " ")
-	return fmt.Sprintf("`headgate enqueue-grant remove %s %s` takes the grant out first", jobs.ShellWord(grant[:max(at, 0)]), jobs.ShellWord(grant[at+1:]))
+// SlugNamed says what keeps a tenant's slug, and the command that frees the slug, by a row of
+// headgate.named_slugs.
+func SlugNamed(rule, by string) string {
+	if rule == "templates_name_tenants" {
+		return fmt.Sprintf("template %s names its slug, and would reach another tenant that gets the slug: `headgate schedule edit %s --template --select EXPR` has it name others first", quote.Value(by, 64), jobs.ShellWord(by))
+	}
+	at := strings.LastIndex(by, " ")
+	return fmt.Sprintf("a grant of headgate.enqueue names its slug, and would be another tenant's that gets the slug: `headgate enqueue-grant remove %s %s` takes the grant out first",
+		jobs.ShellWord(by[:max(at, 0)]), jobs.ShellWord(by[at+1:]))
 }

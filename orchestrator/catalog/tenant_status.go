@@ -18,7 +18,8 @@ type StatusChange struct {
 	Reason string // shown wherever work is refused; up to 500 characters
 
 	// Waiting says what becomes of jobs that wait while the tenant takes no work. "" means
-	// what it was: HoldWaiting, unless somebody has said otherwise.
+	// what it was for a tenant that has the status already, CancelWaiting for Archived, and
+	// else HoldWaiting. An active tenant has HoldWaiting.
 	Waiting Waiting
 }
 
@@ -49,12 +50,12 @@ func (e TenantEditor) SetStatusTx(ctx context.Context, tx pgx.Tx, tenants []stri
 	return e.setStatus(ctx, tx, tenants, change)
 }
 
-// A tenant that has the status already keeps since when, and gets the reason.
-const statusUpdateSQL = `
-UPDATE headgate.tenants
-SET status = $2, status_since = CASE WHEN status = $2 THEN status_since ELSE clock_timestamp() END,
-    status_reason = $3, status_by = $4, waiting = coalesce(nullif($5, ''), CASE WHEN $2 = 'active' THEN 'hold' ELSE waiting END)
-WHERE id = ANY ($1::text[]::uuid[])`
+// A tenant that has the status already keeps since when, and gets the reason. What becomes of
+// its waiting jobs a trigger decides, unless the statement says so. No sync has stopped it.
+const (
+	statusUpdateSQL        = `UPDATE headgate.tenants SET status = $2, status_reason = $3, status_by = $4, stopped_by = '' WHERE id = ANY ($1::text[]::uuid[])`
+	statusWaitingUpdateSQL = `UPDATE headgate.tenants SET status = $2, status_reason = $3, status_by = $4, stopped_by = '', waiting = $5 WHERE id = ANY ($1::text[]::uuid[])`
+)
 
 func (e TenantEditor) setStatus(ctx context.Context, db beginner, tenants []string, change StatusChange) ([]Changed, error) {
 	change, err := change.checked()
@@ -80,7 +81,11 @@ func (ch StatusChange) apply(ctx context.Context, tx pgx.Tx, before []Tenant) er
 	for i, t := range before {
 		ids[i] = t.ID
 	}
-	_, err := tx.Exec(ctx, statusUpdateSQL, ids, ch.To, ch.Reason, access.From(ctx).Name, ch.Waiting)
+	sql, args := statusUpdateSQL, []any{ids, ch.To, ch.Reason, access.From(ctx).Name}
+	if ch.Waiting != "" {
+		sql, args = statusWaitingUpdateSQL, append(args, ch.Waiting)
+	}
+	_, err := tx.Exec(ctx, sql, args...)
 	return err
 }
 
@@ -118,7 +123,7 @@ type RemoveOpts struct {
 // schedules, limits and pauses go; their waiting jobs are cancelled, and jobs that run end as
 // they would. Their UUIDs, org_ids and names stay for history and are given to nobody again,
 // because rows that bear them remain in their databases. Errors match jobs.ErrUnknownTenant,
-// jobs.ErrTenantMoving, and ErrReferred while a grant of headgate.enqueue names one of them.
+// jobs.ErrTenantMoving, and ErrReferred while a grant of headgate.enqueue or a template names one of them.
 func (e TenantEditor) Remove(ctx context.Context, tenants []string, opts *RemoveOpts) ([]Removal, error) {
 	return e.remove(ctx, e.c.pool, tenants, opts)
 }

@@ -86,7 +86,7 @@ func TestOrgIDsAreNotGivenTwice(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, first.OrgID+1, second.OrgID)
 
-	_, err = b.pool.Exec(ctx, "UPDATE headgate.tenants SET org_id = 500")
+	_, err = b.pool.Exec(ctx, "INSERT INTO headgate.tenants (id, org_id, slug, name, database_id, database_kind) SELECT gen_random_uuid(), 500, 'past', 'past', id, kind FROM headgate.databases")
 	require.NoError(t, err)
 	mixed, err := b.AddTenants(ctx, []catalog.TenantParams{{Slug: "a", Database: "first"}, {Slug: "b", Database: "first", OrgID: 700}, {Slug: "c", Database: "first"}, {Slug: "d", Database: "first", OrgID: 3}})
 	require.NoError(t, err)

@@ -74,10 +74,11 @@ func TestOccurrencesOfWhatATenantMayNotHave(t *testing.T) {
 		{`INSERT INTO headgate.feature_gates (feature, kind) SELECT 'nights', kind FROM headgate.schedules`, `UPDATE headgate.tenants SET features = '{"nights": true}'`, "kind " + s.Kind + " needs feature nights, which the tenant does not have"},
 		{`UPDATE headgate.tenants SET kinds = '{}'`, `UPDATE headgate.tenants SET kinds = NULL`, "kind " + s.Kind + " is not among the tenant's own kinds"},
 		{`UPDATE headgate.tenants SET status = 'archived'`, `UPDATE headgate.tenants SET status = 'active'`, "the tenant is archived"},
-		{`UPDATE headgate.tenants SET status = 'removed', slug = id::text, database_id = NULL, database_kind = NULL WHERE id = (SELECT tenant_id FROM headgate.schedules WHERE name = 'nightly')`,
+		// A removal takes the schedule along. One that a scheduler has read before is answered.
+		{`ALTER TABLE headgate.tenants DISABLE TRIGGER leave; UPDATE headgate.tenants SET status = 'removed', slug = id::text, database_id = NULL, database_kind = NULL WHERE id = (SELECT tenant_id FROM headgate.schedules WHERE name = 'nightly')`,
 			`DO $$ BEGIN
 				ALTER TABLE headgate.tenants DISABLE TRIGGER USER;
-				UPDATE headgate.tenants SET status = 'active', slug = 'acme', (database_id, database_kind) = (SELECT id, kind FROM headgate.databases LIMIT 1) WHERE id = (SELECT tenant_id FROM headgate.schedules WHERE name = 'nightly');
+				UPDATE headgate.tenants SET status = 'active', slug = 'acme', features = '{"nights": true}', (database_id, database_kind) = (SELECT id, kind FROM headgate.databases LIMIT 1) WHERE id = (SELECT tenant_id FROM headgate.schedules WHERE name = 'nightly');
 				ALTER TABLE headgate.tenants ENABLE TRIGGER USER;
 			END $$`, "the tenant is removed"},
 	} {

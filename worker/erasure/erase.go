@@ -65,8 +65,8 @@ type Config struct {
 // New returns the handler of [wire.Erase], a [jobs.ConnHandler].
 //
 // A tenant that was not removed, or whose erasure was not asked for by the orchestrator's
-// client, ends the job for good ([jobs.Cancel]). While a job of the tenant has not ended the
-// job is put off, and uses no attempt. Rows that stay are an error that names each table, after all
+// client, ends the job for good ([jobs.Cancel]). While a job of the tenant has not ended, or a
+// transaction is open that may have enqueued one, the job is put off, and uses no attempt. Rows that stay are an error that names each table, after all
 // others are gone. Result.Rows is the number of rows deleted in this attempt, and
 // Result.Output says of which tables.
 func New(cfg Config) jobs.ConnHandler[wire.Erase] {
@@ -156,6 +156,8 @@ func (e *eraser) allowed(ctx context.Context) error {
 		return jobs.Cancel(fmt.Errorf("%w: run `headgate tenant remove %s --yes`, and then `headgate tenant erase %[2]s --yes`", jobs.ErrNotRemoved, e.job.Args.Tenant))
 	case e.target.Job != e.job.UID:
 		return jobs.Cancel(fmt.Errorf("nobody has asked for this job by `headgate tenant erase %s --yes`, or a later request has taken its place", e.job.Args.Tenant))
+	case e.target.Late != "":
+		return fmt.Errorf("%s has written to the queue of the central database in a transaction that is open since before the erasure was asked for, and may hold a job of the tenant: have it end: %w", e.target.Late, jobs.Snooze(e.cfg.WaitFor))
 	case e.target.Jobs > 0 && e.target.Unconfirmed != "":
 		return fmt.Errorf("%s not ended, and %s is unconfirmed: `headgate job cancel %[2]s` ends that one: %[3]w", jobs.CountVerb(e.target.Jobs, "job", "of the tenant has", "of the tenant have"), e.target.Unconfirmed, jobs.Snooze(e.cfg.WaitFor))
 	case e.target.Jobs > 0:

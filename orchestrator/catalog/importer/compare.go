@@ -292,7 +292,7 @@ func (p *planner) newStatus(r *row, t *tenant, d *differ) catalog.Status {
 		p.refuse(r, err)
 		return t.status
 	}
-	stopped := t.reason == catalog.BySync && (t.status == catalog.Suspended || t.status == catalog.Archived)
+	stopped := t.bySync
 	if !p.has("status") {
 		if p.opts.Source == "" || !stopped || t.source != p.opts.Source {
 			return t.status
@@ -304,9 +304,21 @@ func (p *planner) newStatus(r *row, t *tenant, d *differ) catalog.Status {
 	case t.status != catalog.Active && !stopped, said == catalog.Moving, said == catalog.Provisioning:
 		p.plan.Kept++
 	default:
+		if p.opts.Source != "" && t.status == catalog.Active {
+			p.stops(t)
+		}
 		return catalog.Status(d.to("status", string(t.status), string(said)))
 	}
 	return t.status
+}
+
+// stops counts an active tenant that the input's column status stops. One that the sync takes
+// over is of the source from now on.
+func (p *planner) stops(t *tenant) {
+	p.plan.stopped++
+	if t.source != p.opts.Source {
+		p.plan.managed++
+	}
 }
 
 func (p *planner) newDomains(r *row, t *tenant, d *differ) (added, removed []catalog.BulkDomain) {

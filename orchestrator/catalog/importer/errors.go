@@ -18,11 +18,12 @@ var (
 	ErrEmpty = jobs.Sentinel("import_empty", "the input has no row")
 )
 
-// HeldError says that a sync would suspend so many tenants that its input is doubtful. It
+// HeldError says that a sync would stop so many tenants that its input is doubtful. It
 // matches ErrMissing. Nothing was written.
 type HeldError struct {
 	Source  string // the name of the sync
-	Missing int    // tenants that the input lacks
+	Missing int    // active tenants that the input lacks
+	Stopped int    // active tenants that the input's column status suspends or archives
 	Active  int    // tenants of the source that are active
 	Allowed int    // how many are suspended without being allowed
 	Given   int    // Options.AllowMissing
@@ -35,12 +36,22 @@ func (e *HeldError) Error() string {
 		given = fmt.Sprintf(", not the %d that were allowed", e.Given)
 	}
 	other := ""
+	what := "are missing in the input"
+	switch {
+	case e.Stopped > 0 && e.Missing > 0:
+		what = fmt.Sprintf("are missing in the input or stopped, %d of them by its column status", e.Stopped)
+	case e.Stopped > 0:
+		what = "are suspended or archived by the input's column status"
+	}
 	if e.Missing > e.Active/2 {
 		other = "; if the input is another table than before, give that table a source of its own"
 	}
-	return fmt.Sprintf("%v: %d of the %s of source %q are missing in the input%s, and more than %d are held (nothing was written)%s",
-		ErrMissing, e.Missing, jobs.Count(e.Active, "active tenant"), e.Source, given, e.Allowed, other)
+	return fmt.Sprintf("%v: %d of the %s of source %q %s%s, and more than %d are held (nothing was written)%s",
+		ErrMissing, e.Stops(), jobs.Count(e.Active, "active tenant"), e.Source, what, given, e.Allowed, other)
 }
+
+// Stops is how many tenants the sync would stop, which is what Options.AllowMissing takes.
+func (e *HeldError) Stops() int { return e.Missing + e.Stopped }
 
 // Is makes the error match ErrMissing.
 func (e *HeldError) Is(target error) bool { return target == ErrMissing }

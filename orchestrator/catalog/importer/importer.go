@@ -37,7 +37,8 @@ type Options struct {
 	// have it.
 	Owner *Owner
 
-	// AllowMissing is how many tenants a sync may suspend, where that is more than 10 and
+	// AllowMissing is how many tenants a sync may stop, missing ones and those that the
+	// input's column status stops, where that is more than 10 and
 	// more than 5 % of the source's active tenants, or more than half of them. It must be
 	// the number. 0 means none.
 	AllowMissing int
@@ -137,8 +138,8 @@ func (im *Importer) plan(ctx context.Context, db querier, s *state, table *Table
 	return plan, err
 }
 
-// The limits of what a sync suspends by itself, whichever is more, and never more than half of
-// the source's active tenants: an input that lacks so many may be another table.
+// The limits of what a sync stops by itself, whichever is more; and never are more than half of
+// the source's active tenants missing: an input that lacks so many may be another table.
 const (
 	mostMissing        = 10
 	mostMissingPercent = 5
@@ -146,9 +147,13 @@ const (
 
 // held refuses to suspend so many that the source is doubtful.
 func (p *Plan) held(opts Options) error {
-	allowed := min(max(mostMissing, p.managed*mostMissingPercent/100), p.managed/2)
-	if p.Suspended <= allowed || p.Suspended == opts.AllowMissing {
+	most := max(mostMissing, p.managed*mostMissingPercent/100)
+	allowed, stops := min(most, p.managed/2), p.Suspended+p.stopped
+	if p.Suspended <= allowed {
+		allowed = most
+	}
+	if stops <= allowed || stops == opts.AllowMissing {
 		return nil
 	}
-	return &HeldError{Source: opts.Source, Missing: p.Suspended, Active: p.managed, Allowed: allowed, Given: opts.AllowMissing}
+	return &HeldError{Source: opts.Source, Missing: p.Suspended, Stopped: p.stopped, Active: p.managed, Allowed: allowed, Given: opts.AllowMissing}
 }

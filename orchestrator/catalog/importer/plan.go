@@ -29,6 +29,7 @@ type Plan struct {
 	Items []Item `json:"items"` // added, changed and suspended tenants, in this order
 
 	managed int // active tenants of the source
+	stopped int // of these, those that the input's column status stops
 	changes catalog.Changes
 	said    []catalog.GivenLogins
 }
@@ -252,8 +253,8 @@ func (p *planner) claimSlugs() {
 		if other := renamed[pend.slug]; other != nil {
 			p.say(pend.row, "slug: line %d has the same", other.line)
 		}
-		if grant, named := p.granted[t.slug]; named {
-			p.say(pend.row, "slug: a grant of headgate.enqueue names the tenant with org_id %d by its slug %q, and would be another tenant's that gets the slug; %s", t.orgID, t.slug, catalog.RemoveGrant(grant))
+		if by, named := p.named[t.slug]; named {
+			p.say(pend.row, "slug: the tenant with org_id %d keeps %q: %s", t.orgID, t.slug, by)
 		}
 		renamed[pend.slug] = t
 	}

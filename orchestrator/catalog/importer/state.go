@@ -23,7 +23,7 @@ type state struct {
 	byPlace   map[place]*database
 	servers   map[string]*server
 	features  map[string]string             // the type of each
-	granted   map[string]string             // a grant of headgate.enqueue for each slug that one names: role and kind
+	named     map[string]string             // what keeps each slug that a grant or a template names
 	domains   map[catalog.BulkDomain]*owner // of the two name spaces: the kind is "" or that of e-mail
 }
 
@@ -33,7 +33,8 @@ type tenant struct {
 	orgID                                                int64
 	orgKey, slug, name, plan, timezone, labels, features string
 	status                                               catalog.Status
-	reason, source                                       string
+	source                                               string
+	bySync                                               bool // a sync has suspended or archived it
 	version                                              int
 	databaseID                                           uuid.UUID
 	domains                                              []catalog.BulkDomain
@@ -77,7 +78,7 @@ type place struct{ server, dbname string }
 
 const tenantsReadSQL = `
 SELECT t.id, t.org_id, coalesce(t.org_key, t.org_id::text), t.slug, t.name, t.plan, t.timezone, t.labels::text, t.features::text,
-       t.status, t.status_reason, t.source, t.version, coalesce(t.database_id, '00000000-0000-0000-0000-000000000000')
+       t.status, t.stopped_by = 'sync', t.source, t.version, coalesce(t.database_id, '00000000-0000-0000-0000-000000000000')
 FROM headgate.tenants t
 ORDER BY t.slug`
 
@@ -89,10 +90,7 @@ const serversReadSQL = `SELECT id, name, hosts, transport FROM headgate.servers 
 
 const featuresReadSQL = `SELECT name, type FROM headgate.features`
 
-const grantsReadSQL = `
-SELECT t.slug, min(g.role || ' ' || g.kind)
-FROM headgate.tenants t CROSS JOIN LATERAL headgate.grants_naming(t.slug) g
-GROUP BY t.slug`
+const namedReadSQL = `SELECT DISTINCT ON (n.slug) n.slug, n.rule, n.named_by FROM headgate.named_slugs n ORDER BY n.slug, n.rule, n.named_by`
 
 const domainsReadSQL = `
 SELECT tenant_id, domain, kind FROM headgate.tenant_domains
@@ -104,9 +102,9 @@ ORDER BY 1, 2`
 func read(ctx context.Context, tx pgx.Tx) (*state, error) {
 	s := &state{
 		byOrg: map[int64]*tenant{}, bySlug: map[string]*tenant{}, byKey: map[string][]*tenant{}, databases: map[uuid.UUID]*database{}, byName: map[string]*database{},
-		byPlace: map[place]*database{}, servers: map[string]*server{}, features: map[string]string{}, granted: map[string]string{}, domains: map[catalog.BulkDomain]*owner{},
+		byPlace: map[place]*database{}, servers: map[string]*server{}, features: map[string]string{}, named: map[string]string{}, domains: map[catalog.BulkDomain]*owner{},
 	}
-	for _, part := range []func(context.Context, pgx.Tx) error{s.readServers, s.readDatabases, s.readFeatures, s.readGrants, s.readTenants} {
+	for _, part := range []func(context.Context, pgx.Tx) error{s.readServers, s.readDatabases, s.readFeatures, s.readNamed, s.readTenants} {
 		if err := part(ctx, tx); err != nil {
 			return nil, err
 		}
@@ -150,11 +148,11 @@ func (s *state) readFeatures(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-func (s *state) readGrants(ctx context.Context, tx pgx.Tx) error {
-	rows, _ := tx.Query(ctx, grantsReadSQL)
-	var slug, grant string
-	_, err := pgx.ForEachRow(rows, []any{&slug, &grant}, func() error {
-		s.granted[slug] = grant
+func (s *state) readNamed(ctx context.Context, tx pgx.Tx) error {
+	rows, _ := tx.Query(ctx, namedReadSQL)
+	var slug, rule, by string
+	_, err := pgx.ForEachRow(rows, []any{&slug, &rule, &by}, func() error {
+		s.named[slug] = catalog.SlugNamed(rule, by)
 		return nil
 	})
 	return err
@@ -165,7 +163,7 @@ func (s *state) readTenants(ctx context.Context, tx pgx.Tx) error {
 	var t tenant
 	texts := texts{}
 	_, err := pgx.ForEachRow(rows, []any{
-		&t.id, &t.orgID, &t.orgKey, &t.slug, &t.name, &t.plan, &t.timezone, &t.labels, &t.features, &t.status, &t.reason, &t.source, &t.version, &t.databaseID,
+		&t.id, &t.orgID, &t.orgKey, &t.slug, &t.name, &t.plan, &t.timezone, &t.labels, &t.features, &t.status, &t.bySync, &t.source, &t.version, &t.databaseID,
 	}, func() error {
 		found := t
 		found.plan, found.timezone, found.features, found.source = texts.of(t.plan), texts.of(t.timezone), texts.of(t.features), texts.of(t.source)

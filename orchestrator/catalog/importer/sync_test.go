@@ -326,3 +326,61 @@ func TestImportTx(t *testing.T) {
 	require.NoError(t, tx.Rollback(ctx))
 	require.Equal(t, 0, one[int](t, b, `SELECT count(*) FROM headgate.tenants`))
 }
+
+// A person who suspended a tenant with the reason "sync" saw the next sync let it work again.
+func TestOnlyWhatASyncHasStoppedWorksAgain(t *testing.T) {
+	t.Parallel()
+	b, ctx := setup(t), context.Background()
+	const all = "slug\naa\nbb\ncc\ndd\nee\nff\ngg\nhh\n"
+	b.syncs(t, all)
+	_, err := b.catalog.Editor().SetStatus(ctx, []string{"aa"}, catalog.StatusChange{To: catalog.Suspended, Reason: "sync"})
+	require.NoError(t, err)
+	b.exec(t, `UPDATE headgate.tenants SET status = 'archived', status_reason = 'sync' WHERE slug = 'bb'`)
+	b.syncs(t, "slug\naa\nbb\nff\ngg\nhh\n")
+	require.Equal(t, "suspended sync crm", statusOf(t, b, "cc"))
+	_, err = b.catalog.Editor().SetStatus(ctx, []string{"cc"}, catalog.StatusChange{To: catalog.Suspended, Reason: "sync"}) // a person's from here on
+	require.NoError(t, err)
+	b.exec(t, `UPDATE headgate.tenants SET status = 'archived' WHERE slug = 'dd'`) // too, although status_reason is what the sync gave
+	b.syncs(t, all)
+	for slug, want := range map[string]string{"aa": "suspended sync crm", "bb": "archived sync crm", "cc": "suspended sync crm", "dd": "archived sync crm", "ee": "active  crm", "ff": "active  crm"} {
+		require.Equal(t, want, statusOf(t, b, slug), slug)
+	}
+	require.Zero(t, one[int](t, b, `SELECT count(*) FROM headgate.tenants WHERE stopped_by = 'sync'`))
+}
+
+// A source whose column status stopped all tenants was followed, though as many missing ones
+// would have held the sync.
+func TestASyncIsHeldWhereTheColumnStatusStopsMany(t *testing.T) {
+	t.Parallel()
+	b, ctx := setup(t), context.Background()
+	table := func(stopped, missing int, word string) string {
+		var text strings.Builder
+		text.WriteString("slug,status\n")
+		for i := range 100 - missing {
+			status := "active"
+			if i < stopped {
+				status = word
+			}
+			fmt.Fprintf(&text, "t%d,%s\n", i, status)
+		}
+		return text.String()
+	}
+	opts := importer.Options{Source: "crm", Database: "shared-1"}
+	_, err := b.Import(ctx, readCSV(t, table(0, 0, "")), opts)
+	require.NoError(t, err)
+	for _, word := range []string{"suspended", "archived"} {
+		_, err = b.Import(ctx, readCSV(t, table(11, 0, word)), opts)
+		require.ErrorIs(t, err, importer.ErrMissing)
+		require.ErrorContains(t, err, `11 of the 100 active tenants of source "crm" are suspended or archived by the input's column status, and more than 10 are held (nothing was written)`)
+	}
+	_, err = b.Import(ctx, readCSV(t, table(6, 5, "suspended")), opts)
+	require.ErrorContains(t, err, `11 of the 100 active tenants of source "crm" are missing in the input or stopped, 6 of them by its column status, and`)
+	require.Equal(t, 100, one[int](t, b, `SELECT count(*) FROM headgate.tenants WHERE status = 'active'`))
+	_, err = b.Import(ctx, readCSV(t, table(10, 0, "suspended")), opts)
+	require.NoError(t, err, "the control: ten are not held")
+	opts.AllowMissing = 30
+	_, err = b.Import(ctx, readCSV(t, table(40, 0, "suspended")), opts)
+	require.NoError(t, err, "30 more are allowed")
+	_, err = b.Import(ctx, readCSV(t, table(0, 0, "")), importer.Options{Source: "crm", Database: "shared-1"})
+	require.NoError(t, err, "tenants that work again are not held")
+}

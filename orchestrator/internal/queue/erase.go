@@ -153,9 +153,16 @@ SELECT t.org_id, coalesce(t.org_key, t.org_id::text), t.name, coalesce(t.databas
 FROM headgate.tenants t LEFT JOIN headgate.erasures e ON e.tenant_id = t.id
 WHERE t.id = $1`
 
+const lateSessionSQL = `SELECT headgate.late_session($1)`
+
 // Erasing says what a job must know of the tenant that it is to erase. An unknown tenant
-// matches jobs.ErrUnknownTenant.
+// matches jobs.ErrUnknownTenant. Jobs are counted after the look for open transactions, so
+// that no job is missed if there is none.
 func (q *Queue) Erasing(ctx context.Context, tenant string) (e wire.Erasing, err error) {
+	err = central.Write(ctx, q.pool, func(tx pgx.Tx) error { return tx.QueryRow(ctx, lateSessionSQL, tenant).Scan(&e.Late) })
+	if err != nil {
+		return e, fmt.Errorf("looking for transactions that may have enqueued jobs of tenant %s: %w", tenant, err)
+	}
 	err = central.Read(ctx, q.pool, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, erasingSQL, tenant).Scan(&e.OrgID, &e.OrgKey, &e.Name, &e.Database, &e.Removed, &e.Job, &e.Done)
 		if errors.Is(err, pgx.ErrNoRows) {
@@ -174,10 +181,21 @@ func (q *Queue) Erasing(ctx context.Context, tenant string) (e wire.Erasing, err
 
 const endErasureSQL = `SELECT headgate.end_erasure($1, $2, $3)`
 
-// EndErasure notes that a job has erased its tenant.
+// EndErasure notes that a job has erased its tenant, if no job of the tenant has come back
+// meanwhile.
 func (q *Queue) EndErasure(ctx context.Context, tenant, job string, rows int64) error {
 	var ended bool
-	err := central.Write(ctx, q.pool, func(tx pgx.Tx) error { return tx.QueryRow(ctx, endErasureSQL, tenant, job, rows).Scan(&ended) })
+	err := central.Write(ctx, q.pool, func(tx pgx.Tx) error {
+		var back int
+		var one, unconfirmed string
+		if err := tx.QueryRow(ctx, unfinishedSQL, tenant).Scan(&back, &one, &unconfirmed); err != nil {
+			return err
+		}
+		if back > 0 {
+			return fmt.Errorf("%d of its jobs have not ended, %s among them: somebody has had them tried again; the job tries again", back, one)
+		}
+		return tx.QueryRow(ctx, endErasureSQL, tenant, job, rows).Scan(&ended)
+	})
 	if err != nil {
 		return fmt.Errorf("noting the end of the erasure of tenant %s: %w", tenant, err)
 	}

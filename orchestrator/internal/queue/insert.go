@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/riverqueue/river"
 
 	"github.com/headgate/headgate/jobs"
@@ -107,7 +108,7 @@ func (q *Queue) insertOne(ctx context.Context, tx pgx.Tx, it Draft) error {
 		return err
 	}
 	if _, err := inserter.InsertTx(ctx, tx, params.Args, params.InsertOpts); err != nil {
-		return fmt.Errorf("inserting a %s job: %w", it.Kind, err)
+		return fmt.Errorf("inserting a %s job: %w", it.Kind, late(err))
 	}
 	return wake(ctx, tx, []Draft{it})
 }
@@ -126,9 +127,19 @@ func (q *Queue) InsertMany(ctx context.Context, tx pgx.Tx, items []Draft) error 
 		return err
 	}
 	if _, err := inserter.InsertManyFastTx(ctx, tx, params); err != nil {
-		return fmt.Errorf("inserting %s: %w", jobs.Count(len(items), "job"), err)
+		return fmt.Errorf("inserting %s: %w", jobs.Count(len(items), "job"), late(err))
 	}
 	return wake(ctx, tx, items)
+}
+
+// late says of which tenant a job came too late: the tenant is being erased, or was, and the
+// caller knew the tenant from before.
+func late(err error) error {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.ConstraintName == "no_late_jobs" {
+		return fmt.Errorf("%w: tenant %s was removed, and takes no work; `headgate tenant show %[2]s` tells since when and by whom", jobs.ErrTenantSuspended, pgErr.Detail)
+	}
+	return err
 }
 
 // River would notify at most once in its fetch cooldown and without a trailing

@@ -56,7 +56,8 @@ else has set stays. Only tenants of the same --source are ever suspended: those
 that this sync has brought or taken over.
 
 If more than 10 tenants and more than 5 % of the source's active ones are
-missing, or more than half of them, nothing is written until --allow-missing says
+missing or stopped by their column status, or more than half of them are missing,
+nothing is written until --allow-missing says
 their number. Give each table a --source of its own.
 
 The kind headgate.sync does the same by a schedule, from a table in a database of
@@ -93,7 +94,7 @@ func tenantSync(app *cli.App) *cobra.Command {
 	}
 	i.flags(app, cmd)
 	cmd.Flags().StringVar(&i.opts.Source, "source", "default", "a name for where the tenants come from")
-	cli.IntIn(cmd.Flags(), &i.opts.AllowMissing, "allow-missing", 0, 1, 0, "how many tenants this suspends, where they are more than 10 and 5 %, or half")
+	cli.IntIn(cmd.Flags(), &i.opts.AllowMissing, "allow-missing", 0, 1, 0, "how many tenants this stops, where they are more than 10 and 5 %, or half missing")
 	return cmd
 }
 
@@ -174,7 +175,7 @@ func wrongRows(app *cli.App, err error) error {
 		}
 		return cli.Usagef("%s in the input; nothing was written", jobs.Count(wrong.Total, "error"))
 	case errors.As(err, &held):
-		return cli.Usagef("%w; look whether the input is whole, and pass --allow-missing %d if they are to be suspended", err, held.Missing)
+		return cli.Usagef("%w; look whether the input is whole, and pass --allow-missing %d if they are to be stopped", err, held.Stops())
 	}
 	return err
 }

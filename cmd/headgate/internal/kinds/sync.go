@@ -92,7 +92,7 @@ func syncError(ctx context.Context, job *jobs.Job[tenantsync.Args], err error) e
 	var wrong *importer.RowsError
 	switch {
 	case errors.As(err, &held):
-		return fmt.Errorf("%w; look whether table %s has all its rows, and if these tenants are to be suspended: `%s`", err, job.Args.Table, releaseOf(job, held.Missing))
+		return fmt.Errorf("%w; look whether table %s has all its rows, and if these tenants are to be stopped: `%s`", err, job.Args.Table, releaseOf(job, held.Stops()))
 	case errors.Is(err, importer.ErrEmpty):
 		return fmt.Errorf("table %s of database %s: %w; look why it is empty, then: `%s`", job.Args.Table, job.Database, err, enqueueOf(job, job.Args))
 	case errors.As(err, &wrong):
