@@ -3,8 +3,8 @@ package jobs
 import (
 	"errors"
 	"fmt"
-	"strings"
-	"unicode/utf8"
+
+	"github.com/headgate/headgate/jobs/quote"
 )
 
 // CodeInvalidInput is the code of every *InputError.
@@ -57,7 +57,7 @@ func (e *InputError) Error() string {
 	if e.Value == "" {
 		return e.Field + ": " + e.Allowed
 	}
-	return e.Field + " " + quoted(e.Value) + ": " + e.Allowed
+	return e.Field + " " + quote.Value(e.Value, mostQuoted) + ": " + e.Allowed
 }
 
 // Code is CodeInvalidInput.
@@ -65,15 +65,3 @@ func (e *InputError) Code() string { return CodeInvalidInput }
 
 // mostQuoted is how many bytes of a value its refusal repeats.
 const mostQuoted = 80
-
-// quoted is a value that fits a line.
-func quoted(value string) string {
-	if len(value) <= mostQuoted {
-		return fmt.Sprintf("%q", value)
-	}
-	end := mostQuoted
-	for end > 0 && !utf8.RuneStart(value[end]) {
-		end--
-	}
-	return fmt.Sprintf("%q…", strings.ToValidUTF8(value[:end], "�"))
-}

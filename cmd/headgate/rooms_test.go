@@ -89,7 +89,7 @@ var doors = map[string][]string{
 	"cmd/internal/cli": {
 		"go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace",
 		anyPgx, "github.com/agnivade/levenshtein", "github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/jedib0t/go-pretty/v6/...", "golang.org/x/term",
-		"orchestrator/access", "jobs", "jobs/report", "jobs/session", "migrations", "orchestrator", "orchestrator/admission", "orchestrator/explain", "orchestrator/catalog", "orchestrator/selector", "orchestrator/schedule", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
+		"orchestrator/access", "jobs", "jobs/quote", "jobs/report", "jobs/session", "migrations", "orchestrator", "orchestrator/admission", "orchestrator/explain", "orchestrator/catalog", "orchestrator/selector", "orchestrator/schedule", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
 	},
 
 	"jobs/jobstest": {
@@ -110,8 +110,8 @@ var doors = map[string][]string{
 	"orchestrator/retention":          {anyPgx, "orchestrator/access", "jobs", "jobs/lifecycle", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/queue"},
 	"orchestrator/schedule":           {anyPgx, "orchestrator/access", anyUUID, "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace", "jobs/telemetry", "jobs/lifecycle", "orchestrator/calendar", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/fit", "orchestrator/internal/queue", "orchestrator/selector", "jobs", "jobs/wire"},
 	"orchestrator/internal/queue":     {anyPgx, anyRiver, anyUUID, "jobs/telemetry", "orchestrator/access", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fault", "orchestrator/internal/fit", "orchestrator/selector", "jobs", "jobs/wire", "migrations"},
-	"orchestrator/catalog":            {anyPgx, "orchestrator/access", anyUUID, "github.com/maypok86/otter/v2", "golang.org/x/net/idna", "go.opentelemetry.io/otel/metric", "jobs/lifecycle", "jobs/telemetry", "orchestrator/calendar", "orchestrator/catalog/keyfile", "orchestrator/internal/fit", "orchestrator/internal/central", "orchestrator/internal/fault", "worker/tenantdb/address", "orchestrator/selector", "jobs"},
-	"orchestrator/catalog/importer":   {anyPgx, anyUUID, "github.com/agnivade/levenshtein", "jobs", "jobs/report", "jobs/wire", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fit", "worker/tenantdb/address"},
+	"orchestrator/catalog":            {anyPgx, "orchestrator/access", anyUUID, "github.com/maypok86/otter/v2", "golang.org/x/net/idna", "golang.org/x/net/publicsuffix", "go.opentelemetry.io/otel/metric", "jobs/lifecycle", "jobs/telemetry", "orchestrator/calendar", "orchestrator/catalog/keyfile", "orchestrator/internal/fit", "orchestrator/internal/central", "orchestrator/internal/fault", "worker/tenantdb/address", "orchestrator/selector", "jobs", "jobs/quote"},
+	"orchestrator/catalog/importer":   {anyPgx, anyUUID, "github.com/agnivade/levenshtein", "jobs", "jobs/quote", "jobs/report", "jobs/wire", "orchestrator/catalog", "orchestrator/internal/central", "orchestrator/internal/fit", "worker/tenantdb/address"},
 	"orchestrator/catalog/keyfile":    {"worker/tenantdb/address"},
 	"orchestrator/catalog/tenanthttp": {"orchestrator/catalog", "jobs"},
 	"worker/tenantdb":                 {anyPgx, "github.com/exaring/otelpgx", "go.opentelemetry.io/otel/...", "jobs/telemetry", "worker/tenantdb/address", "worker/tenantdb/protection", "jobs", "jobs/session", "migrations"},
@@ -132,13 +132,14 @@ var doors = map[string][]string{
 	"jobs/internal/sqltext":   {"github.com/jackc/pgx/v5/pgconn"},
 	"jobs/session":            {},
 	"jobs/wire":               {"jobs"},
-	"jobs":                    {"github.com/jackc/pgx/v5"}, // Tx and Conn in the types of handlers, no more
+	"jobs/quote":              {},                                        // of both halves: what a message repeats
+	"jobs":                    {"github.com/jackc/pgx/v5", "jobs/quote"}, // Tx and Conn in the types of handlers, no more
 	"worker/tenantdb/address": {},
 	"worker/internal/redact":  {"github.com/jackc/pgx/v5/pgconn"},
 	"worker/internal/fault":   {"jobs/jobstest/suspend"}, // with the tag faults only
-	"orchestrator/calendar":   {"github.com/agnivade/levenshtein", "github.com/robfig/cron/v3"},
+	"orchestrator/calendar":   {"github.com/agnivade/levenshtein", "jobs/quote", "github.com/robfig/cron/v3"},
 	"orchestrator/localpg":    {anyPgx},
-	"orchestrator/selector":   {"github.com/agnivade/levenshtein"}, // pure: no driver
+	"orchestrator/selector":   {"github.com/agnivade/levenshtein", "jobs/quote"}, // pure: no driver
 
 	"jobs/jobstest/suspend":         {},
 	"jobs/jobstest/dnstest":         {"golang.org/x/net/dns/dnsmessage"},
@@ -147,7 +148,7 @@ var doors = map[string][]string{
 	"orchestrator/access":           {anyPgx, anyUUID, "jobs"},
 	"orchestrator/internal/central": {anyPgx, "jobs", "jobs/wire", "orchestrator/access"},
 	"orchestrator/internal/fault":   {"jobs/jobstest/suspend"},
-	"orchestrator/internal/fit":     {anyUUID},
+	"orchestrator/internal/fit":     {anyUUID, "jobs/quote"},
 	"orchestrator/internal/roomtest": {
 		anyPgx, anyUUID, "github.com/stretchr/testify/require", "orchestrator", "orchestrator/retention", "orchestrator/schedule", "jobs", "jobs/jobstest",
 	},

@@ -45,7 +45,7 @@ func (s *Schedule) checkDates(day, month string) error {
 	if len(names) > 1 {
 		verb = "have"
 	}
-	return fmt.Errorf("cron day of month %s with month %s never fires: %s %s no day %d: write a day from 1 to %d, or other months", quote(day), quote(month), and(names), verb, first, most)
+	return fmt.Errorf("cron day of month %s with month %s never fires: %s %s no day %d: write a day from 1 to %d, or other months", shown(day), shown(month), and(names), verb, first, most)
 }
 
 func inMonths(month string) string {

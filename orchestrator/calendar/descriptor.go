@@ -33,15 +33,15 @@ func (s *Schedule) parseDescriptor() error {
 	lower := strings.ToLower(word)
 	switch _, known := descriptors[lower]; {
 	case lower == "@once":
-		return fmt.Errorf("cron expression %s: a schedule repeats: for one time ask for one job that runs then (headgate job enqueue --run-at)", quote(s.expr))
+		return fmt.Errorf("cron expression %s: a schedule repeats: for one time ask for one job that runs then (headgate job enqueue --run-at)", shown(s.expr))
 	case lower == "@reboot":
-		return fmt.Errorf("cron expression %s: nothing reboots here: write one of %s", quote(s.expr), descriptorList)
+		return fmt.Errorf("cron expression %s: nothing reboots here: write one of %s", shown(s.expr), descriptorList)
 	case known && word == lower:
-		return fmt.Errorf("cron expression %s: nothing may follow %s", quote(s.expr), word)
+		return fmt.Errorf("cron expression %s: nothing may follow %s", shown(s.expr), word)
 	case known || lower == "@every":
-		return fmt.Errorf("cron expression %s: write it in lower case, %s", quote(s.expr), lower)
+		return fmt.Errorf("cron expression %s: write it in lower case, %s", shown(s.expr), lower)
 	default:
-		return fmt.Errorf("cron expression %s: unknown word: write one of %s, or five fields", quote(s.expr), descriptorList)
+		return fmt.Errorf("cron expression %s: unknown word: write one of %s, or five fields", shown(s.expr), descriptorList)
 	}
 }
 
@@ -49,11 +49,11 @@ func (s *Schedule) parseEvery(text string) error {
 	interval, err := time.ParseDuration(text)
 	switch {
 	case err != nil || text[0] == '+':
-		return fmt.Errorf("cron @every %s: not a duration: write hours, minutes and seconds, for example @every 1h30m (a day is 24h)", quote(text))
+		return fmt.Errorf("cron @every %s: not a duration: write hours, minutes and seconds, for example @every 1h30m (a day is 24h)", shown(text))
 	case interval < MinInterval:
-		return fmt.Errorf("cron @every %s: the interval must be at least %s", quote(text), MinInterval)
+		return fmt.Errorf("cron @every %s: the interval must be at least %s", shown(text), MinInterval)
 	case interval%time.Second != 0:
-		return fmt.Errorf("cron @every %s: the interval must be in whole seconds: write @every %s", quote(text), interval.Truncate(time.Second))
+		return fmt.Errorf("cron @every %s: the interval must be in whole seconds: write @every %s", shown(text), interval.Truncate(time.Second))
 	}
 	s.every = interval
 	return nil

@@ -27,7 +27,7 @@ const MaxDayRanges = 5000
 // NewDays checks the days of a calendar and sorts them.
 func NewDays(name string, ranges []DayRange) (Days, error) {
 	if len(ranges) > MaxDayRanges {
-		return Days{}, fmt.Errorf("calendar %s has %d ranges of days: at most %d", quote(name), len(ranges), MaxDayRanges)
+		return Days{}, fmt.Errorf("calendar %s has %d ranges of days: at most %d", shown(name), len(ranges), MaxDayRanges)
 	}
 	sorted := slices.Clone(ranges)
 	for i := range sorted {
@@ -37,11 +37,11 @@ func NewDays(name string, ranges []DayRange) (Days, error) {
 		}
 		for _, day := range []string{r.From, r.To} {
 			if _, err := time.Parse(time.DateOnly, day); err != nil {
-				return Days{}, fmt.Errorf("calendar %s: %s is no day: write it as 2026-12-24", quote(name), quote(day))
+				return Days{}, fmt.Errorf("calendar %s: %s is no day: write it as 2026-12-24", shown(name), shown(day))
 			}
 		}
 		if r.To < r.From {
-			return Days{}, fmt.Errorf("calendar %s: the range %s to %s runs backwards", quote(name), r.From, r.To)
+			return Days{}, fmt.Errorf("calendar %s: the range %s to %s runs backwards", shown(name), r.From, r.To)
 		}
 	}
 	slices.SortFunc(sorted, func(a, b DayRange) int { return strings.Compare(a.From, b.From) })

@@ -36,7 +36,7 @@ var parser = cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cr
 func (s *Schedule) parseFields(expr string) error {
 	texts := strings.Fields(expr)
 	if len(texts) != len(fields) {
-		return fmt.Errorf("cron expression %s has %d fields, want 5: minute, hour, day of month, month, weekday%s", quote(expr), len(texts), fewer(texts))
+		return fmt.Errorf("cron expression %s has %d fields, want 5: minute, hour, day of month, month, weekday%s", shown(expr), len(texts), fewer(texts))
 	}
 	for i, text := range texts {
 		if err := fields[i].check(text); err != nil {
@@ -45,7 +45,7 @@ func (s *Schedule) parseFields(expr string) error {
 	}
 	parsed, err := parser.Parse(strings.Join(append(slices.Clone(texts[:4]), fields[4].plain(texts[4])), " "))
 	if err != nil { // the grammar above lets nothing through that robfig refuses
-		return fmt.Errorf("cron expression %s: %w", quote(expr), err)
+		return fmt.Errorf("cron expression %s: %w", shown(expr), err)
 	}
 	s.spec = parsed.(*cron.SpecSchedule)
 	s.spec.Location = time.UTC
@@ -72,14 +72,14 @@ func (f field) plain(text string) string {
 func (f field) check(text string) error {
 	items := strings.Split(text, ",")
 	if slices.Contains(items, "") {
-		return fmt.Errorf("cron %s %s: empty item in the list: remove the extra comma", f.name, quote(text))
+		return fmt.Errorf("cron %s %s: empty item in the list: remove the extra comma", f.name, shown(text))
 	}
 	for _, item := range items {
 		if item == "*" && len(items) > 1 {
-			return fmt.Errorf("cron %s %s: * already means every value: write it alone", f.name, quote(text))
+			return fmt.Errorf("cron %s %s: * already means every value: write it alone", f.name, shown(text))
 		}
 		if err := f.checkItem(item); err != nil {
-			return fmt.Errorf("cron %s %s: %w", f.name, quote(item), err)
+			return fmt.Errorf("cron %s %s: %w", f.name, shown(item), err)
 		}
 	}
 	return nil

@@ -43,7 +43,7 @@ func fewer(texts []string) string {
 			return hint + "; weekdays are 0-7 or SUN-SAT here, and Sunday is 0 or 7"
 		}
 	}
-	return hint + ": write " + quote(strings.Join(plain, " "))
+	return hint + ": write " + shown(strings.Join(plain, " "))
 }
 
 // warnUneven warns of steps that are no steps: the values of a field are counted anew

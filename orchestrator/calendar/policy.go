@@ -32,7 +32,7 @@ func (p Gap) check() error {
 	case "", GapNext, GapSkip:
 		return nil
 	}
-	return fmt.Errorf("gap %s: write next (fire at the end of the jump) or skip", quote(string(p)))
+	return fmt.Errorf("gap %s: write next (fire at the end of the jump) or skip", shown(string(p)))
 }
 
 func (p Repeat) check() error {
@@ -40,7 +40,7 @@ func (p Repeat) check() error {
 	case "", RepeatFirst, RepeatLast, RepeatBoth:
 		return nil
 	}
-	return fmt.Errorf("repeat %s: write first, last or both", quote(string(p)))
+	return fmt.Errorf("repeat %s: write first, last or both", shown(string(p)))
 }
 
 // settle replaces the zero policies by what suits the expression.

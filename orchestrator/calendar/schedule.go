@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/robfig/cron/v3"
+
+	"github.com/headgate/headgate/jobs/quote"
 )
 
 // maxExprBytes bounds an expression. All 60 minutes written out take 169.
@@ -124,21 +126,24 @@ func checkText(expr string) error {
 	case len(expr) > maxExprBytes:
 		return fmt.Errorf("cron expression is %d bytes long, at most %d are allowed: shorten its lists with ranges and steps", len(expr), maxExprBytes)
 	case strings.HasPrefix(upper, "TZ=") || strings.HasPrefix(upper, "CRON_TZ="):
-		return fmt.Errorf("cron expression %s: the time zone belongs in the zone field, not in the expression", quote(trimmed))
+		return fmt.Errorf("cron expression %s: the time zone belongs in the zone field, not in the expression", shown(trimmed))
 	}
 	for _, r := range trimmed {
 		if r != '\t' && (r < ' ' || r > '~') {
-			return fmt.Errorf("cron expression %s: the character %+q is not allowed: write plain ASCII digits, letters and * , - / with spaces between the fields", quote(trimmed), r)
+			return fmt.Errorf("cron expression %s: the character %+q is not allowed: write plain ASCII digits, letters and * , - / with spaces between the fields", shown(trimmed), r)
 		}
 	}
 	return nil
 }
 
-// quote returns text in quotation marks for an error, escaped to ASCII and cut
-// after 40 bytes.
-func quote(text string) string {
+// shown returns text in quotation marks for an error, escaped to ASCII and cut after 40
+// bytes.
+func shown(text string) string {
 	const most = 40
-	if len(text) > most {
+	switch {
+	case quote.MayHide(text):
+		return quote.Hidden
+	case len(text) > most:
 		return fmt.Sprintf("%+q...", text[:most])
 	}
 	return fmt.Sprintf("%+q", text)

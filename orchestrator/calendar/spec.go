@@ -134,11 +134,11 @@ func (s *Schedule) firesAtAll(spec Spec) error {
 	if last.IsZero() {
 		switch {
 		case len(spec.Windows) > 0:
-			return fmt.Errorf("cron expression %s never fires inside its windows (%s): change one of them", quote(s.expr), joinWindows(spec.Windows))
+			return fmt.Errorf("cron expression %s never fires inside its windows (%s): change one of them", shown(s.expr), joinWindows(spec.Windows))
 		case len(spec.Exclude) > 0:
-			return fmt.Errorf("cron expression %s never fires outside its exclusion calendars: change one of them", quote(s.expr))
+			return fmt.Errorf("cron expression %s never fires outside its exclusion calendars: change one of them", shown(s.expr))
 		}
-		return fmt.Errorf("cron expression %s never fires before its end %s", quote(s.expr), spec.End.UTC().Format(time.RFC3339))
+		return fmt.Errorf("cron expression %s never fires before its end %s", shown(s.expr), spec.End.UTC().Format(time.RFC3339))
 	}
 	for n := 1; n < spec.Max; n++ {
 		next := s.Next(last)

@@ -21,7 +21,7 @@ const windowForm = `write "01:00-05:00", "MON-FRI 22:00-04:00" or "SAT,SUN 00:00
 // without them.
 func ParseWindow(text string) (Window, error) {
 	wrong := func(why string) (Window, error) {
-		return Window{}, fmt.Errorf("window %s: %s: %s", quote(text), why, windowForm)
+		return Window{}, fmt.Errorf("window %s: %s: %s", shown(text), why, windowForm)
 	}
 	if len(text) > 100 {
 		return wrong("too long")

@@ -49,21 +49,21 @@ func CheckZone(zone string) (*time.Location, error) {
 	case zone == "":
 		return nil, fmt.Errorf("time zone is empty: %s", example)
 	case strings.EqualFold(zone, "Local"):
-		return nil, fmt.Errorf("time zone %s differs from machine to machine: %s", quote(zone), example)
+		return nil, fmt.Errorf("time zone %s differs from machine to machine: %s", shown(zone), example)
 	case abbreviations[zone] != "":
-		return nil, fmt.Errorf("unknown IANA time zone %s: an abbreviation does not say which summer time rules apply (did you mean %q?)", quote(zone), abbreviations[zone])
+		return nil, fmt.Errorf("unknown IANA time zone %s: an abbreviation does not say which summer time rules apply (did you mean %q?)", shown(zone), abbreviations[zone])
 	case !zoneNames()[zone]:
 		if hint := zoneHint(zone); hint != "" {
-			return nil, fmt.Errorf("unknown IANA time zone %s: %s", quote(zone), hint)
+			return nil, fmt.Errorf("unknown IANA time zone %s: %s", shown(zone), hint)
 		}
 		if near := nearestZone(zone); near != "" {
-			return nil, fmt.Errorf("unknown IANA time zone %s (did you mean %q?)", quote(zone), near)
+			return nil, fmt.Errorf("unknown IANA time zone %s (did you mean %q?)", shown(zone), near)
 		}
-		return nil, fmt.Errorf("unknown IANA time zone %s: %s", quote(zone), example)
+		return nil, fmt.Errorf("unknown IANA time zone %s: %s", shown(zone), example)
 	}
 	location, err := time.LoadLocation(zone)
 	if err != nil {
-		return nil, fmt.Errorf("time zone %s: its rules cannot be read: %w", quote(zone), err)
+		return nil, fmt.Errorf("time zone %s: its rules cannot be read: %w", shown(zone), err)
 	}
 	return location, nil
 }

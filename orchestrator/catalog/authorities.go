@@ -92,7 +92,7 @@ func (a *Authorities) Add(ctx context.Context, params AuthorityParams) (Authorit
 		return added, existsf(nil, "certificate authority %q exists already; with --replace this one takes its place", params.Name)
 	}
 	if err != nil {
-		return added, fmt.Errorf("add certificate authority %s: %w", quote(params.Name), err)
+		return added, fmt.Errorf("add certificate authority %s: %w", shown(params.Name), err)
 	}
 	return added, nil
 }
@@ -186,9 +186,9 @@ func (a *Authorities) Remove(ctx context.Context, name string) error {
 	case central.HasCode(err, "23503"):
 		return a.inUse(ctx, name)
 	case err != nil:
-		return fmt.Errorf("remove certificate authority %s: %w", quote(name), err)
+		return fmt.Errorf("remove certificate authority %s: %w", shown(name), err)
 	case deleted == 0:
-		return fmt.Errorf("%w %s; `headgate ca list` shows them", ErrUnknownAuthority, quote(name))
+		return fmt.Errorf("%w %s; `headgate ca list` shows them", ErrUnknownAuthority, shown(name))
 	}
 	return nil
 }
@@ -197,10 +197,10 @@ func (a *Authorities) inUse(ctx context.Context, name string) error {
 	rows, _ := a.pool.Query(ctx, authorityUsersSQL, name) // its error is CollectRows' too
 	users, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
-		return fmt.Errorf("looking who names certificate authority %s: %w", quote(name), err)
+		return fmt.Errorf("looking who names certificate authority %s: %w", shown(name), err)
 	}
 	return fmt.Errorf("%w: %s is named by the addresses of %s; give them others with `headgate database login`, or put new certificates in its place with `headgate ca add %s FILE --replace`",
-		ErrAuthorityInUse, quote(name), someOf(users), name)
+		ErrAuthorityInUse, shown(name), someOf(users), name)
 }
 
 const authorityPEMSQL = `SELECT pem FROM headgate.certificate_authorities WHERE name = $1`
@@ -222,13 +222,13 @@ func (a *Authorities) Trust(ctx context.Context, addr address.Address) (address.
 func readRoots(ctx context.Context, pool *pgxpool.Pool, name string) (text string, err error) {
 	err = pool.QueryRow(ctx, authorityPEMSQL, name).Scan(&text)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return "", fmt.Errorf("reading certificate authority %s: %w", quote(name), err)
+		return "", fmt.Errorf("reading certificate authority %s: %w", shown(name), err)
 	}
 	return text, nil
 }
 
 func unknownAuthority(name string) error {
-	return fmt.Errorf("sslrootcert: %w %s: `headgate ca add %s FILE` adds it", ErrUnknownAuthority, quote(name), name)
+	return fmt.Errorf("sslrootcert: %w %s: `headgate ca add %s FILE` adds it", ErrUnknownAuthority, shown(name), name)
 }
 
 // authorityConflict says of a write that an address names an authority that is not there.

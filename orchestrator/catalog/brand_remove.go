@@ -47,7 +47,7 @@ func (b Brands) remove(ctx context.Context, db beginner, tenant string, id int) 
 		return none, err
 	})
 	if err != nil {
-		return fmt.Errorf("remove brand %d of tenant %s: %w", id, quote(tenant), err)
+		return fmt.Errorf("remove brand %d of tenant %s: %w", id, shown(tenant), err)
 	}
 	return nil
 }

@@ -62,7 +62,7 @@ func (b Brands) set(ctx context.Context, db beginner, tenant string, id int, nam
 		return brand, tx.QueryRow(ctx, brandSetSQL, tenants[0].ID, tenants[0].OrgID, id, name).Scan(&brand.OrgBrandID)
 	})
 	if err != nil {
-		return Brand{}, fmt.Errorf("set brand %d of tenant %s: %w", id, quote(tenant), err)
+		return Brand{}, fmt.Errorf("set brand %d of tenant %s: %w", id, shown(tenant), err)
 	}
 	return brand, nil
 }

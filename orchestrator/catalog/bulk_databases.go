@@ -104,7 +104,7 @@ func (c *Catalog) insertManyDatabases(ctx context.Context, tx pgx.Tx, servers ma
 		job, jobErr := server.admit("job", d.Job)
 		owner, ownerErr := server.admit("owner", d.Owner)
 		if err := cmp.Or(jobErr, ownerErr, checkLogins(dbname, job, owner)); err != nil {
-			return fmt.Errorf("database %s: %w", quote(d.Name), err)
+			return fmt.Errorf("database %s: %w", shown(d.Name), err)
 		}
 		ids, serverIDs = append(ids, id), append(serverIDs, server.id)
 		names, dbnames, kinds = append(names, d.Name), append(dbnames, dbname), append(kinds, d.Kind)

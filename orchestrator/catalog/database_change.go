@@ -34,7 +34,7 @@ func databaseBy(ctx context.Context, db querier, database string) (Database, err
 // noDatabase says which database is not there.
 func noDatabase(err error, database string) error {
 	if errors.Is(err, pgx.ErrNoRows) {
-		return fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, quote(database))
+		return fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, shown(database))
 	}
 	return err
 }
@@ -63,7 +63,7 @@ func (h *Hosting) changeDatabase(ctx context.Context, db beginner, what, databas
 		return databaseBy(ctx, tx, d.ID)
 	})
 	if err != nil {
-		return Database{}, fmt.Errorf("%s %s: %w", what, quote(database), err)
+		return Database{}, fmt.Errorf("%s %s: %w", what, shown(database), err)
 	}
 	return changed, nil
 }
@@ -89,7 +89,7 @@ func (h *Hosting) RenameDatabaseTx(ctx context.Context, tx pgx.Tx, database, to 
 
 func (h *Hosting) renameDatabase(ctx context.Context, db beginner, database, to string) (Database, error) {
 	if err := checkName("name", to); err != nil {
-		return Database{}, fmt.Errorf("rename database %s: %w", quote(database), err)
+		return Database{}, fmt.Errorf("rename database %s: %w", shown(database), err)
 	}
 	return h.changeDatabase(ctx, db, "rename database", database, func(tx pgx.Tx, d Database) error {
 		var intended bool
@@ -146,7 +146,7 @@ func (h *Hosting) SetRoomTx(ctx context.Context, tx pgx.Tx, database string, roo
 
 func (h *Hosting) setRoom(ctx context.Context, db beginner, database string, room Room) (Database, error) {
 	if err := room.check(); err != nil {
-		return Database{}, fmt.Errorf("set the room of database %s: %w", quote(database), err)
+		return Database{}, fmt.Errorf("set the room of database %s: %w", shown(database), err)
 	}
 	return h.changeDatabase(ctx, db, "set the room of database", database, func(tx pgx.Tx, d Database) error {
 		if d.Kind == KindDedicated && room.MaxTenants != nil && *room.MaxTenants > 1 {
@@ -181,7 +181,7 @@ func (h *Hosting) detach(ctx context.Context, db beginner, database string, why 
 		err = jobs.Missing("reason", "the reason why its jobs wait")
 	}
 	if err != nil {
-		return Database{}, fmt.Errorf("detach database %s: %w", quote(database), err)
+		return Database{}, fmt.Errorf("detach database %s: %w", shown(database), err)
 	}
 	return h.changeDatabase(ctx, db, "detach database", database, func(tx pgx.Tx, d Database) error {
 		if err := access.Say(ctx, tx, why.Actor, why.Reason); err != nil {

@@ -202,11 +202,11 @@ func checkLogins(dbname string, job, owner address.Address) error {
 	const elsewhere = "the address leads to database %s, not to %s"
 	switch {
 	case job.Database != dbname:
-		return jobs.Inputf("job", "", elsewhere, quote(job.Database), quote(dbname))
+		return jobs.Inputf("job", "", elsewhere, shown(job.Database), shown(dbname))
 	case owner.Database != dbname:
-		return jobs.Inputf("owner", "", elsewhere, quote(owner.Database), quote(dbname))
+		return jobs.Inputf("owner", "", elsewhere, shown(owner.Database), shown(dbname))
 	case job.User == owner.User:
-		return jobs.Inputf("owner", "", "its user %s is the job login's too; jobs must not run as the owner of the tables, so give each its own", quote(owner.User))
+		return jobs.Inputf("owner", "", "its user %s is the job login's too; jobs must not run as the owner of the tables, so give each its own", shown(owner.User))
 	}
 	return nil
 }

@@ -53,7 +53,7 @@ func (c *Catalog) setDirect(ctx context.Context, db beginner, database string, l
 			return none, err
 		}
 		if own.User != a.User {
-			return none, jobs.Inputf(login.String(), "", "the direct address has the user %s, the login is %s: it is the same login, past the pooler", quote(a.User), quote(own.User))
+			return none, jobs.Inputf(login.String(), "", "the direct address has the user %s, the login is %s: it is the same login, past the pooler", shown(a.User), shown(own.User))
 		}
 		var job, owner int
 		if err := tx.QueryRow(ctx, directVersionsSQL, row.id).Scan(&job, &owner); err != nil {
@@ -68,7 +68,7 @@ func (c *Catalog) setDirect(ctx context.Context, db beginner, database string, l
 		return none, authorityConflict(err, a.RootCert, a.RootCert)
 	})
 	if err != nil {
-		return fmt.Errorf("set the direct %s address of database %s: %w", login, quote(database), c.ring.retiredKey(err))
+		return fmt.Errorf("set the direct %s address of database %s: %w", login, shown(database), c.ring.retiredKey(err))
 	}
 	return nil
 }

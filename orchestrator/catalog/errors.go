@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/quote"
 )
 
 var (
@@ -123,7 +124,7 @@ func someOf(names []string) string {
 	names = slices.Compact(slices.Sorted(slices.Values(names)))
 	quoted := make([]string, 0, 3)
 	for _, name := range names[:min(len(names), 3)] {
-		quoted = append(quoted, quote(name))
+		quoted = append(quoted, shown(name))
 	}
 	if more := len(names) - len(quoted); more > 0 {
 		return fmt.Sprintf("%s and %d more", strings.Join(quoted, ", "), more)
@@ -131,11 +132,5 @@ func someOf(names []string) string {
 	return strings.Join(quoted, ", ")
 }
 
-// quote shows a value that a caller gave, cut to a length that fits a line.
-func quote(value string) string {
-	const most = 80
-	if len(value) > most {
-		return fmt.Sprintf("%q…", strings.ToValidUTF8(value[:most], ""))
-	}
-	return fmt.Sprintf("%q", value)
-}
+// shown is a value that a caller gave, as an error repeats it.
+func shown(value string) string { return quote.Value(value, 80) }

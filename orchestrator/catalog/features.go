@@ -114,7 +114,7 @@ func (f Features) set(ctx context.Context, db beginner, name string, change Feat
 		return feature(ctx, tx, name)
 	})
 	if err != nil {
-		return Feature{}, fmt.Errorf("set feature %s: %w", quote(name), err)
+		return Feature{}, fmt.Errorf("set feature %s: %w", shown(name), err)
 	}
 	f.c.memory.dropAll()
 	return feature, nil
@@ -197,7 +197,7 @@ func parseFeatures(ctx context.Context, tx pgx.Tx, texts map[string]string) (jso
 	for _, name := range names {
 		kind, known := types[name]
 		if !known {
-			return nil, fmt.Errorf("%w %s: `headgate feature list` shows them, `headgate feature set %s --type boolean` makes one", ErrUnknownFeature, quote(name), jobs.ShellWord(name))
+			return nil, fmt.Errorf("%w %s: `headgate feature list` shows them, `headgate feature set %s --type boolean` makes one", ErrUnknownFeature, shown(name), jobs.ShellWord(name))
 		}
 		if values[name], err = kind.Parse("feature "+name, texts[name]); err != nil {
 			return nil, err
@@ -223,7 +223,7 @@ func feature(ctx context.Context, db querier, name string) (Feature, error) {
 	rows, _ := db.Query(ctx, featureSQL, name) // its error is CollectExactlyOneRow's too
 	found, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Feature])
 	if errors.Is(err, pgx.ErrNoRows) {
-		err = fmt.Errorf("%w %s: `headgate feature list` shows them", ErrUnknownFeature, quote(name))
+		err = fmt.Errorf("%w %s: `headgate feature list` shows them", ErrUnknownFeature, shown(name))
 	}
 	return found, err
 }
@@ -265,7 +265,7 @@ func (f Features) remove(ctx context.Context, db beginner, name string) error {
 		return none, featureConflict(err, name)
 	})
 	if err != nil {
-		return fmt.Errorf("remove feature %s: %w", quote(name), err)
+		return fmt.Errorf("remove feature %s: %w", shown(name), err)
 	}
 	f.c.memory.dropAll()
 	return nil
@@ -334,7 +334,7 @@ func (f Features) gate(ctx context.Context, name string, gate Gate, sql string) 
 		return feature(ctx, tx, name)
 	})
 	if err != nil {
-		return Feature{}, fmt.Errorf("require feature %s: %w", quote(name), err)
+		return Feature{}, fmt.Errorf("require feature %s: %w", shown(name), err)
 	}
 	return changed, nil
 }

@@ -43,7 +43,7 @@ func (h *Hosting) Server(ctx context.Context, name string) (Server, error) {
 // noServer says which server is not there.
 func noServer(err error, name string) error {
 	if errors.Is(err, pgx.ErrNoRows) {
-		return fmt.Errorf("%w %s", ErrUnknownServer, quote(name))
+		return fmt.Errorf("%w %s", ErrUnknownServer, shown(name))
 	}
 	return err
 }

@@ -146,9 +146,9 @@ func (h *IntentHold) Find(ctx context.Context) (Intent, error) {
 	rows, _ := h.conn.Query(ctx, intentSQL, h.name) // its error is CollectExactlyOneRow's too
 	intent, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Intent])
 	if errors.Is(err, pgx.ErrNoRows) {
-		err = fmt.Errorf("%w: %s", ErrNoIntent, quote(h.name))
+		err = fmt.Errorf("%w: %s", ErrNoIntent, shown(h.name))
 	} else if err != nil {
-		err = fmt.Errorf("find the intent of database %s: %w", quote(h.name), err)
+		err = fmt.Errorf("find the intent of database %s: %w", shown(h.name), err)
 	}
 	return intent, err
 }
@@ -164,7 +164,7 @@ func (h *IntentHold) Passwords(ctx context.Context, ring *KeyRing) (p Passwords,
 	var id uuid.UUID
 	var job, owner, app []byte
 	if err := h.conn.QueryRow(ctx, sealedSQL, h.name).Scan(&id, &job, &owner, &app); err != nil {
-		return p, fmt.Errorf("read the passwords of database %s: %w", quote(h.name), err)
+		return p, fmt.Errorf("read the passwords of database %s: %w", shown(h.name), err)
 	}
 	for _, s := range []struct {
 		column string
@@ -176,7 +176,7 @@ func (h *IntentHold) Passwords(ctx context.Context, ring *KeyRing) (p Passwords,
 		}
 		plain, err := ring.open(id, s.column, passwordVersion, s.sealed)
 		if err != nil {
-			return Passwords{}, fmt.Errorf("open the passwords of database %s: %w", quote(h.name), err)
+			return Passwords{}, fmt.Errorf("open the passwords of database %s: %w", shown(h.name), err)
 		}
 		*s.into = address.NewSecret(string(plain))
 	}

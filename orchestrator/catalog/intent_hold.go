@@ -51,7 +51,7 @@ func HoldIntent(ctx context.Context, conn *pgx.Conn, name string, wait time.Dura
 	defer func() {
 		if err != nil {
 			closeConn(ctx, conn)
-			err = fmt.Errorf("hold the intent of database %s: %w", quote(name), err)
+			err = fmt.Errorf("hold the intent of database %s: %w", shown(name), err)
 		}
 	}()
 	idle := fmt.Sprintf("%dms", IntentIdle.Milliseconds())
@@ -208,10 +208,10 @@ func (h *IntentHold) Step(ctx context.Context, step string) error {
 	h.mu.Lock()
 	tag, err := h.conn.Exec(ctx, intentStepSQL, h.name, step)
 	if err == nil && tag.RowsAffected() == 0 {
-		err = fmt.Errorf("%w: %s", ErrNoIntent, quote(h.name))
+		err = fmt.Errorf("%w: %s", ErrNoIntent, shown(h.name))
 	}
 	if err != nil {
-		return fmt.Errorf("begin step %s of database %s: %w", step, quote(h.name), err)
+		return fmt.Errorf("begin step %s of database %s: %w", step, shown(h.name), err)
 	}
 	return nil
 }
@@ -251,7 +251,7 @@ func (h *IntentHold) End(ctx context.Context, work func(tx pgx.Tx) error) error 
 		return work(tx)
 	})
 	if err != nil {
-		return fmt.Errorf("end the intent of database %s: %w", quote(h.name), err)
+		return fmt.Errorf("end the intent of database %s: %w", shown(h.name), err)
 	}
 	return nil
 }

@@ -111,5 +111,5 @@ func (l KeyList) Remove(id string) (rest KeyList, key address.Secret, err error)
 }
 
 func unknownKey(id string, ids []string) error {
-	return fmt.Errorf("%w %s: it has %s", ErrUnknownKey, quote(id), strings.Join(ids, ", "))
+	return fmt.Errorf("%w %s: it has %s", ErrUnknownKey, shown(id), strings.Join(ids, ", "))
 }

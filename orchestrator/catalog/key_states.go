@@ -105,7 +105,7 @@ const (
 // retired key stays retired: doing it again changes nothing.
 func (k *Keys) Retire(ctx context.Context, params RetireParams) error {
 	if !isKeyID(params.ID) {
-		return fmt.Errorf("retire: %w %s", ErrUnknownKey, quote(params.ID))
+		return fmt.Errorf("retire: %w %s", ErrUnknownKey, shown(params.ID))
 	}
 	if ids := k.ids(); len(ids) > 0 && ids[0] == params.ID {
 		return fmt.Errorf("retire: %w: %s is the ring's first key, which seals; put another one in front with `headgate key promote ID`", ErrKeyInUse, params.ID)

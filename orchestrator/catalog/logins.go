@@ -70,7 +70,7 @@ func (l Logins) SetTx(ctx context.Context, tx pgx.Tx, database string, login job
 
 func (c *Catalog) setLogin(ctx context.Context, db beginner, database string, login jobs.Login, a address.Address) (id string, err error) {
 	if login != jobs.LoginJob && login != jobs.LoginOwner {
-		return "", fmt.Errorf("set login of database %s: %w", quote(database), jobs.Inputf("login", fmt.Sprint(int(login)), "give jobs.LoginJob or jobs.LoginOwner"))
+		return "", fmt.Errorf("set login of database %s: %w", shown(database), jobs.Inputf("login", fmt.Sprint(int(login)), "give jobs.LoginJob or jobs.LoginOwner"))
 	}
 	id, err = within(ctx, db, func(tx pgx.Tx) (string, error) {
 		row, err := loginsForUpdate(ctx, tx, database)
@@ -80,7 +80,7 @@ func (c *Catalog) setLogin(ctx context.Context, db beginner, database string, lo
 		return row.id.String(), c.replaceLogin(ctx, tx, row, login, a)
 	})
 	if err != nil {
-		return "", fmt.Errorf("set the %s login of database %s: %w", login, quote(database), c.ring.retiredKey(err))
+		return "", fmt.Errorf("set the %s login of database %s: %w", login, shown(database), c.ring.retiredKey(err))
 	}
 	return id, nil
 }
@@ -110,7 +110,7 @@ func loginsForUpdate(ctx context.Context, tx pgx.Tx, database string) (row login
 	err = tx.QueryRow(ctx, loginsForUpdateSQL, name, id).Scan(&row.id, &row.dbname, &job, &jobVersion, &owner, &ownerVersion, &row.signing,
 		&row.server.id, &row.server.name, &row.server.hosts, &row.server.transport)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return row, fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, quote(database))
+		return row, fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, shown(database))
 	}
 	row.sealed = map[jobs.Login][]byte{jobs.LoginJob: job, jobs.LoginOwner: owner}
 	row.version = map[jobs.Login]int{jobs.LoginJob: jobVersion, jobs.LoginOwner: ownerVersion}

@@ -28,7 +28,7 @@ func (c *Catalog) ResolveHost(ctx context.Context, host string) (Tenant, error) 
 	}
 	domain, err := canonicalDomain(host)
 	if err != nil {
-		return Tenant{}, fmt.Errorf("%w: host %s %w", jobs.ErrUnknownTenant, quote(host), err)
+		return Tenant{}, fmt.Errorf("%w: host %s %w", jobs.ErrUnknownTenant, shown(host), err)
 	}
 	return c.lookUp(ctx, question{by: byDomain, name: domain}, "domain", domain)
 }
@@ -57,11 +57,11 @@ func (c *Catalog) ResolveName(ctx context.Context, name string) (Tenant, error) 
 		q = question{by: byUUID, id: id}
 	} else if name[0] <= '9' { // a slug begins with a letter
 		if _, ok := parseOrgID(name); !ok {
-			return Tenant{}, fmt.Errorf("%w: no tenant has the %s %s", jobs.ErrUnknownTenant, anyName, quote(name))
+			return Tenant{}, fmt.Errorf("%w: no tenant has the %s %s", jobs.ErrUnknownTenant, anyName, shown(name))
 		}
 		q.by = byOrgID
 	} else if !namePatternWhole.MatchString(name) {
-		return Tenant{}, fmt.Errorf("%w: no tenant has the %s %s", jobs.ErrUnknownTenant, anyName, quote(name))
+		return Tenant{}, fmt.Errorf("%w: no tenant has the %s %s", jobs.ErrUnknownTenant, anyName, shown(name))
 	}
 	return c.lookUp(ctx, q, anyName, name)
 }
@@ -72,9 +72,9 @@ func (c *Catalog) lookUp(ctx context.Context, q question, what, name string) (Te
 	a, err := c.remembered(ctx, q)
 	switch {
 	case err != nil:
-		return Tenant{}, fmt.Errorf("resolve %s %s: %w", what, quote(name), err)
+		return Tenant{}, fmt.Errorf("resolve %s %s: %w", what, shown(name), err)
 	case !a.known:
-		return Tenant{}, fmt.Errorf("%w: no tenant has the %s %s", jobs.ErrUnknownTenant, what, quote(name))
+		return Tenant{}, fmt.Errorf("%w: no tenant has the %s %s", jobs.ErrUnknownTenant, what, shown(name))
 	}
 	return a.own(), a.tenant.mayWork()
 }

@@ -24,7 +24,7 @@ import (
 func (c *Catalog) ResolveTenant(ctx context.Context, tenantID string, login jobs.Login) (jobs.Tenant, address.Place, error) {
 	id, ok := fit.UUID(tenantID)
 	if !ok {
-		return jobs.Tenant{}, address.Place{}, fmt.Errorf("%w: %s is not the UUID of one", jobs.ErrUnknownTenant, quote(tenantID))
+		return jobs.Tenant{}, address.Place{}, fmt.Errorf("%w: %s is not the UUID of one", jobs.ErrUnknownTenant, shown(tenantID))
 	}
 	q := question{by: byJobLogin, id: id}
 	if login == jobs.LoginOwner {
@@ -135,9 +135,9 @@ func (c *Catalog) databasePlace(ctx context.Context, nameOrUUID string, login jo
 		&row.databaseID, &row.database, &row.dedicated, &row.observed, &row.sealed, &row.version, &row.direct, &row.directVersion, &row.read, &row.readVersion, &row.signingKey, &row.serverID, &row.server, &row.budget, &row.transport, &row.hosts, &row.pooler, &state)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return place, state, fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, quote(nameOrUUID))
+		return place, state, fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, shown(nameOrUUID))
 	case err != nil:
-		return place, state, fmt.Errorf("resolve database %s: %w", quote(nameOrUUID), err)
+		return place, state, fmt.Errorf("resolve database %s: %w", shown(nameOrUUID), err)
 	}
 	return c.place(row), state, nil
 }

@@ -22,7 +22,7 @@ LIMIT $3`
 func (c *Catalog) TenantsIn(ctx context.Context, database string, after int64, limit int) ([]Tenant, error) {
 	id, ok := fit.UUID(database)
 	if !ok {
-		return nil, fmt.Errorf("list tenants of a database: %s is not the UUID of one", quote(database))
+		return nil, fmt.Errorf("list tenants of a database: %s is not the UUID of one", shown(database))
 	}
 	rows, err := c.pool.Query(ctx, placedSQL, id, after, min(max(limit, 1), maxLimit))
 	if err != nil {

@@ -80,7 +80,7 @@ func (p Plans) set(ctx context.Context, db beginner, name string, change PlanCha
 		return plan(ctx, tx, name)
 	})
 	if err != nil {
-		return Plan{}, fmt.Errorf("set plan %s: %w", quote(name), err)
+		return Plan{}, fmt.Errorf("set plan %s: %w", shown(name), err)
 	}
 	p.c.memory.dropAll()
 	return plan, nil
@@ -144,7 +144,7 @@ func plan(ctx context.Context, db querier, name string) (Plan, error) {
 	rows, _ := db.Query(ctx, planSQL, name) // its error is CollectExactlyOneRow's too
 	found, err := pgx.CollectExactlyOneRow(rows, planOf)
 	if errors.Is(err, pgx.ErrNoRows) {
-		err = fmt.Errorf("%w %s: `headgate plan list` shows them", ErrUnknownPlan, quote(name))
+		err = fmt.Errorf("%w %s: `headgate plan list` shows them", ErrUnknownPlan, shown(name))
 	}
 	return found, err
 }
@@ -199,7 +199,7 @@ func (p Plans) remove(ctx context.Context, db beginner, name string) error {
 		return none, err
 	})
 	if err != nil {
-		return fmt.Errorf("remove plan %s: %w", quote(name), err)
+		return fmt.Errorf("remove plan %s: %w", shown(name), err)
 	}
 	p.c.memory.dropAll()
 	return nil

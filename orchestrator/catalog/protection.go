@@ -67,25 +67,25 @@ func (c *Catalog) setProtection(ctx context.Context, tx pgx.Tx, change Protectio
 		err = jobs.Inputf("protection", string(change.To), "give enforce or observe")
 	case change.To == ProtectionObserved && change.Reason == "":
 		err = jobs.Missing("reason", "the reason why its jobs may run although one tenant's may reach another's rows")
-	case len([]rune(change.Reason)) > maxReason:
-		err = jobs.Inputf("reason", "", "it has %d characters, and may have %d", len([]rune(change.Reason)), maxReason)
+	default:
+		err = jobs.CheckText("reason", change.Reason, maxReason)
 	}
 	if err != nil {
-		return "", since, fmt.Errorf("set the protection of database %s: %w", quote(change.Database), err)
+		return "", since, fmt.Errorf("set the protection of database %s: %w", shown(change.Database), err)
 	}
 	if err := access.Say(ctx, tx, change.Actor, change.Reason); err != nil {
-		return "", since, fmt.Errorf("set the protection of database %s: %w", quote(change.Database), err)
+		return "", since, fmt.Errorf("set the protection of database %s: %w", shown(change.Database), err)
 	}
 	name, id := nameOrID(change.Database)
 	var pgErr *pgconn.PgError
 	err = tx.QueryRow(ctx, setProtectionSQL, name, id, change.To, change.Reason, change.Actor).Scan(&databaseID, &since)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		err = fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, quote(change.Database))
+		err = fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, shown(change.Database))
 	case errors.As(err, &pgErr) && pgErr.ConstraintName == "databases_observed_is_shared":
-		err = fmt.Errorf("set the protection of database %s: %w", quote(change.Database), jobs.Inputf("protection", string(change.To), "the database is dedicated to one tenant, and its jobs never wait for protection: leave it"))
+		err = fmt.Errorf("set the protection of database %s: %w", shown(change.Database), jobs.Inputf("protection", string(change.To), "the database is dedicated to one tenant, and its jobs never wait for protection: leave it"))
 	case err != nil:
-		err = fmt.Errorf("set the protection of database %s: %w", quote(change.Database), err)
+		err = fmt.Errorf("set the protection of database %s: %w", shown(change.Database), err)
 	}
 	return databaseID, since, err
 }

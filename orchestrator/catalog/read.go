@@ -69,7 +69,7 @@ func (c *Catalog) setRead(ctx context.Context, db beginner, database string, a *
 		return none, authorityConflict(err, authority, authority)
 	})
 	if err != nil {
-		return fmt.Errorf("set the read address of database %s: %w", quote(database), c.ring.retiredKey(err))
+		return fmt.Errorf("set the read address of database %s: %w", shown(database), c.ring.retiredKey(err))
 	}
 	return nil
 }
@@ -85,7 +85,7 @@ func (c *Catalog) admitRead(row loginsRow, a address.Address) (address.Address, 
 	case err != nil:
 		return a, err
 	case own.User != a.User:
-		return a, jobs.Inputf("read", "", "the read address has the user %s, the job login is %s: it is the same login, at a replica", quote(a.User), quote(own.User))
+		return a, jobs.Inputf("read", "", "the read address has the user %s, the job login is %s: it is the same login, at a replica", shown(a.User), shown(own.User))
 	case own.Host == a.Host && own.Port == a.Port:
 		return a, jobs.Inputf("read", "", "the read address leads to the job login's own host and port: give those of a replica")
 	}

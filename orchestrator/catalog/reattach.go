@@ -177,7 +177,7 @@ func (h *Hosting) removeDatabase(ctx context.Context, db beginner, r DatabaseRem
 		return done, nil
 	})
 	if err != nil {
-		return DatabaseRemoved{}, fmt.Errorf("remove database %s: %w", quote(r.Database), err)
+		return DatabaseRemoved{}, fmt.Errorf("remove database %s: %w", shown(r.Database), err)
 	}
 	return done, nil
 }

@@ -91,7 +91,7 @@ func (h *Hosting) RemoveRegionTx(ctx context.Context, tx pgx.Tx, name string) er
 func (h *Hosting) removeRegion(ctx context.Context, db beginner, name string) error {
 	_, err := within(ctx, db, func(tx pgx.Tx) (none struct{}, err error) {
 		if err := tx.QueryRow(ctx, regionForUpdateSQL, name).Scan(&name); errors.Is(err, pgx.ErrNoRows) {
-			return none, fmt.Errorf("%w %s", ErrUnknownRegion, quote(name))
+			return none, fmt.Errorf("%w %s", ErrUnknownRegion, shown(name))
 		} else if err != nil {
 			return none, err
 		}

@@ -50,14 +50,14 @@ func databaseID(ctx context.Context, db querier, name string) (string, error) {
 	wanted, wantedID := nameOrID(name)
 	rows, err := db.Query(ctx, databaseIDSQL, wanted, wantedID)
 	if err != nil {
-		return "", fmt.Errorf("find database %s: %w", quote(name), err)
+		return "", fmt.Errorf("find database %s: %w", shown(name), err)
 	}
 	id, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[string])
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return "", fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, quote(name))
+		return "", fmt.Errorf("%w %s", jobs.ErrUnknownDatabase, shown(name))
 	case err != nil:
-		return "", fmt.Errorf("find database %s: %w", quote(name), err)
+		return "", fmt.Errorf("find database %s: %w", shown(name), err)
 	}
 	return id, nil
 }

@@ -95,7 +95,7 @@ func (e TenantEditor) setStatusSelected(ctx context.Context, db beginner, s sele
 	return e.writeSelected(ctx, db, "set the status of", s, func(ctx context.Context, tx pgx.Tx, before []Tenant) error {
 		for _, t := range before {
 			if t.Status == Moving {
-				return fmt.Errorf("%w: %s; add `and status != moving` to leave such tenants out", jobs.ErrTenantMoving, quote(t.Slug))
+				return fmt.Errorf("%w: %s; add `and status != moving` to leave such tenants out", jobs.ErrTenantMoving, shown(t.Slug))
 			}
 		}
 		return change.apply(ctx, tx, before)
@@ -110,7 +110,7 @@ func (e TenantEditor) writeSelected(ctx context.Context, db beginner, what strin
 	w := writing{lock: func(ctx context.Context, tx pgx.Tx) ([]Tenant, error) { return lockSelected(ctx, tx, s) }, change: change, opts: opts}
 	changed, err := w.do(ctx, e, db)
 	if err != nil {
-		return nil, fmt.Errorf("%s the tenants that %s selects: %w", what, quote(s.String()), err)
+		return nil, fmt.Errorf("%s the tenants that %s selects: %w", what, shown(s.String()), err)
 	}
 	return changed, nil
 }
@@ -231,7 +231,7 @@ func blame(ctx context.Context, db beginner, err error) error {
 	case slug == "":
 		return err
 	case by == "":
-		return fmt.Errorf("tenant %s is locked by another transaction: %w", quote(slug), err)
+		return fmt.Errorf("tenant %s is locked by another transaction: %w", shown(slug), err)
 	}
-	return fmt.Errorf("tenant %s is locked by %s; %s: %w", quote(slug), by, central.EndSession(by), err)
+	return fmt.Errorf("tenant %s is locked by %s; %s: %w", shown(slug), by, central.EndSession(by), err)
 }

@@ -226,10 +226,10 @@ func setServer(ctx context.Context, db beginner, server string, change ServerCha
 		rows, _ := tx.Query(ctx, setServerSQL, server, change.Budget, change.Pooler, change.Region) // its error is CollectExactlyOneRow's too
 		changed, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Server])
 		if errors.Is(err, pgx.ErrNoRows) {
-			err = fmt.Errorf("%w %s", ErrUnknownServer, quote(server))
+			err = fmt.Errorf("%w %s", ErrUnknownServer, shown(server))
 		}
 		if brokenConstraint(err) == "servers_region_fkey" {
-			err = fmt.Errorf("%w %s", ErrUnknownRegion, quote(*change.Region))
+			err = fmt.Errorf("%w %s", ErrUnknownRegion, shown(*change.Region))
 		}
 		return changed, err
 	})
@@ -257,7 +257,7 @@ FOR SHARE`
 func serverForShare(ctx context.Context, tx pgx.Tx, name string) (s serverRow, err error) {
 	err = tx.QueryRow(ctx, serverShareSQL, name).Scan(&s.id, &s.name, &s.hosts, &s.transport)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return s, fmt.Errorf("%w %s", ErrUnknownServer, quote(name))
+		return s, fmt.Errorf("%w %s", ErrUnknownServer, shown(name))
 	}
 	return s, err
 }

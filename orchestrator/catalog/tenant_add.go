@@ -129,7 +129,7 @@ func reserveOrgIDs(ctx context.Context, tx pgx.Tx, tenants []Tenant) error {
 		return fmt.Errorf("reserve org_ids: %w", err)
 	}
 	if highest > maxOrgID {
-		return jobs.Inputf("org_id", "", "no number is left: the highest would be %d, beyond %d", highest, maxOrgID)
+		return jobs.Inputf("org_id", "", "no next number is free: the highest would be %d, and may be %d; give each new tenant an org_id that nobody had", highest, int64(maxOrgID))
 	}
 	next := highest - missing
 	for i := range tenants {
@@ -244,7 +244,7 @@ func tenantConflict(err error, databases map[string]databaseRow) error {
 		return existsf(err, "org_id %s is taken already; leave it out to get the next free one", value)
 	case "tenants_org_key":
 		_, key, _ := strings.Cut(value, ", ")
-		return existsf(err, "org_key %q is that of another tenant of the database; its rows would be both tenants'", key)
+		return existsf(err, "org_key %s is that of another tenant of the database; its rows would be both tenants'", shown(key))
 	case "tenants_dedicated":
 		for _, d := range databases {
 			if d.id.String() == value {

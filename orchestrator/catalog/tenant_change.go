@@ -86,7 +86,7 @@ func lockTenants(ctx context.Context, tx pgx.Tx, names []string) ([]Tenant, erro
 	}
 	for _, t := range tenants {
 		if t.Status == Removed {
-			return nil, removedf("%s (%s) was removed on %s, and stays for history only", quote(t.Name), t.ID, t.StatusSince.UTC().Format("2006-01-02"))
+			return nil, removedf("%s (%s) was removed on %s, and stays for history only", shown(t.Name), t.ID, t.StatusSince.UTC().Format("2006-01-02"))
 		}
 	}
 	return tenants, nil
@@ -213,7 +213,7 @@ func (ch TenantChange) checkLabelsOf(t Tenant) error {
 		}
 	}
 	if len(after) > maxLabels {
-		return jobs.Inputf("labels", "", "%s would have %d labels; at most %d are allowed", quote(t.Slug), len(after), maxLabels)
+		return jobs.Inputf("labels", "", "%s would have %d labels; at most %d are allowed", shown(t.Slug), len(after), maxLabels)
 	}
 	return nil
 }
@@ -247,7 +247,7 @@ const renameTenantSQL = `UPDATE headgate.tenants SET slug = $2 WHERE id = $1`
 
 func (e TenantEditor) rename(ctx context.Context, db beginner, tenant, slug string) (Changed, error) {
 	if err := checkSlug(slug); err != nil {
-		return Changed{}, fmt.Errorf("rename tenant %s: %w", quote(tenant), err)
+		return Changed{}, fmt.Errorf("rename tenant %s: %w", shown(tenant), err)
 	}
 	changed, err := e.write(ctx, db, "rename", []string{tenant}, func(ctx context.Context, tx pgx.Tx, tenants []Tenant) error {
 		_, err := tx.Exec(ctx, renameTenantSQL, tenants[0].ID, slug)

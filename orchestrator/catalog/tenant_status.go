@@ -30,8 +30,6 @@ func (ch StatusChange) check() error {
 		return jobs.Inputf("status", string(ch.To), "a removal takes more along than a status: call Remove")
 	case ch.Waiting != "" && ch.Waiting != HoldWaiting && ch.Waiting != CancelWaiting:
 		return jobs.Inputf("waiting", string(ch.Waiting), "give hold or cancel")
-	case len([]rune(ch.Reason)) > maxReason:
-		return jobs.Inputf("reason", "", "it has %d characters, and may have %d", len([]rune(ch.Reason)), maxReason)
 	}
 	return jobs.CheckText("reason", ch.Reason, maxReason)
 }
@@ -155,7 +153,7 @@ func removeTenants(ctx context.Context, tx pgx.Tx, before []Tenant, opts *Remove
 	ids := make([]string, len(before))
 	for i, t := range before {
 		if t.Status == Moving {
-			return nil, fmt.Errorf("%w: %s; remove it when the move has ended", jobs.ErrTenantMoving, quote(t.Slug))
+			return nil, fmt.Errorf("%w: %s; remove it when the move has ended", jobs.ErrTenantMoving, shown(t.Slug))
 		}
 		ids[i], byID[t.ID] = t.ID, t
 	}

@@ -6,6 +6,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/agnivade/levenshtein"
+
+	"github.com/headgate/headgate/jobs/quote"
 )
 
 // Error says what of an expression cannot be read, and where.
@@ -69,10 +71,5 @@ func didYouMean(written string, names []string) string {
 	return fmt.Sprintf(" (did you mean %s?)", best)
 }
 
-// quote is a part of an expression as an error repeats it.
-func quote(text string) string {
-	if len(text) > 64 {
-		text = strings.ToValidUTF8(text[:64], "") + "…"
-	}
-	return fmt.Sprintf("%q", text)
-}
+// shown is a part of an expression as an error repeats it.
+func shown(text string) string { return quote.Value(text, 64) }

@@ -34,9 +34,9 @@ func (t token) shown() string {
 	case end:
 		return "the end"
 	case text:
-		return "the text " + quote(t.text)
+		return "the text " + shown(t.text)
 	default:
-		return quote(t.text)
+		return shown(t.text)
 	}
 }
 
@@ -78,7 +78,7 @@ func lex(expression string) ([]token, error) {
 		default:
 			for _, o := range otherNotations {
 				if strings.HasPrefix(rest, o.written) {
-					return fail(at, at+len(o.written), "%s is no operator here: write %s", quote(o.written), o.here)
+					return fail(at, at+len(o.written), "%s is no operator here: write %s", shown(o.written), o.here)
 				}
 			}
 			n := operatorAt(rest)
@@ -88,7 +88,7 @@ func lex(expression string) ([]token, error) {
 			case b == '"':
 				return fail(at, at+1, "write a text in single quotes, as in 'two words'")
 			case n == 0:
-				return fail(at, at+size, "%s can stand only in a text in single quotes", quote(rest[:size]))
+				return fail(at, at+size, "%s can stand only in a text in single quotes", shown(rest[:size]))
 			}
 			tokens = append(tokens, token{operator, rest[:n], at, at + n})
 			at += n

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/headgate/headgate/jobs/quote"
 )
 
 // The bounds of an expression, as it is written and as it is printed.
@@ -37,8 +39,17 @@ var (
 	likeNumber  = regexp.MustCompile(`^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$`)
 )
 
-// Parse reads an expression. The error is an *Error, which knows the place.
+// Parse reads an expression. The error is an *Error, which knows the place. It has nothing of
+// an expression that may hold a password.
 func Parse(expression string) (Selector, error) {
+	s, err := parse(expression)
+	if err != nil && quote.MayHide(expression) { // a part of it may be shown that looks like no address
+		return Selector{}, &Error{Text: quote.Hidden, To: len(quote.Hidden), Says: "this is no expression, and is not repeated, because it may hold a password: write one as in plan = pro"}
+	}
+	return s, err
+}
+
+func parse(expression string) (Selector, error) {
 	p := parser{expression: expression}
 	switch {
 	case len(expression) > MaxLength:
@@ -176,7 +187,7 @@ func (p *parser) attribute() (*comparison, error) {
 	c := &comparison{attribute: name, key: key}
 	switch {
 	case !slices.Contains(attributes, name):
-		return nil, p.fail(t, "unknown attribute %s%s: give one of tenant, plan, status, database, server, region, timezone, label.KEY, feature.NAME", quote(name), didYouMean(name, attributes))
+		return nil, p.fail(t, "unknown attribute %s%s: give one of tenant, plan, status, database, server, region, timezone, label.KEY, feature.NAME", shown(name), didYouMean(name, attributes))
 	case name != label && name != feature && keyed:
 		return nil, p.fail(t, "%s has no parts: write %s alone", name, name)
 	case name == label && !labelKey.MatchString(key):
@@ -258,13 +269,13 @@ func (p *parser) value(c *comparison) error {
 	case t.sort == end, t.sort == operator:
 		return p.fail(t, "%s stands where a value of %s belongs: give a word, a number or a text in single quotes, '' for the empty one", t.shown(), c.name())
 	case t.is("and"), t.is("or"), t.is("not"), t.is("in"), t.is(All):
-		return p.fail(t, "%s is a keyword: give a value, or write '%s' for the text", quote(t.text), t.text)
+		return p.fail(t, "%s is a keyword: give a value, or write '%s' for the text", shown(t.text), t.text)
 	case len(t.text) > maxText:
 		return p.fail(t, "the value has %d bytes: give at most %d", len(t.text), maxText)
 	case t.sort == word && (c.attribute == label || c.attribute == feature) && likeNumber.MatchString(t.text) && !number.MatchString(t.text):
-		return p.fail(t, "%s is no number as they are written here: write digits without + or a leading 0, at most 30, with no exponent; or '%s' for the text", quote(t.text), t.text)
+		return p.fail(t, "%s is no number as they are written here: write digits without + or a leading 0, at most 30, with no exponent; or '%s' for the text", shown(t.text), t.text)
 	case c.attribute == "status" && !slices.Contains(Statuses, t.text):
-		return p.fail(t, "no tenant has status %s%s: give one of %s", quote(t.text), didYouMean(t.text, Statuses), strings.Join(Statuses, ", "))
+		return p.fail(t, "no tenant has status %s%s: give one of %s", shown(t.text), didYouMean(t.text, Statuses), strings.Join(Statuses, ", "))
 	}
 	c.values = append(c.values, c.valueOf(t))
 	return p.count(t)

@@ -10,6 +10,8 @@ import (
 	"github.com/agnivade/levenshtein"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/headgate/headgate/jobs/quote"
 )
 
 // UsageError is a wrong flag, argument or value: exit 2.
@@ -58,13 +60,20 @@ func Args(want ...string) cobra.PositionalArgs {
 // ForChild is the annotation of a command whose arguments behind -- are another program's.
 const ForChild = "for-child"
 
-// checkText refuses a flag or an argument that is not valid UTF-8: no name is, and no
-// database takes it. What another program is given is that program's affair.
+// holdAddresses are flags whose value may be an address with a password, or have one in it.
+var holdAddresses = []string{"database-url", "args", "sql"}
+
+// checkText refuses a flag or an argument that is not valid UTF-8, because no name is and no
+// database takes it, and an address with a password, which would be written as a name and into
+// the audit. What another program is given is that program's affair.
 func checkText(cmd *cobra.Command, args []string) (err error) {
 	check := func(name, value string) {
 		if err == nil && !utf8.ValidString(value) {
 			at := notUTF8(value)
 			err = Usagef("%s: %s is not valid UTF-8 (%#02x, at byte %d): write it in UTF-8", name, Quote(value), value[at], at)
+		}
+		if err == nil && quote.IsAddress(value) && !slices.Contains(holdAddresses, strings.TrimPrefix(name, "--")) {
+			err = Usagef("%s: %s", name, quote.NoAddress)
 		}
 	}
 	cmd.Flags().Visit(func(flag *pflag.Flag) {
@@ -112,7 +121,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	case errors.As(err, &unknown):
 		name := unknown.GetSpecifiedName()
 		switch {
-		case strings.Contains(name, "://"):
+		case quote.MayHide(name):
 			return Usagef("unknown flag: it looks like an address")
 		case len(name) == 1:
 			return Usagef("unknown flag -%s", name)
@@ -179,17 +188,11 @@ func Nearest(written string, names []string, prefix string) []string {
 	return []string{prefix + best}
 }
 
-// Quote shows a value that a user gave, unless it may be an address with a
-// password in it.
-func Quote(value string) string {
-	if strings.Contains(value, "://") || strings.Contains(strings.ToLower(value), "password") {
-		return "the value given"
-	}
-	return fmt.Sprintf("%q", Cut(value))
-}
+// Quote shows a value that a user gave, unless it may hold a password.
+func Quote(value string) string { return quote.Value(value, 64) }
 
-// Cut bounds a name that is shown to people.
-func Cut(s string) string { return CutTo(s, 64) }
+// Cut bounds a name that is shown to people, and leaves out one that may hold a password.
+func Cut(s string) string { return quote.Bare(s, 64) }
 
 // CutTo bounds text that is shown to people.
 func CutTo(s string, most int) string {

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/agnivade/levenshtein"
+
+	"github.com/headgate/headgate/jobs/quote"
 )
 
 // The columns that an input may have, beside label.KEY and feature.NAME.
@@ -143,10 +145,4 @@ func didYouMean(written string, names []string) string {
 }
 
 // cut bounds a name that is shown.
-func cut(name string) string {
-	const most = 64
-	if len(name) > most {
-		return strings.ToValidUTF8(name[:most], "") + "…"
-	}
-	return name
-}
+func cut(name string) string { return quote.Bare(name, 64) }

@@ -3,15 +3,14 @@
 // in lists.
 package fit
 
-import "strings"
+import (
+	"strings"
 
-// Cut bounds what an error repeats of a bad value.
-func Cut(s string) string {
-	if len(s) > 64 {
-		return s[:64] + "…"
-	}
-	return s
-}
+	"github.com/headgate/headgate/jobs/quote"
+)
+
+// Cut bounds what an error repeats of a bad value, and leaves out one that may hold a password.
+func Cut(s string) string { return quote.Bare(s, 64) }
 
 // Clip makes text fit for a column: valid UTF-8, no NUL, at most n bytes.
 func Clip(s string, n int) string {

@@ -23,7 +23,7 @@ func tenantList(app *cli.App) *cobra.Command {
 		Short: "List the tenants, by slug",
 		Long: `List the tenants, by slug. Those that were removed are in the list of
 --status removed, each with its UUID as the slug.`,
-		Args:  cli.Args(),
+		Args: cli.Args(),
 		RunE: cli.Brief(func(ctx context.Context, _ []string) error {
 			if status != "" {
 				if err := cli.OneOf("--status", status, tenantStates); err != nil {
