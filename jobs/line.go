@@ -4,14 +4,17 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/headgate/headgate/jobs/quote"
 )
 
 // CheckText holds a text of one line that people read, such as a note or a reason, to at
 // most so many characters of valid UTF-8. Control characters are refused, and so are
 // characters that show nothing or turn the direction of what follows. Of these the
 // joiners U+200C and U+200D are allowed, because scripts are written with them. A text of
-// blanks alone is refused; the empty text is allowed. The error is an *InputError that
-// repeats nothing of the text.
+// blanks alone is refused, and so is an address with a password, because people and records
+// would keep it. The empty text is allowed. The error is an *InputError that repeats nothing
+// of the text.
 func CheckText(field, text string, most int) error { return checkLine(field, text, most, isJoiner) }
 
 // CheckValue is CheckText of a text that is compared, such as the name of a plan: the
@@ -31,6 +34,9 @@ func checkLine(field, text string, most int, allowed func(rune) bool) error {
 		if isInvisible(r) && !allowed(r) {
 			return Inputf(field, "", "the invisible character %U is not allowed: leave it out", r)
 		}
+	}
+	if quote.IsAddress(text) {
+		return Inputf(field, "", "%s", quote.NoAddress)
 	}
 	if text != "" && strings.TrimSpace(text) == "" {
 		return Inputf(field, "", "there are blanks alone: give a text, or none")

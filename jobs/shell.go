@@ -3,6 +3,8 @@ package jobs
 import (
 	"strings"
 	"unicode"
+
+	"github.com/headgate/headgate/jobs/quote"
 )
 
 // mostWord is how long a word of an advised command may be, in bytes.
@@ -11,8 +13,11 @@ const mostWord = 200
 // ShellWord writes a value as one word of a command that a message advises, as a POSIX shell
 // reads words: in single quotes unless it is of letters, digits and - _ . , : @ / + only.
 // A value that a terminal would not show as it is, or of more than 200 bytes, is VALUE: nobody
-// could check what they paste.
+// could check what they paste. So is a value that may hold a password.
 func ShellWord(value string) string {
+	if quote.MayHide(value) {
+		return "VALUE"
+	}
 	plain := value != ""
 	for _, r := range value {
 		switch {

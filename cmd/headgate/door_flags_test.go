@@ -26,7 +26,9 @@ func TestNothingIsNotTheDefault(t *testing.T) {
 	c := nobody(t)
 	c.fails(cli.ExitUsage, []string{"server", "set", "eu-1", "--budget", "0"}, "--budget is 0: give 1 to 10000")
 	c.fails(cli.ExitUsage, []string{"server", "add", "eu-1", "--host", "db1.example.com", "--budget", "0"}, "--budget is 0")
-	c.fails(cli.ExitUsage, []string{"tenant", "add", "acme", "--database", "db", "--org-id", "0"}, `--org-id is 0: give 1 or more`)
+	for _, beyond := range []string{"0", "922337203685477", "99999999999999999999", "-1", "1e3", "007"} {
+		c.fails(cli.ExitUsage, []string{"tenant", "add", "acme", "--database", "db", "--org-id=" + beyond}, `--org-id "`+beyond+`": give a whole number from 1 to 922337203685476 in digits, or none for the next free one`)
+	}
 	const zero = "0001-01-01T00:00:00Z"
 	for _, flag := range []string{"--start", "--end", "--from"} {
 		c.fails(cli.ExitUsage, []string{"schedule", "preview", "--cron", "@daily", flag, zero}, flag+`: "`+zero+`" is the zero time`)

@@ -59,6 +59,9 @@ var (
 // password=…. It looks at the whole value, so ask before the value is cut.
 func MayHide(value string) bool { return login.MatchString(value) || setting.MatchString(value) }
 
+// NoAddress says of a value what is wrong if IsAddress is true of it.
+const NoAddress = "the value given is an address with a password, and none belongs there: give a text without one, and change the password if others may have read it"
+
 var (
 	url     = regexp.MustCompile(`(?i)[a-z][a-z0-9+.-]*://[^/?#\s:@]*:[^/?#\s]+@`)
 	urlWith = regexp.MustCompile(`(?i)[a-z][a-z0-9+.-]*://\S*[?&](ssl)?password=[^&\s]`)

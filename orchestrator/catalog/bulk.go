@@ -321,8 +321,8 @@ func (r *bulkDomains) do(ctx context.Context, tx pgx.Tx, statements ...string) e
 // CheckTenant returns what is wrong with the fields of a tenant, except its time zone and
 // database. A slug "" is not looked at.
 func CheckTenant(p TenantParams) (wrong []error) {
-	if p.OrgID < 0 || p.OrgID > maxOrgID {
-		wrong = append(wrong, jobs.Inputf("org_id", fmt.Sprint(p.OrgID), "give 1–%d, or none for the next free one", int64(maxOrgID)))
+	if err := checkOrgID(p.OrgID); err != nil {
+		wrong = append(wrong, err)
 	}
 	if p.Slug != "" {
 		if err := checkSlug(p.Slug); err != nil {
@@ -347,13 +347,3 @@ func CheckName(field, name string) error { return checkName(field, name) }
 
 // CanonicalKey is an org_key in the one form that two equal keys have.
 func CanonicalKey(key string) string { return canonicalKey(key) }
-
-// CheckDomain returns a domain in the form in which domains are stored: lower case, without
-// port and trailing dot, letters beyond ASCII in punycode.
-func CheckDomain(field, domain string) (string, error) {
-	canonical, err := canonicalDomain(domain)
-	if err != nil {
-		return "", jobs.Inputf(field, domain, "it %v", err)
-	}
-	return canonical, nil
-}

@@ -85,12 +85,12 @@ WHERE (SELECT count(*) FROM headgate.domain_claims WHERE tenant_id = $2) < $4
 ON CONFLICT (domain, tenant_id) DO NOTHING`
 
 func (d *Domains) claim(ctx context.Context, db beginner, tenant, domain string) (Domain, error) {
-	canonical, err := canonicalDomain(domain)
+	canonical, err := CheckDomain("domain", domain, DomainCustom)
 	if err == nil && len(canonical) > maxDomain-len(recordPrefix) {
-		err = fmt.Errorf("is too long for a TXT record before it; at most %d characters are allowed", maxDomain-len(recordPrefix))
+		err = jobs.Inputf("domain", domain, "it is too long for a TXT record before it; at most %d characters are allowed", maxDomain-len(recordPrefix))
 	}
 	if err != nil {
-		return Domain{}, fmt.Errorf("claim domain: %w", jobs.Inputf("domain", domain, "it %v", err))
+		return Domain{}, fmt.Errorf("claim domain: %w", err)
 	}
 	claimed, err := within(ctx, db, func(tx pgx.Tx) (Domain, error) {
 		found, err := tenantByName(ctx, tx, tenant)

@@ -26,7 +26,7 @@ func TestAClaimResolvesOnceTheDNSHasItsToken(t *testing.T) {
 	b.addServer(t)
 	acme := b.addTenant(t, "acme")
 
-	claim, err := domains.Claim(ctx, "acme", "WWW.Bücher.example.:443")
+	claim, err := domains.Claim(ctx, "acme", "WWW.Bücher.example.")
 	require.NoError(t, err)
 	require.Len(t, claim.Token, 26)
 	require.Equal(t, catalog.Domain{

@@ -16,9 +16,9 @@ const (
 )
 
 // Add makes a domain resolve to a tenant (named by slug, UUID or org_id) at once.
-// The domain is stored in canonical form: lower case, without port and trailing
-// dot, letters beyond ASCII in punycode. Errors match jobs.ErrUnknownTenant,
-// ErrExists if the domain is taken, or are a *jobs.InputError.
+// [CheckDomain] says which domains a tenant may have, and in what form they are stored.
+// Errors match jobs.ErrUnknownTenant, ErrExists if the domain is taken, or are a
+// *jobs.InputError.
 //
 // Nothing checks that the domain is the tenant's to use: whoever calls Add vouches
 // that it is. For a domain that a tenant has typed in, use [Domains.Claim]; claims of
@@ -34,9 +34,9 @@ func (d *Domains) AddTx(ctx context.Context, tx pgx.Tx, tenant, domain, kind str
 }
 
 func (c *Catalog) addDomain(ctx context.Context, db beginner, tenant, domain, kind string) error {
-	canonical, err := canonicalDomain(domain)
+	canonical, err := CheckDomain("domain", domain, kind)
 	if err != nil {
-		return fmt.Errorf("add domain: %w", jobs.Inputf("domain", domain, "it %v", err))
+		return fmt.Errorf("add domain: %w", err)
 	}
 	if kind != DomainSubdomain && kind != DomainCustom {
 		return fmt.Errorf("add domain: %w", jobs.Inputf("kind", kind, "give subdomain or custom"))

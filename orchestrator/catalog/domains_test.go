@@ -18,7 +18,7 @@ func TestDomains(t *testing.T) {
 	b.addServer(t)
 	acme := b.addTenant(t, "acme")
 	b.addTenant(t, "other")
-	require.NoError(t, b.Domains().Add(ctx, "acme", "ACME.Example.com.:8443", catalog.DomainSubdomain))
+	require.NoError(t, b.Domains().Add(ctx, "acme", "ACME.Example.com.", catalog.DomainSubdomain))
 	require.NoError(t, b.Domains().Add(ctx, acme.ID, "xn--bcher-kva.example", catalog.DomainCustom))
 
 	for _, host := range []string{"acme.example.com", "acme.example.com:80", "Acme.Example.COM.", "xn--bcher-kva.example", "BÜCHER.example.:80"} {
@@ -42,8 +42,8 @@ func TestDomains(t *testing.T) {
 	require.EqualError(t, err, `add domain: domain "acme.example.com" is taken already`)
 	require.ErrorIs(t, b.Domains().Add(ctx, "nope", "nope.example.com", catalog.DomainCustom), jobs.ErrUnknownTenant)
 	require.EqualError(t, b.Domains().Add(ctx, "acme", "bücher.example", catalog.DomainCustom), `add domain: domain "xn--bcher-kva.example" is taken already`)
-	require.EqualError(t, b.Domains().Add(ctx, "acme", "a_b.example", catalog.DomainCustom), `add domain: domain "a_b.example": it is not a domain name`)
-	require.EqualError(t, b.Domains().Add(ctx, "acme", "10.0.0.1", catalog.DomainCustom), `add domain: domain "10.0.0.1": it is an IP address, not a domain name`)
-	require.EqualError(t, b.Domains().Add(ctx, "acme", "", catalog.DomainCustom), `add domain: domain: it is empty`)
+	require.EqualError(t, b.Domains().Add(ctx, "acme", "a_b.example", catalog.DomainCustom), `add domain: domain "a_b.example": it is not a domain name: give a name of two or more parts of letters, digits and hyphens, as in acme.example`)
+	require.EqualError(t, b.Domains().Add(ctx, "acme", "10.0.0.1", catalog.DomainCustom), `add domain: domain "10.0.0.1": it is an IP address, not a domain name: give a name of two or more parts of letters, digits and hyphens, as in acme.example`)
+	require.EqualError(t, b.Domains().Add(ctx, "acme", "", catalog.DomainCustom), `add domain: domain: it is empty: give a name of two or more parts of letters, digits and hyphens, as in acme.example`)
 	require.EqualError(t, b.Domains().Add(ctx, "acme", "a.example", "x"), `add domain: kind "x": give subdomain or custom`)
 }

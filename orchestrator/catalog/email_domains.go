@@ -3,7 +3,6 @@ package catalog
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -43,12 +42,9 @@ VALUES ($1, $2)
 ON CONFLICT (domain) DO NOTHING`
 
 func (c *Catalog) addEmailDomain(ctx context.Context, db beginner, tenant, domain string) error {
-	canonical, err := canonicalDomain(domain)
+	canonical, err := CheckDomain("domain", domain, DomainEmail)
 	if err != nil {
-		return fmt.Errorf("add e-mail domain: %w", jobs.Inputf("domain", domain, "it %v", err))
-	}
-	if slices.Contains(publicMail, canonical) {
-		return fmt.Errorf("add e-mail domain: %w", jobs.Inputf("domain", domain, "anybody can have an address there: give a domain that only the tenant's people have addresses at"))
+		return fmt.Errorf("add e-mail domain: %w", err)
 	}
 	_, err = within(ctx, db, func(tx pgx.Tx) (none struct{}, err error) {
 		return none, insertDomain(ctx, tx, tenant, canonical, emailInsertSQL)

@@ -67,8 +67,8 @@ func (c *Catalog) setProtection(ctx context.Context, tx pgx.Tx, change Protectio
 		err = jobs.Inputf("protection", string(change.To), "give enforce or observe")
 	case change.To == ProtectionObserved && change.Reason == "":
 		err = jobs.Missing("reason", "the reason why its jobs may run although one tenant's may reach another's rows")
-	case len([]rune(change.Reason)) > maxReason:
-		err = jobs.Inputf("reason", "", "it has %d characters, and may have %d", len([]rune(change.Reason)), maxReason)
+	default:
+		err = jobs.CheckText("reason", change.Reason, maxReason)
 	}
 	if err != nil {
 		return "", since, fmt.Errorf("set the protection of database %s: %w", shown(change.Database), err)

@@ -130,7 +130,7 @@ func reserveOrgIDs(ctx context.Context, tx pgx.Tx, tenants []Tenant) error {
 		return fmt.Errorf("reserve org_ids: %w", err)
 	}
 	if highest > maxOrgID {
-		return jobs.Inputf("org_id", "", "no number is left: the highest would be %d, beyond %d", highest, maxOrgID)
+		return jobs.Inputf("org_id", "", "no next number is free: the highest would be %d, and may be %d; give each new tenant an org_id that nobody had", highest, int64(maxOrgID))
 	}
 	next := highest - missing
 	for i := range tenants {

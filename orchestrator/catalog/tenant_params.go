@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
@@ -94,10 +95,8 @@ func (p TenantParams) tenant() (Tenant, error) {
 }
 
 func (p TenantParams) check() error {
-	if p.OrgID < 0 || p.OrgID > maxOrgID {
-		return jobs.Inputf("org_id", fmt.Sprint(p.OrgID), "give 1–%d, or none for the next free one", int64(maxOrgID))
-	}
 	return cmp.Or(
+		checkOrgID(p.OrgID),
 		checkSlug(p.Slug),
 		checkOrgKey(p.OrgKey),
 		jobs.CheckText("name", p.Name, maxText),
@@ -105,6 +104,29 @@ func (p TenantParams) check() error {
 		checkZone(cmp.Or(p.Timezone, "UTC")),
 		checkLabels(p.Labels),
 	)
+}
+
+// ParseOrgID reads the org_id of a new tenant: digits, 1 to 922337203685476, without sign or
+// leading zero; "" is 0, the next free one. The error is a *jobs.InputError about field.
+func ParseOrgID(field, text string) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	if n, ok := parseOrgID(text); ok && n <= maxOrgID {
+		return n, nil
+	}
+	return 0, noOrgID(field, text)
+}
+
+func checkOrgID(n int64) error {
+	if n < 0 || n > maxOrgID {
+		return noOrgID("org_id", strconv.FormatInt(n, 10))
+	}
+	return nil
+}
+
+func noOrgID(field, text string) error {
+	return jobs.Inputf(field, text, "give a whole number from 1 to %d in digits, or none for the next free one", int64(maxOrgID))
 }
 
 func checkOrgKey(key string) error {

@@ -31,8 +31,6 @@ func (ch StatusChange) check() error {
 		return jobs.Inputf("status", string(ch.To), "a removal takes more along than a status: call Remove")
 	case ch.Waiting != "" && ch.Waiting != HoldWaiting && ch.Waiting != CancelWaiting:
 		return jobs.Inputf("waiting", string(ch.Waiting), "give hold or cancel")
-	case len([]rune(ch.Reason)) > maxReason:
-		return jobs.Inputf("reason", "", "it has %d characters, and may have %d", len([]rune(ch.Reason)), maxReason)
 	}
 	return jobs.CheckText("reason", ch.Reason, maxReason)
 }

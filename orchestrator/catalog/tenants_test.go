@@ -95,7 +95,7 @@ func TestOrgIDsAreNotGivenTwice(t *testing.T) {
 	_, err = b.AddTenant(ctx, catalog.TenantParams{Slug: "last", Database: "first", OrgID: catalog.MaxOrgID})
 	require.NoError(t, err)
 	_, err = b.AddTenant(ctx, catalog.TenantParams{Slug: "none-left", Database: "first"})
-	require.EqualError(t, err, fmt.Sprintf("add tenant: org_id: no number is left: the highest would be %d, beyond %d", int64(catalog.MaxOrgID+1), int64(catalog.MaxOrgID)))
+	require.EqualError(t, err, fmt.Sprintf("add tenant: org_id: no next number is free: the highest would be %d, and may be %d; give each new tenant an org_id that nobody had", int64(catalog.MaxOrgID+1), int64(catalog.MaxOrgID)))
 }
 
 func TestAddTenantRefuses(t *testing.T) {
@@ -122,8 +122,8 @@ func TestAddTenantRefuses(t *testing.T) {
 		"reserved":    {func(p *catalog.TenantParams) { p.Slug = "admin" }, `slug "admin": it is reserved (` + strings.Join(catalog.Reserved, ", ") + `); choose another`},
 		"taken":       {func(p *catalog.TenantParams) { p.Slug = "taken" }, `slug "taken" is taken already`},
 		"org taken":   {func(p *catalog.TenantParams) { p.OrgID = 1 }, `org_id 1 is taken already; leave it out to get the next free one`},
-		"org":         {func(p *catalog.TenantParams) { p.OrgID = -1 }, `org_id "-1": give 1–922337203685476, or none for the next free one`},
-		"org too big": {func(p *catalog.TenantParams) { p.OrgID = 1 << 60 }, `org_id "1152921504606846976": give 1–922337203685476, or none for the next free one`},
+		"org":         {func(p *catalog.TenantParams) { p.OrgID = -1 }, `org_id "-1": give a whole number from 1 to 922337203685476 in digits, or none for the next free one`},
+		"org too big": {func(p *catalog.TenantParams) { p.OrgID = 1 << 60 }, `org_id "1152921504606846976": give a whole number from 1 to 922337203685476 in digits, or none for the next free one`},
 		"key":         {func(p *catalog.TenantParams) { p.OrgKey = " a" }, `org_key " a": blanks around it and vertical bars are not allowed`},
 		"key's bar":   {func(p *catalog.TenantParams) { p.OrgKey = "a|b" }, `org_key "a|b": blanks around it and vertical bars are not allowed`},
 		"key taken":   {func(p *catalog.TenantParams) { p.OrgKey = "1" }, `org_key "1" is that of another tenant of the database; its rows would be both tenants'`},

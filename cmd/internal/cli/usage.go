@@ -73,7 +73,7 @@ func checkText(cmd *cobra.Command, args []string) (err error) {
 			err = Usagef("%s: %s is not valid UTF-8 (%#02x, at byte %d): write it in UTF-8", name, Quote(value), value[at], at)
 		}
 		if err == nil && quote.IsAddress(value) && !slices.Contains(holdAddresses, strings.TrimPrefix(name, "--")) {
-			err = Usagef("%s: %s is an address with a password, and none belongs there; change the password if others read this shell's history", name, quote.Hidden)
+			err = Usagef("%s: %s", name, quote.NoAddress)
 		}
 	}
 	cmd.Flags().Visit(func(flag *pflag.Flag) {

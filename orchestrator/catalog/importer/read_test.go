@@ -54,7 +54,7 @@ func TestCSVRefusals(t *testing.T) {
 		head + "aa,\"Ac\nme,1\nbb,x,2\n":                                  {{2, "a quoted cell does not end: close it with a quote"}},
 		head + "aa,Ac\"me,1\n":                                            {{2, `a quote stands inside a cell that is not quoted: write "a ""quoted"" word"`}},
 		head + "aa,\"Ac\"me,1\n":                                          {{2, `a quote inside a quoted cell is written twice, and behind the cell comes a comma: write "a ""quoted"" word"`}},
-		head + "aa,x,007\nbb,\"y\nz\",-1\n":                               {{2, `org_id "007": give a whole number from 1 on, or nothing for the next free one`}, {3, `org_id "-1": give a whole number from 1 on, or nothing for the next free one`}},
+		head + "aa,x,007\nbb,\"y\nz\",-1\n":                               {{2, `org_id "007": give a whole number from 1 to 922337203685476 in digits, or none for the next free one`}, {3, `org_id "-1": give a whole number from 1 to 922337203685476 in digits, or none for the next free one`}},
 		"slug,name,slug\naa,b,c\n":                                        {{1, `column "slug" is given twice`}},
 		"slug,name,org-name\naa,b,c\n":                                    {{1, `column "name" is given twice (as "name" and "org-name")`}},
 		"slug,nam\naa,b\n":                                                {{1, "column \"nam\" is unknown (did you mean name?); `headgate tenant import --help` lists the columns, and --ignore-columns, or a view, leaves some out"}},
@@ -64,7 +64,10 @@ func TestCSVRefusals(t *testing.T) {
 		"slug,labels\naa,\"{\"\"a\"\":1}\"\n":                             {{2, `labels "a": the value of a label is a text`}},
 		"slug,labels\naa,\"{\"\"a\"\":\"\"b\"\",\"\"a\"\":\"\"c\"\"}\"\n": {{2, `labels: give an object of JSON, as in {"tier": "gold"}: the name "a" is given twice`}},
 		"slug,domains\naa,a.example a.example\n":                          {{2, `domains "a.example": it is given twice`}},
-		"slug,domains\naa,10.0.0.1\n":                                     {{2, `domains "10.0.0.1": it is an IP address, not a domain name`}},
+		"slug,email_domains\naa,GMail.com\n":                              {{2, `email_domains "GMail.com": anybody can have an address there: give a domain that only the tenant's people have addresses at`}},
+		"slug,domains\naa,co.uk\n":                                        {{2, `domains "co.uk": it is a public suffix, below which anybody can have a domain: give a name of two or more parts of letters, digits and hyphens, as in acme.example`}},
+		"slug,subdomains\naa,x.example:80\n":                              {{2, `subdomains "x.example:80": it has a port: give a name of two or more parts of letters, digits and hyphens, as in acme.example`}},
+		"slug,domains\naa,10.0.0.1\n":                                     {{2, `domains "10.0.0.1": it is an IP address, not a domain name: give a name of two or more parts of letters, digits and hyphens, as in acme.example`}},
 	} {
 		_, err := importer.ReadCSV(strings.NewReader(input), importer.ReadOptions{})
 		require.Equal(t, want, rowsOf(err), "%q: %v", input, err)
@@ -94,7 +97,7 @@ func TestJSONLinesRefusals(t *testing.T) {
 		"{\"slug\":\"a\xff\"}":                  {{1, "NUL characters and invalid UTF-8 are not allowed"}},
 		`{"slug":"aa","name":{}}`:               {{1, "name: give a text"}},
 		`{"slug":"aa","name":true}`:             {{1, "name: give a text"}},
-		`{"slug":"aa","org_id":1.5}`:            {{1, `org_id "1.5": give a whole number from 1 on, or nothing for the next free one`}},
+		`{"slug":"aa","org_id":1.5}`:            {{1, `org_id "1.5": give a whole number from 1 to 922337203685476 in digits, or none for the next free one`}},
 		`{"slug":"aa","domains":[1]}`:           {{1, "domains: give an array of texts, or one text with blanks between them"}},
 		`{"slug":"aa","features":{"beta":[]}}`:  {{1, `features "beta": the value of a feature is true, false, a number or a text`}},
 		`{"slug":"aa","labels":["x"]}`:          {{1, `labels: give an object of JSON, as in {"tier": "gold"}: this is no object of JSON`}},
@@ -106,6 +109,64 @@ func TestJSONLinesRefusals(t *testing.T) {
 	}
 	_, err := importer.ReadJSONLines(strings.NewReader(`{"slug":"`+strings.Repeat("a", 1<<20)+`"}`), importer.ReadOptions{})
 	require.ErrorContains(t, err, "line 1 is longer than 1048576 bytes")
+}
+
+// An org_id that the catalog cannot have is refused with the same sentence in each form of an
+// input, however large it is.
+func TestAnOrgIDBeyondTheRange(t *testing.T) {
+	t.Parallel()
+	b, conn := setup(t), source(t)
+	b.imports(t, "slug,org_id\nfirst,1\n")
+	before := b.fingerprint(t)
+	for _, beyond := range []string{"0", "922337203685477", "9223372036854775807", "9223372036854775808", "99999999999999999999999999999999"} {
+		want := []string{`org_id "` + beyond + `": give a whole number from 1 to 922337203685476 in digits, or none for the next free one`}
+		says := func(rows []importer.RowError) (all []string) {
+			for _, r := range rows {
+				all = append(all, r.Says)
+			}
+			return all
+		}
+		refusedBy := func(table *importer.Table, err error) []string {
+			require.Nil(t, table)
+			return says(rowsOf(err))
+		}
+		require.Equal(t, want, refusedBy(importer.ReadCSV(strings.NewReader("slug,org_id\naa,"+beyond+"\n"), importer.ReadOptions{})))
+		require.Equal(t, want, refusedBy(importer.ReadJSONLines(strings.NewReader(`{"slug":"aa","org_id":`+beyond+`}`), importer.ReadOptions{})))
+		require.Equal(t, want, refusedBy(importer.ReadJSONLines(strings.NewReader(`{"slug":"aa","org_id":"`+beyond+`"}`), importer.ReadOptions{})))
+		require.Equal(t, want, refusedBy(importer.ReadQuery(t.Context(), conn, `SELECT 'aa' AS slug, `+beyond+` AS org_id`, importer.QueryOptions{})))
+	}
+	b.imports(t, "slug,org_id\nfirst,1\n")
+	require.Equal(t, before, b.fingerprint(t))
+}
+
+// An address with a password in a column of names is refused, and no error repeats it.
+func TestAnAddressWithAPasswordIsNoCell(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.imports(t, "slug\nfirst\n")
+	before := b.fingerprint(t)
+	for _, column := range []string{"slug", "org_key", "name", "plan", "timezone", "database", "status", "label.tier", "labels", "feature.beta", "features", "domains", "subdomains", "email_domains", "org_id"} {
+		for _, address := range []string{"postgres://app:planted-S3cret@db/x", "host=db password=planted-S3cret"} {
+			head := "slug," + column
+			row := "aa," + address
+			if column == "slug" {
+				head, row = "slug,name", address+",x"
+			}
+			table, err := importer.ReadCSV(strings.NewReader(head+"\n"+row+"\n"), importer.ReadOptions{})
+			if err == nil {
+				_, err = b.Import(t.Context(), table, importer.Options{Database: "shared-1"})
+			}
+			require.NotEmpty(t, rowsOf(err), "%s: %v", column, err)
+			for _, text := range []string{fmt.Sprintf("%v", err), fmt.Sprintf("%+v", rowsOf(err))} {
+				require.NotContains(t, text, "planted", column)
+				require.NotContains(t, text, "S3cret", column)
+			}
+		}
+	}
+	_, err := importer.ReadCSV(strings.NewReader("slug,postgres://app:planted-S3cret@db/x\naa,b\n"), importer.ReadOptions{})
+	require.Error(t, err)
+	require.NotContains(t, fmt.Sprintf("%v %+v", err, rowsOf(err)), "planted")
+	require.Equal(t, before, b.fingerprint(t))
 }
 
 // Half of a surrogate pair became U+FFFD, and was written.
@@ -158,7 +219,7 @@ func TestBadRows(t *testing.T) {
 		{"slug,org_key\nold,x\n", []string{"2 org_key: the tenant with org_id 3 has another one, which cannot be changed, because the rows of its tables carry it"}},
 		{"slug,org_id,org_key\naa,5,old-key\n", []string{"2 org_id: the tenant with this org_key has the org_id 3, which cannot be changed, because the rows of its tables carry it"}},
 		{"slug,org_key\naa,kk\nbb,kk\n", []string{"3 org_key: line 2 has the same in the same database"}},
-		{"slug,org_id\naa,922337203685477\n", []string{`2 org_id "922337203685477": give 1–922337203685476, or none for the next free one`}},
+		{"slug,org_id\naa,922337203685477\n", []string{`2 org_id "922337203685477": give a whole number from 1 to 922337203685476 in digits, or none for the next free one`}},
 		{"slug,domains\naa,old.example\nbb,b.example\ncc,B.example.\n", []string{"2 domains: one of these domains is that of the tenant with org_id 3", "4 domains: line 3 has one of these domains too"}},
 		{"slug,domains,subdomains\naa,b.example,b.example\n", []string{"2 subdomains: line 2 has one of these domains too"}},
 		{"slug,timezone\naa,Europe/Pariss\n", []string{`2 timezone "Europe/Pariss": unknown IANA time zone "Europe/Pariss" (did you mean "Europe/Paris"?)`}},

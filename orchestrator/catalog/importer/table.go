@@ -201,7 +201,7 @@ func (r *row) set(c column, v cell, address parts) (err error) {
 	case slices.Contains(connections, c.name):
 		address[c.name], err = v.plain(c.name)
 	case c.name == "org_id":
-		r.orgID, err = v.number()
+		r.orgID, err = catalog.ParseOrgID(c.name, v.text)
 	case c.name == "labels":
 		r.labels, err = v.labels()
 	case c.name == "features":
@@ -267,7 +267,7 @@ func (r *row) setDomains(name string, v cell) error {
 		return err
 	}
 	for _, domain := range list {
-		canonical, err := catalog.CheckDomain(name, domain)
+		canonical, err := catalog.CheckDomain(name, domain, kindsOf[name])
 		if err != nil {
 			return err
 		}
@@ -286,18 +286,6 @@ func (c cell) plain(field string) (string, error) {
 		return "", jobs.Inputf(field, "", "give a text")
 	}
 	return c.text, nil
-}
-
-// number reads a decimal number without sign, space or leading zero.
-func (c cell) number() (int64, error) {
-	if c.text == "" {
-		return 0, nil
-	}
-	n, ok := jobs.ParseWhole(c.text)
-	if !ok || n < 1 || c.kind == isBool {
-		return 0, jobs.Inputf("org_id", c.text, "give a whole number from 1 on, or nothing for the next free one")
-	}
-	return n, nil
 }
 
 // list is an array of JSON, or texts with blanks, commas or semicolons between them.

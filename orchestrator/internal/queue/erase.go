@@ -75,8 +75,8 @@ func (q *Queue) erasure(ctx context.Context, tx pgx.Tx, tenant string) (e jobs.E
 
 // Erase asks for the erasure of a tenant (see orchestrator.Client).
 func (q *Queue) Erase(ctx context.Context, tx pgx.Tx, name string, opts jobs.EraseOpts) (e jobs.Erasure, err error) {
-	if n := len([]rune(opts.Reason)); n > maxErasureReason {
-		return e, jobs.Inputf("reason", "", "it has %d characters, and may have %d", n, maxErasureReason)
+	if err := jobs.CheckText("reason", opts.Reason, maxErasureReason); err != nil {
+		return e, err
 	}
 	found, err := q.catalog.TenantsByNameTx(ctx, tx, []string{name})
 	if err != nil {

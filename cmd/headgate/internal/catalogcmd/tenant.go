@@ -68,6 +68,7 @@ var tenantColumns = []cli.Column[tenantView]{
 func tenantAdd(app *cli.App) *cobra.Command {
 	var params catalog.TenantParams
 	var labels, domains, subdomains, emails []string
+	var orgID string
 	cmd := &cobra.Command{
 		Use:   "add SLUG [--database DATABASE]",
 		Short: "Enter a tenant in the catalog; it can have work at once",
@@ -75,6 +76,9 @@ func tenantAdd(app *cli.App) *cobra.Command {
 	}
 	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) (err error) {
 		params.Slug = args[0]
+		if params.OrgID, err = catalog.ParseOrgID("--org-id", orgID); err != nil {
+			return err
+		}
 		if params.Labels, err = parseLabels(labels); err != nil {
 			return err
 		}
@@ -105,7 +109,7 @@ func tenantAdd(app *cli.App) *cobra.Command {
 	})
 	flags := cmd.Flags()
 	flags.StringVar(&params.Database, "database", "", "the name of the database where it lives (default: the shared one with the fewest tenants that takes its plan and has room)")
-	cli.IntIn(flags, &params.OrgID, "org-id", 0, 1, 0, "its number in the org_id columns of shared tables (default: the next free one)")
+	flags.StringVar(&orgID, "org-id", "", "its number in the org_id columns of shared tables (default: the next free one)")
 	flags.StringVar(&params.OrgKey, "org-key", "", "its value in organisation columns that are text or uuid (default: its org_id)")
 	flags.StringVar(&params.Name, "name", "", "its name for people (default: the slug)")
 	flags.StringVar(&params.Plan, "plan", "", "its pricing plan")

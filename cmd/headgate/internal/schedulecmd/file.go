@@ -155,7 +155,7 @@ func scheduleText(ctx context.Context, app *cli.App, path string) ([]byte, error
 	}
 	in, err := os.Open(path) //nolint:gosec // the user's own choice
 	if err != nil {
-		return nil, cli.Usagef("--file: %w", err)
+		return nil, cli.Usagef("--file: the file %s cannot be read: %w", cli.Quote(path), cli.Cause(err))
 	}
 	defer func() { _ = in.Close() }() // it was only read
 	return cli.ReadUpTo("--file", in, maxScheduleFile)
