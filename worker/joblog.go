@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/internal/redact"
 	"github.com/headgate/headgate/worker/tenantdb"
 )
@@ -100,7 +101,7 @@ func (l *jobLog) take() string {
 	if l.closed = true; l.leftOut > 0 {
 		last, _ := json.Marshal(map[string]any{ // never fails
 			"time": time.Now().UTC(), "level": slog.LevelWarn.String(),
-			"msg": fmt.Sprintf("%d further lines were left out: an attempt keeps %d KB", l.leftOut, logMost>>10),
+			"msg": fmt.Sprintf("%s left out: an attempt keeps %d KB", jobs.CountVerb(l.leftOut, "further line", "was", "were"), logMost>>10),
 		})
 		l.text.Write(last)
 	}

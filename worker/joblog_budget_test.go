@@ -71,10 +71,10 @@ func TestALineHasABudget(t *testing.T) {
 		require.Len(t, all, 1, line)
 		got[line] = all[0]
 	}
-	require.Equal(t, "[left out: 9000 further values, and a line has at most 1000]", got["values"]["left_out"])
-	require.Equal(t, "[left out: 9000 further values, and a line has at most 1000]", got["before"]["left_out"])
+	require.Equal(t, "[left out: 9,000 further values, and a line has at most 1000]", got["values"]["left_out"])
+	require.Equal(t, "[left out: 9,000 further values, and a line has at most 1000]", got["before"]["left_out"])
 	require.Equal(t, "kept", got["before"]["own"])
-	require.Equal(t, "[left out: 9002 further values, and a line has at most 1000]", got["members"]["left_out"])
+	require.Equal(t, "[left out: 9,002 further values, and a line has at most 1000]", got["members"]["left_out"])
 	require.Equal(t, "xxxxx", got["values"]["k999"])
 	require.NotContains(t, got["values"], "k1000")
 	require.Len(t, got["texts"]["k30"], 8<<10)

@@ -193,7 +193,7 @@ func TestNoLineHarmsAnEnd(t *testing.T) {
 			require.JSONEq(t, `{"i": 0}`, string(kept[0].Attrs))
 		case "key":
 			require.Len(t, kept, 1)
-			require.Contains(t, kept[0].Message, "1 further lines were left out")
+			require.Contains(t, kept[0].Message, "1 further line was left out")
 		case "newlines":
 			require.Len(t, kept, 1)
 			require.Equal(t, "a\nb\r\nc", kept[0].Message)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"unicode/utf8"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/internal/redact"
 )
 
@@ -89,7 +90,7 @@ func tooLong(what string, bytes int) string {
 func (r redactor) attrs(all []slog.Attr) []slog.Attr {
 	redacted := r.members(all, 0)
 	if r.left.leftOut > 0 {
-		redacted = append(redacted, slog.String("left_out", fmt.Sprintf("[left out: %d further values, and a line has at most %d]", r.left.leftOut, logValuesMost)))
+		redacted = append(redacted, slog.String("left_out", fmt.Sprintf("[left out: %s, and a line has at most %d]", jobs.Count(r.left.leftOut, "further value"), logValuesMost)))
 	}
 	return redacted
 }

@@ -55,7 +55,7 @@ func (d *demo) await(ctx context.Context, due schedule.Schedule) ([]jobs.Record,
 			d.progress.done("%s: all jobs have ended", d.clock())
 			return list, nil
 		case time.Now().After(deadline):
-			d.progress.done("%s: %d jobs have not ended, and nobody waits longer", d.clock(), t.all-t.ended())
+			d.progress.done("%s: %s not ended, and nobody waits longer", d.clock(), jobs.CountVerb(t.all-t.ended(), "job", "has", "have"))
 			return list, nil
 		}
 		select {
@@ -68,7 +68,7 @@ func (d *demo) await(ctx context.Context, due schedule.Schedule) ([]jobs.Record,
 
 // line is what a person reads meanwhile.
 func (t tally) line(due schedule.Schedule) string {
-	text := fmt.Sprintf("%d of %d jobs done, %d running, %d failed", t.ended(), t.all, t.running, t.failed)
+	text := fmt.Sprintf("%d of %s done, %d running, %d failed", t.ended(), jobs.Count(t.all, "job"), t.running, t.failed)
 	if t.scheduled == 0 && due.NextRunAt != nil {
 		text += fmt.Sprintf("; a schedule is due in %s", seconds(max(time.Until(*due.NextRunAt), 0)))
 	}

@@ -100,15 +100,15 @@ func (j endedJob) rows() string {
 	case !j.succeeded():
 		return "-"
 	case j.tenant == nil:
-		return fmt.Sprintf("%d tables", j.last.Result.Rows)
+		return jobs.Count(j.last.Result.Rows, "table")
 	default:
-		return fmt.Sprintf("%d rows", j.last.Result.Rows)
+		return jobs.Count(j.last.Result.Rows, "row")
 	}
 }
 
 func (r *result) jobsLine() string {
 	succeeded := r.succeeded()
-	line := fmt.Sprintf("%d jobs: %d succeeded, %d failed.", len(r.jobs), succeeded, len(r.jobs)-succeeded)
+	line := fmt.Sprintf("%s: %d succeeded, %d failed.", jobs.Count(len(r.jobs), "job"), succeeded, len(r.jobs)-succeeded)
 	if r.transfers > 0 {
 		line += fmt.Sprintf(" %d transfers checked: each is there once.", r.transfers)
 	}
@@ -134,7 +134,7 @@ func (r *result) openedLine() string {
 			opened++
 		}
 	}
-	return fmt.Sprintf("Opened because there was work: %d of %d tenant databases.", opened, len(r.databases))
+	return fmt.Sprintf("Opened because there was work: %d of %s.", opened, jobs.Count(len(r.databases), "tenant database"))
 }
 
 func (r *result) untouchedLine() string {
@@ -146,7 +146,7 @@ func (r *result) untouchedLine() string {
 		}
 	}
 	if sessions > 0 {
-		return fmt.Sprintf("NOT AS PROMISED: the %d idle tenants' databases were opened: %d sessions (pg_stat_database).", idle, sessions)
+		return fmt.Sprintf("NOT AS PROMISED: the %d idle tenants' databases were opened: %s (pg_stat_database).", idle, jobs.Count(sessions, "session"))
 	}
-	return fmt.Sprintf("The %d idle tenants' databases were never opened: %d sessions (pg_stat_database).", idle, sessions)
+	return fmt.Sprintf("The %d idle tenants' databases were never opened: %s (pg_stat_database).", idle, jobs.Count(sessions, "session"))
 }

@@ -27,6 +27,17 @@ var published = map[string]string{"orchestrator/internal/queue": "orchestrator"}
 // exported sentinel has a code of its own, and each row of the table a sentinel.
 func TestCodesAreDocumented(t *testing.T) {
 	t.Parallel()
+	sources := sources(t)
+	table, err := os.ReadFile(filepath.Join("..", "..", "docs", "errors.md"))
+	require.NoError(t, err)
+	for _, wrong := range checkCodes(t, sources, string(table)) {
+		t.Error(wrong)
+	}
+}
+
+// sources are the texts of the packages that have sentinels, by their paths.
+func sources(t *testing.T) map[string]string {
+	t.Helper()
 	sources := map[string]string{}
 	root := filepath.Join("..", "..")
 	for _, top := range []string{"jobs", "orchestrator", "worker", "migrations"} {
@@ -40,11 +51,7 @@ func TestCodesAreDocumented(t *testing.T) {
 			return err
 		}))
 	}
-	table, err := os.ReadFile(filepath.Join(root, "docs", "errors.md"))
-	require.NoError(t, err)
-	for _, wrong := range checkCodes(t, sources, string(table)) {
-		t.Error(wrong)
-	}
+	return sources
 }
 
 // TestCodesControl plants what TestCodesAreDocumented must notice.
@@ -74,9 +81,10 @@ var (
 	codeForm = regexp.MustCompile(`^[a-z]+(_[a-z]+)*$`)
 )
 
-// checkCodes returns a sentence for each difference between sources and table.
-func checkCodes(t *testing.T, sources map[string]string, table string) (wrong []string) {
-	coded := map[string]string{} // by name
+// coded are the codes of the sentinels, by their names, and what is wrong with others.
+func coded(t *testing.T, sources map[string]string) (coded map[string]string, wrong []string) {
+	t.Helper()
+	coded = map[string]string{}
 	for path, text := range sources {
 		room := filepath.ToSlash(filepath.Dir(path))
 		if name, ok := published[room]; ok {
@@ -92,6 +100,13 @@ func checkCodes(t *testing.T, sources map[string]string, table string) (wrong []
 			}
 		}
 	}
+	return coded, wrong
+}
+
+// checkCodes returns a sentence for each difference between sources and table.
+func checkCodes(t *testing.T, sources map[string]string, table string) []string {
+	t.Helper()
+	coded, wrong := coded(t, sources)
 	rows, owner := map[string]string{}, map[string]string{}
 	for _, row := range codeRow.FindAllStringSubmatch(table, -1) {
 		rows[row[2]] = row[1]

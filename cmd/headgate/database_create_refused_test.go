@@ -108,7 +108,7 @@ func TestDatabaseAbandonLeavesWhatIsSomebodyElses(t *testing.T) {
 	}
 	conn, err := pgx.Connect(t.Context(), jobstest.ServerURL(t, b.name))
 	require.NoError(t, err)
-	b.fails(cli.ExitFailed, b.abandon(), "1 sessions are connected to database "+b.name, "nothing was removed")
+	b.fails(cli.ExitFailed, b.abandon(), "1 session is connected to database "+b.name, "nothing was removed")
 	require.NoError(t, conn.Close(t.Context()))
 	b.alone()
 
@@ -138,7 +138,7 @@ func TestDatabaseCreateGoesOn(t *testing.T) {
 	add.fails(cli.ExitNotPermitted, []string{"database", "add", b.name, "--server", jobstest.Server, "--kind", "shared"}, "the server refuses it")
 
 	foreign := b.with("HEADGATE_KEY", catalog.NewKey("other").Reveal())
-	foreign.fails(cli.ExitFailed, []string{"database", "create", b.name}, "which the ring (other) lacks", "--abandon")
+	foreign.fails(cli.ExitUsage, []string{"database", "create", b.name}, "which the ring (other) lacks", "--abandon")
 	mend()
 	require.Contains(t, b.run("doctor", "--databases", "0", "-o", "json").out, `"key test"`, "the key is in use")
 	b.ok("database", "create", b.name)

@@ -24,17 +24,17 @@ func nobody(t *testing.T) *commandLine {
 func TestNothingIsNotTheDefault(t *testing.T) {
 	t.Parallel()
 	c := nobody(t)
-	c.fails(cli.ExitUsage, []string{"server", "set", "eu-1", "--budget", "0"}, "--budget is 0: a server may have 1 to 10000 jobs and connections")
+	c.fails(cli.ExitUsage, []string{"server", "set", "eu-1", "--budget", "0"}, "--budget is 0: give 1 to 10000")
 	c.fails(cli.ExitUsage, []string{"server", "add", "eu-1", "--host", "db1.example.com", "--budget", "0"}, "--budget is 0")
-	c.fails(cli.ExitUsage, []string{"tenant", "add", "acme", "--database", "db", "--org-id", "0"}, `--org-id: "0" does not fit; leave it out for the default`)
+	c.fails(cli.ExitUsage, []string{"tenant", "add", "acme", "--database", "db", "--org-id", "0"}, `--org-id is 0: give 1 or more`)
 	const zero = "0001-01-01T00:00:00Z"
 	for _, flag := range []string{"--start", "--end", "--from"} {
 		c.fails(cli.ExitUsage, []string{"schedule", "preview", "--cron", "@daily", flag, zero}, flag+`: "`+zero+`" is the zero time`)
 	}
 	enqueue := []string{"job", "enqueue", "app.tick", "--tenant", "acme"}
 	c.fails(cli.ExitUsage, append(enqueue, "--run-at", zero), "--run-at: ")
-	c.fails(cli.ExitUsage, append(enqueue, "--in", "0s"), "--in is 0s: give how long from now")
-	c.fails(cli.ExitUsage, append(enqueue, "--in", "-1h"), "--in is -1h0m0s")
+	c.fails(cli.ExitUsage, append(enqueue, "--in", "0s"), "--in is 0s: give a duration of more than 0, such as 30s or 5m")
+	c.fails(cli.ExitUsage, append(enqueue, "--in", "-1h"), "--in is -1h")
 	c.fails(cli.ExitUsage, append(enqueue, "--in", "1h", "--run-at", "2027-01-01T00:00:00Z"), "give one of --run-at and --in")
 	c.fails(cli.ExitUsage, append(enqueue, "--idempotency-key", ""), `--idempotency-key: "" does not fit`)
 	c.fails(cli.ExitUsage, append(enqueue, "--args", `{"a": 1, "b": [{"c": 1, "a": {"d": 2}}, {"c": 2}], "a": 3}`), `args.a is given twice`)

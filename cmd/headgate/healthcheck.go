@@ -39,7 +39,7 @@ func healthcheckCommand(app *cli.App) *cobra.Command {
 		return askHealth(ctx, app, "http://"+addr+"/"+path)
 	})
 	cmd.Flags().StringVar(&path, "ask", "readyz", "what is asked: readyz, livez, startupz")
-	cmd.Flags().DurationVar(&wait, "wait", wait, "how long the answer is waited for")
+	cli.DurationVar(cmd.Flags(), &wait, "wait", wait, "how long the answer is waited for")
 	cli.Complete(cmd, "ask", []string{"readyz", "livez", "startupz"})
 	return cmd
 }

@@ -83,7 +83,7 @@ func TestTheProgramWithHooks(t *testing.T) {
 	job, err := env.Client.Enqueue(t.Context(), "acme", Charge{Cents: 700}, nil)
 	require.NoError(t, err)
 	require.Equal(t, jobs.Cancelled, env.Wait(job.UID).State)
-	output.await(t, "tracker: charge of acme, attempt 1: cancelled by its handler: the card has expired (1 attempts begun)")
+	output.await(t, "tracker: charge of acme, attempt 1: cancelled by its handler: the card has expired (attempts begun: 1)")
 
 	// While it serves its kind, nobody is told that the kind waits for a worker.
 	require.NotContains(t, c.run("job", "enqueue", "charge", "--tenant", "acme").err, "is no built-in kind")
@@ -142,6 +142,6 @@ FROM generate_series(1, 5) a, generate_series(1, 30) n GROUP BY a`, job.UID)
 	require.Equal(t, cli.ExitOK, r.code, r.err)
 	require.NotContains(t, r.out, "line 30 of 1")
 	require.Contains(t, r.out, "line 30 of 5")
-	require.Contains(t, r.err, "these are the last 100 lines that it has logged: `headgate job logs "+job.UID+"` lists all")
+	require.Contains(t, r.err, "the last 100 lines that it has logged; `headgate job logs "+job.UID+"` lists all")
 	require.Equal(t, cli.ExitNotFound, c.run("job", "logs", "11111111-2222-4333-8444-555555555555").code)
 }

@@ -186,9 +186,9 @@ func TestAnotherKeyOfTheSameID(t *testing.T) {
 	found := examined(t, wrong, cli.ExitFailed)
 	require.NotContains(t, fmt.Sprint(found), "it answers for none", "nobody has asked the server, so nobody knows whether it answers")
 	told := finds(t, found, "keys", "key "+id, doctor.StateFail)
-	require.Contains(t, told.Says, "3 of 3 addresses that were tried do not open (job_login of db: it is not what was sealed")
+	require.Contains(t, told.Says, "addresses that do not open: 3 of 3 that were tried (job_login of db: it is not what was sealed")
 	for _, command := range []string{"serve", "worker"} {
-		wrong.fails(cli.ExitUsage, []string{command, "--reports", t.TempDir()}, "the key ring opens nothing: none of the 3 sealed values of this central database, with its keys "+id)
+		wrong.fails(cli.ExitUsage, []string{command, "--reports", t.TempDir()}, "the key ring opens nothing: none of 3 sealed values of this central database, with its keys "+id)
 	}
 	r := wrong.run("key", "verify", "--names", "1", "-o", "json")
 	require.Equal(t, cli.ExitFailed, r.code)

@@ -74,14 +74,14 @@ func TestLimitSlips(t *testing.T) {
 		{cli.ExitUsage, []string{"pause", "kind", "aa", "--until", "-2h"}, []string{"--until", "not ahead"}},
 		{cli.ExitUsage, []string{"pause", "kind", "aa", "--until", "2020-01-01T00:00:00Z"}, []string{`until "2020-01-01T00:00:00Z": it is past`}},
 		{cli.ExitUsage, []string{"limit", "set", "tenant", "acme"}, []string{"nothing is given to set"}},
-		{cli.ExitUsage, []string{"limit", "set", "tenant", "acme", "--max-running", "0"}, []string{`max-running "0": give 1 to 100000 jobs at once`}},
+		{cli.ExitUsage, []string{"limit", "set", "tenant", "acme", "--max-running", "0"}, []string{"--max-running is 0: give 1 to 100000"}},
 		{cli.ExitUsage, []string{"limit", "set", "tenant", "acme", "--weight", "5000"}, []string{`weight "5000": give 0.001 to 1000`}},
 		{cli.ExitUsage, []string{"limit", "set", "tenant", "acme", "--rate", "100"}, []string{`rate "100": write NUMBER/PERIOD, as in 100/1h`}},
 		{cli.ExitUsage, []string{"limit", "set", "tenant", "acme", "--rate", "1/2d"}, []string{`rate "1/2d": its period is not understood`}},
 		{cli.ExitUsage, []string{"limit", "set", "kind", "kk", "--weight", "2"}, []string{"weight: a kind has none; tenants and plans have"}},
 		{cli.ExitUsage, []string{"limit", "set", "server", "s"}, []string{`"server" is not one of tenant, plan, kind, queue`}},
 		{cli.ExitUsage, []string{"limit", "list", "--scope", "kinds"}, []string{"did you mean kind?"}},
-		{cli.ExitUsage, []string{"server", "set", jobstest.Server, "--budget", "0"}, []string{"--budget is 0: a server may have 1 to 10000 jobs and connections, over all worker processes"}},
+		{cli.ExitUsage, []string{"server", "set", jobstest.Server, "--budget", "0"}, []string{"--budget is 0: give 1 to 10000"}},
 	} {
 		c.fails(test.code, test.args, test.says...)
 	}

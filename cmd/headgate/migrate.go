@@ -38,9 +38,6 @@ programs need; roles that are not there are named, and are no error. Run it agai
 they have been made.`,
 		Args: cli.Args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if opts.Wait < time.Second {
-				return cli.Usagef("--wait is %s: give a second or more", opts.Wait)
-			}
 			if opts.Prefix != "" {
 				if err := migrations.CheckPrefix(opts.Prefix); err != nil {
 					return cli.BadValue(err)
@@ -50,7 +47,7 @@ they have been made.`,
 		},
 	}
 	cmd.Flags().StringVar(&opts.Prefix, "prefix", "", "what the names of the roles begin with from now on (default: as before, headgate at first)")
-	cmd.Flags().DurationVar(&opts.Wait, "wait", 5*time.Minute, "how long to wait for others in all, before it ends with who is in the way")
+	cli.DurationIn(cmd.Flags(), &opts.Wait, "wait", 5*time.Minute, time.Second, 0, "how long to wait for others in all, before it ends with who is in the way")
 	return cmd
 }
 

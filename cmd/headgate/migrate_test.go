@@ -139,5 +139,5 @@ func TestMigrateNamesWhoHoldsTheLock(t *testing.T) {
 	require.Contains(t, r.err, "SELECT pg_terminate_backend("+cli.Plain(pid)+")")
 	require.NotContains(t, r.err, "was not done after")
 	c.ok("migrate", "up")
-	c.fails(cli.ExitUsage, []string{"migrate", "up", "--wait", "0"}, "--wait is 0s: give a second or more")
+	c.fails(cli.ExitUsage, []string{"migrate", "up", "--wait", "0"}, "--wait is 0s: give 1s or more")
 }

@@ -66,7 +66,7 @@ func TestScheduleFile(t *testing.T) {
 	r := c.run(verb("drift")...)
 	require.Equal(t, cli.ExitFailed, r.code, r.err)
 	golden(t, "schedule_drift", r.out)
-	require.Contains(t, c.ok(verb("apply")...), "rows of 1 tenants: put right")
+	require.Contains(t, c.ok(verb("apply")...), "rows of 1 tenant: put right")
 	require.Equal(t, "[]\n", c.ok(verb("apply")...))
 	require.NotContains(t, c.run(verb("drift")...).out, "brick", "only what a person has paused is left")
 

@@ -67,7 +67,7 @@ func TestSchedulePreview(t *testing.T) {
 		"--from":                               {"--cron", "@daily", "--from", "2027-02-30"},
 		`gap "later"`:                          {"--cron", "@daily", "--gap", "later"},
 		`repeat "twice"`:                       {"--cron", "@daily", "--repeat", "twice"},
-		"spread -1s":                           {"--cron", "@daily", "--spread", "-1s"},
+		"--spread is -1s: give 0s to 24h":      {"--cron", "@daily", "--spread", "-1s"},
 		"--number is 0":                        {"--cron", "@daily", "-n", "0"},
 		"window":                               {"--cron", "@daily", "--within", "25:00-26:00"},
 		"--cron is missing":                    {},

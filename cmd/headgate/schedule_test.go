@@ -39,7 +39,7 @@ func TestScheduleVerbs(t *testing.T) {
 	require.Contains(t, c.ok("schedule", "why", "nightly", "--tenant", "acme", "--at", "04:00"), "every weekday at 03:00 (Europe/Paris)")
 	require.Contains(t, c.ok("schedule", "show", "nightly", "--tenant", "acme"), "backfill")
 	require.Contains(t, c.ok("schedule", "preview", "nightly", "--tenant", "acme", "--from", "2026-12-20T00:00:00Z", "-n", "5", "-o", "csv"), "2026-12-28T03:00:00+01:00")
-	c.fails(cli.ExitConflict, []string{"schedule", "calendar", "delete", "holidays"}, "is named by 1 schedules")
+	c.fails(cli.ExitConflict, []string{"schedule", "calendar", "delete", "holidays"}, "is named by 1 schedule:")
 	golden(t, "schedule_delete", c.ok("schedule", "delete", "nightly", "--tenant", "acme", "-o", "json"))
 	c.fails(cli.ExitNotFound, []string{"schedule", "show", "nightly", "--tenant", "acme"}, "unknown schedule")
 	c.ok("schedule", "calendar", "delete", "holidays")
@@ -58,7 +58,7 @@ func TestScheduleVerbs(t *testing.T) {
 		`overlap "both"`:                      {"create", "x", "--tenant", "acme", "--kind", "kk", "--cron", "@daily", "--overlap", "both"},
 		`catch-up "some"`:                     {"create", "x", "--tenant", "acme", "--kind", "kk", "--cron", "@daily", "--catch-up", "some"},
 		`catch-up max "1001": give 1 to 1000`: {"create", "x", "--tenant", "acme", "--kind", "kk", "--cron", "@daily", "--catch-up-max", "1001"},
-		"spread 25h0m0s":                      {"create", "x", "--tenant", "acme", "--kind", "kk", "--cron", "@daily", "--spread", "25h"},
+		"--spread is 25h: give 0s to 24h":     {"create", "x", "--tenant", "acme", "--kind", "kk", "--cron", "@daily", "--spread", "25h"},
 		`unknown calendar "none"`:             {"create", "x", "--tenant", "acme", "--kind", "kk", "--cron", "@daily", "--calendar", "none"},
 		"it has no time left":                 {"create", "x", "--tenant", "acme", "--kind", "kk", "--cron", "@daily", "--end", "2020-01-01T00:00:00Z"},
 		"max occurrences is 3 without":        {"create", "x", "--tenant", "acme", "--kind", "kk", "--cron", "@daily", "--max", "3"},

@@ -182,7 +182,7 @@ func TestACalendarGoesWithItsFile(t *testing.T) {
 	c.fails(cli.ExitUsage, c.verb("plan", strings.Replace(with, "calendars: {feasts: [2036-12-24]}\n", "", 1)), "unknown calendar \"feasts\"")
 	c.ok("schedule", "create", "own", "--tenant", "acme", "--kind", "app.x", "--cron", "@daily", "--calendar", "feasts")
 	for _, verb := range []string{"plan", "apply"} {
-		c.fails(cli.ExitConflict, c.verb(verb, without), "calendar feasts is named by 1 schedules; edit them first")
+		c.fails(cli.ExitConflict, c.verb(verb, without), "calendar feasts is named by 1 schedule: edit what names the calendar first")
 	}
 	c.ok("schedule", "delete", "own", "--tenant", "acme")
 	require.Contains(t, c.ok(c.verb("plan", without)...), `"what": "calendar"`)
@@ -197,7 +197,7 @@ func TestTheTimeOfAnApplyCanBeSet(t *testing.T) {
 	c := fileSetup(t)
 	text := "name: x\nschedules:\n- {name: a, select: all, kind: app.x, cron: '@daily'}\n"
 	c.fails(cli.ExitTimeout, c.verb("apply", text, "--timeout", "1ns"), "headgate schedule apply was not done after 1ns", "nothing was changed; --timeout gives it longer")
-	c.fails(cli.ExitUsage, c.verb("apply", text, "--timeout", "0s"), "--timeout: 0s does not fit")
+	c.fails(cli.ExitUsage, c.verb("apply", text, "--timeout", "0s"), "--timeout is 0s: give a duration of more than 0")
 	require.Equal(t, "0", c.ask("SELECT count(*) FROM headgate.schedules"))
 	c.ok(c.verb("apply", text, "--timeout", "5m")...)
 }

@@ -104,7 +104,7 @@ func TestImportOfManyIsConfirmed(t *testing.T) {
 	require.Contains(t, c.run("tenant", "sync", many, "--database", "db", "--confirm", "60").err, "(add: 40 more)\ntenants: 60 added")
 
 	few := inFile(t, "few.csv", slugs(11, 60))
-	c.fails(cli.ExitUsage, []string{"tenant", "sync", few, "--yes"}, `the sync is held: 11 of the 60 active tenants of source "default" are missing`, "pass --allow-missing 11")
+	c.fails(cli.ExitUsage, []string{"tenant", "sync", few, "--yes"}, `the sync is held: 11 of 60 active tenants of source "default" are missing`, "pass --allow-missing 11")
 	c.ok("tenant", "sync", few, "--allow-missing", "11")
 	c.fails(cli.ExitUsage, []string{"tenant", "sync", inFile(t, "none.csv", "slug\n")}, "the input has no row")
 

@@ -182,7 +182,7 @@ func TestAHeldSyncIsReleased(t *testing.T) {
 	s.do(`UPDATE accounts SET closed = true WHERE id <= 11`)
 	message := s.refuses()
 	require.Contains(t, s.ok("job", "list", "--state", "discarded"), "headgate.sync")
-	require.Contains(t, message, `the sync is held: 11 of the 60 active tenants of source "crm" are missing in the input, and more than 10 are held (nothing was written); look whether table public.headgate_tenants has all its rows`)
+	require.Contains(t, message, `the sync is held: 11 of 60 active tenants of source "crm" are missing in the input, and more than 10 are held (nothing was written); look whether table public.headgate_tenants has all its rows`)
 	last := s.runsPrinted(message)
 	require.Equal(t, jobs.Succeeded, last.State, last.Message)
 	require.Contains(t, last.Result.Output, "11 suspended")
@@ -239,7 +239,7 @@ func TestASyncOfAWrongTable(t *testing.T) {
 	for table, says := range map[string]string{
 		"public.nowhere":    "there is no table or view",
 		"public.wide":       `column "nam" is unknown (did you mean name?)`,
-		"public.nameless":   "none of its 1 columns is slug",
+		"public.nameless":   "no column of it (1) is slug",
 		"public.wrong":      "6 errors in the input (nothing was written)",
 		"public.homeless":   "(new_tenants_in of headgate.sync)",
 		"public.writes":     "read-only transaction",

@@ -43,7 +43,7 @@ func RunPurge(ctx context.Context, tx pgx.Tx, job *jobs.Job[Purge]) error {
 		return err
 	}
 	job.Result.Rows = deleted
-	job.Result.Output = fmt.Sprintf("deleted %d rows of %s older than %s", deleted, job.Args.Table, job.Args.OlderThan)
+	job.Result.Output = fmt.Sprintf("deleted %s of %s older than %s", jobs.Count(deleted, "row"), job.Args.Table, job.Args.OlderThan)
 	more, err := plan.moreRemain(ctx, tx)
 	switch {
 	case err != nil:

@@ -43,9 +43,9 @@ func (u *upkeep) run(ctx context.Context, conn *pgx.Conn, tables []string) error
 		}
 	}
 	if len(u.skipped) > 0 {
-		return fmt.Errorf("%s skipped %d of %d tables: %s: run it as their owner, or leave them out", u.command, len(u.skipped), len(targets), strings.Join(u.skipped, "; "))
+		return fmt.Errorf("%s skipped %d of %s: %s: run it as their owner, or leave them out", u.command, len(u.skipped), jobs.Count(len(targets), "table"), strings.Join(u.skipped, "; "))
 	}
-	u.result.Output = strings.Join(append([]string{fmt.Sprintf("%s of %d tables", u.command, u.result.Rows)}, u.notes...), "; ")
+	u.result.Output = strings.Join(append([]string{u.command + " of " + jobs.Count(u.result.Rows, "table")}, u.notes...), "; ")
 	return nil
 }
 
@@ -130,9 +130,9 @@ func (u *upkeep) wholeDatabase(ctx context.Context, conn *pgx.Conn) ([]pgx.Ident
 	case err != nil:
 		return nil, fmt.Errorf("%s: listing the tables: %w", u.command, err)
 	case len(targets) == 0 && others > 0:
-		return nil, fmt.Errorf("%s: the login %q owns none of the %d tables of this database: give the database an owner login that does", u.command, conn.Config().User, others)
+		return nil, fmt.Errorf("%s: the login %q owns no table of this database, which has %d: give the database an owner login that does", u.command, conn.Config().User, others)
 	case others > 0:
-		u.notes = append(u.notes, fmt.Sprintf("%d tables belong to others and were left out", others))
+		u.notes = append(u.notes, jobs.CountVerb(others, "table", "belongs to others and was left out", "belong to others and were left out"))
 	}
 	return targets, nil
 }

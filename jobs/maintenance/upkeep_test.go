@@ -62,10 +62,10 @@ func TestAnalyzeLeavesOthersTablesOut(t *testing.T) {
 	b.exec(b.admin, "CREATE TABLE foreign_1 AS SELECT 1 AS n")
 	result, err := b.analyze(t.Context(), b.owner)
 	require.NoError(t, err)
-	require.Equal(t, jobs.Result{Rows: 3, Output: "ANALYZE of 3 tables; 1 tables belong to others and were left out"}, result)
+	require.Equal(t, jobs.Result{Rows: 3, Output: "ANALYZE of 3 tables; 1 table belongs to others and was left out"}, result)
 
 	_, err = b.analyze(t.Context(), b.login)
-	require.ErrorContains(t, err, "owns none of the 5 tables of this database")
+	require.ErrorContains(t, err, "owns no table of this database, which has 5")
 }
 
 func TestAnalyzeByTheOwnerOfTheDatabase(t *testing.T) {
@@ -102,9 +102,9 @@ func TestSkippedTablesAreAnError(t *testing.T) {
 	require.Equal(t, 1, b.analyzed(), "the others were done")
 
 	_, err = b.vacuum(b.owner, maintenance.Vacuum{Tables: []string{"foreign_1"}, Analyze: true})
-	require.ErrorContains(t, err, `VACUUM (ANALYZE) skipped 1 of 1 tables: "foreign_1"`)
+	require.ErrorContains(t, err, `VACUUM (ANALYZE) skipped 1 of 1 table: "foreign_1"`)
 	_, err = b.vacuum(b.owner, maintenance.Vacuum{Tables: []string{"pg_catalog.pg_class"}})
-	require.ErrorContains(t, err, `skipped 1 of 1 tables: "pg_catalog"."pg_class"`)
+	require.ErrorContains(t, err, `skipped 1 of 1 table: "pg_catalog"."pg_class"`)
 }
 
 // TestSkipsAreSeenWhateverTheLoginHears: a role may be set to hear of errors
@@ -115,7 +115,7 @@ func TestSkipsAreSeenWhateverTheLoginHears(t *testing.T) {
 	b.tables()
 	b.exec(b.login, "SET client_min_messages = error")
 	_, err := b.analyze(t.Context(), b.login, "alpha")
-	require.ErrorContains(t, err, "ANALYZE skipped 1 of 1 tables")
+	require.ErrorContains(t, err, "ANALYZE skipped 1 of 1 table")
 }
 
 func TestASkippedPartitionIsAnError(t *testing.T) {
@@ -129,7 +129,7 @@ func TestASkippedPartitionIsAnError(t *testing.T) {
 
 	result, err := b.analyze(t.Context(), b.login)
 	require.NoError(t, err)
-	require.Equal(t, jobs.Result{Rows: 1, Output: "ANALYZE of 1 tables; 3 tables belong to others and were left out"}, result)
+	require.Equal(t, jobs.Result{Rows: 1, Output: "ANALYZE of 1 table; 3 tables belong to others and were left out"}, result)
 }
 
 func TestVacuum(t *testing.T) {
@@ -186,7 +186,7 @@ func TestOtherWarningsAreNotes(t *testing.T) {
 	b.exec(b.owner, "CREATE INDEX ON alpha (loud(n))")
 	result, err := b.analyze(t.Context(), b.owner, "alpha")
 	require.NoError(t, err)
-	require.Equal(t, jobs.Result{Rows: 1, Output: `ANALYZE of 1 tables; "alpha": seven`}, result)
+	require.Equal(t, jobs.Result{Rows: 1, Output: `ANALYZE of 1 table; "alpha": seven`}, result)
 }
 
 // waitForLock returns when another session of the test's database waits for a

@@ -37,7 +37,7 @@ func prepare(ctx context.Context, conn *pgconn.PgConn, args Args) (*query, error
 		return nil, jobs.Cancel(errors.New("report: the statement returns no columns: write one SELECT"))
 	}
 	if len(values) != len(statement.ParamOIDs) {
-		return nil, jobs.Cancel(fmt.Errorf("report: the query has %d parameters and args has %d values: give one for each parameter", len(statement.ParamOIDs), len(values)))
+		return nil, jobs.Cancel(fmt.Errorf("report: the query has %s and args %s: give one for each parameter", jobs.Count(len(statement.ParamOIDs), "parameter"), jobs.Count(len(values), "value")))
 	}
 	return &query{conn: conn, statement: statement, values: values}, nil
 }

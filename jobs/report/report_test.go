@@ -84,7 +84,7 @@ func TestReportRefusesArguments(t *testing.T) {
 		{report.Args{Name: "orders", Query: "SET ROLE postgres"}, "query begins with SET"},
 		{report.Args{Name: "orders", Query: "COPY pg_class TO STDOUT"}, "query begins with COPY"},
 		{report.Args{Name: "orders", Query: "-- nothing"}, "query begins with no command"},
-		{report.Args{Name: "orders", Query: "SELECT $1 || $2", Args: report.Scalars{"a"}}, "the query has 2 parameters and args has 1 values"},
+		{report.Args{Name: "orders", Query: "SELECT $1 || $2", Args: report.Scalars{"a"}}, "the query has 2 parameters and args 1 value"},
 		{report.Args{Name: "orders", Query: "SELECT $1", Args: report.Scalars{[]int{1}}}, "args[0]: want a text, a number"},
 		{report.Args{Name: "orders", Query: "SELECT $1", Args: report.Scalars{1, 2}}, "args[1]: the query has no $2: use the value, or remove it"},
 		{report.Args{Name: "orders", Query: "'delete' FROM t"}, `query begins with "'"`},

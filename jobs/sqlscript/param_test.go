@@ -138,8 +138,8 @@ func TestValuesThatPostgresRefuses(t *testing.T) {
 		{"SELECT $1, $2", `["x", {"type": "numeric", "value": "1e9999"}]`, "", ""},
 		{"SELECT $1::int", "[1, 2]", "statement 2, parameter 2: the text has no $2: use the value, or remove it", ""},
 		{"SELECT $1::int", `[1, {"type": "int", "value": 2}]`, "statement 2, parameter 2: the text has no $2", ""},
-		{"SELECT $1::int, $2::int", "[1]", "statement 2: the text has 2 parameters and 1 values are given: give one for each", ""},
-		{"SELECT $1::int", "[]", "statement 2: the text has 1 parameters and 0 values are given", ""},
+		{"SELECT $1::int, $2::int", "[1]", "statement 2: the text has 2 parameters and 1 value is given: give one for each", ""},
+		{"SELECT $1::int", "[]", "statement 2: the text has 1 parameter and 0 values are given", ""},
 	} {
 		list := read(t, `{"statements": [{"sql": "`+c.sql+`", "params": `+c.params+`}]}`).Statements
 		if c.want == "" {

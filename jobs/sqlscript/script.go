@@ -90,7 +90,7 @@ type ending struct {
 type countError struct{ want, got int }
 
 func (e *countError) Error() string {
-	return fmt.Sprintf("the text has %d parameters and %d values are given: give one for each", e.want, e.got)
+	return fmt.Sprintf("the text has %s and %s given: give one for each", jobs.Count(e.want, "parameter"), jobs.CountVerb(e.got, "value", "is", "are"))
 }
 
 // run has the server parse the text, as the unnamed statement, which can be but
@@ -124,7 +124,7 @@ func (e ending) affected() int64 {
 // String is "INSERT 0 3", "SELECT 5", "EXPLAIN, 4 rows returned".
 func (e ending) String() string {
 	if e.returns && !e.tag.Select() {
-		return fmt.Sprintf("%s, %d rows returned", e.tag, e.rows)
+		return fmt.Sprintf("%s, %s returned", e.tag, jobs.Count(e.rows, "row"))
 	}
 	return e.tag.String()
 }

@@ -37,7 +37,7 @@ func TestAScript(t *testing.T) {
 4: SELECT 5
 5: SELECT 2
 6: SELECT 1
-7: EXPLAIN, 1 rows returned
+7: EXPLAIN, 1 row returned
 8: SET
 9: DO
 10: SELECT 5`}, result)

@@ -299,6 +299,6 @@ func TestTenThousandTenants(t *testing.T) {
 	output = b.run(plain)
 	require.Contains(t, output, "missing 10, added 10")
 	require.Contains(t, output, "different 5000, changed 5000")
-	require.Contains(t, b.run(plain), "the catalog has 10000 tenants here, the table had 10000 rows\nno drift")
+	require.Contains(t, b.run(plain), "the catalog has 10,000 tenants here, the table had 10,000 rows\nno drift")
 	require.False(t, slices.Contains(b.list("SELECT DISTINCT name FROM organisations"), "other"))
 }

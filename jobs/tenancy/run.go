@@ -66,7 +66,7 @@ func New(source Source) jobs.TxHandler[Organisations] {
 // told is the output: what was found, line by line, and what was done about it.
 func (p *plan) told(d drift, m mended, gone removal, dedicated bool) string {
 	table := strings.Join(p.table, ".")
-	lines := []string{fmt.Sprintf("%s: the catalog has %d tenants here, the table had %d rows", table, d.tenants, d.rows)}
+	lines := []string{fmt.Sprintf("%s: the catalog has %s here, the table had %s", table, jobs.Count(d.tenants, "tenant"), jobs.Count(d.rows, "row"))}
 	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	if n := len(d.missing); n > 0 {
 		say("missing %d, added %d: %s", n, m.added, tenantNames(d.missing))
@@ -87,7 +87,7 @@ func (p *plan) told(d drift, m mended, gone removal, dedicated bool) string {
 		say("refused %d: %s", len(m.refused)+m.untried, refusals(m.refused))
 	}
 	if now := int64(d.rows) + m.added - gone.removed; dedicated && now != 1 {
-		say("a dedicated database holds exactly one organisation, and %s has %d rows", table, now)
+		say("a dedicated database holds exactly one organisation, and %s has %s", table, jobs.Count(now, "row"))
 	}
 	if len(lines) == 1 {
 		say("no drift")

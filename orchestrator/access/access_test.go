@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
@@ -179,4 +180,20 @@ func TestTheFirstRowOfAMonthMakesIt(t *testing.T) {
 		require.NoError(t, <-done)
 	}
 	require.Len(t, audit(t, env, access.AuditFilter{Object: "pause"}), 4)
+}
+
+// Objects lists what is audited: the tables' triggers say it, and the events of schedules.
+func TestObjectsAreThoseThatAreAudited(t *testing.T) {
+	t.Parallel()
+	env := jobstest.New(t)
+	rows, err := env.Pool.Query(t.Context(), `
+SELECT DISTINCT convert_from(substring(tgargs FROM 1 FOR position('\x00'::bytea IN tgargs) - 1), 'UTF8') COLLATE "C"
+FROM pg_trigger WHERE tgfoid IN ('headgate.audit_statement'::regproc, 'headgate.audit_row'::regproc) ORDER BY 1`)
+	require.NoError(t, err)
+	audited, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	require.Equal(t, audited, access.Objects)
+
+	_, _, err = access.Audit(t.Context(), env.Pool, access.AuditFilter{Object: "tenants"})
+	require.ErrorContains(t, err, `object "tenants": give one of adoption, brand,`)
 }

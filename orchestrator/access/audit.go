@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -56,15 +58,22 @@ func (c *Changes) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
+// Objects are what entries are about, in the order of the alphabet.
+var Objects = []string{
+	"adoption", "brand", "calendar", "certificate authority", "closure", "database", "database intent", "domain", "domain claim",
+	"email domain", "enqueue grant", "erasure", "feature", "feature gate", "key", "kind limit", "pause", "plan", "plan limit",
+	"queue limit", "region", "schedule", "server", "template", "template override", "tenant", "tenant limit",
+}
+
 // AuditFilter says which entries to list. The zero value lists the latest 50.
 type AuditFilter struct {
 	TenantID  string    // UUID; "" is any
-	Object    string    // "" is any
+	Object    string    // one of Objects; "" is any
 	Key       string    // the row's; with Object
 	Operation string    // UUID; "" is any
 	Actor     string    // or login; "" is any
 	Since     time.Time // zero is any
-	Until     time.Time // exclusive; zero is any
+	Until     time.Time // exclusive, later than Since; zero is any
 
 	jobs.Page // Limit is 50, at most 10,000
 }
@@ -99,6 +108,9 @@ func Audit(ctx context.Context, pool *pgxpool.Pool, filter AuditFilter) (entries
 	if err != nil {
 		return nil, "", fmt.Errorf("list the audit: %w", err)
 	}
+	if err := filter.fits(); err != nil {
+		return nil, "", fmt.Errorf("list the audit: %w", err)
+	}
 	behind := int64(math.MaxInt64)
 	if filter.After != "" {
 		if behind, err = strconv.ParseInt(filter.After, 36, 64); err != nil {
@@ -122,6 +134,17 @@ func Audit(ctx context.Context, pool *pgxpool.Pool, filter AuditFilter) (entries
 	}
 	entries, next = jobs.CutPage(entries, limit, func(e Entry) string { return strconv.FormatInt(e.ID, 36) })
 	return entries, next, nil
+}
+
+// fits refuses what no entry is like.
+func (f AuditFilter) fits() error {
+	switch {
+	case f.Object != "" && !slices.Contains(Objects, f.Object):
+		return jobs.Inputf("object", f.Object, "give one of %s", strings.Join(Objects, ", "))
+	case !f.Since.IsZero() && !f.Until.IsZero() && !f.Since.Before(f.Until):
+		return jobs.Inputf("until", f.Until.UTC().Format(time.RFC3339), "give a time later than since, which is %s", f.Since.UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
 func optionalUUID(field, text string) (*string, error) {

@@ -35,7 +35,7 @@ type ExpectationError struct {
 
 // Error names both numbers.
 func (e *ExpectationError) Error() string {
-	return fmt.Sprintf("%d tenants would be changed, and %d were expected: look again, and expect that number; nothing was changed", e.Tenants, e.Expected)
+	return fmt.Sprintf("%s would be changed, and %s expected: look again, and expect that number; nothing was changed", jobs.Count(e.Tenants, "tenant"), jobs.CountVerb(e.Expected, "tenant", "was", "were"))
 }
 
 // Is makes the error match ErrExpectation.

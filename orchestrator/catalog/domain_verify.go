@@ -124,7 +124,7 @@ func (v Verification) prove(ctx context.Context, claim Domain) error {
 	case err != nil:
 		return fmt.Errorf("verify domain: asking the DNS for the TXT record %s: %w", claim.Record, err)
 	case !slices.ContainsFunc(values, func(value string) bool { return strings.TrimSpace(value) == claim.Token }):
-		return fmt.Errorf("%w: the TXT record %s holds something else than the token (%d values); %s", ErrNotVerified, claim.Record, len(values), next)
+		return fmt.Errorf("%w: the TXT record %s holds something else than the token (%s); %s", ErrNotVerified, claim.Record, jobs.Count(len(values), "value"), next)
 	}
 	return nil
 }

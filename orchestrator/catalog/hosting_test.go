@@ -42,7 +42,7 @@ func TestHostsOfAServer(t *testing.T) {
 
 	_, err := h.RemoveHost(ctx, "main", "db1.example.com")
 	require.ErrorIs(t, err, catalog.ErrReferred)
-	require.EqualError(t, err, "remove host: host \"db1.example.com\" of server \"main\" is not removed: 5 addresses of databases \"acme\", \"brick\" name it; `headgate server host replace main db1.example.com HOST` leads them to another")
+	require.EqualError(t, err, "remove host: host \"db1.example.com\" of server \"main\" is not removed: 5 addresses of databases \"acme\", \"brick\" name it; `headgate server host replace main db1.example.com HOST` leads databases to another host")
 	_, err = catalog.New(b.pool, nil).Hosting().RemoveHost(ctx, "main", "db1.example.com")
 	require.ErrorContains(t, err, "without the key ring nobody can look: give HEADGATE_KEY")
 	_, err = catalog.New(b.pool, ringOf(t, "other")).Hosting().RemoveHost(ctx, "main", "db1.example.com")

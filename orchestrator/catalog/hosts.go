@@ -82,8 +82,9 @@ func (h *Hosting) removeHost(ctx context.Context, db beginner, server, host stri
 		case err != nil:
 			return s, err
 		case len(named) > 0:
-			return s, &sentenceError{is: ErrReferred, sentence: fmt.Sprintf("host %q of server %q is not removed: %d addresses of databases %s name it; `headgate server host replace %s %s HOST` leads them to another",
-				host, s.Name, len(named), someOf(databasesIn(named)), s.Name, host)}
+			of := "of databases " + someOf(databasesIn(named))
+			return s, &sentenceError{is: ErrReferred, sentence: fmt.Sprintf("host %q of server %q is not removed: %s it; `headgate server host replace %s %s HOST` leads databases to another host",
+				host, s.Name, jobs.CountVerb(len(named), "address", of+" names", of+" name"), s.Name, host)}
 		case len(s.Hosts) == 1:
 			return s, &sentenceError{is: ErrReferred, sentence: fmt.Sprintf("host %q is the only one of server %q: `headgate server host replace %s %s HOST` puts another in its place, `headgate server remove %s` takes the server out",
 				host, s.Name, s.Name, host, s.Name)}

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
@@ -134,7 +135,7 @@ func retire(ctx context.Context, tx pgx.Tx, params RetireParams) error {
 		return fmt.Errorf("counting what key %s seals: %w", params.ID, err)
 	}
 	if seals > 0 {
-		return fmt.Errorf("%w: %d values are sealed with %s; run `headgate key rekey`, which seals them with the ring's first key, then retire %[3]s again", ErrKeyInUse, seals, params.ID)
+		return fmt.Errorf("%w: %s sealed with %s; run `headgate key rekey`, which seals all with the ring's first key, then retire %[3]s again", ErrKeyInUse, jobs.CountVerb(seals, "value", "is", "are"), params.ID)
 	}
 	if params.DryRun {
 		return nil

@@ -25,7 +25,7 @@ func TestRetire(t *testing.T) {
 	retire := func(ring *catalog.KeyRing, id string) error {
 		return r.keys(ring).Retire(ctx, catalog.RetireParams{ID: id, Actor: "ada"})
 	}
-	require.EqualError(t, retire(r.both, "k1"), "retire: the key is in use: 3 values are sealed with k1; run `headgate key rekey`, which seals them with the ring's first key, then retire k1 again")
+	require.EqualError(t, retire(r.both, "k1"), "retire: the key is in use: 3 values are sealed with k1; run `headgate key rekey`, which seals all with the ring's first key, then retire k1 again")
 	require.ErrorIs(t, retire(r.both, "k2"), catalog.ErrKeyInUse, "the first seals")
 	require.ErrorIs(t, retire(r.both, "K2; x"), catalog.ErrUnknownKey)
 
@@ -135,7 +135,7 @@ func TestCheckKeys(t *testing.T) {
 	require.NoError(t, r.keys(r.both).Check(t.Context()))
 	err := r.keys(other).Check(t.Context())
 	require.ErrorIs(t, err, catalog.ErrWrongKeys)
-	require.ErrorContains(t, err, "none of the 3 sealed values of this central database, with its keys k1;")
+	require.ErrorContains(t, err, "none of 3 sealed values of this central database, with its keys k1;")
 
 	// The way out of a lost key: the first address that is stored again.
 	require.NoError(t, catalog.New(r.pool, other).Logins().Set(t.Context(), "a", jobs.LoginJob, login("a_job", "a")))

@@ -104,8 +104,8 @@ func leastLoaded(rooms []*room, plan string) (best *room, err error) {
 		return nil, &sentenceError{is: ErrFull, sentence: fmt.Sprintf("database %s takes plan %q, and its server %s is %s: `headgate server resume %s` opens the server; --database %s places the tenant there all the same, and its jobs wait",
 			closed.name, plan, closed.server, closed.state, closed.server, closed.name)}
 	case fullest != nil:
-		return nil, &sentenceError{is: ErrFull, sentence: fmt.Sprintf("every shared database that takes plan %q is full, the fullest is %s with %d of %d tenants: `headgate database set %s --max-tenants N` raises that, `headgate database create NAME --server SERVER --kind shared` makes another",
-			plan, fullest.name, fullest.tenants, *fullest.most, fullest.name)}
+		return nil, &sentenceError{is: ErrFull, sentence: fmt.Sprintf("every shared database that takes plan %q is full, the fullest is %s with %d of %s: `headgate database set %s --max-tenants N` raises that, `headgate database create NAME --server SERVER --kind shared` makes another",
+			plan, fullest.name, fullest.tenants, jobs.Count(*fullest.most, "tenant"), fullest.name)}
 	case len(rooms) > 0:
 		return nil, &sentenceError{is: ErrFull, sentence: fmt.Sprintf("no shared database takes plan %q: %s, `headgate database create NAME --server SERVER --kind shared` makes another", plan, letIn(rooms[0], plan))}
 	}

@@ -106,7 +106,7 @@ const maxKinds = 1000
 // checkKinds holds a list of kinds that may run to names that kinds can have.
 func checkKinds(kinds []string) error {
 	if len(kinds) > maxKinds {
-		return jobs.Inputf("kinds", "", "%d kinds are too many; at most %d are allowed", len(kinds), maxKinds)
+		return jobs.Inputf("kinds", "", "%s are too many; at most %d are allowed", jobs.Count(len(kinds), "kind"), maxKinds)
 	}
 	for _, kind := range kinds {
 		if err := jobs.CheckKind(kind); err != nil {

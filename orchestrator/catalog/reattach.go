@@ -200,16 +200,9 @@ func mayBeRemoved(ctx context.Context, tx pgx.Tx, d Database, rowsStay bool) (re
 		if living > len(first) {
 			more = fmt.Sprintf(" and %d more", living-len(first))
 		}
-		return 0, &sentenceError{is: ErrReferred, sentence: fmt.Sprintf("%s there, %s%s: remove these first; `headgate tenant list --database %s` shows them", livesOf(living), someOf(first), more, d.Name)}
+		return 0, &sentenceError{is: ErrReferred, sentence: fmt.Sprintf("%s there, %s%s: remove these first; `headgate tenant list --database %s` shows them", jobs.CountVerb(living, "tenant", "lives", "live"), someOf(first), more, d.Name)}
 	case removed > 0 && !rowsStay:
-		return 0, &sentenceError{is: ErrReferred, sentence: fmt.Sprintf("the rows of %d removed tenants lie there yet: erase them first, or `headgate database remove %s --rows-stay` leaves them to the server's administrator", removed, d.Name)}
+		return 0, &sentenceError{is: ErrReferred, sentence: fmt.Sprintf("the rows of %s lie there yet: erase them first, or `headgate database remove %s --rows-stay` leaves them to the server's administrator", jobs.Count(removed, "removed tenant"), d.Name)}
 	}
 	return removed, refuseReferred(ctx, tx, "database", d.Name, schedulesOfDatabaseSQL, d.ID)
-}
-
-func livesOf(tenants int) string {
-	if tenants == 1 {
-		return "1 tenant lives"
-	}
-	return fmt.Sprintf("%d tenants live", tenants)
 }

@@ -181,7 +181,7 @@ func (ch TenantChange) check(tenants []Tenant) error {
 	case ch.Name != nil && *ch.Name == "":
 		return jobs.Inputf("name", "", "a tenant has a name: give one, or leave it out")
 	case ch.OrgKey != nil && len(tenants) > 1:
-		return jobs.Inputf("org_key", *ch.OrgKey, "%d tenants cannot have one key: change one at a time", len(tenants))
+		return jobs.Inputf("org_key", *ch.OrgKey, "%s cannot have one key: change one at a time", jobs.Count(len(tenants), "tenant"))
 	case ch.Version != 0 && len(tenants) > 1:
 		return jobs.Inputf("version", fmt.Sprint(ch.Version), "it is of one tenant, and %d are to change", len(tenants))
 	case ch.Version != 0 && ch.Version != tenants[0].Version:

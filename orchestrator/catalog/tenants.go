@@ -84,7 +84,7 @@ const mostGiven = 20
 // those too, because a list of its own replaces the list that it had or its plan's.
 func GiveKind(slug string, has []string, kind string) string {
 	if len(has) > mostGiven {
-		return fmt.Sprintf("give the tenant the kind beside the %d kinds that it has, as `headgate tenant show %s` lists them: `headgate tenant set %s`, with --kind once for each", len(has), slug, slug)
+		return fmt.Sprintf("give the tenant the kind beside the %s that it has, as `headgate tenant show %s` lists them: `headgate tenant set %s`, with --kind once for each", jobs.Count(len(has), "kind"), slug, slug)
 	}
 	var flags strings.Builder
 	for _, name := range append(slices.Clone(has), kind) {

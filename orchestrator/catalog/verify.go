@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -124,8 +125,8 @@ func (k *Keys) Check(ctx context.Context) error {
 	if err != nil || opens || seen == 0 {
 		return err
 	}
-	return fmt.Errorf("%w: none of the %d sealed values of this central database, with its keys %s; give the ring that sealed them (`headgate key list` names its keys), "+
-		"or store the addresses again with `headgate database login`", ErrWrongKeys, seen, strings.Join(k.ids(), ", "))
+	return fmt.Errorf("%w: none of %s of this central database, with its keys %s; give the ring that sealed them (`headgate key list` names its keys), "+
+		"or store the addresses again with `headgate database login`", ErrWrongKeys, jobs.Count(seen, "sealed value"), strings.Join(k.ids(), ", "))
 }
 
 const sealedSampleSQL = `

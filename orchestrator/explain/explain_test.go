@@ -238,7 +238,7 @@ func TestExplainFinished(t *testing.T) {
 		says           string
 	}{
 		"succeeded":   {state: "completed", outcome: "succeeded", says: "it has succeeded → `headgate job rerun"},
-		"discarded":   {state: "discarded", outcome: "discarded", class: jobs.ClassPanic, says: "it has used up its 25 attempts; the last was discarded (panic: why) → `headgate job retry"},
+		"discarded":   {state: "discarded", outcome: "discarded", class: jobs.ClassPanic, says: "it has used up its attempts (25); the last was discarded (panic: why) → `headgate job retry"},
 		"cancelled":   {state: "cancelled", outcome: "cancelled", class: jobs.ClassTenant, says: "its last attempt was cancelled (tenant: why)"},
 		"by hand":     {state: "cancelled", outcome: "cancelled", sql: `UPDATE river_job SET metadata = metadata || '{"cancel_request": {"by": "ana", "at": "2026-01-01T00:00:00Z"}}' WHERE id = $1`, says: "it was cancelled by ana"},
 		"tombstone":   {state: "cancelled", outcome: "cancelled", sql: `UPDATE river_job SET metadata = metadata || '{"tombstone_uid": "x"}' WHERE id = $1`, says: "stopped in its tenant's ledger → `headgate job rerun"},

@@ -151,7 +151,7 @@ func explainHeld(job jobs.Record) (Fact, bool) {
 	}
 	fact := fmt.Sprintf("its last attempt ended as %s: %s", last.Class, last.Message)
 	if n := len(job.Attempts) - first; n > 1 {
-		fact = fmt.Sprintf("its last %d attempts ended as %s: %s", n, last.Class, last.Message)
+		fact = fmt.Sprintf("its last %s ended as %s: %s", jobs.Count(n, "attempt"), last.Class, last.Message)
 	}
 	return Fact{Code: CodeLastAttempt, Fact: fact, Since: &job.Attempts[first].EndedAt, Next: step(last.Class, last.SQLState, job.Database)}, true
 }

@@ -74,7 +74,7 @@ func explainFinished(job jobs.Record, a around) Fact {
 	case job.Cancel != nil && job.State == jobs.Cancelled:
 		fact.Fact = "it was " + job.Cancel.String()
 	case job.State == jobs.Discarded:
-		fact.Fact = fmt.Sprintf("it has used up its %d attempts", job.MaxAttempts)
+		fact.Fact = fmt.Sprintf("it has used up its attempts (%d)", job.MaxAttempts)
 		if last != nil {
 			fact.Fact += "; the last " + queue.Ending(*last)
 		}

@@ -296,17 +296,15 @@ func (s *standing) share() (Fact, bool) {
 
 func areOf(n int, noun string) string {
 	if n == 1 {
-		return "1 " + noun + " is"
+		return jobs.CountVerb(n, noun, "is", "are")
 	}
 	return countOf(n, noun) + " are"
 }
 
+// countOf says of maxCount that there may be more.
 func countOf(n int, noun string) string {
-	switch {
-	case n >= maxCount:
-		return fmt.Sprintf("%d,%03d+ %ss", maxCount/1000, maxCount%1000, noun)
-	case n == 1:
-		return "1 " + noun
+	if n >= maxCount {
+		return strings.Replace(jobs.Count(maxCount, noun), " ", "+ ", 1)
 	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	return jobs.Count(n, noun)
 }

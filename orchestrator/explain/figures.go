@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
@@ -137,7 +138,7 @@ SELECT (SELECT count(*) FROM (SELECT FROM headgate.suspects WHERE quarantined_at
 // 2 seconds a statement.
 func (x *Explainer) Figures(ctx context.Context, params FiguresParams) (f Figures, ok bool, err error) {
 	if len(params.Schedules) > MaxWatched {
-		return f, false, fmt.Errorf("watching %d schedules: give at most %d names", len(params.Schedules), MaxWatched)
+		return f, false, fmt.Errorf("watching %s: give at most %d names", jobs.Count(len(params.Schedules), "schedule"), MaxWatched)
 	}
 	err = central.Read(ctx, x.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, boundFiguresSQL, figuresFor); err != nil {

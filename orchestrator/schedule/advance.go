@@ -80,10 +80,10 @@ func advance(ctx context.Context, tx pgx.Tx, batch []dueSchedule, decisions []de
 	}
 	tag, err := tx.Exec(ctx, advanceSQL, ids, nexts, nominals, answered, errs, lastRuns, lasts, buffered, kept)
 	if err != nil {
-		return fmt.Errorf("advancing %d schedules: %w", n, err)
+		return fmt.Errorf("advancing %s: %w", jobs.Count(n, "schedule"), err)
 	}
 	if tag.RowsAffected() != int64(n) {
-		return fmt.Errorf("advancing %d schedules changed %d rows; nothing is fired", n, tag.RowsAffected())
+		return fmt.Errorf("advancing %s changed %s; nothing is fired", jobs.Count(n, "schedule"), jobs.Count(tag.RowsAffected(), "row"))
 	}
 	return nil
 }

@@ -100,7 +100,7 @@ func (st *Store) backfill(ctx context.Context, tx pgx.Tx, of Key, p BackfillPara
 	}
 	result := Backfilled{DryRun: p.DryRun, Occurrences: table.Count(p.From.Add(-time.Second), p.To)}
 	if result.Occurrences > p.Max {
-		return Backfilled{}, fmt.Errorf("backfilling schedule %s: %w", of.Name, jobs.Inputf("max", strconv.Itoa(p.Max), "the range holds %d occurrences: make it shorter, or allow more, up to 10000", result.Occurrences))
+		return Backfilled{}, fmt.Errorf("backfilling schedule %s: %w", of.Name, jobs.Inputf("max", strconv.Itoa(p.Max), "the range holds %s: make it shorter, or allow more, up to 10000", jobs.Count(result.Occurrences, "occurrence")))
 	}
 	done, err := answeredOnes(ctx, tx, d.id, p)
 	if err != nil {

@@ -156,7 +156,7 @@ func unused(ctx context.Context, tx pgx.Tx, name, file string) error {
 		return fmt.Errorf("deleting calendar %s: %w", fit.Cut(name), err)
 	}
 	if users > 0 {
-		return fmt.Errorf("%w: calendar %s is named by %d schedules; edit them first", ErrConflict, name, users)
+		return fmt.Errorf("%w: calendar %s is named by %s: edit what names the calendar first", ErrConflict, name, jobs.Count(users, "schedule"))
 	}
 	return nil
 }

@@ -207,7 +207,7 @@ func (l *snapshot) occur(d *dueSchedule, table *calendar.Schedule, upto time.Tim
 		out.answers = append(out.answers, g.before(d, time.Time{}, l.now, outcome, why)...)
 		return
 	case l.failing[d.id]:
-		out.pause = fmt.Sprintf("paused by itself: its last %d jobs have failed", d.Policy.PauseAfter)
+		out.pause = fmt.Sprintf("paused by itself: its last %s failed", jobs.CountVerb(d.Policy.PauseAfter, "job", "has", "have"))
 		out.answers = append(out.answers, g.before(d, time.Time{}, l.now, SkippedPaused, out.pause)...)
 		return
 	}

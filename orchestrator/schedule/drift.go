@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
@@ -71,7 +72,7 @@ func withRepairs(ctx context.Context, tx pgx.Tx, file string, steps []PlanStep) 
 		if !planned[name] {
 			steps = append(steps, PlanStep{
 				Action: "change", What: "schedule", Name: name, Before: wrong, Tenants: wrong, repair: true,
-				Fields: []string{fmt.Sprintf("rows of %d tenants: put right", wrong)}, Warnings: []string{},
+				Fields: []string{fmt.Sprintf("rows of %s: put right", jobs.Count(wrong, "tenant"))}, Warnings: []string{},
 			})
 		}
 		return nil

@@ -170,7 +170,7 @@ func insertAnswers(ctx context.Context, tx pgx.Tx, answers []occurrenceRow) (wri
 	}
 	row := tx.QueryRow(ctx, insertAnswersSQL, schedules, nominals, lasts, counts, origins, outcomes, effectives, decided, uids, notes)
 	if err := row.Scan(&written, &jobs); err != nil {
-		return 0, nil, fmt.Errorf("writing what became of %d occurrences: %w", n, err)
+		return 0, nil, fmt.Errorf("writing what became of occurrences (%d): %w", n, err)
 	}
 	return written, jobs, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/calendar"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 	"github.com/headgate/headgate/orchestrator/internal/fit"
@@ -184,7 +185,7 @@ func planCalendars(ctx context.Context, tx pgx.Tx, file *File) (plan calendarPla
 			step.Fields = append(step.Fields, fmt.Sprintf("file: %s -> %s", shown(owner), file.Name))
 		}
 		if have, readable := there[name]; ok && (!readable || !slices.Equal(have.Ranges, want.Ranges)) {
-			step.Fields = append(step.Fields, fmt.Sprintf("days: %d -> %d ranges", len(have.Ranges), len(want.Ranges)))
+			step.Fields = append(step.Fields, fmt.Sprintf("days: %d -> %s", len(have.Ranges), jobs.Count(len(want.Ranges), "range")))
 		}
 		if !ok || len(step.Fields) > 0 {
 			plan.steps = append(plan.steps, step)

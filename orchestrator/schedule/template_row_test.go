@@ -67,7 +67,7 @@ func TestDriftSeesEveryField(t *testing.T) {
 		steps, err = env.Schedules.Files.Plan(ctx, file())
 		require.NoError(t, err)
 		require.Len(t, steps, 1, name)
-		require.Equal(t, []string{"rows of 1 tenants: put right"}, steps[0].Fields)
+		require.Equal(t, []string{"rows of 1 tenant: put right"}, steps[0].Fields)
 		others := roomtest.Count(t, env, `SELECT sum(version) FROM headgate.schedules WHERE tenant_id <> (SELECT id FROM headgate.tenants WHERE slug = 'acme')`)
 		_, err = env.Schedules.Files.Apply(ctx, file())
 		require.NoError(t, err)

@@ -189,12 +189,12 @@ func updateEnded(ctx context.Context, db querier, sql string, ends []end, lockWa
 	}
 	rows, err := db.Query(ctx, sql, args...)
 	if err != nil {
-		return nil, fmt.Errorf("ending %d attempts: %w", len(ends), err)
+		return nil, fmt.Errorf("ending %s: %w", jobs.Count(len(ends), "attempt"), err)
 	}
 	var id int64
 	var state string
 	if _, err := pgx.ForEachRow(rows, []any{&id, &state}, func() error { ended[id] = state; return nil }); err != nil {
-		return nil, fmt.Errorf("ending %d attempts: %w", len(ends), err)
+		return nil, fmt.Errorf("ending %s: %w", jobs.Count(len(ends), "attempt"), err)
 	}
 	return ended, nil
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 // FollowUp is a row of the queue, ready to be inserted with the end of the job
@@ -46,10 +48,10 @@ func insertFollowUps(ctx context.Context, db querier, ends []end, fresh map[int6
 	}
 	rows, err := json.Marshal(all)
 	if err != nil {
-		return fmt.Errorf("encoding %d follow-ups: %w", len(all), err)
+		return fmt.Errorf("encoding %s: %w", jobs.Count(len(all), "follow-up"), err)
 	}
 	if _, err := db.Exec(ctx, insertFollowUpsSQL, rows); err != nil {
-		return fmt.Errorf("inserting %d follow-ups: %w", len(all), err)
+		return fmt.Errorf("inserting %s: %w", jobs.Count(len(all), "follow-up"), err)
 	}
 	return nil
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 // What a handler has logged is written in the transaction of its attempt's end, and only if
@@ -59,7 +61,7 @@ func (l *Lease) insertLogs(ctx context.Context, tx pgx.Tx, log *slog.Logger, end
 		w.wait = logsLockedWait
 	}
 	if err := w.write(ctx, rows); err != nil {
-		return fmt.Errorf("writing what %d attempts have logged: %w", len(rows), err)
+		return fmt.Errorf("writing what %s have logged: %w", jobs.Count(len(rows), "attempt"), err)
 	}
 	if lockedOut(w.why) {
 		l.logsLocked.Store(now.Add(logsLockedAfter).UnixNano())

@@ -12,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 // An end waits for the lock of its row, which anybody may have: a person's SELECT FOR
@@ -63,7 +65,7 @@ func (l *Lease) endFree(ctx context.Context, pool *pgxpool.Pool, log *slog.Logge
 		return l.insertLogs(ctx, tx, log, free, ended)
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("ending %d attempts beside rows that are locked: %w", len(ends), err)
+		return nil, nil, fmt.Errorf("ending %s beside rows that are locked: %w", jobs.Count(len(ends), "attempt"), err)
 	}
 	return ended, late, nil
 }
@@ -157,7 +159,7 @@ func (k *Keeper) endAllLate(ctx context.Context) error {
 		select {
 		case <-again.C:
 		case <-ctx.Done():
-			return fmt.Errorf("somebody has locked the rows of %d jobs whose attempts are over: these jobs are given to others, and may be done once more (%w)", left, errors.Join(err, ctx.Err()))
+			return fmt.Errorf("somebody has locked the rows of %s: what they did is over, and others are given it and may do it once more (%w)", jobs.Count(left, "job"), errors.Join(err, ctx.Err()))
 		}
 	}
 }

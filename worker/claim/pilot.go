@@ -196,7 +196,7 @@ func (p *pilot) endApart(ctx context.Context, ends []end) (ended map[int64]strin
 		return nil, nil, err
 	}
 	if !p.lease.inflight.postpone(late) {
-		return nil, nil, fmt.Errorf("ending %d attempts: somebody has locked the rows of %d others", len(ends), maxLate)
+		return nil, nil, fmt.Errorf("ending %s: somebody has locked the rows of %d others", jobs.Count(len(ends), "attempt"), maxLate)
 	}
 	if len(late) > 0 {
 		p.log.WarnContext(ctx, "somebody has locked rows of the queue whose attempts are over; they end when the rows are free", "jobs", len(late), "first_job_id", late[0].id)

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 // runningSQL lists what runs under some incarnations, by the partial index on
@@ -52,7 +54,7 @@ func (k *Keeper) returnUnclaimed(ctx context.Context, now time.Time) error {
 		return k.giveBack(ctx, tx, peer{worker: k.cfg.Worker}, locked, answerLost)
 	})
 	if err != nil {
-		return fmt.Errorf("giving back %d jobs whose claim or end was lost: %w", len(lost), err)
+		return fmt.Errorf("giving back %s whose claim or end was lost: %w", jobs.Count(len(lost), "job"), err)
 	}
 	k.cfg.Lease.drop(column(lost, func(c claimed) end { return end{id: c.id, token: c.token} }))
 	k.cfg.Logger.WarnContext(ctx, "jobs ran under this worker's name that it did not have: the answer to their claim, or their end, was lost; they go on",

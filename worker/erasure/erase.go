@@ -149,9 +149,9 @@ func (e *eraser) allowed(ctx context.Context) error {
 	case e.target.Job != e.job.UID:
 		return jobs.Cancel(fmt.Errorf("nobody has asked for this job by `headgate tenant erase %s --yes`, or a later request has taken its place", e.job.Args.Tenant))
 	case e.target.Jobs > 0 && e.target.Unconfirmed != "":
-		return fmt.Errorf("%d jobs of the tenant have not ended, and %s is unconfirmed: `headgate job cancel %[2]s` ends that one: %[3]w", e.target.Jobs, e.target.Unconfirmed, jobs.Snooze(e.cfg.WaitFor))
+		return fmt.Errorf("%s not ended, and %s is unconfirmed: `headgate job cancel %[2]s` ends that one: %[3]w", jobs.CountVerb(e.target.Jobs, "job", "of the tenant has", "of the tenant have"), e.target.Unconfirmed, jobs.Snooze(e.cfg.WaitFor))
 	case e.target.Jobs > 0:
-		return fmt.Errorf("%d jobs of the tenant have not ended, %s among them: %w", e.target.Jobs, e.target.First, jobs.Snooze(e.cfg.WaitFor))
+		return fmt.Errorf("%s not ended, %s among them: %w", jobs.CountVerb(e.target.Jobs, "job", "of the tenant has", "of the tenant have"), e.target.First, jobs.Snooze(e.cfg.WaitFor))
 	}
 	return nil
 }
@@ -238,7 +238,7 @@ func (e *eraser) tables(ctx context.Context) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%d rows are deleted, and %d looks have each found further ones: have the application stop writing for the tenant; the job tries again", e.told.rows(), maxRounds)
+	return fmt.Errorf("%s deleted, and %d looks have each found further ones: have the application stop writing for the tenant; the job tries again", jobs.CountVerb(e.told.rows(), "row", "is", "are"), maxRounds)
 }
 
 // passes deletes rows until a pass deletes none. It returns how many the first pass has found.
@@ -300,7 +300,7 @@ func (e *eraser) end(ctx context.Context) error {
 		return err
 	}
 	if e.told.stuck > 0 {
-		return fmt.Errorf("%d rows and the history are gone, and %d files of reports stay; the job tries again: %s", e.told.rows(), e.told.stuck, strings.Join(e.told.stays, "; "))
+		return fmt.Errorf("%s and the history are gone, and %s; the job tries again: %s", jobs.Count(e.told.rows(), "row"), jobs.CountVerb(e.told.stuck, "file", "of reports stays", "of reports stay"), strings.Join(e.told.stays, "; "))
 	}
 	if err := e.cfg.Centre.End(ctx, e.job.Args.Tenant, e.job.UID, e.told.rows()); err != nil {
 		return err

@@ -153,8 +153,8 @@ func TestALockedRowStopsOnlyItself(t *testing.T) {
 	b.remove(b.org[1])
 	uid := b.erase(b.org[1]).JobUID
 	failed := b.WaitFor(uid, func(o jobs.Outcome) bool { return o.State == jobs.Failed })
-	require.Contains(t, failed.Message, "public.items: 1 are locked by other sessions")
-	require.Contains(t, failed.Message, "public.orders: 1 are referred to by rows")
+	require.Contains(t, failed.Message, "public.items: 1 row is locked by other sessions")
+	require.Contains(t, failed.Message, "public.orders: 1 row is referred to by rows")
 	var orders int
 	require.NoError(t, b.db.Pool.QueryRow(b.ctx, `SELECT count(*) FROM orders`).Scan(&orders))
 	require.Equal(t, 1, orders, "all others are gone")
@@ -177,7 +177,7 @@ func TestRowsOfOthersThatReferStay(t *testing.T) {
 	b.remove(b.org[1])
 	uid := b.erase(b.org[1]).JobUID
 	failed := b.WaitFor(uid, func(o jobs.Outcome) bool { return o.State == jobs.Failed })
-	require.Contains(t, failed.Message, "public.orders: 1 are referred to by rows that are not this tenant's or not declared")
+	require.Contains(t, failed.Message, "public.orders: 1 row is referred to by rows that are not this tenant's or not declared")
 	require.Contains(t, failed.Message, "refunds_order_id_fkey of public.refunds")
 	var n int
 	require.NoError(t, b.db.Pool.QueryRow(b.ctx, `SELECT count(*) FROM refunds`).Scan(&n))
@@ -203,7 +203,7 @@ func TestARefusedRowStopsOnlyItself(t *testing.T) {
 	b.remove(b.org[1])
 	uid := b.erase(b.org[1]).JobUID
 	failed := b.WaitFor(uid, func(o jobs.Outcome) bool { return o.State == jobs.Failed })
-	require.Contains(t, failed.Message, "public.own: 1 are kept by a trigger, 1 are refused: a trigger refused the deletion (P0001)")
+	require.Contains(t, failed.Message, "public.own: 1 row is kept by a trigger, 1 row is refused: a trigger refused the deletion (P0001)")
 	require.NotContains(t, failed.Message, "ada")
 	var n int
 	require.NoError(t, b.db.Pool.QueryRow(b.ctx, `SELECT count(*) FROM own`).Scan(&n))
@@ -237,7 +237,7 @@ func TestAnErasureWaitsForJobs(t *testing.T) {
 	e := b.erase(b.org[1])
 	require.Equal(t, 1, e.Waiting)
 	waits := b.WaitFor(e.JobUID, func(o jobs.Outcome) bool { return o.State == jobs.Snoozed })
-	require.Contains(t, waits.Message, "1 jobs of the tenant have not ended, "+result.UID+" among them")
+	require.Contains(t, waits.Message, "1 job of the tenant has not ended, "+result.UID+" among them")
 	close(release)
 	last := b.Wait(e.JobUID)
 	require.Equal(t, jobs.Succeeded, last.State, last.Message)

@@ -91,8 +91,8 @@ func TestNoKeyReachesAnotherTenantsRow(t *testing.T) {
 	b.work(erasure.Config{}, nil)
 	b.remove(b.org[1])
 	_, message := b.failed(b.org[1])
-	require.Contains(t, message, "public.nodes: 1 are referred to by rows that are not this tenant's or not declared (links_code_fkey of public.links)")
-	require.Contains(t, message, "public.codes: 1 are referred to by rows of the tenant that stay (nodes_code_fkey of public.nodes)")
+	require.Contains(t, message, "public.nodes: 1 row is referred to by rows that are not this tenant's or not declared (links_code_fkey of public.links)")
+	require.Contains(t, message, "public.codes: 1 row is referred to by rows of the tenant that stay (nodes_code_fkey of public.nodes)")
 	require.Equal(t, 1, b.number(`SELECT count(*) FROM links WHERE code = 'x'`))
 	require.Equal(t, 1, b.number(`SELECT count(*) FROM codes`))
 }

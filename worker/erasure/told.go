@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/worker/tenantdb/protection"
 )
@@ -79,7 +80,7 @@ func (t *told) lines() (all []string, empty int) {
 
 func (e *eraser) counted() string {
 	lines, empty := e.told.lines()
-	head := fmt.Sprintf("counted, nothing erased: %q (org_id %d) has %d rows in %d tables, and none in %d further ones", e.target.Name, e.target.OrgID, e.told.rows(), len(e.told.order)-empty, empty)
+	head := fmt.Sprintf("counted, nothing erased: %q (org_id %d) has %s in %s, and none in %d further ones", e.target.Name, e.target.OrgID, jobs.Count(e.told.rows(), "row"), jobs.Count(len(e.told.order)-empty, "table"), empty)
 	all := append([]string{head}, lines...)
 	for _, l := range e.told.left[:min(len(e.told.left), mostNamed)] {
 		all = append(all, "would stay: "+l.Name+": "+l.why)
@@ -89,10 +90,10 @@ func (e *eraser) counted() string {
 
 func (e *eraser) erased() string {
 	lines, empty := e.told.lines()
-	head := fmt.Sprintf("erased %q (org_id %d): %d rows of %d tables deleted, and none in %d further ones", e.target.Name, e.target.OrgID, e.told.rows(), len(e.told.order)-empty, empty)
+	head := fmt.Sprintf("erased %q (org_id %d): %s of %s deleted, and none in %d further ones", e.target.Name, e.target.OrgID, jobs.Count(e.told.rows(), "row"), jobs.Count(len(e.told.order)-empty, "table"), empty)
 	all := append(append([]string{head}, lines...), e.tail()...)
 	c := e.told.cleared
-	all = append(all, fmt.Sprintf("central database: %d outcomes cleared, %d jobs and %d idempotency keys deleted", c.Outcomes, c.Jobs, c.Keys))
+	all = append(all, fmt.Sprintf("central database: %s cleared, %s and %s deleted", jobs.Count(c.Outcomes, "outcome"), jobs.Count(c.Jobs, "job"), jobs.Count(c.Keys, "idempotency key")))
 	if e.cfg.RemoveFile == nil {
 		all = append(all, "files of reports: left where they are, because this worker deletes none")
 	} else {
@@ -141,28 +142,28 @@ func (e *eraser) stays(ctx context.Context) error {
 			all = append(all, said)
 		}
 	}
-	return errors.New(fmt.Sprintf("%d rows are deleted, and rows of %d tables stay; the job tries again: ", e.told.rows(), len(e.told.left)) + strings.Join(all, "; "))
+	return errors.New(fmt.Sprintf("%s deleted, and rows of %s stay; the job tries again: ", jobs.CountVerb(e.told.rows(), "row", "is", "are"), jobs.Count(len(e.told.left), "table")) + strings.Join(all, "; "))
 }
 
 // sentence is "" of a table whose circle has a sentence.
 func (l leftOf) sentence() string {
 	var why []string
 	if l.locked > 0 {
-		why = append(why, fmt.Sprintf("%d are locked by other sessions", l.locked))
+		why = append(why, jobs.CountVerb(l.locked, "row", "is", "are")+" locked by other sessions")
 	}
 	switch {
 	case l.referred == 0 || l.circle:
 	case l.foreign:
-		why = append(why, fmt.Sprintf("%d are referred to by rows that are not this tenant's or not declared (%s)", l.referred, l.keys()))
+		why = append(why, fmt.Sprintf("%s referred to by rows that are not this tenant's or not declared (%s)", jobs.CountVerb(l.referred, "row", "is", "are"), l.keys()))
 	default:
-		why = append(why, fmt.Sprintf("%d are referred to by rows of the tenant that stay (%s)", l.referred, l.keys()))
+		why = append(why, fmt.Sprintf("%s referred to by rows of the tenant that stay (%s)", jobs.CountVerb(l.referred, "row", "is", "are"), l.keys()))
 	}
 	if l.kept > 0 {
-		why = append(why, fmt.Sprintf("%d are kept by a trigger", l.kept))
+		why = append(why, jobs.CountVerb(l.kept, "row", "is", "are")+" kept by a trigger")
 	}
 	switch {
 	case l.refused > 0:
-		why = append(why, fmt.Sprintf("%d are refused: %s", l.refused, l.why))
+		why = append(why, fmt.Sprintf("%s refused: %s", jobs.CountVerb(l.refused, "row", "is", "are"), l.why))
 	case l.why != "":
 		why = append(why, l.why)
 	}

@@ -112,10 +112,10 @@ func Publish(ctx context.Context, db *pgxpool.Pool, forms []Form, lasts time.Dur
 	}
 	text, err := json.Marshal(list)
 	if err != nil {
-		return fmt.Errorf("encoding the forms of %d kinds: %w", len(forms), err)
+		return fmt.Errorf("encoding the forms of %s: %w", jobs.Count(len(forms), "kind"), err)
 	}
 	if _, err := db.Exec(ctx, publishSQL, text, lasts); err != nil {
-		return fmt.Errorf("publishing %d kinds: %w", len(forms), err)
+		return fmt.Errorf("publishing %s: %w", jobs.Count(len(forms), "kind"), err)
 	}
 	return nil
 }

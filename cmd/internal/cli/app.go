@@ -115,6 +115,7 @@ func (app *App) Root(root *cobra.Command) {
 
 // Run runs a command line to its end, and returns the exit code.
 func (app *App) Run(ctx context.Context, root *cobra.Command, args []string) int {
+	onceEach(root)
 	root.SetArgs(append([]string{}, args...)) // nil would mean the process's own
 	root.SetIn(app.Stdin)
 	root.SetOut(app.Stdout)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
@@ -20,41 +21,61 @@ const ManyTenants = 50
 
 // Confirmation is the flags of a command that may change many tenants at once.
 type Confirmation struct {
-	Noun string // what is counted; "" means tenants
+	Noun string // what is counted; "" means tenant
 
-	tenants int
+	tenants *int // nil: not given
 	yes     bool
 	shown   []string // of whom the number was asked for
 }
 
-func (c *Confirmation) noun() string { return cmp.Or(c.Noun, "tenants") }
+func (c *Confirmation) noun() string { return cmp.Or(c.Noun, "tenant") }
 
 // Flags adds --confirm and --yes.
 func (c *Confirmation) Flags(cmd *cobra.Command) {
-	IntVar(cmd.Flags(), &c.tenants, "confirm", 0, fmt.Sprintf("how many %s this changes, where they are more than %d", c.noun(), ManyTenants))
+	cmd.Flags().Var(number{&c.tenants}, "confirm", fmt.Sprintf("how many %ss this changes, where they are more than %d", c.noun(), ManyTenants))
 	cmd.Flags().BoolVar(&c.yes, "yes", false, "however many they are")
 }
+
+// number is a whole number that may be 0, and is not there unless given.
+type number struct{ into **int }
+
+// String is called by the flags' package.
+func (v number) String() string {
+	if v.into == nil || *v.into == nil {
+		return ""
+	}
+	return strconv.Itoa(**v.into)
+}
+
+// Set is called by the flags' package.
+func (v number) Set(text string) error {
+	*v.into = new(int)
+	return wholeValue[int]{*v.into}.Set(text)
+}
+
+// Type is called by the flags' package.
+func (v number) Type() string { return wholeValue[int]{}.Type() }
 
 // unconfirmed is the number that was not given.
 type unconfirmed struct {
 	what    string // "plan = pro matches"
 	noun    string
 	tenants int
-	given   int
+	given   *int // nil: none
 }
 
 func (e *unconfirmed) Error() string {
-	if e.given > 0 {
-		return fmt.Sprintf("%s %s %s, not the %s of --confirm; look again, and pass --confirm %d (nothing was changed)", e.what, thousands(e.tenants), e.noun, thousands(e.given), e.tenants)
+	if e.given != nil {
+		return fmt.Sprintf("%s %s, not the %s of --confirm; look again, and pass --confirm %d (nothing was changed)", e.what, jobs.Count(e.tenants, e.noun), jobs.Thousands(*e.given), e.tenants)
 	}
-	return fmt.Sprintf("%s %s %s; pass --confirm %d (nothing was changed)", e.what, thousands(e.tenants), e.noun, e.tenants)
+	return fmt.Sprintf("%s %s; pass --confirm %d (nothing was changed)", e.what, jobs.Count(e.tenants, e.noun), e.tenants)
 }
 
 // Check is what the client asks before it commits. The number must be right also
 // where it need not be given.
 func (c *Confirmation) Check(what string) func(tenants int) error {
 	return func(tenants int) error {
-		if c.yes || c.tenants == tenants || c.tenants == 0 && tenants <= ManyTenants {
+		if c.yes || c.tenants != nil && *c.tenants == tenants || c.tenants == nil && tenants <= ManyTenants {
 			return nil
 		}
 		return &unconfirmed{what: what, noun: c.noun(), tenants: tenants, given: c.tenants}
@@ -95,10 +116,10 @@ func (c *Confirmation) Do(ctx context.Context, app *App, do func() error) error 
 	if !errors.As(err, &open) {
 		return err
 	}
-	if _, terminal := app.terminal(); !terminal || open.given > 0 {
+	if _, terminal := app.terminal(); !terminal || open.given != nil {
 		return &UsageError{open}
 	}
-	app.Say("%s %s %s. Type that number to go on:", open.what, thousands(open.tenants), open.noun)
+	app.Say("%s %s. Type that number to go on:", open.what, jobs.Count(open.tenants, open.noun))
 	line, err := app.Read(ctx, "--confirm", "-", func(string) ([]byte, error) {
 		text, err := bufio.NewReader(app.Stdin).ReadString('\n')
 		return []byte(text), err
@@ -109,23 +130,6 @@ func (c *Confirmation) Do(ctx context.Context, app *App, do func() error) error 
 	if given, ok := Whole(strings.ReplaceAll(strings.TrimSpace(string(line)), ",", "")); !ok || given != open.tenants {
 		return Usagef("that is not %d; nothing was changed", open.tenants)
 	}
-	c.tenants = open.tenants
+	c.tenants = &open.tenants
 	return do()
-}
-
-// thousands writes 10000 as 10,000.
-func thousands(n int) string {
-	text := strconv.Itoa(n)
-	for i := len(text) - 3; i > 0; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
-}
-
-// Count is a number of things: "1 tenant", "1,050 tenants".
-func Count(n int, noun string) string {
-	if n != 1 {
-		noun += "s"
-	}
-	return thousands(n) + " " + noun
 }

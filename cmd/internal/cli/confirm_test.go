@@ -24,10 +24,18 @@ func TestWhichNumbersAreConfirmed(t *testing.T) {
 		yes, passes    bool
 	}{
 		{0, 0, false, true}, {0, 50, false, true}, {0, 51, false, false}, {0, 51, true, true},
+		{-1, 0, false, true}, {-1, 1, false, false}, // 0 is given
 		{3, 3, false, true}, {7, 3, false, false}, {7, 3, true, true},
 		{50, 51, false, false}, {51, 51, false, true}, {52, 51, false, false}, {1, 0, false, false},
 	} {
-		err := (&Confirmation{tenants: c.given, yes: c.yes}).Check("plan=pro matches")(c.tenants)
+		given := &c.given
+		switch c.given {
+		case 0:
+			given = nil
+		case -1:
+			*given = 0
+		}
+		err := (&Confirmation{tenants: given, yes: c.yes}).Check("plan=pro matches")(c.tenants)
 		require.Equal(t, c.passes, err == nil, "%+v: %v", c, err)
 		if err != nil {
 			require.ErrorContains(t, err, fmt.Sprintf("pass --confirm %d (nothing was changed)", c.tenants))
@@ -39,14 +47,15 @@ func TestWhichNumbersAreConfirmed(t *testing.T) {
 // changed.
 func TestOthersThanThoseShownAreNotConfirmed(t *testing.T) {
 	t.Parallel()
-	c := &Confirmation{tenants: 2}
+	two := 2
+	c := &Confirmation{tenants: &two}
 	check := c.CheckNames("plan = free selects")
 	require.NoError(t, check([]string{"acme", "brick"}))
 	require.NoError(t, check([]string{"acme", "brick"}))
 	err := check([]string{"acme", "crane"})
 	require.ErrorIs(t, err, catalog.ErrChanged)
 	require.ErrorContains(t, err, "plan = free selects others now, as many as before; nothing was changed")
-	require.ErrorContains(t, check([]string{"acme"}), "plan = free selects 1 tenants, not the 2 of --confirm")
+	require.ErrorContains(t, check([]string{"acme"}), "plan = free selects 1 tenant, not the 2 of --confirm")
 }
 
 // A login that was refused is told from a server that is not there, whoever says so; what

@@ -14,9 +14,11 @@ import (
 	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/orchestrator/admission"
 	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/orchestrator/catalog/importer"
 	"github.com/headgate/headgate/orchestrator/schedule"
 	"github.com/headgate/headgate/orchestrator/selector"
 	"github.com/headgate/headgate/worker/tenantdb"
+	"github.com/headgate/headgate/worker/tenantdb/address"
 	"github.com/headgate/headgate/worker/tenantdb/protection"
 )
 
@@ -43,7 +45,7 @@ Exit codes:
   3    not found
   4    not permitted: a login is refused, a privilege is missing, a tenant is suspended
   5    unreachable: the central database, or the one being added, does not answer
-  6    conflict: it exists already
+  6    conflict: it exists already, or its state does not allow this
   7    the schema of a database and this program do not fit
   124  timeout
   130  interrupted
@@ -88,13 +90,18 @@ var codes = []struct {
 	{ExitUsage, matches[*UsageError]},
 	{ExitUsage, matches[*jobs.InputError]},
 	{ExitUsage, protection.IsRequestError},
-	{ExitUsage, oneOfErrors(catalog.ErrNoKey, catalog.ErrWrongKeys, jobs.ErrNoTenant)},
-	{ExitNotFound, oneOfErrors(jobs.ErrUnknownTenant, jobs.ErrUnknownDatabase, catalog.ErrUnknownServer, catalog.ErrUnknownKey, catalog.ErrUnknownAuthority, catalog.ErrUnknownDomain, catalog.ErrUnknownPlan, catalog.ErrUnknownFeature, jobs.ErrUnknownBrand, catalog.ErrNoIntent,
-		jobs.ErrUnknownJob, schedule.ErrUnknown, admission.ErrNotPaused, admission.ErrNoLimit, admission.ErrNoEnqueueGrant,
-		schedule.ErrUnknownCalendar, schedule.ErrUnknownBlackout, schedule.ErrUnknownMaintenanceWindow)},
-	{ExitConflict, oneOfErrors(catalog.ErrExists, catalog.ErrChanged, catalog.ErrHeld, catalog.ErrExpectation, catalog.ErrKeyInUse, catalog.ErrAuthorityInUse, catalog.ErrReferred, catalog.ErrFull, catalog.ErrRetiredKey, schedule.ErrExists, schedule.ErrConflict, jobs.ErrIdempotencyConflict,
-		jobs.ErrJobFinished, jobs.ErrRetryRefused, migrations.ErrOtherDatabase,
-		tenantdb.ErrWrongDatabase)},
+	{ExitUsage, oneOfErrors(catalog.ErrNoKey, catalog.ErrWrongKeys, address.ErrUndecryptable, jobs.ErrNoTenant,
+		importer.ErrEmpty, importer.ErrMissing)},
+	{ExitNotFound, oneOfErrors(jobs.ErrUnknownTenant, jobs.ErrUnknownDatabase, jobs.ErrUnknownBrand, jobs.ErrUnknownJob,
+		catalog.ErrUnknownServer, catalog.ErrUnknownRegion, catalog.ErrUnknownKey, catalog.ErrUnknownAuthority, catalog.ErrUnknownDomain,
+		catalog.ErrUnknownPlan, catalog.ErrUnknownFeature, catalog.ErrNoIntent,
+		schedule.ErrUnknown, schedule.ErrUnknownCalendar, schedule.ErrUnknownBlackout, schedule.ErrUnknownMaintenanceWindow,
+		admission.ErrNotPaused, admission.ErrNoLimit, admission.ErrNoEnqueueGrant)},
+	{ExitConflict, oneOfErrors(jobs.ErrIdempotencyConflict, jobs.ErrJobFinished, jobs.ErrRetryRefused, jobs.ErrNotRemoved,
+		catalog.ErrExists, catalog.ErrChanged, catalog.ErrHeld, catalog.ErrExpectation, catalog.ErrKeyInUse,
+		catalog.ErrAuthorityInUse, catalog.ErrReferred, catalog.ErrFull, catalog.ErrRetiredKey,
+		schedule.ErrExists, schedule.ErrConflict, migrations.ErrOtherDatabase,
+		tenantdb.ErrWrongDatabase, tenantdb.ErrWrongCentre, tenantdb.ErrUnknownPooler, tenantdb.ErrNoReplica, tenantdb.ErrUnprotected)},
 	{ExitSchema, matches[*migrations.VersionError]},
 	{ExitSchema, matches[*migrations.QueueError]},
 	{ExitNotPermitted, matches[*rightError]},
@@ -103,6 +110,7 @@ var codes = []struct {
 	{ExitNotPermitted, isRefused},
 	{ExitNotPermitted, matches[*protection.ForeignError]},
 	{ExitUnreachable, isUnreachable},
+	{ExitUnreachable, oneOfErrors(catalog.ErrUnavailable)},
 	{ExitUnreachable, matches[*net.DNSError]}, // the DNS was asked whose a domain is
 	{ExitTimeout, matches[*migrations.LockedError]},
 	{ExitTimeout, sqlstates("55P03")},

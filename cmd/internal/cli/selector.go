@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/selector"
 )
@@ -66,7 +67,7 @@ func SelectorNotes(found catalog.Selected) []string {
 		if found.Gone == 1 {
 			are, fit = " that is", "fits"
 		}
-		said = append(said, fmt.Sprintf("%s archived or removed %s too: only lists select such tenants", Count(found.Gone, "tenant")+are, fit))
+		said = append(said, fmt.Sprintf("%s archived or removed %s too: only lists select such tenants", jobs.Count(found.Gone, "tenant")+are, fit))
 	}
 	return said
 }

@@ -106,6 +106,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	var invalid *pflag.InvalidValueError
 	var empty *pflag.ValueRequiredError
+	var beyond *outside
 	switch {
 	case !utf8.ValidString(err.Error()):
 		return Usagef("a flag is not valid UTF-8: %s", Quote(err.Error()))
@@ -118,6 +119,10 @@ func flagError(cmd *cobra.Command, err error) error {
 			return Usagef("unknown flag -%s", name)
 		}
 		return Usagef("unknown flag --%s%s", Cut(name), DidYouMean(Nearest(name, flagNames(cmd), "--")...))
+	case errors.As(err, &invalid) && errors.Is(err, errTwice):
+		return Usagef("--%s is given twice: give it once", invalid.GetFlag().Name)
+	case errors.As(err, &invalid) && errors.As(err, &beyond):
+		return Usagef("--%s is %s: give %s", invalid.GetFlag().Name, beyond.given, beyond.allowed)
 	case errors.As(err, &invalid):
 		flag := invalid.GetFlag()
 		return Usagef("--%s: %s does not fit, want %s: %s", flag.Name, Quote(invalid.GetValue()), typeName(flag.Value.Type()), flag.Usage)

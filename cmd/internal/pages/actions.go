@@ -95,13 +95,13 @@ func (u *riverUI) each(w http.ResponseWriter, r *http.Request, done string, do f
 func (u *riverUI) uids(ctx context.Context, of ids) (map[int64]string, error) {
 	rows, err := u.pool.Query(ctx, uidsOfRowsSQL, []int64(of))
 	if err != nil {
-		return nil, fmt.Errorf("looking for %d jobs: %w", len(of), err)
+		return nil, fmt.Errorf("looking for %s: %w", jobs.Count(len(of), "job"), err)
 	}
 	uids := map[int64]string{}
 	var id int64
 	var uid string
 	if _, err := pgx.ForEachRow(rows, []any{&id, &uid}, func() error { uids[id] = uid; return nil }); err != nil {
-		return nil, fmt.Errorf("looking for %d jobs: %w", len(of), err)
+		return nil, fmt.Errorf("looking for %s: %w", jobs.Count(len(of), "job"), err)
 	}
 	return uids, nil
 }

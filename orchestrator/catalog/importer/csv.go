@@ -75,7 +75,7 @@ func (b *builder) header(header []string) error {
 		if len(header) == 1 && strings.ContainsAny(header[0], ";\t") {
 			return jobs.Inputf("header", "", "line 1 has no comma: separate the columns with commas, not with semicolons or tabs")
 		}
-		return jobs.Inputf("header", "", "line 1 names the columns, and none of its %d cells is slug, org_id, org_key or subdomains", len(header))
+		return jobs.Inputf("header", "", "line 1 names the columns, and no cell of it (%d) is slug, org_id, org_key or subdomains", len(header))
 	}
 	for _, name := range header {
 		if _, err := b.columns.add(name); err != nil {
@@ -87,7 +87,7 @@ func (b *builder) header(header []string) error {
 
 func (b *builder) record(line int, record []string) {
 	if len(record) != len(b.columns.given) {
-		b.wrong.add(line, fmt.Sprintf("there are %d cells, and the header has %d", len(record), len(b.columns.given)))
+		b.wrong.add(line, fmt.Sprintf("the line has %s, and the header %d", jobs.Count(len(record), "cell"), len(b.columns.given)))
 		b.table.rows = append(b.table.rows, row{line: line})
 		return
 	}

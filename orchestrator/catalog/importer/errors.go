@@ -34,8 +34,8 @@ func (e *HeldError) Error() string {
 	if e.Given > 0 {
 		given = fmt.Sprintf(", not the %d that were allowed", e.Given)
 	}
-	return fmt.Sprintf("%v: %d of the %d active tenants of source %q are missing in the input%s, and more than %d are held (nothing was written)",
-		ErrMissing, e.Missing, e.Active, e.Source, given, e.Allowed)
+	return fmt.Sprintf("%v: %d of %s of source %q are missing in the input%s, and more than %d are held (nothing was written)",
+		ErrMissing, e.Missing, jobs.Count(e.Active, "active tenant"), e.Source, given, e.Allowed)
 }
 
 // Is makes the error match ErrMissing.
@@ -66,14 +66,16 @@ func (e *RowsError) Error() string {
 	if e.Total == 1 {
 		return first + " (nothing was written)"
 	}
-	return fmt.Sprintf("%d errors in the input (nothing was written); the first is in %s", e.Total, first)
+	return fmt.Sprintf("%s in the input (nothing was written); the first is in %s", jobs.Count(e.Total, "error"), first)
 }
 
 // Code is jobs.CodeInvalidInput.
 func (e *RowsError) Code() string { return jobs.CodeInvalidInput }
 
 // Unwrap makes the errors a refusal of input.
-func (e *RowsError) Unwrap() error { return jobs.Inputf("rows", "", "%d errors", e.Total) }
+func (e *RowsError) Unwrap() error {
+	return jobs.Inputf("rows", "", "%s", jobs.Count(e.Total, "error"))
+}
 
 func (e *RowsError) add(line int, says string) {
 	e.Total++

@@ -43,7 +43,7 @@ func ReadObjects(ctx context.Context, in Objects, opts ReadOptions) (*Table, err
 // take takes the columns before there is a row.
 func (k *objectKeys) take(in Objects) error {
 	if !named(in.Columns) {
-		return jobs.Inputf(in.Name, "", "none of its %d columns is slug, org_id, org_key or subdomains: name them with AS", len(in.Columns))
+		return jobs.Inputf(in.Name, "", "no column of it (%d) is slug, org_id, org_key or subdomains: name them with AS", len(in.Columns))
 	}
 	for _, name := range in.Columns {
 		c, err := k.columns.add(name)

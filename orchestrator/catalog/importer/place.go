@@ -47,7 +47,7 @@ func (p *planner) place(r *row, t *tenant) string {
 func (p *planner) checkRoom(r *row, d *database) {
 	d.living++
 	if d.most != nil && d.living > *d.most {
-		p.say(r, "database: %q takes %d tenants, and this would be its tenant number %d; `headgate database set %s --max-tenants N` raises that, or give another", d.name, *d.most, d.living, d.name)
+		p.say(r, "database: %q takes %s, and this would be its tenant number %d; `headgate database set %s --max-tenants N` raises that, or give another", d.name, jobs.Count(*d.most, "tenant"), d.living, d.name)
 	}
 	if d.plans != nil && !slices.Contains(d.plans, r.plan) {
 		which := " of this plan" + notRepeated

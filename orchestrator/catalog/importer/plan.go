@@ -3,6 +3,7 @@ package importer
 import (
 	"fmt"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
@@ -190,7 +191,7 @@ func (p *planner) tenantOf(r *row) (t *tenant, ok bool) {
 	byKey := p.byOrgKey(r)
 	switch {
 	case len(byKey) > 1:
-		p.say(r, "org_key: %d tenants have this one, in different databases; give the org_id", len(byKey))
+		p.say(r, "org_key: %s have this one, in different databases; give the org_id", jobs.Count(len(byKey), "tenant"))
 		return nil, false
 	case len(byKey) == 1 && r.orgID != 0:
 		p.say(r, "org_id: the tenant with this org_key has the org_id %d, which cannot be changed, because the rows of its tables carry it", byKey[0].orgID)

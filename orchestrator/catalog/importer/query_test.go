@@ -52,11 +52,11 @@ func TestQueriesThatAreRefused(t *testing.T) {
 	for query, want := range map[string]string{
 		"":                           "query: it is empty: give one SELECT",
 		"SELECT 1 AS slug; SELECT 2": "query: Postgres refuses it",
-		"DELETE FROM accounts":       "none of its 0 columns is slug",
+		"DELETE FROM accounts":       "no column of it (0) is slug",
 		"WITH x AS (DELETE FROM accounts RETURNING handle) SELECT handle AS slug FROM x": "query: Postgres refuses it",
 		"SELECT handle AS slug, title AS slug FROM accounts":                             `column "slug" is given twice`,
 		"SELECT handle AS slug, title AS nam FROM accounts":                              `column "nam" is unknown (did you mean name?)`,
-		"SELECT handle FROM accounts":                                                    "none of its 1 columns is slug, org_id, org_key or subdomains: name them with AS",
+		"SELECT handle FROM accounts":                                                    "no column of it (1) is slug, org_id, org_key or subdomains: name them with AS",
 		"SELECT handle AS slug FROM acounts":                                             `relation "acounts" does not exist`,
 		"SELECT handle AS slug FROM accounts WHERE id = $1":                              "query: it has parameters ($1): write the values",
 		"SELECT handle AS slug FROM accounts WHERE false":                                "the input has no row",

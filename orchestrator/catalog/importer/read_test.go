@@ -47,8 +47,8 @@ func TestCSVRefusals(t *testing.T) {
 	t.Parallel()
 	const head = "slug,name,org_id\n"
 	for input, want := range map[string][]importer.RowError{
-		head + "aa,Acme\n":                                                {{2, "there are 2 cells, and the header has 3"}},
-		head + "aa,Acme,1,x\nbb\n":                                        {{2, "there are 4 cells, and the header has 3"}, {3, "there are 1 cells, and the header has 3"}},
+		head + "aa,Acme\n":                                                {{2, "the line has 2 cells, and the header 3"}},
+		head + "aa,Acme,1,x\nbb\n":                                        {{2, "the line has 4 cells, and the header 3"}, {3, "the line has 1 cell, and the header 3"}},
 		head + "aa,A\x00b,1\n":                                            {{2, "name: NUL characters and invalid UTF-8 are not allowed"}},
 		head + "aa,A\xffb,1\n":                                            {{2, "name: NUL characters and invalid UTF-8 are not allowed"}},
 		head + "aa,\"Ac\nme,1\nbb,x,2\n":                                  {{2, "a quoted cell does not end: close it with a quote"}},
@@ -70,7 +70,7 @@ func TestCSVRefusals(t *testing.T) {
 		require.Equal(t, want, rowsOf(err), "%q: %v", input, err)
 	}
 	for input, want := range map[string]string{
-		"aa,Acme,hunter2\n":                 "header: line 1 names the columns, and none of its 3 cells is slug, org_id, org_key or subdomains",
+		"aa,Acme,hunter2\n":                 "header: line 1 names the columns, and no cell of it (3) is slug, org_id, org_key or subdomains",
 		"slug;name\naa;b\n":                 "header: line 1 has no comma: separate the columns with commas, not with semicolons or tabs",
 		"\xff\xfes\x00l\x00":                "input: it is UTF-16: write it in UTF-8",
 		"slug\naa\nbb\ncc\n":                "rows: there are more than 2; divide the input and import its parts (an import leaves alone what its input lacks, and a sync would suspend it)",

@@ -151,7 +151,7 @@ func TestASyncIsHeld(t *testing.T) {
 
 	_, err := b.Import(ctx, readCSV(t, numbered(21, 400)), opts)
 	require.ErrorIs(t, err, importer.ErrMissing)
-	require.ErrorContains(t, err, `21 of the 400 active tenants of source "crm" are missing in the input, and more than 20 are held`)
+	require.ErrorContains(t, err, `21 of 400 active tenants of source "crm" are missing in the input, and more than 20 are held`)
 	opts.AllowMissing = 22
 	_, err = b.Import(ctx, readCSV(t, numbered(21, 400)), opts)
 	require.ErrorContains(t, err, "not the 22 that were allowed")

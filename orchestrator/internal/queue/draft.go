@@ -88,7 +88,7 @@ func enqueueing(n int, err error) error {
 	if n == 1 {
 		return fmt.Errorf("enqueueing a job: %w", err)
 	}
-	return fmt.Errorf("enqueueing %d jobs: %w", n, err)
+	return fmt.Errorf("enqueueing %s: %w", jobs.Count(n, "job"), err)
 }
 
 func atIndex(err error, i, n int) error {

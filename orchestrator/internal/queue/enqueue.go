@@ -85,7 +85,7 @@ func (q *Queue) EnqueueManyTx(ctx context.Context, tx pgx.Tx, params []jobs.Enqu
 
 func draftMany(ctx context.Context, params []jobs.EnqueueParams) ([]Draft, error) {
 	if len(params) > jobs.MaxEnqueueMany {
-		return nil, jobs.Inputf("params", "", "enqueueing %d jobs: give at most %d at once", len(params), jobs.MaxEnqueueMany)
+		return nil, jobs.Inputf("params", "", "enqueueing %s: give at most %d at once", jobs.Count(len(params), "job"), jobs.MaxEnqueueMany)
 	}
 	return draft(ctx, params)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
@@ -78,7 +79,7 @@ func (q *Queue) EraseHistory(ctx context.Context, tenant string, keepFiles bool)
 		id = *last
 	}
 	if passed > 0 {
-		return n, fmt.Errorf("clearing the history of tenant %s: %d outcomes are locked by other sessions of the central database", tenant, passed)
+		return n, fmt.Errorf("clearing the history of tenant %s: %s locked by other sessions of the central database", tenant, jobs.CountVerb(passed, "outcome", "is", "are"))
 	}
 	return n, nil
 }
@@ -116,7 +117,7 @@ func (q *Queue) EraseJobs(ctx context.Context, tenant string) (n int64, err erro
 		last = *next
 	}
 	if passed > 0 {
-		return n, fmt.Errorf("deleting the ended jobs of tenant %s: %d rows are locked by other sessions of the central database", tenant, passed)
+		return n, fmt.Errorf("deleting the ended jobs of tenant %s: %s locked by other sessions of the central database", tenant, jobs.CountVerb(passed, "row", "is", "are"))
 	}
 	return n, nil
 }

@@ -68,7 +68,7 @@ func claimKeys(ctx context.Context, tx pgx.Tx, items []Draft) ([]jobs.EnqueueRes
 	}
 	rows, err := tx.Query(ctx, takeKeysSQL, at, scopes, keys, kinds, args, uids, brands)
 	if err != nil {
-		return nil, fmt.Errorf("taking %d idempotency keys: %w", len(at), err)
+		return nil, fmt.Errorf("taking %s: %w", jobs.Count(len(at), "idempotency key"), err)
 	}
 	var i int
 	var uid, differs string
@@ -83,7 +83,7 @@ func claimKeys(ctx context.Context, tx pgx.Tx, items []Draft) ([]jobs.EnqueueRes
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("taking %d idempotency keys: %w", len(at), err)
+		return nil, fmt.Errorf("taking %s: %w", jobs.Count(len(at), "idempotency key"), err)
 	}
 	return results, nil
 }

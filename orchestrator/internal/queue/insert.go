@@ -126,7 +126,7 @@ func (q *Queue) InsertMany(ctx context.Context, tx pgx.Tx, items []Draft) error 
 		return err
 	}
 	if _, err := inserter.InsertManyFastTx(ctx, tx, params); err != nil {
-		return fmt.Errorf("inserting %d jobs: %w", len(items), err)
+		return fmt.Errorf("inserting %s: %w", jobs.Count(len(items), "job"), err)
 	}
 	return wake(ctx, tx, items)
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 // selectTaken says which keys are taken, by their places in the lists.
@@ -28,7 +30,7 @@ func refuseLate(ctx context.Context, tx pgx.Tx, items []Draft) error {
 	rows, _ := tx.Query(ctx, selectTaken, late, scopes, keys) // its error is CollectRows' too
 	found, err := pgx.CollectRows(rows, pgx.RowTo[int])
 	if err != nil {
-		return fmt.Errorf("reading %d idempotency keys: %w", len(late), err)
+		return fmt.Errorf("reading %s: %w", jobs.Count(len(late), "idempotency key"), err)
 	}
 	taken := make(map[int]bool, len(found))
 	for _, i := range found {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/orchestrator/access"
@@ -35,6 +36,13 @@ func who(e access.Entry) string {
 
 // named is the row as people know it, behind whose it is.
 func named(e access.Entry) string {
+	if scope, _, ok := strings.Cut(e.Key, "/"); ok && e.Object == "pause" {
+		return scope + " " + subject(e)
+	}
+	return subject(e)
+}
+
+func subject(e access.Entry) string {
 	switch {
 	case e.Tenant == "" || e.Tenant == e.Name || e.Object == "tenant":
 		return e.Name
@@ -72,14 +80,15 @@ func changes(e access.Entry) string {
 }
 
 // telling are the fields that tell people something. Of a row that was added these are not
-// its UUIDs, which no person knows it by, and not what is empty.
+// its UUIDs, which no person knows it by, and not what is empty. What is paused stands in the
+// heading.
 func telling(e access.Entry) []access.Change {
 	if e.Action != "add" {
 		return e.Changes
 	}
 	return slices.DeleteFunc(slices.Clone(e.Changes), func(c access.Change) bool {
 		text := string(c.After)
-		return text == `""` || strings.HasSuffix("_"+c.Field, "_id") && strings.HasPrefix(text, `"`)
+		return text == `""` || e.Object == "pause" && (c.Field == "scope" || c.Field == "target") || strings.HasSuffix("_"+c.Field, "_id") && strings.HasPrefix(text, `"`)
 	})
 }
 
@@ -125,6 +134,11 @@ func list(app *cli.App) *cobra.Command {
 		if filter.Until, err = moment("--until", until, time.Now()); err != nil {
 			return err
 		}
+		if filter.Object != "" {
+			if err := cli.OneOf("--object", filter.Object, access.Objects); err != nil {
+				return err
+			}
+		}
 		return app.Open(ctx, nil, func(central cli.Central) error {
 			if tenant != "" {
 				found, err := central.Catalog.Tenant(ctx, tenant)
@@ -139,7 +153,7 @@ func list(app *cli.App) *cobra.Command {
 			}
 			defer cli.More(app, next)
 			if app.Output != "table" || len(entries) == 0 {
-				return cli.List(app, entries, "no change is like that: `headgate audit list` shows all of the last 13 months", columns)
+				return cli.List(app, entries, none(cmd.Flags()), columns)
 			}
 			for _, e := range entries {
 				if err := show(app, e); err != nil {
@@ -151,14 +165,29 @@ func list(app *cli.App) *cobra.Command {
 	})
 	flags := cmd.Flags()
 	flags.StringVar(&tenant, "tenant", "", "only what belongs to this tenant, or is it")
-	flags.StringVar(&filter.Object, "object", "", "only this kind of thing: tenant, domain, database, server, plan, schedule, …")
+	flags.StringVar(&filter.Object, "object", "", "only this kind of thing: "+strings.Join(access.Objects, ", "))
 	flags.StringVar(&filter.Operation, "operation", "", "only what was changed together with this")
 	flags.StringVar(&filter.Actor, "by", "", "only what this person, or login, has changed")
+	cli.Complete(cmd, "object", access.Objects)
 	flags.StringVar(&since, "since", "", "only from then on: RFC 3339, or so long ago (24h)")
 	flags.StringVar(&until, "until", "", "only before then")
-	cli.IntVar(flags, &filter.Limit, "limit", 50, "at most so many, 1 to 10000")
+	cli.IntIn(flags, &filter.Limit, "limit", 50, 1, 10_000, "at most so many, 1 to 10000")
 	flags.StringVar(&filter.After, "after", "", "go on behind this one, as the list before said")
 	return cmd
+}
+
+// none says why a list is empty, and what to do: what was asked for that nothing is like.
+func none(flags *pflag.FlagSet) string {
+	var given []string
+	for _, name := range []string{"tenant", "object", "operation", "by", "since", "until", "after"} {
+		if flag := flags.Lookup(name); flag.Changed {
+			given = append(given, "--"+name+" "+cli.Quote(flag.Value.String()))
+		}
+	}
+	if len(given) == 0 {
+		return "nobody has changed anything in the last 13 months: `headgate server add` is where most begin"
+	}
+	return "no change is like that (" + strings.Join(given, ", ") + "): leave one of these out, or have all of the last 13 months by `headgate audit list`"
 }
 
 // moment reads a time, or how long ago it is.

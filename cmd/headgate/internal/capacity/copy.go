@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker/tenantdb/address"
@@ -142,8 +143,8 @@ func (r *Run) look(ctx context.Context, conn *pgx.Conn, name string) error {
 
 // occupied says that Postgres copies no database that somebody is connected to.
 func (r *Run) occupied(sessions int) error {
-	return cli.Usagef("%d sessions are connected to database %s, and Postgres copies only a database that nobody is connected to: restore a backup of it beside, on server %s, and name that with --template",
-		sessions, cli.Quote(r.Template), r.Server.Name)
+	return cli.Usagef("%s connected to database %s, and Postgres copies only a database that nobody is connected to: restore a backup of it beside, on server %s, and name that with --template",
+		jobs.CountVerb(sessions, "session", "is", "are"), cli.Quote(r.Template), r.Server.Name)
 }
 
 func sizeText(bytes int64) string {

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
@@ -151,16 +152,16 @@ func (s *stage) ramp(ctx context.Context, result *Result) error {
 	for _, tenants := range s.run.Sizes() {
 		step, err := s.step(ctx, tenants)
 		if err != nil {
-			return fmt.Errorf("step of %d tenants: %w", tenants, err)
+			return fmt.Errorf("step of %s: %w", jobs.Count(tenants, "tenant"), err)
 		}
 		step.Bad = s.run.judge(step)
 		result.Steps = append(result.Steps, step)
 		if step.Bad != "" {
 			result.Limited = true
-			s.run.Say("%d tenants: p95 %.0f ms; %s", tenants, step.P95, step.Bad)
+			s.run.Say("%s: p95 %.0f ms; %s", jobs.Count(tenants, "tenant"), step.P95, step.Bad)
 			break
 		}
-		s.run.Say("%d tenants: p95 %.0f ms, good", tenants, step.P95)
+		s.run.Say("%s: p95 %.0f ms, good", jobs.Count(tenants, "tenant"), step.P95)
 		result.Good = tenants
 	}
 	if result.Good > 0 {
@@ -175,13 +176,13 @@ func (p Plan) judge(s Step) string {
 	arriving := int(s.Offered*p.P95.Seconds()) + 1 // in the time that a job may take
 	switch {
 	case s.Failed > 0:
-		return fmt.Sprintf("%d jobs failed, the first with %s", s.Failed, s.failure)
+		return fmt.Sprintf("%s failed, the first with %s", jobs.Count(s.Failed, "job"), s.failure)
 	case s.Left > 0:
-		return fmt.Sprintf("%d jobs had not ended %s after the step", s.Left, p.drain())
+		return fmt.Sprintf("%s had not ended %s after the step", jobs.Count(s.Left, "job"), p.drain())
 	case s.P95 > limit:
 		return fmt.Sprintf("that is more than %.0f ms", limit)
 	case s.backlog > arriving:
-		return fmt.Sprintf("throughput fell behind: %d jobs waited or ran at the end of the step, more than the %d that come in %.0f ms", s.backlog, arriving, limit)
+		return fmt.Sprintf("throughput fell behind: %s waited or ran at the end of the step, more than the %d that come in %.0f ms", jobs.Count(s.backlog, "job"), arriving, limit)
 	}
 	return ""
 }

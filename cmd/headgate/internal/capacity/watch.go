@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/headgate/headgate/jobs"
 )
 
 // selectSessions counts the sessions in the copy ($1), and those of workers in the other
@@ -42,8 +44,8 @@ func (s *stage) watch(ctx context.Context, ended <-chan struct{}) error {
 			over = 0
 		}
 		if over >= overLong {
-			return fmt.Errorf("the workers of server %s have %d connections and the test %d, more than the budget of %d together: the test makes room; run the command again when less is to be done, or with fewer --connections",
-				s.run.Server.Name, others, ours+1, s.run.Server.Budget)
+			return fmt.Errorf("the workers of server %s have %s and the test %d, more than the budget of %d together: the test makes room; run the command again when less is to be done, or with fewer --connections",
+				s.run.Server.Name, jobs.Count(others, "connection"), ours+1, s.run.Server.Budget)
 		}
 	}
 }

@@ -81,17 +81,17 @@ func databaseCapacity(app *cli.App) *cobra.Command {
 	}
 	f, p := cmd.Flags(), &m.plan
 	f.StringVar(&m.template, "template", "", "the database on the same server that is copied (default: the database itself)")
-	cli.IntVar(f, &p.First, "first", 10, "tenants in the first step")
-	cli.IntVar(f, &p.Most, "most", 640, "tenants in the last step, 1 to 100000")
-	f.DurationVar(&p.For, "for", 30*time.Second, "how long each step lasts, 1s to 1h")
-	f.Float64Var(&p.PerHour, "jobs-per-tenant-hour", 60, "jobs of each tenant in an hour")
+	cli.IntIn(f, &p.First, "first", 10, 1, 100_000, "tenants in the first step, 1 to 100000")
+	cli.IntIn(f, &p.Most, "most", 640, 1, 100_000, "tenants in the last step, 1 to 100000")
+	cli.DurationIn(f, &p.For, "for", 30*time.Second, time.Second, time.Hour, "how long each step lasts, 1s to 1h")
+	f.Float64Var(&p.PerHour, "jobs-per-tenant-hour", 60, "jobs of each tenant in an hour, 0.001 to 1000000")
 	f.StringVar(&m.mix, "mix", "", "which jobs, as NAME=WEIGHT,… (default "+capacity.DefaultMix+"; with --sql its files in equal parts)")
 	f.StringArrayVar(&m.sql, "sql", nil, "a file with one SQL statement, which --mix names without its extension; may be repeated")
-	cli.IntVar(f, &p.FirstOrg, "first-org", 1, "the org_id of the first tenant; the others have those that follow")
-	cli.IntVar(f, &p.Rows, "rows", 1000, "rows of each tenant in the table of the built-in jobs, 0 to 1000000")
-	f.DurationVar(&p.P95, "p95", 500*time.Millisecond, "a step is good if 95 % of the jobs end in this time, 1ms to 1h")
-	cli.IntVar(f, &p.Margin, "margin", 20, "percent of the last good step that are left free, 0 to 90")
-	cli.IntVar(f, &m.conns, "connections", 0, "connections that the test has at most (default: what the server's workers leave of its budget)")
+	cli.IntIn(f, &p.FirstOrg, "first-org", 1, 1, 1e12, "the org_id of the first tenant, 1 to 1000000000000; the others have those that follow")
+	cli.IntIn(f, &p.Rows, "rows", 1000, 0, 1_000_000, "rows of each tenant in the table of the built-in jobs, 0 to 1000000")
+	cli.DurationIn(f, &p.P95, "p95", 500*time.Millisecond, time.Millisecond, time.Hour, "a step is good if 95 % of the jobs end in this time, 1ms to 1h")
+	cli.IntIn(f, &p.Margin, "margin", 20, 0, 90, "percent of the last good step that are left free, 0 to 90")
+	cli.IntIn(f, &m.conns, "connections", 0, capacity.LeastConns, 10_000, "connections that the test has at most, of which two are not the worker's (default: what the server's workers leave of its budget)")
 	f.BoolVar(&m.set, "set", false, "write what is found as the database's max_tenants")
 	f.BoolVar(&m.clean, "clean", false, "only drop the copies that killed tests have left on the server")
 	f.StringVar(&m.adminFile, "admin-url-file", "", "the file with the administrator's address, - for standard input (else HEADGATE_ADMIN_URL, HEADGATE_ADMIN_URL_FILE)")
@@ -107,26 +107,11 @@ func (m *measuring) check(app *cli.App, cmd *cobra.Command) (err error) {
 	if m.clean && m.set {
 		return cli.Usagef("--clean finds nothing out that --set could write: give one of them")
 	}
-	for _, bound := range []struct {
-		flag            string
-		value, from, to float64
-		allowed         string
-	}{
-		{"most", float64(p.Most), 1, 100_000, "give 1 to 100000 tenants"},
-		{"first", float64(p.First), 1, float64(p.Most), "give 1 to --most tenants"},
-		{"for", p.For.Seconds(), 1, 3600, "give 1s to 1h"},
-		{"p95", p.P95.Seconds(), 0.001, 3600, "give 1ms to 1h"},
-		{"jobs-per-tenant-hour", p.PerHour, 0.001, 1_000_000, "give 0.001 to 1000000"},
-		{"rows", float64(p.Rows), 0, 1_000_000, "give 0 to 1000000"},
-		{"margin", float64(p.Margin), 0, 90, "give 0 to 90"},
-		{"first-org", float64(p.FirstOrg), 1, 1e12, "give 1 to 1000000000000"},
-	} {
-		if !(bound.value >= bound.from && bound.value <= bound.to) { // NaN too
-			return cli.Usagef("--%s: %s does not fit: %s", bound.flag, cmd.Flags().Lookup(bound.flag).Value, bound.allowed)
-		}
+	if p.First > p.Most {
+		return cli.Usagef("--first is %d: give 1 to --most tenants", p.First)
 	}
-	if cmd.Flags().Changed("connections") && m.conns < capacity.LeastConns {
-		return cli.Usagef("--connections: %d does not fit: give %d or more, of which two are not the worker's", m.conns, capacity.LeastConns)
+	if !(p.PerHour >= 0.001 && p.PerHour <= 1_000_000) { // NaN too
+		return cli.Usagef("--jobs-per-tenant-hour is %v: give 0.001 to 1000000", p.PerHour)
 	}
 	if jobs := p.Offered(p.Most); jobs > capacity.MaxJobs {
 		return cli.Usagef("the last step would have %d jobs, and at most %d are allowed: give a shorter --for, a lower --most or a lower --jobs-per-tenant-hour", jobs, capacity.MaxJobs)
@@ -239,8 +224,8 @@ func (m *measuring) share(ctx context.Context, central cli.Central, server catal
 	left := server.Budget - used
 	switch {
 	case left < capacity.LeastConns:
-		return 0, fmt.Errorf("%w: workers use %d of the %d connections of server %s, and the test needs %d: run it when less is to be done, or raise the budget with `headgate server set %s --budget N`",
-			catalog.ErrFull, used, server.Budget, server.Name, capacity.LeastConns, server.Name)
+		return 0, fmt.Errorf("%w: workers use %d of the budget of server %[4]s, which is %[3]d, and the test needs %[5]d: run it when less is to be done, or raise the budget with `headgate server set %[4]s --budget N`",
+			catalog.ErrFull, used, server.Budget, server.Name, capacity.LeastConns)
 	case m.conns > left:
 		return 0, cli.Usagef("--connections: %d does not fit: the budget of server %s is %d, and its workers use %d", m.conns, server.Name, server.Budget, used)
 	}
@@ -261,7 +246,7 @@ var stepColumns = []cli.Column[capacity.Step]{
 }
 
 func (m *measuring) measure(ctx context.Context, app *cli.App, central cli.Central, database catalog.Database, run *capacity.Run) error {
-	app.Say("note: this is load on server %s: %d connections at most, for %s a step", run.Server.Name, run.Conns, run.For)
+	app.Say("note: this is load on server %s: at most %s, for %s a step", run.Server.Name, jobs.Count(run.Conns, "connection"), run.For)
 	result, err := run.Do(ctx)
 	if err != nil {
 		return err
@@ -276,7 +261,7 @@ func (m *measuring) measure(ctx context.Context, app *cli.App, central cli.Centr
 		return err
 	}
 	if result.MaxTenants == 0 {
-		return fmt.Errorf("the first step, of %d tenants, was not good: %s; begin lower with --first, or look at the mix", m.plan.First, result.Steps[0].Bad)
+		return fmt.Errorf("the first step, of %s, was not good: %s; begin lower with --first, or look at the mix", jobs.Count(m.plan.First, "tenant"), result.Steps[0].Bad)
 	}
 	return nil
 }
@@ -292,7 +277,7 @@ func (m *measuring) print(app *cli.App, result capacity.Result) error {
 	if err := cli.List(app, result.Steps, "", stepColumns); err != nil || result.MaxTenants == 0 {
 		return err
 	}
-	if err := app.Print("\nmax_tenants %d: %d tenants were good, less %d %%", result.MaxTenants, result.Good, result.Margin); err != nil {
+	if err := app.Print("\nmax_tenants %d: %s good, less %d %%", result.MaxTenants, jobs.CountVerb(result.Good, "tenant", "was", "were"), result.Margin); err != nil {
 		return err
 	}
 	if !result.Limited {
@@ -306,7 +291,7 @@ func (m *measuring) print(app *cli.App, result capacity.Result) error {
 
 // write makes what was found the bound of the database.
 func (m *measuring) write(ctx context.Context, app *cli.App, central cli.Central, database catalog.Database, result capacity.Result) error {
-	reason := cmp.Or(access.From(ctx).Reason, fmt.Sprintf("capacity test: %d tenants were good, less %d %%", result.Good, result.Margin))
+	reason := cmp.Or(access.From(ctx).Reason, fmt.Sprintf("capacity test: %s good, less %d %%", jobs.CountVerb(result.Good, "tenant", "was", "were"), result.Margin))
 	err := pgx.BeginFunc(ctx, central.Pool, func(tx pgx.Tx) (err error) {
 		if err := access.Say(ctx, tx, "", reason); err != nil {
 			return err
@@ -317,6 +302,6 @@ func (m *measuring) write(ctx context.Context, app *cli.App, central cli.Central
 	if err != nil {
 		return err
 	}
-	app.Say("database %s takes %d tenants from now on, and has %d", database.Name, result.MaxTenants, database.Tenants)
+	app.Say("database %s takes %s from now on, and has %d", database.Name, jobs.Count(result.MaxTenants, "tenant"), database.Tenants)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
@@ -92,7 +93,7 @@ func databaseDetach(app *cli.App) *cobra.Command {
 				if database, err = central.Catalog.Hosting().Detach(ctx, database.Name, why); err != nil {
 					return err
 				}
-				app.Say("the jobs of %s wait; `headgate database reattach %s` lets them run again", cli.Count(database.Tenants, "tenant"), database.Name)
+				app.Say("the jobs of %s wait; `headgate database reattach %s` lets them run again", jobs.Count(database.Tenants, "tenant"), database.Name)
 				return cli.One(app, database, databaseOneColumns())
 			})
 		})
@@ -134,7 +135,7 @@ func databaseRemove(app *cli.App) *cobra.Command {
 				}
 				app.Say("left on server %s: database %s with its rows, its schema headgate and its logins; drop them there if nobody needs them", removed.Server, removed.DBName)
 				if removed.Removed > 0 {
-					app.Say("among them are the rows of %s", cli.Count(removed.Removed, "removed tenant"))
+					app.Say("among them are the rows of %s", jobs.Count(removed.Removed, "removed tenant"))
 				}
 				return cli.One(app, removed.Database, databaseColumns)
 			})

@@ -75,7 +75,7 @@ func databaseInstall(app *cli.App) *cobra.Command {
 		})
 	})
 	cmd.Flags().BoolVar(&all, "all", false, "all databases of the catalog")
-	cmd.Flags().DurationVar(&limit, "timeout", limit, "how long it may take")
+	cli.DurationVar(cmd.Flags(), &limit, "timeout", limit, "how long it may take")
 	return cmd
 }
 
@@ -103,7 +103,7 @@ func installMany(ctx context.Context, app *cli.App, central cli.Central, names [
 		return err
 	}
 	if failed > 0 {
-		return fmt.Errorf("%d of %d databases failed, the first: %w", failed, len(names), first)
+		return fmt.Errorf("%d of %s failed, the first: %w", failed, jobs.Count(len(names), "database"), first)
 	}
 	return nil
 }

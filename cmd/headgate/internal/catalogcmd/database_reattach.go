@@ -179,7 +179,7 @@ func (r *reattaching) connect(ctx context.Context, app *cli.App, central cli.Cen
 	if err != nil {
 		return err
 	}
-	app.Say("database %s is database %s on server %s; the jobs of %d tenants run there", database.Name, database.DBName, database.Server, database.Tenants)
+	app.Say("database %s is database %s on server %s; the jobs of %s run there", database.Name, database.DBName, database.Server, jobs.Count(database.Tenants, "tenant"))
 	if adopted && database.Kind == catalog.KindShared {
 		app.Say("next: `headgate database protect %s` says which tables keep tenants apart", database.Name)
 	}

@@ -52,7 +52,7 @@ type restoring struct {
 }
 
 func databaseRestored(app *cli.App) *cobra.Command {
-	r := restoring{confirm: cli.Confirmation{Noun: "jobs"}}
+	r := restoring{confirm: cli.Confirmation{Noun: "job"}}
 	cmd := &cobra.Command{
 		Use:     "restored NAME --to TIME [--jobs | --rerun KIND... | --rerun-all]",
 		Short:   "List the jobs whose effects a restored database lost; rerun them",
@@ -77,7 +77,7 @@ func databaseRestored(app *cli.App) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&r.to, "to", "", "the time whose state was restored, as in 2026-11-29T14:00:00Z")
 	f.StringVar(&r.until, "until", "", "leave out the jobs that ended from this time on (default: now)")
-	f.DurationVar(&r.margin, "margin", time.Minute, "how far the clocks of workers and of the backup may differ, up to 24h")
+	cli.DurationIn(f, &r.margin, "margin", time.Minute, 0, 24*time.Hour, "how far the clocks of workers and of the backup may differ, 0s to 24h")
 	f.BoolVar(&r.jobs, "jobs", false, "list each job instead of each kind")
 	f.StringArrayVar(&r.rerun, "rerun", nil, "rerun the lost jobs of a kind; may be repeated")
 	f.BoolVar(&r.all, "rerun-all", false, "rerun the lost jobs of all kinds")
@@ -92,8 +92,6 @@ func (r *restoring) filter() (f jobs.SucceededFilter, err error) {
 		return f, err
 	}
 	switch {
-	case r.margin < 0 || r.margin > 24*time.Hour:
-		return f, cli.Usagef("--margin %s: give 0s to 24h", r.margin)
 	case r.all && len(r.rerun) > 0:
 		return f, cli.Usagef("--rerun-all and --rerun exclude each other: give one of them")
 	case r.jobs && r.reruns():
@@ -199,7 +197,7 @@ func (r *restoring) rerunLost(ctx context.Context, app *cli.App, central cli.Cen
 		return err
 	}
 	if r.dryRun {
-		app.Say("nothing was done: a dry run; %d jobs would be rerun", len(list))
+		app.Say("nothing was done: a dry run; %s would be rerun", jobs.Count(len(list), "job"))
 		return cli.List(app, plannedKinds(list), "nothing is left to rerun of these kinds", rerunKindColumns)
 	}
 	if err := r.confirm.Check(fmt.Sprintf("database %s has lost", db.Name))(len(list)); err != nil {

@@ -73,7 +73,7 @@ func databaseSet(app *cli.App) *cobra.Command {
 	})
 	cmd.Flags().StringVar(&to, "protection", "", "enforce (jobs wait) or observe (jobs run)")
 	cmd.Flags().StringVar(&reason, "reason", "", "why jobs may run although one tenant's may reach another's rows")
-	cli.IntVar(cmd.Flags(), &most, "max-tenants", 0, "how many tenants it takes, 1 to 1000000 (0: any number)")
+	cli.IntIn(cmd.Flags(), &most, "max-tenants", 0, 0, 1_000_000, "how many tenants it takes, 1 to 1000000 (0: any number)")
 	cmd.Flags().StringArrayVar(&plans, "plan", nil, "a plan whose tenants it takes, \"\" for those without one; may be repeated, and replaces the list; any: of every plan")
 	cli.Complete(cmd, "protection", protections)
 	return cmd
@@ -93,7 +93,7 @@ func setRoom(ctx context.Context, app *cli.App, central cli.Central, name string
 		return err
 	}
 	if most := database.MaxTenants; most != nil && database.Tenants >= *most {
-		app.Say("database %s has %d tenants and takes %d: no further one is placed there", database.Name, database.Tenants, *most)
+		app.Say("database %s has %s and takes %s: no further one is placed there", database.Name, jobs.Count(database.Tenants, "tenant"), jobs.Thousands(*most))
 	}
 	return cli.One(app, database, databaseOneColumns())
 }

@@ -267,18 +267,11 @@ func (p *protecting) protect(ctx context.Context, app *cli.App, db catalog.Datab
 		return err
 	}
 	if open := len(report.Open()); open > 0 {
-		app.Say("%s still open: `headgate database protect %s` lists what, and what to do", things(open), db.Name)
+		app.Say("%s still open: `headgate database protect %s` lists what, and what to do", jobs.CountVerb(open, "thing", "is", "are"), db.Name)
 	} else {
 		app.Say("nothing is open in database %s", db.Name)
 	}
 	return cli.One(app, protected{db.Name, false, plan}, protectedColumns)
-}
-
-func things(n int) string {
-	if n == 1 {
-		return "1 thing is"
-	}
-	return fmt.Sprintf("%d things are", n)
 }
 
 var declarationColumns = []cli.Column[protection.Declaration]{
@@ -326,7 +319,7 @@ func (p *protecting) list(ctx context.Context, app *cli.App, db catalog.Database
 		err = cli.List(app, report.Findings, "", findingColumns)
 	}
 	if open := len(report.Open()); err == nil && open > 0 {
-		return fmt.Errorf("%s open in database %s: what to do stands beside each", things(open), db.Name)
+		return fmt.Errorf("%s open in database %s: what to do stands beside each", jobs.CountVerb(open, "thing", "is", "are"), db.Name)
 	}
 	return err
 }
@@ -343,7 +336,7 @@ func sentences(app *cli.App, report protection.Report, database string, dedicate
 	if len(report.Open()) == 0 && dedicated {
 		app.Say("nothing is open in database %s: it is dedicated, and its one tenant's jobs have the rights that headgate_job was given", database)
 	} else if len(report.Open()) == 0 {
-		app.Say("nothing is open in database %s: its job login may touch %d tables, views and sequences, all guarded or declared", database, report.Relations)
+		app.Say("nothing is open in database %s: tables, views and sequences that its job login may touch: %d, all guarded or declared", database, report.Relations)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/selector"
 )
@@ -79,9 +80,9 @@ func showSelected(app *cli.App, expression selector.Selector, found catalog.Sele
 	}
 	switch {
 	case found.Count > len(found.First):
-		app.Say("%s selects %d tenants; the first %d are below", view.Selector, found.Count, len(found.First))
+		app.Say("%s selects %s; the first %d are below", view.Selector, jobs.Count(found.Count, "tenant"), len(found.First))
 	case found.Count > 0:
-		app.Say("%s selects %s", view.Selector, cli.Count(found.Count, "tenant"))
+		app.Say("%s selects %s", view.Selector, jobs.Count(found.Count, "tenant"))
 	}
 	return cli.List(app, view.First, view.Selector+" selects no tenant now", tenantColumns)
 }

@@ -81,9 +81,6 @@ func serverAdd(app *cli.App) *cobra.Command {
 		Args:  cli.Args("NAME"),
 	}
 	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) error {
-		if err := checkBudget(cmd, budget); err != nil {
-			return err
-		}
 		params := catalog.ServerParams{Name: args[0], Hosts: hosts, Transport: address.TLS, Pooler: address.Pooler(pooler), Budget: budget}
 		switch {
 		case socket != "" && (plain || len(hosts) > 0):
@@ -117,16 +114,7 @@ func serverAdd(app *cli.App) *cobra.Command {
 }
 
 func budgetFlag(cmd *cobra.Command, budget *int) {
-	cli.IntVar(cmd.Flags(), budget, "budget", 20, "running jobs and connections on the server, over all worker processes and databases: 1 to 10000")
-}
-
-// checkBudget refuses a budget that is given as none, which the catalog would take for
-// its default.
-func checkBudget(cmd *cobra.Command, budget int) error {
-	if cmd.Flags().Changed("budget") && budget == 0 {
-		return cli.Usagef("--budget is 0: a server may have 1 to 10000 jobs and connections, over all worker processes; `headgate pause server NAME` lets nothing start there")
-	}
-	return nil
+	cli.IntIn(cmd.Flags(), budget, "budget", 20, 1, 10_000, "running jobs and connections on the server, over all worker processes and databases: 1 to 10000; headgate pause server lets nothing start there")
 }
 
 func poolerFlag(cmd *cobra.Command, pooler *string) {
@@ -150,9 +138,6 @@ func serverSet(app *cli.App) *cobra.Command {
 	}
 	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) error {
 		var change catalog.ServerChange
-		if err := checkBudget(cmd, budget); err != nil {
-			return err
-		}
 		if cmd.Flags().Changed("budget") {
 			change.Budget = &budget
 		}

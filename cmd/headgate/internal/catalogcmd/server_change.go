@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
@@ -137,7 +138,7 @@ func (c stateChange) command(app *cli.App) *cobra.Command {
 				if server, err = c.do(central.Catalog.Hosting())(ctx, server.Name, why); err != nil {
 					return err
 				}
-				app.Say("the jobs of %s in %s "+c.said, cli.Count(n.Tenants, "tenant"), cli.Count(n.Databases, "database"), server.Name)
+				app.Say("the jobs of %s in %s "+c.said, jobs.Count(n.Tenants, "tenant"), jobs.Count(n.Databases, "database"), server.Name)
 				return cli.One(app, server, serverColumns)
 			})
 		})

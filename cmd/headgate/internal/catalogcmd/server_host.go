@@ -120,7 +120,7 @@ func replaceHost(ctx context.Context, app *cli.App, central cli.Central, r catal
 	if replaced, err = hosting.ReplaceHost(ctx, r); err != nil {
 		return err
 	}
-	app.Say("server %s: %d addresses of %d databases lead to %s", server.Name, replaced.Addresses, replaced.Databases, r.New)
+	app.Say("server %s: addresses that lead to %s now: %s of %s", server.Name, r.New, jobs.Thousands(replaced.Addresses), jobs.Count(replaced.Databases, "database"))
 	return cli.One(app, replaced, hostReplacedColumns)
 }
 

@@ -74,9 +74,6 @@ func tenantAdd(app *cli.App) *cobra.Command {
 		Args:  cli.Args("SLUG"),
 	}
 	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) (err error) {
-		if err := cli.NotZero(cmd, "org-id"); err != nil {
-			return err
-		}
 		params.Slug = args[0]
 		if params.Labels, err = parseLabels(labels); err != nil {
 			return err
@@ -108,7 +105,7 @@ func tenantAdd(app *cli.App) *cobra.Command {
 	})
 	flags := cmd.Flags()
 	flags.StringVar(&params.Database, "database", "", "the name of the database where it lives (default: the shared one with the fewest tenants that takes its plan and has room)")
-	cli.IntVar(flags, &params.OrgID, "org-id", 0, "its number in the org_id columns of shared tables (default: the next free one)")
+	cli.IntIn(flags, &params.OrgID, "org-id", 0, 1, 0, "its number in the org_id columns of shared tables (default: the next free one)")
 	flags.StringVar(&params.OrgKey, "org-key", "", "its value in organisation columns that are text or uuid (default: its org_id)")
 	flags.StringVar(&params.Name, "name", "", "its name for people (default: the slug)")
 	flags.StringVar(&params.Plan, "plan", "", "its pricing plan")

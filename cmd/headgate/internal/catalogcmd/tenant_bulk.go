@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/selector"
 )
@@ -146,7 +147,7 @@ func (b *bulk) runSelected(ctx context.Context, do func(central cli.Central, who
 		case len(changed) == 0:
 			return cli.SelectsNobody(ctx, b.app, central, read, "", changeColumns)
 		}
-		b.app.Say("%s selects %s now", read, cli.Count(len(changed), "tenant"))
+		b.app.Say("%s selects %s now", read, jobs.Count(len(changed), "tenant"))
 		return b.show(ctx, central, changed)
 	})
 }
@@ -157,7 +158,7 @@ func (b *bulk) show(ctx context.Context, central cli.Central, changed []catalog.
 		return err
 	}
 	if b.dry {
-		b.app.Say("nothing was changed: a dry run of %s", cli.Count(len(changed), "tenant"))
+		b.app.Say("nothing was changed: a dry run of %s", jobs.Count(len(changed), "tenant"))
 	}
 	if b.after != nil {
 		if err := b.after(ctx, b.app, central, b.dry, changed); err != nil {

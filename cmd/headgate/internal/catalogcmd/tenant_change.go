@@ -148,7 +148,7 @@ func tenantSet(app *cli.App) *cobra.Command {
 	flags.StringVar(&key, "org-key", "", `its value in organisation columns that are text or uuid ("": its org_id)`)
 	flags.StringArrayVar(&kinds, "kind", nil, "a kind that it may have jobs of, and of no other; may be repeated")
 	flags.BoolVar(&anyKind, "plan-kinds", false, "the kinds that its plan allows, and no list of its own")
-	cli.IntVar(flags, &version, "version", 0, "refuse unless the tenant has this version")
+	cli.IntIn(flags, &version, "version", 0, 1, 0, "refuse unless the tenant has this version")
 	b.flags(cmd)
 	return cmd
 }

@@ -120,7 +120,7 @@ func tenantDomainList(app *cli.App) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&filter.Domain, "domain", "", "only this domain, exactly")
-	cli.IntVar(flags, &filter.Limit, "limit", 0, "at most so many: 1 to 10000 (default 200)")
+	cli.IntIn(flags, &filter.Limit, "limit", 0, 1, 10_000, "at most so many, 1 to 10000 (default 200)")
 	flags.StringVar(&filter.After, "after", "", "go on behind this one, as the list before said")
 	return cmd
 }
@@ -139,7 +139,7 @@ func tenantDomainVerify(app *cli.App) *cobra.Command {
 		Use: "verify SLUG DOMAIN [--without-proof --reason TEXT]", Short: "Make a claimed domain resolve, once the DNS has its token", Long: tenantDomainVerifyLong, Args: cli.Args("SLUG", "DOMAIN"),
 	}
 	cmd.RunE = cli.Brief(func(ctx context.Context, args []string) error {
-		if err := cli.NotZero(cmd, "timeout", "dns-server"); err != nil {
+		if err := cli.NotZero(cmd, "dns-server"); err != nil {
 			return err
 		}
 		if v.WithoutProof && v.Reason == "" {
@@ -163,7 +163,7 @@ func tenantDomainVerify(app *cli.App) *cobra.Command {
 	flags := cmd.Flags()
 	flags.BoolVar(&v.WithoutProof, "without-proof", false, "do not ask the DNS; needs --reason")
 	flags.StringVar(&v.Reason, "reason", "", "why the domain counts without proof, for the record")
-	flags.DurationVar(&v.Timeout, "timeout", 5*time.Second, "how long the DNS has to answer, at most 1m")
+	cli.DurationIn(flags, &v.Timeout, "timeout", 5*time.Second, time.Millisecond, time.Minute, "how long the DNS has to answer, 1ms to 1m")
 	flags.StringVar(&server, "dns-server", "", "the name server to ask, as HOST or HOST:PORT (default: the system's)")
 	return cmd
 }

@@ -60,7 +60,7 @@ func tenantEmailList(app *cli.App) *cobra.Command {
 			})
 		}),
 	}
-	cli.IntVar(cmd.Flags(), &page.Limit, "limit", 0, "at most so many: 1 to 10000 (default 200)")
+	cli.IntIn(cmd.Flags(), &page.Limit, "limit", 0, 1, 10_000, "at most so many, 1 to 10000 (default 200)")
 	cmd.Flags().StringVar(&page.After, "after", "", "go on behind this one, as the list before said")
 	return cmd
 }

@@ -72,7 +72,7 @@ func sayErasure(app *cli.App, e jobs.Erasure, counts bool) {
 	case e.DoneAt != nil:
 		app.Say("nothing to do: the tenant is erased")
 	case e.Waiting > 0:
-		app.Say("a worker deletes the rows when %d jobs of the tenant have ended; %s shows how far it is", e.Waiting, show)
+		app.Say("a worker deletes the rows when %s ended; %s shows how far it is", jobs.CountVerb(e.Waiting, "job", "of the tenant has", "of the tenant have"), show)
 	default:
 		app.Say("a worker deletes the rows; %s shows how far it is", show)
 	}

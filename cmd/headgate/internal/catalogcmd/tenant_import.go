@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/catalog/importer"
 	"github.com/headgate/headgate/worker/tenantdb/address"
@@ -91,7 +92,7 @@ func tenantSync(app *cli.App) *cobra.Command {
 	}
 	i.flags(app, cmd)
 	cmd.Flags().StringVar(&i.opts.Source, "source", "default", "a name for where the tenants come from")
-	cli.IntVar(cmd.Flags(), &i.opts.AllowMissing, "allow-missing", 0, "how many tenants this suspends, where they are more than 10 and 5 %")
+	cli.IntIn(cmd.Flags(), &i.opts.AllowMissing, "allow-missing", 0, 1, 0, "how many tenants this suspends, where they are more than 10 and 5 %")
 	return cmd
 }
 
@@ -107,9 +108,6 @@ func (i *importing) flags(app *cli.App, cmd *cobra.Command) {
 		if sync && i.opts.Source == "" {
 			return cli.Usagef("--source is empty: give a name, or leave it out for %q", "default")
 		}
-		if i.opts.AllowMissing < 0 {
-			return cli.Usagef("--allow-missing is %d: give the number of tenants", i.opts.AllowMissing)
-		}
 		return i.run(ctx, app, args, sync)
 	})
 	flags := cmd.Flags()
@@ -117,7 +115,7 @@ func (i *importing) flags(app *cli.App, cmd *cobra.Command) {
 	flags.StringVar(&i.opts.Database, "database", "", "where new tenants live whose rows do not say it")
 	flags.StringVar(&i.ownerFile, "owner-url-file", "", "a file with the owner login of new databases: postgres://USER:PASS@{host}:{port}/{database}")
 	flags.BoolVar(&i.opts.DryRun, "dry-run", false, "show what would be written, and write nothing")
-	flags.DurationVar(&i.limit, "timeout", 10*time.Minute, "how long it may take")
+	cli.DurationVar(flags, &i.limit, "timeout", 10*time.Minute, "how long it may take")
 	i.confirm.Flags(cmd)
 }
 
@@ -173,11 +171,9 @@ func wrongRows(app *cli.App, err error) error {
 		if more := wrong.Total - len(wrong.Rows); more > 0 {
 			app.Say("and %d more", more)
 		}
-		return cli.Usagef("%d errors in the input; nothing was written", wrong.Total)
+		return cli.Usagef("%s in the input; nothing was written", jobs.Count(wrong.Total, "error"))
 	case errors.As(err, &held):
 		return cli.Usagef("%w; look whether the input is whole, and pass --allow-missing %d if they are to be suspended", err, held.Missing)
-	case errors.Is(err, importer.ErrEmpty):
-		return &cli.UsageError{Err: err}
 	}
 	return err
 }
@@ -269,12 +265,12 @@ func tenantExport(app *cli.App) *cobra.Command {
 			return app.Open(ctx, nil, func(central cli.Central) error {
 				n, err := importer.New(central.Pool, central.Catalog).Export(ctx, app.Stdout, cmp.Or(format, importer.CSV))
 				if err == nil {
-					app.Say("%d tenants; addresses are never exported", n)
+					app.Say("%s; addresses are never exported", jobs.Count(n, "tenant"))
 				}
 				return err
 			})
 		}),
 	}
-	cmd.Flags().DurationVar(&limit, "timeout", limit, "how long it may take")
+	cli.DurationVar(cmd.Flags(), &limit, "timeout", limit, "how long it may take")
 	return cmd
 }

@@ -28,9 +28,6 @@ func tenantList(app *cli.App) *cobra.Command {
 					return err
 				}
 			}
-			if limit < 0 {
-				return cli.Usagef("--limit is %d: give the number of tenants, or 0 for all", limit)
-			}
 			filter.Status = catalog.Status(status)
 			if selecting.Given() {
 				read, err := selecting.Read()
@@ -68,7 +65,7 @@ func tenantList(app *cli.App) *cobra.Command {
 	flags.StringVar(&filter.Plan, "plan", "", "only those on this plan")
 	flags.StringVar(&status, "status", "", "only those with this status: "+strings.Join(tenantStates, ", "))
 	selecting.Flag(cmd, "only those that an expression selects, as in 'plan in (pro, enterprise) and not feature.beta'")
-	cli.IntVar(flags, &limit, "limit", 0, "at most so many (0 means all)")
+	cli.IntVar(flags, &limit, "limit", 0, "at most so many (0: all)")
 	flags.StringVar(&filter.After, "after", "", "go on behind this one, as the list before said")
 	cli.Complete(cmd, "status", tenantStates)
 	return cmd

@@ -29,7 +29,7 @@ func (s *sourceFlags) flags(cmd *cobra.Command) {
 	flags.StringSliceVar(&s.ignore, "ignore-columns", nil, "columns of the input that are left out, as it names them")
 	flags.StringVar(&s.queryFile, "query-file", "", "a file with a SELECT on your own database, instead of FILE")
 	flags.StringVar(&s.urlFile, "source-url-file", "", "a file with the address of that database (or HEADGATE_SOURCE_URL); it is read once and kept nowhere")
-	flags.DurationVar(&s.queryTimeout, "source-timeout", time.Minute, "how long one statement on that database may take")
+	cli.DurationVar(flags, &s.queryTimeout, "source-timeout", time.Minute, "how long one statement on that database may take")
 	cli.Complete(cmd, "format", formats)
 }
 

@@ -100,13 +100,13 @@ func sayWaiting(ctx context.Context, app *cli.App, central cli.Central, dry bool
 		}
 	}
 	if held > 0 {
-		app.Say("waiting and scheduled: %s, held until `headgate tenant resume`", cli.Count(held, "job"))
+		app.Say("waiting and scheduled: %s, held until `headgate tenant resume`", jobs.Count(held, "job"))
 	}
 	switch {
 	case cancelled > 0 && dry:
-		app.Say("waiting and scheduled: %s, which would be cancelled", cli.Count(cancelled, "job"))
+		app.Say("waiting and scheduled: %s, which would be cancelled", jobs.Count(cancelled, "job"))
 	case cancelled > 0:
-		app.Say("waiting and scheduled: %s, which `headgate serve` cancels", cli.Count(cancelled, "job"))
+		app.Say("waiting and scheduled: %s, which `headgate serve` cancels", jobs.Count(cancelled, "job"))
 	}
 	if running > 0 {
 		app.Say("%s", runOn(running))
@@ -150,7 +150,7 @@ func goesAlong(r removalView) any {
 	var all []string
 	for _, c := range removalColumns[3:] {
 		if n, _ := c.Of(r).(int); n > 0 {
-			all = append(all, cli.Count(n, strings.TrimSuffix(strings.ReplaceAll(c.Name, "_", " "), "s")))
+			all = append(all, jobs.Count(n, strings.TrimSuffix(strings.ReplaceAll(c.Name, "_", " "), "s")))
 		}
 	}
 	return all
@@ -217,7 +217,7 @@ func runOn(running int) string {
 	if running == 1 {
 		return "1 job runs, and ends as it would"
 	}
-	return cli.Count(running, "job") + " run, and end as they would"
+	return jobs.Count(running, "job") + " run, and end as they would"
 }
 
 func someNumbers(removals []catalog.Removal) string {

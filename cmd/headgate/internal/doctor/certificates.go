@@ -44,7 +44,7 @@ func (d *doctor) authorities(ctx context.Context, pool *pgxpool.Pool) {
 		if ok {
 			next = ""
 		}
-		note(state, "certificate", next, "a certificate of it ends at %s; addresses of %d databases name it", cli.Stamp(a.NotAfter), a.Databases)
+		note(state, "certificate", next, "a certificate of it ends at %s; addresses of %s name it", cli.Stamp(a.NotAfter), jobs.Count(a.Databases, "database"))
 	}
 }
 

@@ -64,7 +64,7 @@ func (d *doctor) lookAtServer(ctx context.Context, c *catalog.Catalog, server ca
 		note(StateOK, "databases", "", "those that were to be looked at are detached")
 		return
 	}
-	note(StateFail, "reachable", "see what its databases say", "it answers for none of its %d databases that were looked at", len(databases))
+	note(StateFail, "reachable", "see what its databases say", "it answers for none of its databases, of which %s looked at", jobs.CountVerb(len(databases), "database", "was", "were"))
 }
 
 // logins warns of databases of one server that have one job login. What does not open is

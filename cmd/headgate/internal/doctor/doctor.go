@@ -69,9 +69,9 @@ func Command(app *cli.App) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&d.server, "server", "", "only this server and databases on it")
 	cmd.Flags().StringVar(&d.tenant, "tenant", "", "only this tenant's database (slug, UUID or org_id)")
-	cli.IntVar(cmd.Flags(), &d.databases, "databases", 20, "how many databases to connect to at most")
+	cli.IntVar(cmd.Flags(), &d.databases, "databases", 20, "how many databases to connect to at most (0: none)")
 	cmd.Flags().BoolVar(&d.all, "all", false, "say in full also what is well")
-	cmd.Flags().DurationVar(&d.openFor, "open-for", 10*time.Minute, "how long a transaction may be open in the central database before it is warned of")
+	cli.DurationIn(cmd.Flags(), &d.openFor, "open-for", 10*time.Minute, 0, 0, "how long a transaction may be open in the central database before it is warned of (0: any is)")
 	return cmd
 }
 
@@ -88,9 +88,6 @@ func (d *doctor) run(ctx context.Context) error {
 	if d.databases < 0 || d.server != "" && d.tenant != "" {
 		return cli.Usagef("--databases is 0 or more, and --server goes without --tenant")
 	}
-	if d.openFor < 0 {
-		return cli.Usagef("--open-for is %s: give 0 or more, as in 10m", d.openFor)
-	}
 	if err := d.look(ctx); err != nil {
 		return err
 	}
@@ -105,7 +102,7 @@ func (d *doctor) run(ctx context.Context) error {
 		return err
 	}
 	if failed > 0 {
-		return fmt.Errorf("%d of %d checks failed: what to do stands beside each", failed, len(d.findings))
+		return fmt.Errorf("%d of %s failed: what to do stands beside each", failed, jobs.Count(len(d.findings), "check"))
 	}
 	return nil
 }
@@ -195,7 +192,7 @@ func (d *doctor) keys(ctx context.Context, keys *catalog.Keys) {
 			continue
 		case !k.Known():
 			note(StateFail, "key "+k.ID, "add it behind the first of the ring (HEADGATE_KEY or the file of HEADGATE_KEY_FILE), or store the addresses again with `headgate database login`",
-				"the ring lacks it; %d addresses are sealed with it, and their databases cannot be worked on", k.Seals)
+				"the ring lacks it; %s sealed with it, and no work can be done where they lead", jobs.CountVerb(k.Seals, "address", "is", "are"))
 		default:
 			d.sample(ctx, keys, k)
 		}
@@ -214,9 +211,9 @@ func (d *doctor) sample(ctx context.Context, keys *catalog.Keys, k catalog.KeyUs
 		note(StateFail, "key "+k.ID, "see that the central database's login may read the tables of schema headgate", "%v", err)
 	case found.Failed > 0:
 		note(StateFail, "key "+k.ID, "`headgate key verify` names what does not open; give the ring the key that sealed it, or store the addresses again with `headgate database login`",
-			"%d of %d addresses that were tried do not open (%s of %s: %s)", found.Failed, found.Values, found.Bad[0].Column, found.Bad[0].Name, found.Bad[0].Error)
+			"addresses that do not open: %d of %d that were tried (%s of %s: %s)", found.Failed, found.Values, found.Bad[0].Column, found.Bad[0].Name, found.Bad[0].Error)
 	default:
-		note(StateOK, "key "+k.ID, "", "it seals %d addresses; the ring opens the %d that were tried", k.Seals, found.Opened)
+		note(StateOK, "key "+k.ID, "", "it seals %s; %d of them were tried, and the ring opens all of these", jobs.Count(k.Seals, "address"), found.Opened)
 	}
 }
 
@@ -261,7 +258,7 @@ func (d *doctor) choose(ctx context.Context, c *catalog.Catalog) (servers []cata
 		}
 	}
 	if left > 0 {
-		d.on("sample")(StateOK, "databases", "--databases N looks at more", "%d of %d databases are connected to", n, len(all))
+		d.on("sample")(StateOK, "databases", "--databases N looks at more", "connected to: %d of %s", n, jobs.Count(len(all), "database"))
 	}
 	return servers, chosen, nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/migrations"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker/tenantdb/protection"
@@ -29,7 +30,7 @@ func (d *doctor) callable(ctx context.Context, conn *pgx.Conn, db catalog.Databa
 		d.on("database "+db.Name)(StateFail, "functions", "", "could not look: %v", err)
 	case len(missing) > 0:
 		d.on("database "+db.Name)(StateFail, "functions", "have an administrator run there: GRANT EXECUTE ON FUNCTION "+strings.Join(missing, ", ")+" TO headgate_job",
-			"the job login may not call %d of Headgate's functions: jobs wait, class not_permitted", len(missing))
+			"the job login may not call %s of Headgate's: jobs wait, class not_permitted", jobs.Count(len(missing), "function"))
 	}
 }
 
@@ -51,7 +52,7 @@ func (d *doctor) isolation(ctx context.Context, conn *pgx.Conn, db catalog.Datab
 	states := map[protection.Level]string{protection.Open: StateFail, protection.Note: StateWarn}
 	for i, f := range report.Findings {
 		if i == mostFindings {
-			note(states[f.Level], "isolation", "`headgate database protect "+db.Name+"` lists all", "%d more findings", len(report.Findings)-i)
+			note(states[f.Level], "isolation", "`headgate database protect "+db.Name+"` lists all", "%s", jobs.Count(len(report.Findings)-i, "more finding"))
 			break
 		}
 		note(states[f.Level], "isolation", f.Next, "%s", f.Says)
@@ -61,6 +62,6 @@ func (d *doctor) isolation(ctx context.Context, conn *pgx.Conn, db catalog.Datab
 	case dedicated:
 		note(StateOK, "isolation", "", "the job login is no superuser and has no right on Headgate's own tables; the database has one tenant")
 	default:
-		note(StateOK, "isolation", "", "the job login may touch %d tables, views and sequences, all guarded or declared", report.Relations)
+		note(StateOK, "isolation", "", "tables, views and sequences that the job login may touch: %d, all guarded or declared", report.Relations)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/migrations"
 )
 
@@ -34,7 +35,7 @@ func (d *doctor) centralRoles(ctx context.Context, pool *pgxpool.Pool) {
 		note(StateWarn, "roles", "`headgate central prepare --prefix "+roles.Prefix+"`, then `headgate migrate up`", "the server lacks %s", strings.Join(roles.Missing, ", "))
 	case len(roles.Lacking)+len(roles.Surplus) > 0:
 		all := slices.Concat(roles.Lacking, roles.Surplus)
-		note(StateWarn, "roles", "`headgate migrate up`, as a member of "+roles.Prefix+"_owner or as the owner of schema headgate", "%d rights are not as they should be, the first: %s", len(all), all[0])
+		note(StateWarn, "roles", "`headgate migrate up`, as a member of "+roles.Prefix+"_owner or as the owner of schema headgate", "%s wrong, the first: %s", jobs.CountVerb(len(all), "right", "is", "are"), all[0])
 	default:
 		note(StateOK, "roles", "", "%s have what they need", strings.Join(roles.There, ", "))
 	}

@@ -69,7 +69,7 @@ func (d *doctor) workers(w explain.WorkerHealth, waits bool) {
 	switch {
 	case w.Alive == 0 && w.Silent > 0:
 		note(StateFail, "workers", "see that their processes run and reach the central database, or "+startWorker,
-			"0 of %d workers gave a sign of life lately, the last at %s", total, cli.Stamp(*w.LastAt))
+			"0 of %s gave a sign of life lately, the last at %s", jobs.Count(total, "worker"), cli.Stamp(*w.LastAt))
 	case w.Alive == 0 && (waits || w.LastAt != nil):
 		last := "for seven days"
 		if w.LastAt != nil {
@@ -81,7 +81,7 @@ func (d *doctor) workers(w explain.WorkerHealth, waits bool) {
 	case w.Alive == w.Draining:
 		note(StateFail, "workers", startWorker, "all workers that live (%d) are stopping and take nothing more", w.Alive)
 	case w.Silent > 0:
-		note(StateWarn, "workers", "see that their processes run; `headgate worker list` names them", "%d of %d workers gave no sign of life lately", w.Silent, total)
+		note(StateWarn, "workers", "see that their processes run; `headgate worker list` names them", "%d of %s gave no sign of life lately", w.Silent, jobs.Count(total, "worker"))
 	default:
 		note(StateOK, "workers", "", "%d alive", w.Alive)
 	}
@@ -134,7 +134,7 @@ func (d *doctor) schedules(s explain.ScheduleHealth) {
 		note(StateFail, "schedules", next, "%s are due and not fired, the first since %s%s", many, cli.Stamp(*s.Since), locked)
 	}
 	if s.InError > 0 {
-		note(StateWarn, "schedule errors", "`headgate schedule list --failing` shows them with what is wrong", "%d of %d schedules cannot fire", s.InError, s.Count)
+		note(StateWarn, "schedule errors", "`headgate schedule list --failing` shows them with what is wrong", "%d of %s cannot fire", s.InError, jobs.Count(s.Count, "schedule"))
 	}
 	if s.Overdue+s.InError == 0 {
 		note(StateOK, "schedules", "", "%d, and none is overdue", s.Count)

@@ -78,9 +78,6 @@ func keyVerify(app *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "verify", Short: "Open every sealed value, and name those that do not open", Long: keyVerifyLong, Args: cli.Args(),
 		RunE: cli.Within(&limit, "", func(ctx context.Context, _ []string) error {
-			if err := namesFit(names); err != nil {
-				return err
-			}
 			ring, err := app.Keys()
 			if err != nil {
 				return err
@@ -95,7 +92,7 @@ func keyVerify(app *cli.App) *cobra.Command {
 					return err
 				}
 				if result.Failed > 0 {
-					return fmt.Errorf("%d of %d sealed values do not open: add the key that sealed them to the ring, or store the addresses again with `headgate database login`", result.Failed, result.Values)
+					return fmt.Errorf("sealed values that do not open: %d of %d; add the key that sealed them to the ring, or store the addresses again with `headgate database login`", result.Failed, result.Values)
 				}
 				return nil
 			})
@@ -116,12 +113,5 @@ func tellBad(app *cli.App, bad []catalog.BadSeal, all int) {
 }
 
 func namesFlag(cmd *cobra.Command, names *int) {
-	cli.IntVar(cmd.Flags(), names, "names", 20, "how many of the values that fail are named at most")
-}
-
-func namesFit(names int) error {
-	if names < 0 || names > 10_000 {
-		return cli.Usagef("--names is %d: give 0 to 10000", names)
-	}
-	return nil
+	cli.IntIn(cmd.Flags(), names, "names", 20, 0, 10_000, "how many of the values that fail are named at most, 0 to 10000")
 }

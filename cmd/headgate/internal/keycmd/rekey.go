@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
@@ -35,12 +36,6 @@ func keyRekey(app *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "rekey", Short: "Seal everything anew with the ring's first key", Long: keyRekeyLong, Args: cli.Args(),
 		RunE: cli.Within(&limit, "; what is done stays done: run it again", func(ctx context.Context, _ []string) error {
-			if err := namesFit(params.Names); err != nil {
-				return err
-			}
-			if params.Patience < time.Millisecond {
-				return cli.Usagef("--wait is %s: give a millisecond or more, as in 30s", params.Patience)
-			}
 			ring, err := app.Keys()
 			if err != nil {
 				return err
@@ -56,7 +51,7 @@ func keyRekey(app *cli.App) *cobra.Command {
 		}),
 	}
 	cmd.Flags().BoolVar(&params.DryRun, "dry-run", false, "only open what would be sealed anew, and count it")
-	cmd.Flags().DurationVar(&params.Patience, "wait", 30*time.Second, "how long rows that others hold locked are tried again")
+	cli.DurationIn(cmd.Flags(), &params.Patience, "wait", 30*time.Second, time.Millisecond, 0, "how long rows that others hold locked are tried again")
 	namesFlag(cmd, &params.Names)
 	return cmd
 }
@@ -67,7 +62,7 @@ func progress(app *cli.App) func(catalog.Rekeyed) {
 	return func(r catalog.Rekeyed) {
 		if time.Since(told) >= time.Second {
 			told = time.Now()
-			app.Say("%d of %d values are sealed with %s", r.Sealed, r.Values, r.Key)
+			app.Say("sealed with %s: %d of %s", r.Key, r.Sealed, jobs.Count(r.Values, "value"))
 		}
 	}
 }
@@ -79,9 +74,9 @@ func tellRekeyed(app *cli.App, r catalog.Rekeyed) error {
 	}
 	switch {
 	case r.Failed > 0:
-		return fmt.Errorf("%d values cannot be sealed with %s: add the key that sealed them to the ring and run the command again, or store the addresses again with `headgate database login`", r.Failed, r.Key)
+		return fmt.Errorf("%s cannot be sealed with %s: add the key that sealed what does not open to the ring and run the command again, or store the addresses again with `headgate database login`", jobs.Count(r.Failed, "value"), r.Key)
 	case r.Locked > 0:
-		return fmt.Errorf("%d values are in rows that others hold locked: end their transactions, which `headgate doctor` names, and run the command again", r.Locked)
+		return fmt.Errorf("%s in rows that others hold locked: end their transactions, which `headgate doctor` names, and run the command again", jobs.CountVerb(r.Locked, "value", "is", "are"))
 	case r.DryRun:
 		app.Say("nothing was done: a dry run")
 	default:

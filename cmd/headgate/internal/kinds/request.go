@@ -21,9 +21,9 @@ func (a *Request) Flags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&a.Tenant, "tenant", "", "the tenant, by slug, UUID or org_id")
 	flags.StringVar(&a.Args, "args", "{}", "the arguments: JSON, @FILE, or - for standard input")
-	cli.IntVar(flags, &a.Opts.Priority, "priority", 0, "1 (first) to 4 (default: the kind's, or 1)")
+	cli.IntIn(flags, &a.Opts.Priority, "priority", 0, 1, 4, "1 (first) to 4 (default: the kind's, or 1)")
 	flags.StringVar(&a.Opts.Queue, "queue", "", "the queue (default: the kind's, or default)")
-	cli.IntVar(flags, &a.Opts.MaxAttempts, "max-attempts", 0, "how often it is tried (default: the kind's, or 25)")
+	cli.IntIn(flags, &a.Opts.MaxAttempts, "max-attempts", 0, 1, 1000, "how often it is tried, 1 to 1000 (default: the kind's, or 25)")
 }
 
 // Read turns the text of --args into the arguments of a kind, and says so if no built-in

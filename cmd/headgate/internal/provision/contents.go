@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
@@ -60,7 +61,7 @@ func untouched(ctx context.Context, conn *pgx.Conn, i catalog.Intent) error {
 		return fmt.Errorf("asking who is in database %s: %w", i.DBName, err)
 	}
 	if sessions > 0 {
-		return fmt.Errorf("%d sessions are connected to database %s: end them, and run the command again; nothing was removed", sessions, i.DBName)
+		return fmt.Errorf("%s connected to database %s: end what is connected, and run the command again; nothing was removed", jobs.CountVerb(sessions, "session", "is", "are"), i.DBName)
 	}
 	rows, _ := conn.Query(ctx, selectContents, i.Owner) // its error is CollectRows' too
 	contents, err := pgx.CollectRows(rows, pgx.RowTo[string])

@@ -41,7 +41,7 @@ func scheduleCreate(app *cli.App) *cobra.Command {
 		if err := cli.Required(cmd, "kind", "cron"); err != nil {
 			return err
 		}
-		if err := cli.NotZero(cmd, "priority", "max-attempts", "queue"); err != nil {
+		if err := cli.NotZero(cmd, "queue"); err != nil {
 			return err
 		}
 		if err := f.read(); err != nil {

@@ -64,7 +64,7 @@ func scheduleEdit(app *cli.App) *cobra.Command {
 	flags.StringVar(&e.kind, "kind", "", "the kind of its jobs")
 	flags.StringVar(&e.args, "args", "", "the arguments: JSON, @FILE, or - for standard input")
 	flags.StringVar(&e.note, "note", "", "why, for the record of changes")
-	cli.IntVar(flags, &e.version, "version", 0, "only change the schedule if it has this version")
+	cli.IntIn(flags, &e.version, "version", 0, 1, 0, "only change the schedule if it has this version")
 	return cmd
 }
 
@@ -123,7 +123,7 @@ func editTemplate(ctx context.Context, app *cli.App, central cli.Central, name s
 // arguments are, which is asked only where one of them is given without the other.
 func (e *editing) read(ctx context.Context, app *cli.App, now func() (kind string, args []byte, err error)) (edit schedule.Edit, err error) {
 	flags := e.cmd.Flags()
-	if err := cli.NotZero(e.cmd, "cron", "zone", "kind", "version"); err != nil {
+	if err := cli.NotZero(e.cmd, "cron", "zone", "kind"); err != nil {
 		return edit, err
 	}
 	if err := e.specFlags.read(); err != nil {

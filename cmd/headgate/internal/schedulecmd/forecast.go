@@ -44,6 +44,6 @@ func scheduleForecast(app *cli.App) *cobra.Command {
 		})
 	})
 	cmd.Flags().StringVar(&from, "from", "", "when it begins, RFC 3339 (default: now)")
-	cli.IntVar(cmd.Flags(), &hours, "hours", 24, "how long it is, 1 to 168")
+	cli.IntIn(cmd.Flags(), &hours, "hours", 24, 1, 168, "how long it is, 1 to 168")
 	return cmd
 }

@@ -32,9 +32,6 @@ func scheduleList(app *cli.App) *cobra.Command {
 		Args:  cli.Args(),
 	}
 	cmd.RunE = cli.Brief(func(ctx context.Context, _ []string) (err error) {
-		if most < 0 {
-			return cli.Usagef("--limit is %d: give a number, or 0 for all", most)
-		}
 		if selecting.Given() {
 			if filter.Select, err = selecting.Read(); err != nil {
 				return err

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/schedule"
 )
 
@@ -95,7 +96,7 @@ func scheduleDrift(app *cli.App) *cobra.Command {
 		if err := cli.List(app, views, "no drift: the database is as the file says", driftColumns); err != nil || len(views) == 0 {
 			return err
 		}
-		return fmt.Errorf("%d differences from the file; `headgate schedule apply -f FILE` puts right what is not paused or in error by itself", len(views))
+		return fmt.Errorf("%s from the file; `headgate schedule apply -f FILE` puts right what is not paused or in error by itself", jobs.Count(len(views), "difference"))
 	})
 }
 
@@ -112,9 +113,6 @@ func fileCommand(app *cli.App, verb, short string, work func(context.Context, cl
 		if err := cli.Required(cmd, "file"); err != nil {
 			return err
 		}
-		if limit <= 0 {
-			return cli.Usagef("--timeout: %s does not fit, give a duration such as 10m", limit)
-		}
 		file, err := readScheduleFile(ctx, app, path, o.actor)
 		if err != nil {
 			return err
@@ -124,7 +122,7 @@ func fileCommand(app *cli.App, verb, short string, work func(context.Context, cl
 	})
 	cmd.Flags().StringVarP(&path, "file", "f", "", "the file of schedules, or - for standard input")
 	cmd.Flags().BoolVar(&adopt, "adopt", false, "make schedules and calendars of its names the file's, also those of another file or made by hand")
-	cmd.Flags().DurationVar(&limit, "timeout", 10*time.Minute, "how long it may take")
+	cli.DurationVar(cmd.Flags(), &limit, "timeout", 10*time.Minute, "how long it may take")
 	o.actorFlag(app, cmd)
 	return cmd
 }

@@ -59,15 +59,12 @@ func schedulePreview(app *cli.App) *cobra.Command {
 	o.flags(cmd)
 	flags.StringVar(&f.Zone, "zone", "UTC", "the IANA time zone")
 	flags.StringVar(&from, "from", "", "show times after this one, RFC 3339 (default: now)")
-	cli.IntVarP(flags, &n, "number", "n", 5, "how many, 1 to 1000")
+	cli.IntInP(flags, &n, "number", "n", 5, 1, 1000, "how many, 1 to 1000")
 	return cmd
 }
 
 // previewFrom reads --from and --number.
 func previewFrom(from string, n int) (time.Time, error) {
-	if n < 1 || n > 1000 {
-		return time.Time{}, cli.Usagef("--number is %d: give 1 to 1000", n)
-	}
 	after, err := cli.TimeFlag("from", from)
 	if from == "" {
 		after = time.Now()

@@ -43,9 +43,6 @@ func scheduleShow(app *cli.App) *cobra.Command {
 		Args:  cli.Args("NAME"),
 	}
 	cmd.RunE = onSchedule(app, &o, func(ctx context.Context, central cli.Central, of schedule.Key) error {
-		if last < 1 || last > 1000 {
-			return cli.Usagef("--last is %d: give 1 to 1000", last)
-		}
 		s, err := central.Schedules.Get(ctx, of)
 		if err != nil {
 			return err
@@ -74,7 +71,7 @@ func scheduleShow(app *cli.App) *cobra.Command {
 		return cli.Table(app, view.Occurrences, occurrenceColumns)
 	})
 	o.flags(cmd)
-	cli.IntVar(cmd.Flags(), &last, "last", 10, "how many occurrences and changes")
+	cli.IntIn(cmd.Flags(), &last, "last", 10, 1, 1000, "how many occurrences and changes, 1 to 1000")
 	return cmd
 }
 

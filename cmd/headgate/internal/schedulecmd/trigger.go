@@ -88,7 +88,7 @@ func scheduleBackfill(app *cli.App) *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&from, "from", "", "the first nominal time, RFC 3339")
 	flags.StringVar(&to, "to", "", "the last nominal time, RFC 3339")
-	cli.IntVar(flags, &params.Max, "max", 1000, "refuse to fire more than so many, 1 to 10000")
+	cli.IntIn(flags, &params.Max, "max", 1000, 1, 10_000, "refuse to fire more than so many, 1 to 10000")
 	flags.BoolVar(&params.Missed, "missed", false, "leave out those that have fired")
 	flags.BoolVar(&params.DryRun, "dry-run", false, "only say what would be fired")
 	flags.StringVar(&overlap, "overlap", "", "allow (all at once, the default) or buffer_all (one after the other)")

@@ -65,15 +65,12 @@ func scheduleWhy(app *cli.App) *cobra.Command {
 		return cli.List(app, answers, "", whyColumns)
 	})
 	o.flags(cmd)
-	cli.IntVar(cmd.Flags(), &last, "last", 10, "without --at: how many answers, the latest first, 1 to 100")
+	cli.IntIn(cmd.Flags(), &last, "last", 10, 1, 100, "without --at: how many answers, the latest first, 1 to 100")
 	cmd.Flags().StringVar(&at, "at", "", "the time, as in 02:00, '2026-03-08 02:30' or RFC 3339")
 	return cmd
 }
 
 func lastAnswers(ctx context.Context, app *cli.App, central cli.Central, of schedule.Key, last int) error {
-	if last < 1 || last > 100 {
-		return cli.Usagef("--last is %d: give 1 to 100", last)
-	}
 	answers, err := central.Schedules.LastAnswers(ctx, of, last)
 	if err != nil {
 		return err

@@ -51,15 +51,12 @@ func jobEnqueue(app *cli.App) *cobra.Command {
 		if a.Opts.RunAt, err = cli.TimeFlag("run-at", runAt); err != nil {
 			return err
 		}
-		if err := cli.NotZero(cmd, "priority", "max-attempts", "timeout", "queue", "idempotency-key"); err != nil {
+		if err := cli.NotZero(cmd, "queue", "idempotency-key"); err != nil {
 			return err
 		}
 		if cmd.Flags().Changed("in") {
-			switch {
-			case runAt != "":
+			if runAt != "" {
 				return cli.Usagef("when? give one of --run-at and --in")
-			case in <= 0:
-				return cli.Usagef("--in is %s: give how long from now it is to run, as in 90s, 10m or 48h, or leave it out to run it now", in)
 			}
 			a.Opts.RunAt = time.Now().Add(in)
 		}
@@ -69,12 +66,12 @@ func jobEnqueue(app *cli.App) *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&a.Database, "database", "", "the database, for kinds that work on a whole one")
 	flags.StringVar(&runAt, "run-at", "", "the earliest time to run, RFC 3339: 2026-12-01T03:00:00Z")
-	flags.DurationVar(&in, "in", 0, "the same from now: 90s, 10m, 48h")
+	cli.DurationVar(flags, &in, "in", 0, "the same from now: 90s, 10m, 48h")
 	flags.Var(cli.Brand(&a.Opts.Brand), "brand", "limit it to one brand of the tenant, 0 to 9999, or all (default: all)")
 	flags.StringVar(&a.Opts.IdempotencyKey, "idempotency-key", "", "makes it harmless to repeat the command: under a key that is taken the first job is answered")
 	flags.BoolVar(&a.Opts.AllowPast, "allow-past", false, "accept a time that is past")
 	flags.StringArrayVar(&a.Opts.Tags, "tag", nil, "a tag; may be repeated")
-	flags.DurationVar(&a.Opts.Timeout, "timeout", 0, "the time of one attempt (default: the kind's, or the worker's)")
+	cli.DurationIn(flags, &a.Opts.Timeout, "timeout", 0, time.Second, 24*time.Hour, "the time of one attempt, 1s to 24h (default: the kind's, or the worker's)")
 	return cmd
 }
 

@@ -56,9 +56,6 @@ func jobList(app *cli.App) *cobra.Command {
 				}
 			}
 			filter.State = jobs.State(state)
-			if filter.Limit < 1 || filter.Limit > 1000 {
-				return cli.Usagef("--limit is %d: give 1 to 1000", filter.Limit)
-			}
 			none := "no such jobs: `headgate job enqueue KIND --tenant TENANT` makes one"
 			if selecting.Given() {
 				read, err := selecting.Read()
@@ -84,7 +81,7 @@ func jobList(app *cli.App) *cobra.Command {
 	selecting.Flag(cmd, "only those of tenants that an expression selects, as in 'region = eu and plan = pro'")
 	flags.BoolVar(&filter.Oldest, "oldest", false, "the job that was enqueued first comes first")
 	flags.StringVar(&filter.After, "after", "", "go on behind this one, as the list before said")
-	cli.IntVar(flags, &filter.Limit, "limit", 50, "at most so many, 1 to 1000")
+	cli.IntIn(flags, &filter.Limit, "limit", 50, 1, 1000, "at most so many, 1 to 1000")
 	cli.Complete(cmd, "state", jobs.StateWords())
 	cli.Complete(cmd, "kind", kinds.Names())
 	return cmd
@@ -207,7 +204,7 @@ func showGone(app *cli.App, job jobs.Record) error {
 
 func sayEarlier(app *cli.App, job jobs.Record) {
 	if job.Earlier {
-		app.Say("these are the last %d attempts: `headgate job attempts %s` lists all", len(job.Attempts), job.UID)
+		app.Say("the last %s; `headgate job attempts %s` lists all", jobs.Count(len(job.Attempts), "attempt"), job.UID)
 	}
 }
 
@@ -234,7 +231,7 @@ func jobAttempts(app *cli.App) *cobra.Command {
 		}),
 	}
 	cmd.Flags().StringVar(&page.After, "after", "", "go on behind this one, as the list before said")
-	cli.IntVar(cmd.Flags(), &page.Limit, "limit", 100, "at most so many, 1 to 1000")
+	cli.IntIn(cmd.Flags(), &page.Limit, "limit", 100, 1, 1000, "at most so many, 1 to 1000")
 	return cmd
 }
 

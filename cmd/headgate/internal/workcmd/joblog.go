@@ -26,7 +26,7 @@ func showLog(app *cli.App, view jobView) error {
 		return err
 	}
 	if view.EarlierLog {
-		app.Say("these are the last %d lines that it has logged: `headgate job logs %s` lists all", len(view.Log), view.UID)
+		app.Say("the last %s that it has logged; `headgate job logs %s` lists all", jobs.Count(len(view.Log), "line"), view.UID)
 	}
 	return cli.List(app, view.Log, "", lineColumns)
 }
@@ -54,6 +54,6 @@ func jobLogs(app *cli.App) *cobra.Command {
 		}),
 	}
 	cmd.Flags().StringVar(&page.After, "after", "", "go on behind this one, as the list before said")
-	cli.IntVar(cmd.Flags(), &page.Limit, "limit", 100, "at most so many, 1 to 1000")
+	cli.IntIn(cmd.Flags(), &page.Limit, "limit", 100, 1, 1000, "at most so many, 1 to 1000")
 	return cmd
 }

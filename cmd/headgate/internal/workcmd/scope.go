@@ -83,9 +83,9 @@ func onSelected[T any](ctx context.Context, app *cli.App, s *selected, columns [
 		case len(list) == 0:
 			return cli.SelectsNobody(ctx, app, central, read, none, columns)
 		case s.dry:
-			app.Say("nothing was changed: a dry run with %s", cli.Count(len(list), "tenant"))
+			app.Say("nothing was changed: a dry run with %s", jobs.Count(len(list), "tenant"))
 		default:
-			app.Say(done, cli.Count(len(list), "tenant"), read)
+			app.Say(done, jobs.Count(len(list), "tenant"), read)
 		}
 		return cli.List(app, list, "", columns)
 	})

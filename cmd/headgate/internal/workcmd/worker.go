@@ -67,7 +67,7 @@ func sayFailing(app *cli.App, workers []explain.WorkerStatus) {
 	for _, w := range workers {
 		for _, f := range w.Claims.Failing {
 			if w.State == explain.WorkerAlive && f.Lasts() && app.Output == "table" {
-				app.Say("%s: %d claims of queue %s have failed in a row: %s", w.Name, f.Times, f.Queue, f.Error)
+				app.Say("%s: %s of queue %s have failed in a row: %s", w.Name, jobs.Count(f.Times, "claim"), f.Queue, f.Error)
 			}
 		}
 	}
