@@ -102,7 +102,7 @@ func planSet(app *cli.App) *cobra.Command {
 				return nearFeature(ctx, central, change.Features, err)
 			}
 			if dry {
-				app.Say("nothing was changed: a dry run; %s %s the plan", cli.Count(plan.Tenants, "tenant"), map[bool]string{true: "has", false: "have"}[plan.Tenants == 1])
+				app.Say("nothing was changed: a dry run; %s the plan", jobs.CountVerb(plan.Tenants, "tenant", "has", "have"))
 			}
 			return cli.One(app, plan, pricingColumns)
 		})
