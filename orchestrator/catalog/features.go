@@ -256,11 +256,18 @@ SELECT count(*) FILTER (WHERE NOT (t.features ? f.name OR p.features ? f.name)),
 FROM headgate.features f CROSS JOIN headgate.tenants t JOIN headgate.plans p ON p.name = t.plan
 WHERE f.name = $1 AND t.status <> 'removed'`
 
+const holdFeatureSQL = `SELECT FROM headgate.features WHERE name = $1 FOR NO KEY UPDATE`
+
 // GetTx returns a feature, and whom its changes reach, as the caller's transaction sees them.
-// It reads all tenants. Errors match ErrUnknownFeature.
+// Nobody else changes the feature before the transaction ends; values of tenants change. It
+// reads all tenants. Errors match ErrUnknownFeature.
 func (f Features) GetTx(ctx context.Context, tx pgx.Tx, name string) (Feature, FeatureReach, error) {
 	var reach FeatureReach
-	found, err := feature(ctx, tx, name)
+	var found Feature
+	_, err := tx.Exec(ctx, holdFeatureSQL, name)
+	if err == nil {
+		found, err = feature(ctx, tx, name)
+	}
 	if err == nil {
 		err = tx.QueryRow(ctx, featureReachSQL, name).Scan(&reach.ByDefault, &reach.Off)
 	}
