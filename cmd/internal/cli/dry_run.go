@@ -12,9 +12,12 @@ import (
 // constraints have had their say, and no row and no notification remains.
 type DryRun struct{ on bool }
 
+// DryRunUsage is what help says of --dry-run.
+const DryRunUsage = "show what would change, and change nothing"
+
 // Flag adds --dry-run.
 func (d *DryRun) Flag(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&d.on, "dry-run", false, "show what would change, and change nothing")
+	cmd.Flags().BoolVar(&d.on, "dry-run", false, DryRunUsage)
 }
 
 // On reports that the flag is given.
