@@ -41,7 +41,6 @@ var verbsWithoutDryRun = map[string]string{
 	"schedule apply":    "`schedule plan` says what it would do",
 	"schedule trigger":  "it asks for one job at once",
 	"serve":             "it is a process",
-	"worker":            "it is a process",
 }
 
 // verbs calls do for each command that does something, by its name without "headgate".
