@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -14,15 +15,55 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/jobs/jobstest/tlstest"
 )
 
-// verbsThatRead change no row of the central database.
-var verbsThatRead = []string{
-	"audit list", "ca list", "database list", "database show", "doctor", "enqueue-grant list", "feature list", "healthcheck",
-	"job attempts", "job explain", "job list", "job logs", "job show", "key list", "key verify", "limit list", "migrate status", "pause list", "plan list", "plan show", "region list",
-	"schedule blackout list", "schedule calendar list", "schedule drift", "schedule forecast", "schedule list", "schedule maintenance-window list", "schedule plan", "schedule preview", "schedule show", "schedule why",
-	"selector test", "server list", "server show", "tenant brand list", "tenant domain list", "tenant email list", "tenant explain", "tenant export", "tenant list", "tenant show", "version", "worker list",
+// verbsThatRead change no row of the central database, with these arguments.
+var verbsThatRead = map[string]string{
+	"audit list":                       "",
+	"ca list":                          "",
+	"database list":                    "",
+	"database show":                    "db",
+	"doctor":                           "",
+	"enqueue-grant list":               "",
+	"feature list":                     "",
+	"healthcheck":                      "--help",
+	"job attempts":                     "JOB",
+	"job explain":                      "JOB",
+	"job list":                         "",
+	"job logs":                         "JOB",
+	"job show":                         "JOB",
+	"key list":                         "",
+	"key verify":                       "",
+	"limit list":                       "",
+	"migrate status":                   "",
+	"pause list":                       "",
+	"plan list":                        "",
+	"plan show":                        "free",
+	"region list":                      "",
+	"schedule blackout list":           "",
+	"schedule calendar list":           "",
+	"schedule drift":                   "-f FILE",
+	"schedule forecast":                "",
+	"schedule list":                    "",
+	"schedule maintenance-window list": "",
+	"schedule plan":                    "-f FILE",
+	"schedule preview":                 "--cron @daily",
+	"schedule show":                    "nightly --tenant acme",
+	"schedule why":                     "nightly --tenant acme",
+	"selector test":                    "all",
+	"server list":                      "",
+	"server show":                      "SERVER",
+	"tenant brand list":                "acme",
+	"tenant domain list":               "",
+	"tenant email list":                "",
+	"tenant explain":                   "acme",
+	"tenant export":                    "",
+	"tenant list":                      "",
+	"tenant show":                      "acme",
+	"version":                          "",
+	"worker list":                      "",
 }
 
 // verbsWithoutDryRun change something and have no --dry-run, each for its reason.
@@ -70,11 +111,12 @@ func TestEveryVerbThatWritesHasADryRun(t *testing.T) {
 			return
 		}
 		none[name] = true
-		require.True(t, slices.Contains(verbsThatRead, name) != (verbsWithoutDryRun[name] != ""),
+		_, reads := verbsThatRead[name]
+		require.True(t, reads != (verbsWithoutDryRun[name] != ""),
 			"%s has no --dry-run: give it the flag (cli.DryRun), or list why it has none, or that it only reads", name)
 	})
 	require.Greater(t, with, 60)
-	for _, name := range verbsThatRead {
+	for name := range verbsThatRead {
 		require.True(t, none[name], "%s is no verb without --dry-run", name)
 	}
 	for name := range verbsWithoutDryRun {
@@ -237,6 +279,29 @@ func TestADryRunIsTheChangeWithoutItsRows(t *testing.T) {
 			require.True(t, tried[name] || name == "tenant feature" || name == "tenant archive", "%s has no dry run here", name)
 		}
 	})
+}
+
+// What is listed as reading reads.
+func TestVerbsThatReadChangeNoRow(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	env.Database("db", jobstestShared)
+	env.Tenant("acme", "db")
+	c.ok("plan", "set", "free")
+	c.ok("schedule", "create", "nightly", "--tenant", "acme", "--kind", "app.tick", "--cron", "@yearly")
+	c.ok("job", "enqueue", "app.tick", "--tenant", "acme")
+	file := filepath.Join(t.TempDir(), "schedules.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("name: ours\nschedules:\n  - {name: weekly, select: all, kind: app.tick, cron: '@weekly'}\n"), 0o600))
+	conn, err := pgx.Connect(t.Context(), env.URL)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	before := checksums(t, conn)
+	given := strings.NewReplacer("JOB", env.UIDOf(1), "FILE", file, "SERVER", jobstest.Server)
+	for name, args := range verbsThatRead {
+		r := c.run(append(strings.Fields(name), strings.Fields(given.Replace(args))...)...)
+		require.Contains(t, []int{cli.ExitOK, cli.ExitFailed}, r.code, "%s: %s", name, r.err)
+		require.Equal(t, before, checksums(t, conn), name)
+	}
 }
 
 func same(text string) string { return varying.ReplaceAllString(text, "…") }
