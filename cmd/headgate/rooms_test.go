@@ -60,18 +60,18 @@ var doors = map[string][]string{
 	"cmd/headgate/internal/auditcmd": {"github.com/spf13/cobra", "github.com/spf13/pflag", "cmd/internal/cli", "orchestrator/access"},
 	"cmd/headgate/internal/health":   {"cmd/internal/cli", "cmd/internal/conns", "worker/health"},
 	"cmd/headgate/internal/keycmd": {
-		"github.com/spf13/cobra", "cmd/internal/cli", "orchestrator/catalog", "orchestrator/catalog/keyfile", "worker/tenantdb/address",
+		"github.com/spf13/cobra", "cmd/internal/cli", "jobs", "orchestrator/catalog", "orchestrator/catalog/keyfile", "worker/tenantdb/address",
 	},
 	"cmd/headgate/internal/capacity": {
 		anyPgx, anyUUID, anyBlob, "golang.org/x/sync/errgroup",
 		"cmd/headgate/internal/kinds", "cmd/internal/cli", "jobs", "jobs/jobstest/testbed", "jobs/report", "jobs/sqlscript", "migrations", "orchestrator", "orchestrator/catalog", "orchestrator/catalog/importer", "worker", "worker/tenantdb/address",
 	},
-	"cmd/headgate/internal/provision": {anyPgx, "cmd/internal/cli", "migrations", "orchestrator/catalog", "worker/tenantdb/address"},
+	"cmd/headgate/internal/provision": {anyPgx, "cmd/internal/cli", "jobs", "migrations", "orchestrator/catalog", "worker/tenantdb/address"},
 	"cmd/headgate/internal/workcmd": {
-		"github.com/spf13/cobra", "cmd/internal/cli", "cmd/headgate/internal/kinds", "jobs", "orchestrator", "orchestrator/admission", "orchestrator/catalog", "orchestrator/explain", "orchestrator/selector",
+		anyPgx, "github.com/spf13/cobra", "cmd/internal/cli", "cmd/headgate/internal/kinds", "jobs", "orchestrator", "orchestrator/admission", "orchestrator/catalog", "orchestrator/explain", "orchestrator/selector",
 	},
 	"cmd/headgate/internal/schedulecmd": {
-		"go.yaml.in/yaml/v3", "github.com/spf13/cobra", "github.com/spf13/pflag",
+		anyPgx, "go.yaml.in/yaml/v3", "github.com/spf13/cobra", "github.com/spf13/pflag",
 		"cmd/internal/cli", "cmd/headgate/internal/kinds", "jobs", "jobs/wire", "orchestrator", "orchestrator/admission", "orchestrator/calendar", "orchestrator/schedule", "orchestrator/selector",
 	},
 	"cmd/headgate/internal/doctor": {

@@ -22,7 +22,7 @@ func TestPausesAndLimitsTakeASelector(t *testing.T) {
 		require.Equal(t, cli.ExitOK, r.code, r.err)
 		return r.err
 	}
-	require.Equal(t, "nothing was changed: a dry run with 2 tenants\n", said("pause", "tenant", "-l", "plan=free", "--dry-run"))
+	require.Equal(t, "paused 2 tenants that plan = free selects now; tenants that come to be selected later are not paused\nnothing was changed: a dry run of 2 tenants\n", said("pause", "tenant", "-l", "plan=free", "--dry-run"))
 	require.Equal(t, "[]\n", c.ok("pause", "list", "-o", "json"))
 	require.Equal(t, "paused 2 tenants that plan = free selects now; tenants that come to be selected later are not paused\n", said("pause", "tenant", "-l", "plan=free", "--note", "full", "--until", "2h"))
 	require.Equal(t, []int{2}, operations(t, env, "pause"))
@@ -56,7 +56,7 @@ func TestPausesAndLimitsOfASelectorSlips(t *testing.T) {
 		c.fails(cli.ExitUsage, of("-l", "all"), "--select selects tenants: "+name+" tenant --select EXPR")
 		c.fails(cli.ExitUsage, of("kind", "-l", "all"), "--select selects tenants: "+name+" tenant --select EXPR")
 		c.fails(cli.ExitUsage, of("tenant", "t00", "-l", "all"), "\"t00\" and --select: name the tenant, or select tenants")
-		c.fails(cli.ExitUsage, of("tenant", "t00", "--dry-run"), "--dry-run goes with --select")
+		c.fails(cli.ExitUsage, of("tenant", "t00", "--yes"), "--yes goes with --select")
 		c.fails(cli.ExitUsage, of("tenant", "-l", "plna = free"), "did you mean plan?")
 	}
 	c.fails(cli.ExitUsage, []string{"limit", "clear", "tenant", "-l", "all", "--per-tenant"}, "a kind has")

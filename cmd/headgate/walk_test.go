@@ -65,7 +65,7 @@ func TestAPlanOfManyIsConfirmed(t *testing.T) {
 	require.Contains(t, c.fails(cli.ExitUsage, narrow), `plan "free" is that of 51 tenants; pass --confirm 51 (nothing was changed)`)
 	dry := c.run(append(narrow, "--dry-run")...)
 	require.Equal(t, cli.ExitOK, dry.code, dry.err)
-	require.Contains(t, dry.err, "nothing was changed: a dry run; 51 tenants have the plan")
+	require.Contains(t, dry.err, "nothing was changed: a dry run of 51 tenants")
 	require.Contains(t, dry.out, "app.report")
 	c.fails(cli.ExitUsage, append(narrow, "--confirm", "50"), "51 tenants, not the 50 of --confirm")
 	require.Equal(t, before, c.ok("plan", "show", "free"))

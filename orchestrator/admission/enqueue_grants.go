@@ -94,43 +94,53 @@ RETURNING granted_at`
 // callable is false while the role may not call the function at all: then hint says what to
 // do. The error is a *jobs.InputError where a value is wrong.
 func (c *Control) AddEnqueueGrant(ctx context.Context, g EnqueueGrant) (added EnqueueGrant, hint string, err error) {
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) (err error) {
+		added, hint, err = c.AddEnqueueGrantTx(ctx, tx, g)
+		return err
+	})
+	return added, hint, err
+}
+
+// AddEnqueueGrantTx is AddEnqueueGrant in the caller's transaction. It counts with the commit.
+func (c *Control) AddEnqueueGrantTx(ctx context.Context, tx pgx.Tx, g EnqueueGrant) (added EnqueueGrant, hint string, err error) {
 	if err := g.check(); err != nil {
 		return g, "", fmt.Errorf("grant: %w", err)
 	}
 	if err := checkTenants(g.Tenants); err != nil {
 		return g, "", fmt.Errorf("grant: %w", err)
 	}
-	err = central.Write(ctx, c.pool, func(tx pgx.Tx) error {
-		var callable bool
-		var prefix string
-		err := tx.QueryRow(ctx, roleFactsSQL, g.Role).Scan(&callable, &prefix)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return jobs.Inputf("role", g.Role, "the server has no such role: have an administrator run CREATE ROLE … LOGIN PASSWORD … IN ROLE headgate_enqueue first")
-		}
-		if err != nil {
-			return err
-		}
-		if !callable {
-			hint = fmt.Sprintf("role %s may not call headgate.enqueue yet: have an administrator run GRANT %s_enqueue TO %s", fit.Cut(g.Role), prefix, pgx.Identifier{g.Role}.Sanitize())
-		}
-		if err := access.Say(ctx, tx, g.By, ""); err != nil {
-			return err
-		}
-		// A slug that is nobody's would be granted to the next customer who has it. The slug of
-		// one who gives it up meanwhile is looked for behind the lock.
-		if err := c.catalog.HoldSlugsTx(ctx, tx, g.Tenants.Slugs()...); err != nil {
-			return err
-		}
-		err = tx.QueryRow(ctx, addGrantSQL, g.Role, g.Kind, g.Tenants.String(), g.Tenants.Selection(), g.By, mostGrants).Scan(&g.At)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return jobs.Inputf("role", g.Role, "it has %d grants already, which is the most: give kinds with a star, or tenants by a selector such as label.KEY = VALUE", mostGrants)
-		}
-		return err
-	})
-	if err != nil {
+	if hint, err = c.addGrant(ctx, tx, &g); err != nil {
 		return g, "", fmt.Errorf("granting kind %s to role %s: %w", fit.Cut(g.Kind), fit.Cut(g.Role), err)
 	}
 	return g, hint, nil
+}
+
+func (c *Control) addGrant(ctx context.Context, tx pgx.Tx, g *EnqueueGrant) (hint string, err error) {
+	var callable bool
+	var prefix string
+	err = tx.QueryRow(ctx, roleFactsSQL, g.Role).Scan(&callable, &prefix)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", jobs.Inputf("role", g.Role, "the server has no such role: have an administrator run CREATE ROLE … LOGIN PASSWORD … IN ROLE headgate_enqueue first")
+	}
+	if err != nil {
+		return "", err
+	}
+	if !callable {
+		hint = fmt.Sprintf("role %s may not call headgate.enqueue yet: have an administrator run GRANT %s_enqueue TO %s", fit.Cut(g.Role), prefix, pgx.Identifier{g.Role}.Sanitize())
+	}
+	if err := access.Say(ctx, tx, g.By, ""); err != nil {
+		return "", err
+	}
+	// A slug that is nobody's would be granted to the next customer who has it. The slug of one
+	// who gives it up meanwhile is looked for behind the lock.
+	if err := c.catalog.HoldSlugsTx(ctx, tx, g.Tenants.Slugs()...); err != nil {
+		return "", err
+	}
+	err = tx.QueryRow(ctx, addGrantSQL, g.Role, g.Kind, g.Tenants.String(), g.Tenants.Selection(), g.By, mostGrants).Scan(&g.At)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", jobs.Inputf("role", g.Role, "it has %d grants already, which is the most: give kinds with a star, or tenants by a selector such as label.KEY = VALUE", mostGrants)
+	}
+	return hint, err
 }
 
 const removeGrantsSQL = `
@@ -140,6 +150,16 @@ DELETE FROM headgate.enqueue_grants WHERE role = $1 AND kind = $2 AND ($3::text 
 // tenants is nil, all of them. It counts for the next call of headgate.enqueue; what was
 // enqueued stays. The error matches ErrNoEnqueueGrant if there is none.
 func (c *Control) RemoveEnqueueGrant(ctx context.Context, role, kind string, tenants *selector.Selector) (removed int, err error) {
+	err = central.Write(ctx, c.pool, func(tx pgx.Tx) (err error) {
+		removed, err = c.RemoveEnqueueGrantTx(ctx, tx, role, kind, tenants)
+		return err
+	})
+	return removed, err
+}
+
+// RemoveEnqueueGrantTx is RemoveEnqueueGrant in the caller's transaction. It counts with the
+// commit.
+func (c *Control) RemoveEnqueueGrantTx(ctx context.Context, tx pgx.Tx, role, kind string, tenants *selector.Selector) (removed int, err error) {
 	var text *string
 	if tenants != nil {
 		written := tenants.String()
@@ -150,11 +170,8 @@ func (c *Control) RemoveEnqueueGrant(ctx context.Context, role, kind string, ten
 			return 0, fmt.Errorf("remove grant: %w", jobs.Inputf(field, text, "give at most %d characters of valid UTF-8", maxActor))
 		}
 	}
-	err = central.Write(ctx, c.pool, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, removeGrantsSQL, role, kind, text)
-		removed = int(tag.RowsAffected())
-		return err
-	})
+	tag, err := tx.Exec(ctx, removeGrantsSQL, role, kind, text)
+	removed = int(tag.RowsAffected())
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("taking kind %s from role %s: %w", fit.Cut(kind), fit.Cut(role), err)

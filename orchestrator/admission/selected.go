@@ -150,7 +150,7 @@ func onSelected[T any](ctx context.Context, tx pgx.Tx, s selector.Selector, bulk
 	for i, one := range list {
 		names[i] = verb.nameOf(one)
 	}
-	return list, bulk.Done(names)
+	return list, bulk.Done(ctx, tx, names)
 }
 
 func (verb onTenants[T]) run(ctx context.Context, tx pgx.Tx, s selector.Selector) ([]T, error) {

@@ -68,6 +68,15 @@ RETURNING created_at`
 // are made then. Errors match ErrExists, or are a *jobs.InputError that repeats nothing
 // of the file.
 func (a *Authorities) Add(ctx context.Context, params AuthorityParams) (Authority, error) {
+	return a.add(ctx, a.pool, params)
+}
+
+// AddTx is Add in the caller's transaction.
+func (a *Authorities) AddTx(ctx context.Context, tx pgx.Tx, params AuthorityParams) (Authority, error) {
+	return a.add(ctx, tx, params)
+}
+
+func (a *Authorities) add(ctx context.Context, db beginner, params AuthorityParams) (Authority, error) {
 	added := Authority{Name: params.Name, Actor: params.Actor}
 	if !authorityName.MatchString(params.Name) {
 		return added, jobs.Inputf("name", params.Name, "give up to 63 letters, digits, . _ and -, without a - at either end")
@@ -85,8 +94,8 @@ func (a *Authorities) Add(ctx context.Context, params AuthorityParams) (Authorit
 		}
 		_ = pem.Encode(&text, &pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}) // a buffer takes everything
 	}
-	err = central.Write(ctx, a.pool, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, authorityInsertSQL, params.Name, text.String(), added.Fingerprints, added.NotAfter, params.Actor, params.Replace).Scan(&added.CreatedAt)
+	_, err = within(ctx, db, func(tx pgx.Tx) (none struct{}, err error) {
+		return none, tx.QueryRow(ctx, authorityInsertSQL, params.Name, text.String(), added.Fingerprints, added.NotAfter, params.Actor, params.Replace).Scan(&added.CreatedAt)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return added, existsf(nil, "certificate authority %q exists already; with --replace this one takes its place", params.Name)
@@ -176,15 +185,22 @@ SELECT name FROM headgate.databases d WHERE $1::text = ANY (headgate.authorities
 // Remove forgets an authority. Errors match ErrAuthorityInUse while an address names it,
 // and ErrUnknownAuthority.
 func (a *Authorities) Remove(ctx context.Context, name string) error {
-	deleted := int64(0)
-	err := central.Write(ctx, a.pool, func(tx pgx.Tx) error {
+	return a.remove(ctx, a.pool, name)
+}
+
+// RemoveTx is Remove in the caller's transaction.
+func (a *Authorities) RemoveTx(ctx context.Context, tx pgx.Tx, name string) error {
+	return a.remove(ctx, tx, name)
+}
+
+func (a *Authorities) remove(ctx context.Context, db database, name string) error {
+	deleted, err := within(ctx, db, func(tx pgx.Tx) (int64, error) {
 		tag, err := tx.Exec(ctx, authorityDeleteSQL, name)
-		deleted = tag.RowsAffected()
-		return err
+		return tag.RowsAffected(), err
 	})
 	switch {
 	case central.HasCode(err, "23503"):
-		return a.inUse(ctx, name)
+		return inUse(ctx, db, name)
 	case err != nil:
 		return fmt.Errorf("remove certificate authority %s: %w", shown(name), err)
 	case deleted == 0:
@@ -193,8 +209,8 @@ func (a *Authorities) Remove(ctx context.Context, name string) error {
 	return nil
 }
 
-func (a *Authorities) inUse(ctx context.Context, name string) error {
-	rows, _ := a.pool.Query(ctx, authorityUsersSQL, name) // its error is CollectRows' too
+func inUse(ctx context.Context, db querier, name string) error {
+	rows, _ := db.Query(ctx, authorityUsersSQL, name) // its error is CollectRows' too
 	users, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		return fmt.Errorf("looking who names certificate authority %s: %w", shown(name), err)

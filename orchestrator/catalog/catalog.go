@@ -87,6 +87,21 @@ func Open(ctx context.Context, pool *pgxpool.Pool) (*Catalog, error) {
 	return New(pool, ring), nil
 }
 
+// Try runs do in one transaction, with the limits that this package's own transactions have,
+// and commits it. A dry run undoes it instead, after the constraints are checked that wait for
+// the commit, so that an error of the change is an error of its dry run. Whatever do returns
+// undoes the transaction and is returned. do must use no other connection for what it writes,
+// and must wait for nobody, because others wait for what it has locked. It is safe for
+// concurrent use.
+func (c *Catalog) Try(ctx context.Context, dryRun bool, do func(tx pgx.Tx) error) error {
+	return central.Undone(central.Write(ctx, c.pool, func(tx pgx.Tx) error {
+		if err := do(tx); err != nil || !dryRun {
+			return err
+		}
+		return central.Undo(ctx, tx)
+	}))
+}
+
 // beginner starts a transaction: a pool does, and in a transaction a savepoint.
 type beginner interface {
 	Begin(ctx context.Context) (pgx.Tx, error)

@@ -68,6 +68,20 @@ func (d *Domains) List(ctx context.Context, filter DomainFilter) (domains []Doma
 	return domains, next, nil
 }
 
+// GetTx returns a tenant's domain, or its claim to the domain, as the caller's transaction sees
+// it. Errors match jobs.ErrUnknownTenant or ErrUnknownDomain, or are a *jobs.InputError.
+func (d *Domains) GetTx(ctx context.Context, tx pgx.Tx, tenant, domain string) (Domain, error) {
+	canonical, err := canonicalDomain(domain)
+	if err != nil {
+		return Domain{}, fmt.Errorf("get domain: %w", jobs.Inputf("domain", domain, "it %v", err))
+	}
+	found, err := tenantByName(ctx, tx, tenant)
+	if err != nil {
+		return Domain{}, fmt.Errorf("get domain: %w", err)
+	}
+	return domainOf(ctx, tx, canonical, found)
+}
+
 func readDomainCursor(page jobs.Page) (domain string, tenant uuid.UUID, err error) {
 	if page.After == "" {
 		return "", uuid.Nil, nil

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // TXTResolver asks the DNS. *net.Resolver satisfies it.
@@ -35,6 +36,10 @@ type Verification struct {
 	// WithoutProof verifies without asking the DNS. It needs a Reason.
 	WithoutProof bool
 	Reason       string // at most 500 characters, for the record
+
+	// DryRun asks the DNS, and undoes the verification when it is done: what is returned would
+	// have become of the claim.
+	DryRun bool
 
 	// Actor is who verifies, for the record: at most 200 characters.
 	Actor string
@@ -102,12 +107,17 @@ func (d *Domains) verify(ctx context.Context, db database, tenant, domain string
 			return Domain{}, err
 		}
 	}
-	return within(ctx, db, func(tx pgx.Tx) (Domain, error) {
+	verified, err := within(ctx, db, func(tx pgx.Tx) (Domain, error) {
 		if err := admit(ctx, tx, known, found, v); err != nil {
 			return Domain{}, fmt.Errorf("verify domain: %w", err)
 		}
-		return domainOf(ctx, tx, canonical, found)
+		verified, err := domainOf(ctx, tx, canonical, found)
+		if err == nil && v.DryRun {
+			err = central.Undo(ctx, tx)
+		}
+		return verified, err
 	})
+	return verified, central.Undone(err)
 }
 
 // prove looks for the claim's token in the DNS. The dot at the name's end keeps resolvers

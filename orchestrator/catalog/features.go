@@ -247,6 +247,40 @@ func (f Features) List(ctx context.Context, page jobs.Page) (features []Feature,
 	return features, next, nil
 }
 
+// FeatureReach is how many tenants follow what is changed of a feature. Removed tenants do not
+// count.
+type FeatureReach struct {
+	ByDefault int // go by the default: neither they nor their plans have a value
+	Off       int // have not the value true: to them a Gate of the feature is shut
+}
+
+const featureReachSQL = `
+SELECT count(*) FILTER (WHERE NOT (t.features ? f.name OR p.features ? f.name)),
+       count(*) FILTER (WHERE coalesce(t.features->f.name, p.features->f.name, f.default_value) IS DISTINCT FROM 'true')
+FROM headgate.features f CROSS JOIN headgate.tenants t JOIN headgate.plans p ON p.name = t.plan
+WHERE f.name = $1 AND t.status <> 'removed'`
+
+const holdFeatureSQL = `SELECT FROM headgate.features WHERE name = $1 FOR NO KEY UPDATE`
+
+// GetTx returns a feature, and whom its changes reach, as the caller's transaction sees them.
+// Nobody else changes the feature before the transaction ends; values of tenants change. It
+// reads all tenants. Errors match ErrUnknownFeature.
+func (f Features) GetTx(ctx context.Context, tx pgx.Tx, name string) (Feature, FeatureReach, error) {
+	var reach FeatureReach
+	var found Feature
+	_, err := tx.Exec(ctx, holdFeatureSQL, name)
+	if err == nil {
+		found, err = feature(ctx, tx, name)
+	}
+	if err == nil {
+		err = tx.QueryRow(ctx, featureReachSQL, name).Scan(&reach.ByDefault, &reach.Off)
+	}
+	if err != nil {
+		return Feature{}, reach, fmt.Errorf("get feature %s: %w", shown(name), err)
+	}
+	return found, reach, nil
+}
+
 // Remove takes a feature out of the catalog that nothing has a value of or needs. Errors
 // match ErrUnknownFeature and ErrReferred.
 func (f Features) Remove(ctx context.Context, name string) error {

@@ -24,17 +24,14 @@ type SelectedOpts struct {
 	Confirm func(slugs []string) error
 }
 
-// errDryRun undoes what a dry run has counted by doing it.
-var errDryRun = errors.New("a dry run")
-
 // Done is what the transaction of a change is to return before it commits: nil, or what
-// undoes it. nil options agree.
-func (o *SelectedOpts) Done(slugs []string) error {
+// undoes it. nil options agree. A dry run has the constraints checked that wait for the commit.
+func (o *SelectedOpts) Done(ctx context.Context, tx pgx.Tx, slugs []string) error {
 	switch {
 	case o == nil:
 		return nil
 	case o.DryRun:
-		return errDryRun
+		return central.Undo(ctx, tx)
 	case o.Confirm != nil:
 		return o.Confirm(slugs)
 	}
@@ -43,10 +40,7 @@ func (o *SelectedOpts) Done(slugs []string) error {
 
 // Undone takes the error away by which Done has undone a dry run.
 func (o *SelectedOpts) Undone(err error) error {
-	if o != nil && o.DryRun && errors.Is(err, errDryRun) {
-		return nil
-	}
-	return err
+	return central.Undone(err)
 }
 
 // ChangeSelected changes the tenants that a selector selects now: all of them in one
@@ -195,7 +189,7 @@ func (w *writing) doTx(ctx context.Context, tx pgx.Tx) ([]Changed, error) {
 	for i, ch := range changed {
 		slugs[i] = ch.Before.Slug
 	}
-	return changed, w.opts.Done(slugs)
+	return changed, w.opts.Done(ctx, tx, slugs)
 }
 
 // lockError is of a lock that was not had on tenants of these ids.
@@ -225,7 +219,7 @@ func blame(ctx context.Context, db beginner, err error) error {
 		if err := tx.QueryRow(ctx, tenantLockedSQL, waited.ids).Scan(&slug, &by); err != nil {
 			return none, err
 		}
-		return none, errDryRun // which gives the other locks back
+		return none, central.Undo(ctx, tx) // which gives the other locks back
 	})
 	switch {
 	case slug == "":

@@ -10,6 +10,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/access"
+	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
 // StatusChange says which status tenants get, and what with it.
@@ -143,14 +144,14 @@ func (e TenantEditor) remove(ctx context.Context, db beginner, tenants []string,
 	}
 	_, err = e.write(ctx, db, "remove", tenants, func(ctx context.Context, tx pgx.Tx, before []Tenant) error {
 		if removals, err = removeTenants(ctx, tx, before, opts); err == nil && opts.DryRun {
-			return errDryRun
+			return central.Undo(ctx, tx)
 		}
 		return err
 	})
-	if opts.DryRun && removals != nil {
-		return removals, nil
+	if err = central.Undone(err); err != nil {
+		return nil, err
 	}
-	return removals, err
+	return removals, nil
 }
 
 func removeTenants(ctx context.Context, tx pgx.Tx, before []Tenant, opts *RemoveOpts) ([]Removal, error) {

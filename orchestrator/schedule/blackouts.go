@@ -153,21 +153,31 @@ WHERE (s.tenant_id = nullif($1, '')::uuid
        OR s.database_id IN (SELECT d.id FROM headgate.databases d JOIN headgate.servers v ON v.id = d.server_id WHERE v.name = nullif($2, '')))
   AND s.spread > 0 AND s.next_run_at > s.next_nominal_at AND NOT s.fresh AND NOT s.paused AND s.error = '' AND jsonb_array_length(s.buffered) = 0`
 
-const deleteWindow = `DELETE FROM headgate.closures WHERE name = $1 AND kind = $2`
-
 // DeleteBlackout removes a blackout. The error matches ErrUnknownBlackout.
 func (c *Calendars) DeleteBlackout(ctx context.Context, name string) error {
-	return c.deleteWindow(ctx, blackouts, name, ErrUnknownBlackout, "`headgate schedule blackout list` shows them")
+	return central.Write(ctx, c.pool, func(tx pgx.Tx) error { return c.DeleteBlackoutTx(ctx, tx, name) })
+}
+
+// DeleteBlackoutTx is DeleteBlackout inside the caller's transaction.
+func (c *Calendars) DeleteBlackoutTx(ctx context.Context, tx pgx.Tx, name string) error {
+	return deleteWindow(ctx, tx, blackouts, name, ErrUnknownBlackout, "`headgate schedule blackout list` shows them")
 }
 
 // DeleteMaintenanceWindow removes a maintenance window. The error matches
 // ErrUnknownMaintenanceWindow.
 func (c *Calendars) DeleteMaintenanceWindow(ctx context.Context, name string) error {
-	return c.deleteWindow(ctx, maintenances, name, ErrUnknownMaintenanceWindow, "`headgate schedule maintenance-window list` shows them")
+	return central.Write(ctx, c.pool, func(tx pgx.Tx) error { return c.DeleteMaintenanceWindowTx(ctx, tx, name) })
 }
 
-func (c *Calendars) deleteWindow(ctx context.Context, kind windowKind, name string, unknown error, next string) error {
-	done, err := c.pool.Exec(ctx, deleteWindow, name, string(kind))
+// DeleteMaintenanceWindowTx is DeleteMaintenanceWindow inside the caller's transaction.
+func (c *Calendars) DeleteMaintenanceWindowTx(ctx context.Context, tx pgx.Tx, name string) error {
+	return deleteWindow(ctx, tx, maintenances, name, ErrUnknownMaintenanceWindow, "`headgate schedule maintenance-window list` shows them")
+}
+
+const deleteWindowSQL = `DELETE FROM headgate.closures WHERE name = $1 AND kind = $2`
+
+func deleteWindow(ctx context.Context, tx pgx.Tx, kind windowKind, name string, unknown error, next string) error {
+	done, err := tx.Exec(ctx, deleteWindowSQL, name, string(kind))
 	if err != nil {
 		return fmt.Errorf("deleting %s: %w", fit.Cut(name), err)
 	}

@@ -142,10 +142,15 @@ func storeCalendar(ctx context.Context, tx pgx.Tx, name string, ranges []calenda
 // List returns all exclusion calendars by name.
 func (c *Calendars) List(ctx context.Context) (found map[string]calendar.Days, err error) {
 	err = central.Read(ctx, c.pool, func(tx pgx.Tx) error {
-		found, err = readCalendars(ctx, tx, nil)
+		found, err = c.ListTx(ctx, tx)
 		return err
 	})
 	return found, err
+}
+
+// ListTx is List inside the caller's transaction.
+func (c *Calendars) ListTx(ctx context.Context, tx pgx.Tx) (map[string]calendar.Days, error) {
+	return readCalendars(ctx, tx, nil)
 }
 
 // calendarUsers counts who names a calendar, the schedules of one file's templates left

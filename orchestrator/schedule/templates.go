@@ -264,8 +264,6 @@ func expect(expected *int, is int) error {
 	return &catalog.ExpectationError{Expected: *expected, Tenants: is}
 }
 
-var errDry = errors.New("only a dry run")
-
 // whole does all of something in a transaction, or nothing if it fails or is only a dry
 // run.
 func whole(ctx context.Context, tx pgx.Tx, dry bool, do func(pgx.Tx) error) error {
@@ -273,10 +271,7 @@ func whole(ctx context.Context, tx pgx.Tx, dry bool, do func(pgx.Tx) error) erro
 		if err := do(tx); err != nil || !dry {
 			return err
 		}
-		return errDry
+		return central.Undo(ctx, tx)
 	})
-	if errors.Is(err, errDry) {
-		return nil
-	}
-	return err
+	return central.Undone(err)
 }

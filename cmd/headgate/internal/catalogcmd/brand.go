@@ -3,6 +3,7 @@ package catalogcmd
 import (
 	"context"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
@@ -22,7 +23,8 @@ func tenantBrand(app *cli.App) *cobra.Command {
 }
 
 func brandSet(app *cli.App) *cobra.Command {
-	return &cobra.Command{
+	var dry cli.DryRun
+	cmd := &cobra.Command{
 		Use: "set SLUG BRAND_ID BRAND_NAME", Short: "Add a brand of a tenant, or give it another name", Args: cli.Args("SLUG", "BRAND_ID", "BRAND_NAME"),
 		Example: "  headgate tenant brand set acme 1 'Acme Outdoor'",
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
@@ -31,14 +33,21 @@ func brandSet(app *cli.App) *cobra.Command {
 				return err
 			}
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				brand, err := central.Catalog.Brands().Set(ctx, args[0], id, args[2])
+				var brand catalog.Brand
+				err := dry.Do(ctx, central, func(tx pgx.Tx) (err error) {
+					brand, err = central.Catalog.Brands().SetTx(ctx, tx, args[0], id, args[2])
+					return err
+				})
 				if err != nil {
 					return cli.NearOwner(ctx, central, args[0], "", err)
 				}
+				defer dry.Say(app, "")
 				return cli.One(app, brand, brandColumns)
 			})
 		}),
 	}
+	dry.Flag(cmd)
+	return cmd
 }
 
 func brandList(app *cli.App) *cobra.Command {
@@ -59,7 +68,8 @@ func brandList(app *cli.App) *cobra.Command {
 }
 
 func brandRemove(app *cli.App) *cobra.Command {
-	return &cobra.Command{
+	var dry cli.DryRun
+	cmd := &cobra.Command{
 		Use: "remove SLUG BRAND_ID", Short: "Take a brand out; rows that bear its number stay", Args: cli.Args("SLUG", "BRAND_ID"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			id, err := brandID(args[1])
@@ -67,14 +77,18 @@ func brandRemove(app *cli.App) *cobra.Command {
 				return err
 			}
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				if err := central.Catalog.Brands().Remove(ctx, args[0], id); err != nil {
+				err := dry.Do(ctx, central, func(tx pgx.Tx) error { return central.Catalog.Brands().RemoveTx(ctx, tx, args[0], id) })
+				if err != nil {
 					return cli.NearOwner(ctx, central, args[0], "", err)
 				}
 				app.Say("removed: brand %d of tenant %s; rows that bear its number stay", id, args[0])
+				dry.Say(app, "")
 				return nil
 			})
 		}),
 	}
+	dry.Flag(cmd)
+	return cmd
 }
 
 func brandID(text string) (int, error) {

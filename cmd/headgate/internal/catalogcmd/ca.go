@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
@@ -36,6 +37,7 @@ them: give the old and the new one in one file before an authority is renewed.`
 
 func caAdd(app *cli.App) *cobra.Command {
 	params := catalog.AuthorityParams{Actor: app.Actor()}
+	var dry cli.DryRun
 	cmd := &cobra.Command{
 		Use: "add NAME FILE", Short: "Keep the certificates of an authority", Long: caAddLong, Args: cli.Args("NAME", "FILE"),
 		Example: "  headgate ca add our-ca /etc/ssl/our-ca.pem",
@@ -45,10 +47,15 @@ func caAdd(app *cli.App) *cobra.Command {
 				return err
 			}
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				added, err := catalog.NewAuthorities(central.Pool).Add(ctx, params)
+				var added catalog.Authority
+				err := dry.Do(ctx, central, func(tx pgx.Tx) (err error) {
+					added, err = catalog.NewAuthorities(central.Pool).AddTx(ctx, tx, params)
+					return err
+				})
 				if err != nil {
 					return err
 				}
+				defer dry.Say(app, "")
 				app.Say("next: name it in an address by sslrootcert=%s, with `headgate database add` or `headgate database login`", added.Name)
 				return cli.One(app, added, authorityColumns)
 			})
@@ -56,6 +63,7 @@ func caAdd(app *cli.App) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&params.Replace, "replace", false, "put them in the place of those of that name")
 	cmd.Flags().StringVar(&params.Actor, "actor", params.Actor, "who decides, for the record (default: $USER)")
+	dry.Flag(cmd)
 	return cmd
 }
 
@@ -81,18 +89,23 @@ func caList(app *cli.App) *cobra.Command {
 }
 
 func caRemove(app *cli.App) *cobra.Command {
-	return &cobra.Command{
+	var dry cli.DryRun
+	cmd := &cobra.Command{
 		Use: "remove NAME", Short: "Forget an authority that no address names", Args: cli.Args("NAME"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				if err := catalog.NewAuthorities(central.Pool).Remove(ctx, args[0]); err != nil {
+				err := dry.Do(ctx, central, func(tx pgx.Tx) error { return catalog.NewAuthorities(central.Pool).RemoveTx(ctx, tx, args[0]) })
+				if err != nil {
 					return err
 				}
 				app.Say("certificate authority %s is forgotten", args[0])
+				defer dry.Say(app, "")
 				return cli.One(app, removedView{args[0]}, removedColumns)
 			})
 		}),
 	}
+	dry.Flag(cmd)
+	return cmd
 }
 
 // removedView is the shape of `ca remove -o json`.

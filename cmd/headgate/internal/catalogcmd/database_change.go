@@ -3,6 +3,7 @@ package catalogcmd
 import (
 	"context"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
@@ -38,7 +39,8 @@ func databaseShow(app *cli.App) *cobra.Command {
 }
 
 func databaseRename(app *cli.App) *cobra.Command {
-	return &cobra.Command{
+	var dry cli.DryRun
+	cmd := &cobra.Command{
 		Use:   "rename NAME TO",
 		Short: "Give a database another name in the catalog",
 		Args:  cli.Args("NAME", "TO"),
@@ -48,13 +50,20 @@ func databaseRename(app *cli.App) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if database, err = central.Catalog.Hosting().RenameDatabase(ctx, database.Name, args[1]); err != nil {
+				err = dry.Do(ctx, central, func(tx pgx.Tx) (err error) {
+					database, err = central.Catalog.Hosting().RenameDatabaseTx(ctx, tx, database.Name, args[1])
+					return err
+				})
+				if err != nil {
 					return err
 				}
+				defer dry.Say(app, jobs.Count(database.Tenants, "tenant"))
 				return cli.One(app, database, databaseColumns)
 			})
 		}),
 	}
+	dry.Flag(cmd)
+	return cmd
 }
 
 const databaseDetachLong = `Let no job of a database start until "headgate database reattach": the database is

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
@@ -27,6 +28,7 @@ func databaseSet(app *cli.App) *cobra.Command {
 	var to, reason string
 	var most int
 	var plans []string
+	var dry cli.DryRun
 	cmd := &cobra.Command{
 		Use:   "set NAME [--protection enforce|observe [--reason TEXT]] [--max-tenants N] [--plan PLAN]...",
 		Short: "Decide whether jobs wait while unprotected, and whom it takes",
@@ -54,21 +56,8 @@ func databaseSet(app *cli.App) *cobra.Command {
 			}
 		}
 		return app.Open(ctx, nil, func(central cli.Central) error {
-			if to != "" {
-				_, err := central.Catalog.SetProtection(ctx, catalog.ProtectionChange{
-					Database: args[0], To: catalog.Protection(to), Reason: reason, Actor: app.Actor(),
-				})
-				if err != nil {
-					return err
-				}
-				if catalog.Protection(to) == catalog.ProtectionObserved {
-					app.Say("next: `headgate database protect %s` lists what is open", args[0])
-				}
-			}
-			if room == (catalog.Room{}) {
-				return nil
-			}
-			return setRoom(ctx, app, central, args[0], room)
+			s := setting{protection: catalog.ProtectionChange{Database: args[0], To: catalog.Protection(to), Reason: reason, Actor: app.Actor()}, room: room, dry: dry}
+			return s.run(ctx, app, central)
 		})
 	})
 	cmd.Flags().StringVar(&to, "protection", "", "enforce (jobs wait) or observe (jobs run)")
@@ -76,21 +65,48 @@ func databaseSet(app *cli.App) *cobra.Command {
 	cli.IntIn(cmd.Flags(), &most, "max-tenants", 0, 0, 1_000_000, "how many tenants it takes, 1 to 1000000 (0: any number)")
 	cmd.Flags().StringArrayVar(&plans, "plan", nil, "a plan whose tenants it takes, \"\" for those without one; may be repeated, and replaces the list; any: of every plan")
 	cli.Complete(cmd, "protection", protections)
+	dry.Flag(cmd)
 	return cmd
 }
 
-func setRoom(ctx context.Context, app *cli.App, central cli.Central, name string, room catalog.Room) error {
-	database, err := cli.FindDatabase(ctx, central.Catalog, name)
+// setting is one `database set`. A protection whose To is "" stays, and so does a room that is
+// zero.
+type setting struct {
+	protection catalog.ProtectionChange
+	room       catalog.Room
+	dry        cli.DryRun
+}
+
+func (s setting) run(ctx context.Context, app *cli.App, central cli.Central) error {
+	database, err := cli.FindDatabase(ctx, central.Catalog, s.protection.Database)
 	if err != nil {
 		return err
 	}
-	if room.Plans != nil {
-		if err := warnOfPlans(ctx, app, central, *room.Plans); err != nil {
+	if s.room.Plans != nil {
+		if err := warnOfPlans(ctx, app, central, *s.room.Plans); err != nil {
 			return err
 		}
 	}
-	if database, err = central.Catalog.Hosting().SetRoom(ctx, database.Name, room); err != nil {
+	err = s.dry.Do(ctx, central, func(tx pgx.Tx) (err error) {
+		if s.protection.To != "" {
+			if _, err := central.Catalog.SetProtectionTx(ctx, tx, s.protection); err != nil {
+				return err
+			}
+		}
+		if s.room != (catalog.Room{}) {
+			database, err = central.Catalog.Hosting().SetRoomTx(ctx, tx, database.Name, s.room)
+		}
 		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer s.dry.Say(app, jobs.Count(database.Tenants, "tenant"))
+	if s.protection.To == catalog.ProtectionObserved {
+		app.Say("next: `headgate database protect %s` lists what is open", s.protection.Database)
+	}
+	if s.room == (catalog.Room{}) {
+		return nil
 	}
 	if most := database.MaxTenants; most != nil && database.Tenants >= *most {
 		app.Say("database %s has %s and takes %s: no further one is placed there", database.Name, jobs.Count(database.Tenants, "tenant"), jobs.Thousands(*most))

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
@@ -38,14 +38,15 @@ func neededBy(f catalog.Feature) string {
 // Feature is the verbs on features.
 func Feature(app *cli.App) *cobra.Command {
 	return cli.Group("feature", "Features that plans and tenants have values of", featureSet(app), featureList(app), featureRemove(app),
-		featureGate(app, "require", "Let tenants use a kind or a schedule only where a feature is true", catalog.Features.Require),
-		featureGate(app, "release", "Let tenants use a kind or a schedule whatever the feature is", catalog.Features.Release))
+		featureGate(app, "require", "Let tenants use a kind or a schedule only where a feature is true", catalog.Features.RequireTx),
+		featureGate(app, "release", "Let tenants use a kind or a schedule whatever the feature is", catalog.Features.ReleaseTx))
 }
 
 var featureTypes = []string{string(catalog.FeatureBoolean), string(catalog.FeatureNumber), string(catalog.FeatureString)}
 
 func featureSet(app *cli.App) *cobra.Command {
 	var kind, value, note string
+	var c featureChange
 	cmd := &cobra.Command{
 		Use: "set NAME [--type TYPE] [--default VALUE]", Short: "Add a feature, or change its default", Args: cli.Args("NAME"),
 		Example: "  headgate feature set beta --type boolean --default false\n  headgate feature set seats --type number --default 5",
@@ -64,10 +65,14 @@ func featureSet(app *cli.App) *cobra.Command {
 			change.Note = &note
 		}
 		return app.Open(ctx, nil, func(central cli.Central) error {
-			feature, err := central.Catalog.Features().Set(ctx, args[0], change)
+			_, feature, tenants, err := c.run(ctx, app, central, args[0], func(tx pgx.Tx) error {
+				_, err := central.Catalog.Features().SetTx(ctx, tx, args[0], change)
+				return err
+			})
 			if err != nil {
 				return err
 			}
+			defer c.said(app, tenants)
 			return cli.One(app, feature, featureColumns)
 		})
 	})
@@ -75,6 +80,7 @@ func featureSet(app *cli.App) *cobra.Command {
 	cmd.Flags().StringVar(&value, "default", "", `its value where neither tenant nor plan has one ("" of a boolean or a number: none)`)
 	cmd.Flags().StringVar(&note, "note", "", "what people should know of it")
 	cli.Complete(cmd, "type", featureTypes)
+	c.flags(cmd)
 	return cmd
 }
 
@@ -122,44 +128,51 @@ func nearFeature(ctx context.Context, central cli.Central, given map[string]*str
 }
 
 func featureRemove(app *cli.App) *cobra.Command {
-	return &cobra.Command{
+	var c featureChange
+	cmd := &cobra.Command{
 		Use: "remove NAME", Short: "Take a feature out that nothing has a value of", Args: cli.Args("NAME"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				if err := central.Catalog.Features().Remove(ctx, args[0]); err != nil {
+				_, _, tenants, err := c.run(ctx, app, central, args[0], func(tx pgx.Tx) error {
+					return central.Catalog.Features().RemoveTx(ctx, tx, args[0])
+				})
+				if err != nil {
 					return nearFeature(ctx, central, map[string]*string{args[0]: nil}, err)
 				}
 				app.Say("removed: feature %s", args[0])
+				c.said(app, tenants)
 				return nil
 			})
 		}),
 	}
+	c.flags(cmd)
+	return cmd
 }
 
-func featureGate(app *cli.App, verb, short string, do func(catalog.Features, context.Context, string, catalog.Gate) (catalog.Feature, error)) *cobra.Command {
+func featureGate(app *cli.App, verb, short string, do func(catalog.Features, context.Context, pgx.Tx, string, catalog.Gate) (catalog.Feature, error)) *cobra.Command {
 	var gate catalog.Gate
+	var c featureChange
 	cmd := &cobra.Command{
 		Use: verb + " NAME --kind KIND | --schedule NAME", Short: short, Args: cli.Args("NAME"),
 		Example: "  headgate feature " + verb + " beta --kind app.forecast",
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				known, err := features(ctx, central)
-				if err != nil {
+				before, after, tenants, err := c.run(ctx, app, central, args[0], func(tx pgx.Tx) error {
+					_, err := do(central.Catalog.Features(), ctx, tx, args[0], gate)
 					return err
-				}
-				feature, err := do(central.Catalog.Features(), ctx, args[0], gate)
+				})
 				if err != nil {
 					return nearFeature(ctx, central, map[string]*string{args[0]: nil}, err)
 				}
-				if slices.ContainsFunc(known, func(was catalog.Feature) bool {
-					return was.Name == feature.Name && slices.Equal(was.Kinds, feature.Kinds) && slices.Equal(was.Schedules, feature.Schedules)
-				}) {
+				defer c.said(app, tenants)
+				if sameGates(before, after) {
 					app.Say("nothing changed: it was so already")
 				}
-				return cli.One(app, feature, featureColumns)
+				return cli.One(app, after, featureColumns)
 			})
 		}),
 	}
+	c.flags(cmd)
 	cmd.Flags().StringVar(&gate.Kind, "kind", "", "a kind of jobs")
 	cmd.Flags().StringVar(&gate.Schedule, "schedule", "", "the name of a schedule, a tenant's own or a template's")
 	return cmd

@@ -118,6 +118,7 @@ the replica is near enough. --no-job-read takes the address out again.`
 
 func databaseLogin(app *cli.App) *cobra.Command {
 	var l logins
+	var dry cli.DryRun
 	cmd := &cobra.Command{
 		Use:   "login NAME",
 		Short: "Replace the address of a database's job login or owner login",
@@ -132,11 +133,12 @@ func databaseLogin(app *cli.App) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return app.Open(ctx, ring, func(central cli.Central) error { return setLogins(ctx, app, central, args[0], change) })
+			return app.Open(ctx, ring, func(central cli.Central) error { return setLogins(ctx, app, central, args[0], change, dry) })
 		}),
 	}
 	l.flags(cmd)
 	l.readFlags(cmd)
+	dry.Flag(cmd)
 	return cmd
 }
 
@@ -163,8 +165,9 @@ func givenLogins(ctx context.Context, app *cli.App, l logins, noneWillDo bool) (
 	return given, nil
 }
 
-// setLogins tries the addresses, then stores them all or none.
-func setLogins(ctx context.Context, app *cli.App, central cli.Central, name string, c change) error {
+// setLogins tries the addresses, then stores them all or none. Nothing is locked while a server
+// is waited for.
+func setLogins(ctx context.Context, app *cli.App, central cli.Central, name string, c change, dry cli.DryRun) error {
 	database, err := cli.FindDatabase(ctx, central.Catalog, name)
 	if err != nil {
 		return err
@@ -173,42 +176,18 @@ func setLogins(ctx context.Context, app *cli.App, central cli.Central, name stri
 	if err != nil {
 		return err
 	}
+	if err := c.try(ctx, target{server, catalog.NewAuthorities(central.Pool)}, database); err != nil {
+		return err
+	}
 	var changed []string
-	err = pgx.BeginFunc(ctx, central.Pool, func(tx pgx.Tx) error {
-		for _, login := range []jobs.Login{jobs.LoginJob, jobs.LoginOwner} {
-			t := target{server, catalog.NewAuthorities(central.Pool)}
-			if a, ok := c.given[login]; ok {
-				if err := t.try(ctx, login, a, database); err != nil {
-					return err
-				}
-				if a.Database != database.DBName {
-					return cli.Usagef("the %s's address leads to database %s, and database %s is %s on server %s: `headgate database reattach %s --dbname %s` if it was renamed",
-						login, cli.Quote(a.Database), database.Name, cli.Quote(database.DBName), server.Name, database.Name, a.Database)
-				}
-				if err := central.Catalog.Logins().SetTx(ctx, tx, database.Name, login, a); err != nil {
-					return err
-				}
-				changed = append(changed, login.String()+" login")
-			}
-			if a, ok := c.directs[login]; ok {
-				if err := t.past().try(ctx, login, a, database); err != nil {
-					return err
-				}
-				if err := central.Catalog.Logins().SetDirectTx(ctx, tx, database.Name, login, a); err != nil {
-					return err
-				}
-				changed = append(changed, login.String()+" login's direct address")
-			}
-		}
-		read, err := setRead(ctx, tx, target{server, catalog.NewAuthorities(central.Pool)}, central.Catalog, database, c)
-		if read != "" {
-			changed = append(changed, read)
-		}
+	err = dry.Do(ctx, central, func(tx pgx.Tx) (err error) {
+		changed, err = c.store(ctx, tx, central.Catalog.Logins(), database)
 		return err
 	})
 	if err != nil {
 		return err
 	}
+	defer dry.Say(app, jobs.Count(database.Tenants, "tenant"))
 	if len(changed) > 0 {
 		app.Say("database %s: the %s is replaced", database.Name, strings.Join(changed, " and the "))
 	}
@@ -219,4 +198,55 @@ func setLogins(ctx context.Context, app *cli.App, central cli.Central, name stri
 		database.ReadAddress = c.read != nil
 	}
 	return cli.One(app, database, databaseColumns)
+}
+
+// try logs in with each address, and changes nothing.
+func (c change) try(ctx context.Context, t target, database catalog.Database) error {
+	for _, login := range bothLogins {
+		if a, ok := c.given[login]; ok {
+			if err := t.try(ctx, login, a, database); err != nil {
+				return err
+			}
+			if a.Database != database.DBName {
+				return cli.Usagef("the %s's address leads to database %s, and database %s is %s on server %s: `headgate database reattach %s --dbname %s` if it was renamed",
+					login, cli.Quote(a.Database), database.Name, cli.Quote(database.DBName), t.server.Name, database.Name, a.Database)
+			}
+		}
+		if a, ok := c.directs[login]; ok {
+			if err := t.past().try(ctx, login, a, database); err != nil {
+				return err
+			}
+		}
+	}
+	if c.read == nil {
+		return nil
+	}
+	return t.tryRead(ctx, *c.read, database)
+}
+
+var bothLogins = []jobs.Login{jobs.LoginJob, jobs.LoginOwner}
+
+// store writes the addresses, and returns which were replaced.
+func (c change) store(ctx context.Context, tx pgx.Tx, l catalog.Logins, database catalog.Database) (replaced []string, err error) {
+	for _, login := range bothLogins {
+		if a, ok := c.given[login]; ok {
+			if err := l.SetTx(ctx, tx, database.Name, login, a); err != nil {
+				return nil, err
+			}
+			replaced = append(replaced, login.String()+" login")
+		}
+		if a, ok := c.directs[login]; ok {
+			if err := l.SetDirectTx(ctx, tx, database.Name, login, a); err != nil {
+				return nil, err
+			}
+			replaced = append(replaced, login.String()+" login's direct address")
+		}
+	}
+	switch {
+	case c.noRead:
+		return replaced, l.RemoveReadTx(ctx, tx, database.ID)
+	case c.read != nil:
+		return append(replaced, "job login's read address"), l.SetReadTx(ctx, tx, database.ID, *c.read)
+	}
+	return replaced, nil
 }

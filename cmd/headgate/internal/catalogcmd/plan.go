@@ -61,7 +61,8 @@ Limits of a plan are set with ` + "`headgate limit set plan NAME`" + `.`
 func planSet(app *cli.App) *cobra.Command {
 	var note string
 	var features, kinds []string
-	var all, dry bool
+	var all bool
+	var dry cli.DryRun
 	var confirm cli.Confirmation
 	cmd := &cobra.Command{
 		Use: "set NAME [--feature NAME=VALUE]... [--kind KIND]...", Short: "Add a plan, or change what its tenants have by default", Long: planSetLong, Args: cli.Args("NAME"),
@@ -90,9 +91,9 @@ func planSet(app *cli.App) *cobra.Command {
 		return app.Open(ctx, nil, func(central cli.Central) error {
 			var plan catalog.Plan
 			err := confirm.Do(ctx, app, func() error {
-				return tried(ctx, central, dry, func(tx pgx.Tx) (err error) {
+				return dry.Do(ctx, central, func(tx pgx.Tx) (err error) {
 					plan, err = central.Catalog.Plans().SetTx(ctx, tx, args[0], change)
-					if err != nil || dry || change.Features == nil && change.Kinds == nil { // a note changes no tenant
+					if err != nil || dry.On() || change.Features == nil && change.Kinds == nil { // a note changes no tenant
 						return err
 					}
 					return confirm.Check("plan " + cli.Quote(args[0]) + " is that of")(plan.Tenants)
@@ -101,9 +102,7 @@ func planSet(app *cli.App) *cobra.Command {
 			if err != nil {
 				return nearFeature(ctx, central, change.Features, err)
 			}
-			if dry {
-				app.Say("nothing was changed: a dry run; %s the plan", jobs.CountVerb(plan.Tenants, "tenant", "has", "have"))
-			}
+			defer dry.Say(app, jobs.Count(plan.Tenants, "tenant"))
 			return cli.One(app, plan, pricingColumns)
 		})
 	})
@@ -112,7 +111,7 @@ func planSet(app *cli.App) *cobra.Command {
 	flags.StringArrayVar(&features, "feature", nil, "a feature's value NAME=VALUE, or NAME- to take it out; may be repeated")
 	flags.StringArrayVar(&kinds, "kind", nil, "a kind that its tenants may have jobs of, and of no other; may be repeated")
 	flags.BoolVar(&all, "all-kinds", false, "its tenants may have jobs of every kind")
-	flags.BoolVar(&dry, "dry-run", false, "show the plan as it would be, and change nothing")
+	dry.Flag(cmd)
 	confirm.Flags(cmd)
 	return cmd
 }
@@ -185,16 +184,21 @@ func sayNewPlan(ctx context.Context, app *cli.App, central cli.Central, name str
 }
 
 func planRemove(app *cli.App) *cobra.Command {
-	return &cobra.Command{
+	var dry cli.DryRun
+	cmd := &cobra.Command{
 		Use: "remove NAME", Short: "Take a plan out that no tenant is on", Args: cli.Args("NAME"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				if err := central.Catalog.Plans().Remove(ctx, args[0]); err != nil {
+				err := dry.Do(ctx, central, func(tx pgx.Tx) error { return central.Catalog.Plans().RemoveTx(ctx, tx, args[0]) })
+				if err != nil {
 					return nearPlan(ctx, central, args[0], err)
 				}
 				app.Say("removed: plan %s", args[0])
+				dry.Say(app, "")
 				return nil
 			})
 		}),
 	}
+	dry.Flag(cmd)
+	return cmd
 }

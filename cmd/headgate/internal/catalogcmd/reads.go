@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/catalog"
@@ -18,20 +16,6 @@ func readsOf(d catalog.Database) string {
 		return jobs.Replica.String()
 	}
 	return jobs.Primary.String()
-}
-
-// setRead tries a read address and stores it, or takes it out. It returns what is replaced.
-func setRead(ctx context.Context, tx pgx.Tx, t target, c *catalog.Catalog, database catalog.Database, change change) (replaced string, err error) {
-	switch {
-	case change.noRead:
-		return "", c.Logins().RemoveReadTx(ctx, tx, database.ID)
-	case change.read == nil:
-		return "", nil
-	}
-	if err := t.tryRead(ctx, *change.read, database); err != nil {
-		return "", err
-	}
-	return "job login's read address", c.Logins().SetReadTx(ctx, tx, database.ID, *change.read)
 }
 
 const selectRecovers = `SELECT pg_catalog.pg_is_in_recovery()`

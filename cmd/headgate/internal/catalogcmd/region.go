@@ -3,6 +3,7 @@ package catalogcmd
 import (
 	"context"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
@@ -23,21 +24,25 @@ var regionColumns = []cli.Column[catalog.Region]{
 
 func regionAdd(app *cli.App) *cobra.Command {
 	var note string
+	var dry cli.DryRun
 	cmd := &cobra.Command{
 		Use:   "add NAME",
 		Short: "Enter a region, which servers can be set to",
 		Args:  cli.Args("NAME"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				if err := central.Catalog.Hosting().AddRegion(ctx, args[0], note); err != nil {
+				err := dry.Do(ctx, central, func(tx pgx.Tx) error { return central.Catalog.Hosting().AddRegionTx(ctx, tx, args[0], note) })
+				if err != nil {
 					return err
 				}
+				defer dry.Say(app, "")
 				app.Say("next: `headgate server set NAME --region %s`", args[0])
 				return cli.One(app, catalog.Region{Name: args[0], Note: note}, regionColumns)
 			})
 		}),
 	}
 	cmd.Flags().StringVar(&note, "note", "", "what it is, for people")
+	dry.Flag(cmd)
 	return cmd
 }
 
@@ -61,18 +66,23 @@ func regionList(app *cli.App) *cobra.Command {
 }
 
 func regionRemove(app *cli.App) *cobra.Command {
-	return &cobra.Command{
+	var dry cli.DryRun
+	cmd := &cobra.Command{
 		Use:   "remove NAME",
 		Short: "Remove a region that no server stands in",
 		Args:  cli.Args("NAME"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				if err := central.Catalog.Hosting().RemoveRegion(ctx, args[0]); err != nil {
+				err := dry.Do(ctx, central, func(tx pgx.Tx) error { return central.Catalog.Hosting().RemoveRegionTx(ctx, tx, args[0]) })
+				if err != nil {
 					return err
 				}
 				app.Say("removed: region %s", args[0])
+				dry.Say(app, "")
 				return nil
 			})
 		}),
 	}
+	dry.Flag(cmd)
+	return cmd
 }

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
@@ -75,6 +76,7 @@ func serverAdd(app *cli.App) *cobra.Command {
 	var plain bool
 	var budget int
 	var pooler string
+	var dry cli.DryRun
 	cmd := &cobra.Command{
 		Use:   "add NAME --host HOST [--host HOST]... | --socket DIR | --plain-loopback",
 		Short: "Enter a server, and which hosts its addresses may name",
@@ -97,16 +99,22 @@ func serverAdd(app *cli.App) *cobra.Command {
 			return cli.Usagef("--host is missing: name the hosts that addresses on this server may have (or --socket DIR, or --plain-loopback)")
 		}
 		return app.Open(ctx, nil, func(central cli.Central) error {
-			server, err := central.Catalog.AddServer(ctx, params)
+			var server catalog.Server
+			err := dry.Do(ctx, central, func(tx pgx.Tx) (err error) {
+				server, err = central.Catalog.AddServerTx(ctx, tx, params)
+				return err
+			})
 			if err != nil {
 				return err
 			}
+			defer dry.Say(app, "")
 			app.Say("next: `headgate database create NAME --server %s --kind shared`", server.Name)
 			return cli.One(app, server, serverColumns)
 		})
 	})
 	budgetFlag(cmd, &budget)
 	poolerFlag(cmd, &pooler)
+	dry.Flag(cmd)
 	cmd.Flags().StringArrayVar(&hosts, "host", nil, "a host name or IP address of the server, reached over TLS")
 	cmd.Flags().StringVar(&socket, "socket", "", "the directory of a Unix socket on this machine, instead of hosts")
 	cmd.Flags().BoolVar(&plain, "plain-loopback", false, "TCP without TLS, to this machine only")
@@ -130,6 +138,7 @@ than the whole budget for itself.`
 func serverSet(app *cli.App) *cobra.Command {
 	var budget int
 	var pooler, region string
+	var dry cli.DryRun
 	cmd := &cobra.Command{
 		Use:   "set NAME [--budget N] [--pooler MODE] [--region REGION]",
 		Short: "Change a server's budget, its pooler or its region",
@@ -151,25 +160,32 @@ func serverSet(app *cli.App) *cobra.Command {
 		if change == (catalog.ServerChange{}) {
 			return cli.Usagef("nothing to change: give --budget, --pooler or --region")
 		}
-		return app.Open(ctx, nil, func(central cli.Central) error { return setServer(ctx, app, central, args[0], change) })
+		return app.Open(ctx, nil, func(central cli.Central) error { return setServer(ctx, app, central, args[0], change, dry) })
 	})
 	budgetFlag(cmd, &budget)
 	poolerFlag(cmd, &pooler)
+	dry.Flag(cmd)
 	cmd.Flags().StringVar(&region, "region", "", "the region that it stands in (\"\" for none)")
 	return cmd
 }
 
-func setServer(ctx context.Context, app *cli.App, central cli.Central, name string, change catalog.ServerChange) error {
-	if _, err := cli.FindServer(ctx, central.Catalog, name); err != nil {
+func setServer(ctx context.Context, app *cli.App, central cli.Central, name string, change catalog.ServerChange, dry cli.DryRun) error {
+	concerned, err := onServer(ctx, central, name)
+	if err != nil {
 		return err
 	}
-	server, err := central.Catalog.SetServer(ctx, name, change)
+	var server catalog.Server
+	err = dry.Do(ctx, central, func(tx pgx.Tx) (err error) {
+		server, err = central.Catalog.SetServerTx(ctx, tx, name, change)
+		return err
+	})
 	if errors.Is(err, catalog.ErrUnknownRegion) {
 		return fmt.Errorf("%w; `headgate region list` shows them, `headgate region add` makes one", err)
 	}
 	if err != nil {
 		return err
 	}
+	defer dry.Say(app, concerned)
 	if change.Pooler != nil && *change.Pooler == address.TransactionPooler {
 		app.Say("next: what needs a session (VACUUM, kinds outside a transaction) needs a direct address: `headgate database login NAME`")
 	}

@@ -3,6 +3,7 @@ package catalogcmd
 import (
 	"context"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
@@ -35,6 +36,20 @@ func serverOfColumns() []cli.Column[serverOf] {
 		cli.Column[serverOf]{Name: "state_since", Of: func(s serverOf) any { return s.StateSince }})
 }
 
+// onServer says how many tenants a change of a server concerns, in how many databases.
+func onServer(ctx context.Context, central cli.Central, name string) (string, error) {
+	server, err := cli.FindServer(ctx, central.Catalog, name)
+	if err != nil {
+		return "", err
+	}
+	n, err := central.Catalog.Hosting().Concerned(ctx, server.Name)
+	return concernedText(n), err
+}
+
+func concernedText(n catalog.Concerned) string {
+	return jobs.Count(n.Tenants, "tenant") + " in " + jobs.Count(n.Databases, "database")
+}
+
 func serverShow(app *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show NAME",
@@ -57,23 +72,32 @@ func serverShow(app *cli.App) *cobra.Command {
 }
 
 func serverRename(app *cli.App) *cobra.Command {
-	return &cobra.Command{
+	var dry cli.DryRun
+	cmd := &cobra.Command{
 		Use:   "rename NAME TO",
 		Short: "Give a server another name in the catalog",
 		Args:  cli.Args("NAME", "TO"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				if _, err := cli.FindServer(ctx, central.Catalog, args[0]); err != nil {
-					return err
-				}
-				server, err := central.Catalog.Hosting().RenameServer(ctx, args[0], args[1])
+				concerned, err := onServer(ctx, central, args[0])
 				if err != nil {
 					return err
 				}
+				var server catalog.Server
+				err = dry.Do(ctx, central, func(tx pgx.Tx) (err error) {
+					server, err = central.Catalog.Hosting().RenameServerTx(ctx, tx, args[0], args[1])
+					return err
+				})
+				if err != nil {
+					return err
+				}
+				defer dry.Say(app, concerned)
 				return cli.One(app, server, serverColumns)
 			})
 		}),
 	}
+	dry.Flag(cmd)
+	return cmd
 }
 
 const serverDrainLong = `Let no further job start on a server: the jobs of its tenants wait and use no
@@ -152,7 +176,8 @@ func (c stateChange) command(app *cli.App) *cobra.Command {
 }
 
 func serverRemove(app *cli.App) *cobra.Command {
-	return &cobra.Command{
+	var dry cli.DryRun
+	cmd := &cobra.Command{
 		Use:   "remove NAME",
 		Short: "Take a server out of the catalog that nothing refers to",
 		Args:  cli.Args("NAME"),
@@ -161,12 +186,16 @@ func serverRemove(app *cli.App) *cobra.Command {
 				if _, err := cli.FindServer(ctx, central.Catalog, args[0]); err != nil {
 					return err
 				}
-				if err := central.Catalog.Hosting().RemoveServer(ctx, args[0]); err != nil {
+				err := dry.Do(ctx, central, func(tx pgx.Tx) error { return central.Catalog.Hosting().RemoveServerTx(ctx, tx, args[0]) })
+				if err != nil {
 					return err
 				}
 				app.Say("server %s is out of the catalog; nothing was changed on the server itself", args[0])
+				dry.Say(app, "")
 				return nil
 			})
 		}),
 	}
+	dry.Flag(cmd)
+	return cmd
 }

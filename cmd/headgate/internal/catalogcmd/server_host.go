@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
@@ -16,27 +17,37 @@ func serverHost(app *cli.App) *cobra.Command {
 }
 
 func serverHostAdd(app *cli.App) *cobra.Command {
-	return &cobra.Command{
+	var dry cli.DryRun
+	cmd := &cobra.Command{
 		Use:   "add SERVER HOST",
 		Short: "Let addresses on a server name one more host",
 		Args:  cli.Args("SERVER", "HOST"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				if _, err := cli.FindServer(ctx, central.Catalog, args[0]); err != nil {
-					return err
-				}
-				server, err := central.Catalog.Hosting().AddHost(ctx, args[0], args[1])
+				concerned, err := onServer(ctx, central, args[0])
 				if err != nil {
 					return err
 				}
+				var server catalog.Server
+				err = dry.Do(ctx, central, func(tx pgx.Tx) (err error) {
+					server, err = central.Catalog.Hosting().AddHostTx(ctx, tx, args[0], args[1])
+					return err
+				})
+				if err != nil {
+					return err
+				}
+				defer dry.Say(app, concerned)
 				return cli.One(app, server, serverColumns)
 			})
 		}),
 	}
+	dry.Flag(cmd)
+	return cmd
 }
 
 func serverHostRemove(app *cli.App) *cobra.Command {
-	return &cobra.Command{
+	var dry cli.DryRun
+	cmd := &cobra.Command{
 		Use:   "remove SERVER HOST",
 		Short: "Let no address name a host of a server; needs the key",
 		Args:  cli.Args("SERVER", "HOST"),
@@ -46,17 +57,25 @@ func serverHostRemove(app *cli.App) *cobra.Command {
 				return err
 			}
 			return app.Open(ctx, ring, func(central cli.Central) error {
-				if _, err := cli.FindServer(ctx, central.Catalog, args[0]); err != nil {
-					return err
-				}
-				server, err := central.Catalog.Hosting().RemoveHost(ctx, args[0], args[1])
+				concerned, err := onServer(ctx, central, args[0])
 				if err != nil {
 					return err
 				}
+				var server catalog.Server
+				err = dry.Do(ctx, central, func(tx pgx.Tx) (err error) {
+					server, err = central.Catalog.Hosting().RemoveHostTx(ctx, tx, args[0], args[1])
+					return err
+				})
+				if err != nil {
+					return err
+				}
+				defer dry.Say(app, concerned)
 				return cli.One(app, server, serverColumns)
 			})
 		}),
 	}
+	dry.Flag(cmd)
+	return cmd
 }
 
 var hostReplacedColumns = []cli.Column[catalog.HostReplaced]{

@@ -67,6 +67,7 @@ var tenantColumns = []cli.Column[tenantView]{
 
 func tenantAdd(app *cli.App) *cobra.Command {
 	var params catalog.TenantParams
+	var dry cli.DryRun
 	var labels, domains, subdomains, emails []string
 	var orgID string
 	cmd := &cobra.Command{
@@ -87,7 +88,7 @@ func tenantAdd(app *cli.App) *cobra.Command {
 				return err
 			}
 			var tenant catalog.Tenant
-			err := pgx.BeginFunc(ctx, central.Pool, func(tx pgx.Tx) (err error) {
+			err := dry.Do(ctx, central, func(tx pgx.Tx) (err error) {
 				if tenant, err = central.Catalog.AddTenantTx(ctx, tx, params); err != nil {
 					return err
 				}
@@ -104,6 +105,7 @@ func tenantAdd(app *cli.App) *cobra.Command {
 			if err != nil {
 				return cli.NearOwner(ctx, central, "", params.Database, err)
 			}
+			defer dry.Say(app, "")
 			return cli.One(app, viewTenant(tenant), tenantColumns)
 		})
 	})
@@ -118,6 +120,7 @@ func tenantAdd(app *cli.App) *cobra.Command {
 	flags.StringArrayVar(&domains, "domain", nil, "a domain of the tenant's own that means it; may be repeated")
 	flags.StringArrayVar(&subdomains, "subdomain", nil, "a domain below yours that means it; may be repeated")
 	flags.StringArrayVar(&emails, "email-domain", nil, "a domain of its people's e-mail addresses; may be repeated")
+	dry.Flag(cmd)
 	return cmd
 }
 

@@ -2,7 +2,6 @@ package catalogcmd
 
 import (
 	"context"
-	"errors"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
@@ -16,7 +15,7 @@ import (
 // bulk is a change of the tenants that a command names, or that an expression selects.
 type bulk struct {
 	app       *cli.App
-	dry       bool
+	dry       cli.DryRun
 	confirm   cli.Confirmation
 	selecting cli.Selecting
 
@@ -31,7 +30,7 @@ archived tenant is selected by no expression; name it. ` + "`headgate selector -
 has the grammar.`
 
 func (b *bulk) flags(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&b.dry, "dry-run", false, "only say what would change")
+	b.dry.Flag(cmd)
 	b.confirm.Flags(cmd)
 	b.selecting.Flag(cmd, "instead of SLUG: the tenants that an expression selects now, as in 'plan = free and region = eu'")
 }
@@ -89,25 +88,6 @@ func (w whom) setStatus(ctx context.Context, central cli.Central, change catalog
 	return central.Catalog.Editor().SetStatusTx(ctx, w.tx, w.names, change)
 }
 
-var errDryRun = errors.New("a dry run")
-
-// tried does a change in one transaction, which a dry run undoes.
-func tried(ctx context.Context, central cli.Central, dry bool, do func(tx pgx.Tx) error) error {
-	err := pgx.BeginFunc(ctx, central.Pool, func(tx pgx.Tx) error {
-		if err := do(tx); err != nil {
-			return err
-		}
-		if dry {
-			return errDryRun
-		}
-		return nil
-	})
-	if errors.Is(err, errDryRun) {
-		return nil
-	}
-	return err
-}
-
 // run does the change in one transaction, undoes it in a dry run, and shows what changed.
 func (b *bulk) run(ctx context.Context, names []string, do func(central cli.Central, who whom) ([]catalog.Changed, error)) error {
 	if b.selecting.Given() {
@@ -118,7 +98,7 @@ func (b *bulk) run(ctx context.Context, names []string, do func(central cli.Cent
 	}
 	return b.app.Open(ctx, nil, func(central cli.Central) error {
 		var changed []catalog.Changed
-		err := tried(ctx, central, b.dry, func(tx pgx.Tx) (err error) {
+		err := b.dry.Do(ctx, central, func(tx pgx.Tx) (err error) {
 			changed, err = do(central, whom{names: names, tx: tx})
 			return err
 		})
@@ -136,7 +116,7 @@ func (b *bulk) runSelected(ctx context.Context, do func(central cli.Central, who
 	}
 	return b.app.Open(ctx, nil, func(central cli.Central) error {
 		var changed []catalog.Changed
-		who := whom{selector: &read, opts: &catalog.SelectedOpts{DryRun: b.dry, Confirm: b.confirm.CheckNames(read.String() + " selects")}}
+		who := whom{selector: &read, opts: &catalog.SelectedOpts{DryRun: b.dry.On(), Confirm: b.confirm.CheckNames(read.String() + " selects")}}
 		err := b.confirm.Do(ctx, b.app, func() (err error) {
 			changed, err = do(central, who)
 			return err
@@ -157,11 +137,9 @@ func (b *bulk) show(ctx context.Context, central cli.Central, changed []catalog.
 	if err != nil {
 		return err
 	}
-	if b.dry {
-		b.app.Say("nothing was changed: a dry run of %s", jobs.Count(len(changed), "tenant"))
-	}
+	defer b.dry.Say(b.app, jobs.Count(len(changed), "tenant"))
 	if b.after != nil {
-		if err := b.after(ctx, b.app, central, b.dry, changed); err != nil {
+		if err := b.after(ctx, b.app, central, b.dry.On(), changed); err != nil {
 			return err
 		}
 	}

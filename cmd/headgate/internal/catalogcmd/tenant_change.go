@@ -164,7 +164,7 @@ func tenantRename(app *cli.App) *cobra.Command {
 			})
 		}),
 	}
-	cmd.Flags().BoolVar(&b.dry, "dry-run", false, "only say what would change")
+	b.dry.Flag(cmd)
 	return cmd
 }
 

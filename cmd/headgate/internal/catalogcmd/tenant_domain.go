@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
@@ -35,28 +36,36 @@ A domain below one of yours needs no proof: with --subdomain it resolves at once
 
 func tenantDomainAdd(app *cli.App) *cobra.Command {
 	var sub bool
+	var dry cli.DryRun
 	cmd := &cobra.Command{
 		Use: "add SLUG DOMAIN", Short: "Claim a domain for a tenant", Long: tenantDomainAddLong, Args: cli.Args("SLUG", "DOMAIN"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
 				tenant, name := args[0], args[1]
-				if sub {
-					if err := central.Catalog.Domains().Add(ctx, tenant, name, catalog.DomainSubdomain); err != nil {
-						return nearDomain(ctx, central, tenant, name, err)
+				var entered catalog.Domain
+				err := dry.Do(ctx, central, func(tx pgx.Tx) (err error) {
+					if sub {
+						entered, err = addSubdomain(ctx, tx, central, tenant, name)
+						return err
 					}
-					return showDomain(ctx, app, central, tenant, name)
-				}
-				claim, err := central.Catalog.Domains().Claim(ctx, tenant, name)
+					entered, err = central.Catalog.Domains().ClaimTx(ctx, tx, tenant, name)
+					return err
+				})
 				if err != nil {
 					return nearDomain(ctx, central, tenant, name, err)
 				}
-				app.Say("set the TXT record %s to %s", claim.Record, claim.Token)
-				app.Say("next: `headgate tenant domain verify %s %s`", claim.Tenant, claim.Domain)
-				return cli.One(app, claim, domainColumns)
+				defer dry.Say(app, "")
+				if sub {
+					return cli.One(app, entered, domainColumns)
+				}
+				app.Say("set the TXT record %s to %s", entered.Record, entered.Token)
+				app.Say("next: `headgate tenant domain verify %s %s`", entered.Tenant, entered.Domain)
+				return cli.One(app, entered, domainColumns)
 			})
 		}),
 	}
 	cmd.Flags().BoolVar(&sub, "subdomain", false, "the domain is below one of yours, and means the tenant at once")
+	dry.Flag(cmd)
 	return cmd
 }
 
@@ -68,13 +77,12 @@ func oneTenantAtMost(cmd *cobra.Command, args []string) error {
 	return cli.Args("SLUG")(cmd, args)
 }
 
-// showDomain prints a domain that has just been entered.
-func showDomain(ctx context.Context, app *cli.App, central cli.Central, tenant, name string) error {
-	domains, _, err := central.Catalog.Domains().List(ctx, catalog.DomainFilter{Tenant: tenant, Domain: name})
-	if err != nil || len(domains) == 0 {
-		return err
+// addSubdomain enters a domain that means the tenant at once, and returns what was entered.
+func addSubdomain(ctx context.Context, tx pgx.Tx, central cli.Central, tenant, name string) (catalog.Domain, error) {
+	if err := central.Catalog.Domains().AddTx(ctx, tx, tenant, name, catalog.DomainSubdomain); err != nil {
+		return catalog.Domain{}, err
 	}
-	return cli.One(app, domains[0], domainColumns)
+	return central.Catalog.Domains().GetTx(ctx, tx, tenant, name)
 }
 
 // nearDomain adds to an error the tenant that was probably meant, or the one that has the
@@ -135,6 +143,7 @@ for example that of the domain itself.`
 func tenantDomainVerify(app *cli.App) *cobra.Command {
 	var v catalog.Verification
 	var server string
+	var dry cli.DryRun
 	cmd := &cobra.Command{
 		Use: "verify SLUG DOMAIN [--without-proof --reason TEXT]", Short: "Make a claimed domain resolve, once the DNS has its token", Long: tenantDomainVerifyLong, Args: cli.Args("SLUG", "DOMAIN"),
 	}
@@ -151,16 +160,18 @@ func tenantDomainVerify(app *cli.App) *cobra.Command {
 			}
 			v.DNS = resolverAt(server)
 		}
-		v.Actor = app.Actor()
+		v.Actor, v.DryRun = app.Actor(), dry.On()
 		return app.Open(ctx, nil, func(central cli.Central) error {
 			domain, err := central.Catalog.Domains().Verify(ctx, args[0], args[1], v)
 			if err != nil {
 				return nearDomain(ctx, central, args[0], args[1], err)
 			}
+			defer dry.Say(app, "")
 			return cli.One(app, domain, domainColumns)
 		})
 	})
 	flags := cmd.Flags()
+	dry.Flag(cmd)
 	flags.BoolVar(&v.WithoutProof, "without-proof", false, "do not ask the DNS; needs --reason")
 	flags.StringVar(&v.Reason, "reason", "", "why the domain counts without proof, for the record")
 	cli.DurationIn(flags, &v.Timeout, "timeout", 5*time.Second, time.Millisecond, time.Minute, "how long the DNS has to answer, 1ms to 1m")
@@ -176,16 +187,21 @@ func resolverAt(server string) *net.Resolver {
 }
 
 func tenantDomainRemove(app *cli.App) *cobra.Command {
-	return &cobra.Command{
+	var dry cli.DryRun
+	cmd := &cobra.Command{
 		Use: "remove SLUG DOMAIN", Short: "Make a domain mean the tenant no more, or take its claim back", Args: cli.Args("SLUG", "DOMAIN"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				if err := central.Catalog.Domains().Remove(ctx, args[0], args[1]); err != nil {
+				err := dry.Do(ctx, central, func(tx pgx.Tx) error { return central.Catalog.Domains().RemoveTx(ctx, tx, args[0], args[1]) })
+				if err != nil {
 					return cli.NearOwner(ctx, central, args[0], "", err)
 				}
 				app.Say("removed: %s no longer means tenant %s", args[1], args[0])
+				dry.Say(app, "")
 				return nil
 			})
 		}),
 	}
+	dry.Flag(cmd)
+	return cmd
 }

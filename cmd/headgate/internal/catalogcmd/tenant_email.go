@@ -3,6 +3,7 @@ package catalogcmd
 import (
 	"context"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
@@ -27,18 +28,23 @@ there must be the tenant's people's. The domains of the largest public providers
 refused, because anybody can have an address there.`
 
 func tenantEmailAdd(app *cli.App) *cobra.Command {
-	return &cobra.Command{
+	var dry cli.DryRun
+	cmd := &cobra.Command{
 		Use: "add SLUG DOMAIN", Short: "Make e-mail addresses at a domain mean a tenant", Long: tenantEmailAddLong, Args: cli.Args("SLUG", "DOMAIN"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				if err := central.Catalog.Domains().AddEmail(ctx, args[0], args[1]); err != nil {
+				err := dry.Do(ctx, central, func(tx pgx.Tx) error { return central.Catalog.Domains().AddEmailTx(ctx, tx, args[0], args[1]) })
+				if err != nil {
 					return cli.NearOwner(ctx, central, args[0], "", err)
 				}
 				app.Say("added: addresses at %s mean tenant %s", args[1], args[0])
+				dry.Say(app, "")
 				return nil
 			})
 		}),
 	}
+	dry.Flag(cmd)
+	return cmd
 }
 
 func tenantEmailList(app *cli.App) *cobra.Command {
@@ -66,16 +72,21 @@ func tenantEmailList(app *cli.App) *cobra.Command {
 }
 
 func tenantEmailRemove(app *cli.App) *cobra.Command {
-	return &cobra.Command{
+	var dry cli.DryRun
+	cmd := &cobra.Command{
 		Use: "remove SLUG DOMAIN", Short: "Make e-mail addresses at a domain mean the tenant no more", Args: cli.Args("SLUG", "DOMAIN"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				if err := central.Catalog.Domains().RemoveEmail(ctx, args[0], args[1]); err != nil {
+				err := dry.Do(ctx, central, func(tx pgx.Tx) error { return central.Catalog.Domains().RemoveEmailTx(ctx, tx, args[0], args[1]) })
+				if err != nil {
 					return cli.NearOwner(ctx, central, args[0], "", err)
 				}
 				app.Say("removed: addresses at %s no longer mean tenant %s", args[1], args[0])
+				dry.Say(app, "")
 				return nil
 			})
 		}),
 	}
+	dry.Flag(cmd)
+	return cmd
 }

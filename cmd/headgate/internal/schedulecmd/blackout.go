@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
@@ -27,9 +28,9 @@ type windowCommand struct {
 	verb, one, many     string
 	none                string // what is said when there are none
 	short, long, sample string
-	set                 func(context.Context, *schedule.Calendars, schedule.Blackout) error
+	set                 func(context.Context, pgx.Tx, *schedule.Calendars, schedule.Blackout) error
 	list                func(context.Context, *schedule.Calendars) ([]schedule.Blackout, error)
-	remove              func(context.Context, *schedule.Calendars, string) error
+	remove              func(context.Context, pgx.Tx, *schedule.Calendars, string) error
 }
 
 func scheduleBlackout(app *cli.App) *cobra.Command {
@@ -39,14 +40,14 @@ func scheduleBlackout(app *cli.App) *cobra.Command {
 starts. What is enqueued or triggered by hand, and what is tried again, runs all the
 same; headgate pause holds that.`,
 		sample: "  headgate schedule blackout set black-friday --server eu-1 --span 08:00-20:00 --zone Europe/Paris --from 2026-11-27T00:00:00Z --until 2026-11-28T00:00:00Z",
-		set: func(ctx context.Context, c *schedule.Calendars, b schedule.Blackout) error {
-			return c.SetBlackout(ctx, b)
+		set: func(ctx context.Context, tx pgx.Tx, c *schedule.Calendars, b schedule.Blackout) error {
+			return c.SetBlackoutTx(ctx, tx, b)
 		},
 		list: func(ctx context.Context, c *schedule.Calendars) ([]schedule.Blackout, error) {
 			return c.Blackouts(ctx)
 		},
-		remove: func(ctx context.Context, c *schedule.Calendars, name string) error {
-			return c.DeleteBlackout(ctx, name)
+		remove: func(ctx context.Context, tx pgx.Tx, c *schedule.Calendars, name string) error {
+			return c.DeleteBlackoutTx(ctx, tx, name)
 		},
 	}.group(app)
 }
@@ -60,8 +61,8 @@ func scheduleMaintenanceWindow(app *cli.App) *cobra.Command {
 maintenance (schedule create --maintenance) start in one of them and at no other time.
 Other schedules do not mind it.`,
 		sample: "  headgate schedule maintenance-window set nights --tenant acme --span 'MON-FRI 01:00-05:00'",
-		set: func(ctx context.Context, c *schedule.Calendars, b schedule.Blackout) error {
-			return c.SetMaintenanceWindow(ctx, schedule.MaintenanceWindow(b))
+		set: func(ctx context.Context, tx pgx.Tx, c *schedule.Calendars, b schedule.Blackout) error {
+			return c.SetMaintenanceWindowTx(ctx, tx, schedule.MaintenanceWindow(b))
 		},
 		list: func(ctx context.Context, c *schedule.Calendars) (all []schedule.Blackout, err error) {
 			found, err := c.MaintenanceWindows(ctx)
@@ -70,8 +71,8 @@ Other schedules do not mind it.`,
 			}
 			return all, err
 		},
-		remove: func(ctx context.Context, c *schedule.Calendars, name string) error {
-			return c.DeleteMaintenanceWindow(ctx, name)
+		remove: func(ctx context.Context, tx pgx.Tx, c *schedule.Calendars, name string) error {
+			return c.DeleteMaintenanceWindowTx(ctx, tx, name)
 		},
 	}.group(app)
 }
@@ -79,6 +80,7 @@ Other schedules do not mind it.`,
 func (w windowCommand) group(app *cli.App) *cobra.Command {
 	var b schedule.Blackout
 	var from, until string
+	var setting, removing cli.DryRun
 	set := &cobra.Command{
 		Use: "set NAME --tenant TENANT | --server SERVER --span SPAN", Short: "Store " + w.one, Long: w.long, Example: w.sample, Args: cli.Args("NAME"),
 	}
@@ -93,9 +95,11 @@ func (w windowCommand) group(app *cli.App) *cobra.Command {
 		}
 		b.Name, b.From, b.Until = args[0], pointer(begin), pointer(end)
 		return app.Open(ctx, nil, func(central cli.Central) error {
-			if err := w.set(ctx, central.Schedules.Calendars, b); err != nil {
+			err := setting.Do(ctx, central, func(tx pgx.Tx) error { return w.set(ctx, tx, central.Schedules.Calendars, b) })
+			if err != nil {
 				return cli.BadValue(err)
 			}
+			defer setting.Say(app, "")
 			return cli.One(app, b, blackoutColumns)
 		})
 	})
@@ -107,6 +111,7 @@ func (w windowCommand) group(app *cli.App) *cobra.Command {
 	flags.StringVar(&from, "from", "", "only from then on, RFC 3339")
 	flags.StringVar(&until, "until", "", "only until then, RFC 3339")
 	flags.StringVar(&b.Note, "note", "", "why")
+	setting.Flag(set)
 	show := &cobra.Command{
 		Use: "list", Short: "List " + w.many, Args: cli.Args(),
 		RunE: cli.Brief(func(ctx context.Context, _ []string) error {
@@ -123,12 +128,15 @@ func (w windowCommand) group(app *cli.App) *cobra.Command {
 		Use: "delete NAME", Short: "Remove " + w.one, Args: cli.Args("NAME"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				if err := w.remove(ctx, central.Schedules.Calendars, args[0]); err != nil {
+				err := removing.Do(ctx, central, func(tx pgx.Tx) error { return w.remove(ctx, tx, central.Schedules.Calendars, args[0]) })
+				if err != nil {
 					return err
 				}
+				defer removing.Say(app, "")
 				return cli.One(app, schedule.Blackout{Name: args[0], Spans: []string{}}, blackoutColumns)
 			})
 		}),
 	}
+	removing.Flag(remove)
 	return cli.Group(w.verb, w.short, set, show, remove)
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
@@ -35,6 +36,7 @@ var calendarColumns = []cli.Column[calendarView]{
 
 func scheduleCalendar(app *cli.App) *cobra.Command {
 	var days []string
+	var setting, removing cli.DryRun
 	set := &cobra.Command{
 		Use:     "set NAME --day 2026-12-25 --day 2026-12-27..2026-12-31",
 		Short:   "Store an exclusion calendar, or another of that name",
@@ -43,17 +45,23 @@ func scheduleCalendar(app *cli.App) *cobra.Command {
 	}
 	set.RunE = cli.Brief(func(ctx context.Context, args []string) error {
 		return app.Open(ctx, nil, func(central cli.Central) error {
-			if err := central.Schedules.Calendars.Set(ctx, args[0], calendarDays(days)); err != nil {
+			var all map[string]calendar.Days
+			err := setting.Do(ctx, central, func(tx pgx.Tx) (err error) {
+				if err := central.Schedules.Calendars.SetTx(ctx, tx, args[0], calendarDays(days)); err != nil {
+					return err
+				}
+				all, err = central.Schedules.Calendars.ListTx(ctx, tx)
+				return err
+			})
+			if err != nil {
 				return cli.BadValue(err)
 			}
-			all, err := central.Schedules.Calendars.List(ctx)
-			if err != nil {
-				return err
-			}
+			defer setting.Say(app, "")
 			return cli.One(app, calendarView{args[0], all[args[0]].Ranges}, calendarColumns)
 		})
 	})
 	set.Flags().StringArrayVar(&days, "day", nil, "a day, or a range FROM..TO; may be repeated")
+	setting.Flag(set)
 	show := &cobra.Command{
 		Use: "list", Short: "List exclusion calendars", Args: cli.Args(),
 		RunE: cli.Brief(func(ctx context.Context, _ []string) error {
@@ -74,13 +82,16 @@ func scheduleCalendar(app *cli.App) *cobra.Command {
 		Use: "delete NAME", Short: "Remove an exclusion calendar that no schedule names", Args: cli.Args("NAME"),
 		RunE: cli.Brief(func(ctx context.Context, args []string) error {
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				if err := central.Schedules.Calendars.Delete(ctx, args[0]); err != nil {
+				err := removing.Do(ctx, central, func(tx pgx.Tx) error { return central.Schedules.Calendars.DeleteTx(ctx, tx, args[0]) })
+				if err != nil {
 					return cli.BadValue(err)
 				}
+				defer removing.Say(app, "")
 				return cli.One(app, calendarView{Name: args[0], Days: []calendar.DayRange{}}, calendarColumns)
 			})
 		}),
 	}
+	removing.Flag(remove)
 	return cli.Group("calendar", "Days on which nothing fires, shared by schedules", set, show, remove)
 }
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/schedule"
 )
 
@@ -36,6 +38,7 @@ func viewOf(of schedule.Key) pausedView {
 func schedulePause(app *cli.App) *cobra.Command {
 	var o owner
 	var note, until string
+	var dry cli.DryRun
 	cmd := &cobra.Command{
 		Use:   "pause NAME --tenant TENANT",
 		Short: "Keep a schedule from firing until it is resumed",
@@ -46,9 +49,13 @@ func schedulePause(app *cli.App) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := central.Schedules.Pause(ctx, of, &schedule.PauseOpts{Note: note, Until: end, Actor: o.actor}); err != nil {
+		err = dry.Do(ctx, central, func(tx pgx.Tx) error {
+			return central.Schedules.PauseTx(ctx, tx, of, &schedule.PauseOpts{Note: note, Until: end, Actor: o.actor})
+		})
+		if err != nil {
 			return err
 		}
+		defer dry.Say(app, "")
 		view := viewOf(of)
 		view.Paused, view.Note, view.Until = true, note, pointer(end.UTC())
 		return cli.One(app, view, pausedColumns)
@@ -57,24 +64,29 @@ func schedulePause(app *cli.App) *cobra.Command {
 	o.actorFlag(app, cmd)
 	cmd.Flags().StringVar(&note, "note", "", "why, for whoever wonders later")
 	cmd.Flags().StringVar(&until, "until", "", "when it resumes by itself, RFC 3339 (default: never)")
+	dry.Flag(cmd)
 	return cmd
 }
 
 func scheduleResume(app *cli.App) *cobra.Command {
 	var o owner
+	var dry cli.DryRun
 	cmd := &cobra.Command{
 		Use:   "resume NAME --tenant TENANT",
 		Short: "Let a paused schedule, or one in error, fire again",
 		Args:  cli.Args("NAME"),
 	}
 	cmd.RunE = onSchedule(app, &o, func(ctx context.Context, central cli.Central, of schedule.Key) error {
-		if err := central.Schedules.Resume(ctx, of, o.actor); err != nil {
+		err := dry.Do(ctx, central, func(tx pgx.Tx) error { return central.Schedules.ResumeTx(ctx, tx, of, o.actor) })
+		if err != nil {
 			return err
 		}
+		defer dry.Say(app, "")
 		return cli.One(app, viewOf(of), pausedColumns)
 	})
 	o.flags(cmd)
 	o.actorFlag(app, cmd)
+	dry.Flag(cmd)
 	return cmd
 }
 
@@ -87,12 +99,16 @@ func scheduleDelete(app *cli.App) *cobra.Command {
 	}
 	var template bool
 	var confirm cli.Confirmation
+	var dry cli.DryRun
 	confirm.Flags(cmd)
+	dry.Flag(cmd)
 	cmd.Flags().BoolVar(&template, "template", false, "the schedule for a selector of that name, with all rows of tenants that come from it")
 	single := onSchedule(app, &o, func(ctx context.Context, central cli.Central, of schedule.Key) error {
-		if err := central.Schedules.Delete(ctx, of, o.actor); err != nil {
+		err := dry.Do(ctx, central, func(tx pgx.Tx) error { return central.Schedules.DeleteTx(ctx, tx, of, o.actor) })
+		if err != nil {
 			return err
 		}
+		defer dry.Say(app, "")
 		view := viewOf(of)
 		view.Deleted = true
 		return cli.One(app, view, pausedColumns)
@@ -103,14 +119,18 @@ func scheduleDelete(app *cli.App) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			expected, err := confirm.Expect(there.Select.String()+" matches", func() (int, error) { return there.Tenants, nil })
+			deletion := schedule.TemplateDeletion{Actor: o.actor}
+			if !dry.On() {
+				deletion.ExpectTenants, err = confirm.Expect(there.Select.String()+" matches", func() (int, error) { return there.Tenants, nil })
+				if err != nil {
+					return err
+				}
+			}
+			err = dry.Do(ctx, central, func(tx pgx.Tx) error { return central.Schedules.Templates.DeleteTx(ctx, tx, name, deletion) })
 			if err != nil {
 				return err
 			}
-			deletion := schedule.TemplateDeletion{Actor: o.actor, ExpectTenants: expected}
-			if err := central.Schedules.Templates.Delete(ctx, name, deletion); err != nil {
-				return err
-			}
+			defer dry.Say(app, jobs.Count(there.Tenants, "tenant"))
 			return cli.One(app, pausedView{Schedule: name, Deleted: true}, pausedColumns)
 		})
 	})

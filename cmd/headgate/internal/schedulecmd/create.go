@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/headgate/internal/kinds"
@@ -30,6 +31,7 @@ func scheduleCreate(app *cli.App) *cobra.Command {
 	var o owner
 	var selecting cli.Selecting
 	var confirm cli.Confirmation
+	var dry cli.DryRun
 	cmd := &cobra.Command{
 		Use:     "create NAME --tenant TENANT --kind KIND --cron CRON",
 		Short:   "Give a tenant, a database or a selector a schedule",
@@ -49,7 +51,7 @@ func scheduleCreate(app *cli.App) *cobra.Command {
 		}
 		f.Queue, f.Priority, f.MaxAttempts = a.Opts.Queue, a.Opts.Priority, a.Opts.MaxAttempts
 		if selecting.Given() {
-			return createTemplate(ctx, app, args[0], kind, &selecting, &a, &f, o.actor, &confirm)
+			return createTemplate(ctx, app, args[0], kind, &selecting, &a, &f, o.actor, &confirm, dry)
 		}
 		if (a.Tenant == "") == (a.Database == "") {
 			return cli.Usagef("--tenant is missing: whose schedule? give one of --tenant, --database and --select")
@@ -66,8 +68,9 @@ func scheduleCreate(app *cli.App) *cobra.Command {
 		}
 		return createSchedule(ctx, app, schedule.Params{
 			Tenant: a.Tenant, Database: a.Database, Name: args[0], Args: kindArgs, Spec: f.Spec, Actor: o.actor,
-		})
+		}, dry)
 	})
+	dry.Flag(cmd)
 	a.Flags(cmd)
 	f.flags(cmd)
 	o.actorFlag(app, cmd)
@@ -82,7 +85,7 @@ func scheduleCreate(app *cli.App) *cobra.Command {
 }
 
 // createTemplate is create with --select.
-func createTemplate(ctx context.Context, app *cli.App, name, kind string, selecting *cli.Selecting, a *kinds.Request, f *specFlags, actor string, confirm *cli.Confirmation) error {
+func createTemplate(ctx context.Context, app *cli.App, name, kind string, selecting *cli.Selecting, a *kinds.Request, f *specFlags, actor string, confirm *cli.Confirmation, dry cli.DryRun) error {
 	if a.Tenant != "" || a.Database != "" {
 		return cli.Usagef("whose schedule? give one of --tenant, --database and --select")
 	}
@@ -97,6 +100,13 @@ func createTemplate(ctx context.Context, app *cli.App, name, kind string, select
 	return app.Open(ctx, nil, func(central cli.Central) error {
 		return confirm.Do(ctx, app, func() error {
 			params.DryRun = true
+			if dry.On() {
+				template, err := central.Schedules.Templates.Set(ctx, params)
+				if err != nil {
+					return cli.BadValue(err)
+				}
+				return showTemplate(app, template, template.Tenants, dry)
+			}
 			params.ExpectTenants, err = confirm.Expect(selector.String()+" matches", func() (int, error) {
 				template, err := central.Schedules.Templates.Set(ctx, params)
 				return template.Tenants, cli.BadValue(err)
@@ -109,10 +119,17 @@ func createTemplate(ctx context.Context, app *cli.App, name, kind string, select
 			if err != nil {
 				return cli.BadValue(err)
 			}
-			sayLacking(app, template)
-			return cli.One(app, template, templateColumns)
+			return showTemplate(app, template, template.Tenants, dry)
 		})
 	})
+}
+
+// showTemplate prints what was stored, or in a dry run would be; tenants is how many of them
+// the change touches.
+func showTemplate(app *cli.App, template schedule.Template, tenants int, dry cli.DryRun) error {
+	sayLacking(app, template)
+	defer dry.Say(app, jobs.Count(tenants, "tenant"))
+	return cli.One(app, template, templateColumns)
 }
 
 // sayLacking tells who has no schedule of a template, because they lack its brand.
@@ -122,14 +139,19 @@ func sayLacking(app *cli.App, template schedule.Template) {
 	}
 }
 
-func createSchedule(ctx context.Context, app *cli.App, params schedule.Params) error {
+func createSchedule(ctx context.Context, app *cli.App, params schedule.Params, dry cli.DryRun) error {
 	return app.Open(ctx, nil, func(central cli.Central) error {
-		schedule, err := central.Schedules.Create(ctx, params)
+		var created schedule.Schedule
+		err := dry.Do(ctx, central, func(tx pgx.Tx) (err error) {
+			created, err = central.Schedules.CreateTx(ctx, tx, params)
+			return err
+		})
 		if err != nil {
 			return cli.BadValue(cli.NearOwner(ctx, central, params.Tenant, params.Database, err))
 		}
-		announce(ctx, app, central, schedule)
-		return cli.One(app, schedule, scheduleColumns)
+		announce(ctx, app, central, created)
+		defer dry.Say(app, "")
+		return cli.One(app, created, scheduleColumns)
 	})
 }
 

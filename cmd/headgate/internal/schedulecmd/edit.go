@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/headgate/internal/kinds"
@@ -27,6 +28,7 @@ type editing struct {
 	template         bool
 	selecting        cli.Selecting
 	confirm          cli.Confirmation
+	dry              cli.DryRun
 }
 
 func scheduleEdit(app *cli.App) *cobra.Command {
@@ -57,6 +59,7 @@ func scheduleEdit(app *cli.App) *cobra.Command {
 	e.actorFlag(app, cmd)
 	e.specFlags.flags(cmd)
 	e.confirm.Flags(cmd)
+	e.dry.Flag(cmd)
 	flags := cmd.Flags()
 	flags.BoolVar(&e.template, "template", false, "the schedule for a selector of that name, and those of all its tenants")
 	e.selecting.Flag(cmd, "with --template: for all tenants that this expression selects from now on")
@@ -76,11 +79,16 @@ func editSchedule(ctx context.Context, app *cli.App, central cli.Central, of sch
 	if err != nil {
 		return err
 	}
-	s, err := central.Schedules.Edit(ctx, of, edit)
+	var s schedule.Schedule
+	err = e.dry.Do(ctx, central, func(tx pgx.Tx) (err error) {
+		s, err = central.Schedules.EditTx(ctx, tx, of, edit)
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	announce(ctx, app, central, s)
+	defer e.dry.Say(app, "")
 	return cli.One(app, s, scheduleColumns)
 }
 
@@ -102,6 +110,13 @@ func editTemplate(ctx context.Context, app *cli.App, central cli.Central, name s
 	}
 	return e.confirm.Do(ctx, app, func() error {
 		edit.DryRun = true
+		if e.dry.On() {
+			would, err := central.Schedules.Templates.Edit(ctx, name, edit)
+			if err != nil {
+				return err
+			}
+			return showTemplate(app, would, would.Touched, e.dry)
+		}
 		edit.ExpectTenants, err = e.confirm.Expect(what, func() (int, error) {
 			would, err := central.Schedules.Templates.Edit(ctx, name, edit)
 			return would.Touched, err
@@ -114,8 +129,7 @@ func editTemplate(ctx context.Context, app *cli.App, central cli.Central, name s
 		if err != nil {
 			return err
 		}
-		sayLacking(app, after)
-		return cli.One(app, after, templateColumns)
+		return showTemplate(app, after, after.Touched, e.dry)
 	})
 }
 

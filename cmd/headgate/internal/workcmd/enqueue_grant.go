@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
@@ -66,6 +67,7 @@ func (w *whose) read() (*selector.Selector, error) {
 
 func enqueueGrantAdd(app *cli.App) *cobra.Command {
 	var tenants whose
+	var dry cli.DryRun
 	cmd := &cobra.Command{
 		Use:     "add ROLE KIND --tenant SLUG | --select EXPRESSION",
 		Short:   "Let a role enqueue a kind, for these tenants",
@@ -89,17 +91,24 @@ func enqueueGrantAdd(app *cli.App) *cobra.Command {
 				}
 				*of = selector.OfTenant(found.Slug)
 			}
-			added, hint, err := central.Admission.AddEnqueueGrant(ctx, admission.EnqueueGrant{Role: args[0], Kind: args[1], Tenants: *of, By: app.Actor()})
+			var added admission.EnqueueGrant
+			var hint string
+			err := dry.Do(ctx, central, func(tx pgx.Tx) (err error) {
+				added, hint, err = central.Admission.AddEnqueueGrantTx(ctx, tx, admission.EnqueueGrant{Role: args[0], Kind: args[1], Tenants: *of, By: app.Actor()})
+				return err
+			})
 			if err != nil {
 				return cli.BadValue(err)
 			}
 			if hint != "" {
 				app.Say("warning: %s", hint)
 			}
+			defer dry.Say(app, "")
 			return cli.One(app, added, grantColumns)
 		})
 	})
 	tenants.flags(cmd)
+	dry.Flag(cmd)
 	return cmd
 }
 
@@ -125,6 +134,7 @@ func enqueueGrantList(app *cli.App) *cobra.Command {
 
 func enqueueGrantRemove(app *cli.App) *cobra.Command {
 	var tenants whose
+	var dry cli.DryRun
 	cmd := &cobra.Command{
 		Use:   "remove ROLE KIND [--tenant SLUG | --select EXPRESSION]",
 		Short: "Take a kind from a role",
@@ -136,7 +146,11 @@ func enqueueGrantRemove(app *cli.App) *cobra.Command {
 			return err
 		}
 		return app.Open(ctx, nil, func(central cli.Central) error {
-			n, err := central.Admission.RemoveEnqueueGrant(ctx, args[0], args[1], of)
+			var n int
+			err := dry.Do(ctx, central, func(tx pgx.Tx) (err error) {
+				n, err = central.Admission.RemoveEnqueueGrantTx(ctx, tx, args[0], args[1], of)
+				return err
+			})
 			if errors.Is(err, admission.ErrNoEnqueueGrant) {
 				return fmt.Errorf("%w; `headgate enqueue-grant list` shows what there is", err)
 			}
@@ -144,9 +158,11 @@ func enqueueGrantRemove(app *cli.App) *cobra.Command {
 				return cli.BadValue(err)
 			}
 			app.Say("%d taken away: it counts from the next call", n)
+			dry.Say(app, "")
 			return nil
 		})
 	})
 	tenants.flags(cmd)
+	dry.Flag(cmd)
 	return cmd
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
@@ -94,11 +95,16 @@ func limitSet(app *cli.App) *cobra.Command {
 		limit.Name = args[1]
 		return app.Open(ctx, nil, func(central cli.Central) error {
 			warning := unknownName(ctx, central.Admission, limit.Subject, limit.Name)
-			set, err := central.Admission.SetLimit(ctx, limit)
+			var set admission.Limit
+			err := many.dry.Do(ctx, central, func(tx pgx.Tx) (err error) {
+				set, err = central.Admission.SetLimitTx(ctx, tx, limit)
+				return err
+			})
 			if err != nil {
 				return cli.Near(ctx, central.Admission, limit.Subject, limit.Name, err)
 			}
 			warn(app, warning)
+			defer many.dry.Say(app, "")
 			return cli.One(app, set, limitColumns)
 		})
 	})
@@ -133,10 +139,15 @@ func limitClear(app *cli.App) *cobra.Command {
 			}
 			return app.Open(ctx, nil, func(central cli.Central) error {
 				scope := admission.Subject(args[0])
-				left, err := central.Admission.ClearLimit(ctx, scope, args[1], fields)
+				var left admission.Limit
+				err := many.dry.Do(ctx, central, func(tx pgx.Tx) (err error) {
+					left, err = central.Admission.ClearLimitTx(ctx, tx, scope, args[1], fields)
+					return err
+				})
 				if err != nil {
 					return cli.Near(ctx, central.Admission, scope, args[1], err)
 				}
+				defer many.dry.Say(app, "")
 				return cli.One(app, left, limitColumns)
 			})
 		}),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
@@ -59,11 +60,16 @@ func Pause(app *cli.App) *cobra.Command {
 		scope := admission.Subject(args[0])
 		return app.Open(ctx, nil, func(central cli.Central) error {
 			warning := unknownName(ctx, central.Admission, scope, args[1])
-			pause, err := central.Admission.Pause(ctx, scope, args[1], opts)
+			var pause admission.Pause
+			err := many.dry.Do(ctx, central, func(tx pgx.Tx) (err error) {
+				pause, err = central.Admission.PauseTx(ctx, tx, scope, args[1], opts)
+				return err
+			})
 			if err != nil {
 				return cli.Near(ctx, central.Admission, scope, args[1], err)
 			}
 			warn(app, warning)
+			defer many.dry.Say(app, "")
 			return cli.One(app, pause, pauseColumns)
 		})
 	})
@@ -145,13 +151,22 @@ func Resume(app *cli.App) *cobra.Command {
 			}
 			scope := admission.Subject(args[0])
 			return app.Open(ctx, nil, func(central cli.Central) error {
-				was, err := central.Admission.Resume(ctx, scope, args[1])
+				var was admission.Pause
+				var over error
+				err := many.dry.Do(ctx, central, func(tx pgx.Tx) (err error) {
+					if was, err = central.Admission.ResumeTx(ctx, tx, scope, args[1]); errors.Is(err, admission.ErrNotPaused) {
+						over, err = err, nil // the row of a pause whose time is up may go
+					}
+					return err
+				})
+				err = errors.Join(err, over)
 				if errors.Is(err, admission.ErrNotPaused) {
 					return fmt.Errorf("%w%s; `headgate pause list` shows what is", err, nearPause(ctx, central, scope, args[1]))
 				}
 				if err != nil {
 					return cli.Near(ctx, central.Admission, scope, args[1], err)
 				}
+				defer many.dry.Say(app, "")
 				if app.Output == "table" {
 					return app.Print("%s", resumed(app, was))
 				}

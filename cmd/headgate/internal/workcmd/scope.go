@@ -31,12 +31,12 @@ func scopeArgs(allowed []admission.Subject) cobra.PositionalArgs {
 type selected struct {
 	selecting cli.Selecting
 	confirm   cli.Confirmation
-	dry       bool
+	dry       cli.DryRun
 }
 
 func (s *selected) flags(cmd *cobra.Command) {
 	s.selecting.Flag(cmd, "instead of NAME: the tenants that an expression selects now, as in 'plan = free and region = eu'")
-	cmd.Flags().BoolVar(&s.dry, "dry-run", false, "with --select: only say whom it is about")
+	s.dry.Flag(cmd)
 	s.confirm.Flags(cmd)
 }
 
@@ -45,7 +45,7 @@ func (s *selected) args(allowed []admission.Subject) cobra.PositionalArgs {
 	named := scopeArgs(allowed)
 	return func(cmd *cobra.Command, args []string) error {
 		if !s.selecting.Given() {
-			for _, flag := range []string{"dry-run", "confirm", "yes"} {
+			for _, flag := range []string{"confirm", "yes"} {
 				if cmd.Flags().Changed(flag) {
 					return cli.Usagef("--%s goes with --select", flag)
 				}
@@ -72,7 +72,7 @@ func onSelected[T any](ctx context.Context, app *cli.App, s *selected, columns [
 	}
 	return app.Open(ctx, nil, func(central cli.Central) error {
 		var list []T
-		opts := &catalog.SelectedOpts{DryRun: s.dry, Confirm: s.confirm.CheckNames(read.String() + ": this is about")}
+		opts := &catalog.SelectedOpts{DryRun: s.dry.On(), Confirm: s.confirm.CheckNames(read.String() + ": this is about")}
 		err := s.confirm.Do(ctx, app, func() (err error) {
 			list, err = do(central, read, opts)
 			return err
@@ -82,11 +82,9 @@ func onSelected[T any](ctx context.Context, app *cli.App, s *selected, columns [
 			return err
 		case len(list) == 0:
 			return cli.SelectsNobody(ctx, app, central, read, none, columns)
-		case s.dry:
-			app.Say("nothing was changed: a dry run with %s", jobs.Count(len(list), "tenant"))
-		default:
-			app.Say(done, jobs.Count(len(list), "tenant"), read)
 		}
+		app.Say(done, jobs.Count(len(list), "tenant"), read)
+		defer s.dry.Say(app, jobs.Count(len(list), "tenant"))
 		return cli.List(app, list, "", columns)
 	})
 }
