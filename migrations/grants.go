@@ -224,6 +224,7 @@ var functionRights = []right{
 	{"refuse_brand", "", ""},
 	{"refuse_kind", "", ""},
 	{"refuse_late_jobs", "", ""},
+	{"grants_naming", "", "X"}, // importers of older programs
 	{"refuse_old_snapshot", "", "X"},
 	{"refuse_unerased", "", ""},
 	{"request_hash", "", "X"},
