@@ -345,7 +345,7 @@ func TestDatabaseCapacityRefuses(t *testing.T) {
 	m.fails(cli.ExitUsage, tiny(), "1 session is connected to database", "name that with --template")
 	require.NoError(t, conn.Close(t.Context()))
 	m.ok("server", "set", "own", "--budget", "2")
-	m.fails(cli.ExitConflict, tiny(), "workers use 0 of the 2 connections of server own, and the test needs 3")
+	m.fails(cli.ExitConflict, tiny(), "workers use 0 of the budget of server own, which is 2, and the test needs 3")
 	execute(t, m.server.URL("postgres"), `ALTER ROLE planted_admin NOCREATEDB`)
 	m.ok("server", "set", "own", "--budget", "6")
 	m.fails(cli.ExitNotPermitted, tiny(), "may not make databases", "ALTER ROLE")

@@ -14,7 +14,7 @@ import (
 	"github.com/headgate/headgate/cmd/internal/cli"
 )
 
-// pflag reads 010 as 8, which no org_id that is set once may become: no command has a flag of
+// pflag reads 010 as 8: no command has a flag of
 // a whole number that pflag reads.
 func TestEveryWholeNumberIsReadInOneWay(t *testing.T) {
 	t.Parallel()
@@ -54,7 +54,6 @@ func TestANumberIsWrittenInDigits(t *testing.T) {
 	c := nobody(t)
 	for _, text := range []string{"010", "0x10", "1_000", "-5", "+5"} {
 		for _, args := range [][]string{
-			{"tenant", "add", "acme", "--database", "db", "--org-id=" + text},
 			{"tenant", "suspend", "acme", "--confirm=" + text},
 			{"limit", "set", "tenant", "acme", "--max-running=" + text},
 			{"server", "set", "eu-1", "--budget=" + text},

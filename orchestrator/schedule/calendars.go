@@ -80,7 +80,7 @@ func holdCalendars(ctx context.Context, tx pgx.Tx, names []string) error {
 	}
 	for _, name := range names {
 		if !slices.Contains(found, name) {
-			return fmt.Errorf("%w %q; `headgate schedule calendar list` shows them", ErrUnknownCalendar, fit.Cut(name))
+			return jobs.AsInputError("calendars", fmt.Errorf("%w %q; `headgate schedule calendar list` shows them", ErrUnknownCalendar, fit.Cut(name)))
 		}
 	}
 	return nil

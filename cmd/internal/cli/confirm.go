@@ -49,8 +49,12 @@ func (v number) String() string {
 
 // Set is called by the flags' package.
 func (v number) Set(text string) error {
-	*v.into = new(int)
-	return wholeValue[int]{*v.into}.Set(text)
+	n := new(int)
+	if err := (wholeValue[int]{n}).Set(text); err != nil {
+		return err
+	}
+	*v.into = n
+	return nil
 }
 
 // Type is called by the flags' package.

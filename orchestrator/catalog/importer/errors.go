@@ -46,7 +46,7 @@ func (e *HeldError) Error() string {
 	if e.Missing > e.Active/2 {
 		other = "; if the input is another table than before, give that table a source of its own"
 	}
-	return fmt.Sprintf("%v: %d of the %s of source %q %s%s, and more than %d are held (nothing was written)%s",
+	return fmt.Sprintf("%v: %d of %s of source %q %s%s, and more than %d are held (nothing was written)%s",
 		ErrMissing, e.Stops(), jobs.Count(e.Active, "active tenant"), e.Source, what, given, e.Allowed, other)
 }
 

@@ -171,7 +171,7 @@ func TestASyncIsHeld(t *testing.T) {
 	require.Equal(t, 10, b.syncs(t, numbered(10, 20)).Suspended)
 	require.Equal(t, 5, b.syncs(t, numbered(15, 20)).Suspended)
 	_, err = b.Import(ctx, readCSV(t, numbered(18, 20)), importer.Options{Source: "crm"})
-	require.ErrorContains(t, err, `3 of the 5 active tenants of source "crm" are missing in the input, and more than 2 are held`)
+	require.ErrorContains(t, err, `3 of 5 active tenants of source "crm" are missing in the input, and more than 2 are held`)
 
 	_, err = importer.ReadCSV(strings.NewReader("slug\n"), importer.ReadOptions{})
 	require.ErrorIs(t, err, importer.ErrEmpty)
@@ -371,10 +371,10 @@ func TestASyncIsHeldWhereTheColumnStatusStopsMany(t *testing.T) {
 	for _, word := range []string{"suspended", "archived"} {
 		_, err = b.Import(ctx, readCSV(t, table(11, 0, word)), opts)
 		require.ErrorIs(t, err, importer.ErrMissing)
-		require.ErrorContains(t, err, `11 of the 100 active tenants of source "crm" are suspended or archived by the input's column status, and more than 10 are held (nothing was written)`)
+		require.ErrorContains(t, err, `11 of 100 active tenants of source "crm" are suspended or archived by the input's column status, and more than 10 are held (nothing was written)`)
 	}
 	_, err = b.Import(ctx, readCSV(t, table(6, 5, "suspended")), opts)
-	require.ErrorContains(t, err, `11 of the 100 active tenants of source "crm" are missing in the input or stopped, 6 of them by its column status, and`)
+	require.ErrorContains(t, err, `11 of 100 active tenants of source "crm" are missing in the input or stopped, 6 of them by its column status, and`)
 	require.Equal(t, 100, one[int](t, b, `SELECT count(*) FROM headgate.tenants WHERE status = 'active'`))
 	_, err = b.Import(ctx, readCSV(t, table(10, 0, "suspended")), opts)
 	require.NoError(t, err, "the control: ten are not held")
