@@ -164,7 +164,7 @@ var functionRights = []right{
 	{"check_part_time", "", ""},
 	{"check_placement", "", ""},
 	{"check_seals", "", ""},
-	{"check_slug_unnamed", "", ""},
+	{"check_slugs_unnamed", "", ""},
 	{"claim_incarnation", "X", "X"},
 	{"claim_token", "X", "X"},
 	{"drop_audit_months", "X", ""},
@@ -223,6 +223,7 @@ var functionRights = []right{
 	{"remove_tenants", "", "X"},
 	{"refuse_brand", "", ""},
 	{"refuse_kind", "", ""},
+	{"refuse_given_jobs", "", ""},
 	{"refuse_late_jobs", "", ""},
 	{"grants_naming", "", "X"}, // importers of older programs
 	{"refuse_old_snapshot", "", "X"},

@@ -44,6 +44,21 @@ END $$;
 CREATE TRIGGER headgate_refuse_late_jobs AFTER INSERT ON river_job REFERENCING NEW TABLE AS inserted
     FOR EACH STATEMENT EXECUTE FUNCTION headgate.refuse_late_jobs();
 
+-- A job that is given to such a tenant by an UPDATE comes as late as one that is inserted.
+CREATE FUNCTION headgate.refuse_given_jobs() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM headgate.refuse_old_snapshot(format('job %s gets another tenant', NEW.id));
+    IF EXISTS (SELECT FROM headgate.erasures e WHERE e.tenant_id = headgate.lane_uuid(headgate.lane(NEW.metadata))) THEN
+        RAISE EXCEPTION USING ERRCODE = 'HG102', CONSTRAINT = 'no_late_jobs', DETAIL = headgate.lane(NEW.metadata),
+            MESSAGE = format('tenant %s was removed, and takes no work', headgate.lane(NEW.metadata)), HINT = 'headgate tenant list shows its status.';
+    END IF;
+    RETURN NEW;
+END $$;
+
+CREATE TRIGGER headgate_refuse_given_jobs BEFORE UPDATE OF metadata ON river_job FOR EACH ROW
+    WHEN (OLD.metadata->>'tenant' IS DISTINCT FROM NEW.metadata->>'tenant' AND NEW.metadata->>'tenant' IS NOT NULL) EXECUTE FUNCTION headgate.refuse_given_jobs();
+
 -- Names a session whose transaction may have enqueued a job of a tenant before it could see
 -- the tenant's erasure, and is open; '' if there is none. The caller's next statement then
 -- sees all jobs that there will ever be. The first call notes the horizon. In a restored copy
@@ -82,6 +97,7 @@ BEGIN
 END $$;
 
 CREATE TRIGGER erasure_ends_by_its_job BEFORE UPDATE ON headgate.erasures FOR EACH ROW
-    WHEN ((OLD.done_at, OLD.rows, OLD.horizon) IS DISTINCT FROM (NEW.done_at, NEW.rows, NEW.horizon)) EXECUTE FUNCTION headgate.erasure_ends_by_its_job();
+    WHEN ((OLD.tenant_id, OLD.done_at, OLD.rows, OLD.horizon) IS DISTINCT FROM (NEW.tenant_id, NEW.done_at, NEW.rows, NEW.horizon)
+       OR OLD.done_at IS NOT NULL AND OLD IS DISTINCT FROM NEW) EXECUTE FUNCTION headgate.erasure_ends_by_its_job();
 CREATE TRIGGER erasure_begins_unended BEFORE INSERT ON headgate.erasures FOR EACH ROW
     WHEN (NEW.done_at IS NOT NULL OR NEW.horizon IS NOT NULL) EXECUTE FUNCTION headgate.erasure_ends_by_its_job();

@@ -1,12 +1,15 @@
 -- A slug that a tenant gives up may be another customer's tomorrow. What is stored and names the
 -- slug must not reach that one: a grant of headgate.enqueue, and the selector of a template.
 
--- The slugs that a selection names, and perhaps more: texts of its path that look like slugs.
+-- The slugs that a selection names. Its path holds `$."tenant"?(@ == "acme" || @ == "globex")`
+-- for each comparison of the attribute.
 CREATE FUNCTION headgate.slugs_in(p_selection headgate.selection) RETURNS SETOF text
 LANGUAGE sql IMMUTABLE AS $$
     SELECT unnest((p_selection).tenants)
     UNION
-    SELECT m.found[1] FROM regexp_matches((p_selection).path::text, '"([a-z][a-z0-9-]{0,62})"', 'g') AS m (found) WHERE strpos((p_selection).path::text, '"tenant"') > 0
+    SELECT n.slug[1]
+    FROM regexp_matches((p_selection).path::text, '\$\."tenant" ?\? ?\(([^()]*)\)', 'g') AS c (compared)
+    CROSS JOIN LATERAL regexp_matches(c.compared[1], '"([a-z][a-z0-9-]{0,62})"', 'g') AS n (slug)
 $$;
 
 -- Which rule keeps a slug, and by what: a grant's role and kind, a template's name.
@@ -21,30 +24,45 @@ DROP TRIGGER check_slug_ungranted ON headgate.tenants;
 DROP FUNCTION headgate.check_slug_ungranted();
 -- headgate.grants_naming stays, because importers of older programs ask it.
 
-CREATE FUNCTION headgate.check_slug_unnamed() RETURNS trigger
+-- The rules are read once a statement, because each has its selection taken apart.
+CREATE FUNCTION headgate.check_slugs_unnamed() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    v_slugs text[] := ARRAY(SELECT o.slug FROM old_rows o JOIN new_rows n ON n.id = o.id WHERE n.slug <> o.slug);
     v_named record;
 BEGIN
-    PERFORM headgate.refuse_old_snapshot(format('the slug of tenant %s changes', OLD.slug));
-    SELECT n.rule, n.named_by INTO v_named FROM headgate.named_slugs n WHERE n.slug = OLD.slug ORDER BY n.rule, n.named_by LIMIT 1;
+    IF v_slugs = '{}' THEN
+        RETURN NULL;
+    END IF;
+    PERFORM headgate.refuse_old_snapshot(format('the slug of tenant %s changes', v_slugs[1]));
+    SELECT n.slug, n.rule, n.named_by INTO v_named FROM headgate.named_slugs n JOIN unnest(v_slugs) AS s (slug) ON s.slug = n.slug ORDER BY n.rule, n.named_by, n.slug LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'foreign_key_violation', CONSTRAINT = v_named.rule, DETAIL = v_named.named_by,
-            MESSAGE = format('tenant %s keeps its slug, because %s %s names it', OLD.slug, CASE v_named.rule WHEN 'grants_name_tenants' THEN 'the grant of headgate.enqueue' ELSE 'the selector of template' END, v_named.named_by),
+            MESSAGE = format('tenant %s keeps its slug, because %s %s names it', v_named.slug, CASE v_named.rule WHEN 'grants_name_tenants' THEN 'the grant of headgate.enqueue' ELSE 'the selector of template' END, v_named.named_by),
             HINT = 'Have it name no slug first, or take it out.';
     END IF;
     RETURN NULL;
 END $$;
 
--- It goes by the slug, and not by UPDATE OF, because a trigger changes the slug of a tenant
--- that is removed.
-CREATE TRIGGER check_slug_unnamed AFTER UPDATE ON headgate.tenants FOR EACH ROW WHEN (OLD.slug <> NEW.slug) EXECUTE FUNCTION headgate.check_slug_unnamed();
+-- The trigger of a removal changes slugs, so that UPDATE OF slug would not do.
+CREATE TRIGGER check_slugs_unnamed AFTER UPDATE ON headgate.tenants REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION headgate.check_slugs_unnamed();
 
--- Whoever stores a selection holds the tenants that it names.
+-- Whoever stores a selection holds the tenants that it names. One that gives up its slug in
+-- that moment is missing behind the lock, and another customer may get the slug.
 CREATE FUNCTION headgate.hold_named() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_slugs text[] := ARRAY(SELECT headgate.slugs_in(NEW.selection));
+    v_known text[] := ARRAY(SELECT t.slug FROM headgate.tenants t WHERE t.slug = ANY (v_slugs));
+    v_held  text[] := ARRAY(SELECT t.slug FROM headgate.tenants t WHERE t.slug = ANY (v_known) ORDER BY t.id FOR KEY SHARE);
+    v_gone  text;
 BEGIN
-    PERFORM FROM headgate.tenants t WHERE t.slug IN (SELECT headgate.slugs_in(NEW.selection)) ORDER BY t.id FOR KEY SHARE;
+    SELECT k.slug INTO v_gone FROM unnest(v_known) AS k (slug) WHERE k.slug <> ALL (v_held) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'serialization_failure',
+            MESSAGE = format('tenant %s, which the selector names, gave up its slug in this moment', v_gone), HINT = 'headgate tenant list shows the slugs of today.';
+    END IF;
     RETURN NEW;
 END $$;
 

@@ -47,6 +47,38 @@ func TestASlugThatATemplateNamesStays(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// A label's value, a plan or a word of the grammar is no slug, whoever has one that is spelt so.
+func TestOnlySlugsAreNamed(t *testing.T) {
+	t.Parallel()
+	env := roomtest.SetupDirect(t)
+	setTemplate(t, env, schedule.TemplateParams{Name: "words", Select: selecting(t, "not (tenant = acme or label.tier = gold) and plan != pro and tenant in (zeta, a-b)"), Spec: schedule.Spec{Cron: "@daily"}})
+	rows, err := env.Pool.Query(context.Background(), `SELECT slug FROM headgate.named_slugs ORDER BY slug`)
+	require.NoError(t, err)
+	named, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	require.Equal(t, []string{"a-b", "acme", "zeta"}, named)
+}
+
+// A template that waits for a rename names a slug that nobody has, and the next customer might.
+func TestATemplateThatWaitsForARenameIsRefused(t *testing.T) {
+	t.Parallel()
+	env := roomtest.SetupDirect(t)
+	ctx := context.Background()
+	renaming, err := env.Pool.Begin(ctx)
+	require.NoError(t, err)
+	defer func() { _ = renaming.Rollback(ctx) }()
+	_, err = renaming.Exec(ctx, `UPDATE headgate.tenants SET slug = 'brock' WHERE slug = 'brick'`)
+	require.NoError(t, err)
+	stored := make(chan error, 1)
+	go func() {
+		_, err := env.Schedules.Templates.Set(ctx, schedule.TemplateParams{Name: "its-own", Select: selecting(t, "tenant = brick"), Args: roomtest.Note{Text: "x"}, Spec: schedule.Spec{Cron: "@daily"}})
+		stored <- err
+	}()
+	waits(t, env, "headgate.fleets")
+	require.NoError(t, renaming.Commit(ctx))
+	require.ErrorContains(t, <-stored, "tenant brick, which the selector names, gave up its slug")
+}
+
 // Who renames a tenant, and who stores a template that names it, each read what the other
 // writes: the second waits for the first.
 func TestATemplateHoldsTheTenantsThatItNames(t *testing.T) {

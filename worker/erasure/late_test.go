@@ -41,7 +41,7 @@ func TestAnErasureWaitsForTransactionsThatHaveEnqueued(t *testing.T) {
 	other, _ := b.enqueued("globex") // a transaction that begins later keeps no erasure waiting
 	require.NoError(t, tx.Commit(b.ctx))
 	b.WaitFor(e.JobUID, func(o jobs.Outcome) bool {
-		return o.State == jobs.Snoozed && strings.Contains(o.Message, "1 jobs of the tenant have not ended, "+uid+" among them")
+		return o.State == jobs.Snoozed && strings.Contains(o.Message, "1 job of the tenant has not ended, "+uid+" among them")
 	})
 	_, err := b.Client.Cancel(b.ctx, uid, nil)
 	require.NoError(t, err)
@@ -99,6 +99,23 @@ func TestNoJobComesAfterARequestToErase(t *testing.T) {
 		_, err := conn.Exec(b.ctx, sql)
 		require.ErrorContains(t, err, "may not say that tenant", sql)
 	}
+	_, err = b.Pool.Exec(b.ctx, `SELECT headgate.remove_tenants(ARRAY[$1::uuid], '', '')`, b.org[2].ID)
+	require.NoError(t, err)
+	_, err = conn.Exec(b.ctx, `UPDATE headgate.erasures SET tenant_id = $1 WHERE tenant_id = $2`, b.org[2].ID, b.org[3].ID)
+	require.ErrorContains(t, err, "may not say that tenant", "one erasure is no other tenant's")
+	const ask = `UPDATE headgate.erasures SET job_uid = gen_random_uuid() WHERE tenant_id = $1`
+	_, err = conn.Exec(b.ctx, ask, b.org[3].ID)
+	require.NoError(t, err, "the control: it may be asked for again until it is done")
+	_, err = b.Pool.Exec(b.ctx, `UPDATE headgate.erasures SET done_at = now() WHERE tenant_id = $1`, b.org[3].ID)
+	require.NoError(t, err)
+	_, err = conn.Exec(b.ctx, ask, b.org[3].ID)
+	require.ErrorContains(t, err, "may not say that tenant")
+
+	const give = `UPDATE river_job SET metadata = jsonb_set(metadata, '{tenant}', to_jsonb($1::text)) WHERE metadata->>'tenant' = $2`
+	_, err = conn.Exec(b.ctx, give, b.org[1].ID, b.org[2].ID)
+	require.ErrorContains(t, err, "takes no work", "a job that is given to the tenant is as late")
+	_, err = conn.Exec(b.ctx, give, "00000000-0000-0000-0000-000000000001", b.org[2].ID)
+	require.NoError(t, err, "the control: nobody erases that one")
 }
 
 // The control of both: what the erasure left before.
