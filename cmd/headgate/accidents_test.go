@@ -75,6 +75,7 @@ func TestADatabaseThatWasMadeAnewIsTakenIn(t *testing.T) {
 	told := a.broken()
 	do := advice(t, told.Next, 0, nil)
 	a.fails(cli.ExitConflict, do[:len(do)-1], "bears no identity: if it was made anew")
+	require.NotContains(t, a.run(do[:len(do)-1]...).err, "belongs to another")
 	a.ok(do...)
 	a.mended()
 }

@@ -142,6 +142,7 @@ func TestJobsOfASuspendedTenantAreCancelledAsAdvised(t *testing.T) {
 	a.ok(command(t, or)...)
 	fact, _ = a.has(uid, explain.CodeTenantStatus)
 	require.Contains(t, fact.Fact, "its waiting jobs are being cancelled")
+	require.Contains(t, a.ok("tenant", "show", "acme"), "invoice 4711", "the reason stays")
 	_, until, there := strings.Cut(fact.Next, "until then ")
 	require.True(t, there, fact)
 	server := a.start(append(command(t, until), "--reports", t.TempDir())...)

@@ -148,6 +148,9 @@ func checksums(t *testing.T, conn *pgx.Conn) map[string]string {
 // varying is what two runs of one command differ in: times, UUIDs and tokens.
 var varying = regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?( ?Z| UTC)?|[0-9a-f]{8}-[0-9a-f-]{27}|\b[A-Z2-7]{26}\b|"[a-z_]*_seconds": ?\d+`)
 
+// nextLine is advice that rests on what was done.
+var nextLine = regexp.MustCompile(`(?m)^next: .*\n`)
+
 var dryLine = regexp.MustCompile(`(?m)^nothing was changed: a dry run.*\n`)
 
 // A dry run of each verb whose change is one transaction leaves no row and no notification,
@@ -184,7 +187,7 @@ func TestADryRunIsTheChangeWithoutItsRows(t *testing.T) {
 			all = append(all, n.Channel)
 		}
 	}
-	tried, notified := map[string]bool{}, 0
+	tried, notified, advised := map[string]bool{}, 0, 0
 	for _, step := range []struct {
 		args string
 		says string // of how many the dry run is
@@ -261,7 +264,11 @@ func TestADryRunIsTheChangeWithoutItsRows(t *testing.T) {
 		require.NotEqual(t, before, checksums(t, conn), "the control: %s writes", step.args)
 		notified += len(heard())
 		require.Equal(t, same(real.out), same(dry.out), step.args)
-		require.Equal(t, same(real.err), same(dryLine.ReplaceAllString(dry.err, "")), step.args)
+		require.NotRegexp(t, nextLine, dry.err, "nothing was done that a next step could rest on: %s", step.args)
+		require.Equal(t, same(nextLine.ReplaceAllString(real.err, "")), same(dryLine.ReplaceAllString(dry.err, "")), step.args)
+		if nextLine.MatchString(real.err) {
+			advised++
+		}
 		if strings.Contains(step.args, " remove ") || strings.Contains(step.args, " delete ") || strings.Contains(step.args, " add ") && !strings.Contains(step.args, "domain add") && !strings.HasPrefix(step.args, "enqueue-grant") {
 			again := c.run(append(args, "--dry-run")...)
 			require.NotEqual(t, cli.ExitOK, again.code, "%s", step.args)
@@ -274,11 +281,31 @@ func TestADryRunIsTheChangeWithoutItsRows(t *testing.T) {
 		})
 	}
 	require.Positive(t, notified, "the control: changes notify")
+	require.GreaterOrEqual(t, advised, 4, "the control: changes say what comes next")
 	verbs(func(name string, cmd *cobra.Command) {
 		if flag := cmd.Flags().Lookup("dry-run"); flag != nil && flag.Usage == cli.DryRunUsage {
 			require.True(t, tried[name] || name == "tenant feature" || name == "tenant archive", "%s has no dry run here", name)
 		}
 	})
+}
+
+// A token that is undone proves nothing, and is not shown: a person would put it into the DNS.
+func TestADryRunShowsNoTokenOfAClaim(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	env.Database("db", jobstestShared)
+	env.Tenant("acme", "db")
+	args := []string{"tenant", "domain", "add", "acme", "new.example", "-ojson"}
+	token := regexp.MustCompile(`\b[A-Z2-7]{26}\b`)
+	for _, format := range []string{"json", "table"} {
+		args[5] = "-o" + format
+		dry := c.run(append(args[:6:6], "--dry-run")...)
+		require.Equal(t, cli.ExitOK, dry.code, dry.err)
+		require.NotRegexp(t, token, dry.out+dry.err)
+		require.Contains(t, dry.err, "set the TXT record _headgate.new.example to …\n")
+	}
+	real := c.run(args[:6]...)
+	require.Regexp(t, token, real.err, "the control: a claim has a token")
 }
 
 // What is listed as reading reads.

@@ -40,7 +40,7 @@ func TestTenantErase(t *testing.T) {
 	require.Contains(t, env.Wait(counted.JobUID).Result.Output, `has 20 rows in 2 tables`)
 	require.Equal(t, "20", ask(t, db.Job.Database, `SELECT count(*)::text FROM orders`))
 
-	require.Contains(t, c.run("tenant", "remove", "acme", "--yes").err, "`headgate tenant erase UUID` deletes them: "+counted.ID)
+	require.Contains(t, c.run("tenant", "remove", "acme", "--yes").err, "`headgate tenant erase "+counted.ID+" --yes` deletes them")
 	r = c.run("tenant", "erase", "acme", "--yes")
 	require.Contains(t, r.err, "a removed tenant has no slug any more")
 	require.NoError(t, json.Unmarshal([]byte(c.ok("tenant", "erase", "1", "--reason", "request 17", "--yes", "-o", "json")), &erased))

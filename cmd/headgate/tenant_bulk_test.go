@@ -113,3 +113,36 @@ func TestTenantBulkSlips(t *testing.T) {
 	c.ok("tenant", "suspend", "-l", "plan = free", "--confirm", "51")
 	c.ok("tenant", "resume", "-l", "all", "--yes")
 }
+
+// A tenant that is active is resumed without a row of the audit, and with a sentence.
+func TestAResumeOfAnActiveTenantChangesNothing(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	env.Database("db", jobstestShared)
+	env.Tenant("acme", "db")
+	c.ok("tenant", "suspend", "acme", "--reason", "invoice 4711")
+	resumed := func() int { return strings.Count(c.ok("audit", "list", "-o", "jsonl"), "\n") }
+	before := resumed()
+	c.ok("tenant", "resume", "acme")
+	after := resumed()
+	require.Greater(t, after, before, "the control: a resume is in the audit")
+	r := c.run("tenant", "resume", "acme")
+	require.Equal(t, cli.ExitOK, r.code, r.err)
+	require.Contains(t, r.err+r.out, "nothing changed: it was so already")
+	require.Equal(t, after, resumed())
+}
+
+// A plan's kind that nobody serves is noted, and so is what a replaced list dropped.
+func TestKindsOfAPlanAreNoted(t *testing.T) {
+	t.Parallel()
+	c, _ := setup(t)
+	r := c.run("plan", "set", "free", "--kind", "headgate.reprot", "--kind", "headgate.report")
+	require.Equal(t, cli.ExitOK, r.code, r.err)
+	require.Contains(t, r.err, `note: "headgate.reprot" is no built-in kind (did you mean headgate.report?)`)
+	require.NotContains(t, r.err, `"headgate.report" is no`)
+	require.NotContains(t, r.err, "replaced")
+	r = c.run("plan", "set", "free", "--kind", "headgate.purge", "--kind", "headgate.report", "--dry-run")
+	require.Contains(t, r.err, "the list of kinds was replaced: headgate.reprot is not in it any more")
+	require.NotContains(t, c.run("plan", "set", "free", "--note", "x").err, "replaced")
+	require.NotContains(t, c.run("plan", "set", "free", "--all-kinds").err, "replaced")
+}

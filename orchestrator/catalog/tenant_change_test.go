@@ -195,6 +195,15 @@ func TestStatusOfTenants(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, after.StatusSince, again[0].After.StatusSince)
 	require.Equal(t, catalog.CancelWaiting, again[0].After.Waiting)
+	other := access.With(t.Context(), access.Actor{Name: "otto"})
+	same, err := editor.SetStatus(other, []string{"acme"}, catalog.StatusChange{To: catalog.Suspended, Waiting: catalog.HoldWaiting})
+	require.NoError(t, err)
+	require.Equal(t, []any{"still open", "ines", catalog.HoldWaiting}, []any{same[0].After.StatusReason, same[0].After.StatusBy, same[0].After.Waiting}, "without a reason the reason stays")
+	for _, reason := range []string{"", "still open"} {
+		same, err = editor.SetStatus(other, []string{"acme"}, catalog.StatusChange{To: catalog.Suspended, Reason: reason})
+		require.NoError(t, err)
+		require.Equal(t, same[0].Before, same[0].After, "no row is written")
+	}
 	back, err := editor.SetStatus(ctx, []string{"acme"}, catalog.StatusChange{To: catalog.Active})
 	require.NoError(t, err)
 	require.Equal(t, []any{"", catalog.HoldWaiting}, []any{back[0].After.StatusReason, back[0].After.Waiting})

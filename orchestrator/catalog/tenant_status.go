@@ -15,8 +15,11 @@ import (
 
 // StatusChange says which status tenants get, and what with it.
 type StatusChange struct {
-	To     Status
-	Reason string // shown wherever work is refused; up to 500 characters
+	To Status
+
+	// Reason is shown wherever work is refused: up to 500 characters. "" keeps the reason of a
+	// tenant that has the status already, and is no reason for one that has another.
+	Reason string
 
 	// Waiting says what becomes of jobs that wait while the tenant takes no work. "" means
 	// what it was for a tenant that has the status already, CancelWaiting for Archived, and
@@ -49,11 +52,20 @@ func (e TenantEditor) SetStatusTx(ctx context.Context, tx pgx.Tx, tenants []stri
 	return e.setStatus(ctx, tx, tenants, change)
 }
 
-// A tenant that has the status already keeps since when, and gets the reason. What becomes of
-// its waiting jobs a trigger decides, unless the statement says so. No sync has stopped it.
+// A tenant that has the status already keeps since when, and without a new reason why and by
+// whom; a row that stays as it is is not written. What becomes of its waiting jobs a trigger
+// decides, unless the statement says so. No sync has stopped it.
 const (
-	statusUpdateSQL        = `UPDATE headgate.tenants SET status = $2, status_reason = $3, status_by = $4, stopped_by = '' WHERE id = ANY ($1::text[]::uuid[])`
-	statusWaitingUpdateSQL = `UPDATE headgate.tenants SET status = $2, status_reason = $3, status_by = $4, stopped_by = '', waiting = $5 WHERE id = ANY ($1::text[]::uuid[])`
+	statusUpdateSQL = `
+UPDATE headgate.tenants SET status = $2, stopped_by = '',
+    status_reason = CASE WHEN status = $2 AND $3 = '' THEN status_reason ELSE $3 END,
+    status_by = CASE WHEN status = $2 AND $3 IN ('', status_reason) THEN status_by ELSE $4 END
+WHERE id = ANY ($1::text[]::uuid[]) AND (status <> $2 OR $3 NOT IN ('', status_reason) OR stopped_by <> '')`
+	statusWaitingUpdateSQL = `
+UPDATE headgate.tenants SET status = $2, stopped_by = '', waiting = $5,
+    status_reason = CASE WHEN status = $2 AND $3 = '' THEN status_reason ELSE $3 END,
+    status_by = CASE WHEN status = $2 AND $3 IN ('', status_reason) THEN status_by ELSE $4 END
+WHERE id = ANY ($1::text[]::uuid[]) AND (status <> $2 OR $3 NOT IN ('', status_reason) OR stopped_by <> '' OR waiting <> $5)`
 )
 
 func (e TenantEditor) setStatus(ctx context.Context, db beginner, tenants []string, change StatusChange) ([]Changed, error) {

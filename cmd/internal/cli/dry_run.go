@@ -39,3 +39,11 @@ func (d *DryRun) Say(app *App, concerned string) {
 		app.Say("nothing was changed: a dry run of %s", concerned)
 	}
 }
+
+// Next says what comes next. A dry run has done nothing that a next step could rest on, and
+// says nothing.
+func (d *DryRun) Next(app *App, format string, args ...any) {
+	if !d.on {
+		app.Say("next: "+format, args...)
+	}
+}

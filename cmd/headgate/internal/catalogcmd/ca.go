@@ -56,7 +56,7 @@ func caAdd(app *cli.App) *cobra.Command {
 					return err
 				}
 				defer dry.Say(app, "")
-				app.Say("next: name it in an address by sslrootcert=%s, with `headgate database add` or `headgate database login`", added.Name)
+				dry.Next(app, "name it in an address by sslrootcert=%s, with `headgate database add` or `headgate database login`", added.Name)
 				return cli.One(app, added, authorityColumns)
 			})
 		}),

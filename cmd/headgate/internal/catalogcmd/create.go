@@ -113,7 +113,7 @@ func (m *making) flags(app *cli.App, cmd *cobra.Command) {
 			return cli.Usagef("--abandon goes with neither --dry-run nor --observe")
 		}
 		if kind := cmd.Flags().Lookup("kind"); kind.Changed {
-			if err := cli.OneOf("--kind", m.params.Kind, kinds); err != nil {
+			if err := cli.OneOf("--kind", m.params.Kind, databaseKinds); err != nil {
 				return err
 			}
 		}
@@ -126,10 +126,10 @@ func (m *making) flags(app *cli.App, cmd *cobra.Command) {
 	flags.BoolVar(&m.dryRun, "dry-run", false, "print every statement, with … for what is not known, and change nothing")
 	flags.BoolVar(&m.abandon, "abandon", false, "remove what an unfinished run has made, and nothing else")
 	flags.StringVar(&m.adminFile, "admin-url-file", "", "the file with the administrator's address, - for standard input (else HEADGATE_ADMIN_URL, HEADGATE_ADMIN_URL_FILE)")
-	cli.Complete(cmd, "kind", kinds)
+	cli.Complete(cmd, "kind", databaseKinds)
 }
 
-var kinds = []string{catalog.KindShared, catalog.KindDedicated}
+var databaseKinds = []string{catalog.KindShared, catalog.KindDedicated}
 
 var planColumns = []cli.Column[provision.Statement]{
 	{Name: "as", Of: func(s provision.Statement) any { return s.As }},

@@ -84,7 +84,7 @@ func databaseAdd(app *cli.App) *cobra.Command {
 		if err := cli.Required(cmd, "server", "kind"); err != nil {
 			return err
 		}
-		if err := cli.OneOf("--kind", add.params.Kind, kinds); err != nil {
+		if err := cli.OneOf("--kind", add.params.Kind, databaseKinds); err != nil {
 			return err
 		}
 		add.params.Name = args[0]
@@ -94,7 +94,7 @@ func databaseAdd(app *cli.App) *cobra.Command {
 	cmd.Flags().StringVar(&add.params.Kind, "kind", "", "shared (many tenants) or dedicated (one)")
 	observeFlag(cmd, &add.observe)
 	cmd.Flags().BoolVar(&add.takeOver, "take-over", false, "take a database whose mark is of a catalog entry that is gone for good")
-	cli.Complete(cmd, "kind", kinds)
+	cli.Complete(cmd, "kind", databaseKinds)
 	add.logins.flags(cmd)
 	return cmd
 }

@@ -222,8 +222,7 @@ func (r *reattaching) mark(ctx context.Context, central cli.Central, database ca
 	case mark == database.ID:
 		return mark, nil
 	case mark == "" && !r.adopt:
-		return "", fmt.Errorf("%w: %s bears no identity: if it was made anew to take the place of %s, %s gives it Headgate's schema and the identity (with the same further flags)",
-			migrations.ErrOtherDatabase, a, database.Name, again)
+		return "", noIdentityError(fmt.Sprintf("%s bears no identity: if it was made anew to take the place of %s, %s gives it Headgate's schema and the identity (with the same further flags)", a, database.Name, again))
 	case mark == "":
 		return "", nil
 	}
@@ -239,6 +238,13 @@ func (r *reattaching) mark(ctx context.Context, central cli.Central, database ca
 	}
 	return mark, nil
 }
+
+// noIdentityError matches migrations.ErrOtherDatabase, and does not say that an empty database
+// belongs to another entry.
+type noIdentityError string
+
+func (e noIdentityError) Error() string { return string(e) }
+func (e noIdentityError) Unwrap() error { return migrations.ErrOtherDatabase }
 
 // rehearse does in the database what an adoption does there, and undoes it: the dry run is
 // refused what the run would be.

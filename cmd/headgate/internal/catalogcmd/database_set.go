@@ -103,7 +103,7 @@ func (s setting) run(ctx context.Context, app *cli.App, central cli.Central) err
 	}
 	defer s.dry.Say(app, jobs.Count(database.Tenants, "tenant"))
 	if s.protection.To == catalog.ProtectionObserved {
-		app.Say("next: `headgate database protect %s` lists what is open", s.protection.Database)
+		s.dry.Next(app, "`headgate database protect %s` lists what is open", s.protection.Database)
 	}
 	if s.room == (catalog.Room{}) {
 		return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
+	"github.com/headgate/headgate/cmd/headgate/internal/kinds"
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/catalog"
@@ -60,7 +61,7 @@ Limits of a plan are set with ` + "`headgate limit set plan NAME`" + `.`
 
 func planSet(app *cli.App) *cobra.Command {
 	var note string
-	var features, kinds []string
+	var features, allowed []string
 	var all bool
 	var dry cli.DryRun
 	var confirm cli.Confirmation
@@ -81,16 +82,25 @@ func planSet(app *cli.App) *cobra.Command {
 			change.Features = values
 		}
 		switch {
-		case all && len(kinds) > 0:
+		case all && len(allowed) > 0:
 			return cli.Usagef("--kind and --all-kinds: give one of them")
 		case all:
 			change.Kinds = new([]string)
-		case len(kinds) > 0:
-			change.Kinds = &kinds
+		case len(allowed) > 0:
+			change.Kinds = &allowed
 		}
 		return app.Open(ctx, nil, func(central cli.Central) error {
+			if change.Kinds != nil {
+				for _, kind := range *change.Kinds {
+					kinds.NoteUnserved(ctx, app, central, kind)
+				}
+			}
+			before, err := central.Catalog.Plans().Get(ctx, args[0])
+			if err != nil && !errors.Is(err, catalog.ErrUnknownPlan) {
+				return err
+			}
 			var plan catalog.Plan
-			err := confirm.Do(ctx, app, func() error {
+			err = confirm.Do(ctx, app, func() error {
 				return dry.Do(ctx, central, func(tx pgx.Tx) (err error) {
 					plan, err = central.Catalog.Plans().SetTx(ctx, tx, args[0], change)
 					if err != nil || dry.On() || change.Features == nil && change.Kinds == nil { // a note changes no tenant
@@ -103,17 +113,29 @@ func planSet(app *cli.App) *cobra.Command {
 				return nearFeature(ctx, central, change.Features, err)
 			}
 			defer dry.Say(app, jobs.Count(plan.Tenants, "tenant"))
+			sayDropped(app, before.Kinds, plan.Kinds)
 			return cli.One(app, plan, pricingColumns)
 		})
 	})
 	flags := cmd.Flags()
 	flags.StringVar(&note, "note", "", "what people should know of it")
 	flags.StringArrayVar(&features, "feature", nil, "a feature's value NAME=VALUE, or NAME- to take it out; may be repeated")
-	flags.StringArrayVar(&kinds, "kind", nil, "a kind that its tenants may have jobs of, and of no other; may be repeated")
+	flags.StringArrayVar(&allowed, "kind", nil, "a kind that its tenants may have jobs of, and of no other; may be repeated, and replaces the list")
 	flags.BoolVar(&all, "all-kinds", false, "its tenants may have jobs of every kind")
 	dry.Flag(cmd)
 	confirm.Flags(cmd)
 	return cmd
+}
+
+// sayDropped says which kinds a plan's tenants had and have no more.
+func sayDropped(app *cli.App, before, after []string) {
+	if after == nil {
+		return
+	}
+	dropped := slices.DeleteFunc(slices.Clone(before), func(kind string) bool { return slices.Contains(after, kind) })
+	if len(dropped) > 0 {
+		app.Say("the list of kinds was replaced: %s %s not in it any more", shortList(dropped), map[bool]string{true: "is", false: "are"}[len(dropped) == 1])
+	}
 }
 
 func planShow(app *cli.App) *cobra.Command {

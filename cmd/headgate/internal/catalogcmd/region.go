@@ -36,7 +36,7 @@ func regionAdd(app *cli.App) *cobra.Command {
 					return err
 				}
 				defer dry.Say(app, "")
-				app.Say("next: `headgate server set NAME --region %s`", args[0])
+				dry.Next(app, "`headgate server set NAME --region %s`", args[0])
 				return cli.One(app, catalog.Region{Name: args[0], Note: note}, regionColumns)
 			})
 		}),

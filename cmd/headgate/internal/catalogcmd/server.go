@@ -108,7 +108,7 @@ func serverAdd(app *cli.App) *cobra.Command {
 				return err
 			}
 			defer dry.Say(app, "")
-			app.Say("next: `headgate database create NAME --server %s --kind shared`", server.Name)
+			dry.Next(app, "`headgate database create NAME --server %s --kind shared`", server.Name)
 			return cli.One(app, server, serverColumns)
 		})
 	})
@@ -187,7 +187,7 @@ func setServer(ctx context.Context, app *cli.App, central cli.Central, name stri
 	}
 	defer dry.Say(app, concerned)
 	if change.Pooler != nil && *change.Pooler == address.TransactionPooler {
-		app.Say("next: what needs a session (VACUUM, kinds outside a transaction) needs a direct address: `headgate database login NAME`")
+		dry.Next(app, "what needs a session (VACUUM, kinds outside a transaction) needs a direct address: `headgate database login NAME`")
 	}
 	return cli.One(app, server, serverColumns)
 }

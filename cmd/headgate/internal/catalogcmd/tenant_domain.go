@@ -58,8 +58,11 @@ func tenantDomainAdd(app *cli.App) *cobra.Command {
 				if sub {
 					return cli.One(app, entered, domainColumns)
 				}
+				if dry.On() {
+					entered.Token = "…" // a token that is undone proves nothing
+				}
 				app.Say("set the TXT record %s to %s", entered.Record, entered.Token)
-				app.Say("next: `headgate tenant domain verify %s %s`", entered.Tenant, entered.Domain)
+				dry.Next(app, "`headgate tenant domain verify %s %s`", entered.Tenant, entered.Domain)
 				return cli.One(app, entered, domainColumns)
 			})
 		}),

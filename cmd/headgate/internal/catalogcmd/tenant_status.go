@@ -179,7 +179,7 @@ func tenantRemove(app *cli.App) *cobra.Command {
 			if opts.DryRun {
 				app.Say("nothing was removed: a dry run; this would go along")
 			} else {
-				app.Say("rows of org_id %s remain in database %s; `headgate tenant erase UUID` deletes them: %s", someNumbers(removals), someDatabases(removals), someIDs(removals))
+				app.Say("rows of org_id %s remain in database %s; %s deletes them", someNumbers(removals), someDatabases(removals), eraseCommands(removals))
 			}
 			if running > 0 {
 				app.Say("%s", runOn(running))
@@ -228,10 +228,11 @@ func someNumbers(removals []catalog.Removal) string {
 	return shortList(all)
 }
 
-func someIDs(removals []catalog.Removal) string {
+// eraseCommands are what deletes the rows, as they are typed.
+func eraseCommands(removals []catalog.Removal) string {
 	var all []string
 	for _, r := range removals {
-		all = append(all, r.Tenant.ID)
+		all = append(all, "`headgate tenant erase "+r.Tenant.ID+" --yes`")
 	}
 	return shortList(all)
 }
