@@ -54,12 +54,12 @@ func (d *doctor) remade(ctx context.Context, c *catalog.Catalog, db catalog.Data
 	if name, made := strings.CutSuffix(owner, "_headgate"); made && job == name+"_job" {
 		app = name + "_app"
 	}
-	if sqlstateOf(err) != "3D000" {
-		return fmt.Sprintf("; whoever made it anew as an administrator first runs: ALTER DATABASE %[1]s OWNER TO %[2]s; GRANT CREATE ON DATABASE %[1]s TO %[3]s; %[4]s; %[2]s is the role that owned it before, if that was another",
-			quote(db.DBName), quote(app), quote(owner), closes(db.DBName, owner, job))
+	how, begin := "if it was made anew, an administrator first runs there", "ALTER DATABASE %[3]s OWNER TO %[4]s"
+	if sqlstateOf(err) == "3D000" {
+		how, begin = "to make it anew an administrator runs", "CREATE DATABASE %[3]s OWNER %[4]s TEMPLATE template0"
 	}
-	return fmt.Sprintf("; to make it anew an administrator runs: CREATE DATABASE %[1]s OWNER %[2]s TEMPLATE template0; GRANT CREATE ON DATABASE %[1]s TO %[3]s; %[4]s; %[2]s is the role that owned it before, if that was another",
-		quote(db.DBName), quote(app), quote(owner), closes(db.DBName, owner, job))
+	return fmt.Sprintf("; %[1]s, with the role that owned it before if that was not %[2]s: "+begin+"; GRANT CREATE ON DATABASE %[3]s TO %[5]s; %[6]s",
+		how, app, quote(db.DBName), quote(app), quote(owner), closes(db.DBName, owner, job))
 }
 
 // selectConnectable is whether every login of the server may connect to the database.
