@@ -115,7 +115,7 @@ var tableRights = []right{
 	{"workers", "rawd", "r"},
 	{"living_workers", "r", "r"},
 	{"suspects", "rawd", "rd"},
-	{"breakers", "rawd", "r"},
+	{"breakers", "rawd", "rd"},
 	{"rewrites", "rw", ""},
 	{"kinds", "rawd", "r"},
 

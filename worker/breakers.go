@@ -24,7 +24,7 @@ func (w *Worker) heard(ctx context.Context, place address.Place, silence error, 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), breakerWrite)
 	defer cancel()
 	log := w.cfg.Logger.With("server", place.Server)
-	breaker := func(scope, id string) claim.Breaker { return w.breaker(scope, id, jobs.ClassUnreachable) }
+	breaker := func(scope, id string) claim.Breaker { return w.breaker(scope, id, jobs.ClassUnreachable, place) }
 	if opened == tenantdb.OpenedServer {
 		first, err := breaker("server", place.ServerID).Open(ctx, w.central, brief(silence))
 		if first {
@@ -55,8 +55,9 @@ func (w *Worker) heard(ctx context.Context, place address.Place, silence error, 
 	}
 }
 
-func (w *Worker) breaker(scope, id string, class jobs.Class) claim.Breaker {
-	return claim.Breaker{Scope: scope, ID: id, Class: class, Worker: w.id, Pause: w.cfg.BreakerPause*4/5 + rand.N(w.cfg.BreakerPause*2/5)} //nolint:gosec // jitter
+func (w *Worker) breaker(scope, id string, class jobs.Class, place address.Place) claim.Breaker {
+	tried := claim.Tried{Database: place.DatabaseID, Login: place.Login, Direct: place.Direct, Version: place.Version}
+	return claim.Breaker{Scope: scope, ID: id, Class: class, Worker: w.id, Tried: tried, Pause: w.cfg.BreakerPause*4/5 + rand.N(w.cfg.BreakerPause*2/5)} //nolint:gosec // jitter
 }
 
 // pass tells a breaker that something went well.
@@ -154,7 +155,7 @@ func (w *Worker) updateBreaker(ctx context.Context, place address.Place, end dis
 	case refusing[end.class] && w.refusals.note(id):
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), breakerWrite)
 		defer cancel()
-		first, err := w.breaker("database", id, end.class).Open(ctx, w.central, clean(end.says, 500))
+		first, err := w.breaker("database", id, end.class, place).Open(ctx, w.central, clean(end.says, 500))
 		if first && end.class != jobs.ClassServerFull { // of which its connections tell, once for the server
 			w.cfg.Logger.ErrorContext(ctx, "database refuses work: its jobs wait, and it is tried by one at a time",
 				"event", "database refuses work", "server", place.Server, "database", place.Database, "class", end.class, "error", end.says)
@@ -163,7 +164,7 @@ func (w *Worker) updateBreaker(ctx context.Context, place address.Place, end dis
 	case end.state == jobs.Succeeded && (w.refusals.clear(id) || w.lease.Broken(id)):
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), breakerWrite)
 		defer cancel()
-		w.pass(ctx, w.breaker("database", id, jobs.ClassReadOnly), place, " takes work again")
+		w.pass(ctx, w.breaker("database", id, jobs.ClassReadOnly, place), place, " takes work again")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
 	"github.com/headgate/headgate/worker"
+	"github.com/headgate/headgate/worker/claim"
 )
 
 // A database that takes no writes is tried by one job at a time: of forty that
@@ -66,4 +67,23 @@ func TestADatabaseThatRefusesWork(t *testing.T) {
 	}, 20*time.Second, 10*time.Millisecond, "the breaker is gone")
 	require.NoError(t, env.Pool.QueryRow(ctx, `SELECT count(*) FROM headgate.outcomes WHERE attempt > 1 OR state NOT IN ('succeeded', 'snoozed')`).Scan(&used))
 	require.Zero(t, used)
+}
+
+// What failed by an address that the catalog has no more opens no breaker for the address that
+// took its place; the present address does.
+func TestAnOldAddressOpensNoBreaker(t *testing.T) {
+	t.Parallel()
+	env := jobstest.New(t)
+	db := env.Database("acme", jobstest.DatabaseOpts{})
+	place, err := env.Catalog.ResolveDatabase(t.Context(), "acme", jobs.LoginJob)
+	require.NoError(t, err)
+	require.NoError(t, env.Catalog.Logins().Set(t.Context(), "acme", jobs.LoginJob, db.Job))
+	open := func(version int) bool {
+		b := claim.Breaker{Scope: "database", ID: db.ID, Class: jobs.ClassWrongDatabase, Worker: "w", Pause: time.Hour, Tried: claim.Tried{Database: db.ID, Login: place.Login, Version: version}}
+		first, err := b.Open(t.Context(), env.Pool, "gone")
+		require.NoError(t, err)
+		return first
+	}
+	require.False(t, open(place.Version))
+	require.True(t, open(place.Version+1))
 }

@@ -70,7 +70,7 @@ var writers = map[string][]string{
 	"hands":                   {"worker/claim"},
 	"workers":                 {"worker/claim"},
 	"suspects":                {"worker/claim", "orchestrator/internal/queue"}, // a retry lets a job out of quarantine
-	"breakers":                {"worker/claim"},
+	"breakers":                {"worker/claim", "orchestrator/catalog"},        // a changed address is tried at once
 	"rewrites":                {"worker/claim"},
 	"migrations":              {"migrations"},
 	"identity":                {"migrations", "jobs/jobstest/testbed"}, // a clone gets its own

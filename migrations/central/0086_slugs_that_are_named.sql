@@ -28,7 +28,7 @@ DROP FUNCTION headgate.check_slug_ungranted();
 CREATE FUNCTION headgate.check_slugs_unnamed() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_slugs text[] := ARRAY(SELECT o.slug FROM old_rows o JOIN new_rows n ON n.id = o.id WHERE n.slug <> o.slug);
+    v_slugs text[] := ARRAY(SELECT x.slug FROM (SELECT o.id, o.slug FROM old_rows o EXCEPT SELECT n.id, n.slug FROM new_rows n) x);
     v_named record;
 BEGIN
     IF v_slugs = '{}' THEN

@@ -65,7 +65,10 @@ func (c *Catalog) setDirect(ctx context.Context, db beginner, database string, l
 		}
 		sealed := c.ring.seal(row.id, directColumnOf(login), version, address.Encode(a))
 		_, err = tx.Exec(ctx, directUpdateSQL, row.id, login == jobs.LoginOwner, sealed, version, a.RootCert)
-		return none, authorityConflict(err, a.RootCert, a.RootCert)
+		if err != nil {
+			return none, authorityConflict(err, a.RootCert, a.RootCert)
+		}
+		return none, resetBreakers(ctx, tx, nil, row.id)
 	})
 	if err != nil {
 		return fmt.Errorf("set the direct %s address of database %s: %w", login, shown(database), c.ring.retiredKey(err))

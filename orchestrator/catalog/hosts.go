@@ -169,7 +169,14 @@ func (h *Hosting) replaceHost(ctx context.Context, db beginner, r HostReplacemen
 		if err != nil {
 			return s, err
 		}
-		return changed, h.lead(ctx, tx, named, to)
+		if err := h.lead(ctx, tx, named, to); err != nil {
+			return s, err
+		}
+		id, err := uuid.Parse(s.ID)
+		if err != nil {
+			return s, err
+		}
+		return changed, resetBreakers(ctx, tx, &id, idsOf(named)...)
 	})
 	return done, h.c.ring.retiredKey(err)
 }

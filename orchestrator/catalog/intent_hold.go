@@ -123,7 +123,7 @@ const firstStep = "begun"
 
 // intentTakenSQL looks for what has the name, or the database, already.
 const intentTakenSQL = `
-SELECT coalesce((SELECT format('a database %s is in the catalog already', d.name) FROM headgate.databases d WHERE d.name = $1),
+SELECT coalesce((SELECT format('a database %1$s is in the catalog already; if its server has it no more, ` + "`headgate doctor`" + ` prints the statements that make it anew, and ` + "`headgate database reattach %1$s --adopt`" + ` takes it in', d.name) FROM headgate.databases d WHERE d.name = $1),
                 (SELECT format('database %s of server %s is in the catalog already, as %s', d.dbname, $3::text, d.name)
                    FROM headgate.databases d WHERE d.server_id = $2 AND d.dbname = $4),
                 (SELECT format('database %s of server %s is being made already, as %s', i.dbname, $3::text, i.name)

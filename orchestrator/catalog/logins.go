@@ -151,7 +151,10 @@ func (c *Catalog) replaceLogin(ctx context.Context, tx pgx.Tx, row loginsRow, lo
 		signing = c.sealSigningKey(row.id, NewSigningKey())
 	}
 	_, err = tx.Exec(ctx, loginUpdateSQL, row.id, login == jobs.LoginOwner, sealed, version, a.RootCert, signing)
-	return authorityConflict(err, a.RootCert, a.RootCert)
+	if err != nil {
+		return authorityConflict(err, a.RootCert, a.RootCert)
+	}
+	return resetBreakers(ctx, tx, nil, row.id)
 }
 
 // otherLogin opens the address that stays. One that cannot be opened is

@@ -104,7 +104,7 @@ func (h *Hosting) writeAttachment(ctx context.Context, tx pgx.Tx, row loginsRow,
 			return err
 		}
 	}
-	return nil
+	return resetBreakers(ctx, tx, nil, row.id)
 }
 
 // newSigningKey is the sealed key that takes the present one's place, or nil.

@@ -12,7 +12,7 @@ const noDatabase = "3D000"
 // has none of that name (SQLSTATE 3D000), or one that bears another identity or none, also because nobody has installed Headgate there.
 func Elsewhere(database, sqlstate string) string {
 	if sqlstate == noDatabase {
-		return fmt.Sprintf("`headgate database reattach %[1]s --dbname DBNAME` if it was renamed, `headgate database reattach %[1]s --server SERVER --host HOST` if it was moved; one that was dropped: make it anew, then `headgate database reattach %[1]s --adopt`", database)
+		return fmt.Sprintf("`headgate database reattach %[1]s --dbname DBNAME` if it was renamed, `headgate database reattach %[1]s --server SERVER --host HOST` if it was moved; one that was dropped: make it anew with the statements that `headgate doctor` prints, then `headgate database reattach %[1]s --adopt`", database)
 	}
 	return fmt.Sprintf("`headgate database reattach %[1]s --adopt` if it was made anew to take the place of that one; if it was moved or renamed, `headgate database reattach %[1]s` with --server, --host or --dbname; if an import has entered it and Headgate was never installed there: `headgate database install %[1]s`", database)
 }

@@ -2,9 +2,11 @@ package claim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/headgate/headgate/jobs"
@@ -27,11 +29,28 @@ type Breaker struct {
 	Class  jobs.Class    // why: unreachable goes well when a connection succeeds, the rest when an attempt does
 	Worker string        // who speaks
 	Pause  time.Duration // how long nothing is tried
+	Tried  Tried         // what has failed
 }
 
-// openBreakerSQL answers true if the row is new.
+// Tried is the address of a database's login by which it was tried. The zero value is the
+// address that the catalog has now.
+type Tried struct {
+	Database string // UUID
+	Login    string // job or owner
+	Direct   bool   // past the pooler
+	Version  int
+}
+
+// openBreakerSQL answers true if the row is new. An address that the catalog has no more
+// ($7 to $10) says nothing of the one that took its place, so there is no row then.
 const openBreakerSQL = `
-INSERT INTO headgate.breakers AS b (scope, id, until, allowed, cause, worker, class) VALUES ($1, $2, now() + $3::interval, 1, $4, $5, $6)
+INSERT INTO headgate.breakers AS b (scope, id, until, allowed, cause, worker, class)
+SELECT $1, $2, now() + $3::interval, 1, $4, $5, $6
+WHERE NOT EXISTS (
+    SELECT FROM headgate.databases d
+    WHERE d.id = headgate.uuid_or_null($7) AND $10::int <> CASE
+        WHEN $8 = 'owner' AND $9::bool THEN d.owner_direct_version WHEN $8 = 'owner' THEN d.owner_version
+        WHEN $9::bool THEN d.job_direct_version ELSE d.job_version END)
 ON CONFLICT (scope, id) DO UPDATE SET until = greatest(b.until, excluded.until), allowed = 1, cause = excluded.cause, class = excluded.class
 RETURNING xmax = 0`
 
@@ -56,9 +75,13 @@ SELECT EXISTS (SELECT FROM passed) OR EXISTS (SELECT FROM gone), (SELECT since F
 
 const wakeQueuesSQL = `SELECT headgate.wake_queues()`
 
-// Open notes that it fails, and returns whether nobody had before.
+// Open notes that it fails, and returns whether nobody had before. It notes nothing if
+// another address than the one that was tried is in the catalog.
 func (b Breaker) Open(ctx context.Context, pool *pgxpool.Pool, cause string) (first bool, err error) {
-	err = pool.QueryRow(ctx, openBreakerSQL, b.Scope, b.ID, b.Pause, cause, b.Worker, b.Class).Scan(&first)
+	err = pool.QueryRow(ctx, openBreakerSQL, b.Scope, b.ID, b.Pause, cause, b.Worker, b.Class, b.Tried.Database, b.Tried.Login, b.Tried.Direct, b.Tried.Version).Scan(&first)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
 	if err != nil {
 		return false, fmt.Errorf("noting that %s %s fails (%s): %w", b.Scope, b.ID, b.Class, err)
 	}

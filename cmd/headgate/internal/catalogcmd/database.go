@@ -3,6 +3,7 @@ package catalogcmd
 import (
 	"cmp"
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -42,6 +43,16 @@ func breakerText(b explain.DatabaseBreaker) string {
 		return b.Breaker
 	}
 	return b.Breaker + " (" + b.BreakerClass + ")"
+}
+
+// breakerSentence says of a breaker that is not closed what opened it, and whether the
+// database is being tried.
+func breakerSentence(b explain.DatabaseBreaker) string {
+	if b.Breaker == "open" {
+		return fmt.Sprintf("%s since %s: %s", breakerText(b), cli.Stamp(*b.BreakerSince), b.BreakerCause)
+	}
+	return fmt.Sprintf("%s: being tried since %s, by %d at a time and twice as many after each success; at first, at %s: %s",
+		breakerText(b), cli.Stamp(*b.BreakerUntil), b.BreakerAllowed, cli.Stamp(*b.BreakerSince), b.BreakerCause)
 }
 
 func databaseListColumns() []cli.Column[databaseView] {
@@ -131,7 +142,7 @@ func databaseList(app *cli.App) *cobra.Command {
 						app.Say("%s: detached since %s by %s: %s", d.Name, cli.Stamp(d.StateSince), cli.Quote(d.StateBy), d.StateReason)
 					}
 					if b := views[i].DatabaseBreaker; b.BreakerCause != "" && app.Output == "table" {
-						app.Say("%s: %s since %s: %s", d.Name, breakerText(b), cli.Stamp(*b.BreakerSince), b.BreakerCause)
+						app.Say("%s: %s", d.Name, breakerSentence(b))
 					}
 				}
 				return cli.List(app, views, "no databases yet: `headgate database create NAME --server SERVER --kind shared`", databaseListColumns())

@@ -183,6 +183,9 @@ func (r *reattaching) connect(ctx context.Context, app *cli.App, central cli.Cen
 		return err
 	}
 	app.Say("database %s is database %s on server %s; the jobs of %s run there", database.Name, database.DBName, database.Server, jobs.Count(database.Tenants, "tenant"))
+	if adopted && mark == "" {
+		app.Say("its ledger is empty: `headgate database restored %s --to TIME`, with the moment that the rows there are of, says which jobs had their effect in the database of before", database.Name)
+	}
 	if adopted && database.Kind == catalog.KindShared {
 		app.Say("next: `headgate database protect %s` says which tables keep tenants apart", database.Name)
 	}

@@ -32,11 +32,11 @@ func (d *doctor) lookAtServer(ctx context.Context, c *catalog.Catalog, server ca
 		note(StateOK, "databases", "", "it has none that was looked at; `headgate server remove "+server.Name+"` takes out one that was entered by mistake")
 		return
 	}
-	d.logins(ctx, c, on, databases)
+	many := d.logins(ctx, c, on, databases) > 1
 	looked, answers, reached, locked := false, false, false, false
 	for _, db := range databases {
 		for _, login := range []jobs.Login{jobs.LoginJob, jobs.LoginOwner} {
-			found, err := d.lookAtDatabase(ctx, c, db, login, server.Hosts)
+			found, err := d.lookAtDatabase(ctx, c, db, login, server.Hosts, many)
 			if errors.Is(err, jobs.ErrDatabaseDetached) {
 				continue
 			}
@@ -67,9 +67,9 @@ func (d *doctor) lookAtServer(ctx context.Context, c *catalog.Catalog, server ca
 	note(StateFail, "reachable", "see what its databases say", "it answers for none of its databases, of which %s looked at", jobs.CountVerb(len(databases), "database", "was", "were"))
 }
 
-// logins warns of databases of one server that have one job login. What does not open is
-// told of its database.
-func (d *doctor) logins(ctx context.Context, c *catalog.Catalog, on string, databases []catalog.Database) {
+// logins warns of databases of one server that have one job login, and counts the job logins.
+// What does not open is told of its database.
+func (d *doctor) logins(ctx context.Context, c *catalog.Catalog, on string, databases []catalog.Database) int {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	note, first, told := d.on(on), map[string]string{}, map[string]bool{}
@@ -92,6 +92,7 @@ func (d *doctor) logins(ctx context.Context, c *catalog.Catalog, on string, data
 				"databases %s and %s have one job login: who learns its password gets into both", other, db.Name)
 		}
 	}
+	return len(first)
 }
 
 // answered says that an error is what the server has said, so that it can be reached.
@@ -104,8 +105,9 @@ func answered(err error) bool {
 	return true
 }
 
-// lookAtDatabase connects twice as one login and says what stands between.
-func (d *doctor) lookAtDatabase(ctx context.Context, c *catalog.Catalog, db catalog.Database, login jobs.Login, hosts []string) (found address.Pooler, err error) {
+// lookAtDatabase connects twice as one login and says what stands between. many says that its
+// server has several job logins.
+func (d *doctor) lookAtDatabase(ctx context.Context, c *catalog.Catalog, db catalog.Database, login jobs.Login, hosts []string, many bool) (found address.Pooler, err error) {
 	note := d.on("database " + db.Name)
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -136,10 +138,13 @@ func (d *doctor) lookAtDatabase(ctx context.Context, c *catalog.Catalog, db cata
 		return "", err
 	}
 	if err != nil {
-		note(StateFail, login.String()+" login", nextOf(err, db, hosts), "%v", err)
+		note(StateFail, login.String()+" login", nextOf(err, db, hosts)+d.remade(ctx, c, db, err), "%v", err)
 		return "", err
 	}
 	note(StateOK, login.String()+" login", "", "it logs in; the database is the one that the catalog means, and its Headgate schema fits")
+	if many && login == jobs.LoginJob {
+		d.connectable(ctx, c, pools, place, db)
+	}
 	d.past(ctx, pools, db, place, said)
 	d.replica(ctx, pools, db, place)
 	return found, nil
