@@ -89,6 +89,26 @@ func TestATriggerDoesNotRunWithTheOwnersRights(t *testing.T) {
 	}
 }
 
+// TestTheConditionOfATrustedTriggerIsNotTrusted: who trusts a function has read that function,
+// and a trigger may call another one in its WHEN.
+func TestTheConditionOfATrustedTriggerIsNotTrusted(t *testing.T) {
+	t.Parallel()
+	b, tenant := spied(t)
+	b.exec(`CREATE FUNCTION calm() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN OLD; END $$;
+		CREATE FUNCTION evil(bigint) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.seen VALUES (current_user); RETURN true; END $$;
+		CREATE ROLE ROLE; ALTER FUNCTION evil(bigint) OWNER TO ROLE; CREATE TRIGGER calm BEFORE DELETE ON orders FOR EACH ROW WHEN (public.evil(OLD.org_id)) EXECUTE FUNCTION calm()`)
+	b.trust("public.calm()")
+	uid, message := b.failed(tenant)
+	require.Contains(t, message, "trigger calm of public.orders (public.evil(pg_catalog.int8))")
+	require.Zero(t, b.number(seen))
+	require.Equal(t, 20, b.number(`SELECT count(*) FROM orders`))
+	b.trust("public.evil(pg_catalog.int8)")
+	last := b.Wait(uid)
+	require.Equal(t, jobs.Succeeded, last.State, last.Message)
+	require.Positive(t, b.number(seen), "the control: the condition runs")
+	require.Zero(t, b.number(`SELECT count(*) FROM orders WHERE org_id = 1`))
+}
+
 // TestATriggerOfAPartitionKeepsThatPartition only. A trigger of the whole table is each
 // partition's.
 func TestATriggerOfAPartitionKeepsThatPartition(t *testing.T) {
