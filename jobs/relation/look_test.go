@@ -51,6 +51,8 @@ func TestExpressionsThatLeadToCodeAreNamed(t *testing.T) {
 		"multirange":          {evil + `CREATE TYPE span AS RANGE (subtype = evil, multirange_type_name = spans); ` + check(`('{[' || org_id || ',]}')::spans IS NOT NULL`), update, "(type public.spans)", relation.Write},
 		"cast at run time":    {mood + check(`note || 'fine'::mood <> ''`), update, "(pg_catalog.textanycat(pg_catalog.text, pg_catalog.anynonarray))", relation.Write},
 		"cast of JSON":        {mood + `CREATE FUNCTION tell_json(mood) RETURNS json LANGUAGE sql AS 'SELECT public.tell($1)::json'; CREATE CAST (mood AS json) WITH FUNCTION tell_json(mood); ` + check(`to_jsonb('fine'::mood) IS NOT NULL`), update, "(pg_catalog.to_jsonb(pg_catalog.anyelement))", relation.Write},
+		"key of the whole": {`ALTER FUNCTION spy(bigint) IMMUTABLE; DROP TABLE orders; CREATE TABLE whole (org_id bigint, note text) PARTITION BY LIST ((public.spy(org_id))); CREATE TABLE orders PARTITION OF whole FOR VALUES IN (true)`,
+			insert, "the partition key of public.whole (public.spy(pg_catalog.int8))", relation.Write},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -113,10 +115,13 @@ func TestAnIndexOfARangeIsNotWritten(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.Do(`CREATE FUNCTION diff(a int, b int) RETURNS float8 LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM public.spy(1); RETURN a - b; END $$;
-		CREATE TYPE span AS RANGE (subtype = int, subtype_diff = diff); ALTER TABLE orders ADD COLUMN during span; UPDATE orders SET during = span(org_id::int, 100 + org_id::int);
-		CREATE INDEX ON orders USING gist (during)`)
+		CREATE TYPE span AS RANGE (subtype = int, subtype_diff = diff); ALTER TABLE orders ADD COLUMN during span;
+		INSERT INTO orders SELECT n, 'n', span(n, n + 100) FROM generate_series(11, 2000) n; UPDATE orders SET during = '[1,9)'; CREATE INDEX ON orders USING gist (during); TRUNCATE spied`)
+	_, err := b.owner.Exec(t.Context(), `UPDATE public.orders SET org_id = -1 WHERE org_id = 1`)
+	require.NoError(t, err)
+	require.Equal(t, []string{b.db.Owner.User}, b.Ran(), "the control")
 	named := []string{"org_id"}
 	require.NoError(t, b.use(relation.Table{Name: orders, Use: relation.Delete, Columns: named}, "SELECT"))
-	err := b.use(relation.Table{Name: orders, Use: relation.Write, Columns: named}, "SELECT")
+	err = b.use(relation.Table{Name: orders, Use: relation.Write, Columns: named}, "SELECT")
 	require.ErrorContains(t, err, "column during of type public.span")
 }
