@@ -162,8 +162,8 @@ var nextOfLogins = map[string]nextCase{
 
 // nextOfDoctor is by the findings.
 var nextOfDoctor = map[string]nextCase{
-	"VALUE VALUE: VALUE": by("TestWhatDoctorAdvisesOfWorkHelps"), // queues and kinds that no worker serves
-	"VALUE login: VALUE": none("nextOfLogins has them"),
+	"VALUE VALUE: VALUE":      by("TestWhatDoctorAdvisesOfWorkHelps"), // queues and kinds that no worker serves
+	"VALUE login: VALUEVALUE": none("nextOfLogins has them"),
 	"VALUE login: nothing: the first job that a worker runs there brings it up to date": none("nobody needs to do anything"),
 	"VALUE login: when it is where it is to be: `headgate database reattach VALUE`":     by("TestServersDatabasesAndRegionsAreChanged"),
 	"VALUE: VALUE": none(behindOne), "VALUE: correct it with `headgate database login VALUE`": none(behindOne),
@@ -173,7 +173,9 @@ var nextOfDoctor = map[string]nextCase{
 	"authorities: see that its login may read the tables of schema headgate":                                                         none(readsOnly),
 	"certificate: VALUE": by("TestCertificateAuthorities"), "claims: VALUE": by("TestDoctorSeesClaimsFail"),
 	"clock: set the wrong one right (NTP)": none(ofOperators), "durability: VALUE": none(ofOperators), "encoding: VALUE": none(ofOperators),
-	"functions: have an administrator run there: GRANT EXECUTE ON FUNCTION VALUE TO headgate_job": by("TestDoctorFinds"),
+	"connect: GRANT CONNECT to whoever else works there, as the application; then have the database's owner run: VALUE": by("TestADatabaseMadeAnewByHandIsClosed"),
+	"connect: see that the job login may read the catalogs, and run `headgate doctor` again":                            none(readsOnly),
+	"functions: have an administrator run there: GRANT EXECUTE ON FUNCTION VALUE TO headgate_job":                       by("TestDoctorFinds"),
 	"isolation: VALUE": by("TestWhatDoctorAdvisesOfDatabasesHelps"), "isolation: `headgate database protect VALUE` lists all": none(looksOnly),
 	"isolation: see that the job login may read the catalogs, and run `headgate doctor` again":                                                                        none(readsOnly),
 	"isolation: when nothing is open: `headgate database set VALUE --protection enforce`":                                                                             by("TestAnObservedDatabaseIsEnforcedAsAdvised"),

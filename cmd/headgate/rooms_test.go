@@ -55,7 +55,7 @@ var doors = map[string][]string{
 	},
 	"cmd/headgate/internal/catalogcmd": {
 		anyPgx, anyUUID, "github.com/spf13/cobra",
-		"cmd/headgate/internal/capacity", "cmd/headgate/internal/provision", "cmd/internal/cli", "orchestrator/access", "jobs", "jobs/session", "migrations", "orchestrator", "orchestrator/explain", "orchestrator/catalog", "orchestrator/selector", "orchestrator/catalog/importer", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
+		"cmd/headgate/internal/capacity", "cmd/headgate/internal/kinds", "cmd/headgate/internal/provision", "cmd/internal/cli", "orchestrator/access", "jobs", "jobs/session", "migrations", "orchestrator", "orchestrator/explain", "orchestrator/catalog", "orchestrator/selector", "orchestrator/catalog/importer", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
 	},
 	"cmd/headgate/internal/auditcmd": {"github.com/spf13/cobra", "github.com/spf13/pflag", "cmd/internal/cli", "orchestrator/access"},
 	"cmd/headgate/internal/health":   {"cmd/internal/cli", "cmd/internal/conns", "worker/health"},
