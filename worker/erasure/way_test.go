@@ -67,6 +67,6 @@ func TestAPageOfRowsThatStayStopsNothing(t *testing.T) {
 	b.remove(b.org[1])
 	_, message := b.failed(b.org[1])
 	require.Contains(t, message, "50 rows are deleted")
-	require.Contains(t, message, "public.orders: 50 are referred to by rows that are not this tenant's or not declared")
+	require.Contains(t, message, "public.orders: 50 rows are referred to by rows that are not this tenant's or not declared")
 	require.Equal(t, 50, b.number(`SELECT count(*) FROM orders`))
 }
