@@ -45,6 +45,7 @@ CREATE TRIGGER headgate_refuse_late_jobs AFTER INSERT ON river_job REFERENCING N
     FOR EACH STATEMENT EXECUTE FUNCTION headgate.refuse_late_jobs();
 
 -- A job that is given to such a tenant by an UPDATE comes as late as one that is inserted.
+-- A trigger before the change would lock each row once more.
 CREATE FUNCTION headgate.refuse_given_jobs() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -53,10 +54,10 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'HG102', CONSTRAINT = 'no_late_jobs', DETAIL = headgate.lane(NEW.metadata),
             MESSAGE = format('tenant %s was removed, and takes no work', headgate.lane(NEW.metadata)), HINT = 'headgate tenant list shows its status.';
     END IF;
-    RETURN NEW;
+    RETURN NULL;
 END $$;
 
-CREATE TRIGGER headgate_refuse_given_jobs BEFORE UPDATE OF metadata ON river_job FOR EACH ROW
+CREATE TRIGGER headgate_refuse_given_jobs AFTER UPDATE OF metadata ON river_job FOR EACH ROW
     WHEN (OLD.metadata->>'tenant' IS DISTINCT FROM NEW.metadata->>'tenant' AND NEW.metadata->>'tenant' IS NOT NULL) EXECUTE FUNCTION headgate.refuse_given_jobs();
 
 -- Names a session whose transaction may have enqueued a job of a tenant before it could see
