@@ -54,20 +54,10 @@ WITH RECURSIVE named (n, oid, event, alone) AS (
     SELECT g.n, g.says, g.tree FROM triggers g
 ), others (oid) AS (
     SELECT r.oid FROM pg_catalog.pg_roles r WHERE NOT r.rolsuper AND r.rolname <> session_user
-), parts (whole, oid) AS NOT MATERIALIZED (
-    SELECT y.oid, y.typbasetype FROM pg_catalog.pg_type y WHERE y.typbasetype <> 0
-    UNION ALL
-    SELECT y.oid, y.typelem FROM pg_catalog.pg_type y WHERE y.typelem <> 0
-    UNION ALL
-    SELECT y.oid, a.atttypid FROM pg_catalog.pg_type y JOIN pg_catalog.pg_attribute a ON a.attrelid = y.typrelid AND a.attnum > 0 AND NOT a.attisdropped WHERE y.typrelid <> 0
-    UNION ALL
-    SELECT r.rngtypid, r.rngsubtype FROM pg_catalog.pg_range r
-    UNION ALL
-    SELECT r.rngmultitypid, r.rngsubtype FROM pg_catalog.pg_range r
 ), reached (n, says, oid, read) AS (
     SELECT m.n, m.says, x.found[2]::oid, x.found[1] = 'vartype' FROM made m CROSS JOIN LATERAL pg_catalog.regexp_matches(m.tree, ':([a-z_]*(?:type|typeid|typeId)) ([0-9]+)', 'g') AS x (found)
     UNION
-    SELECT r.n, r.says, p.oid, r.read FROM reached r JOIN pg_catalog.pg_type y ON y.oid = r.oid JOIN parts p ON p.whole = r.oid WHERE NOT (r.read AND y.typtype = 'c')
+    SELECT r.n, r.says, p.oid, r.read FROM reached r JOIN pg_catalog.pg_type y ON y.oid = r.oid ` + parts + ` WHERE NOT (r.read AND y.typtype = 'c')
 ), foreign_types (n, says, oid, typtype, read) AS (
     SELECT r.n, r.says, r.oid, y.typtype, r.read FROM reached r JOIN pg_catalog.pg_type y ON y.oid = r.oid AND y.typowner IN (SELECT oid FROM others)
 ), operators (n, says, oid) AS (
@@ -109,7 +99,7 @@ WITH RECURSIVE named (n, oid, event, alone) AS (
                SELECT FROM unnest($4::int[], $5::text[]) AS c (n, name) WHERE c.n = t.n AND c.name IN (pg_catalog.quote_ident(a.attname), pg_catalog.format('"%s"', pg_catalog.replace(a.attname, '"', '""'))))
       FROM named t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
     UNION
-    SELECT s.n, s.name, p.oid, s.written, s.said FROM types s JOIN parts p ON p.whole = s.oid
+    SELECT s.n, s.name, p.oid, s.written, s.said FROM types s JOIN pg_catalog.pg_type y ON y.oid = s.oid ` + parts + `
 )
 SELECT coalesce(t.oid, 0), coalesce(c.relkind::text, ''), coalesce(pg_catalog.pg_get_userbyid(c.relowner) = session_user, false), coalesce(pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(c.relowner)), ''),
        ARRAY(SELECT c.says FROM code c WHERE c.n = t.n ORDER BY 1),
@@ -119,6 +109,16 @@ SELECT coalesce(t.oid, 0), coalesce(c.relkind::text, ''), coalesce(pg_catalog.pg
        ARRAY(SELECT DISTINCT d.oid::regclass::text FROM down d JOIN pg_catalog.pg_class h ON h.oid = d.oid AND h.relkind NOT IN ('r', 'p') WHERE d.n = t.n AND d.oid <> t.oid ORDER BY 1)
   FROM named t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.oid
  ORDER BY t.n`
+
+// parts are the types that a type y is made of.
+const parts = `CROSS JOIN LATERAL (
+              SELECT y.typbasetype WHERE y.typbasetype <> 0
+              UNION ALL
+              SELECT y.typelem WHERE y.typelem <> 0
+              UNION ALL
+              SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attrelid = y.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+              UNION ALL
+              SELECT g.rngsubtype FROM pg_catalog.pg_range g WHERE y.oid IN (g.rngtypid, g.rngmultitypid)) AS p (oid)`
 
 // seen is what there is to know of a locked relation.
 type seen struct {
@@ -138,7 +138,7 @@ func look(ctx context.Context, tx pgx.Tx, tables []Table) ([]seen, error) {
 	var of, all []int32
 	var columns []string
 	for i, t := range tables {
-		place := int32(i + 1) //nolint:gosec // tables are few
+		place := int32(i + 1)
 		names[i], uses[i], alone[i] = t.Name, int32(t.Use), t.Only
 		if t.Columns == nil {
 			all = append(all, place)
