@@ -55,9 +55,9 @@ SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_cat
           FROM pg_catalog.pg_settings s WHERE s.name OPERATOR(pg_catalog.=) 'restrict_nonsystem_relation_kind')`
 
 // Lock locks tables until the transaction ends, looks at them behind the lock, and returns their
-// oids in the same order. The error is a [*RefusedError] if a name leads nowhere or elsewhere than it
-// must, or if code of others would run with the rights of this login. Other errors are Postgres's
-// own, 55P03 among them: how long a lock is waited for is the session's lock_timeout.
+// oids in the same order. The error is a [*RefusedError] if a name leads nowhere or elsewhere than
+// it must, or if code of others would run with the rights of this login. Other errors are
+// Postgres's own, 55P03 among them: how long a lock is waited for is the session's lock_timeout.
 //
 // The transaction has search_path pg_catalog from then on. Where no table is to be changed, it
 // reads no view any more, unless the lock is of one.
