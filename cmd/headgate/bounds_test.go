@@ -39,7 +39,7 @@ func TestFlagsTakeWhatTheirHelpSays(t *testing.T) {
 	t.Parallel()
 	walked := 0
 	eachFlag(func(cmd *cobra.Command, flag *pflag.Flag) {
-		less, zero, more := "-1", "0", "0"
+		less, zero := "-1", "0"
 		switch flag.Value.Type() {
 		case "duration":
 			less, zero = "-1s", "0s"
@@ -54,7 +54,7 @@ func TestFlagsTakeWhatTheirHelpSays(t *testing.T) {
 			require.Regexp(t, zeroSaid, flag.Usage, "%s takes 0: its help says what that is", name)
 		}
 		if bounds := boundSaid.FindStringSubmatch(flag.Usage); bounds != nil {
-			more = bounds[3] + strings.Repeat("0", 3) + bounds[4]
+			more := bounds[3] + strings.Repeat("0", 3) + bounds[4]
 			require.NoError(t, flag.Value.Set(bounds[1]+bounds[2]), name)
 			require.NoError(t, flag.Value.Set(bounds[3]+bounds[4]), name)
 			require.Error(t, flag.Value.Set(more), name)

@@ -32,7 +32,7 @@ func texts(t *testing.T, below []string, ends ...string) map[string]string {
 			}
 			for _, end := range ends {
 				if strings.HasSuffix(path, end) {
-					text, err := os.ReadFile(path) //nolint:gosec // the project's own
+					text, err := os.ReadFile(path)
 					if err != nil {
 						return err
 					}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,7 +22,7 @@ func TestADryRunOfAnAdoptionNeedsTheRightsOfTheRun(t *testing.T) {
 	admin(t, "postgres", fmt.Sprintf(`DROP DATABASE "%s" WITH (FORCE)`, name), fmt.Sprintf(`CREATE DATABASE "%s" TEMPLATE template0`, name),
 		fmt.Sprintf(`GRANT CONNECT ON DATABASE "%s" TO "%s", "%s"`, name, db.Owner.User, db.Job.User))
 	run := []string{"database", "reattach", "db", "--adopt"}
-	dry := append(run[:len(run):len(run)], "--dry-run")
+	dry := slices.Concat(run, []string{"--dry-run"})
 	refused := a.fails(cli.ExitNotPermitted, dry, "the run would fail", "permission denied for database", "nothing was changed")
 	a.fails(cli.ExitNotPermitted, run, "permission denied for database")
 	_, advice, found := strings.Cut(refused, "have the database's owner run ")

@@ -9,12 +9,14 @@
 //
 //	lock.go    the locks, and the settings of the transaction
 //	look.go    what would run with the rights of who names the table
+//	allow.go   what expressions may be made of
 //
 // A lock of a read keeps the name, the columns, their types, rules, policies and constraints. A
 // lock of a change keeps triggers, foreign keys and indexes too.
 //
 // Code counts as nobody's if its owner is a superuser or the session's login: others cannot
-// change such code. Functions that `headgate database protect --trusted-function` has declared
+// change such code. Functions of Postgres, of extensions and of schema headgate count only if
+// they are immutable or listed, because some of them run SQL from a text. Functions that `headgate database protect --trusted-function` has declared
 // count too. The settings of the transaction forbid views and foreign tables in a read, on
 // servers that know how.
 //

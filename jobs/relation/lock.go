@@ -37,27 +37,27 @@ type Table struct {
 	View bool
 }
 
-// Refused is a table that must not be named with the rights of this login. Nothing was read and
-// nothing was written.
-type Refused struct {
+// RefusedError is a table that must not be named with the rights of this login. Nothing was
+// read and nothing was written.
+type RefusedError struct {
 	Name string
 	Why  string // a sentence with the name
 }
 
-func (r *Refused) Error() string { return r.Why }
+func (r *RefusedError) Error() string { return r.Why }
 
 // settings are of a transaction that names tables of the application. An expression of a CHECK
-// is otherwise read by the planner. The last one is of Postgres 12.20, 13.16, 14.13, 15.8, 16.4
-// and 17.
+// is otherwise read by the planner. Compiling the look takes forty times as long as the look
+// itself. The last setting is of Postgres 12.20, 13.16, 14.13, 15.8, 16.4 and 17.
 const settings = `
-SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('constraint_exclusion', 'off', true),
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('constraint_exclusion', 'off', true), pg_catalog.set_config('jit', 'off', true),
        (SELECT pg_catalog.set_config(s.name, CASE WHEN $1::pg_catalog.bool THEN 'view, foreign-table' ELSE '' END, true)
           FROM pg_catalog.pg_settings s WHERE s.name OPERATOR(pg_catalog.=) 'restrict_nonsystem_relation_kind')`
 
 // Lock locks tables until the transaction ends, looks at them behind the lock, and returns their
-// oids in the same order. The error is a *[Refused] if a name leads nowhere or elsewhere than it
-// must, or if code of others would run with the rights of this login. Other errors are Postgres's
-// own, 55P03 among them: how long a lock is waited for is the session's lock_timeout.
+// oids in the same order. The error is a [*RefusedError] if a name leads nowhere or elsewhere than
+// it must, or if code of others would run with the rights of this login. Other errors are
+// Postgres's own, 55P03 among them: how long a lock is waited for is the session's lock_timeout.
 //
 // The transaction has search_path pg_catalog from then on. Where no table is to be changed, it
 // reads no view any more, unless the lock is of one.
@@ -115,7 +115,7 @@ func failed(err error, tables ...Table) error {
 	case gone && len(tables) == 1:
 		return tables[0].missing()
 	case gone:
-		return &Refused{Name: tables[0].Name, Why: "a table is gone since the look at the database: " + said.Message}
+		return &RefusedError{Name: tables[0].Name, Why: "a table is gone since the look at the database: " + said.Message}
 	}
 	return fmt.Errorf("locking %s: %w", tables[0].Name, err)
 }
@@ -125,12 +125,12 @@ func (t Table) missing() error {
 	if t.View {
 		what = "table or view"
 	}
-	return &Refused{Name: t.Name, Why: fmt.Sprintf("there is no %s %s in this database: check its name, its schema and its case", what, t.Name)}
+	return &RefusedError{Name: t.Name, Why: fmt.Sprintf("there is no %s %s in this database: check its name, its schema and its case", what, t.Name)}
 }
 
 // refused says why a table must not be named.
 func (t Table) refused(format string, args ...any) error {
-	return &Refused{Name: t.Name, Why: t.Name + " " + fmt.Sprintf(format, args...)}
+	return &RefusedError{Name: t.Name, Why: t.Name + " " + fmt.Sprintf(format, args...)}
 }
 
 // list joins the first of several sentences.

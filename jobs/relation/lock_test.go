@@ -56,7 +56,7 @@ func (b *bundle) use(table relation.Table, sql string) error {
 func (b *bundle) refused(table relation.Table, why string) {
 	b.t.Helper()
 	err := b.use(table, "SELECT")
-	var refused *relation.Refused
+	var refused *relation.RefusedError
 	require.ErrorAs(b.t, err, &refused)
 	require.ErrorContains(b.t, err, why)
 	require.Empty(b.t, b.Ran())

@@ -164,7 +164,7 @@ func (p *plan) referred(ctx context.Context, tx pgx.Tx, ids []string) (referred,
 			return ids, []string{r.Table + ", which this login cannot read whole"}, nil
 		}
 		these, err := p.referredBy(ctx, tx, r, ids)
-		if refused := (*relation.Refused)(nil); errors.As(err, &refused) {
+		if refused := (*relation.RefusedError)(nil); errors.As(err, &refused) {
 			return ids, []string{r.Table + ", which is not read: " + refused.Why}, nil
 		}
 		if heldRow(err) {

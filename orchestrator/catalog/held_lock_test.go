@@ -20,7 +20,7 @@ func TestEachVerbNamesWhoKeepsItsLock(t *testing.T) {
 	b, ctx := setup(t), t.Context()
 	b.addServer(t)
 	b.addTenant(t, "acme")
-	tenant, err := b.Catalog.Tenant(ctx, "acme")
+	tenant, err := b.Tenant(ctx, "acme")
 	require.NoError(t, err)
 	db, server := tenant.Database, tenant.Server
 	_, err = b.Plans().Set(ctx, "pro", catalog.PlanChange{})

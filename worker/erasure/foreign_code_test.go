@@ -9,6 +9,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/jobs/jobstest/impostor"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/worker/erasure"
 	"github.com/headgate/headgate/worker/tenantdb/protection"
@@ -87,6 +88,26 @@ func TestATriggerDoesNotRunWithTheOwnersRights(t *testing.T) {
 			require.Zero(t, b.number(seen))
 		})
 	}
+}
+
+// TestTheConditionOfATrustedTriggerIsNotTrusted: who trusts a function has read that function,
+// and a trigger may call another one in its WHEN.
+func TestTheConditionOfATrustedTriggerIsNotTrusted(t *testing.T) {
+	t.Parallel()
+	b, tenant := spied(t)
+	app := impostor.New(t, b.db.Pool, b.db.Owner.User, "public.orders")
+	app.Do(`CREATE FUNCTION calm() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN OLD; END $$;
+		CREATE TRIGGER calm BEFORE DELETE ON orders FOR EACH ROW WHEN (public.spy(OLD.org_id)) EXECUTE FUNCTION calm()`)
+	b.trust("public.calm()")
+	uid, message := b.failed(tenant)
+	require.Contains(t, message, "trigger calm of public.orders (public.spy(pg_catalog.int8))")
+	require.Empty(t, app.Ran())
+	require.Equal(t, 20, b.number(`SELECT count(*) FROM orders`))
+	b.trust("public.spy(bigint)")
+	last := b.Wait(uid)
+	require.Equal(t, jobs.Succeeded, last.State, last.Message)
+	require.Equal(t, []string{b.db.Owner.User}, app.Ran(), "the control: the condition runs")
+	require.Zero(t, b.number(`SELECT count(*) FROM orders WHERE org_id = 1`))
 }
 
 // TestATriggerOfAPartitionKeepsThatPartition only. A trigger of the whole table is each

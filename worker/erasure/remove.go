@@ -222,14 +222,14 @@ func (t *table) removeAll(ctx context.Context, tx pgx.Tx, sql string, places []s
 
 // refused says whether a table must not be named with the owner's rights.
 func refused(err error) bool {
-	var said *relation.Refused
+	var said *relation.RefusedError
 	return errors.As(err, &said)
 }
 
 // refusal is what the database has said, where that concerns one table: not the connection,
 // and not the job's own end. Text that may hold values of rows is left out.
 func refusal(err error) string {
-	var one *relation.Refused
+	var one *relation.RefusedError
 	if errors.As(err, &one) {
 		return one.Why
 	}

@@ -63,8 +63,8 @@ func schedulePreview(app *cli.App) *cobra.Command {
 	return cmd
 }
 
-// previewFrom reads --from and --number.
-func previewFrom(from string, n int) (time.Time, error) {
+// previewFrom reads --from.
+func previewFrom(from string) (time.Time, error) {
 	after, err := cli.TimeFlag("from", from)
 	if from == "" {
 		after = time.Now()
@@ -79,7 +79,7 @@ func previewStored(ctx context.Context, app *cli.App, o owner, name, from string
 	if err != nil {
 		return err
 	}
-	after, err := previewFrom(from, n)
+	after, err := previewFrom(from)
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func previewStored(ctx context.Context, app *cli.App, o owner, name, from string
 }
 
 func previewOf(app *cli.App, f *specFlags, from string, n int) error {
-	after, err := previewFrom(from, n)
+	after, err := previewFrom(from)
 	if err != nil {
 		return err
 	}
