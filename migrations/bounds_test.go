@@ -110,6 +110,8 @@ func TestAnOperationIsOfOneLogin(t *testing.T) {
 	require.Equal(t, []int{2, 1, 0}, []int{entries, operations, under}, "an operation of its own, and one for both of its transactions")
 }
 
+const askErasure = `INSERT INTO headgate.erasures (tenant_id, job_uid, operation, asked_by, reason) VALUES ($1, gen_random_uuid(), gen_random_uuid(), '', '')`
+
 // An erasure deletes what bears the removed tenant's numbers, so nobody changes them, and
 // nobody asks for the erasure of a tenant that lives.
 func TestARemovedTenantKeepsItsOrganisation(t *testing.T) {
@@ -117,7 +119,7 @@ func TestARemovedTenantKeepsItsOrganisation(t *testing.T) {
 	env := jobstest.New(t)
 	env.Database("shared-1", jobstest.DatabaseOpts{})
 	gone, lives := env.Tenant("gone", "shared-1"), env.Tenant("lives", "shared-1")
-	_, err := env.Pool.Exec(t.Context(), `INSERT INTO headgate.erasures (tenant_id, job_uid, operation, asked_by, reason) VALUES ($1, gen_random_uuid(), gen_random_uuid(), '', '')`, lives.ID)
+	_, err := env.Pool.Exec(t.Context(), askErasure, lives.ID)
 	require.ErrorContains(t, err, "only what was removed is erased")
 	_, err = env.Pool.Exec(t.Context(), `SELECT headgate.remove_tenants(ARRAY[$1::uuid], 'left', '')`, gone.ID)
 	require.NoError(t, err)
@@ -129,6 +131,6 @@ func TestARemovedTenantKeepsItsOrganisation(t *testing.T) {
 	require.ErrorContains(t, err, "keeps its id and its org_id")
 	_, err = env.Pool.Exec(t.Context(), `UPDATE headgate.tenants SET org_key = $2::text WHERE id = $1`, lives.ID, gone.OrgKey)
 	require.ErrorContains(t, err, "tenants_org_key")
-	_, err = env.Pool.Exec(t.Context(), `INSERT INTO headgate.erasures (tenant_id, job_uid, operation, asked_by, reason) VALUES ($1, gen_random_uuid(), gen_random_uuid(), '', '')`, gone.ID)
+	_, err = env.Pool.Exec(t.Context(), askErasure, gone.ID)
 	require.NoError(t, err, "the control")
 }
