@@ -1,8 +1,10 @@
 package migrations_test
 
 import (
+	"context"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs/jobstest"
@@ -33,9 +35,82 @@ func TestTheBoundsOfTheRolesStandInSQL(t *testing.T) {
 	for _, changes := range []string{`NULL`, `'{}'`, `'[1]'`, `'[{"field": 1, "before": 1, "after": 2}]'`, `'[{"field": "a", "before": 1}]'`, `'[{"field": "a", "before": 1, "after": 2, "more": 3}]'`} {
 		refused(`SELECT headgate.audit_event('schedule', 'trigger', gen_random_uuid()::text, '', NULL, `+changes+`)`, "give an array of objects")
 	}
-	_, err := env.Pool.Exec(t.Context(), `SELECT headgate.audit_event('schedule', 'trigger', gen_random_uuid()::text, '', NULL, '[{"field": "jobs", "before": null, "after": 2}]')`)
-	require.NoError(t, err, "the control")
+	refused(`SELECT headgate.audit_event('schedule', 'trigger', gen_random_uuid()::text, '', NULL, jsonb_build_array(repeat('x', 1000000)))`, "give at most 10000 characters")
+	refused(`SELECT headgate.audit_event('schedule', 'trigger', gen_random_uuid()::text, '', NULL, '[]')`, "no schedule has this UUID; nothing was recorded")
 }
+
+const (
+	nightly   = `00000000-0000-7000-8000-000000004711`
+	triggered = `SELECT headgate.audit_event('schedule', 'trigger', '` + nightly + `', 'nightly', (SELECT tenant_id FROM headgate.schedules WHERE id = '` + nightly + `'), '[{"field": "jobs", "before": null, "after": 2}]')`
+)
+
+// addNightly adds tenant acme with a schedule.
+func addNightly(t *testing.T, env *jobstest.Env) {
+	t.Helper()
+	env.Database("shared-1", jobstest.DatabaseOpts{})
+	_, err := env.Pool.Exec(t.Context(), `INSERT INTO headgate.schedules (id, tenant_id, name, kind, cron, zone, buffered) VALUES ($1, $2, 'nightly', 'k', '@daily', 'UTC', '[]')`, nightly, env.Tenant("acme", "shared-1").ID)
+	require.NoError(t, err)
+}
+
+// An event is of a schedule that is there, under its own name and tenant, and a schedule has so
+// many events a minute and no more. So the table is not filled with what nobody has done.
+func TestEventsOfTheAuditAreBounded(t *testing.T) {
+	t.Parallel()
+	env := jobstest.New(t)
+	addNightly(t, env)
+	for sql, says := range map[string]string{
+		`SELECT headgate.audit_event('schedule', 'trigger', '` + nightly + `', 'other', (SELECT id FROM headgate.tenants), '[]')`: "name other: the schedule is called nightly",
+		`SELECT headgate.audit_event('schedule', 'trigger', '` + nightly + `', 'nightly', NULL, '[]')`:                            "tenant NULL: the schedule belongs to ",
+	} {
+		_, err := env.Pool.Exec(t.Context(), sql)
+		require.ErrorContains(t, err, says, sql)
+	}
+	_, err := env.Pool.Exec(t.Context(), triggered+` FROM generate_series(1, 1000)`)
+	require.NoError(t, err, "the control")
+	_, err = env.Pool.Exec(t.Context(), triggered)
+	require.ErrorContains(t, err, "schedule nightly has had 1000 events within a minute")
+	var n int
+	require.NoError(t, env.Pool.QueryRow(t.Context(), `SELECT count(*) FROM headgate.audit WHERE key = $1 AND action = 'trigger' AND name = 'nightly' AND tenant_id IS NOT NULL`, nightly).Scan(&n))
+	require.Equal(t, 1000, n)
+}
+
+// An operation is one login's: nobody puts entries among those of somebody else, neither by
+// an event nor by changing a row. Within a login, transactions that say so have one.
+func TestAnOperationIsOfOneLogin(t *testing.T) {
+	t.Parallel()
+	env := jobstest.New(t)
+	ctx := t.Context()
+	addNightly(t, env)
+	const operation = "0198c1d2-0000-7000-8000-000000000001"
+	as := func(role string, statements ...string) (login string) {
+		login, url := env.RoleLogin(role)
+		conn, err := pgx.Connect(ctx, url)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close(context.Background()) })
+		for _, sql := range statements {
+			require.NoError(t, pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+				if _, err := tx.Exec(ctx, `SELECT set_config('headgate.operation', $1, true), set_config('headgate.actor', 'ines', true)`, operation); err != nil {
+					return err
+				}
+				_, err := tx.Exec(ctx, sql)
+				return err
+			}), sql)
+		}
+		return login
+	}
+	count := func(login string) (entries, operations, under int) {
+		require.NoError(t, env.Pool.QueryRow(ctx, `SELECT count(*), count(DISTINCT operation), count(*) FILTER (WHERE operation = $2) FROM headgate.audit WHERE login = $1`, login, operation).Scan(&entries, &operations, &under))
+		return entries, operations, under
+	}
+	first := as("api", triggered, `UPDATE headgate.tenants SET name = 'Acme & Sons'`)
+	second := as("worker", triggered, `UPDATE headgate.schedules SET paused = true`)
+	entries, operations, under := count(first)
+	require.Equal(t, []int{2, 1, 2}, []int{entries, operations, under})
+	entries, operations, under = count(second)
+	require.Equal(t, []int{2, 1, 0}, []int{entries, operations, under}, "an operation of its own, and one for both of its transactions")
+}
+
+const askErasure = `INSERT INTO headgate.erasures (tenant_id, job_uid, operation, asked_by, reason) VALUES ($1, gen_random_uuid(), gen_random_uuid(), '', '')`
 
 // An erasure deletes what bears the removed tenant's numbers, so nobody changes them, and
 // nobody asks for the erasure of a tenant that lives.
@@ -44,7 +119,7 @@ func TestARemovedTenantKeepsItsOrganisation(t *testing.T) {
 	env := jobstest.New(t)
 	env.Database("shared-1", jobstest.DatabaseOpts{})
 	gone, lives := env.Tenant("gone", "shared-1"), env.Tenant("lives", "shared-1")
-	_, err := env.Pool.Exec(t.Context(), `INSERT INTO headgate.erasures (tenant_id, job_uid, operation, asked_by, reason) VALUES ($1, gen_random_uuid(), gen_random_uuid(), '', '')`, lives.ID)
+	_, err := env.Pool.Exec(t.Context(), askErasure, lives.ID)
 	require.ErrorContains(t, err, "only what was removed is erased")
 	_, err = env.Pool.Exec(t.Context(), `SELECT headgate.remove_tenants(ARRAY[$1::uuid], 'left', '')`, gone.ID)
 	require.NoError(t, err)
@@ -56,6 +131,6 @@ func TestARemovedTenantKeepsItsOrganisation(t *testing.T) {
 	require.ErrorContains(t, err, "keeps its id and its org_id")
 	_, err = env.Pool.Exec(t.Context(), `UPDATE headgate.tenants SET org_key = $2::text WHERE id = $1`, lives.ID, gone.OrgKey)
 	require.ErrorContains(t, err, "tenants_org_key")
-	_, err = env.Pool.Exec(t.Context(), `INSERT INTO headgate.erasures (tenant_id, job_uid, operation, asked_by, reason) VALUES ($1, gen_random_uuid(), gen_random_uuid(), '', '')`, gone.ID)
+	_, err = env.Pool.Exec(t.Context(), askErasure, gone.ID)
 	require.NoError(t, err, "the control")
 }

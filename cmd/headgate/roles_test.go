@@ -156,6 +156,35 @@ func TestRolesThatAreMissing(t *testing.T) {
 	finds(t, examined(t, c, cli.ExitOK), "central", "roles", doctor.StateOK)
 }
 
+// Postgres lets everybody make large objects. Doctor says so of the central database, and
+// what it advises takes that from a login that only enqueues or reads.
+func TestLargeObjectsAreNobodys(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	env.Roles()
+	for _, role := range []string{"enqueue", "read"} {
+		name, url := env.RoleLogin(role)
+		conn, err := pgx.Connect(context.Background(), url)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close(context.Background()) })
+		makes := []string{`SELECT lo_creat(-1)`, `SELECT lo_create(0)`, `SELECT lo_from_bytea(0, 'x')`}
+		execute(t, url, makes...) // the control
+		told := finds(t, examined(t, c, cli.ExitOK), "central", "large objects", doctor.StateWarn)
+		statements := regexp.MustCompile(`(GRANT|REVOKE) EXECUTE ON FUNCTION .*? (TO \S+(, \S+)*|FROM PUBLIC)`).FindAllString(told.Next, -1)
+		require.Len(t, statements, 2, told.Next)
+		require.Contains(t, statements[0], name)
+		admin(t, nameOfCentral(t, env), statements[1])
+		finds(t, examined(t, c, cli.ExitOK), "central", "large objects", doctor.StateOK)
+		for _, sql := range makes {
+			_, err := conn.Exec(context.Background(), sql)
+			require.ErrorContains(t, err, "permission denied for function lo_", sql)
+		}
+		admin(t, nameOfCentral(t, env), strings.TrimSuffix(statements[0], ";"))
+		execute(t, url, makes...) // the role that is to go on
+		admin(t, nameOfCentral(t, env), `GRANT EXECUTE ON FUNCTION lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea) TO PUBLIC`, `SELECT lo_unlink(oid) FROM pg_largeobject_metadata`)
+	}
+}
+
 // Each program does its work as a member of its role alone: the commands as api, serve and
 // worker as worker; jobs run, schedules fire, a dead worker's job goes on, the janitor makes
 // and drops months.

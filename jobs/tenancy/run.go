@@ -28,24 +28,10 @@ func New(source Source) jobs.TxHandler[Organisations] {
 		if err != nil {
 			return jobs.Cancel(fmt.Errorf("organisations: %w", err))
 		}
-		if err := p.enter(ctx, tx); err != nil {
-			return err
-		}
-		if err := p.look(ctx, tx); err != nil {
-			return err
-		}
-		if err := p.lock(ctx, tx); err != nil {
-			return err
-		}
-		rows, err := p.rows(ctx, tx)
+		d, err := p.differs(ctx, tx, source)
 		if err != nil {
 			return err
 		}
-		tenants, err := placed(ctx, tx, source)
-		if err != nil {
-			return err
-		}
-		d := p.compare(rows, tenants)
 		m, gone := mended{refused: d.refused}, removal{left: d.extra}
 		if !p.reportOnly {
 			if err := p.prepare(ctx, tx); err != nil {
@@ -67,6 +53,54 @@ func New(source Source) jobs.TxHandler[Organisations] {
 		job.Result.Output = p.told(d, m, gone, job.Dedicated)
 		return nil
 	}
+}
+
+// differs holds the table against the catalog, and keeps other jobs about the table out until
+// the transaction ends.
+func (p *plan) differs(ctx context.Context, tx pgx.Tx, source Source) (d drift, err error) {
+	if err := p.enter(ctx, tx); err != nil {
+		return d, err
+	}
+	if err := p.look(ctx, tx); err != nil {
+		return d, err
+	}
+	if err := p.lock(ctx, tx); err != nil {
+		return d, err
+	}
+	rows, err := p.rows(ctx, tx)
+	if err != nil {
+		return d, err
+	}
+	tenants, err := placed(ctx, tx, source)
+	if err != nil {
+		return d, err
+	}
+	return p.compare(rows, tenants), nil
+}
+
+// Compare says how a table differs from the catalog, "" if it does not: what is missing, what
+// is different, what is too many, with the first 20 of each. It writes nothing, so tx may be
+// read only. The error of a table that a job is about at this moment is a [jobs.Snooze].
+func Compare(ctx context.Context, tx pgx.Tx, args Organisations, source Source) (says string, err error) {
+	p, err := args.plan()
+	if err != nil {
+		return "", fmt.Errorf("organisations: %w", err)
+	}
+	d, err := p.differs(ctx, tx, source)
+	if err != nil {
+		return "", err
+	}
+	var parts []string
+	say := func(n int, what, names string) {
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d: %s", what, n, names))
+		}
+	}
+	say(len(d.missing), "missing", tenantNames(d.missing))
+	say(len(d.changed), "different", changeNames(d.changed))
+	say(len(d.extra), "too many", rowNames(d.extra))
+	say(len(d.refused), "refused", refusals(d.refused))
+	return strings.Join(parts, "; "), nil
 }
 
 // told is the output: what was found, line by line, and what was done about it.

@@ -126,6 +126,9 @@ func adopt(ctx context.Context, tx pgx.Tx, params AdoptParams) (Adopted, error) 
 			return result, fmt.Errorf("marking the central database: %w", err)
 		}
 	}
+	if _, err := tx.Exec(ctx, resetAdoptedSQL, only); err != nil {
+		return result, fmt.Errorf("resetting the breakers: %w", err)
+	}
 	return result, nil
 }
 

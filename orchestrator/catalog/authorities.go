@@ -95,7 +95,11 @@ func (a *Authorities) add(ctx context.Context, db beginner, params AuthorityPara
 		_ = pem.Encode(&text, &pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}) // a buffer takes everything
 	}
 	_, err = within(ctx, db, func(tx pgx.Tx) (none struct{}, err error) {
-		return none, tx.QueryRow(ctx, authorityInsertSQL, params.Name, text.String(), added.Fingerprints, added.NotAfter, params.Actor, params.Replace).Scan(&added.CreatedAt)
+		if err := tx.QueryRow(ctx, authorityInsertSQL, params.Name, text.String(), added.Fingerprints, added.NotAfter, params.Actor, params.Replace).Scan(&added.CreatedAt); err != nil {
+			return none, err
+		}
+		_, err = tx.Exec(ctx, resetTrustingSQL, params.Name)
+		return none, err
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return added, existsf(nil, "certificate authority %q exists already; with --replace this one takes its place", params.Name)

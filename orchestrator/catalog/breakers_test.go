@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/jobstest/tlstest"
 	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
@@ -41,6 +42,12 @@ func TestAChangedAddressResetsItsBreakers(t *testing.T) {
 	to := catalog.HostReplacement{Server: "main", Old: "db1.example.com", New: "db2.example.com"}
 	dry := to
 	dry.DryRun = true
+	certificate := []byte(tlstest.NewAuthority(t, "ours").PEM)
+	replaceCA := func() error {
+		_, err := catalog.NewAuthorities(b.pool).Add(ctx, catalog.AuthorityParams{Name: "ours", PEM: certificate, Replace: true})
+		return err
+	}
+	require.NoError(t, replaceCA())
 	for _, c := range []struct {
 		name   string
 		change func() error
@@ -50,6 +57,28 @@ func TestAChangedAddressResetsItsBreakers(t *testing.T) {
 		{"login", func() error { return b.Logins().Set(ctx, "acme", jobs.LoginJob, login("acme_job", "acme")) }, []string{"brick", "main"}},
 		{"direct", func() error { return b.Logins().SetDirect(ctx, "acme", jobs.LoginJob, direct) }, []string{"brick", "main"}},
 		{"reattach", func() error { _, err := h.Reattach(ctx, attachment); return err }, []string{"brick", "main"}},
+		{"adopt, dry run", func() error {
+			_, err := b.Adopt(ctx, catalog.AdoptParams{Database: "acme", DryRun: true})
+			return err
+		}, all},
+		{"adopt of what is not another's", func() error { _, err := b.Adopt(ctx, catalog.AdoptParams{All: true}); return err }, all},
+		{"adopt", func() error {
+			b.sql(t, `UPDATE headgate.breakers SET class = 'wrong_centre' WHERE scope = 'database'`)
+			_, err := b.Adopt(ctx, catalog.AdoptParams{Database: "acme"})
+			return err
+		}, []string{"brick", "main"}},
+		{"adopt all", func() error {
+			b.sql(t, `UPDATE headgate.breakers SET class = 'wrong_centre' WHERE scope = 'database'`)
+			_, err := b.Adopt(ctx, catalog.AdoptParams{All: true})
+			return err
+		}, []string{"main"}},
+		{"ca of nobody", replaceCA, all},
+		{"ca", func() error {
+			b.sql(t, `UPDATE headgate.databases SET job_ca = 'ours' WHERE name = 'acme'`)
+			b.sql(t, `UPDATE headgate.breakers SET class = 'unreachable'`)
+			return replaceCA()
+		}, []string{"brick"}},
+		{"install", func() error { return h.ResetBreaker(ctx, "acme") }, []string{"brick", "main"}},
 		{"host, dry run", func() error { _, err := h.ReplaceHost(ctx, dry); return err }, all},
 		{"host", func() error { _, err := h.ReplaceHost(ctx, to); return err }, nil},
 	} {

@@ -208,13 +208,16 @@ SELECT t.slug, coalesce(headgate.locked_by(t.xmax), '') FROM headgate.tenants t
 WHERE t.id = ANY ($1::text[]::uuid[]) AND t.id NOT IN (SELECT f.id FROM free f)
 ORDER BY t.id LIMIT 1`
 
-// blame adds to the error about a lock the tenant, and the session that keeps it.
+// blame adds to the error about a lock the tenant, and the session that keeps it. That session
+// takes the place of those that central.NameHolders has named by the locks on tables: it would
+// be named twice, and others keep nobody waiting.
 func blame(ctx context.Context, db beginner, err error) error {
 	var waited *lockError
 	if !central.IsLockTimeout(err) || !errors.As(err, &waited) {
 		return err
 	}
 	var slug, by string
+	var named *central.LockedError
 	_, _ = within(ctx, db, func(tx pgx.Tx) (none struct{}, err error) { // in an error there is nobody to name
 		if err := tx.QueryRow(ctx, tenantLockedSQL, waited.ids).Scan(&slug, &by); err != nil {
 			return none, err
@@ -227,5 +230,8 @@ func blame(ctx context.Context, db beginner, err error) error {
 	case by == "":
 		return fmt.Errorf("tenant %s is locked by another transaction: %w", shown(slug), err)
 	}
-	return fmt.Errorf("tenant %s is locked by %s; %s: %w", shown(slug), by, central.EndSession(by), err)
+	if errors.As(err, &named) {
+		err = named.Unwrap()
+	}
+	return fmt.Errorf("tenant %s is locked by %s, and nothing was changed; %s, then try again: %w", shown(slug), by, central.EndSession(by), err)
 }

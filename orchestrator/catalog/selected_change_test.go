@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -271,6 +272,7 @@ func TestABulkNamesWhoLocksATenant(t *testing.T) {
 		err := change()
 		require.ErrorContains(t, err, fmt.Sprintf(`tenant "t4" is locked by session %d of `, pid))
 		require.ErrorContains(t, err, fmt.Sprintf("SELECT pg_terminate_backend(%d)", pid))
+		require.Equal(t, 1, strings.Count(err.Error(), "session "), "one session is named, once: %v", err)
 	}
 	changed, err := editor.ChangeSelectedTx(ctx, tx, parsed(t, "tenant != t4"), catalog.TenantChange{Plan: text("basic")}, nil)
 	require.NoError(t, err)

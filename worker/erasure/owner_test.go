@@ -2,6 +2,7 @@ package erasure_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -140,6 +141,7 @@ func TestADeclaredTableOfAnotherNameKeepsTheErasureOpen(t *testing.T) {
 			if name != "a table in place" {
 				require.Contains(t, codes(report), "table_gone public.events")
 			}
+			require.Contains(t, codes(report), "table_renamed "+where)
 
 			_, err = protection.Apply(b.ctx, b.owner, protection.Request{Database: "shop", Login: b.db.Job.User, Tables: []protection.Table{{Name: where}}})
 			require.NoError(t, err)
@@ -147,6 +149,9 @@ func TestADeclaredTableOfAnotherNameKeepsTheErasureOpen(t *testing.T) {
 				_, err = protection.Apply(b.ctx, b.owner, protection.Request{Database: "shop", Login: b.db.Job.User, Withdraw: []string{"public.events"}})
 				require.NoError(t, err)
 			}
+			report, err = protection.Inspect(b.ctx, b.owner, protection.Options{Database: "shop", Login: b.db.Job.User})
+			require.NoError(t, err)
+			require.NotContains(t, strings.Join(codes(report), " "), "table_", "the advice is carried out")
 			last := b.Wait(uid)
 			require.Equal(t, jobs.Succeeded, last.State, last.Message)
 			require.Zero(t, b.number(`SELECT count(*) FROM `+where+` WHERE org_id = 1`))

@@ -14,6 +14,11 @@ import (
 
 func TestMain(m *testing.M) { jobstest.Main(m) }
 
+func TestQueriesPrepare(t *testing.T) {
+	t.Parallel()
+	jobstest.PrepareQueries(t, ".", jobstest.New(t).Pool)
+}
+
 // Who leaves a transaction idle for too long is told so, and that nothing was changed,
 // whether the server's own word arrives or the connection is found broken.
 func TestATransactionThatIdlesIsTold(t *testing.T) {

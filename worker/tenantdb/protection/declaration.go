@@ -55,13 +55,35 @@ func readAbsent(ctx context.Context, tx pgx.Tx) ([]declaredKind, error) {
 	return slices.DeleteFunc(all, func(d declaredKind) bool { return d.absent() == "" }), err
 }
 
-// judgeAbsent notes declared tables that are not found: nothing is open, because policies stay
-// with a table that is renamed, and no tenant of the database can be erased.
+// selectStrays finds tables with Headgate's policies that are not declared under their names:
+// 20 at most. Policies stay with a table that is renamed, and its declaration stays with the name.
+const selectStrays = `
+SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
+  FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE p.polname = 'headgate_org' AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+   AND NOT EXISTS (SELECT FROM headgate.protected d WHERE d.object = pg_catalog.format('%I.%I', n.nspname, c.relname))
+ ORDER BY 1 LIMIT 20`
+
+// stray is a table that has Headgate's policies and no declaration.
+type stray struct{ Object string }
+
+// judgeAbsent notes declared tables that are not found, and tables that were renamed: nothing
+// is open, because policies stay with a table that is renamed, and no tenant of the database
+// can be erased. Where another table took the former name, the declaration means that table.
 func (s *state) judgeAbsent() (all []Finding) {
+	to := "NEW_NAME"
+	if len(s.absent) == 1 && len(s.strays) == 1 {
+		to = jobs.ShellWord(s.strays[0].Object)
+	}
 	for _, d := range s.absent {
 		all = append(all, Finding{Level: Note, Code: "table_gone", Object: d.Object,
-			Next: fmt.Sprintf("if it was renamed, `headgate database protect %s --table NEW_NAME`; then `headgate database protect %[1]s --withdraw %s`", s.database, jobs.ShellWord(d.Object)),
+			Next: fmt.Sprintf("if it was renamed, `headgate database protect %s --table %s`; then `headgate database protect %[1]s --withdraw %[3]s`", s.database, to, jobs.ShellWord(d.Object)),
 			Says: fmt.Sprintf("table %s is not where its rows can be erased: %s", d.Object, d.absent())})
+	}
+	for _, t := range s.strays {
+		all = append(all, Finding{Level: Note, Code: "table_renamed", Object: t.Object,
+			Next: fmt.Sprintf("`headgate database protect %s --table %s`; if the table that has the former name now holds no rows of tenants, also `--withdraw` with that name", s.database, jobs.ShellWord(t.Object)),
+			Says: fmt.Sprintf("table %s has Headgate's policies and is not declared under this name, so its rows are not erased: it was renamed, and a table that took its former name counts as the declared one", t.Object)})
 	}
 	return all
 }

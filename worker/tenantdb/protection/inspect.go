@@ -120,6 +120,7 @@ type state struct {
 	doors     []door
 	declared  declarations
 	absent    []declaredKind // declared tables that are not found
+	strays    []stray        // tables with policies of ours that are declared under no name of theirs
 	own       []ownRight
 	spaces    []space
 	defaults  []defaultRight
@@ -151,6 +152,9 @@ func look(ctx context.Context, tx pgx.Tx, opts Options, servers string, asked []
 		return nil, err
 	}
 	if s.absent, err = readAbsent(ctx, tx); err != nil {
+		return nil, err
+	}
+	if s.strays, err = collect[stray](ctx, tx, "tables with Headgate's policies", selectStrays); err != nil {
 		return nil, err
 	}
 	if s.own, err = readOwnRights(ctx, tx, s.login); err != nil {

@@ -165,6 +165,9 @@ func (d *doctor) twice(ctx context.Context, c *catalog.Catalog, pools *tenantdb.
 			d.callable(held, a.Conn, db)
 			d.owned(held, c, a.Conn, db)
 		}
+		if err == nil && login == jobs.LoginOwner {
+			d.organisations(held, c, a.Conn, db)
+		}
 		return err
 	})
 	return found, err

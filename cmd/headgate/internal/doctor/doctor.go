@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
@@ -44,6 +45,7 @@ The exit code is 1 if anything fails; warnings do not count.`
 
 // doctor looks and notes. Its methods are safe for concurrent use.
 type doctor struct {
+	pool      *pgxpool.Pool // of the central database
 	app       *cli.App
 	server    string
 	tenant    string
@@ -123,6 +125,7 @@ func (d *doctor) look(ctx context.Context) error {
 	if err != nil || !ok {
 		return err
 	}
+	d.pool = pool
 	ring, err := d.app.Keys()
 	if err != nil {
 		d.on("keys")(StateFail, "ring", "set HEADGATE_KEY or HEADGATE_KEY_FILE", "%v", err)

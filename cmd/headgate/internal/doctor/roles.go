@@ -28,6 +28,9 @@ func (d *doctor) centralRoles(ctx context.Context, pool *pgxpool.Pool) {
 		return
 	}
 	d.centralLogin(ctx, pool, roles)
+	if len(roles.There) > 0 {
+		d.largeObjects(ctx, pool)
+	}
 	switch {
 	case len(roles.There) == 0:
 		note(StateOK, "roles", "", "none: `headgate central prepare --prefix %s` makes one for each program", roles.Prefix)
@@ -61,4 +64,35 @@ func (d *doctor) centralLogin(ctx context.Context, pool *pgxpool.Pool, roles mig
 	default:
 		note(StateOK, "login", "", "%s, a member of no role of Headgate's", login)
 	}
+}
+
+// selectLargeObjects are Postgres's own functions that make large objects and that everybody
+// may call, and roles that have large objects in this database: 5 at most, of 10,000 objects.
+const selectLargeObjects = `
+SELECT ARRAY(SELECT p.oid::regprocedure::text FROM pg_proc p
+             WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.proname IN ('lo_creat', 'lo_create', 'lo_from_bytea', 'lo_import')
+               AND EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.grantee = 0 AND a.privilege_type = 'EXECUTE')
+             ORDER BY 1),
+       ARRAY(SELECT DISTINCT quote_ident(r.rolname) FROM (SELECT m.lomowner FROM pg_largeobject_metadata m LIMIT 10000) m JOIN pg_roles r ON r.oid = m.lomowner ORDER BY 1 LIMIT 5)`
+
+// largeObjects warns where each login that may connect, also one that only reads, may fill the
+// disc of the central database with large objects. Postgres gives that to PUBLIC.
+func (d *doctor) largeObjects(ctx context.Context, pool *pgxpool.Pool) {
+	note := d.on("central")
+	var open, owners []string
+	if err := pool.QueryRow(ctx, selectLargeObjects).Scan(&open, &owners); err != nil {
+		note(StateFail, "large objects", "see that its login may read pg_proc and pg_largeobject_metadata", "could not look: %v", err)
+		return
+	}
+	if len(open) == 0 {
+		note(StateOK, "large objects", "", "nobody makes them by a right of PUBLIC")
+		return
+	}
+	first, theirs := "", "no role has one yet"
+	if len(owners) > 0 {
+		theirs = "the roles that have some: " + strings.Join(owners, ", ")
+		first = "if the roles are to go on making them, GRANT EXECUTE ON FUNCTION " + strings.Join(open, ", ") + " TO " + strings.Join(owners, ", ") + "; then "
+	}
+	note(StateWarn, "large objects", first+"REVOKE EXECUTE ON FUNCTION "+strings.Join(open, ", ")+" FROM PUBLIC, by a superuser in the central database",
+		"each login that may connect may fill the disc with large objects, also one that only enqueues or reads; %s", theirs)
 }

@@ -63,7 +63,7 @@ func Register(w *worker.Worker, reports *blob.Bucket, centre Centre) {
 	worker.InTx(w, maintenance.RunPurge)
 	worker.OnConn(w, maintenance.RunAnalyze)
 	worker.OnConn(w, maintenance.RunVacuum)
-	worker.InTx(w, tenancy.New(organisations(centre.Catalog)))
+	worker.InTx(w, tenancy.New(Organisations(centre.Catalog)))
 	worker.ReadOnly(w, tenantsync.New(syncs(centre.Importer)))
 	worker.OnConn(w, erasure.New(erasure.Config{Centre: centre.Client.Erasures(), RemoveFile: removeFrom(reports)}))
 }
@@ -82,8 +82,8 @@ func removeFrom(reports *blob.Bucket) func(ctx context.Context, key string) (boo
 	}
 }
 
-// organisations lists a database's tenants as its rows of them are to be.
-func organisations(tenants *catalog.Catalog) tenancy.Source {
+// Organisations lists a database's tenants as its rows of them are to be.
+func Organisations(tenants *catalog.Catalog) tenancy.Source {
 	return func(ctx context.Context, database string, after int64, limit int) ([]tenancy.Organisation, error) {
 		placed, err := tenants.TenantsIn(ctx, database, after, limit)
 		list := make([]tenancy.Organisation, len(placed))
