@@ -62,6 +62,7 @@ type database struct {
 	living       int      // but for removed ones; and those that the input adds
 	most         *int     // how many may live there; nil: any number
 	plans        []string // of which plans; nil: of any
+	lacks        []string // plans of the input that it does not take, the first 20
 	line         int      // of the row that adds it, or that puts its tenant there
 	added        *catalog.DatabaseParams
 	said         *logins
