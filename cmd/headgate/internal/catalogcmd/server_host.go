@@ -144,9 +144,8 @@ func replaceHost(ctx context.Context, app *cli.App, central cli.Central, r catal
 	if err != nil {
 		return err
 	}
-	if replaced.DryRun = dry.On(); !replaced.DryRun {
-		app.Say("server %s: addresses that lead to %s now: %s of %s", server.Name, r.New, jobs.Thousands(replaced.Addresses), jobs.Count(replaced.Databases, "database"))
-	}
+	replaced.DryRun = dry.On()
+	app.Say("server %s: addresses that lead to %s now: %s of %s", server.Name, r.New, jobs.Thousands(replaced.Addresses), jobs.Count(replaced.Databases, "database"))
 	defer dry.Say(app, jobs.Count(replaced.Tenants, "tenant"))
 	return cli.One(app, replaced, hostReplacedColumns)
 }
