@@ -32,6 +32,7 @@ func databaseShow(app *cli.App) *cobra.Command {
 				if err != nil {
 					return err
 				}
+				sayNotInstalled(app, []catalog.Database{database})
 				return cli.Upright(app, database, databaseOneColumns())
 			})
 		}),

@@ -135,7 +135,10 @@ func installOne(ctx context.Context, app *cli.App, central cli.Central, name str
 		return applied, err
 	}
 	defer cli.CloseConn(ctx, job)
-	return applied, tryJobLogin(ctx, app, job, catalog.DatabaseParams{ID: place.DatabaseID, Job: a})
+	if err := tryJobLogin(ctx, app, job, catalog.DatabaseParams{ID: place.DatabaseID, Job: a}); err != nil {
+		return applied, err
+	}
+	return applied, central.Catalog.Hosting().Installed(ctx, place.DatabaseID)
 }
 
 // loginOf connects with a login of the catalog, past a pooler where there is a way.
