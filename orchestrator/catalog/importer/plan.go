@@ -64,7 +64,7 @@ func (p *Plan) Summary(dryRun bool) string {
 	}
 	switch {
 	case dryRun:
-		text += " (--dry-run: nothing was written)"
+		text += " (nothing was changed: a dry run)"
 	case p.Empty():
 		text += " (nothing to do)"
 	}
