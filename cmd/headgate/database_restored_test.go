@@ -218,7 +218,7 @@ order  1     0             0      0           0     1
 	require.Contains(t, r.run("database", "restored", "shop", "--to", to, "--margin", "2m").err, again+" --margin 2m0s --rerun bill`", "the advice is about the same jobs")
 
 	dry := r.run("database", "restored", "shop", "--to", to, "--rerun", "bill", "--rerun", "order", "--dry-run", "-o", "json")
-	require.Contains(t, dry.err, "nothing was done: a dry run; 3 jobs would be rerun")
+	require.Contains(t, dry.err, "nothing was changed: a dry run; 3 jobs would be rerun")
 	require.Equal(t, want, r.kinds(to))
 	require.JSONEq(t, `[{"kind": "bill", "rerun": 2, "before": 0, "refused": 0}]`, r.ok("database", "restored", "shop", "--to", to, "--rerun", "bill", "-o", "json"))
 	require.JSONEq(t, `[{"kind": "order", "rerun": 1, "before": 0, "refused": 0}]`, r.ok("database", "restored", "shop", "--to", to, "--rerun", "bill", "--rerun", "order", "-o", "json"))

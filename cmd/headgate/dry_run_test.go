@@ -162,6 +162,7 @@ func TestADryRunIsTheChangeWithoutItsRows(t *testing.T) {
 	c = c.with("HEADGATE_JOB_URL", loginURL(db.Job))
 	c.secrets = append(c.secrets, db.Job.Password.Reveal())
 	role, _ := env.RoleLogin("enqueue")
+	anotherHost, _ := otherHosts(t, db.Job.Host)
 	ours := tlstest.NewAuthority(t, "ours").Write(t)
 	conn, err := pgx.Connect(t.Context(), env.URL)
 	require.NoError(t, err)
@@ -251,6 +252,7 @@ func TestADryRunIsTheChangeWithoutItsRows(t *testing.T) {
 		{"schedule create weekly --select all --kind app.tick --cron @yearly", "of 2 tenants"},
 		{"schedule edit weekly --template --cron @monthly", "of 2 tenants"},
 		{"schedule delete weekly --template", "of 2 tenants"},
+		{"server host replace " + jobstest.Server + " " + db.Job.Host + " " + anotherHost, "of 2 tenants"},
 	} {
 		args := strings.Fields(step.args)
 		before := checksums(t, conn)

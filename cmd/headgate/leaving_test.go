@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -70,6 +71,32 @@ func TestPlansOfADatabaseAreKeptByTheAdvice(t *testing.T) {
 	c.ok(do...)
 	c.ok("tenant", "add", "acme", "--plan", "gold")
 	c.ok("tenant", "add", "globex", "--plan", "pro")
+}
+
+// So it is with an import, whose last line names the plans of all of its lines.
+func TestPlansOfADatabaseAreKeptByTheAdviceOfAnImport(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	env.Database("db", jobstestShared)
+	for _, plan := range []string{"pro", "gold", "tin"} {
+		c.ok("plan", "set", plan)
+	}
+	c.ok("database", "set", "db", "--plan", "pro")
+	file := inFile(t, "tenants.csv", "slug,plan\nacme,gold\nbrick,tin\ncoal,\n")
+	r := c.run("tenant", "import", file, "--database", "db")
+	require.Equal(t, cli.ExitUsage, r.code, r.err)
+	do := command(t, strings.Split(r.err, "\n")[2])
+	require.Equal(t, []string{"database", "set", "db", "--plan", "pro", "--plan", "gold", "--plan", "tin", "--plan", ""}, do)
+	c.ok(do...)
+	c.ok("tenant", "import", file, "--database", "db")
+	c.ok("tenant", "add", "globex", "--plan", "pro")
+
+	quiet := inFile(t, "logins.csv", "slug,plan,db_password\ndale,zinc,\n")
+	told := c.fails(cli.ExitUsage, []string{"tenant", "import", quiet, "--database", "db"})
+	require.NotContains(t, told, "zinc")
+	c.ok(command(t, strings.ReplaceAll(told, "PLAN", "zinc"))...)
+	require.Contains(t, c.run("tenant", "import", quiet, "--database", "db").err, "line 2: its plan is new, and has no defaults yet; its name is not repeated")
+	c.ok("tenant", "add", "harp", "--plan", "pro")
 }
 
 // What was not required is not released, and that is said.

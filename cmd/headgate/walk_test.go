@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"regexp"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/orchestrator/catalog"
 )
 
 // A verb that takes something out, or adds what has no row to show, says what it did.
@@ -110,6 +112,46 @@ func TestASuspendedTenantsWorkIsHelpedByACommand(t *testing.T) {
 	require.NotContains(t, c.ok("tenant", "explain", "acme"), "is suspended")
 	c.ok("tenant", "remove", "acme", "--yes")
 	require.NotContains(t, c.ok("tenant", "explain", "1"), "tenant resume", "nobody comes back")
+}
+
+// Who asks why a schedule made no job is told that its tenant takes no work, and what helps.
+func TestWhyOfAScheduleTellsTheTenantsStatus(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	env.Database("db", jobstestShared)
+	c.ok("tenant", "add", "acme", "--database", "db")
+	tenant, err := env.Catalog.Tenant(context.Background(), "acme")
+	require.NoError(t, err)
+	id := tenant.ID
+	c.ok("schedule", "create", "nightly", "--tenant", "acme", "--kind", "app.x", "--cron", "0 3 * * *")
+	last := func(r result) string {
+		lines := strings.Split(strings.TrimSpace(r.err), "\n")
+		return lines[len(lines)-1]
+	}
+	why := func(more ...string) result {
+		return c.run(append([]string{"schedule", "why", "nightly", "--tenant", id}, more...)...)
+	}
+	ahead := []string{"--at", "2090-01-01 03:00"}
+	require.NotContains(t, why().err, "tenant acme")
+	require.Contains(t, why(ahead...).out, "it starts at 2090")
+	for _, verb := range []string{"suspend", "archive"} {
+		c.ok("tenant", verb, "acme", "--reason", "invoice 4711")
+		for _, more := range [][]string{nil, ahead} {
+			told := last(why(more...))
+			require.Regexp(t, `tenant acme is (suspended|archived) since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ by \S+ \(invoice 4711\) and takes no work`, told)
+			require.Equal(t, []string{"tenant", "resume", "acme"}, command(t, told))
+		}
+		require.Contains(t, why(ahead...).out, "it will not start: the tenant is "+verb)
+		c.ok(command(t, last(why()))...)
+		require.NotContains(t, why().err, "tenant acme")
+		require.Contains(t, why(ahead...).out, "it starts at 2090")
+	}
+	require.NoError(t, env.Catalog.SetStatus(context.Background(), "acme", catalog.Moving))
+	require.Contains(t, why().err, "tenant acme is being moved since ")
+	require.Contains(t, why(ahead...).out, "it starts at 2090")
+	c.ok("tenant", "resume", "acme")
+	c.ok("tenant", "remove", "acme", "--reason", "left", "--yes")
+	c.fails(cli.ExitNotFound, []string{"schedule", "why", "nightly", "--tenant", id}, "the tenant is removed since ", "(left), its schedules went along")
 }
 
 // A row that a line of 80 columns has no room for stands upright, and lists of the catalog

@@ -86,8 +86,8 @@ func checkManyIntended(ctx context.Context, tx pgx.Tx, servers map[string]server
 }
 
 const manyDatabasesInsertSQL = `
-INSERT INTO headgate.databases (id, name, server_id, dbname, kind, job_login, job_version, owner_login, owner_version, signing_key, job_ca, owner_ca)
-SELECT d.id, d.name, d.server_id, d.dbname, d.kind, d.job, 1, d.owner, 1, d.signing, nullif(d.job_ca, ''), nullif(d.owner_ca, '')
+INSERT INTO headgate.databases (id, name, server_id, dbname, kind, job_login, job_version, owner_login, owner_version, signing_key, job_ca, owner_ca, installed)
+SELECT d.id, d.name, d.server_id, d.dbname, d.kind, d.job, 1, d.owner, 1, d.signing, nullif(d.job_ca, ''), nullif(d.owner_ca, ''), false
 FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::bytea[], $9::text[], $10::text[])
      AS d (id, name, server_id, dbname, kind, job, owner, signing, job_ca, owner_ca)`
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/access"
+	"github.com/headgate/headgate/orchestrator/internal/central"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -155,6 +156,21 @@ func (h *Hosting) setRoom(ctx context.Context, db beginner, database string, roo
 		_, err := tx.Exec(ctx, setRoomSQL, d.ID, room.MaxTenants, room.Plans)
 		return err
 	})
+}
+
+const installedSQL = `UPDATE headgate.databases SET installed = true WHERE id = $1 AND NOT installed`
+
+// Installed notes that Headgate's schema is in a database, given by its UUID, that an import has
+// entered. It connects to no database, and writes nothing about one that it is noted of.
+func (h *Hosting) Installed(ctx context.Context, id string) error {
+	err := central.Write(ctx, h.c.pool, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, installedSQL, id)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("note that database %s is installed: %w", id, err)
+	}
+	return nil
 }
 
 const detachSQL = `

@@ -43,6 +43,7 @@ type Database struct {
 	ProtectionSince  time.Time  `json:"protection_since"`
 
 	ReadAddress bool `json:"read_address"` // it has one: see SetRead
+	Installed   bool `json:"installed"`    // false: an import has entered it, and Headgate's schema was not installed since: see Hosting.Installed
 }
 
 // DatabaseState says whether jobs of a database run.
@@ -226,7 +227,7 @@ func databaseConflict(err error, params DatabaseParams) error {
 // databaseColumns are a Database's, of headgate.databases d, its server s, and a count t.
 const databaseColumns = `d.id::text, d.name, s.id::text, s.name, d.dbname, d.kind, coalesce(t.tenants, 0), d.created_at,
        d.state, d.state_reason, d.state_by, d.state_since, d.max_tenants, d.plans,
-       d.protection, d.protection_reason, d.protection_by, d.protection_since, d.job_read IS NOT NULL`
+       d.protection, d.protection_reason, d.protection_by, d.protection_since, d.job_read IS NOT NULL, d.installed`
 
 const databasesSQL = `
 SELECT ` + databaseColumns + `

@@ -107,19 +107,19 @@ func leastLoaded(rooms []*room, plan string) (best *room, err error) {
 		return nil, &sentenceError{is: ErrFull, sentence: fmt.Sprintf("every shared database that takes plan %q is full, the fullest is %s with %d of %s: `headgate database set %s --max-tenants N` raises that, `headgate database create NAME --server SERVER --kind shared` makes another",
 			plan, fullest.name, fullest.tenants, jobs.Count(*fullest.most, "tenant"), fullest.name)}
 	case len(rooms) > 0:
-		return nil, &sentenceError{is: ErrFull, sentence: fmt.Sprintf("no shared database takes plan %q: %s, `headgate database create NAME --server SERVER --kind shared` makes another", plan, letIn(rooms[0], plan))}
+		return nil, &sentenceError{is: ErrFull, sentence: fmt.Sprintf("no shared database takes plan %q: %s, `headgate database create NAME --server SERVER --kind shared` makes another", plan, LetIn(rooms[0].name, rooms[0].plans, plan))}
 	}
 	return nil, &sentenceError{is: ErrFull, sentence: "there is no shared database on an open server to choose from: name a database, or `headgate database create NAME --server SERVER --kind shared` makes one"}
 }
 
-// letIn is the command by which a database takes one more plan. The list of plans is set as a
-// whole, so that the command names those that the database takes already.
-func letIn(r *room, plan string) string {
+// LetIn is the command by which a database takes more plans than it takes already, as a part of
+// a sentence. The list of plans is set as a whole, so that the command names those too.
+func LetIn(database string, takes []string, more ...string) string {
 	var flags strings.Builder
-	for _, name := range append(slices.Clone(r.plans), plan) {
+	for _, name := range append(slices.Clone(takes), more...) {
 		flags.WriteString(" --plan " + jobs.ShellWord(name))
 	}
-	return fmt.Sprintf("`headgate database set %s%s` lets the plan in", r.name, flags.String())
+	return fmt.Sprintf("`headgate database set %s%s` lets the plan in", database, flags.String())
 }
 
 // placeConflict turns a broken bound of a database into a sentence.

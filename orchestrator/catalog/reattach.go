@@ -75,7 +75,7 @@ SET server_id = $2, dbname = $3, job_login = $4, job_version = $5, owner_login =
     job_direct = NULL, owner_direct = NULL, job_direct_ca = NULL, owner_direct_ca = NULL, job_read = NULL, job_read_ca = NULL,
     state_since = CASE WHEN state = 'attached' THEN state_since ELSE now() END,
     state_by = CASE WHEN state = 'attached' THEN state_by ELSE $11 END,
-    state = 'attached', state_reason = ''
+    state = 'attached', state_reason = '', installed = true
 WHERE id = $1`
 
 func (h *Hosting) writeAttachment(ctx context.Context, tx pgx.Tx, row loginsRow, server serverRow, r Reattachment) error {

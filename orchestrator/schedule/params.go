@@ -156,7 +156,10 @@ func (st *Store) foresee(ctx context.Context, tx pgx.Tx, s *Schedule, table *cal
 			return at, "", err
 		}
 	}
-	return l.starts(&d, at), l.whyClosed(&d, at), nil
+	if _, closed = d.refusal(); closed == "" {
+		closed = l.whyClosed(&d, at)
+	}
+	return l.starts(&d, at), closed, nil
 }
 
 // Timetable is the calendar of a schedule: its words, its warnings and its times.

@@ -34,11 +34,15 @@ func (d *DryRun) Say(app *App, concerned string) {
 	switch {
 	case !d.on:
 	case concerned == "":
-		app.Say("nothing was changed: a dry run")
+		SayDryRun(app, "")
 	default:
-		app.Say("nothing was changed: a dry run of %s", concerned)
+		SayDryRun(app, " of "+concerned)
 	}
 }
+
+// SayDryRun is what every dry run of a change says of itself. more goes on with the sentence,
+// or is "".
+func SayDryRun(app *App, more string) { app.Say("nothing was changed: a dry run%s", more) }
 
 // Next says what comes next. A dry run has done nothing that a next step could rest on, and
 // says nothing.

@@ -132,16 +132,25 @@ func named(header []string) bool {
 
 // didYouMean is the end of a sentence that names what was probably meant, "" for nothing.
 func didYouMean(written string, names []string) string {
-	best, least := "", 3
+	near := nearest(written, names)
+	if near == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (did you mean %s?)", near)
+}
+
+// nearest is the name that was probably meant, "" for none. Capitals count as small letters.
+func nearest(written string, names []string) string {
+	if len(written) > 100 {
+		return ""
+	}
+	best, least, lower := "", 3, strings.ToLower(written)
 	for _, name := range names {
-		if distance := levenshtein.ComputeDistance(written, name); distance < least && distance < len(name) {
+		if distance := levenshtein.ComputeDistance(lower, strings.ToLower(name)); distance < least && distance < len(name) {
 			best, least = name, distance
 		}
 	}
-	if best == "" || len(written) > 100 {
-		return ""
-	}
-	return fmt.Sprintf(" (did you mean %s?)", best)
+	return best
 }
 
 // cut bounds a name that is shown.

@@ -61,6 +61,7 @@ func (p *planner) newTenant(r *row, slug string) catalog.NewTenant {
 	if err != nil {
 		p.refuse(r, err)
 	}
+	p.notePlan(r)
 	params.Database = p.place(r, nil)
 	key := orgKey{params.Database, cmp.Or(r.orgKey, strconv.FormatInt(r.orgID, 10))}
 	if first := p.newKeys[key]; first != 0 && key.key != "0" {
@@ -165,7 +166,9 @@ func (p *planner) change(r *row, t *tenant, d *differ) catalog.BulkChange {
 		c.Name = d.to("name", t.name, cmp.Or(r.name, t.newSlug))
 	}
 	if p.has("plan") {
-		c.Plan = d.to("plan", t.plan, r.plan)
+		if c.Plan = d.to("plan", t.plan, r.plan); c.Plan != t.plan {
+			p.notePlan(r)
+		}
 	}
 	if p.has("timezone") {
 		c.Timezone = d.to("timezone", t.timezone, cmp.Or(r.timezone, "UTC"))

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/headgate/headgate/jobs"
@@ -42,6 +41,9 @@ func (p *planner) place(r *row, t *tenant) string {
 	return d.name
 }
 
+// mostLacking is how many plans that a database does not take are named in one sentence.
+const mostLacking = 20
+
 // checkRoom counts a new tenant where it is to live, and refuses one that the database does
 // not take, as headgate.check_placement does.
 func (p *planner) checkRoom(r *row, d *database) {
@@ -50,11 +52,18 @@ func (p *planner) checkRoom(r *row, d *database) {
 		p.say(r, "database: %q takes %s, and this would be its tenant number %d; `headgate database set %s --max-tenants N` raises that, or give another", d.name, jobs.Count(*d.most, "tenant"), d.living, d.name)
 	}
 	if d.plans != nil && !slices.Contains(d.plans, r.plan) {
-		which := " of this plan" + notRepeated
-		if !p.table.quiet {
-			which = " of plan " + strconv.Quote(r.plan)
+		if p.table.quiet {
+			p.say(r, "plan: database %q takes no tenant of this plan%s; %s (PLAN is the plan), or give another database", d.name, notRepeated, catalog.LetIn(d.name, d.plans, "PLAN"))
+			return
 		}
-		p.say(r, "plan: database %q takes no tenant%s; `headgate database set %s --plan PLAN` says which plans it takes, or give another database", d.name, which, d.name)
+		more := d.lacks
+		if !slices.Contains(more, r.plan) {
+			more = append(slices.Clip(more), r.plan)
+			if len(d.lacks) < mostLacking {
+				d.lacks = more
+			}
+		}
+		p.say(r, "plan: database %q takes no tenant of plan %q; %s, or give another database", d.name, r.plan, catalog.LetIn(d.name, d.plans, more...))
 	}
 }
 

@@ -25,6 +25,9 @@ type Plan struct {
 
 	Databases int `json:"databases"` // that are new
 	Logins    int `json:"logins"`    // of databases that get other addresses
+	Plans     int `json:"plans"`     // pricing plans that begin with this import, without defaults
+
+	NewPlans []NewPlan `json:"new_plans"` // these, the first 20 in the order of the input
 
 	Items []Item `json:"items"` // added, changed and suspended tenants, in this order
 
@@ -50,6 +53,9 @@ func (p *Plan) Summary(dryRun bool) string {
 	if p.Databases+p.Logins > 0 {
 		text += fmt.Sprintf("; databases: %d %s; logins: %d %s", p.Databases, done[3], p.Logins, done[4])
 	}
+	if p.Plans > 0 {
+		text += fmt.Sprintf("; plans: %d new", p.Plans)
+	}
 	if p.Kept > 0 {
 		text += fmt.Sprintf("; kept, because somebody else has set it: the status of %d", p.Kept)
 	}
@@ -58,7 +64,7 @@ func (p *Plan) Summary(dryRun bool) string {
 	}
 	switch {
 	case dryRun:
-		text += " (--dry-run: nothing was written)"
+		text += " (nothing was changed: a dry run)"
 	case p.Empty():
 		text += " (nothing to do)"
 	}
@@ -99,6 +105,7 @@ type planner struct {
 	newSlugs                  map[string]int // the lines of new tenants
 	newKeys                   map[orgKey]int
 	newOrgs                   map[int64]int
+	newPlans                  map[string]*NewPlan
 	pending                   []pending
 }
 
@@ -115,7 +122,7 @@ type pending struct {
 func makePlan(s *state, table *Table, opts Options) (*Plan, error) {
 	p := &planner{
 		state: s, table: table, opts: opts,
-		newSlugs: map[string]int{}, newKeys: map[orgKey]int{}, newOrgs: map[int64]int{},
+		newSlugs: map[string]int{}, newKeys: map[orgKey]int{}, newOrgs: map[int64]int{}, newPlans: map[string]*NewPlan{},
 	}
 	p.plan.Rows = len(table.rows)
 	for i := range table.rows {
@@ -133,6 +140,7 @@ func makePlan(s *state, table *Table, opts Options) (*Plan, error) {
 	p.plan.Databases = len(p.plan.changes.Databases)
 	p.plan.Items = append(append(p.added, p.changed...), p.suspended...)
 	p.plan.Added, p.plan.Changed, p.plan.Suspended = len(p.added), len(p.changed), len(p.suspended)
+	p.collectPlans()
 	p.collectLogins()
 	return &p.plan, nil
 }

@@ -15,7 +15,7 @@ func TestAPlanKnowsWhatADatabaseTakes(t *testing.T) {
 	b.exec(t, `UPDATE headgate.databases SET max_tenants = 2, plans = '{pro}' WHERE name = 'shared-1'`)
 	wrong := b.refused(t, "slug,plan\naa,pro\nbb,free\ncc,pro\n", importer.Options{Database: "shared-1", DryRun: true})
 	require.Equal(t, []importer.RowError{
-		{Line: 3, Says: `plan: database "shared-1" takes no tenant of plan "free"; ` + "`headgate database set shared-1 --plan PLAN` says which plans it takes, or give another database"},
+		{Line: 3, Says: `plan: database "shared-1" takes no tenant of plan "free"; ` + "`headgate database set shared-1 --plan pro --plan free` lets the plan in, or give another database"},
 		{Line: 4, Says: `database: "shared-1" takes 2 tenants, and this would be its tenant number 3; ` + "`headgate database set shared-1 --max-tenants N` raises that, or give another"},
 	}, wrong)
 	require.Equal(t, 2, b.imports(t, "slug,plan\naa,pro\nbb,pro\n").Added)

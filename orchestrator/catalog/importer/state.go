@@ -23,6 +23,7 @@ type state struct {
 	byPlace   map[place]*database
 	servers   map[string]*server
 	features  map[string]string             // the type of each
+	plans     map[string]bool               // the names of those that there are
 	named     map[string]string             // what keeps each slug that a grant or a template names
 	domains   map[catalog.BulkDomain]*owner // of the two name spaces: the kind is "" or that of e-mail
 }
@@ -61,6 +62,7 @@ type database struct {
 	living       int      // but for removed ones; and those that the input adds
 	most         *int     // how many may live there; nil: any number
 	plans        []string // of which plans; nil: of any
+	lacks        []string // plans of the input that it does not take, the first 20
 	line         int      // of the row that adds it, or that puts its tenant there
 	added        *catalog.DatabaseParams
 	said         *logins
@@ -90,6 +92,8 @@ const serversReadSQL = `SELECT id, name, hosts, transport FROM headgate.servers 
 
 const featuresReadSQL = `SELECT name, type FROM headgate.features`
 
+const plansReadSQL = `SELECT name FROM headgate.plans`
+
 const namedReadSQL = `SELECT DISTINCT ON (n.slug) n.slug, n.rule, n.named_by FROM headgate.named_slugs n ORDER BY n.slug, n.rule, n.named_by`
 
 const domainsReadSQL = `
@@ -102,9 +106,9 @@ ORDER BY 1, 2`
 func read(ctx context.Context, tx pgx.Tx) (*state, error) {
 	s := &state{
 		byOrg: map[int64]*tenant{}, bySlug: map[string]*tenant{}, byKey: map[string][]*tenant{}, databases: map[uuid.UUID]*database{}, byName: map[string]*database{},
-		byPlace: map[place]*database{}, servers: map[string]*server{}, features: map[string]string{}, named: map[string]string{}, domains: map[catalog.BulkDomain]*owner{},
+		byPlace: map[place]*database{}, servers: map[string]*server{}, features: map[string]string{}, plans: map[string]bool{}, named: map[string]string{}, domains: map[catalog.BulkDomain]*owner{},
 	}
-	for _, part := range []func(context.Context, pgx.Tx) error{s.readServers, s.readDatabases, s.readFeatures, s.readNamed, s.readTenants} {
+	for _, part := range []func(context.Context, pgx.Tx) error{s.readServers, s.readDatabases, s.readFeatures, s.readPlans, s.readNamed, s.readTenants} {
 		if err := part(ctx, tx); err != nil {
 			return nil, err
 		}
@@ -143,6 +147,16 @@ func (s *state) readFeatures(ctx context.Context, tx pgx.Tx) error {
 	var name, kind string
 	_, err := pgx.ForEachRow(rows, []any{&name, &kind}, func() error {
 		s.features[name] = kind
+		return nil
+	})
+	return err
+}
+
+func (s *state) readPlans(ctx context.Context, tx pgx.Tx) error {
+	rows, _ := tx.Query(ctx, plansReadSQL)
+	var name string
+	_, err := pgx.ForEachRow(rows, []any{&name}, func() error {
+		s.plans[name] = true
 		return nil
 	})
 	return err

@@ -59,7 +59,7 @@ func centralAdopt(app *cli.App) *cobra.Command {
 						return err
 					}
 					if params.DryRun {
-						app.Say("nothing was done: a dry run")
+						cli.SayDryRun(app, "")
 						return cli.One(app, adopted, adoptedColumns)
 					}
 					if err := check(adopted.Tenants); err != nil {

@@ -26,7 +26,7 @@ var databaseColumns = []cli.Column[catalog.Database]{
 	{Name: "server", Of: func(d catalog.Database) any { return d.Server }},
 	{Name: "dbname", Of: func(d catalog.Database) any { return d.DBName }, Aside: true},
 	{Name: "tenants", Of: func(d catalog.Database) any { return d.Tenants }},
-	{Name: "reads", Of: func(d catalog.Database) any { return readsOf(d) }},
+	{Name: "reads", Of: func(d catalog.Database) any { return readsOf(d) }, Aside: true},
 	{Name: "protection", Of: func(d catalog.Database) any { return protectionOf(d) }},
 	{Name: "created_at", Of: func(d catalog.Database) any { return d.CreatedAt }, Aside: true},
 }
@@ -35,6 +35,40 @@ var databaseColumns = []cli.Column[catalog.Database]{
 type databaseView struct {
 	catalog.Database
 	explain.DatabaseBreaker
+	ServerState string `json:"server_state"`
+}
+
+// serverOpen is the state of a server that takes work.
+const serverOpen = "open"
+
+// stateOf is one word for what keeps the jobs of a database from running, its server's state
+// where the database's own is against nothing; else attached.
+func (v databaseView) stateOf() string {
+	switch {
+	case v.State == catalog.Attached && !v.Installed:
+		return "not installed"
+	case v.State == catalog.Attached && v.ServerState != serverOpen:
+		return v.ServerState
+	}
+	return string(v.State)
+}
+
+// sayNotInstalled names the databases that an import has entered and that have no schema yet,
+// and the command that installs. more is "", or which tenant lives there.
+func sayNotInstalled(app *cli.App, databases []catalog.Database) {
+	var names []string
+	for _, d := range databases {
+		if !d.Installed {
+			names = append(names, d.Name)
+		}
+	}
+	switch len(names) {
+	case 0:
+	case 1:
+		app.Say("%s: an import has entered it, and Headgate's schema is not installed, so that its jobs fail: `headgate database install %s`", names[0], names[0])
+	default:
+		app.Say("an import has entered %d databases where Headgate's schema is not installed, so that their jobs fail: %s: `headgate database install --all`", len(names), shortList(names))
+	}
 }
 
 // breakerText is a breaker in a table, with its class where it is not closed.
@@ -56,10 +90,12 @@ func breakerSentence(b explain.DatabaseBreaker) string {
 }
 
 func databaseListColumns() []cli.Column[databaseView] {
-	columns := make([]cli.Column[databaseView], 0, len(databaseColumns)+1)
+	columns := make([]cli.Column[databaseView], 0, len(databaseColumns)+2)
 	for _, c := range databaseColumns {
 		if c.Name == "created_at" {
-			columns = append(columns, cli.Column[databaseView]{Name: "breaker", Of: func(v databaseView) any { return breakerText(v.DatabaseBreaker) }})
+			columns = append(columns,
+				cli.Column[databaseView]{Name: "state", Of: func(v databaseView) any { return v.stateOf() }},
+				cli.Column[databaseView]{Name: "breaker", Of: func(v databaseView) any { return breakerText(v.DatabaseBreaker) }})
 		}
 		columns = append(columns, cli.Column[databaseView]{Name: c.Name, Of: func(v databaseView) any { return c.Of(v.Database) }, Aside: c.Aside})
 	}
@@ -134,9 +170,20 @@ func databaseList(app *cli.App) *cobra.Command {
 				if err != nil {
 					return err
 				}
+				servers, err := cli.All(func(page jobs.Page) ([]catalog.Server, string, error) { return central.Catalog.Servers(ctx, page) })
+				if err != nil {
+					return err
+				}
+				states := make(map[string]string, len(servers))
+				for _, s := range servers {
+					states[s.ID] = s.State
+				}
+				if app.Output == "table" {
+					sayNotInstalled(app, databases)
+				}
 				views := make([]databaseView, len(databases))
 				for i, d := range databases {
-					views[i] = databaseView{d, breakers[d.ID]}
+					views[i] = databaseView{d, breakers[d.ID], cmp.Or(states[d.ServerID], serverOpen)} // a server may have come since
 					views[i].Breaker = cmp.Or(views[i].Breaker, "closed")
 					if d.State == catalog.Detached && app.Output == "table" {
 						app.Say("%s: detached since %s by %s: %s", d.Name, cli.Stamp(d.StateSince), cli.Quote(d.StateBy), d.StateReason)

@@ -32,6 +32,7 @@ func databaseShow(app *cli.App) *cobra.Command {
 				if err != nil {
 					return err
 				}
+				sayNotInstalled(app, []catalog.Database{database})
 				return cli.Upright(app, database, databaseOneColumns())
 			})
 		}),
@@ -93,7 +94,7 @@ func databaseDetach(app *cli.App) *cobra.Command {
 					return err
 				}
 				if dry {
-					app.Say("nothing was done: a dry run")
+					cli.SayDryRun(app, "")
 					return cli.One(app, catalog.Concerned{Databases: 1, Tenants: database.Tenants, DryRun: true}, concernedColumns)
 				}
 				if err := confirm.Check("database " + database.Name + " has")(database.Tenants); err != nil {
@@ -138,7 +139,7 @@ func databaseRemove(app *cli.App) *cobra.Command {
 					return err
 				}
 				if r.DryRun {
-					app.Say("nothing was done: a dry run")
+					cli.SayDryRun(app, "")
 				} else {
 					app.Say("database %s is out of the catalog", removed.Name)
 				}

@@ -138,6 +138,9 @@ func installOne(ctx context.Context, app *cli.App, central cli.Central, name str
 	if err := tryJobLogin(ctx, app, job, catalog.DatabaseParams{ID: place.DatabaseID, Job: a}); err != nil {
 		return applied, err
 	}
+	if err := central.Catalog.Hosting().Installed(ctx, place.DatabaseID); err != nil {
+		return applied, err
+	}
 	return applied, central.Catalog.Hosting().ResetBreaker(ctx, name)
 }
 

@@ -146,7 +146,7 @@ func (r *reattaching) connect(ctx context.Context, app *cli.App, central cli.Cen
 		if err := r.rehearse(ctx, central, owner, database, mark); err != nil {
 			return err
 		}
-		app.Say("nothing was done: a dry run")
+		cli.SayDryRun(app, "")
 		return cli.One(app, catalog.Concerned{Databases: 1, Tenants: database.Tenants, DryRun: true}, concernedColumns)
 	}
 	if database.ReadAddress {

@@ -238,7 +238,7 @@ func (r *restoring) rerunLost(ctx context.Context, app *cli.App, central cli.Cen
 		return err
 	}
 	if r.dryRun {
-		app.Say("nothing was done: a dry run; %s would be rerun", jobs.Count(len(list), "job"))
+		cli.SayDryRun(app, "; "+jobs.Count(len(list), "job")+" would be rerun")
 		return cli.List(app, plannedKinds(list), "nothing is left to rerun of these kinds", rerunKindColumns)
 	}
 	if err := r.confirm.Check(fmt.Sprintf("database %s has lost", db.Name))(len(list)); err != nil {

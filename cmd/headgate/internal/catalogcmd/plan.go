@@ -201,8 +201,12 @@ func sayNewPlan(ctx context.Context, app *cli.App, central cli.Central, name str
 		}
 		known = append(known, p.Name)
 	}
-	app.Say("plan %s is new, and has no defaults yet: `headgate plan set %s` gives it some%s", cli.Quote(name), jobs.ShellWord(name), cli.DidYouMean(cli.Nearest(name, known, "")...))
+	sayPlanIsNew(app, name, cli.Nearest(name, known, "")...)
 	return nil
+}
+
+func sayPlanIsNew(app *cli.App, name string, near ...string) {
+	app.Say("plan %s is new, and has no defaults yet: `headgate plan set %s` gives it some%s", cli.Quote(name), jobs.ShellWord(name), cli.DidYouMean(near...))
 }
 
 func planRemove(app *cli.App) *cobra.Command {

@@ -238,7 +238,7 @@ func (p *protecting) protect(ctx context.Context, app *cli.App, db catalog.Datab
 		return err
 	}
 	if p.dryRun {
-		app.Say("nothing was done: a dry run")
+		cli.SayDryRun(app, "")
 		if app.Output == "table" {
 			return app.Print("%s", strings.TrimRight(plan.Script(), "\n"))
 		}

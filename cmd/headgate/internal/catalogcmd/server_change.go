@@ -151,7 +151,7 @@ func (c stateChange) command(app *cli.App) *cobra.Command {
 				}
 				if dry {
 					n.DryRun = true
-					app.Say("nothing was done: a dry run")
+					cli.SayDryRun(app, "")
 					return cli.One(app, n, concernedColumns)
 				}
 				if c.confirms {

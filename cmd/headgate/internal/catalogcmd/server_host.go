@@ -91,6 +91,7 @@ with HEADGATE_KEY in one transaction; workers use them with the next connection.
 
 func serverHostReplace(app *cli.App) *cobra.Command {
 	var confirm cli.Confirmation
+	var dry cli.DryRun
 	var r catalog.HostReplacement
 	cmd := &cobra.Command{
 		Use:   "replace SERVER OLD NEW",
@@ -105,15 +106,17 @@ func serverHostReplace(app *cli.App) *cobra.Command {
 			return err
 		}
 		return app.Open(ctx, ring, func(central cli.Central) error {
-			return confirm.Do(ctx, app, func() error { return replaceHost(ctx, app, central, r, confirm.Check("server "+r.Server+" has")) })
+			return confirm.Do(ctx, app, func() error { return replaceHost(ctx, app, central, r, &dry, confirm.Check("server "+r.Server+" has")) })
 		})
 	})
-	cmd.Flags().BoolVar(&r.DryRun, "dry-run", false, "only say how many addresses, databases and tenants that concerns")
+	dry.Flag(cmd)
 	confirm.Flags(cmd)
 	return cmd
 }
 
-func replaceHost(ctx context.Context, app *cli.App, central cli.Central, r catalog.HostReplacement, check func(tenants int) error) error {
+// replaceHost tries the new host and leads the addresses there. A dry run does the same, and
+// undoes the change, so that whatever refuses the run refuses the dry run.
+func replaceHost(ctx context.Context, app *cli.App, central cli.Central, r catalog.HostReplacement, dry *cli.DryRun, check func(tenants int) error) error {
 	server, err := cli.FindServer(ctx, central.Catalog, r.Server)
 	if err != nil {
 		return err
@@ -125,27 +128,39 @@ func replaceHost(ctx context.Context, app *cli.App, central cli.Central, r catal
 	if err != nil {
 		return err
 	}
-	if r.DryRun {
-		app.Say("nothing was done: a dry run")
-		return cli.One(app, replaced, hostReplacedColumns)
-	}
-	if err := check(replaced.Tenants); err != nil {
-		return err
+	if !dry.On() {
+		if err := check(replaced.Tenants); err != nil {
+			return err
+		}
 	}
 	if err := tryHost(ctx, app, central, server, r); err != nil {
 		return err
 	}
 	r.ExpectTenants = &replaced.Tenants
-	if replaced, err = hosting.ReplaceHost(ctx, r); err != nil {
+	err = dry.Do(ctx, central, func(tx pgx.Tx) (err error) {
+		replaced, err = hosting.ReplaceHostTx(ctx, tx, r)
+		return err
+	})
+	if err != nil {
 		return err
 	}
+	replaced.DryRun = dry.On()
 	app.Say("server %s: addresses that lead to %s now: %s of %s", server.Name, r.New, jobs.Thousands(replaced.Addresses), jobs.Count(replaced.Databases, "database"))
+	defer dry.Say(app, jobs.Count(replaced.Tenants, "tenant"))
 	return cli.One(app, replaced, hostReplacedColumns)
 }
 
 // tryHost logs in at the new host with a job login that names the old one.
 func tryHost(ctx context.Context, app *cli.App, central cli.Central, server catalog.Server, r catalog.HostReplacement) error {
-	server.Hosts = append(slices.Clone(server.Hosts), r.New)
+	from, err := server.Transport.CheckHost(r.Old) // addresses have this notation
+	if err != nil {
+		return err
+	}
+	to, err := server.Transport.CheckHost(r.New)
+	if err != nil {
+		return err
+	}
+	server.Hosts = append(slices.Clone(server.Hosts), to)
 	databases, err := cli.All(func(page jobs.Page) ([]catalog.Database, string, error) { return central.Catalog.Databases(ctx, page) })
 	if err != nil {
 		return err
@@ -162,15 +177,16 @@ func tryHost(ctx context.Context, app *cli.App, central cli.Central, server cata
 		if err != nil {
 			return err
 		}
-		if a.Host != r.Old {
+		if a.Host != from {
 			continue
 		}
-		a.Host = r.New
+		a.Host = to
 		if err := (target{server, catalog.NewAuthorities(central.Pool)}).try(ctx, jobs.LoginJob, a, d); err != nil {
 			return err
 		}
 		app.Say("tried with database %s: it is the one that the catalog means", d.Name)
 		return nil
 	}
+	app.Say("nothing is tried: no job login names host %s", from)
 	return nil
 }

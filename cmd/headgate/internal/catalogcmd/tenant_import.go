@@ -243,11 +243,29 @@ func printImport(app *cli.App, plan *importer.Plan, dryRun bool) error {
 			app.Say("(%s: %d more)", action, more)
 		}
 	}
+	sayNewPlans(app, plan)
 	app.Say("%s", plan.Summary(dryRun))
 	if plan.Databases > 0 && !dryRun {
 		app.Say("next: `headgate database install --all` installs Headgate's schema in the new databases")
 	}
 	return nil
+}
+
+// sayNewPlans is sayNewPlan for the plans of an input.
+func sayNewPlans(app *cli.App, plan *importer.Plan) {
+	for _, p := range plan.NewPlans {
+		switch {
+		case p.Name == "":
+			app.Say("line %d: its plan is new, and has no defaults yet; its name is not repeated, because the input has logins", p.Line)
+		case p.Near == "":
+			sayPlanIsNew(app, p.Name)
+		default:
+			sayPlanIsNew(app, p.Name, p.Near)
+		}
+	}
+	if more := plan.Plans - len(plan.NewPlans); more > 0 {
+		app.Say("(plans that are new: %d more)", more)
+	}
 }
 
 func tenantExport(app *cli.App) *cobra.Command {

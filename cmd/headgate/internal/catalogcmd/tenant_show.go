@@ -2,6 +2,7 @@ package catalogcmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -67,6 +68,15 @@ func tenantShow(app *cli.App) *cobra.Command {
 					}
 					if erasure.TenantID != "" {
 						whole.Erasure = &erasure
+					}
+				}
+				if tenant.Database != "" {
+					database, err := central.Catalog.Hosting().Database(ctx, tenant.DatabaseID)
+					if err != nil && !errors.Is(err, jobs.ErrUnknownDatabase) { // removed meanwhile
+						return err
+					}
+					if err == nil {
+						sayNotInstalled(app, []catalog.Database{database})
 					}
 				}
 				return cli.Upright(app, whole, tenantWholeColumns)

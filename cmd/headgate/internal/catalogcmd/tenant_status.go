@@ -177,7 +177,7 @@ func tenantRemove(app *cli.App) *cobra.Command {
 				return err
 			}
 			if opts.DryRun {
-				app.Say("nothing was removed: a dry run; this would go along")
+				cli.SayDryRun(app, "; this would go along")
 			} else {
 				app.Say("rows of org_id %s remain in database %s; %s deletes them", someNumbers(removals), someDatabases(removals), eraseCommands(removals))
 			}

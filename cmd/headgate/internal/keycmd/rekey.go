@@ -78,7 +78,7 @@ func tellRekeyed(app *cli.App, r catalog.Rekeyed) error {
 	case r.Locked > 0:
 		return fmt.Errorf("%s in rows that others hold locked: end their transactions, which `headgate doctor` names, and run the command again", jobs.CountVerb(r.Locked, "value", "is", "are"))
 	case r.DryRun:
-		app.Say("nothing was done: a dry run")
+		cli.SayDryRun(app, "")
 	default:
 		app.Say("everything is sealed with %s", r.Key)
 		app.Say("next: `headgate key list` shows which keys seal nothing any more, and `headgate key retire ID` retires one")

@@ -79,7 +79,7 @@ func scheduleBackfill(app *cli.App) *cobra.Command {
 			return err
 		}
 		if params.DryRun {
-			app.Say("nothing was done: a dry run")
+			cli.SayDryRun(app, "")
 		}
 		return cli.One(app, result, backfilledColumns)
 	})

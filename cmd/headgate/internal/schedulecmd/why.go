@@ -3,11 +3,13 @@ package schedulecmd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
+	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/schedule"
 )
 
@@ -33,7 +35,8 @@ func scheduleWhy(app *cli.App) *cobra.Command {
 		Example: "  headgate schedule why nightly --tenant acme\n  headgate schedule why nightly --tenant acme --at 02:00",
 		Args:    cli.Args("NAME"),
 	}
-	cmd.RunE = onSchedule(app, &o, func(ctx context.Context, central cli.Central, of schedule.Key) error {
+	cmd.RunE = onSchedule(app, &o, func(ctx context.Context, central cli.Central, of schedule.Key) (err error) {
+		defer func() { err = sayStatus(ctx, app, central, of, err) }()
 		switch flags := cmd.Flags(); {
 		case flags.Changed("at") && flags.Changed("last"):
 			return cli.Usagef("--at is of one time, --last of several: give one of them")
@@ -68,6 +71,35 @@ func scheduleWhy(app *cli.App) *cobra.Command {
 	cli.IntIn(cmd.Flags(), &last, "last", 10, 1, 100, "without --at: how many answers, the latest first, 1 to 100")
 	cmd.Flags().StringVar(&at, "at", "", "the time, as in 02:00, '2026-03-08 02:30' or RFC 3339")
 	return cmd
+}
+
+// sayStatus says behind the answers that the tenant takes no work now, since when, and what helps.
+// A removal takes the schedules along, so that err, which says that there is none, gets that reason.
+func sayStatus(ctx context.Context, app *cli.App, central cli.Central, of schedule.Key, err error) error {
+	if of.Tenant == "" || err != nil && !errors.Is(err, schedule.ErrUnknown) {
+		return err
+	}
+	t, readErr := central.Catalog.Tenant(ctx, of.Tenant)
+	if readErr != nil {
+		return err
+	}
+	since := " since " + t.StatusSince.UTC().Format(time.RFC3339)
+	if t.StatusBy != "" {
+		since += " by " + cli.Cut(t.StatusBy)
+	}
+	if t.StatusReason != "" {
+		since += " (" + cli.CutTo(t.StatusReason, 200) + ")"
+	}
+	switch {
+	case t.Status == catalog.Removed && err != nil:
+		return fmt.Errorf("%w: the tenant is removed%s, its schedules went along, and nobody can make the tenant active again", err, since)
+	case err != nil || t.Status == catalog.Active:
+	case t.Status == catalog.Moving:
+		app.Say("tenant %s is being moved%s: occurrences fire, and their jobs wait for the new place", t.Slug, since)
+	default:
+		app.Say("tenant %s is %s%s and takes no work: what comes due makes no job; `headgate tenant resume %s` makes the tenant active", t.Slug, t.Status, since, t.Slug)
+	}
+	return err
 }
 
 func lastAnswers(ctx context.Context, app *cli.App, central cli.Central, of schedule.Key, last int) error {
