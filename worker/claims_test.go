@@ -32,7 +32,7 @@ func TestAClaimWhoseAnswerIsLost(t *testing.T) {
 	cfg.Pool = losingPool(t, env.URL, losses, &lost)
 	var uids []string
 	for range 30 {
-		result, err := env.Client.Enqueue(context.Background(), "acme", Ending{}, nil)
+		result, err := env.Client.Enqueue(context.Background(), "acme", Ending{}, &jobs.EnqueueOpts{Timeout: time.Minute})
 		require.NoError(t, err)
 		uids = append(uids, result.UID)
 	}

@@ -72,11 +72,11 @@ var doors = map[string][]string{
 	},
 	"cmd/headgate/internal/schedulecmd": {
 		anyPgx, "go.yaml.in/yaml/v3", "github.com/spf13/cobra", "github.com/spf13/pflag",
-		"cmd/internal/cli", "cmd/headgate/internal/kinds", "jobs", "jobs/wire", "orchestrator", "orchestrator/admission", "orchestrator/calendar", "orchestrator/schedule", "orchestrator/selector",
+		"cmd/internal/cli", "cmd/headgate/internal/kinds", "jobs", "jobs/wire", "orchestrator", "orchestrator/admission", "orchestrator/calendar", "orchestrator/catalog", "orchestrator/schedule", "orchestrator/selector",
 	},
 	"cmd/headgate/internal/doctor": {
 		anyPgx, "github.com/spf13/cobra",
-		"cmd/internal/cli", "jobs", "jobs/wire", "jobs/session", "migrations", "orchestrator", "orchestrator/explain", "orchestrator/catalog", "worker/centre", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
+		"cmd/internal/cli", "cmd/headgate/internal/kinds", "jobs", "jobs/wire", "jobs/session", "jobs/tenancy", "migrations", "orchestrator", "orchestrator/explain", "orchestrator/catalog", "worker/centre", "worker/tenantdb", "worker/tenantdb/address", "worker/tenantdb/protection",
 	},
 	"cmd/bench":          slices.Concat(tool, below, rawRiver, []string{"cmd/internal/cli", "go.opentelemetry.io/otel/...", "go.opentelemetry.io/proto/otlp/...", "google.golang.org/grpc"}),
 	"cmd/demo":           slices.Concat(tool, below, []string{"cmd/internal/cli", "cmd/internal/pages"}),

@@ -17,9 +17,9 @@ func TestAnImportTellsThePlansThatBeginWithIt(t *testing.T) {
 	b := setup(t)
 	b.exec(t, `INSERT INTO headgate.plans (name) VALUES ('pro'), ('enterprise')`)
 	for _, dry := range []bool{true, false} {
-		plan, err := b.Import(context.Background(), readCSV(t, "slug,plan\naa,pro\nbb,Pro\ncc,enterprize\ndd,\nee,enterprize\n"), importer.Options{Database: "shared-1", DryRun: dry})
+		plan, err := b.Import(context.Background(), readCSV(t, "slug,plan\naa,pro\nbb,Pro\ncc,entreprise\ndd,\nee,entreprise\n"), importer.Options{Database: "shared-1", DryRun: dry})
 		require.NoError(t, err)
-		require.Equal(t, []importer.NewPlan{{Name: "Pro", Line: 3, Tenants: 1, Near: "pro"}, {Name: "enterprize", Line: 4, Tenants: 2, Near: "enterprise"}}, plan.NewPlans)
+		require.Equal(t, []importer.NewPlan{{Name: "Pro", Line: 3, Tenants: 1, Near: "pro"}, {Name: "entreprise", Line: 4, Tenants: 2, Near: "enterprise"}}, plan.NewPlans)
 		require.Contains(t, plan.Summary(dry), "; plans: 2 new")
 	}
 	again := b.imports(t, "slug,plan\naa,pro\nbb,Pro\ncc,free\ndd,\n")
