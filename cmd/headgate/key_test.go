@@ -71,7 +71,7 @@ func TestKeyRotationInAFile(t *testing.T) {
 	c.fails(cli.ExitConflict, []string{"key", "retire", first}, "3 values are sealed with "+first, "`headgate key rekey`")
 	c.fails(cli.ExitConflict, []string{"key", "retire", "k1"}, "k1 is the ring's first key")
 
-	require.Contains(t, c.run("key", "rekey", "--dry-run").err, "nothing was done")
+	require.Contains(t, c.run("key", "rekey", "--dry-run").err, "nothing was changed: a dry run")
 	r = c.run("key", "rekey")
 	require.Equal(t, cli.ExitOK, r.code, r.err)
 	require.Contains(t, r.err, "everything is sealed with k1")
@@ -79,7 +79,7 @@ func TestKeyRotationInAFile(t *testing.T) {
 	// The process that runs has never been told of k1.
 	require.Equal(t, jobs.Succeeded, ranOnce(t, c, env, "acme"))
 
-	require.Contains(t, c.run("key", "retire", first, "--dry-run").err, "nothing was done")
+	require.Contains(t, c.run("key", "retire", first, "--dry-run").err, "nothing was changed: a dry run")
 	require.Contains(t, c.ok("key", "retire", first), "k1")
 	require.Equal(t, []string{"k1"}, fileIDs(t, c, file))
 	require.Equal(t, []string{first}, fileIDs(t, c, file+".retired"))

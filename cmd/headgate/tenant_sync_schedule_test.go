@@ -125,7 +125,7 @@ func TestASyncBySchedule(t *testing.T) {
 	require.Contains(t, s.ok("schedule", "list"), "headgate.sync")
 
 	uid, output := s.succeeds()
-	require.Contains(t, output, "tenants: 60 added, 0 changed, 0 suspended, 0 unchanged\nadd: t1, t2")
+	require.Contains(t, output, "tenants: 60 added, 0 changed, 0 suspended, 0 unchanged; plans: 1 new\nadd: t1, t2")
 	require.Contains(t, output, "and 40 more")
 	require.Equal(t, []string{"headgate audit list --operation " + uid}, printed(output))
 	require.Equal(t, 60, s.count(`source = 'crm' AND status = 'active'`))

@@ -195,7 +195,7 @@ func (c *Catalog) insertDatabase(ctx context.Context, tx pgx.Tx, id uuid.UUID, p
 	return Database{
 		ID: id.String(), Name: params.Name, ServerID: server.id.String(), Server: server.name,
 		DBName: params.DBName, Kind: params.Kind, CreatedAt: d.CreatedAt, Protection: ProtectionEnforced, ProtectionSince: d.ProtectionSince,
-		State: Attached, StateSince: d.StateSince,
+		State: Attached, StateSince: d.StateSince, Installed: true,
 	}, nil
 }
 

@@ -25,7 +25,7 @@ func TestAddDatabase(t *testing.T) {
 	acme, err := b.AddDatabase(ctx, params)
 	require.NoError(t, err)
 	require.Equal(t, catalog.Database{
-		ID: "0190aaaa-0000-7000-8000-000000000001", Name: "acme", ServerID: server.ID, Server: "main", DBName: "acme", Kind: catalog.KindDedicated, CreatedAt: acme.CreatedAt, State: catalog.Attached, StateSince: acme.StateSince, Protection: catalog.ProtectionEnforced, ProtectionSince: acme.ProtectionSince,
+		ID: "0190aaaa-0000-7000-8000-000000000001", Name: "acme", ServerID: server.ID, Server: "main", DBName: "acme", Kind: catalog.KindDedicated, CreatedAt: acme.CreatedAt, State: catalog.Attached, StateSince: acme.StateSince, Protection: catalog.ProtectionEnforced, ProtectionSince: acme.ProtectionSince, Installed: true,
 	}, acme)
 
 	_, err = b.AddTenants(ctx, []catalog.TenantParams{{Slug: "a", Database: "shared-1"}, {Slug: "b", Database: shared.ID}})

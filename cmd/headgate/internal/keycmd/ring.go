@@ -236,7 +236,8 @@ func (r *ring) retire(ctx context.Context, keys *catalog.Keys, loaded *catalog.K
 		return err
 	}
 	if params.DryRun {
-		r.app.Say("key %s can be retired; nothing was done: a dry run", params.ID)
+		r.app.Say("key %s can be retired", params.ID)
+		cli.SayDryRun(r.app, "")
 		return nil
 	}
 	r.app.Say("key %s is retired: the central database refuses what it seals", params.ID)
