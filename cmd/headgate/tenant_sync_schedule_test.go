@@ -148,7 +148,7 @@ func TestASyncBySchedule(t *testing.T) {
 
 	s.do(`UPDATE accounts SET closed = true WHERE id <= 2; UPDATE accounts SET plan = 'pro' WHERE id = 3; INSERT INTO accounts VALUES (61, 'new', 'New', 'free')`)
 	_, output = s.succeeds()
-	require.Contains(t, output, "tenants: 1 added, 1 changed, 2 suspended, 57 unchanged\nadd: new\nchange: t3\nsuspend: t1, t2\n")
+	require.Contains(t, output, "tenants: 1 added, 1 changed, 2 suspended, 57 unchanged; plans: 1 new\nadd: new\nchange: t3\nsuspend: t1, t2\n")
 	require.Equal(t, 2, s.count(`status = 'suspended' AND status_reason = 'sync'`))
 	s.do(`UPDATE accounts SET closed = false WHERE id = 1`)
 	_, output = s.succeeds()
