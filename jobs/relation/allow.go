@@ -30,7 +30,7 @@ var (
 		current_database current_schema current_schemas current_setting current_user getpgusername inet_client_addr inet_client_port
 		inet_server_addr inet_server_port pg_backend_pid pg_client_encoding pg_column_size pg_current_xact_id
 		pg_current_xact_id_if_assigned pg_trigger_depth pg_typeof regclass session_user to_regclass txid_current version
-		currval lastval nextval gen_random_uuid random random_normal uuidv4 uuidv7
+		enum_first enum_last enum_range currval lastval nextval gen_random_uuid random random_normal uuidv4 uuidv7
 		jsonb_path_exists_tz jsonb_path_match_tz jsonb_path_query_array_tz jsonb_path_query_first_tz
 		json_to_tsvector jsonb_to_tsvector phraseto_tsquery plainto_tsquery to_tsquery to_tsvector ts_match_tq ts_match_tt websearch_to_tsquery
 		suppress_redundant_updates_trigger tsvector_update_trigger tsvector_update_trigger_column unique_key_recheck

@@ -14,8 +14,9 @@ import (
 //
 // met are the tables whose triggers and rules run: the table, and those that a foreign key's
 // action changes. made are expressions that Postgres computes: those of indexes, statistics and
-// partition keys by whoever names a table, others by whoever writes rows. Each is read as its
-// tree, because pg_depend has no row for what is Postgres's own.
+// partition keys by whoever names a table, others by whoever writes rows. A foreign key's action
+// computes them too, with the rights of who owns the changed table: these count where the login
+// does. Each is read as its tree, because pg_depend has no row for what is Postgres's own.
 const selectLook = `
 WITH RECURSIVE named (n, oid, event, alone) AS (
     SELECT x.n::int, pg_catalog.to_regclass(x.name)::oid, x.event, x.alone
@@ -38,18 +39,22 @@ WITH RECURSIVE named (n, oid, event, alone) AS (
 ), triggers (n, says, tree, function) AS (
     SELECT DISTINCT m.n, pg_catalog.format('trigger %I of %s', g.tgname, g.tgrelid::regclass), g.tgqual::text, g.tgfoid
       FROM met m JOIN pg_catalog.pg_trigger g ON g.tgrelid = m.oid AND g.tgtype & m.event > 0 AND g.tgenabled <> 'D'
+), computed (n, oid, event) AS (
+    SELECT n, oid, event FROM down
+    UNION
+    SELECT m.n, m.oid, m.event FROM met m JOIN pg_catalog.pg_class c ON c.oid = m.oid AND pg_catalog.pg_get_userbyid(c.relowner) = session_user
 ), made (n, says, tree) AS MATERIALIZED (
-    SELECT d.n, pg_catalog.format('index %s', i.indexrelid::regclass), pg_catalog.concat(i.indexprs::text, i.indpred::text) FROM down d JOIN pg_catalog.pg_index i ON i.indrelid = d.oid
+    SELECT d.n, pg_catalog.format('index %s', i.indexrelid::regclass), pg_catalog.concat(i.indexprs::text, i.indpred::text) FROM computed d JOIN pg_catalog.pg_index i ON i.indrelid = d.oid
     UNION ALL
-    SELECT d.n, pg_catalog.format('statistics %I', s.stxname), s.stxexprs::text FROM down d JOIN pg_catalog.pg_statistic_ext s ON s.stxrelid = d.oid
+    SELECT d.n, pg_catalog.format('statistics %I', s.stxname), s.stxexprs::text FROM computed d JOIN pg_catalog.pg_statistic_ext s ON s.stxrelid = d.oid
     UNION ALL
     SELECT u.n, pg_catalog.format('the partition key of %s', u.oid::regclass), p.partexprs::text FROM up u JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = u.oid
     UNION ALL
     SELECT d.n, pg_catalog.format('constraint %I of %s', c.conname, d.oid::regclass), pg_catalog.concat(c.conbin::text, ' :opnos (o ' || pg_catalog.array_to_string(c.conexclop, ' ') || ')')
-      FROM down d JOIN pg_catalog.pg_constraint c ON c.conrelid = d.oid AND c.contype IN ('c', 'x') WHERE d.event & 20 > 0
+      FROM computed d JOIN pg_catalog.pg_constraint c ON c.conrelid = d.oid AND c.contype IN ('c', 'x') WHERE d.event & 20 > 0
     UNION ALL
     SELECT d.n, pg_catalog.format('the default of column %I of %s', a.attname, d.oid::regclass), f.adbin::text
-      FROM down d JOIN pg_catalog.pg_attrdef f ON f.adrelid = d.oid JOIN pg_catalog.pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum WHERE d.event & 20 > 0
+      FROM computed d JOIN pg_catalog.pg_attrdef f ON f.adrelid = d.oid JOIN pg_catalog.pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum WHERE d.event & 20 > 0
     UNION ALL
     SELECT g.n, g.says, g.tree FROM triggers g
 ), others (oid) AS (
@@ -57,7 +62,7 @@ WITH RECURSIVE named (n, oid, event, alone) AS (
 ), reached (n, says, oid, read) AS (
     SELECT m.n, m.says, x.found[2]::oid, x.found[1] = 'vartype' FROM made m CROSS JOIN LATERAL pg_catalog.regexp_matches(m.tree, ':([a-z_]*(?:type|typeid|typeId)) ([0-9]+)', 'g') AS x (found)
     UNION
-    SELECT r.n, r.says, p.oid, r.read FROM reached r JOIN pg_catalog.pg_type y ON y.oid = r.oid ` + parts + ` WHERE NOT (r.read AND y.typtype = 'c')
+    SELECT r.n, r.says, p.oid, r.read FROM reached r JOIN pg_catalog.pg_type y ON y.oid = r.oid ` + parts + `
 ), foreign_types (n, says, oid, typtype, read) AS (
     SELECT r.n, r.says, r.oid, y.typtype, r.read FROM reached r JOIN pg_catalog.pg_type y ON y.oid = r.oid AND y.typowner IN (SELECT oid FROM others)
 ), operators (n, says, oid) AS (

@@ -86,7 +86,7 @@ func TestOrdinaryExpressionsPass(t *testing.T) {
 			made timestamptz NOT NULL DEFAULT now(), changed timestamptz DEFAULT clock_timestamp(), until timestamptz DEFAULT now() + interval '1 day', day date DEFAULT CURRENT_DATE, span tstzrange,
 			status text NOT NULL DEFAULT 'open' CHECK (status IN ('open', 'closed')), name text CHECK (length(name) < 10 AND name ~ '^[a-z]+$' AND name <> 'x' || 1),
 			low text GENERATED ALWAYS AS (lower(name)) STORED, words tsvector GENERATED ALWAYS AS (to_tsvector('english', coalesce(name, ''))) STORED,
-			email citext CHECK (email LIKE '%@%' AND email <> 'x'), feeling mood NOT NULL DEFAULT 'fine' CHECK (feeling <> 'sad' OR feeling::text = 'sad' AND status::mood IS NULL),
+			email citext CHECK (email LIKE '%@%' AND email <> 'x'), feeling mood NOT NULL DEFAULT 'fine' CHECK (feeling = ANY (enum_range(NULL::mood)) AND feeling <> 'sad' OR feeling::text = 'sad' AND status::mood IS NULL),
 			tags text[] NOT NULL DEFAULT '{}' CHECK (cardinality(tags) < 9 AND array_to_string(tags, ',') <> 'x' AND 'x' <> ALL (tags)), feelings mood[] DEFAULT ARRAY['fine'::mood],
 			data jsonb NOT NULL DEFAULT jsonb_build_object('a', 1) CHECK (jsonb_typeof(data) = 'object' AND data ? 'a' AND data->>'a' <> 'x' AND (data->'a')::int > 0 AND data @> '{}'),
 			amount numeric(9, 2) DEFAULT 0 CHECK (amount >= 0 AND round(amount, 1) < 1e9), org bigint DEFAULT headgate.current_org(), who text DEFAULT CURRENT_USER, setting text DEFAULT current_setting('app.x', true),
