@@ -14,9 +14,10 @@ import (
 //
 // met are the tables whose triggers and rules run: the table, and those that a foreign key's
 // action changes. made are expressions that Postgres computes: those of indexes, statistics and
-// partition keys by whoever names a table, others by whoever writes rows. A foreign key's action
-// computes them too, with the rights of who owns the changed table: these count where the login
-// does. Each is read as its tree, because pg_depend has no row for what is Postgres's own.
+// partition keys by whoever names a table, others by whoever writes rows, those of domains where a
+// value comes to be of the domain. A foreign key's action computes them too, with the rights of
+// who owns the changed table: these count where the login does. Each is read as its tree, because
+// pg_depend has no row for what is Postgres's own.
 const selectLook = `
 WITH RECURSIVE named (n, oid, event, alone) AS (
     SELECT x.n::int, pg_catalog.to_regclass(x.name)::oid, x.event, x.alone
@@ -43,7 +44,7 @@ WITH RECURSIVE named (n, oid, event, alone) AS (
     SELECT n, oid, event FROM down
     UNION
     SELECT m.n, m.oid, m.event FROM met m JOIN pg_catalog.pg_class c ON c.oid = m.oid AND pg_catalog.pg_get_userbyid(c.relowner) = session_user
-), made (n, says, tree) AS MATERIALIZED (
+), stored (n, says, tree) AS MATERIALIZED (
     SELECT d.n, pg_catalog.format('index %s', i.indexrelid::regclass), pg_catalog.concat(i.indexprs::text, i.indpred::text) FROM computed d JOIN pg_catalog.pg_index i ON i.indrelid = d.oid
     UNION ALL
     SELECT d.n, pg_catalog.format('statistics %I', s.stxname), s.stxexprs::text FROM computed d JOIN pg_catalog.pg_statistic_ext s ON s.stxrelid = d.oid
@@ -57,10 +58,22 @@ WITH RECURSIVE named (n, oid, event, alone) AS (
       FROM computed d JOIN pg_catalog.pg_attrdef f ON f.adrelid = d.oid JOIN pg_catalog.pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum WHERE d.event & 20 > 0
     UNION ALL
     SELECT g.n, g.says, g.tree FROM triggers g
+), coerced (n, oid) AS (
+    SELECT d.n, a.atttypid FROM computed d JOIN pg_catalog.pg_attribute a ON a.attrelid = d.oid AND a.attnum > 0 AND NOT a.attisdropped WHERE d.event & 20 > 0
+    UNION
+    SELECT m.n, x.found[2]::oid FROM stored m CROSS JOIN LATERAL pg_catalog.regexp_matches(m.tree, ` + mentions + `, 'g') AS x (found) WHERE x.found[1] <> 'vartype'
+    UNION
+    SELECT r.n, p.oid FROM coerced r JOIN pg_catalog.pg_type y ON y.oid = r.oid ` + partsAndChecked + `
+), made (n, says, tree) AS MATERIALIZED (
+    SELECT n, says, tree FROM stored
+    UNION ALL
+    SELECT r.n, pg_catalog.format('constraint %I of type %s', c.conname, r.oid::regtype), c.conbin::text FROM coerced r JOIN pg_catalog.pg_constraint c ON c.contypid = r.oid
+    UNION ALL
+    SELECT r.n, pg_catalog.format('the default of type %s', r.oid::regtype), y.typdefaultbin::text FROM coerced r JOIN pg_catalog.pg_type y ON y.oid = r.oid AND y.typdefaultbin IS NOT NULL
 ), others (oid) AS (
     SELECT r.oid FROM pg_catalog.pg_roles r WHERE NOT r.rolsuper AND r.rolname <> session_user
 ), reached (n, says, oid, read) AS (
-    SELECT m.n, m.says, x.found[2]::oid, x.found[1] = 'vartype' FROM made m CROSS JOIN LATERAL pg_catalog.regexp_matches(m.tree, ':([a-z_]*(?:type|typeid|typeId)) ([0-9]+)', 'g') AS x (found)
+    SELECT m.n, m.says, x.found[2]::oid, x.found[1] = 'vartype' FROM made m CROSS JOIN LATERAL pg_catalog.regexp_matches(m.tree, ` + mentions + `, 'g') AS x (found)
     UNION
     SELECT r.n, r.says, p.oid, r.read FROM reached r JOIN pg_catalog.pg_type y ON y.oid = r.oid ` + parts + `
 ), foreign_types (n, says, oid, typtype, read) AS (
@@ -115,15 +128,26 @@ SELECT coalesce(t.oid, 0), coalesce(c.relkind::text, ''), coalesce(pg_catalog.pg
   FROM named t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.oid
  ORDER BY t.n`
 
-// parts are the types that a type y is made of.
-const parts = `CROSS JOIN LATERAL (
+// mentions finds the types that a tree names, and as what.
+const mentions = `':([a-z_]*(?:type|typeid|typeId)) ([0-9]+)'`
+
+// parts are the types p that a type y is made of. partsAndChecked are also the types that values
+// have while a constraint of the domain y is checked.
+const (
+	parts           = partsOf + `) AS p (oid)`
+	partsAndChecked = partsOf + `
+              UNION ALL
+              SELECT (pg_catalog.regexp_matches(c.conbin::text, ` + mentions + `, 'g'))[2]::oid FROM pg_catalog.pg_constraint c WHERE c.contypid = y.oid) AS p (oid)`
+)
+
+const partsOf = `CROSS JOIN LATERAL (
               SELECT y.typbasetype WHERE y.typbasetype <> 0
               UNION ALL
               SELECT y.typelem WHERE y.typelem <> 0
               UNION ALL
               SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attrelid = y.typrelid AND a.attnum > 0 AND NOT a.attisdropped
               UNION ALL
-              SELECT g.rngsubtype FROM pg_catalog.pg_range g WHERE y.oid IN (g.rngtypid, g.rngmultitypid)) AS p (oid)`
+              SELECT g.rngsubtype FROM pg_catalog.pg_range g WHERE y.oid IN (g.rngtypid, g.rngmultitypid)`
 
 // seen is what there is to know of a locked relation.
 type seen struct {
