@@ -78,3 +78,39 @@ func TestAHostIsTriedInEachNotationOfTheOldOne(t *testing.T) {
 		require.Equal(t, cli.ExitUnreachable, r.code, "%s: %s", old, r.err)
 	}
 }
+
+// A database that is gone or refuses its login does not keep a server's new host from being
+// tried with another one. A server none of whose databases can be asked is refused.
+func TestAHostIsTriedPastADatabaseThatIsGone(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	db := env.Database("db", jobstestShared)
+	env.Tenant("acme", "db")
+	same, _ := otherHosts(t, db.Job.Host)
+	add := func(name, state string, change func(a *address.Address)) {
+		job, owner := db.Job, db.Owner
+		job.Database, owner.Database = name, name
+		change(&job)
+		_, err := env.Catalog.AddDatabase(t.Context(), catalog.DatabaseParams{Name: name, Server: jobstest.Server, Kind: catalog.KindDedicated, Job: job, Owner: owner, SigningKey: catalog.NewSigningKey()})
+		require.NoError(t, err)
+		if state == "detached" {
+			c.ok("database", "detach", name, "--reason", "it is gone")
+		}
+	}
+	add("aaa", "detached", func(*address.Address) {})
+	add("aab", "attached", func(*address.Address) {})
+	add("aac", "attached", func(a *address.Address) { a.Password = address.NewSecret("S3cret-of-before") })
+	c.secrets = append(c.secrets, db.Job.Password.Reveal(), "S3cret-of-before")
+	args := []string{"server", "host", "replace", jobstest.Server, db.Job.Host, same, "--dry-run"}
+	r := c.run(args...)
+	require.Zero(t, r.code, r.err)
+	require.Contains(t, r.err, "tried with database db")
+
+	c.ok("database", "detach", "db", "--reason", "another one is asked first")
+	_, err := env.Pool.Exec(t.Context(), `DELETE FROM headgate.tenants`)
+	require.NoError(t, err)
+	c.ok("database", "remove", "db")
+	r = c.run(args...)
+	require.Equal(t, cli.ExitUnreachable, r.code, r.err)
+	require.Contains(t, r.err, "the server has no such database")
+}

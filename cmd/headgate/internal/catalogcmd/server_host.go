@@ -1,15 +1,19 @@
 package catalogcmd
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/cmd/internal/cli"
 	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/orchestrator/catalog"
+	"github.com/headgate/headgate/worker/tenantdb"
 )
 
 func serverHost(app *cli.App) *cobra.Command {
@@ -150,7 +154,12 @@ func replaceHost(ctx context.Context, app *cli.App, central cli.Central, r catal
 	return cli.One(app, replaced, hostReplacedColumns)
 }
 
-// tryHost logs in at the new host with a job login that names the old one.
+// mostTried is how many databases tryHost asks.
+const mostTried = 5
+
+// tryHost logs in at the new host with a job login that names the old one. Where the server
+// refuses the login or has not the database, another database is asked: what is wrong with one
+// database is not the host's fault. Attached ones are asked first. The error is of the first.
 func tryHost(ctx context.Context, app *cli.App, central cli.Central, server catalog.Server, r catalog.HostReplacement) error {
 	from, err := server.Transport.CheckHost(r.Old) // addresses have this notation
 	if err != nil {
@@ -165,10 +174,13 @@ func tryHost(ctx context.Context, app *cli.App, central cli.Central, server cata
 	if err != nil {
 		return err
 	}
+	databases = slices.DeleteFunc(databases, func(d catalog.Database) bool { return d.ServerID != server.ID || !d.Installed })
+	slices.SortStableFunc(databases, func(a, b catalog.Database) int {
+		return cmp.Compare(a.State, b.State) // attached, detached
+	})
+	var first error
+	tried := 0
 	for _, d := range databases {
-		if d.ServerID != server.ID {
-			continue
-		}
 		place, err := central.Catalog.Hosting().Place(ctx, d.ID, jobs.LoginJob)
 		if err != nil {
 			return err
@@ -181,12 +193,25 @@ func tryHost(ctx context.Context, app *cli.App, central cli.Central, server cata
 			continue
 		}
 		a.Host = to
-		if err := (target{server, catalog.NewAuthorities(central.Pool)}).try(ctx, jobs.LoginJob, a, d); err != nil {
-			return err
+		err = (target{server, catalog.NewAuthorities(central.Pool)}).try(ctx, jobs.LoginJob, a, d)
+		if err == nil {
+			app.Say("tried with database %s: it is the one that the catalog means", d.Name)
+			return nil
 		}
-		app.Say("tried with database %s: it is the one that the catalog means", d.Name)
-		return nil
+		first = cmp.Or(first, err)
+		if tried++; tried == mostTried || !answered(err) {
+			return first
+		}
 	}
-	app.Say("nothing is tried: no job login names host %s", from)
-	return nil
+	if first == nil {
+		app.Say("nothing is tried: no job login of an installed database names host %s", from)
+	}
+	return first
+}
+
+// answered says that there is no connection because the server refuses it.
+func answered(err error) bool {
+	var failed *tenantdb.ConnectError
+	var pgErr *pgconn.PgError
+	return errors.As(err, &failed) && errors.As(err, &pgErr)
 }
