@@ -3,6 +3,7 @@ package migrations_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -108,6 +109,57 @@ func TestAnOperationIsOfOneLogin(t *testing.T) {
 	require.Equal(t, []int{2, 1, 2}, []int{entries, operations, under})
 	entries, operations, under = count(second)
 	require.Equal(t, []int{2, 1, 0}, []int{entries, operations, under}, "an operation of its own, and one for both of its transactions")
+}
+
+// Two logins begin one operation at the same moment: the second waits, and gets its own. An
+// erasure that is asked for opens nobody's operation to other logins.
+func TestAnOperationThatTwoBeginIsOfOne(t *testing.T) {
+	t.Parallel()
+	env := jobstest.New(t)
+	addNightly(t, env)
+	env.Tenant("gone", "shared-1")
+	const operation = "0198c1d2-0000-7000-8000-000000000001"
+	begin := func(role string) (pgx.Tx, string) {
+		login, url := env.RoleLogin(role)
+		conn, err := pgx.Connect(t.Context(), url)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close(context.Background()) })
+		tx, err := conn.Begin(t.Context())
+		require.NoError(t, err)
+		_, err = tx.Exec(t.Context(), `SELECT set_config('headgate.operation', $1, true)`, operation)
+		require.NoError(t, err)
+		return tx, login
+	}
+	first, firstLogin := begin("api")
+	_, err := first.Exec(t.Context(), `UPDATE headgate.tenants SET name = 'Acme & Sons'`)
+	require.NoError(t, err)
+	second, secondLogin := begin("worker")
+	done := make(chan error, 1)
+	go func() {
+		_, err := second.Exec(context.Background(), `UPDATE headgate.schedules SET paused = true`)
+		done <- err
+	}()
+	require.Eventually(t, func() bool {
+		var waits bool
+		return env.Pool.QueryRow(t.Context(), `SELECT cardinality(pg_blocking_pids($1)) > 0`, second.Conn().PgConn().PID()).Scan(&waits) == nil && waits
+	}, time.Minute, 5*time.Millisecond)
+	require.NoError(t, first.Commit(t.Context()))
+	require.NoError(t, <-done)
+	require.NoError(t, second.Commit(t.Context()))
+
+	_, err = env.Pool.Exec(t.Context(), `SELECT headgate.remove_tenants(ARRAY[id], 'left', '') FROM headgate.tenants WHERE slug = 'gone'`)
+	require.NoError(t, err)
+	third, thirdLogin := begin("worker")
+	_, err = env.Pool.Exec(t.Context(), `INSERT INTO headgate.erasures (tenant_id, job_uid, operation, asked_by, reason) SELECT id, gen_random_uuid(), $1, '', '' FROM headgate.tenants WHERE status = 'removed'`, operation)
+	require.NoError(t, err)
+	_, err = third.Exec(t.Context(), triggered)
+	require.NoError(t, err)
+	require.NoError(t, third.Commit(t.Context()))
+	for login, under := range map[string]bool{firstLogin: true, secondLogin: false, thirdLogin: false} {
+		var same []bool
+		require.NoError(t, env.Pool.QueryRow(t.Context(), `SELECT array_agg(DISTINCT operation = $2) FROM headgate.audit WHERE login = $1`, login, operation).Scan(&same))
+		require.Equal(t, []bool{under}, same, login)
+	}
 }
 
 const askErasure = `INSERT INTO headgate.erasures (tenant_id, job_uid, operation, asked_by, reason) VALUES ($1, gen_random_uuid(), gen_random_uuid(), '', '')`

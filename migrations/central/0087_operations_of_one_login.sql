@@ -1,7 +1,8 @@
 -- Who acts, as the transaction says it; its operation, which begins with its first row; and
 -- the month that its rows go to. An operation is of the login that wrote its first entry. What
--- another login says under the same UUID is an operation of its own, the same each time. The
--- end of an erasure is the exception: a worker's login ends what another one asked for.
+-- another login says under the same UUID is an operation of its own, the same each time. Of two
+-- logins that begin one operation together, the second waits until it sees the first one's
+-- entry. The end of an erasure is the exception: a worker's login ends what another one asked for.
 CREATE OR REPLACE FUNCTION headgate.audit_actor(OUT operation uuid, OUT login text, OUT actor text, OUT surface text, OUT reason text)
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -15,8 +16,12 @@ BEGIN
         PERFORM set_config('headgate.operation', operation::text, true);
     ELSE
         SELECT a.login INTO v_first FROM headgate.audit a WHERE a.operation = v_said ORDER BY a.id LIMIT 1;
+        IF v_first IS NULL THEN
+            PERFORM pg_advisory_xact_lock(hashtextextended('headgate.operation ' || v_said::text, 0));
+            SELECT a.login INTO v_first FROM headgate.audit a WHERE a.operation = v_said ORDER BY a.id LIMIT 1;
+        END IF;
         IF v_first <> session_user AND NOT EXISTS (
-            SELECT FROM headgate.erasures e WHERE e.operation = v_said AND (e.done_at IS NULL OR e.done_at >= transaction_timestamp())) THEN
+            SELECT FROM headgate.erasures e WHERE e.operation = v_said AND e.done_at >= transaction_timestamp()) THEN
             operation := md5(v_said::text || ' ' || session_user)::uuid;
         END IF;
     END IF;

@@ -87,10 +87,13 @@ func installMany(ctx context.Context, app *cli.App, central cli.Central, names [
 		row := installed{Database: name, Applied: []string{}}
 		applied, err := installOne(ctx, app, central, name)
 		row.Applied = append(row.Applied, applied...)
-		if err != nil {
-			if ctx.Err() != nil {
-				return err
+		if err != nil && ctx.Err() != nil { // what is installed is told before why the rest is not
+			if listErr := cli.List(app, rows, "nothing is installed yet", installedColumns); listErr != nil {
+				return listErr
 			}
+			return err
+		}
+		if err != nil {
 			failed++
 			row.Error = strings.Join(strings.Fields(err.Error()), " ")
 			if first == nil {
