@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/orchestrator/access"
 	"github.com/headgate/headgate/worker/tenantdb/address"
 )
 
@@ -25,6 +26,22 @@ type Changes struct {
 	Logins    []LoginChange
 	Added     []NewTenant
 	Changed   []BulkChange
+
+	// Sync says that a sync stops the tenants that are stopped, which a later sync may undo.
+	// Otherwise who makes the changes stops them, for the reason that the context gives.
+	Sync bool
+}
+
+// stopper says of tenants that are stopped by whom and why.
+type stopper struct{ by, reason, stopped string }
+
+func (c Changes) stopper(ctx context.Context) stopper {
+	actor := access.From(ctx)
+	s := stopper{by: actor.Name, reason: actor.Reason}
+	if c.Sync {
+		s.reason, s.stopped = "sync", "sync"
+	}
+	return s
 }
 
 // LoginChange is the new address of one login of a database that exists.
@@ -136,17 +153,17 @@ func (b *Bulk) apply(ctx context.Context, tx pgx.Tx, changes Changes, added newR
 	if err := lost.delete(ctx, tx); err != nil {
 		return err
 	}
-	if err := changeTenants(ctx, tx, changes.Changed); err != nil {
+	if err := changeTenants(ctx, tx, changes.Changed, changes.stopper(ctx)); err != nil {
 		return err
 	}
-	if err := added.insert(ctx, tx); err != nil {
+	if err := added.insert(ctx, tx, changes.stopper(ctx)); err != nil {
 		return err
 	}
 	return gained.insert(ctx, tx)
 }
 
 // insert numbers the new tenants and writes them.
-func (r newRows) insert(ctx context.Context, tx pgx.Tx) error {
+func (r newRows) insert(ctx context.Context, tx pgx.Tx, who stopper) error {
 	if len(r.tenants) == 0 {
 		return nil
 	}
@@ -162,7 +179,7 @@ func (r newRows) insert(ctx context.Context, tx pgx.Tx) error {
 	}
 	for from := 0; from < len(r.tenants); from += bulkSize {
 		to := min(from+bulkSize, len(r.tenants))
-		if err := insertMany(ctx, tx, r.tenants[from:to], r.added[from:to], databases); err != nil {
+		if err := insertMany(ctx, tx, r.tenants[from:to], r.added[from:to], databases, who); err != nil {
 			return err
 		}
 	}
@@ -172,12 +189,13 @@ func (r newRows) insert(ctx context.Context, tx pgx.Tx) error {
 const manyTenantsInsertSQL = `
 INSERT INTO headgate.tenants (id, org_id, org_key, slug, name, plan, timezone, labels, features, status, status_reason, status_by, stopped_by, source, database_id, database_kind)
 SELECT t.id, t.org_id, nullif(t.org_key, ''), t.slug, t.name, t.plan, t.timezone, t.labels::jsonb, t.features::jsonb,
-       t.status, CASE t.status WHEN 'active' THEN '' ELSE 'sync' END, CASE t.status WHEN 'active' THEN '' ELSE session_user END, CASE WHEN t.status IN ('suspended', 'archived') THEN 'sync' ELSE '' END, t.source, d.id, d.kind
+       t.status, CASE t.status WHEN 'active' THEN '' ELSE $14 END, CASE t.status WHEN 'active' THEN '' ELSE coalesce(nullif($13::text, ''), session_user) END,
+       CASE WHEN t.status IN ('suspended', 'archived') THEN $15 ELSE '' END, t.source, d.id, d.kind
 FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::text[], $10::text[], $11::text[], $12::text[])
      AS t (id, org_id, slug, name, plan, timezone, labels, database_id, org_key, features, status, source)
 JOIN headgate.databases d ON d.id = t.database_id`
 
-func insertMany(ctx context.Context, tx pgx.Tx, tenants []Tenant, added []NewTenant, databases map[string]databaseRow) error {
+func insertMany(ctx context.Context, tx pgx.Tx, tenants []Tenant, added []NewTenant, databases map[string]databaseRow, who stopper) error {
 	var orgIDs []int64
 	var texts [11][]string
 	for i, t := range tenants {
@@ -192,7 +210,7 @@ func insertMany(ctx context.Context, tx pgx.Tx, tenants []Tenant, added []NewTen
 			texts[column] = append(texts[column], value)
 		}
 	}
-	_, err := tx.Exec(ctx, manyTenantsInsertSQL, texts[0], orgIDs, texts[1], texts[2], texts[3], texts[4], texts[5], texts[6], texts[7], texts[8], texts[9], texts[10])
+	_, err := tx.Exec(ctx, manyTenantsInsertSQL, texts[0], orgIDs, texts[1], texts[2], texts[3], texts[4], texts[5], texts[6], texts[7], texts[8], texts[9], texts[10], who.by, who.reason, who.stopped)
 	return placeConflict(tenantConflict(err, databases))
 }
 
@@ -219,15 +237,15 @@ const manyTenantsUpdateSQL = `
 UPDATE headgate.tenants t
 SET slug = c.slug, name = c.name, plan = c.plan, timezone = c.timezone, labels = c.labels::jsonb, features = c.features::jsonb, source = c.source,
     status = c.status,
-    status_reason = CASE WHEN t.status = c.status THEN t.status_reason WHEN c.status = 'active' THEN '' ELSE 'sync' END,
-    status_by = CASE WHEN t.status = c.status THEN t.status_by ELSE session_user END,
-    stopped_by = CASE WHEN t.status = c.status THEN t.stopped_by WHEN c.status IN ('suspended', 'archived') THEN 'sync' ELSE '' END
+    status_reason = CASE WHEN t.status = c.status THEN t.status_reason WHEN c.status = 'active' THEN '' ELSE $12 END,
+    status_by = CASE WHEN t.status = c.status THEN t.status_by ELSE coalesce(nullif($11::text, ''), session_user) END,
+    stopped_by = CASE WHEN t.status = c.status THEN t.stopped_by WHEN c.status IN ('suspended', 'archived') THEN $13 ELSE '' END
 FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[])
      AS c (id, version, slug, name, plan, timezone, labels, features, status, source)
 WHERE t.id = c.id AND t.version = c.version`
 
 // changeTenants writes new rows over those of the versions that were read.
-func changeTenants(ctx context.Context, tx pgx.Tx, changes []BulkChange) error {
+func changeTenants(ctx context.Context, tx pgx.Tx, changes []BulkChange, who stopper) error {
 	var renamed []string
 	aside := map[string]bool{}
 	for _, c := range changes {
@@ -256,7 +274,7 @@ func changeTenants(ctx context.Context, tx pgx.Tx, changes []BulkChange) error {
 				texts[column] = append(texts[column], value)
 			}
 		}
-		tag, err := tx.Exec(ctx, manyTenantsUpdateSQL, texts[0], versions, texts[1], texts[2], texts[3], texts[4], texts[5], texts[6], texts[7], texts[8])
+		tag, err := tx.Exec(ctx, manyTenantsUpdateSQL, texts[0], versions, texts[1], texts[2], texts[3], texts[4], texts[5], texts[6], texts[7], texts[8], who.by, who.reason, who.stopped)
 		if err != nil {
 			return tenantConflict(err, nil)
 		}

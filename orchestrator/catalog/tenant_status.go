@@ -54,17 +54,18 @@ func (e TenantEditor) SetStatusTx(ctx context.Context, tx pgx.Tx, tenants []stri
 
 // A tenant that has the status already keeps since when, and without a new reason why and by
 // whom; a row that stays as it is is not written. What becomes of its waiting jobs a trigger
-// decides, unless the statement says so. No sync has stopped it.
+// decides, unless the statement says so. A tenant that a sync has stopped is stopped by who says
+// so now.
 const (
 	statusUpdateSQL = `
 UPDATE headgate.tenants SET status = $2, stopped_by = '',
-    status_reason = CASE WHEN status = $2 AND $3 = '' THEN status_reason ELSE $3 END,
-    status_by = CASE WHEN status = $2 AND $3 IN ('', status_reason) THEN status_by ELSE $4 END
+    status_reason = CASE WHEN status = $2 AND $3 = '' AND stopped_by = '' THEN status_reason ELSE $3 END,
+    status_by = CASE WHEN status = $2 AND $3 IN ('', status_reason) AND stopped_by = '' THEN status_by ELSE $4 END
 WHERE id = ANY ($1::text[]::uuid[]) AND (status <> $2 OR $3 NOT IN ('', status_reason) OR stopped_by <> '')`
 	statusWaitingUpdateSQL = `
 UPDATE headgate.tenants SET status = $2, stopped_by = '', waiting = $5,
-    status_reason = CASE WHEN status = $2 AND $3 = '' THEN status_reason ELSE $3 END,
-    status_by = CASE WHEN status = $2 AND $3 IN ('', status_reason) THEN status_by ELSE $4 END
+    status_reason = CASE WHEN status = $2 AND $3 = '' AND stopped_by = '' THEN status_reason ELSE $3 END,
+    status_by = CASE WHEN status = $2 AND $3 IN ('', status_reason) AND stopped_by = '' THEN status_by ELSE $4 END
 WHERE id = ANY ($1::text[]::uuid[]) AND (status <> $2 OR $3 NOT IN ('', status_reason) OR stopped_by <> '' OR waiting <> $5)`
 )
 

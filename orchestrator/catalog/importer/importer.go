@@ -26,8 +26,8 @@ func New(pool *pgxpool.Pool, c *catalog.Catalog) *Importer {
 // Options say how an input is written.
 type Options struct {
 	// Source is the name of the sync that the input is all tenants of: tenants of the
-	// source that the input lacks are suspended. "" imports: nobody is suspended, and no
-	// tenant comes to belong to a source.
+	// source that the input lacks are suspended. "" imports: only the input's column status
+	// suspends, as somebody does, and no tenant comes to belong to a source.
 	Source string
 
 	// Database is where new tenants live whose rows do not say it: a name or UUID.
@@ -73,6 +73,7 @@ func (im *Importer) run(ctx context.Context, table *Table, opts Options, read fu
 		if plan, err = im.plan(ctx, im.pool, s, table, opts); err != nil || opts.DryRun || plan.Empty() {
 			return plan, err
 		}
+		plan.changes.Sync = opts.Source != ""
 		err = im.bulk.Apply(ctx, plan.changes)
 		if err == nil {
 			return plan, nil
@@ -94,6 +95,7 @@ func (im *Importer) ImportTx(ctx context.Context, tx pgx.Tx, table *Table, opts 
 	if err != nil || opts.DryRun || plan.Empty() {
 		return plan, err
 	}
+	plan.changes.Sync = opts.Source != ""
 	if err := im.bulk.ApplyTx(ctx, tx, plan.changes); err != nil {
 		return nil, fmt.Errorf("import tenants: %w; nothing was written", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/jobs/jobstest"
+	"github.com/headgate/headgate/orchestrator/access"
 	"github.com/headgate/headgate/orchestrator/catalog"
 	"github.com/headgate/headgate/orchestrator/catalog/importer"
 )
@@ -383,4 +384,30 @@ func TestASyncIsHeldWhereTheColumnStatusStopsMany(t *testing.T) {
 	require.NoError(t, err, "30 more are allowed")
 	_, err = b.Import(ctx, readCSV(t, table(0, 0, "")), importer.Options{Source: "crm", Database: "shared-1"})
 	require.NoError(t, err, "tenants that work again are not held")
+}
+
+// An import's column status is the word of whoever runs it. It was taken for a sync's, and the
+// next sync let the tenant work again. A person takes over what a sync has stopped.
+func TestWhatAnImportStopsNoSyncUndoes(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.syncs(t, "slug\naa\nbb\ncc\n")
+	ctx := access.With(context.Background(), access.Actor{Name: "ines", Reason: "fraud case 9"})
+	_, err := b.Import(ctx, readCSV(t, "slug,status\naa,suspended\ndd,archived\n"), importer.Options{Database: "shared-1"})
+	require.NoError(t, err)
+	b.syncs(t, "slug\naa\ncc\n")
+	require.Equal(t, "suspended sync crm", statusOf(t, b, "bb"))
+	_, err = b.catalog.Editor().SetStatus(access.With(ctx, access.Actor{Name: "ana"}), []string{"bb"}, catalog.StatusChange{To: catalog.Suspended})
+	require.NoError(t, err)
+	for range 2 {
+		require.Equal(t, "suspended fraud case 9 crm", statusOf(t, b, "aa"))
+		require.Equal(t, "suspended  crm", statusOf(t, b, "bb"))
+		b.syncs(t, "slug\naa\nbb\ncc\n")
+	}
+	var by []string
+	require.NoError(t, b.pool.QueryRow(t.Context(), `SELECT array_agg(slug || ' ' || status_by || ' ' || stopped_by ORDER BY slug) FROM headgate.tenants WHERE status <> 'active'`).Scan(&by))
+	require.Equal(t, []string{"aa ines ", "bb ana ", "dd ines "}, by)
+	var audited bool
+	require.NoError(t, b.pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM headgate.audit WHERE name = 'bb' AND actor = 'ana' AND changes @> '[{"field": "status_by"}]')`).Scan(&audited))
+	require.True(t, audited)
 }

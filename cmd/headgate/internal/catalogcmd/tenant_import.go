@@ -46,7 +46,8 @@ A column that the input lacks is left alone. An empty cell is the default.
 Nothing is written if any row is wrong.`
 
 const importLong = `Add the tenants of a table to the catalog, and change those that differ.
-Nobody is suspended or removed.
+Tenants that the table lacks stay as they are, and nobody is removed. A status of
+the table is set as by whoever runs the command; no sync undoes it.
 ` + columnsLong
 
 const syncLong = `Keep the catalog as a table of tenants is: add and change as "tenant import"
