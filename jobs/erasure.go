@@ -9,6 +9,10 @@ type EraseOpts struct {
 	// CountOnly enqueues a job that only counts: nothing is erased, and nothing is noted.
 	// The tenant may then have any status.
 	CountOnly bool
+
+	// Again erases a tenant that was erased: its database was restored to an earlier time, and
+	// has the rows again.
+	Again bool
 }
 
 // Erasure is the erasure of a removed tenant: who asked for it, and what became of it.

@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -15,7 +16,7 @@ import (
 // in its database and what the central database keeps of its jobs. opts may be nil.
 //
 // A request for a tenant that is being erased, or was, returns that erasure and enqueues
-// nothing. Where the job has ended without an end of the erasure, because somebody has
+// nothing, except with opts.Again. Where the job has ended without an end of the erasure, because somebody has
 // cancelled the job or its attempts are used up, a new job takes its place. Errors match
 // jobs.ErrUnknownTenant, jobs.ErrNotRemoved, or are a *jobs.InputError.
 func (c *Client) Erase(ctx context.Context, tenant string, opts *jobs.EraseOpts) (e jobs.Erasure, err error) {
@@ -35,6 +36,13 @@ func (c *Client) EraseTx(ctx context.Context, tx pgx.Tx, tenant string, opts *jo
 		opts = &jobs.EraseOpts{}
 	}
 	return c.queue.Erase(ctx, tx, tenant, *opts)
+}
+
+// ErasedSince lists the erasures in a database (its UUID) that have ended since a time, the
+// first 1,000. A database that was restored to that time may have the rows again, which
+// jobs.EraseOpts.Again erases.
+func (c *Client) ErasedSince(ctx context.Context, database string, since time.Time) ([]jobs.Erasure, error) {
+	return c.queue.ErasedSince(ctx, database, since)
 }
 
 // Erasure returns what has become of the erasure of a tenant, by its UUID. A zero Erasure says

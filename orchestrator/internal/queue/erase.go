@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -97,7 +98,7 @@ func (q *Queue) Erase(ctx context.Context, tx pgx.Tx, name string, opts jobs.Era
 		return e, fmt.Errorf("%w: %s is %s, and only what was removed is erased: run `headgate tenant remove %[2]s --yes` first", jobs.ErrNotRemoved, tenant.Slug, status)
 	}
 	known, open, err := q.erasure(ctx, tx, tenant.ID)
-	if err != nil || known.DoneAt != nil || open {
+	if err != nil || open || known.DoneAt != nil && !opts.Again {
 		return known, err
 	}
 	return q.askErasure(ctx, tx, e)
@@ -106,11 +107,10 @@ func (q *Queue) Erase(ctx context.Context, tx pgx.Tx, name string, opts jobs.Era
 const maxErasureReason = 500
 
 // askErasureSQL takes the place of a request whose job has ended without an end of the
-// erasure: it was cancelled or discarded.
+// erasure, because it was cancelled or discarded, and of an erasure that is done again.
 const askErasureSQL = `
 INSERT INTO headgate.erasures (tenant_id, job_uid, operation, asked_by, reason) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (tenant_id) DO UPDATE SET job_uid = excluded.job_uid, operation = excluded.operation, asked_by = excluded.asked_by, reason = excluded.reason, asked_at = excluded.asked_at
-WHERE erasures.done_at IS NULL
+ON CONFLICT (tenant_id) DO UPDATE SET job_uid = excluded.job_uid, operation = excluded.operation, asked_by = excluded.asked_by, reason = excluded.reason, asked_at = excluded.asked_at, done_at = NULL, rows = 0
 RETURNING asked_at`
 
 func (q *Queue) askErasure(ctx context.Context, tx pgx.Tx, e jobs.Erasure) (jobs.Erasure, error) {
@@ -203,4 +203,28 @@ func (q *Queue) EndErasure(ctx context.Context, tenant, job string, rows int64) 
 		return fmt.Errorf("noting the end of the erasure of tenant %s: another request has taken the place of this one", tenant)
 	}
 	return nil
+}
+
+const erasedSinceSQL = `
+SELECT t.id::text, t.org_id, t.name, d.name, e.job_uid::text, e.asked_at, e.asked_by, e.reason, e.done_at, e.rows
+FROM headgate.databases d JOIN headgate.tenants t ON t.database_id = d.id JOIN headgate.erasures e ON e.tenant_id = t.id
+WHERE d.id = $1 AND e.done_at >= $2
+ORDER BY e.done_at, t.id LIMIT $3`
+
+// mostErased bounds ErasedSince.
+const mostErased = 1000
+
+// ErasedSince lists erasures that have ended (see orchestrator.Client).
+func (q *Queue) ErasedSince(ctx context.Context, database string, since time.Time) (list []jobs.Erasure, err error) {
+	rows, err := q.pool.Query(ctx, erasedSinceSQL, database, since, mostErased)
+	if err == nil {
+		list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (e jobs.Erasure, err error) {
+			e.JobState = "erased"
+			return e, row.Scan(&e.TenantID, &e.OrgID, &e.Name, &e.Database, &e.JobUID, &e.AskedAt, &e.AskedBy, &e.Reason, &e.DoneAt, &e.Rows)
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listing the erasures of database %s: %w", database, err)
+	}
+	return list, nil
 }

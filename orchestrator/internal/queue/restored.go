@@ -37,8 +37,9 @@ WHERE o.database_id = $1 AND o.state = 'succeeded' AND o.ended_at >= $2 AND o.en
 ORDER BY o.ended_at, o.job_uid
 LIMIT $4`
 
-// ownKinds are those of Headgate's own jobs, which settle other jobs.
-var ownKinds = []string{wire.Tombstone{}.Kind(), wire.DatabaseTombstone{}.Kind()}
+// ownKinds are those of Headgate's own jobs that settle other jobs, and of erasures, whose rerun
+// finds that the tenant is erased: ErasedSince lists them.
+var ownKinds = []string{wire.Tombstone{}.Kind(), wire.DatabaseTombstone{}.Kind(), wire.Erase{}.Kind()}
 
 // Succeeded lists the succeeded jobs of a database (see orchestrator.Client).
 func (q *Queue) Succeeded(ctx context.Context, f jobs.SucceededFilter) ([]jobs.SucceededJob, error) {

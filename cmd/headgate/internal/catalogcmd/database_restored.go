@@ -29,6 +29,9 @@ with Follow comes with that job, and is not rerun by itself. Jobs whose rows hav
 the queue (24 hours after their success unless a worker is set otherwise) have lost their
 arguments, and are to be enqueued anew.
 
+Tenants that were erased since TIME have their rows again: the command names each, and
+tenant erase --again erases it anew.
+
 Kinds that leave no ledger row, because they only read the database or need no
 connection, are listed too. Rerun these only if their effect elsewhere is gone.`
 
@@ -189,6 +192,9 @@ func (r *restoring) lost(ctx context.Context, app *cli.App, central cli.Central,
 			return nil, err
 		}
 	}
+	if err := r.sayErased(ctx, app, central, db, filter); err != nil {
+		return nil, err
+	}
 	lost := judge(succeeded, there, r.at)
 	early := 0
 	for _, j := range lost {
@@ -203,6 +209,35 @@ func (r *restoring) lost(ctx context.Context, app *cli.App, central cli.Central,
 	app.Say("%s succeeded in database %s since %s, the margin of %s included; its ledger has %d of them; %d %s lost, of which %d ended within the margin",
 		jobs.CountVerb(len(succeeded), "job", "has", "have"), db.Name, cli.Stamp(r.at.Add(-r.margin)), r.margin, len(there), len(lost), are, early)
 	return lost, nil
+}
+
+// sayErased names the erasures that the restored database has lost, and how each is done again.
+func (r *restoring) sayErased(ctx context.Context, app *cli.App, central cli.Central, db catalog.Database, filter jobs.SucceededFilter) error {
+	erased, err := central.Client.ErasedSince(ctx, db.ID, filter.To.Add(-filter.Margin))
+	if err != nil || len(erased) == 0 {
+		return err
+	}
+	list := make([]jobs.SucceededJob, len(erased))
+	for i, e := range erased {
+		list[i].UID = e.JobUID // of the database: its org_id in the ledger is 0
+	}
+	conn, _, err := connect(ctx, central, db, jobs.LoginOwner)
+	if err != nil {
+		return err
+	}
+	defer cli.CloseConn(ctx, conn)
+	there, err := inLedger(ctx, conn, db, list)
+	if err != nil {
+		return err
+	}
+	erased = slices.DeleteFunc(erased, func(e jobs.Erasure) bool { return there[e.JobUID] })
+	for _, e := range erased[:min(len(erased), mostNext)] {
+		app.Say("next: tenant %s (%s) was erased, and its rows are back: `headgate tenant erase %s --again --yes`", e.TenantID, cli.Quote(e.Name), e.TenantID)
+	}
+	if more := len(erased) - mostNext; more > 0 {
+		app.Say("and %s: the command lists them when these are erased", jobs.Count(more, "more erased tenant"))
+	}
+	return nil
 }
 
 // chosen are the jobs to rerun: of the chosen kinds those that are not rerun yet and do not

@@ -59,6 +59,7 @@ func tenantErase(app *cli.App) *cobra.Command {
 	})
 	cmd.Flags().StringVar(&opts.Reason, "reason", "", "why, for the audit")
 	cmd.Flags().BoolVar(&opts.CountOnly, "dry-run", false, "only have the rows counted, table by table")
+	cmd.Flags().BoolVar(&opts.Again, "again", false, "erase what was erased: its database was restored, and has the rows again")
 	cmd.Flags().BoolVar(&yes, "yes", false, "yes, for good")
 	return cmd
 }
@@ -70,7 +71,7 @@ func sayErasure(app *cli.App, e jobs.Erasure, counts bool) {
 	case counts:
 		app.Say("nothing is erased: a dry run; a worker counts the rows, and %s shows them", show)
 	case e.DoneAt != nil:
-		app.Say("nothing to do: the tenant is erased")
+		app.Say("nothing to do: the tenant is erased; --again erases what a restored database has again")
 	case e.Waiting > 0:
 		app.Say("a worker deletes the rows when %s ended; %s shows how far it is", jobs.CountVerb(e.Waiting, "job", "of the tenant has", "of the tenant have"), show)
 	default:
