@@ -168,6 +168,14 @@ func TestAnotherDatabaseIsNotTakenIn(t *testing.T) {
 	}
 	reattach := []string{"database", "reattach", "db"}
 	to(other).fails(cli.ExitConflict, append(reattach, "--adopt"), "bears the identity of database other of this catalog")
+	_, err := other.Pool.Exec(t.Context(), `ALTER SCHEMA headgate OWNER TO current_user`)
+	require.NoError(t, err)
+	r := to(other).run("database", "reattach", "db") // what would take the schema from its owner is not advised
+	require.Equal(t, cli.ExitConflict, r.code, r.err)
+	require.Contains(t, r.err, "is database other of this catalog, so its rows are that one's tenants'; give the name that db has now")
+	require.NotContains(t, r.err, "ALTER")
+	_, err = other.Pool.Exec(t.Context(), `ALTER SCHEMA headgate OWNER TO `+pgx.Identifier{other.Owner.User}.Sanitize())
+	require.NoError(t, err)
 	a.ok("database", "remove", "other")
 	to(other).fails(cli.ExitConflict, reattach, "which this catalog does not have", "`headgate database reattach db --adopt`")
 	require.Equal(t, db.ID, ask(t, db.Job.Database, "SELECT database_id FROM headgate.identity"))

@@ -210,6 +210,9 @@ func (r *reattaching) signingKey(ctx context.Context, central cli.Central, datab
 // may not take it for this one.
 func (r *reattaching) mark(ctx context.Context, central cli.Central, database catalog.Database, owner *pgx.Conn, a address.Address) (mark string, err error) {
 	if err := migrations.RefuseForeign(ctx, owner); err != nil { // before a relation of that name is read with the owner's rights
+		if entryErr := r.ofAnotherEntry(ctx, central, database, a); entryErr != nil {
+			return "", entryErr // what is advised of a schema of others would take that database from its owner
+		}
 		return "", fmt.Errorf("looking at database %q: %w", a.Database, err)
 	}
 	err = owner.QueryRow(ctx, selectMark).Scan(&mark)
@@ -240,6 +243,20 @@ func (r *reattaching) mark(ctx context.Context, central cli.Central, database ca
 			migrations.ErrOtherDatabase, a, mark, again, database.Name)
 	}
 	return mark, nil
+}
+
+// ofAnotherEntry is the error if the catalog knows the database under another name.
+func (r *reattaching) ofAnotherEntry(ctx context.Context, central cli.Central, database catalog.Database, a address.Address) error {
+	databases, err := cli.All(func(page jobs.Page) ([]catalog.Database, string, error) { return central.Catalog.Databases(ctx, page) })
+	if err != nil {
+		return err
+	}
+	for _, other := range databases {
+		if other.ID != database.ID && other.Server == cmp.Or(r.server, database.Server) && other.DBName == a.Database {
+			return fmt.Errorf("%w: %s is database %s of this catalog, so its rows are that one's tenants'; give the name that %s has now", migrations.ErrOtherDatabase, a, other.Name, database.Name)
+		}
+	}
+	return nil
 }
 
 // noIdentityError matches migrations.ErrOtherDatabase, and does not say that an empty database
