@@ -199,7 +199,7 @@ func TestAnotherKeyOfTheSameID(t *testing.T) {
 
 	// What doctor advises, carried out.
 	other := catalog.NewKey("other").Reveal()
-	c.with("HEADGATE_KEY", other).fails(cli.ExitUsage, []string{"serve"}, "`headgate database login`")
+	c.with("HEADGATE_KEY", other).fails(cli.ExitUsage, []string{"serve"}, "`headgate database login --key-lost`")
 	require.Contains(t, finds(t, examined(t, c.with("HEADGATE_KEY", other), cli.ExitFailed), "keys", "key "+id, doctor.StateFail).Next, "behind the first of the ring (HEADGATE_KEY or the file of HEADGATE_KEY_FILE)")
 	both := c.with("HEADGATE_KEY", other+","+env.Key)
 	finds(t, examined(t, both, cli.ExitOK), "keys", "key "+id, doctor.StateOK)
@@ -220,4 +220,21 @@ func TestTheFirstKeyIsRetired(t *testing.T) {
 	ring = strings.TrimSpace(c.ok(append(advice(t, told.Next, 1, map[string]string{"ID": "k9"}), "--print")...))
 	found := examined(t, c.with("HEADGATE_KEY", ring), cli.ExitOK)
 	require.False(t, slices.ContainsFunc(found, func(f doctor.Finding) bool { return f.Check == "key "+first }))
+}
+
+// A ring that opens nothing of a database sealed its new address, and its workers waited for
+// a key that nobody had. Where every copy of a key is lost, a flag says so.
+func TestAnotherRingSealsNoAddress(t *testing.T) {
+	t.Parallel()
+	c, env := setup(t)
+	db := env.Database("db", jobstest.DatabaseOpts{})
+	env.Tenant("acme", "db")
+	c.secrets = append(c.secrets, db.Job.Password.Reveal(), db.Owner.Password.Reveal())
+	other := c.with("HEADGATE_KEY", catalog.NewKey("other").Reveal()).with("HEADGATE_JOB_URL", loginURL(db.Job)).with("HEADGATE_OWNER_URL", loginURL(db.Owner))
+	other.fails(cli.ExitUsage, []string{"database", "login", "db"}, "the key ring opens neither address of db", "--key-lost")
+	work(env)
+	require.Equal(t, jobs.Succeeded, ranOnce(t, c, env, "acme"), "nothing was changed")
+	other.ok("database", "login", "db", "--key-lost")
+	other.ok("database", "login", "db") // it opens both now
+	c.fails(cli.ExitFailed, []string{"key", "verify"}, "do not open")
 }

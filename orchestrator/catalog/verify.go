@@ -126,7 +126,7 @@ func (k *Keys) Check(ctx context.Context) error {
 		return err
 	}
 	return fmt.Errorf("%w: none of %s of this central database, with its keys %s; give the ring that sealed them (`headgate key list` names its keys), "+
-		"or store the addresses again with `headgate database login`", ErrWrongKeys, jobs.Count(seen, "sealed value"), strings.Join(k.ids(), ", "))
+		"or store the addresses again with `headgate database login --key-lost`", ErrWrongKeys, jobs.Count(seen, "sealed value"), strings.Join(k.ids(), ", "))
 }
 
 const sealedSampleSQL = `

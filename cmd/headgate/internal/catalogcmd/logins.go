@@ -2,6 +2,7 @@ package catalogcmd
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -118,6 +119,7 @@ the replica is near enough. --no-job-read takes the address out again.`
 
 func databaseLogin(app *cli.App) *cobra.Command {
 	var l logins
+	var keyLost bool
 	var dry cli.DryRun
 	cmd := &cobra.Command{
 		Use:   "login NAME",
@@ -133,11 +135,12 @@ func databaseLogin(app *cli.App) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return app.Open(ctx, ring, func(central cli.Central) error { return setLogins(ctx, app, central, args[0], change, dry) })
+			return app.Open(ctx, ring, func(central cli.Central) error { return setLogins(ctx, app, central, args[0], change, keyLost, dry) })
 		}),
 	}
 	l.flags(cmd)
 	l.readFlags(cmd)
+	cmd.Flags().BoolVar(&keyLost, "key-lost", false, "also with a key ring that opens neither address there is, because every copy of their key is lost")
 	dry.Flag(cmd)
 	return cmd
 }
@@ -165,9 +168,24 @@ func givenLogins(ctx context.Context, app *cli.App, l logins, noneWillDo bool) (
 	return given, nil
 }
 
+// opensOne refuses a key ring that opens neither address of a database: what it seals no worker
+// with the right ring opens.
+func opensOne(ctx context.Context, central cli.Central, database catalog.Database) error {
+	for _, login := range []jobs.Login{jobs.LoginJob, jobs.LoginOwner} {
+		place, err := central.Catalog.Hosting().Place(ctx, database.ID, login)
+		if err != nil {
+			return err
+		}
+		if _, err = place.Open(ctx); !errors.Is(err, address.ErrUndecryptable) {
+			return err
+		}
+	}
+	return cli.Usagef("the key ring opens neither address of %s, so that workers with the ring that does would not open a new one: give that ring (`headgate key list` names its keys), or pass --key-lost where every copy of the key is lost; nothing was changed", database.Name)
+}
+
 // setLogins tries the addresses, then stores them all or none. Nothing is locked while a server
 // is waited for.
-func setLogins(ctx context.Context, app *cli.App, central cli.Central, name string, c change, dry cli.DryRun) error {
+func setLogins(ctx context.Context, app *cli.App, central cli.Central, name string, c change, keyLost bool, dry cli.DryRun) error {
 	database, err := cli.FindDatabase(ctx, central.Catalog, name)
 	if err != nil {
 		return err
@@ -175,6 +193,11 @@ func setLogins(ctx context.Context, app *cli.App, central cli.Central, name stri
 	server, err := cli.FindServer(ctx, central.Catalog, database.Server)
 	if err != nil {
 		return err
+	}
+	if !keyLost {
+		if err := opensOne(ctx, central, database); err != nil {
+			return err
+		}
 	}
 	if err := c.try(ctx, target{server, catalog.NewAuthorities(central.Pool)}, database); err != nil {
 		return err

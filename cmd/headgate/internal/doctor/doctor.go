@@ -194,7 +194,7 @@ func (d *doctor) keys(ctx context.Context, keys *catalog.Keys) {
 		case k.Seals == 0:
 			continue
 		case !k.Known():
-			note(StateFail, "key "+k.ID, "add it behind the first of the ring (HEADGATE_KEY or the file of HEADGATE_KEY_FILE), or store the addresses again with `headgate database login`",
+			note(StateFail, "key "+k.ID, "add it behind the first of the ring (HEADGATE_KEY or the file of HEADGATE_KEY_FILE), or store the addresses again with `headgate database login --key-lost`",
 				"the ring lacks it; %s sealed with it, and no work can be done where they lead", jobs.CountVerb(k.Seals, "address", "is", "are"))
 		default:
 			d.sample(ctx, keys, k)
@@ -213,7 +213,7 @@ func (d *doctor) sample(ctx context.Context, keys *catalog.Keys, k catalog.KeyUs
 	case err != nil:
 		note(StateFail, "key "+k.ID, "see that the central database's login may read the tables of schema headgate", "%v", err)
 	case found.Failed > 0:
-		note(StateFail, "key "+k.ID, "`headgate key verify` names what does not open; give the ring the key that sealed it, or store the addresses again with `headgate database login`",
+		note(StateFail, "key "+k.ID, "`headgate key verify` names what does not open; give the ring the key that sealed it, or store the addresses again with `headgate database login --key-lost`",
 			"addresses that do not open: %d of %d that were tried (%s of %s: %s)", found.Failed, found.Values, found.Bad[0].Column, found.Bad[0].Name, found.Bad[0].Error)
 	default:
 		note(StateOK, "key "+k.ID, "", "it seals %s; %d of them were tried, and the ring opens all of these", jobs.Count(k.Seals, "address"), found.Opened)

@@ -92,7 +92,7 @@ func keyVerify(app *cli.App) *cobra.Command {
 					return err
 				}
 				if result.Failed > 0 {
-					return fmt.Errorf("sealed values that do not open: %d of %d; add the key that sealed them to the ring, or store the addresses again with `headgate database login`", result.Failed, result.Values)
+					return fmt.Errorf("sealed values that do not open: %d of %d; add the key that sealed them to the ring, or store the addresses again with `headgate database login --key-lost`", result.Failed, result.Values)
 				}
 				return nil
 			})

@@ -74,7 +74,7 @@ func tellRekeyed(app *cli.App, r catalog.Rekeyed) error {
 	}
 	switch {
 	case r.Failed > 0:
-		return fmt.Errorf("%s cannot be sealed with %s: add the key that sealed what does not open to the ring and run the command again, or store the addresses again with `headgate database login`", jobs.Count(r.Failed, "value"), r.Key)
+		return fmt.Errorf("%s cannot be sealed with %s: add the key that sealed what does not open to the ring and run the command again, or store the addresses again with `headgate database login --key-lost`", jobs.Count(r.Failed, "value"), r.Key)
 	case r.Locked > 0:
 		return fmt.Errorf("%s in rows that others hold locked: end their transactions, which `headgate doctor` names, and run the command again", jobs.CountVerb(r.Locked, "value", "is", "are"))
 	case r.DryRun:
