@@ -24,6 +24,7 @@ func TestCertificateAuthorities(t *testing.T) {
 	require.Contains(t, c.ok("ca", "add", "ours", file), "ours")
 	c.fails(cli.ExitConflict, []string{"ca", "add", "ours", file}, `"ours" exists already; with --replace`)
 	c.ok("ca", "add", "ours", file, "--replace")
+	c.fails(cli.ExitNotFound, []string{"ca", "add", "our", file, "--replace"}, `unknown certificate authority "our", whose place the file is to take; `+"`headgate ca list`")
 	finds(t, examined(t, c, cli.ExitOK), "authority ours", "certificate", doctor.StateOK)
 
 	env.Database("db", jobstest.DatabaseOpts{})

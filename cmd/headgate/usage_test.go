@@ -60,6 +60,7 @@ func TestExitCodes(t *testing.T) {
 		{"run at past", cli.ExitUsage, "job enqueue kk --tenant acme --run-at 1999-02-20T00:00:00Z", []string{"past"}},
 		{"run at far", cli.ExitUsage, "job enqueue kk --tenant acme --run-at 9999-02-20T00:00:00Z", []string{"too far ahead"}},
 		{"unknown built-in", cli.ExitUsage, "job enqueue headgate.purg --tenant acme", []string{"headgate.purg", "did you mean headgate.purge?"}},
+		{"nobody named", cli.ExitUsage, "tenant list --database=", []string{"--database is empty: give a name, or leave the flag out"}},
 		{"state", cli.ExitUsage, "job list --state done", []string{"--state", "succeeded"}},
 		{"limit", cli.ExitUsage, "job list --limit 0", []string{"--limit is 0", "1 to 1000"}},
 		{"cron", cli.ExitUsage, "schedule create s --tenant acme --kind kk --cron @reboot", []string{"@reboot"}},

@@ -45,7 +45,7 @@ type AuthorityParams struct {
 	Name    string // as sslrootcert names it: up to 63 letters, digits, . _ and -, without a - at either end
 	PEM     []byte // its certificates, 1 to 64 of them
 	Actor   string // who adds it, for the record
-	Replace bool   // take the place of one of that name, for all who name it
+	Replace bool   // take the place of the one of that name, for all who name it
 }
 
 const (
@@ -55,17 +55,21 @@ const (
 
 var authorityName = regexp.MustCompile(`^[A-Za-z0-9._]([A-Za-z0-9._-]{0,61}[A-Za-z0-9._])?$`)
 
-const authorityInsertSQL = `
-INSERT INTO headgate.certificate_authorities AS a (name, pem, fingerprints, not_after, actor)
+const (
+	authorityInsertSQL = `
+INSERT INTO headgate.certificate_authorities (name, pem, fingerprints, not_after, actor)
 VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (name) DO UPDATE SET pem = EXCLUDED.pem, fingerprints = EXCLUDED.fingerprints, not_after = EXCLUDED.not_after,
-    created_at = now(), actor = EXCLUDED.actor
-WHERE $6
+ON CONFLICT (name) DO NOTHING
 RETURNING created_at`
+	authorityReplaceSQL = `
+UPDATE headgate.certificate_authorities SET pem = $2, fingerprints = $3, not_after = $4, created_at = now(), actor = $5
+WHERE name = $1
+RETURNING created_at`
+)
 
 // Add keeps the certificates of a file: authorities only, none of them expired, and no
 // key. With Replace it counts in every process within 10 seconds, for connections that
-// are made then. Errors match ErrExists, or are a *jobs.InputError that repeats nothing
+// are made then. Errors match ErrExists, with Replace ErrUnknownAuthority, or are a *jobs.InputError that repeats nothing
 // of the file.
 func (a *Authorities) Add(ctx context.Context, params AuthorityParams) (Authority, error) {
 	return a.add(ctx, a.pool, params)
@@ -94,13 +98,20 @@ func (a *Authorities) add(ctx context.Context, db beginner, params AuthorityPara
 		}
 		_ = pem.Encode(&text, &pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}) // a buffer takes everything
 	}
+	sql := authorityInsertSQL
+	if params.Replace {
+		sql = authorityReplaceSQL
+	}
 	_, err = within(ctx, db, func(tx pgx.Tx) (none struct{}, err error) {
-		if err := tx.QueryRow(ctx, authorityInsertSQL, params.Name, text.String(), added.Fingerprints, added.NotAfter, params.Actor, params.Replace).Scan(&added.CreatedAt); err != nil {
+		if err := tx.QueryRow(ctx, sql, params.Name, text.String(), added.Fingerprints, added.NotAfter, params.Actor).Scan(&added.CreatedAt); err != nil {
 			return none, err
 		}
 		_, err = tx.Exec(ctx, resetTrustingSQL, params.Name)
 		return none, err
 	})
+	if errors.Is(err, pgx.ErrNoRows) && params.Replace {
+		return added, fmt.Errorf("%w %s, whose place the file is to take; `headgate ca list` shows them", ErrUnknownAuthority, shown(params.Name))
+	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		return added, existsf(nil, "certificate authority %q exists already; with --replace this one takes its place", params.Name)
 	}

@@ -43,11 +43,12 @@ func TestAChangedAddressResetsItsBreakers(t *testing.T) {
 	dry := to
 	dry.DryRun = true
 	certificate := []byte(tlstest.NewAuthority(t, "ours").PEM)
-	replaceCA := func() error {
-		_, err := catalog.NewAuthorities(b.pool).Add(ctx, catalog.AuthorityParams{Name: "ours", PEM: certificate, Replace: true})
+	addCA := func(replace bool) error {
+		_, err := catalog.NewAuthorities(b.pool).Add(ctx, catalog.AuthorityParams{Name: "ours", PEM: certificate, Replace: replace})
 		return err
 	}
-	require.NoError(t, replaceCA())
+	replaceCA := func() error { return addCA(true) }
+	require.NoError(t, addCA(false))
 	for _, c := range []struct {
 		name   string
 		change func() error

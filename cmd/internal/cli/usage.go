@@ -63,6 +63,10 @@ const ForChild = "for-child"
 // holdAddresses are flags whose value may be an address with a password, or have one in it.
 var holdAddresses = []string{"database-url", "args", "sql"}
 
+// naming are flags that name something. An empty one, of an unset variable, would be taken for
+// all there is.
+var naming = []string{"database", "kind", "operation", "queue", "schedule", "server", "source", "tenant"}
+
 // checkText refuses a flag or an argument that is not valid UTF-8, because no name is and no
 // database takes it, and an address with a password, which would be written as a name and into
 // the audit. What another program is given is that program's affair.
@@ -77,6 +81,9 @@ func checkText(cmd *cobra.Command, args []string) (err error) {
 		}
 	}
 	cmd.Flags().Visit(func(flag *pflag.Flag) {
+		if err == nil && slices.Contains(naming, flag.Name) && flag.Value.Type() == "string" && flag.Value.String() == "" {
+			err = Usagef("--%s is empty: give a name, or leave the flag out", flag.Name)
+		}
 		values := []string{flag.Value.String()}
 		if list, ok := flag.Value.(pflag.SliceValue); ok {
 			values = list.GetSlice()

@@ -7,6 +7,7 @@ import (
 
 	"github.com/agnivade/levenshtein"
 
+	"github.com/headgate/headgate/jobs"
 	"github.com/headgate/headgate/jobs/quote"
 )
 
@@ -68,6 +69,21 @@ func (cs *columns) add(written string) (c column, err error) {
 	}
 	cs.given = append(cs.given, c)
 	return c, cs.fits()
+}
+
+// ignored refuses a column to ignore that the input does not have: the one that was meant would
+// be read.
+func (cs *columns) ignored() error {
+	var written []string
+	for _, c := range cs.given {
+		written = append(written, c.written)
+	}
+	for _, name := range cs.ignore {
+		if !slices.Contains(written, name) {
+			return jobs.Inputf("ignore-columns", name, "the input has no such column%s; give columns as the input names them", didYouMean(name, written))
+		}
+	}
+	return nil
 }
 
 func (cs *columns) alsoAs(c column) string {

@@ -84,6 +84,8 @@ func TestCSVRefusals(t *testing.T) {
 	}
 	_, err := importer.ReadCSV(strings.NewReader("slug,created_at,x\naa,b,c\n"), importer.ReadOptions{Ignore: []string{"created_at", "x"}})
 	require.NoError(t, err)
+	_, err = importer.ReadCSV(strings.NewReader("slug,status\naa,suspended\n"), importer.ReadOptions{Ignore: []string{"Status"}})
+	require.EqualError(t, err, `ignore-columns "Status": the input has no such column (did you mean status?); give columns as the input names them`)
 }
 
 func TestJSONLinesRefusals(t *testing.T) {

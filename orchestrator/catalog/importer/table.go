@@ -129,6 +129,9 @@ func (b *builder) end() (*Table, error) {
 	if len(b.table.rows) == 0 {
 		return nil, fmt.Errorf("%w: nothing was written; give a row for each tenant", ErrEmpty)
 	}
+	if err := b.columns.ignored(); err != nil {
+		return nil, err
+	}
 	b.table.quiet = b.quiet()
 	return &b.table, nil
 }

@@ -22,6 +22,7 @@ var columns = []cli.Column[access.Entry]{
 	{Name: "name", Of: func(e access.Entry) any { return named(e) }},
 	{Name: "changes", Of: func(e access.Entry) any { return changes(e) }},
 	{Name: "reason", Of: func(e access.Entry) any { return e.Reason }},
+	{Name: "operation", Of: func(e access.Entry) any { return e.Operation }, Aside: true},
 }
 
 // who is the actor, and the login where that is another: a program says who acts, and Postgres

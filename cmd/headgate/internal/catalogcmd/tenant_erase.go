@@ -16,9 +16,8 @@ in the tenant's database, table by table, and what the central database keeps of
 tenant's jobs. UUID, org_id, name, times, counts and the audit stay.
 
 A removed tenant is named by its UUID or org_id: another tenant may have its slug.
-Tables are those that ` + "`headgate database protect`" + ` has declared, or whose policies bind
-a column to the organisation. Other tables with such a column are named, and not
-touched. --dry-run asks for a job that only counts; ` + "`headgate job show`" + ` shows what
+Tables are those that ` + "`headgate database protect`" + ` has declared. Other tables with a
+column of the organisation's name are named, and not touched. --dry-run asks for a job that only counts; ` + "`headgate job show`" + ` shows what
 it has counted.
 
 The same command again says how far the erasure is. Backups are not erased.`
