@@ -87,7 +87,11 @@ func TestOnError(t *testing.T) {
 		{onlyOnce{outside{"error"}}, []jobs.State{jobs.Cancelled}, jobs.ClassUnsafe, "half of it is done", ""},
 	}
 	for i, c := range cases {
-		job, err := env.Client.Enqueue(telemetry.WithTraceParent(t.Context(), traceparent), "acme", c.args, nil)
+		var opts *jobs.EnqueueOpts
+		if ending, ok := c.args.(Ending); ok {
+			opts = ending.opts()
+		}
+		job, err := env.Client.Enqueue(telemetry.WithTraceParent(t.Context(), traceparent), "acme", c.args, opts)
 		require.NoError(t, err)
 		cases[i].uid = job.UID
 	}
