@@ -66,7 +66,7 @@ func TestHealth(t *testing.T) {
 			func() { // another program has stored the logins with its own ring
 				elsewhere := filepath.Join(t.TempDir(), "keys")
 				require.NoError(t, os.WriteFile(elsewhere, other, 0o600))
-				c.with("HEADGATE_KEY_FILE", elsewhere).with("HEADGATE_JOB_URL", loginURL(db.Job)).with("HEADGATE_OWNER_URL", loginURL(db.Owner)).ok("database", "login", "db")
+				c.with("HEADGATE_KEY_FILE", elsewhere).with("HEADGATE_JOB_URL", loginURL(db.Job)).with("HEADGATE_OWNER_URL", loginURL(db.Owner)).ok("database", "login", "db", "--key-lost")
 			},
 			func() { require.NoError(t, os.WriteFile(ring, append(other, key...), 0o600)) }},
 		{"a newer schema", "fail central schema: ",
