@@ -19,6 +19,10 @@ import (
 // Rows of the queue are written by anybody. What one says of itself is read here, by
 // the worker and by the centre alike.
 
+// OwnEnds says to the triggers of 0056_foreign_writers.sql that this transaction's ends are
+// Headgate's own. They undo any other end of a row whose last attempt was Headgate's.
+const OwnEnds = `set_config('headgate.writer', 'headgate', true)`
+
 // UIDOfRow is the UID of a job that another client inserted without one: a UUIDv8 of the
 // row's number, in hexadecimal, and a hash of the number and the creation time. By the
 // number the row is found. The time tells the row from one that gets the same number after

@@ -100,7 +100,7 @@ func TestJobsOfLeaversThatHaveBegunComeToAnEnd(t *testing.T) {
 	begun := func(tenant, metadata string) string {
 		result, err := env.Client.Enqueue(ctx, tenant, roomtest.Note{Text: "x"}, nil)
 		require.NoError(t, err)
-		_, err = env.Pool.Exec(ctx, `UPDATE river_job SET state = 'retryable', attempt = 1, attempted_at = now(), attempted_by = '{w:1}', scheduled_at = now() + interval '1 hour',
+		_, err = env.Pool.Exec(ctx, `UPDATE river_job SET state = 'retryable', attempt = 1, attempted_at = now(), attempted_by = '{0190aaaa-0000-7000-8000-000000000001:1}', scheduled_at = now() + interval '1 hour',
 			metadata = metadata || $2::jsonb WHERE id = $1`, env.RowOf(result.UID), metadata)
 		require.NoError(t, err)
 		return result.UID

@@ -141,7 +141,7 @@ func TestCancelBehindAnAttemptThatMayBeOpen(t *testing.T) {
 	env := roomtest.Setup(t)
 	for _, class := range []jobs.Class{jobs.ClassInterrupted, jobs.ClassLostWorker, jobs.ClassConflict, jobs.ClassTimeout} {
 		job := roomtest.Enqueue(t, env)
-		roomtest.Do(t, env, `UPDATE river_job SET attempt = 0, attempted_at = now(), attempted_by = '{a:1}' WHERE id = $1`, env.RowOf(job.UID))
+		roomtest.Do(t, env, `UPDATE river_job SET attempt = 0, attempted_at = now(), attempted_by = '{0190aaaa-0000-7000-8000-000000000001:1}' WHERE id = $1`, env.RowOf(job.UID))
 		roomtest.Outcome(t, env, job, "snoozed", class, "", time.Now())
 		result, err := env.Client.Cancel(context.Background(), job.UID, nil)
 		require.NoError(t, err)

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/wire"
 )
 
 // end is what becomes of one running row. nil leaves a column as it is.
@@ -72,10 +73,9 @@ const endColumns = `
                outcome, job_uid, tenant_id, database_id, tried, outcome_state, class, sqlstate, message, trace,
                recovered, started_at, ended_at, rows, output, schedule, worker, features)`
 
-// ownSQL says to the triggers of 0056_foreign_writers.sql that this transaction's ends are
-// Headgate's own. A statement that ends rows whose last attempt was Headgate's joins it. In a
-// transaction of somebody else's, notOwnSQL must follow.
-const ownSQL = `set_config('headgate.writer', 'headgate', true)`
+// A statement that ends rows whose last attempt was Headgate's joins ownSQL. In a transaction
+// of somebody else's, notOwnSQL must follow.
+const ownSQL = wire.OwnEnds
 
 // notOwnSQL takes back what ownSQL has said. It is a statement behind the end's, because the
 // triggers' conditions are read while that one changes rows.

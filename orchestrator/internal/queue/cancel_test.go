@@ -144,7 +144,7 @@ func TestCancelBetweenTwoAttempts(t *testing.T) {
 	t.Parallel()
 	env := roomtest.Setup(t)
 	ctx := context.Background()
-	for state, by := range map[string]string{"available": "{a:1:lost}", "scheduled": "{a:1}", "retryable": "{a:1}"} {
+	for state, by := range map[string]string{"available": "{0190aaaa-0000-7000-8000-000000000001:1:lost}", "scheduled": "{0190aaaa-0000-7000-8000-000000000001:1}", "retryable": "{0190aaaa-0000-7000-8000-000000000001:1}"} {
 		job := roomtest.Enqueue(t, env)
 		roomtest.PutInto(t, env, env.RowOf(job.UID), state)
 		roomtest.Do(t, env, `UPDATE river_job SET attempted_by = $2, priority = 4, unique_key = '\x01', unique_states = '11111111' WHERE id = $1`, env.RowOf(job.UID), by)

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/headgate/headgate/jobs"
+	"github.com/headgate/headgate/jobs/wire"
 	"github.com/headgate/headgate/orchestrator/internal/central"
 )
 
@@ -55,6 +56,10 @@ FOR UPDATE OF r SKIP LOCKED`
 const walkIndexes = `
 SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`
 
+// ownEnds says that the ends of begun rows are Headgate's. The transaction is a janitor's, and
+// ends nothing else. Without it the end of a row that an attempt had in hand is undone.
+const ownEnds = `SELECT ` + wire.OwnEnds
+
 // openFor is longer than a session of an attempt lives whose worker is gone.
 const openFor = time.Hour
 
@@ -77,6 +82,9 @@ const mostTried = 10_000
 func (q *Queue) CancelLeavers(ctx context.Context, tx pgx.Tx, pass *Leaving, most int) (more bool, err error) {
 	if _, err := tx.Exec(ctx, walkIndexes); err != nil {
 		return false, fmt.Errorf("looking for jobs of tenants that take no work: %w", err)
+	}
+	if _, err := tx.Exec(ctx, ownEnds); err != nil {
+		return false, fmt.Errorf("cancelling jobs of tenants that take no work: %w", err)
 	}
 	rows, _ := tx.Query(ctx, selectLeavers, most, openFor, pass.notNull()) // its error is CollectRows' too
 	leavers, err := pgx.CollectRows(rows, pgx.RowToStructByPos[leaver])

@@ -93,8 +93,8 @@ func TestRetryRefuses(t *testing.T) {
 
 	for what, sql := range map[string]string{
 		"was never begun":                   `UPDATE river_job SET state = 'scheduled', created_at = now() - interval '400 days' WHERE id = $1`,
-		"was first begun today":             `UPDATE river_job SET created_at = now() - interval '40 days', attempted_at = now(), attempt = 1, attempted_by = '{a:1}', state = 'discarded', finalized_at = now() WHERE id = $1`,
-		"was begun and ended in good order": `UPDATE river_job SET attempted_at = now() - interval '40 days', attempt = 1, attempted_by = '{a:1}', state = 'retryable' WHERE id = $1`,
+		"was first begun today":             `UPDATE river_job SET created_at = now() - interval '40 days', attempted_at = now(), attempt = 1, attempted_by = '{0190aaaa-0000-7000-8000-000000000001:1}', state = 'discarded', finalized_at = now() WHERE id = $1`,
+		"was begun and ended in good order": `UPDATE river_job SET attempted_at = now() - interval '40 days', attempt = 1, attempted_by = '{0190aaaa-0000-7000-8000-000000000001:1}', state = 'retryable' WHERE id = $1`,
 		"was lost with a worker this week":  `UPDATE river_job SET created_at = now() - interval '40 days', metadata = metadata || jsonb_build_object('open_since', floor(extract(epoch FROM now() - interval '6 days'))) WHERE id = $1`,
 	} {
 		old := roomtest.Enqueue(t, env)
