@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -153,12 +154,13 @@ func TestATicketIsSigned(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	other := jobstest.New(t).Database("other", jobstest.DatabaseOpts{})
+	// Each case is a job of its own: the server may hold a lock of a session that has ended
+	// a moment longer.
 	at := func(d time.Duration) tenantdb.Ticket {
 		var now time.Time
 		require.NoError(t, l.pool.QueryRow(context.Background(), `SELECT clock_timestamp()`).Scan(&now))
-		return tenantdb.SignTicket(l.db.SigningKey, now.Add(d), tenantdb.Bearer{Org: 1, UID: aUID})
+		return tenantdb.SignTicket(l.db.SigningKey, now.Add(d), tenantdb.Bearer{Org: 1, UID: uuid.NewString()})
 	}
-	good := l.db.Ticket(1, aUID)
 	for name, sql := range map[string]string{
 		"begin_job":    `SELECT headgate.begin_job($1, $2, '', 2, '', 0, 0, 0)::text`,
 		"peek_job":     `SELECT headgate.peek_job($1, $2, '', 2, '', 0, 0, 0)::text`,
@@ -170,6 +172,8 @@ func TestATicketIsSigned(t *testing.T) {
 		"tombstone":    `SELECT headgate.tombstone($1, $2, 50)::text`,
 		"leave_centre": `SELECT headgate.leave_centre($1, $2, NULL, NULL, 'mine', NULL)::text`,
 	} {
+		good, ago, ahead := l.db.Ticket(1, uuid.NewString()), at(-4*time.Minute), at(4*time.Minute)
+		tooOld, tooNew := at(-6*time.Minute), at(6*time.Minute)
 		for what, c := range map[string]struct {
 			text, mac any
 			code      string
@@ -181,14 +185,16 @@ func TestATicketIsSigned(t *testing.T) {
 			"a mac without a text":     {nil, good.MAC, "HG004"},
 			"another text":             {strings.Replace(good.Text, "1|", "2|", 1), good.MAC, "HG004"},
 			"another database's key":   {other.Ticket(1, aUID).Text, other.Ticket(1, aUID).MAC, "HG004"},
-			"of four minutes ago":      {at(-4 * time.Minute).Text, at(-4 * time.Minute).MAC, ""},
-			"of six minutes ago":       {at(-6 * time.Minute).Text, at(-6 * time.Minute).MAC, "HG004"},
-			"of six minutes from now":  {at(6 * time.Minute).Text, at(6 * time.Minute).MAC, "HG004"},
-			"of four minutes from now": {at(4 * time.Minute).Text, at(4 * time.Minute).MAC, ""},
+			"of four minutes ago":      {ago.Text, ago.MAC, ""},
+			"of six minutes ago":       {tooOld.Text, tooOld.MAC, "HG004"},
+			"of six minutes from now":  {tooNew.Text, tooNew.MAC, "HG004"},
+			"of four minutes from now": {ahead.Text, ahead.MAC, ""},
 		} {
 			var code string
-			conn, err := l.pool.Acquire(context.Background())
+			acquired, err := l.pool.Acquire(context.Background())
 			require.NoError(t, err)
+			conn := acquired.Hijack() // it ends with its session lock and settings
+			t.Cleanup(func() { _ = conn.Close(context.Background()) })
 			tx, err := conn.Begin(context.Background())
 			require.NoError(t, err)
 			_, err = tx.Exec(context.Background(), sql, c.text, c.mac)
@@ -198,7 +204,7 @@ func TestATicketIsSigned(t *testing.T) {
 				require.NoError(t, err, name)
 			}
 			require.Equal(t, c.code, code, "%s: %s", name, what)
-			require.NoError(t, conn.Hijack().Close(context.Background())) // with its session lock and settings
+			require.NoError(t, conn.Close(context.Background()))
 		}
 	}
 }

@@ -144,8 +144,22 @@ func (e *Env) pool(connString string) *pgxpool.Pool {
 	if err != nil {
 		e.t.Fatalf("opening a pool: %v", err)
 	}
-	e.t.Cleanup(pool.Close)
+	e.t.Cleanup(func() { closePool(e.t, pool) })
 	return pool
+}
+
+// closePool fails a test that keeps a connection. Waiting for it would last until the
+// package's time is up, and hide what the test has found.
+func closePool(t testing.TB, pool *pgxpool.Pool) {
+	closed := make(chan struct{})
+	go func() { pool.Close(); close(closed) }()
+	ctx, cancel := deadline()
+	defer cancel()
+	select {
+	case <-closed:
+	case <-ctx.Done():
+		t.Errorf("the test has not given back %s of a pool", jobs.Count(int(pool.Stat().AcquiredConns()), "connection"))
+	}
 }
 
 // Applications is the pool that the client, the catalog and the schedules use: Pool, or that
